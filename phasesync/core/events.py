@@ -1,0 +1,82 @@
+"""What happened, as frozen values. No event carries a value, a key name or a remote name."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished:
+    """
+    A run ended.
+
+    Attributes:
+        revision: revision of the sync's environment that was read, None when nothing was read.
+        counts: action -> number of changes.
+        error: class name of the error, None when there was none.
+        code: the destination's error code, None when there is none.
+    """
+
+    sync: str
+    run_id: str
+    trigger: Trigger
+    outcome: Outcome
+    status: SyncStatus
+    revision: int | None
+    duration_ms: int
+    aws_calls: int
+    versions_written: int
+    counts: dict[str, int]
+    error: str | None
+    code: str | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimExpired:
+    """A claim ended without a result: its holder died or hung."""
+
+    sync: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimLost:
+    """A run stopped because a successor has its claim."""
+
+    sync_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleChanged:
+    """This daemon began to work or to stand by."""
+
+    role: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaWaiting:
+    """The daemon waits for the database's schema. `command` mends it."""
+
+    found: str | None
+    expected: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsPruned:
+    """Housekeeping deleted old runs."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoreFailed:
+    """Something the daemon does by itself failed; it is tried again."""
+
+    chore: str
+    error: str
+    message: str
+
+
+Event = RunFinished | ClaimExpired | ClaimLost | RoleChanged | SchemaWaiting | RunsPruned | ChoreFailed

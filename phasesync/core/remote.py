@@ -1,0 +1,197 @@
+"""What is wanted at a destination, what was seen there, and what the journal knows of it, as frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from phasesync.core.model import SecretValue
+
+CURRENT = "AWSCURRENT"
+PREVIOUS = "AWSPREVIOUS"
+PENDING = "AWSPENDING"
+
+TAG_INSTANCE = "phasesync:instance"
+TAG_SYNC = "phasesync:sync"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """
+    The exact bytes to write and their keyed digests.
+
+    Attributes:
+        value: text becomes a SecretString, binary a SecretBinary.
+        fingerprint: keyed digest of the bytes and their type.
+        keys: key name -> keyed digest of that key's value.
+        sizes: key name -> bytes that the key takes in the payload.
+    """
+
+    value: SecretValue = field(repr=False)
+    fingerprint: str
+    keys: Mapping[str, str] = field(repr=False)
+    sizes: Mapping[str, int] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desired:
+    """
+    One remote object as it should be. None = that dimension is left alone.
+
+    Attributes:
+        tags: all tags that it must carry, our owner marks included.
+        unwanted_tags: tags that we wrote once and no longer want (tag mode replace-own).
+    """
+
+    remote_name: str
+    payload: Payload
+    description: str | None
+    kms_key: str | None
+    tags: Mapping[str, str]
+    unwanted_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """
+    One remote object as DescribeSecret reports it. Absence is None in its place.
+
+    Attributes:
+        versions: version id -> its staging labels; versions without labels are not reported.
+        kms_key: as AWS names it, None = the AWS-managed key.
+        deleted_at: set while a deletion is scheduled.
+        primary_region: Region of the primary when this is a replica or has replicas, else None.
+        owning_service: set when an AWS service manages it.
+    """
+
+    arn: str
+    name: str
+    versions: Mapping[str, frozenset[str]]
+    description: str
+    kms_key: str | None
+    tags: Mapping[str, str]
+    deleted_at: datetime | None
+    rotation_enabled: bool
+    owning_service: str | None
+    primary_region: str | None
+
+    @property
+    def current_version(self) -> str | None:
+        """Id of the version that readers get, None when there is none."""
+        return next((version for version, labels in self.versions.items() if CURRENT in labels), None)
+
+
+class Action(StrEnum):
+    """One step of a plan."""
+
+    CREATE = "create"
+    PUT = "put"
+    RETAG = "retag"
+    REKEY = "rekey"
+    SET_DESCRIPTION = "set-description"
+    RESTORE = "restore"
+    NOOP = "noop"
+    CONFLICT = "conflict"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """
+    The journalled decision to write: made before the call, cleared when the result is known.
+
+    Attributes:
+        action: create, put, rekey or restore.
+        generation: number of the write.
+        token: becomes AWS's version id.
+        fingerprint: of the payload that the token was last sent with; None for a restore.
+        payloads: how many different payloads the token may have been sent with.
+    """
+
+    action: Action
+    generation: int
+    token: str
+    fingerprint: str | None
+    payloads: int
+    made_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """
+    What is known of one remote object of a sync.
+
+    Attributes:
+        id: None until it is stored.
+        arn: None until AWS told it.
+        version_id: the version that we wrote last, None = never written.
+        generation: number of the newest settled write, 0 = none.
+        fingerprint: of the payload written last; None = never written, or not known which of two it was.
+        keys: key name -> keyed digest of its value, of the payload written last.
+        tags_written: tags that we put there.
+        former_tags: tags found when it was adopted, None when we made it.
+        intent: an open intent, None when the last write is settled.
+    """
+
+    id: str | None
+    sync_id: str
+    remote_name: str
+    account: str
+    region: str
+    arn: str | None = None
+    version_id: str | None = None
+    generation: int = 0
+    fingerprint: str | None = None
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tags_written: Mapping[str, str] = field(default_factory=dict)
+    former_tags: Mapping[str, str] | None = None
+    intent: Intent | None = None
+
+    @property
+    def written_before(self) -> bool:
+        """True once a write of ours is known to have landed."""
+        return self.version_id is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """
+    Answer to a create or a put.
+
+    Attributes:
+        version_id: as AWS reports it.
+        current: whether the answer says that readers now get this version; None when it does not say.
+    """
+
+    arn: str
+    version_id: str
+    current: bool | None
+
+
+@dataclass(frozen=True)
+class Occupied:
+    """
+    Answer to a create or a put that wrote nothing: the name exists, or the token is spent on another payload.
+
+    For a put that means: a write with this token and another payload has landed.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteListing:
+    """One entry of a list of remote objects."""
+
+    name: str
+    arn: str
+    description: str
+    ours: bool
+    deleted_at: datetime | None
+    owning_service: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallerIdentity:
+    """Who AWS says we are."""
+
+    account: str
+    arn: str

@@ -1,0 +1,369 @@
+"""
+The error tree. Adapters and engine raise only these.
+
+A class fixes what to do (disposition), the exit code of a command that ends with it, and a hint: the command or the
+policy line that mends it. The first line of a class's docstring is its default message. Messages are made of codes,
+names and numbers, never of another exception's text: botocore and database drivers repeat arguments in theirs.
+
+    PhasesyncError
+    ├── SettingsError                      halt
+    ├── EnvironmentStoreError
+    │   ├── StoreUnavailableError          retry
+    │   ├── CiphertextError                halt
+    │   ├── KeyUnavailableError            halt
+    │   └── UnresolvedReferenceError       halt
+    ├── PlanError
+    │   ├── PlanHeldError                  halt
+    │   ├── StalePlanError                 replan
+    │   └── OwnershipConflictError         halt
+    ├── DestinationError
+    │   ├── DestinationUnavailableError    retry
+    │   ├── ThrottledError                 retry
+    │   ├── CredentialRejectedError        halt, retried slowly
+    │   ├── PermissionDeniedError          halt, retried slowly
+    │   ├── RemoteChangedError             replan
+    │   ├── PayloadTooLargeError           halt
+    │   ├── QuotaExceededError             halt
+    │   ├── RestoredDatabaseError          halt
+    │   ├── AccountMismatchError           halt
+    │   ├── DestinationRejectedError       halt
+    │   └── OutcomeUnknownError            replan
+    ├── StateError
+    │   ├── ClaimHeldError                 retry
+    │   ├── ClaimLostError                 replan
+    │   ├── InterruptedRunError            replan, exit 130
+    │   └── SchemaMismatchError            halt
+    └── OperatorError                      halt
+        ├── NotFoundError                  exit 5
+        ├── AlreadyExistsError             exit 4
+        ├── IllegalTransitionError         exit 4
+        ├── InvalidInputError              exit 2
+        └── ConfirmationRequiredError      exit 2
+"""
+
+from datetime import timedelta
+from enum import Enum
+from inspect import cleandoc
+
+
+class Disposition(Enum):
+    """What an error asks for."""
+
+    RETRY = "retry"
+    """Try again later with growing pauses; nobody has to do anything."""
+    REPLAN = "replan"
+    """The picture is stale: read and observe again, then decide anew."""
+    HALT = "halt"
+    """A person has to change something first."""
+
+
+class PhasesyncError(Exception):
+    """phasesync could not do what was asked."""
+
+    disposition = Disposition.HALT
+    exit_code = 1
+    default_hint: str | None = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """
+        Args:
+            message: one line for the operator; None takes the first line of the class's docstring.
+            hint: the command or policy line that mends it; None takes the class's default.
+            code: the code the other side gave (an AWS error code), None when there is none.
+            request_id: AWS's request id, for a support case.
+        """
+        self.message = message or cleandoc(type(self).__doc__ or "").partition("\n")[0]
+        self.hint = hint or self.default_hint
+        self.code = code
+        self.request_id = request_id
+        super().__init__(self.message)
+
+
+class SettingsError(PhasesyncError):
+    """The settings are not usable."""
+
+    exit_code = 6
+
+
+# --- the encrypted store
+
+
+class EnvironmentStoreError(PhasesyncError):
+    """The encrypted store could not be read."""
+
+
+class StoreUnavailableError(EnvironmentStoreError):
+    """The database is locked, busy or down."""
+
+    disposition = Disposition.RETRY
+    exit_code = 6
+
+
+class CiphertextError(EnvironmentStoreError):
+    """A stored value does not authenticate: it was altered, moved or damaged. Nothing is planned or written."""
+
+    exit_code = 6
+    default_hint = "restore the database from a backup: phasesync db backup makes them"
+
+
+class KeyUnavailableError(EnvironmentStoreError):
+    """The root key is missing or is not the one this database was made with."""
+
+    exit_code = 6
+    default_hint = "set PHASESYNC_ROOT_KEY_FILE to the file with the key this database was made with"
+
+
+class UnresolvedReferenceError(EnvironmentStoreError):
+    """A reference is missing, ambiguous or circular."""
+
+    default_hint = "correct the reference, or write $${ where a literal ${ is meant"
+
+
+# --- plans
+
+
+class PlanError(PhasesyncError):
+    """The plan cannot be carried out."""
+
+
+class PlanHeldError(PlanError):
+    """The plan waits for an approval."""
+
+    exit_code = 4
+
+    def __init__(self, message: str | None = None, *, digest: str, hint: str | None = None) -> None:
+        """
+        Args:
+            message: counts and limits that tripped the guard.
+            digest: digest of the held changes, as `syncs approve --plan` takes it.
+            hint: None takes the approve command.
+        """
+        self.digest = digest
+        super().__init__(message, hint=hint or f"phasesync syncs approve NAME --plan {digest}")
+
+
+class StalePlanError(PlanError):
+    """The plan was made from a state that has changed since."""
+
+    disposition = Disposition.REPLAN
+
+
+class OwnershipConflictError(PlanError):
+    """The remote object exists and is not ours."""
+
+    exit_code = 4
+    default_hint = "phasesync syncs adopt NAME takes it over"
+
+
+# --- the destination
+
+
+class DestinationError(PhasesyncError):
+    """The destination did not do what was asked."""
+
+    exit_code = 7
+
+
+class DestinationUnavailableError(DestinationError):
+    """The destination could not be reached."""
+
+    disposition = Disposition.RETRY
+
+
+class ThrottledError(DestinationError):
+    """The destination asks for fewer calls."""
+
+    disposition = Disposition.RETRY
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retry_after: timedelta | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """
+        Args:
+            message: None takes the class's.
+            retry_after: how long the other side asked to wait, None when it did not say.
+            code: the AWS error code.
+            request_id: AWS's request id.
+        """
+        self.retry_after = retry_after
+        super().__init__(message, code=code, request_id=request_id)
+
+
+class CredentialRejectedError(DestinationError):
+    """AWS rejected the credential."""
+
+    default_hint = "phasesync credentials test NAME says what is wrong"
+
+
+class PermissionDeniedError(DestinationError):
+    """The credential lacks a permission."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        action: str | None = None,
+        hint: str | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """
+        Args:
+            message: None takes the class's with the action.
+            action: the IAM action that was refused, such as `secretsmanager:CreateSecret`; None when AWS did not say.
+            hint: None asks to allow the action in the role's policy.
+            code: the AWS error code.
+            request_id: AWS's request id.
+        """
+        self.action = action
+        if message is None and action is not None:
+            message = f"the credential is not allowed to call {action}"
+        if hint is None and action is not None:
+            hint = f'add "{action}" to the policy of the role or user; phasesync aws policy --starter sync prints one'
+        super().__init__(message, hint=hint, code=code, request_id=request_id)
+
+
+class RemoteChangedError(DestinationError):
+    """The remote object changed between looking and writing."""
+
+    disposition = Disposition.REPLAN
+    exit_code = 1
+
+
+class PayloadTooLargeError(DestinationError):
+    """The payload is larger than the destination takes."""
+
+    exit_code = 1
+    default_hint = "split the environment into folders and give each its own sync (--path)"
+
+    def __init__(self, message: str | None = None, *, size_bytes: int, limit_bytes: int, largest: tuple[str, ...]) -> None:
+        """
+        Args:
+            message: None makes one from the numbers and names.
+            size_bytes: the payload's size in UTF-8 bytes.
+            limit_bytes: what the destination takes.
+            largest: names of the largest keys with their sizes, largest first.
+        """
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        self.largest = largest
+        super().__init__(
+            message
+            or f"the payload has {size_bytes:,} bytes, the limit is {limit_bytes:,}; largest keys: {', '.join(largest)}"
+        )
+
+
+class QuotaExceededError(DestinationError):
+    """A hard quota of the AWS account is used up."""
+
+    exit_code = 1
+
+
+class RestoredDatabaseError(DestinationError):
+    """AWS is ahead of this database: it is an older backup, or a copy of it is at work."""
+
+    exit_code = 4
+    default_hint = "phasesync db accept-restore, once no other copy of this database is at work"
+
+
+class AccountMismatchError(DestinationError):
+    """The credential now leads to another AWS account than the pinned one."""
+
+    exit_code = 4
+
+
+class DestinationRejectedError(DestinationError):
+    """AWS rejected the request."""
+
+    exit_code = 1
+
+
+class OutcomeUnknownError(DestinationError):
+    """The write may have landed: the answer was lost."""
+
+    disposition = Disposition.REPLAN
+    exit_code = 1
+
+
+# --- our own state
+
+
+class StateError(PhasesyncError):
+    """phasesync's own state is in the way."""
+
+
+class ClaimHeldError(StateError):
+    """Another process is reconciling this sync."""
+
+    disposition = Disposition.RETRY
+    exit_code = 4
+
+
+class ClaimLostError(StateError):
+    """The claim on this sync passed to another process."""
+
+    disposition = Disposition.REPLAN
+
+
+class SchemaMismatchError(StateError):
+    """The database has another schema than this release understands."""
+
+    exit_code = 6
+    default_hint = "phasesync db migrate"
+
+
+# --- what an operator asked for
+
+
+class OperatorError(PhasesyncError):
+    """The request cannot be carried out."""
+
+
+class NotFoundError(OperatorError):
+    """There is no such object."""
+
+    exit_code = 5
+
+
+class AlreadyExistsError(OperatorError):
+    """The object exists already."""
+
+    exit_code = 4
+
+
+class IllegalTransitionError(OperatorError):
+    """The object is in a state that does not allow this."""
+
+    exit_code = 4
+
+
+class InvalidInputError(OperatorError):
+    """The input is not valid."""
+
+    exit_code = 2
+
+
+class ConfirmationRequiredError(OperatorError):
+    """This needs a confirmation and no terminal is there to ask."""
+
+    exit_code = 2
+    default_hint = "add --yes"
+
+
+class InterruptedRunError(StateError):
+    """The run was interrupted before it was done."""
+
+    disposition = Disposition.REPLAN
+    exit_code = 130
