@@ -1,0 +1,110 @@
+# The same commands for people and for continuous integration. `make` alone explains itself.
+# Nothing but Python 3.11 or newer is needed; each command makes the environment that it needs.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The environment, and the interpreter that a new one is made with (the newest that runs here).
+VENV ?= .venv
+PYTHON ?= $(shell .ci/pythons | head -n 1)
+# Further arguments for the tool: make fast ARGS="-k guard", make demo ARGS="--help".
+ARGS ?=
+
+BIN = $(VENV)/bin
+# `-n auto` counts physical cores and finds one where there are two.
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --dist worksteal
+LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --only-binary :all: \
+       --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+##@ Try it
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN { FS = ":.*## "; print "make COMMAND [ARGS=\"...\"]" } \
+	     /^##@ / { print "\n" substr($$0, 5) } \
+	     /^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(VENV)/.demo ## The tour of phasesync, on an AWS emulator inside the process
+	@$(BIN)/phasesync demo $(ARGS)
+
+##@ Work on it
+
+.PHONY: test
+test: static pytest ## Everything that must pass: style, types, imports, every test on SQLite and PostgreSQL
+
+.PHONY: fast
+fast: $(VENV)/.dev ## The quick tests, while working: stops at the first failure
+	$(PYTEST) --quiet --maxfail 1 -m "not slow and not e2e" $(ARGS)
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: hooks
+hooks: $(VENV)/.dev ## Install the pre-commit hooks into this clone
+	$(BIN)/prek install
+
+.PHONY: bench
+bench: $(VENV)/.dev ## The benchmarks, as a table
+	@test -d bench || { echo "There are no benchmarks in this clone." >&2; exit 1; }
+	@$(BIN)/python -m bench $(ARGS)
+
+##@ Parts of it
+
+.PHONY: check
+check: static wheels ## Style, types, import contracts, and wheels for Python 3.11 to 3.14
+
+.PHONY: static
+static: $(VENV)/.dev ## Style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+
+.PHONY: pytest
+pytest: $(VENV)/.dev ## The test suite alone
+	$(PYTEST) $(ARGS)
+
+.PHONY: test-pythons
+test-pythons: ## The test suite on every Python from 3.11 to 3.14 found here, each in its own environment
+	@.ci/pythons > /dev/null
+	@for python in $$(.ci/pythons); do \
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	    echo "Python $$version" && \
+	    $(MAKE) --no-print-directory pytest VENV=".venvs/$$version" PYTHON="$$python" || exit 1; \
+	done
+
+.PHONY: wheels
+wheels: $(VENV)/.dev ## Do the pinned requirements install from wheels alone, on 3.11 to 3.14?
+	.ci/wheels $(BIN)/uv
+
+##@ Keep it
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes the newest releases)
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --group build --constraint requirements/dev.txt \
+	    --output-file requirements/demo.txt $(ARGS)
+
+.PHONY: dist
+dist: $(VENV)/.dev ## Build the source archive, and the wheel from it, into dist/
+	$(BIN)/python -m build --no-isolation
+
+.PHONY: clean
+clean: ## Remove the environments, caches and builds
+	rm -rf .venv .venvs .cache .hypothesis dist
+	find phasesync migrations tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# An environment is there when its stamp is newer than what it was made from. pip, not uv, because it
+# comes with Python.
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
+	@"$(BIN)/python" -c "" 2>/dev/null || { \
+	    python='$(PYTHON)'; test -n "$$python" || exit 1; \
+	    echo "Making $(VENV) with $$python; the first time takes about a minute."; \
+	    "$$python" -m venv --clear "$(VENV)"; }
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	    --requirement "$<"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch "$@"

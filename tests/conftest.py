@@ -1,0 +1,20 @@
+"""What every test has at hand. The fixtures themselves live in tests/support/, one module a subject.
+
+`HYPOTHESIS_PROFILE=thorough make test` tries ten times as many examples.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from hypothesis import HealthCheck, settings
+
+# A module that another change brings is loaded as soon as it is there.
+_FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws"]
+pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
+
+# Deadlines measure the machine, not the code, when two workers share a core.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -1,0 +1,1 @@
+"""What tests share: a PostgreSQL server, fresh databases, an AWS to talk to."""

@@ -1,0 +1,135 @@
+"""Fresh databases for tests, on each database that phasesync runs on.
+
+    def test_something(migrated_database_url): ...      runs twice: on SQLite and on PostgreSQL
+
+`database_url` is empty, `migrated_database_url` is at the newest migration. To have a test on one of the
+two only: `@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)`.
+
+One server serves a whole test run. Under xdist the controller starts it and tells the workers where it
+is; without xdist it starts when the first test asks for it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.postgres import PostgresServer, start_server
+
+BACKENDS = ("sqlite", "postgresql")
+TEMPLATE = "phasesync_template"
+_SERVER = pytest.StashKey[PostgresServer]()
+_WORKER_INPUT = "postgres_socket_directory"
+
+
+def migrate_template(url: str) -> None:
+    """Bring an empty database to the newest migration."""
+    from phasesync.adapters.store import migrate
+
+    migrate.upgrade(url)
+
+
+# --- One server for the whole run ---------------------------------------------------------------
+
+
+class _TellsWorkers:
+    """The part that only xdist's controller has; registered if xdist is installed."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[_WORKER_INPUT] = _server_of(node.config).socket_directory
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_TellsWorkers())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Runs at the end, after Ctrl-C too; the server's guard takes care of everything harder than that."""
+    if server := config.stash.get(_SERVER, None):
+        server.stop()
+
+
+def _server_of(config: pytest.Config) -> PostgresServer:
+    if _SERVER not in config.stash:
+        told = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
+        config.stash[_SERVER] = PostgresServer(socket_directory=told) if told else start_server()
+    return config.stash[_SERVER]
+
+
+# --- Fixtures -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
+    """The PostgreSQL server of this test run."""
+    return _server_of(pytestconfig)
+
+
+@pytest.fixture(params=BACKENDS)
+def database_backend(request: pytest.FixtureRequest) -> str:
+    """`sqlite`, then `postgresql`: whoever asks for it runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database that nobody else uses."""
+    if database_backend == "sqlite":
+        yield _sqlite_url(tmp_path / "phasesync.db")
+    else:
+        yield from _fresh_postgres_database(request.getfixturevalue("postgres_server"), template=None)
+
+
+@pytest.fixture
+def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database at the newest migration that nobody else uses."""
+    if database_backend == "sqlite":
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite_template"), tmp_path / "phasesync.db")
+        yield _sqlite_url(tmp_path / "phasesync.db")
+    else:
+        template = request.getfixturevalue("migrated_postgres_template")
+        yield from _fresh_postgres_database(request.getfixturevalue("postgres_server"), template=template)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to copy; each xdist worker makes its own."""
+    template = tmp_path_factory.mktemp("template") / "template.db"
+    migrate_template(_sqlite_url(template))
+    with closing(sqlite3.connect(template)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file alone is the database
+    return template
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a migrated PostgreSQL database, to copy; made by whichever worker needs it first."""
+    with postgres_server.connect() as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")  # freed when this connection closes
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+            unfinished = TEMPLATE + "_unfinished"
+            postgres_server.drop_database(unfinished)
+            postgres_server.create_database(unfinished)
+            migrate_template(postgres_server.url(unfinished))
+            connection.execute(f"ALTER DATABASE {unfinished} RENAME TO {TEMPLATE}")
+    return TEMPLATE
+
+
+def _sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _fresh_postgres_database(server: PostgresServer, template: str | None) -> Iterator[str]:
+    name = f"test_{secrets.token_hex(8)}"
+    server.create_database(name, template)
+    yield server.url(name)
+    server.drop_database(name)
