@@ -106,6 +106,7 @@ class Intent:
         token: becomes AWS's version id.
         fingerprint: of the payload that the token was last sent with; None for a restore.
         payloads: how many different payloads the token may have been sent with.
+        keys: key name -> keyed digest of its value, of the payload that the token was last sent with.
     """
 
     action: Action
@@ -114,6 +115,7 @@ class Intent:
     fingerprint: str | None
     payloads: int
     made_at: datetime
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,71 @@
+"""
+Keyed digests that leave the store: fingerprints of payloads and tokens of writes.
+
+They tell two payloads apart without telling what is in them. The key stays behind the `Digests` protocol.
+"""
+
+import hmac
+import uuid
+from typing import Protocol
+
+from phasesync.core.model import SecretValue, ValueType
+
+FORMAT = "v1"
+"""What goes into a fingerprint, and how. Another format never equals this one."""
+
+
+class Digests(Protocol):
+    """Keyed digests with the instance's digest key: fingerprints, lookups, tokens. Useless without the key."""
+
+    @property
+    def key_id(self) -> str:
+        """Short name of the digest key; part of every fingerprint."""
+        ...
+
+    def digest(self, purpose: str, *parts: bytes) -> bytes:
+        """Return 32 bytes; purposes and parts are kept apart, so that no two inputs run together."""
+        ...
+
+
+def fingerprint(digests: Digests, value: SecretValue) -> str:
+    """Return `v1:<digest key id>:<64 hex digits>` of a payload's bytes and of whether they are text or binary."""
+    kind = b"binary" if value.type is ValueType.BINARY else b"string"
+    return f"{FORMAT}:{digests.key_id}:{digests.digest('payload', kind, value.reveal()).hex()}"
+
+
+def key_digest(digests: Digests, remote_name: str, key: str, rendered: bytes) -> str:
+    """
+    Return 64 hex digits of one key's value as it stands in a payload.
+
+    The names go in, so that two keys with the same value do not show it.
+    """
+    return digests.digest("payload-key", remote_name.encode(), key.encode(), rendered).hex()
+
+
+def same(a: str | None, b: str | None) -> bool:
+    """Compare two fingerprints in constant time; None (not known) equals nothing."""
+    if a is None or b is None:
+        return False
+    return hmac.compare_digest(a.encode(), b.encode())
+
+
+def write_token(digests: Digests, instance_id: str, sync_id: str, remote_name: str, generation: int) -> str:
+    """
+    Return the token of one write; AWS makes it the version id.
+
+    Args:
+        digests: the keyed digests.
+        instance_id: the database that it belongs to.
+        sync_id: the sync that writes.
+        remote_name: the object that is written.
+        generation: number of the write; the same content written again later gets another token.
+
+    Returns:
+        36 characters in the form of a UUID, which AWS recommends and whose length it accepts (32 to 64:
+        PutSecretValue, ClientRequestToken).
+    """
+    digest = digests.digest(
+        "write-token", instance_id.encode(), sync_id.encode(), remote_name.encode(), str(generation).encode()
+    )
+    # Version 4, as AWS's own version ids have: nothing about a token says who made it.
+    return str(uuid.UUID(bytes=digest[:16], version=4))

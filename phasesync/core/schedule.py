@@ -1,0 +1,79 @@
+"""When a sync runs next. Durations from now; the store adds the database's time."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from phasesync.core.status import Outcome
+from phasesync.errors import (
+    CiphertextError,
+    CredentialRejectedError,
+    Disposition,
+    KeyUnavailableError,
+    PermissionDeniedError,
+    PhasesyncError,
+    ThrottledError,
+)
+
+FIRST_PAUSE = timedelta(seconds=2)
+LONGEST_PAUSE = timedelta(minutes=10)
+SLOW_PAUSE = timedelta(minutes=15)
+"""People mend credentials and policies; asking more often than this only fills CloudTrail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Next:
+    """
+    When a sync may and will run again.
+
+    Attributes:
+        retry_in: no edit or check starts a run earlier; None = at once.
+        due_in: a run starts then even if nothing changes; None = none.
+    """
+
+    retry_in: timedelta | None
+    due_in: timedelta | None
+
+
+def after_success(outcome: Outcome, *, interval: timedelta, coalesce: timedelta, spread: float) -> Next:
+    """
+    Return what follows a run without an error.
+
+    Args:
+        outcome: an applied run lets the edits of the next moment gather into one more write.
+        interval: between drift checks.
+        coalesce: how long edits gather.
+        spread: a random number in [0, 1): checks of many syncs are spread over a tenth of the interval.
+    """
+    return Next(
+        retry_in=coalesce if outcome is Outcome.APPLIED else None,
+        due_in=interval * (0.95 + 0.1 * spread),
+    )
+
+
+def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, spread: float) -> Next:
+    """
+    Return what follows a run that ended with an error.
+
+    Args:
+        error: what ended it.
+        failures: failed runs in a row, this one included, from 1.
+        interval: between drift checks; held syncs are still checked.
+        spread: a random number in [0, 1) for full jitter.
+    """
+    if isinstance(error, (CredentialRejectedError, PermissionDeniedError)):
+        return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
+    if isinstance(error, (CiphertextError, KeyUnavailableError)):
+        # Nothing could be read, so nothing says which edit would mend it: look again now and then.
+        return Next(retry_in=SLOW_PAUSE, due_in=None)
+    if error.disposition is Disposition.HALT:
+        return Next(retry_in=None, due_in=None)
+    pause = backoff(failures, spread)
+    if isinstance(error, ThrottledError) and error.retry_after is not None:
+        pause = max(pause, error.retry_after)
+    return Next(retry_in=pause, due_in=pause)
+
+
+def backoff(failures: int, spread: float) -> timedelta:
+    """Return the pause after the n-th failure in a row: exponential with full jitter, 2 s to 10 min."""
+    ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 16))
+    return max(FIRST_PAUSE, ceiling * spread)
