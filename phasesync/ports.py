@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from phasesync.core.events import Event
+from phasesync.core.fingerprint import Digests as Digests
 from phasesync.core.model import (
     Adopt,
     App,
@@ -569,19 +570,6 @@ class CredentialTester(Protocol):
 
 
 # --- keys, time, events
-
-
-class Digests(Protocol):
-    """Keyed digests with the instance's digest key: fingerprints, lookups, tokens. Useless without the key."""
-
-    @property
-    def key_id(self) -> str:
-        """Short name of the digest key; part of every fingerprint."""
-        ...
-
-    def digest(self, purpose: str, *parts: bytes) -> bytes:
-        """Return 32 bytes; purposes and parts are kept apart, so that no two inputs run together."""
-        ...
 
 
 class KeyRing(Protocol):

@@ -1,0 +1,340 @@
+"""
+Resolves the references of one folder: the whole of it, or nothing.
+
+Reads no store: environments that are reached but were not handed in are named in `needs`; the caller loads them and
+asks again. Problems name keys and references, never values. How a reference is written: `reference_syntax.py`.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+
+from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
+from phasesync.core.names import ROOT
+from phasesync.core.reference_syntax import Reference, Target, is_well_formed, pieces, references_in, targets
+from phasesync.errors import InvalidInputError, UnresolvedReferenceError
+
+MAX_CHARACTERS = 262_144
+"""A value that grows beyond this by its references is refused: four times what a destination takes."""
+
+_MAX_CYCLE_SHOWN = 30
+
+EnvironmentKey = tuple[str, str]
+"""App and environment in lower case."""
+
+
+class ProblemKind(StrEnum):
+    """Why a reference does not resolve."""
+
+    MISSING_KEY = "missing-key"
+    MISSING_ENVIRONMENT = "missing-environment"
+    AMBIGUOUS = "ambiguous"
+    CIRCULAR = "circular"
+    MALFORMED = "malformed"
+    BINARY = "binary"
+    """Bytes that are no text were to be put into a text."""
+    INVALID_VALUE = "invalid-value"
+    """The value that is to be resolved is not what its type says."""
+    TOO_LARGE = "too-large"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """
+    One thing to correct.
+
+    Attributes:
+        key: the key whose value has to be corrected, seen from the folder that is resolved.
+        reference: as it stands in the value, None when the value itself is the problem.
+        detail: what is wrong, as the second half of a sentence.
+    """
+
+    kind: ProblemKind
+    key: str
+    reference: str | None
+    detail: str
+
+    @property
+    def text(self) -> str:
+        """One line for the operator."""
+        return f"{self.key}: {self.reference or 'the value'} {self.detail}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """
+    What became of one folder.
+
+    Attributes:
+        values: key -> resolved value of that folder exactly; empty unless everything resolved.
+        reads: environment id -> revision of every environment that the result depends on.
+        needs: environments that are reached and were not handed in.
+        problems: what has to be corrected, in the order of the folder's keys.
+    """
+
+    values: Mapping[str, SecretValue] = field(repr=False)
+    reads: Mapping[str, int]
+    needs: frozenset[EnvironmentKey]
+    problems: tuple[Problem, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether `values` is the answer."""
+        return not self.needs and not self.problems
+
+
+def resolve(
+    environment: EnvironmentSnapshot,
+    path: str,
+    loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
+) -> Resolution:
+    """
+    Resolve the values of one folder, in time linear in the number of secrets that are reached.
+
+    Args:
+        environment: the environment that has the folder.
+        path: the folder, exactly; values of folders within it are not part of the result.
+        loaded: (app, environment) in lower case -> other environments; None = known not to exist.
+    """
+    return _Resolver(environment, path, loaded).run()
+
+
+def unresolved(problems: Sequence[Problem]) -> UnresolvedReferenceError:
+    """Return the error for problems, of which there is at least one."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return UnresolvedReferenceError(f"{problems[0].text}{more}")
+
+
+Node = tuple[EnvironmentKey, str, str]
+"""Environment, path and key of one secret."""
+
+
+class _Without(Enum):
+    """What stands for a value where there is none."""
+
+    PENDING = "an environment is not loaded yet"
+    FAILED = "a problem was noted"
+
+
+@dataclass
+class _Frame:
+    """One secret whose references are being followed."""
+
+    node: Node
+    content: Json
+    type: ValueType
+    links: dict[str, Node]
+    todo: deque[Node]
+    state: _Without | None = None
+
+
+class _TooLarge(Exception):
+    """A value grew beyond MAX_CHARACTERS."""
+
+
+class _Resolver:
+    """Follows references depth first, with a stack of its own: chains may be longer than Python's."""
+
+    def __init__(
+        self,
+        environment: EnvironmentSnapshot,
+        path: str,
+        loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
+    ) -> None:
+        self._home = _key_of(environment)
+        self._path = path
+        self._loaded = {**loaded, self._home: environment}
+        self._results: dict[Node, SecretValue | _Without] = {}
+        self._active: dict[Node, None] = {}
+        self._reads = {environment.environment_id: environment.revision}
+        self._needs: set[EnvironmentKey] = set()
+        self._problems: list[Problem] = []
+        self._keys = sorted(key for folder, key in environment.secrets if folder == path)
+
+    def run(self) -> Resolution:
+        for key in self._keys:
+            self._follow((self._home, self._path, key))
+        complete = not self._needs and not self._problems
+        values: dict[str, SecretValue] = {}
+        for key in self._keys if complete else ():
+            value = self._results[self._home, self._path, key]
+            assert isinstance(value, SecretValue)  # noqa: S101 - neither needs nor problems: every key has a value
+            values[key] = value
+        return Resolution(
+            values=values, reads=self._reads, needs=frozenset(self._needs), problems=tuple(self._problems)
+        )
+
+    def _follow(self, root: Node) -> None:
+        stack: list[_Frame] = []
+        self._open(root, stack)
+        while stack:
+            frame = stack[-1]
+            if not frame.todo:
+                stack.pop()
+                del self._active[frame.node]
+                self._results[frame.node] = frame.state or self._render(frame)
+            elif frame.todo[0] in self._active:
+                frame.state = self._circular(frame, frame.todo.popleft())
+            elif not self._open(frame.todo[0], stack):
+                # What was opened stays in `todo` until it has a result.
+                result = self._results[frame.todo.popleft()]
+                if isinstance(result, _Without):
+                    frame.state = _worse(frame.state, result)
+
+    def _open(self, node: Node, stack: list[_Frame]) -> bool:
+        """Begin with a secret; False when its result is there at once."""
+        if node in self._results:
+            return False
+        value = self._snapshot(node[0]).secrets[node[1], node[2]]
+        if value.type is ValueType.BINARY:
+            self._results[node] = value
+            return False
+        try:
+            content: Json = value.reveal_text() if value.type is ValueType.TEXT else parse_json_document(value.reveal())
+        except UnicodeDecodeError:
+            self._results[node] = self._problem(ProblemKind.INVALID_VALUE, node, None, "is not UTF-8 text")
+            return False
+        except InvalidInputError:
+            self._results[node] = self._problem(ProblemKind.INVALID_VALUE, node, None, "is not valid JSON")
+            return False
+        frame = _Frame(node=node, content=content, type=value.type, links={}, todo=deque())
+        for reference in _references(content):
+            link = self._link(node, reference)
+            if isinstance(link, _Without):
+                frame.state = _worse(frame.state, link)
+            else:
+                frame.links[reference.expression] = link
+        frame.todo.extend(dict.fromkeys(frame.links.values()))
+        stack.append(frame)
+        self._active[node] = None
+        return True
+
+    def _link(self, node: Node, reference: Reference) -> Node | _Without:
+        """Find the one secret that a reference means."""
+        found: list[Node] = []
+        missing: list[EnvironmentKey] = []
+        pending = False
+        for target in targets(reference.expression):
+            key = (target.app or node[0][0]).lower(), (target.environment or node[0][1]).lower()
+            if key not in self._loaded:
+                self._needs.add(key)
+                pending = True
+                continue
+            snapshot = self._loaded[key]
+            if snapshot is None:
+                missing.append(key)
+                continue
+            self._reads[snapshot.environment_id] = snapshot.revision
+            found += ((key, folder, target.key) for folder in _present(snapshot, node[1], target))
+        if pending:
+            return _Without.PENDING
+        if len(found) == 1:
+            return found[0]
+        return self._unlinked(node, reference, found, missing)
+
+    def _unlinked(
+        self, node: Node, reference: Reference, found: Sequence[Node], missing: Sequence[EnvironmentKey]
+    ) -> _Without:
+        if found:
+            names = " and ".join(f"the key {self._name(secret)}" for secret in found)
+            return self._problem(ProblemKind.AMBIGUOUS, node, reference, f"is ambiguous: it means {names}")
+        if not is_well_formed(reference.expression):
+            detail = "is not a reference; write $${ where a literal ${ is meant"
+            return self._problem(ProblemKind.MALFORMED, node, reference, detail)
+        if missing:
+            app, environment = missing[0]
+            detail = f"leads nowhere: there is no environment {app}/{environment}"
+            return self._problem(ProblemKind.MISSING_ENVIRONMENT, node, reference, detail)
+        return self._problem(ProblemKind.MISSING_KEY, node, reference, "leads nowhere: there is no such key")
+
+    def _circular(self, frame: _Frame, target: Node) -> _Without:
+        nodes = list(self._active)
+        names = [self._name(node) for node in [*nodes[nodes.index(target) :], target]]
+        if len(names) > _MAX_CYCLE_SHOWN:
+            half = _MAX_CYCLE_SHOWN // 2
+            names[half:-half] = [f"({len(names) - 2 * half} more)"]
+        reference = next(Reference(text) for text, node in frame.links.items() if node == target)
+        return self._problem(ProblemKind.CIRCULAR, frame.node, reference, f"is circular: {' -> '.join(names)}")
+
+    def _render(self, frame: _Frame) -> SecretValue | _Without:
+        """Put the results of all links into a value."""
+        for expression, node in frame.links.items():
+            value = self._results[node]
+            if isinstance(value, SecretValue) and value.type is ValueType.BINARY:
+                detail = "is binary and cannot be put into a text"
+                return self._problem(ProblemKind.BINARY, frame.node, Reference(expression), detail)
+        room = MAX_CHARACTERS
+
+        def rendered(text: str) -> str:
+            nonlocal room
+            if "${" not in text:
+                return text
+            parts = []
+            for piece in pieces(text):
+                part = piece if isinstance(piece, str) else self._text(frame.links[piece.expression])
+                room -= len(part)
+                if room < 0 and frame.links:
+                    raise _TooLarge
+                parts.append(part)
+            return "".join(parts)
+
+        try:
+            if isinstance(frame.content, str) and frame.type is ValueType.TEXT:
+                return SecretValue(rendered(frame.content))
+            return SecretValue(canonical_json(map_strings(frame.content, rendered)), ValueType.JSON)
+        except _TooLarge:
+            detail = f"grows beyond {MAX_CHARACTERS:,} characters by its references"
+            return self._problem(ProblemKind.TOO_LARGE, frame.node, None, detail)
+
+    def _text(self, node: Node) -> str:
+        value = self._results[node]
+        assert isinstance(value, SecretValue)  # noqa: S101 - a frame without state has a value behind every link
+        return value.reveal_text()
+
+    def _snapshot(self, key: EnvironmentKey) -> EnvironmentSnapshot:
+        snapshot = self._loaded[key]
+        assert snapshot is not None  # noqa: S101 - nodes are made from snapshots
+        return snapshot
+
+    def _problem(self, kind: ProblemKind, node: Node, reference: Reference | None, detail: str) -> _Without:
+        shown = reference.shown if reference else None
+        self._problems.append(Problem(kind=kind, key=self._name(node), reference=shown, detail=detail))
+        return _Without.FAILED
+
+    def _name(self, node: Node) -> str:
+        """Name a secret as a reference from the resolved folder would."""
+        (app, environment), path, key = node
+        if node[0] == self._home and path == self._path:
+            return key
+        folder = "" if path == ROOT else f"{path}/"
+        if node[0] == self._home:
+            return f"{folder or ROOT}{key}"
+        return f"{'' if app == self._home[0] else f'{app}::'}{environment}.{folder}{key}"
+
+
+def _key_of(environment: EnvironmentSnapshot) -> EnvironmentKey:
+    return environment.app.lower(), environment.name.lower()
+
+
+def _present(snapshot: EnvironmentSnapshot, own_path: str, target: Target) -> list[str]:
+    """Return the folder in which a target's key is, or nothing."""
+    folders = (own_path, ROOT) if target.path is None else (target.path,)
+    return next(([folder] for folder in folders if (folder, target.key) in snapshot.secrets), [])
+
+
+def _references(content: Json) -> list[Reference]:
+    """Return the references in a text, or in the string leaves of a document, each once."""
+    found: dict[Reference, None] = {}
+
+    def note(text: str) -> str:
+        found.update(dict.fromkeys(references_in(text)))
+        return text
+
+    map_strings(content, note)
+    return list(found)
+
+
+def _worse(a: _Without | None, b: _Without) -> _Without:
+    return _Without.FAILED if _Without.FAILED in (a, b) else b
