@@ -238,7 +238,7 @@ class _Resolver:
         self, node: Node, reference: Reference, found: Sequence[Node], missing: Sequence[EnvironmentKey]
     ) -> _Without:
         if found:
-            names = " and ".join(f"the key {self._name(secret)}" for secret in found)
+            names = " and ".join(f"the key {key} of {'/'.join(place)}" for place, _, key in found)
             return self._problem(ProblemKind.AMBIGUOUS, node, reference, f"is ambiguous: it means {names}")
         if not is_well_formed(reference.expression):
             detail = "is not a reference; write $${ where a literal ${ is meant"
