@@ -28,6 +28,7 @@ names and numbers, never of another exception's text: botocore and database driv
     │   ├── AccountMismatchError           halt
     │   ├── DestinationRejectedError       halt
     │   └── OutcomeUnknownError            replan
+    ├── InternalError                      retry
     ├── StateError
     │   ├── ClaimHeldError                 retry
     │   ├── ClaimLostError                 replan
@@ -297,7 +298,15 @@ class OutcomeUnknownError(DestinationError):
     exit_code = 1
 
 
-# --- our own state
+# --- our own
+
+
+class InternalError(PhasesyncError):
+    """phasesync met a defect of its own."""
+
+    disposition = Disposition.RETRY
+    default_hint = "report it with the class names above; no value is in them"
+
 
 
 class StateError(PhasesyncError):

@@ -8,9 +8,11 @@ from phasesync.errors import (
     CiphertextError,
     CredentialRejectedError,
     Disposition,
+    InterruptedRunError,
     KeyUnavailableError,
     PermissionDeniedError,
     PhasesyncError,
+    PlanHeldError,
     ThrottledError,
 )
 
@@ -65,7 +67,9 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
     if isinstance(error, (CiphertextError, KeyUnavailableError)):
         # Nothing could be read, so nothing says which edit would mend it: look again now and then.
         return Next(retry_in=SLOW_PAUSE, due_in=None)
-    if error.disposition is Disposition.HALT:
+    if isinstance(error, PlanHeldError):
+        return Next(retry_in=None, due_in=interval)
+    if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:
         return Next(retry_in=None, due_in=None)
     pause = backoff(failures, spread)
     if isinstance(error, ThrottledError) and error.retry_after is not None:
@@ -75,5 +79,5 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
 
 def backoff(failures: int, spread: float) -> timedelta:
     """Return the pause after the n-th failure in a row: exponential with full jitter, 2 s to 10 min."""
-    ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 16))
+    ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(failures, 16)))
     return max(FIRST_PAUSE, ceiling * spread)

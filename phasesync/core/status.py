@@ -69,7 +69,7 @@ class SyncStatus(StrEnum):
     """Its credential has no role yet."""
 
 
-_SEVERITY = (
+SEVERITY = (
     Outcome.UNCHANGED,
     Outcome.APPLIED,
     Outcome.HELD,
@@ -78,11 +78,12 @@ _SEVERITY = (
     Outcome.UNKNOWN,
     Outcome.INTERRUPTED,
 )
+"""Outcomes from the mildest to the worst."""
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the worst outcome; UNCHANGED for none."""
-    return max(outcomes, key=_SEVERITY.index, default=Outcome.UNCHANGED)
+    return max(outcomes, key=SEVERITY.index, default=Outcome.UNCHANGED)
 
 
 @dataclass(frozen=True, kw_only=True)

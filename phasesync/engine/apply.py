@@ -1,0 +1,217 @@
+"""
+Carries out one change at a time: journal the intent, call, verify, settle.
+
+Every write of a value is journalled before its call and carries a token of its generation, so that a crash at any step
+neither adds a version nor loses a write, and a worker that wakes late puts nothing older on top. It decides nothing:
+what to do stands in the change.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from phasesync.core.fingerprint import write_token
+from phasesync.core.journal import (
+    intend_restore,
+    intend_write,
+    next_generation,
+    settle_restore,
+    settle_spent,
+    settle_write,
+)
+from phasesync.core.model import ChangeResult
+from phasesync.core.plan import VALUE_WRITES, Change, key_differs
+from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
+from phasesync.core.status import Outcome
+from phasesync.errors import RemoteChangedError, RestoredDatabaseError
+from phasesync.ports import Claim, Clock, Destination, Digests, StateStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """
+    What became of a change.
+
+    Attributes:
+        entry: the journal entry afterwards, None where the change has none.
+        again: the object has to be looked at and planned anew before the run may end.
+    """
+
+    result: ChangeResult
+    entry: JournalEntry | None
+    again: bool = False
+
+
+class Applier:
+    """Carries out changes of one run on one destination."""
+
+    def __init__(
+        self,
+        *,
+        state: StateStore,
+        destination: Destination,
+        claim: Claim,
+        permit: Callable[[], None],
+        digests: Digests,
+        instance_id: str,
+        clock: Clock,
+    ) -> None:
+        """
+        Args:
+            state: keeps the journal.
+            destination: where to write.
+            claim: the right to do so; every journal write carries its fence.
+            permit: called before every AWS write; raises when this run may not write any more.
+            digests: makes the tokens.
+            instance_id: part of every token.
+            clock: for the time of intents.
+        """
+        self._state = state
+        self._destination = destination
+        self._claim = claim
+        self._permit = permit
+        self._digests = digests
+        self._instance_id = instance_id
+        self._clock = clock
+
+    def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
+        """
+        Carry out one change.
+
+        Args:
+            change: what to do.
+            entry: the journal entry of its object now; an earlier change of this run may have moved it on. None for an
+                object that the sync does not write.
+
+        Raises:
+            DestinationError: the call failed; an open intent stays for the next run.
+            ClaimLostError, InterruptedRunError: this run may not write any more.
+        """
+        if change.desired is None or entry is None or change.action is Action.NOOP:
+            return Applied(result=_result(change, Outcome.UNCHANGED), entry=entry)
+        if change.action is Action.CREATE:
+            return self._create(change, change.desired, entry)
+        observed = change.observed
+        if observed is None:
+            raise RemoteChangedError
+        if change.adopts and entry.arn != observed.arn:
+            entry = self._save(replace(entry, arn=observed.arn, former_tags=dict(observed.tags)))
+        if change.action in VALUE_WRITES:
+            return self._put(change, change.desired, observed, entry)
+        if change.action is Action.RESTORE:
+            return self._restore(change, observed, entry)
+        return self._set_metadata(change, change.desired, observed, entry)
+
+    def _create(self, change: Change, desired: Desired, entry: JournalEntry) -> Applied:
+        before = _open_write(entry)
+        intended = self._intend(entry, Action.CREATE, desired)
+        token = _token_of(intended)
+        self._permit()
+        answer = self._destination.create(
+            desired.remote_name,
+            desired.payload,
+            token=token,
+            description=desired.description,
+            kms_key=desired.kms_key,
+            tags=desired.tags,
+        )
+        if isinstance(answer, Occupied):
+            return self._create_occupied(change, intended, before, token)
+        current = True if before is None else self._is_current(desired.remote_name, answer)
+        settled = self._settle(intended, desired, answer)
+        return Applied(result=_result(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
+
+    def _create_occupied(self, change: Change, intended: JournalEntry, before: Intent | None, token: str) -> Applied:
+        """The name is taken: by an earlier write of ours, or by somebody else."""
+        seen = self._destination.observe(change.remote_name)
+        if seen is not None and token in seen.versions:
+            if before is None:
+                raise _restored()
+            settled = self._save(settle_spent(intended, before, arn=seen.arn))
+            return Applied(result=_result(change, Outcome.UNCHANGED), entry=settled, again=True)
+        self._save(replace(intended, intent=before))
+        raise RemoteChangedError("an object of this name appeared while it was being created")
+
+    def _put(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
+        before = _open_write(entry)
+        intended = self._intend(entry, change.action, desired)
+        if change.action is Action.REKEY and key_differs(desired, observed):
+            self._permit()
+            self._destination.update_metadata(observed.arn, kms_key=desired.kms_key)
+        self._permit()
+        answer = self._destination.put_value(observed.arn, desired.payload, token=_token_of(intended))
+        if isinstance(answer, Occupied):
+            if before is None:
+                raise _restored()
+            # An earlier write under this token had landed with another payload. Ours goes out under a new one.
+            settled = self._save(settle_spent(intended, before, arn=observed.arn))
+            return self._put(replace(change, action=Action.PUT), desired, observed, settled)
+        current = answer.current or self._is_current(desired.remote_name, answer)
+        settled = self._settle(intended, desired, answer)
+        return Applied(result=_result(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
+
+    def _restore(self, change: Change, observed: Observed, entry: JournalEntry) -> Applied:
+        intended = self._save(intend_restore(entry, self._token(entry), self._clock.now()))
+        self._permit()
+        self._destination.restore(observed.arn)
+        settled = self._save(settle_restore(intended))
+        return Applied(result=_result(change, Outcome.APPLIED), entry=settled, again=True)
+
+    def _set_metadata(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
+        self._permit()
+        if change.action is Action.SET_DESCRIPTION:
+            self._destination.update_metadata(observed.arn, description=desired.description)
+            return Applied(result=_result(change, Outcome.APPLIED), entry=entry)
+        differing = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
+        untag = tuple(key for key in desired.unwanted_tags if key in observed.tags)
+        self._destination.update_metadata(observed.arn, tags=differing or None, untag=untag)
+        entry = self._save(replace(entry, tags_written=dict(desired.tags)))
+        return Applied(result=_result(change, Outcome.APPLIED), entry=entry)
+
+    def _intend(self, entry: JournalEntry, action: Action, desired: Desired) -> JournalEntry:
+        return self._save(intend_write(entry, action, desired.payload, self._token(entry), self._clock.now()))
+
+    def _settle(self, intended: JournalEntry, desired: Desired, answer: Written) -> JournalEntry:
+        tags = dict(desired.tags) if intended.intent and intended.intent.action is Action.CREATE else None
+        return self._save(
+            settle_write(intended, desired.payload, arn=answer.arn, version_id=answer.version_id, tags_written=tags)
+        )
+
+    def _is_current(self, remote_name: str, answer: Written) -> bool:
+        """Ask whether readers get what was written, where the answer to the write does not say so."""
+        seen = self._destination.observe(remote_name)
+        return seen is not None and seen.current_version == answer.version_id
+
+    def _token(self, entry: JournalEntry) -> str:
+        return write_token(self._digests, self._instance_id, entry.sync_id, entry.remote_name, next_generation(entry))
+
+    def _save(self, entry: JournalEntry) -> JournalEntry:
+        return self._state.save_entry(self._claim, entry)
+
+
+def _open_write(entry: JournalEntry) -> Intent | None:
+    return entry.intent if entry.intent is not None and entry.intent.action in VALUE_WRITES else None
+
+
+def _token_of(entry: JournalEntry) -> str:
+    if entry.intent is None:
+        raise AssertionError("a write without an intent")
+    return entry.intent.token
+
+
+def _result(change: Change, outcome: Outcome, version_id: str | None = None) -> ChangeResult:
+    return ChangeResult(
+        action=change.action,
+        remote_name=change.remote_name,
+        outcome=outcome,
+        reason=change.reason,
+        version_id=version_id,
+    )
+
+
+def _restored() -> RestoredDatabaseError:
+    return RestoredDatabaseError(
+        "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "
+        "at work",
+        hint="stop the other copy; then phasesync syncs remove NAME --remote keep, and add it again with --adopt "
+        "overwrite",
+    )

@@ -1,0 +1,439 @@
+"""
+One sync, once: load -> read the source -> observe -> plan -> guard -> apply -> record.
+
+Level-based: the claim names a sync and nothing else is taken from whoever woke it. No loop over time in here; how often
+this happens is `scheduler.py`'s.
+"""
+
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from phasesync.core.events import ClaimLost, RunFinished
+from phasesync.core.fingerprint import Digests
+from phasesync.core.guard import Guarded, judge
+from phasesync.core.journal import settle_by_evidence
+from phasesync.core.mapping import check_size, map_json
+from phasesync.core.model import ChangeResult, Run, RunError, Sync
+from phasesync.core.ownership import owner_tags
+from phasesync.core.plan import Change, Plan, Policy, make_plan
+from phasesync.core.remote import Action, Desired, JournalEntry
+from phasesync.core.schedule import Next, after_error, after_success
+from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
+from phasesync.core.tags import desired_tags, unwanted_tags
+from phasesync.engine.apply import Applier
+from phasesync.engine.claims import Permit
+from phasesync.engine.source import read_source
+from phasesync.errors import (
+    AccountMismatchError,
+    ClaimLostError,
+    DestinationError,
+    InternalError,
+    InterruptedRunError,
+    NotFoundError,
+    OwnershipConflictError,
+    PhasesyncError,
+    PlanHeldError,
+    RemoteChangedError,
+)
+from phasesync.ports import (
+    AfterRun,
+    Claim,
+    Clock,
+    Destination,
+    Destinations,
+    EnvironmentStore,
+    EventSink,
+    StateStore,
+    SyncState,
+)
+
+MAX_ROUNDS = 4
+"""How often one run looks again after something changed in its hands; then it tries later."""
+
+
+@dataclass(kw_only=True)
+class _Attempt:
+    """What a run has found out and done so far, kept so that a failing run is recorded as well as a good one."""
+
+    reads: Mapping[str, int] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    account: str | None = None
+    destination: Destination | None = None
+    results: list[ChangeResult] = field(default_factory=list)
+    errors: list[PhasesyncError] = field(default_factory=list)
+    drifted: bool = False
+    approval_used: bool = False
+
+    def refuse(self, change: Change) -> None:
+        """Note a change that is not ours to make."""
+        self._note(change, Outcome.REFUSED, change.reason)
+        self.errors.append(OwnershipConflictError(f"{change.remote_name}: {change.reason}", hint=change.hint))
+
+    def fail(self, change: Change, error: DestinationError) -> None:
+        """Note a change that failed."""
+        self._note(change, verdict_of(error).outcome, change.reason)
+        self.errors.append(error)
+
+    def hold(self, guarded: Guarded) -> None:
+        """Note the changes that wait for an approval."""
+        if not guarded.held or guarded.digest is None:
+            return
+        for change, reason in guarded.held:
+            self._note(change, Outcome.HELD, reason)
+        change, reason = guarded.held[0]
+        self.errors.append(PlanHeldError(f"{change.remote_name}: {reason}", digest=guarded.digest))
+
+    def _note(self, change: Change, outcome: Outcome, reason: str) -> None:
+        self.results.append(
+            ChangeResult(action=change.action, remote_name=change.remote_name, outcome=outcome, reason=reason)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """
+    A plan and what it was made from.
+
+    Attributes:
+        entries: remote name -> journal entry, with intents settled where looking proved them.
+        settled: names of the entries that looking settled, so that they have to be stored.
+    """
+
+    destination: Destination
+    entries: Mapping[str, JournalEntry]
+    settled: frozenset[str]
+    plan: Plan
+    guarded: Guarded
+
+
+class Reconciler:
+    """Brings a destination in step with the store, one sync at a time. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        environments: EnvironmentStore,
+        state: StateStore,
+        destinations: Destinations,
+        digests: Digests,
+        instance_id: str,
+        clock: Clock,
+        events: EventSink,
+        spread: Callable[[], float],
+        coalesce: timedelta,
+    ) -> None:
+        """
+        Args:
+            environments: the source.
+            state: syncs, journal and runs.
+            destinations: opens the destination of a sync.
+            digests: keyed digests of this instance.
+            instance_id: marks what is ours.
+            clock: time.
+            events: takes what happened.
+            spread: random numbers in [0, 1) that spread retries and checks.
+            coalesce: how long edits gather after a write.
+        """
+        self._environments = environments
+        self._state = state
+        self._destinations = destinations
+        self._digests = digests
+        self._instance_id = instance_id
+        self._clock = clock
+        self._events = events
+        self._spread = spread
+        self._coalesce = coalesce
+
+    def reconcile(self, claim: Claim, permit: Permit) -> Run | None:
+        """
+        Reconcile a claimed sync, record the run and release the claim.
+
+        Args:
+            claim: the right to do it.
+            permit: asked before every AWS write.
+
+        Returns:
+            The run as recorded; None when the sync is gone or the claim passed to somebody else, so that there is
+            nothing to record.
+
+        Raises:
+            StoreUnavailableError: the run could not be recorded; the claim ends by itself.
+        """
+        started_at = self._clock.now()
+        try:
+            state = self._state.load(claim)
+        except NotFoundError:
+            return None
+        except ClaimLostError:
+            self._events.emit(ClaimLost(sync_id=claim.sync_id))
+            return None
+        attempt = _Attempt()
+        try:
+            self._work(state, claim, permit, attempt)
+        except PhasesyncError as error:
+            attempt.errors.append(error)
+        except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others, nor pass in silence.
+            attempt.errors.append(InternalError(f"internal error: {_where(error)}"))
+        try:
+            return self._record(state, claim, attempt, started_at)
+        except ClaimLostError:
+            self._events.emit(ClaimLost(sync_id=claim.sync_id))
+            return None
+
+    def prepare(self, state: SyncState) -> Prepared:
+        """
+        Make the plan of a sync without a claim and without writing anything.
+
+        Raises:
+            EnvironmentStoreError, DestinationError, PlanError: what a run would have met.
+        """
+        attempt = _Attempt()
+        desired, destination = self._open(state, attempt)
+        return self._look(state, desired, destination, attempt, _entries(state, desired, attempt))
+
+    def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: _Attempt) -> None:
+        desired, destination = self._open(state, attempt)
+        applier = Applier(
+            state=self._state,
+            destination=destination,
+            claim=claim,
+            permit=permit,
+            digests=self._digests,
+            instance_id=self._instance_id,
+            clock=self._clock,
+        )
+        entries = _entries(state, desired, attempt)
+        for _ in range(MAX_ROUNDS):
+            prepared = self._look(state, desired, destination, attempt, entries)
+            entries = dict(prepared.entries)
+            for name in prepared.settled:
+                entries[name] = self._state.save_entry(claim, entries[name])
+            if not self._carry_out(prepared, applier, entries, attempt):
+                return
+        attempt.errors.append(RemoteChangedError("the remote object kept changing while it was written"))
+
+    def _open(self, state: SyncState, attempt: _Attempt) -> tuple[Desired, Destination]:
+        """Read the source and open the destination, in this order: what cannot be read costs no call."""
+        sync = state.sync
+        source = read_source(self._environments, sync)
+        attempt.reads, attempt.labels = source.reads, source.labels
+        if (unresolved := source.error()) is not None:
+            raise unresolved
+        payload = map_json(sync.config.remote_name, source.values, self._digests)
+        check_size(payload)
+        attempt.destination = destination = self._destinations.open(
+            sync.destination_kind, state.credential, sync.region
+        )
+        attempt.account = destination.account_id()
+        for pinned in (sync.account, state.credential.account):
+            if pinned is not None and pinned != attempt.account:
+                raise AccountMismatchError(
+                    f"the credential {sync.credential} now leads to account {attempt.account}, pinned is {pinned}",
+                    hint=f"correct the credential, or accept the account: phasesync credentials update "
+                    f"{sync.credential} --account {attempt.account}",
+                )
+        tags = desired_tags(sync.config, owner_tags(self._instance_id, sync.id))
+        written = _entry(state, sync.config.remote_name, attempt.account).tags_written
+        desired = Desired(
+            remote_name=sync.config.remote_name,
+            payload=payload,
+            description=sync.config.description,
+            kms_key=sync.config.kms_key,
+            tags=tags,
+            unwanted_tags=unwanted_tags(sync.config, tags, written),
+        )
+        return desired, destination
+
+    def _look(
+        self,
+        state: SyncState,
+        desired: Desired,
+        destination: Destination,
+        attempt: _Attempt,
+        entries: Mapping[str, JournalEntry],
+    ) -> Prepared:
+        """Observe and plan. `entries` are the journal entries as this run has moved them on."""
+        sync = state.sync
+        observed = {name: destination.observe(name) for name in entries}
+        settled = {name: settle_by_evidence(entry, observed[name]) for name, entry in entries.items()}
+        plan = make_plan(
+            [desired],
+            observed,
+            settled,
+            _left_behind(state, settled, attempt.account or ""),
+            Policy(instance_id=self._instance_id, region=sync.region, adopt=sync.adopt),
+        )
+        attempt.drifted = attempt.drifted or plan.drifted
+        return Prepared(
+            destination=destination,
+            entries=settled,
+            settled=frozenset(name for name in entries if settled[name] is not entries[name]),
+            plan=plan,
+            guarded=judge(plan, sync.config, sync.approved_digest),
+        )
+
+    def _carry_out(
+        self, prepared: Prepared, applier: Applier, entries: dict[str, JournalEntry], attempt: _Attempt
+    ) -> bool:
+        """Apply what may go out; return whether the objects have to be looked at again."""
+        again: set[str] = set()
+        failed: set[str] = set()
+        # What an earlier round found unchanged is said anew by this one.
+        attempt.results = [result for result in attempt.results if result.outcome is not Outcome.UNCHANGED]
+        for change in prepared.guarded.go:
+            name = change.remote_name
+            if name in again or name in failed:
+                continue
+            if change.action in (Action.CONFLICT, Action.REFUSE):
+                attempt.refuse(change)
+                continue
+            try:
+                applied = applier.apply(change, entries.get(name) or change.entry)
+            except RemoteChangedError:
+                again.add(name)
+                continue
+            except DestinationError as error:
+                failed.add(name)
+                attempt.fail(change, error)
+                continue
+            attempt.results.append(applied.result)
+            if applied.entry is not None:
+                entries[name] = applied.entry
+            if applied.again:
+                again.add(name)
+        attempt.approval_used = attempt.approval_used or prepared.guarded.approved
+        if again and not failed:
+            return True
+        attempt.hold(prepared.guarded)
+        return False
+
+    def _record(self, state: SyncState, claim: Claim, attempt: _Attempt, started_at: datetime) -> Run:
+        sync = state.sync
+        error = max(attempt.errors, key=_weight, default=None)
+        verdict = verdict_of(error) if error else Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.IN_SYNC)
+        outcome = worst([verdict.outcome, *(result.outcome for result in attempt.results)])
+        failures = _failures(sync, error, verdict)
+        following = self._next(error, outcome, failures, sync)
+        now = self._clock.now()
+        run = Run(
+            id=_run_id(now),
+            sync_id=sync.id,
+            sync=sync.name,
+            trigger=Trigger.DRIFT if claim.trigger is Trigger.SCHEDULE and attempt.drifted else claim.trigger,
+            actor=claim.actor,
+            attempt=sync.failures + 1,
+            outcome=outcome,
+            started_at=started_at,
+            ended_at=now,
+            revisions={attempt.labels[key]: revision for key, revision in (attempt.reads or {}).items()},
+            counts=dict(sorted(Counter(str(result.action) for result in attempt.results).items())),
+            aws_calls=attempt.destination.calls if attempt.destination else 0,
+            versions_written=sum(result.version_id is not None for result in attempt.results),
+            error=_run_error(error, sync),
+            next_attempt_at=now + following.due_in if error and following.due_in else None,
+            changes=tuple(attempt.results),
+        )
+        reads = attempt.reads if verdict.status in _SETTLED else None
+        after = AfterRun(
+            status=verdict.status,
+            reason=run.error.message if run.error else None,
+            reads=reads,
+            applied_revision=(attempt.reads or {}).get(sync.environment_id) if error is None else None,
+            failures=failures,
+            retry_in=following.retry_in,
+            due_in=following.due_in,
+            account=attempt.account if sync.account is None else None,
+            adopt_done=sync.adopt is not None and error is None,
+            approval_used=attempt.approval_used,
+        )
+        self._state.finish(claim, run, after)
+        self._events.emit(_finished(run, verdict.status, sync, attempt))
+        return run
+
+    def _next(self, error: PhasesyncError | None, outcome: Outcome, failures: int, sync: Sync) -> Next:
+        interval, spread = sync.config.interval, self._spread()
+        if error is None:
+            return after_success(outcome, interval=interval, coalesce=self._coalesce, spread=spread)
+        return after_error(error, failures=max(failures, 1), interval=interval, spread=spread)
+
+
+_SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
+"""After these a sync waits for the next edit of what it read; after the others what it read is still to be applied."""
+
+
+def _entries(state: SyncState, desired: Desired, attempt: _Attempt) -> dict[str, JournalEntry]:
+    return {desired.remote_name: _entry(state, desired.remote_name, attempt.account or "")}
+
+
+def _entry(state: SyncState, remote_name: str, account: str) -> JournalEntry:
+    """Return the journal entry of an object that the sync writes to now; an empty one where nothing was written."""
+    here = (remote_name, account, state.sync.region)
+    for entry in state.journal:
+        if (entry.remote_name, entry.account, entry.region) == here:
+            return entry
+    return JournalEntry(
+        id=None, sync_id=state.sync.id, remote_name=remote_name, account=account, region=state.sync.region
+    )
+
+
+def _left_behind(state: SyncState, wanted: Mapping[str, JournalEntry], account: str) -> list[JournalEntry]:
+    """Return entries of objects that the sync wrote elsewhere or under other names."""
+    here = {(name, account, state.sync.region) for name in wanted}
+    return [entry for entry in state.journal if (entry.remote_name, entry.account, entry.region) not in here]
+
+
+def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int:
+    """Count failed runs in a row; one that was interrupted says nothing of the destination."""
+    if isinstance(error, InterruptedRunError):
+        return sync.failures
+    return sync.failures + 1 if error and verdict.status in (SyncStatus.FAILING, SyncStatus.PENDING) else 0
+
+
+def _weight(error: PhasesyncError) -> int:
+    return SEVERITY.index(verdict_of(error).outcome)
+
+
+def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
+    if error is None:
+        return None
+    return RunError(
+        cls=type(error).__name__,
+        code=error.code,
+        message=error.message,
+        request_id=error.request_id,
+        hint=error.hint.replace("NAME", sync.name) if error.hint else None,
+    )
+
+
+def _where(error: Exception) -> str:
+    """Name the class and the place of a defect; the text may carry values and is left out."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"
+
+
+def _run_id(now: datetime) -> str:
+    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 of chance."""
+    return f"{int(now.timestamp() * 1000):012x}{uuid.uuid4().hex[:12]}"
+
+
+def _finished(run: Run, status: SyncStatus, sync: Sync, attempt: _Attempt) -> RunFinished:
+    return RunFinished(
+        sync=run.sync,
+        run_id=run.id,
+        trigger=run.trigger,
+        outcome=run.outcome,
+        status=status,
+        revision=(attempt.reads or {}).get(sync.environment_id),
+        duration_ms=round((run.ended_at - run.started_at).total_seconds() * 1000),
+        aws_calls=run.aws_calls,
+        versions_written=run.versions_written,
+        counts=dict(run.counts),
+        error=run.error.cls if run.error else None,
+        code=run.error.code if run.error else None,
+        next_attempt_at=run.next_attempt_at,
+    )

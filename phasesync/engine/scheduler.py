@@ -1,0 +1,138 @@
+"""
+What runs when: the pending query, claim renewal, expired claims, housekeeping. APScheduler drives these methods.
+
+Each does one round and returns; none of them sleeps, and none knows a rule about syncs.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
+from phasesync.engine.claims import ClaimKeeper
+from phasesync.errors import ClaimLostError, PhasesyncError
+from phasesync.ports import Claim, Clock, DaemonRegistry, Dispatcher, EventSink, MemberRole, StateStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """This daemon: `owner` names it in claims and is new at every start."""
+
+    owner: str
+    host: str
+    pid: int
+
+
+class Scheduler:
+    """One daemon's rounds. Its methods may be called from several threads."""
+
+    def __init__(
+        self,
+        *,
+        member: Member,
+        state: StateStore,
+        registry: DaemonRegistry,
+        keeper: ClaimKeeper,
+        dispatcher: Dispatcher,
+        events: EventSink,
+        clock: Clock,
+        runs_kept: Callable[[], timedelta],
+    ) -> None:
+        """
+        Args:
+            member: who we are.
+            state: syncs and claims.
+            registry: the daemons that are alive.
+            keeper: renews our claims.
+            dispatcher: runs what was claimed.
+            events: takes what happened.
+            clock: measures how long ago the last round was.
+            runs_kept: how long runs are kept, asked at each housekeeping.
+        """
+        self._member = member
+        self._state = state
+        self._registry = registry
+        self._keeper = keeper
+        self._dispatcher = dispatcher
+        self._events = events
+        self._clock = clock
+        self._runs_kept = runs_kept
+        self._polling = threading.Lock()
+        self._stopped = False
+        self.role: MemberRole | None = None
+        self.last_poll: float | None = None
+        self.last_error: str | None = None
+
+    def poll(self) -> None:
+        """Claim what is pending and hand it to the dispatcher."""
+        with self._polling:
+            if self._stopped or self.role is not MemberRole.ACTIVE:
+                return
+            free = self._dispatcher.free
+            if free > 0:
+                self._round("poll", lambda: self._claim(free))
+            self.last_poll = self._clock.monotonic()
+
+    def beat(self) -> None:
+        """Say that we are alive, learn whether we work or stand by, and renew our claims."""
+        self._round("renewal", self._keeper.renew)
+        self._round("heartbeat", self._learn_role)
+
+    def reap(self) -> None:
+        """Free syncs whose holder died, and log what became of their runs."""
+        if self.role is MemberRole.ACTIVE:
+            self._round("reap", lambda: [self._events.emit(ClaimExpired(sync=n)) for n in self._state.reap_expired()])
+
+    def keep_house(self) -> None:
+        """Delete old runs; one daemon an hour does it."""
+        if self.role is MemberRole.ACTIVE:
+            self._round("housekeeping", self._prune)
+
+    def stop(self) -> None:
+        """Claim nothing more; returns when no poll is under way."""
+        self._stopped = True
+        with self._polling:
+            pass
+
+    def leave(self, unfinished: list[Claim]) -> None:
+        """Give back what could not be finished and sign off, so that a standby takes over at once."""
+        for claim in unfinished:
+            self._round("release", lambda claim=claim: self._release(claim))  # type: ignore[misc]
+        self._round("sign-off", lambda: self._registry.leave(self._member.owner))
+
+    def _claim(self, free: int) -> None:
+        for claim in self._state.claim_due(self._member.owner, limit=free, ttl=self._keeper.ttl):
+            self._dispatcher.submit(claim)
+
+    def _learn_role(self) -> None:
+        member = self._member
+        role = self._registry.beat(member.owner, host=member.host, pid=member.pid, ttl=self._keeper.ttl)
+        if role is not self.role:
+            self.role = role
+            self._events.emit(RoleChanged(role=role))
+
+    def _prune(self) -> None:
+        if not self._registry.claim_chore("housekeeping", self._member.owner, every=timedelta(hours=1)):
+            return
+        if count := self._state.prune_runs(older_than=self._runs_kept()):
+            self._events.emit(RunsPruned(count=count))
+
+    def _release(self, claim: Claim) -> None:
+        try:
+            self._state.release(claim)
+        except ClaimLostError:
+            self._events.emit(ClaimExpired(sync=claim.sync_id))
+
+    def _round(self, chore: str, work: Callable[[], object]) -> None:
+        """Do one round; a failure is told once until it changes, and the next round tries again."""
+        try:
+            work()
+        except PhasesyncError as error:
+            told = f"{chore}: {type(error).__name__}"
+            if told != self.last_error:
+                self._events.emit(ChoreFailed(chore=chore, error=type(error).__name__, message=error.message))
+            self.last_error = told
+        else:
+            if self.last_error is not None and self.last_error.startswith(f"{chore}:"):
+                self.last_error = None

@@ -1,0 +1,68 @@
+"""
+Reads what a sync wants to push: its environment and every environment that it references, in one database snapshot.
+
+Whole or not at all: any row that does not decrypt and any reference that does not resolve means no plan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from phasesync.core.model import EnvironmentSnapshot, SecretValue, Sync
+from phasesync.core.references import Problem, resolve, unresolved
+from phasesync.errors import NotFoundError, UnresolvedReferenceError
+from phasesync.ports import EnvironmentStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """
+    Resolved values of one folder, and what was read for them.
+
+    Attributes:
+        values: key -> value, references resolved.
+        reads: environment id -> revision.
+        labels: environment id -> `app/environment`.
+        problems: references that did not resolve; not empty = `values` must not be used.
+    """
+
+    values: Mapping[str, SecretValue] = field(repr=False)
+    reads: Mapping[str, int]
+    labels: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+    def error(self) -> UnresolvedReferenceError | None:
+        """Return the error that the problems make, None where there is none."""
+        return unresolved(self.problems) if self.problems else None
+
+
+def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
+    """
+    Read and resolve the environment and path of a sync.
+
+    Loads one environment, then all those that its references reach, one statement a hop.
+
+    Raises:
+        CiphertextError, KeyUnavailableError, StoreUnavailableError: nothing may be planned.
+        NotFoundError: the sync's environment is gone.
+    """
+    home = (sync.app.lower(), sync.environment.lower())
+    loaded: dict[tuple[str, str], EnvironmentSnapshot | None] = {}
+    needs = frozenset({home})
+    with environments.snapshot() as reader:
+        while True:
+            found = reader.load(needs)
+            loaded |= {name: found.get(name) for name in needs}
+            environment = loaded[home]
+            if environment is None:
+                raise NotFoundError(f"the environment {sync.environment_label} does not exist")
+            resolution = resolve(environment, sync.path, loaded)
+            if not resolution.needs:
+                break
+            needs = resolution.needs
+    known = {one.environment_id: f"{one.app}/{one.name}" for one in loaded.values() if one is not None}
+    return Source(
+        values=resolution.values,
+        reads=resolution.reads,
+        labels={environment_id: known[environment_id] for environment_id in resolution.reads},
+        problems=resolution.problems,
+    )
