@@ -6,7 +6,7 @@ Adapters implement these; `bootstrap.py` wires them. They raise only classes of 
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -345,7 +345,12 @@ class StateStore(Protocol):
     # claims
 
     def claim_due(self, owner: str, *, limit: int, ttl: timedelta) -> list[Claim]:
-        """Claim up to `limit` syncs that are pending or due and free, in one statement."""
+        """
+        Claim up to `limit` syncs that are pending or due and free, in one statement.
+
+        A claim that expired is free too, and its run is logged `interrupted`; call `reap_expired` first where somebody
+        is to be told.
+        """
         ...
 
     def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
@@ -369,7 +374,7 @@ class StateStore(Protocol):
         ...
 
     def paused(self, sync_id: str) -> bool:
-        """Return whether the sync is paused now; one indexed read, asked before every AWS write."""
+        """Return whether it is paused or gone now; one indexed read, asked before every AWS write."""
         ...
 
     # journal
@@ -572,16 +577,56 @@ class CredentialTester(Protocol):
 # --- keys, time, events
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrappedKey:
+    """
+    A data key as the store keeps it: encrypted under the root key.
+
+    Attributes:
+        id: short name of the data key; stands in every ciphertext made with it.
+        purpose: `environment`, `credentials` or `digest`.
+        root_key_id: id of the root key that it is wrapped under.
+        wrapped: the wrapped key.
+    """
+
+    id: str
+    purpose: str
+    root_key_id: str
+    wrapped: bytes = field(repr=False)
+
+
+class WrappedKeys(Protocol):
+    """Where the key ring finds its wrapped keys."""
+
+    def list_all(self) -> list[WrappedKey]:
+        """Return every wrapped key, oldest first. StoreUnavailableError, SchemaMismatchError."""
+        ...
+
+
 class KeyRing(Protocol):
     """Encrypts and decrypts columns; wraps data keys under the root key."""
 
     @property
     def digests(self) -> Digests:
-        """The keyed digests."""
+        """The keyed digests. KeyUnavailableError where the database has no keys yet."""
         ...
 
-    def new_data_key(self, purpose: str) -> str:
-        """Make and store a data key; return its id."""
+    def verify(self) -> None:
+        """
+        Make sure that the root key opens what this database has; nothing happens where it has no keys yet.
+
+        Raises:
+            KeyUnavailableError: its keys are wrapped under another root key; names both.
+            CiphertextError: a wrapped key was altered.
+        """
+        ...
+
+    def new_data_key(self, purpose: str) -> WrappedKey:
+        """Make a data key; the caller stores it in the transaction that stores what it protects."""
+        ...
+
+    def data_key(self, purpose: str) -> str:
+        """Return the id of the newest data key for a purpose that has one key. KeyUnavailableError."""
         ...
 
     def encrypt(self, key_id: str, context: Sequence[str], plaintext: bytes) -> bytes:
@@ -590,7 +635,8 @@ class KeyRing(Protocol):
 
         Args:
             key_id: id of the data key.
-            context: table, row, column, version: bound to the ciphertext as associated data.
+            context: table, row, column, version and whatever else belongs to it: bound to the ciphertext as
+                associated data.
             plaintext: any bytes.
         """
         ...
