@@ -537,6 +537,10 @@ class Destinations(Protocol):
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
         ...
 
+    def check_name(self, kind: str, remote_name: str) -> None:
+        """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class CredentialReport:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
@@ -82,7 +83,7 @@ class Scheduler:
     def reap(self) -> None:
         """Free syncs whose holder died, and log what became of their runs."""
         if self.role is MemberRole.ACTIVE:
-            self._round("reap", lambda: [self._events.emit(ClaimExpired(sync=n)) for n in self._state.reap_expired()])
+            self._round("reap", self._reap)
 
     def keep_house(self) -> None:
         """Delete old runs; one daemon an hour does it."""
@@ -98,12 +99,16 @@ class Scheduler:
     def leave(self, unfinished: list[Claim]) -> None:
         """Give back what could not be finished and sign off, so that a standby takes over at once."""
         for claim in unfinished:
-            self._round("release", lambda claim=claim: self._release(claim))  # type: ignore[misc]
+            self._round("release", partial(self._release, claim))
         self._round("sign-off", lambda: self._registry.leave(self._member.owner))
 
     def _claim(self, free: int) -> None:
         for claim in self._state.claim_due(self._member.owner, limit=free, ttl=self._keeper.ttl):
             self._dispatcher.submit(claim)
+
+    def _reap(self) -> None:
+        for name in self._state.reap_expired():
+            self._events.emit(ClaimExpired(sync=name))
 
     def _learn_role(self) -> None:
         member = self._member

@@ -1,0 +1,1 @@
+"""Distribute claimed syncs to workers. Exclusion is the claim's, not theirs."""

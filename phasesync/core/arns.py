@@ -1,0 +1,79 @@
+"""
+Amazon Resource Names that an operator types: checked for form, so that a typo is told before AWS is asked.
+
+Forms: IAM identifiers and KMS key ARNs in the AWS General Reference (arn:partition:service:region:account:resource).
+"""
+
+import re
+from difflib import get_close_matches
+
+from phasesync.errors import InvalidInputError
+
+_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/[\w+=,.@/-]{1,576}", re.ASCII)
+_KEY = re.compile(
+    r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):key/"
+    r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+)
+_REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d{1,2}")
+
+
+def check_role_arn(arn: str) -> str:
+    """Return the 12-digit account of an IAM role's ARN. InvalidInputError says what the form is."""
+    match = _ROLE.fullmatch(arn)
+    if match is None:
+        raise InvalidInputError(
+            f"{arn!r} is not the ARN of an IAM role{_near(arn, 'iam', 'role')}",
+            hint="a role's ARN looks like arn:aws:iam::123456789012:role/name; aws iam get-role prints it",
+        )
+    return match[2]
+
+
+def check_key_arn(arn: str, region: str) -> str:
+    """Return the ARN of a KMS key in this Region as it is. InvalidInputError, also for an alias or another Region."""
+    match = _KEY.fullmatch(arn)
+    if match is None:
+        raise InvalidInputError(
+            f"{arn!r} is not the ARN of a KMS key{_near(arn, 'kms', 'key')}",
+            hint="a key's ARN looks like arn:aws:kms:eu-central-1:123456789012:key/<uuid>; "
+            "aws kms describe-key --key-id ALIAS prints it; 'default' asks for the AWS-managed key",
+        )
+    if match[2] != region:
+        raise InvalidInputError(
+            f"the KMS key is in {match[2]}, the secret in {region}",
+            hint="a secret's key has to be in the secret's Region",
+        )
+    return arn
+
+
+def check_region(region: str) -> str:
+    """Return a Region's name as it is where it has the form of one. InvalidInputError."""
+    if _REGION.fullmatch(region) is None:
+        raise InvalidInputError(f"{region!r} is not an AWS Region", hint="a Region looks like eu-central-1")
+    return region
+
+
+def partition_of(region: str) -> str:
+    """Return the partition that a Region belongs to: aws, aws-cn or aws-us-gov."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
+
+
+def _near(arn: str, service: str, kind: str) -> str:
+    """Name the part of an ARN that is off, as far as that can be told."""
+    parts = arn.split(":", 5)
+    if len(parts) < 6 or parts[0] != "arn":
+        return ": it does not have six parts"
+    _, partition, found_service, region, account, resource = parts
+    if partition not in ("aws", "aws-cn", "aws-us-gov"):
+        close = get_close_matches(partition, ("aws", "aws-cn", "aws-us-gov"), n=1)
+        return f": partition {partition!r}" + (f", meant {close[0]!r}?" if close else "")
+    if found_service != service:
+        return f": service {found_service!r}, expected {service!r}"
+    if not (len(account) == 12 and account.isascii() and account.isdigit()):
+        return f": the account has {len(account)} characters, expected 12 digits"
+    if (region == "") != (service == "iam"):
+        return ": IAM has no Region" if region else ": the Region is missing"
+    if not resource.startswith(f"{kind}/"):
+        return f": expected {kind}/ after the account"
+    return ""
