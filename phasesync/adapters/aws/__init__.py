@@ -1,0 +1,1 @@
+"""What every AWS adapter stands on: clients, calls, the table of errors, policies, identity."""

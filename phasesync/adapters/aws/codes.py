@@ -1,0 +1,130 @@
+"""
+The table: what AWS and botocore call their errors, and which of our classes each one is.
+
+Data only. Classes of botocore stand here by name, so that a command that never calls AWS need not import it.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from phasesync.errors import (
+    CredentialRejectedError,
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    PermissionDeniedError,
+    PhasesyncError,
+    QuotaExceededError,
+    RemoteChangedError,
+    SettingsError,
+    ThrottledError,
+)
+
+_BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
+    # Secrets Manager (errors of its API model) for: in the way of a write, or the object is gone.
+    RemoteChangedError: "InvalidRequestException ResourceExistsException ResourceNotFoundException",
+    # A hard quota at Secrets Manager (versions, labels, secrets), although SDKs retry this code as throttling.
+    QuotaExceededError: "LimitExceededException",
+    PermissionDeniedError: (
+        "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess 401 403"
+        # The state of a KMS key or our rights on it: mended by a person, so asked again slowly.
+        " EncryptionFailure DecryptionFailure DisabledException KMSInvalidStateException KeyUnavailableException"
+    ),
+    CredentialRejectedError: (
+        "UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken AuthFailure"
+        " SignatureDoesNotMatch InvalidSignatureException IncompleteSignature IncompleteSignatureException"
+        " MissingAuthenticationToken MissingAuthenticationTokenException InvalidSecurity TokenRefreshRequired"
+        " ExpiredToken ExpiredTokenException RequestExpired OptInRequired SubscriptionRequiredException"
+        " AccountProblem NotSignedUp RegionDisabledException InvalidIdentityToken IDPRejectedClaim"
+        " ExpiredTradeInTokenException OutboundWebIdentityFederationDisabledException"
+        " SessionDurationEscalationException"
+    ),
+    # The lists of the guide's page on retries and of botocore's standard mode, without LimitExceededException.
+    ThrottledError: (
+        "Throttling ThrottlingException ThrottledException RequestThrottledException TooManyRequestsException"
+        " ProvisionedThroughputExceededException TransactionInProgressException RequestLimitExceeded"
+        " BandwidthLimitExceeded RequestThrottled SlowDown EC2ThrottledException PriorRequestNotComplete 429"
+    ),
+    DestinationUnavailableError: (
+        "InternalServiceError InternalServiceErrorException InternalFailure InternalServerError"
+        " InternalServerException InternalError InternalErrorException ServiceUnavailable"
+        " ServiceUnavailableException ServiceUnavailableError Unavailable RequestTimeout RequestTimeoutException"
+        " ConnectionError HTTPClientError IDPCommunicationError KMSInternalException DependencyTimeoutException"
+        " 408 500 502 503 504"
+    ),
+    DestinationRejectedError: (
+        "InvalidParameterException InvalidNextTokenException MalformedPolicyDocumentException"
+        " PublicPolicyException PreconditionNotMetException MalformedPolicyDocument PackedPolicyTooLarge"
+        " JWTPayloadSizeExceededException InvalidAuthorizationMessageException NotFoundException"
+        " InvalidArnException InvalidKeyUsageException InvalidGrantTokenException InvalidCiphertextException"
+        " IncorrectKeyException DryRunOperationException UnsupportedOperationException ValidationError"
+        " ValidationException InvalidAction InvalidParameterCombination InvalidParameterValue"
+        " InvalidQueryParameter MalformedQueryString MissingAction MissingParameter SerializationException"
+        " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException 400 404 405 413"
+    ),
+}
+
+CODES: Final[Mapping[str, type[PhasesyncError]]] = {
+    code: error for error, codes in _BY_CLASS.items() for code in codes.split()
+}
+"""AWS error code -> class. Sources: the API models of Secrets Manager, STS and KMS, AWS's common errors, and status
+codes where an answer carries no code. What is not here is rejected by AWS and waits for a person."""
+
+_UNSENT: Final = False
+_MAYBE_SENT: Final = True
+
+EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
+    # class of botocore -> our class, whether it may have reached AWS, what happened
+    "EndpointConnectionError": (DestinationUnavailableError, _UNSENT, "no connection"),
+    "ConnectTimeoutError": (DestinationUnavailableError, _UNSENT, "no connection within the time limit"),
+    "ProxyConnectionError": (DestinationUnavailableError, _UNSENT, "no connection to the proxy"),
+    # Most often the handshake; a broken stream looks the same.
+    "SSLError": (DestinationUnavailableError, _MAYBE_SENT, "TLS failed"),
+    "ReadTimeoutError": (DestinationUnavailableError, _MAYBE_SENT, "no answer within the time limit"),
+    "ConnectionClosedError": (DestinationUnavailableError, _MAYBE_SENT, "the connection was closed"),
+    "ConnectionError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
+    "HTTPClientError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
+    "IncompleteReadError": (DestinationUnavailableError, _MAYBE_SENT, "half an answer"),
+    "ChecksumError": (DestinationUnavailableError, _MAYBE_SENT, "a garbled answer"),
+    "ResponseParserError": (DestinationUnavailableError, _MAYBE_SENT, "a garbled answer"),
+    "CapacityNotAvailableError": (ThrottledError, _UNSENT, "the SDK's own limiter is full"),
+    "NoCredentialsError": (CredentialRejectedError, _UNSENT, "no AWS credentials were found"),
+    "PartialCredentialsError": (CredentialRejectedError, _UNSENT, "the AWS credentials found are incomplete"),
+    "CredentialRetrievalError": (CredentialRejectedError, _UNSENT, "the AWS credentials could not be fetched"),
+    "MetadataRetrievalError": (CredentialRejectedError, _UNSENT, "the AWS credentials could not be fetched"),
+    "TokenRetrievalError": (CredentialRejectedError, _UNSENT, "the AWS sign-in token could not be fetched"),
+    "SSOError": (CredentialRejectedError, _UNSENT, "the AWS sign-in has ended or is not set up"),
+    "LoginError": (CredentialRejectedError, _UNSENT, "the AWS sign-in has ended or is not set up"),
+    "RefreshWithMFAUnsupportedError": (CredentialRejectedError, _UNSENT, "the AWS credentials ask for an MFA code"),
+    "UnknownCredentialError": (CredentialRejectedError, _UNSENT, "the AWS configuration names an unknown source"),
+    "ParamValidationError": (DestinationRejectedError, _UNSENT, "the request has not the form that AWS asks for"),
+    "ProfileNotFound": (SettingsError, _UNSENT, "AWS_PROFILE names a profile that does not exist"),
+    "ConfigParseError": (SettingsError, _UNSENT, "the AWS configuration file cannot be read"),
+    "ConfigNotFound": (SettingsError, _UNSENT, "the AWS configuration file does not exist"),
+    "InvalidConfigError": (SettingsError, _UNSENT, "the AWS configuration file is not valid"),
+    "InvalidProxiesConfigError": (SettingsError, _UNSENT, "the proxy settings are not valid"),
+    "InvalidIMDSEndpointError": (SettingsError, _UNSENT, "the metadata endpoint is not valid"),
+    "InvalidRegionError": (SettingsError, _UNSENT, "the Region is not written as AWS writes Regions"),
+    "NoRegionError": (SettingsError, _UNSENT, "no Region is set"),
+    "BaseEndpointResolverError": (SettingsError, _UNSENT, "the service has no endpoint in this Region"),
+    "EndpointProviderError": (SettingsError, _UNSENT, "the service has no endpoint in this Region"),
+}
+"""Exceptions of botocore by the name of their class or of a base of it."""
+
+
+def class_of_code(code: str, status: int) -> type[PhasesyncError]:
+    """
+    Return the class for an answer.
+
+    Args:
+        code: AWS's error code.
+        status: the HTTP status; an unknown code of a 5xx answer is a failure of the service, not a refusal.
+    """
+    return CODES.get(code, DestinationUnavailableError if status >= 500 else DestinationRejectedError)
+
+
+def row_of_exception(exc: Exception) -> tuple[type[PhasesyncError], bool, str]:
+    """Return the row of the nearest base class; what is in no row may have been sent."""
+    for base in type(exc).__mro__:
+        if base.__name__ in EXCEPTIONS:
+            return EXCEPTIONS[base.__name__]
+    return (DestinationRejectedError, _MAYBE_SENT, f"the AWS SDK failed with {type(exc).__name__}")

@@ -1,0 +1,197 @@
+"""
+From what AWS and botocore raise to the classes of `phasesync.errors`; the table itself is in `codes.py`.
+
+Must not let another's text through: botocore repeats arguments, secrets included, so a message here is made of codes,
+class names, IAM actions and numbers. The text of AWS is only searched for fixed phrases.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from phasesync.adapters.aws.codes import class_of_code, row_of_exception
+from phasesync.errors import (
+    CredentialRejectedError,
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    PhasesyncError,
+    QuotaExceededError,
+    RemoteChangedError,
+    ThrottledError,
+)
+
+_UNREACHABLE_HINT: Final = "check the Region's name, the network, the proxy and AWS_ENDPOINT_URL"
+_CLOCK_HINT: Final = "check this machine's clock: AWS refuses requests that are more than 5 minutes off"
+_KMS_HINT: Final = (
+    "check that the KMS key is enabled and that the policy of the role and of the key allow it; "
+    "phasesync aws policy --starter sync --kms-key ARN prints what is needed"
+)
+_CREDENTIAL_HINTS: Final[Mapping[str, str]] = {
+    "RegionDisabledException": "enable the Region in the AWS account, or use another one",
+    "OptInRequired": "enable the Region or the service in the AWS account",
+    "SubscriptionRequiredException": "enable the Region or the service in the AWS account",
+    "UnrecognizedClientException": "check the access key, and that the Region is enabled in the AWS account",
+    "InvalidClientTokenId": "check the access key, and that the Region is enabled in the AWS account",
+    "RequestExpired": _CLOCK_HINT,
+}
+_KMS_CODES: Final[Mapping[str, str]] = {
+    # Secrets Manager encrypts with GenerateDataKey; it decrypts an older version to compare it (guide, KMS page).
+    "EncryptionFailure": "kms:GenerateDataKey",
+    "DecryptionFailure": "kms:Decrypt",
+    "DisabledException": "kms:GenerateDataKey",
+    "KMSInvalidStateException": "kms:GenerateDataKey",
+    "KeyUnavailableException": "kms:GenerateDataKey",
+}
+_PERFORM: Final = re.compile(r"perform: ([a-z0-9-]+:[A-Za-z]+)")
+_CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,80}")
+_REASON: Final = re.compile(
+    r"(because no|explicit deny in an?) (identity-based policy|resource-based policy|permissions boundary|"
+    r"session policy|service control policy|resource control policy|VPC endpoint policy|role trust policy)"
+)
+"""Kinds of policy as AWS names them (IAM User Guide, access denied error messages)."""
+_ALREADY_THERE: Final = "ResourceExistsException"
+
+
+def translate(exc: Exception, *, action: str, write: bool, landed: bool | None = None) -> PhasesyncError:
+    """
+    Return the error to raise in place of what a call of AWS raised.
+
+    Args:
+        exc: whatever came out of a botocore client.
+        action: IAM action of the call, such as `secretsmanager:PutSecretValue`.
+        write: the call changes something, so that a lost answer is an OutcomeUnknownError.
+        landed: whether any attempt, those that the SDK repeated by itself included, may have reached AWS and been
+            carried out; None = not watched: then everything that cannot be told counts as may-have-landed.
+
+    Returns:
+        An error without cause; the caller raises it outside of the `except` block, so that it has no context either.
+    """
+    response = getattr(exc, "response", None)
+    if isinstance(response, Mapping) and "Error" in response:
+        return _of_answer(response, action=action, write=write, landed=landed)
+    return _of_exception(exc, action=action, write=write, landed=landed)
+
+
+def error_code(exc: Exception) -> str | None:
+    """Return the AWS code that an exception of botocore carries, None when it carries none that is readable."""
+    response = getattr(exc, "response", None)
+    if not isinstance(response, Mapping):
+        return None
+    code = str(response.get("Error", {}).get("Code", ""))
+    return code if _CODE.fullmatch(code) else None
+
+
+def may_have_landed(caught: Exception | None, answer: Mapping[str, Any] | None) -> bool:
+    """
+    Return whether one failed attempt may have been carried out by AWS all the same.
+
+    Args:
+        caught: what the HTTP layer raised, None when there was an answer.
+        answer: the parsed answer, None when there was none.
+    """
+    if caught is not None:
+        return row_of_exception(caught)[1]
+    if answer is None or "Error" not in answer:
+        return False
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return class_of_code(str(answer["Error"].get("Code", "")), status) is DestinationUnavailableError
+
+
+def _of_answer(response: Mapping[str, Any], *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
+    """Translate an answer that carries an error."""
+    metadata = response.get("ResponseMetadata", {})
+    raw_code, text = str(response["Error"].get("Code", "")), str(response["Error"].get("Message", ""))
+    code = raw_code if _CODE.fullmatch(raw_code) else "unreadable code"
+    request_id = _readable(metadata.get("RequestId"))
+    cls = class_of_code(code, metadata.get("HTTPStatusCode", 0))
+    if write and code != _ALREADY_THERE:
+        uncertain = cls is DestinationUnavailableError
+        repeated = landed is None and metadata.get("RetryAttempts", 0) > 0
+        if landed or uncertain or repeated:
+            return OutcomeUnknownError(
+                f"{action} failed ({code}) and may have been carried out all the same", code=code, request_id=request_id
+            )
+    if cls is ThrottledError:
+        return ThrottledError(
+            f"AWS asks for fewer calls of {action} ({code})",
+            retry_after=_retry_after(metadata.get("HTTPHeaders", {})),
+            code=code,
+            request_id=request_id,
+        )
+    if cls is PermissionDeniedError:
+        return _denied(code, text, action=action, request_id=request_id)
+    if cls is RemoteChangedError and not write:
+        cls = DestinationRejectedError
+    message, hint = _words(cls, code, text, action)
+    return cls(message, hint=hint, code=code, request_id=request_id)
+
+
+def _words(cls: type[PhasesyncError], code: str, text: str, action: str) -> tuple[str, str | None]:
+    """Return message and hint; hint None takes the class's."""
+    if cls is CredentialRejectedError:
+        off = "Signature expired" in text or "Signature not yet current" in text
+        return f"AWS rejected the credential at {action} ({code})", _CLOCK_HINT if off else _CREDENTIAL_HINTS.get(code)
+    if cls is DestinationUnavailableError:
+        return f"AWS could not carry out {action} ({code})", None
+    if cls is QuotaExceededError:
+        return f"{action} would exceed a hard quota of Secrets Manager ({code})", None
+    if cls is RemoteChangedError:
+        return f"the remote object is not in a state that allows {action} ({code})", None
+    return f"AWS rejected {action} ({code})", None
+
+
+def _denied(code: str, text: str, *, action: str, request_id: str | None) -> PhasesyncError:
+    """Translate a refusal: the action that was refused is the one AWS names, else the call's own."""
+    named = _PERFORM.search(text)
+    refused = named.group(1) if named else _KMS_CODES.get(code, action)
+    reason = _reason(text)
+    if refused == "sts:AssumeRole":
+        return CredentialRejectedError(f"AWS refuses {refused} ({code}){reason}", code=code, request_id=request_id)
+    # Secrets Manager says "Access to KMS is not allowed" without naming the action.
+    if not named and "KMS" in text and code not in _KMS_CODES:
+        refused = "kms:Decrypt" if action.endswith("GetSecretValue") else "kms:GenerateDataKey"
+    if not refused.startswith("kms:"):
+        message = f"the credential is not allowed to call {refused}{reason}"
+        return PermissionDeniedError(message, action=refused, code=code, request_id=request_id)
+    return PermissionDeniedError(
+        f"the KMS key cannot be used for {action}: {refused} is not allowed or the key is not usable ({code}){reason}",
+        action=refused,
+        hint=_KMS_HINT,
+        code=code,
+        request_id=request_id,
+    )
+
+
+def _reason(text: str) -> str:
+    """Return which kind of policy refused, where AWS says so in one of its fixed phrases; empty where it does not."""
+    found = _REASON.search(text)
+    if found is None:
+        return ""
+    return f": no {found[2]} allows it" if found[1] == "because no" else f": denied by a policy ({found[2]})"
+
+
+def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
+    """Translate what botocore raised without an answer of AWS."""
+    cls, sent, what = row_of_exception(exc)
+    # Only a failure to connect hides earlier attempts: everything else that is unsent failed before the first one.
+    hides_attempts = landed is None and cls in (DestinationUnavailableError, ThrottledError)
+    if write and (landed or sent or hides_attempts):
+        return OutcomeUnknownError(f"{action}: {what}; it may have been carried out")
+    if cls is DestinationUnavailableError:
+        return DestinationUnavailableError(f"{action}: {what}", hint=_UNREACHABLE_HINT)
+    if cls is ThrottledError:
+        return ThrottledError(f"{action}: {what}")
+    return cls(f"{action}: {what}")
+
+
+def _readable(value: object) -> str | None:
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """Read the header Retry-After in its form of seconds; None when it is absent or a date."""
+    value = headers.get("retry-after", "")
+    return timedelta(seconds=int(value)) if value.isdecimal() and len(value) < 6 else None

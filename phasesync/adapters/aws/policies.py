@@ -1,0 +1,159 @@
+"""
+IAM documents and the `aws iam` lines that put them in place, as plain values.
+
+Pure: asks AWS nothing, knows no store. Must not grant what the job at hand does not need.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+Document = dict[str, Any]
+"""An IAM policy document."""
+
+SYNC_ACTIONS: Final = (
+    "secretsmanager:CreateSecret",
+    "secretsmanager:DescribeSecret",
+    "secretsmanager:PutSecretValue",
+    "secretsmanager:RestoreSecret",
+    "secretsmanager:TagResource",
+    "secretsmanager:UntagResource",
+    "secretsmanager:UpdateSecret",
+)
+"""What a sync calls. No right to read a value is among them, and none to delete."""
+
+IMPORT_ACTIONS: Final = ("secretsmanager:GetSecretValue",)
+"""What reading values for an import needs in addition."""
+
+LIST_ACTIONS: Final = ("secretsmanager:ListSecrets",)
+"""Takes no resource: IAM allows it on `*` only (User Guide, permissions for ListSecrets)."""
+
+KMS_ACTIONS: Final = ("kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt", "kms:DescribeKey")
+"""
+Rights on a customer-managed key that Secrets Manager uses in our name (User Guide, encryption in Secrets Manager): it
+checks access with GenerateDataKey and Decrypt when a key is set, and encrypts under a new key with Encrypt. So a role
+that only writes needs Decrypt as well.
+"""
+
+_ROLE_SESSION: Final = re.compile(
+    r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
+)
+_SSO_ROLE: Final = "AWSReservedSSO_"
+
+
+def partition_of(region: str) -> str:
+    """Return the partition of a Region: `aws`, `aws-cn` or `aws-us-gov`."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    if region.startswith("us-gov-"):
+        return "aws-us-gov"
+    return "aws"
+
+
+def sync_policy(
+    *, region: str, kms_key_arn: str | None = None, with_import: bool = False, names: Sequence[str] = ()
+) -> Document:
+    """
+    Return the policy of a role that syncs write with.
+
+    Args:
+        region: the Region that the secrets are in; tells the partition too.
+        kms_key_arn: the customer-managed key that encrypts them, None = the AWS-managed key, which needs no right.
+        with_import: adds reading and listing, for an import.
+        names: names of the secrets that it may touch; empty = every secret of the account in that Region.
+    """
+    partition = partition_of(region)
+    # An ARN ends in six random characters; six question marks match exactly those, a star would match longer names.
+    patterns = [f"{name}-??????" for name in names] or ["*"]
+    secrets = [f"arn:{partition}:secretsmanager:{region}:*:secret:{pattern}" for pattern in patterns]
+    statements = [_allow("WriteSecrets", SYNC_ACTIONS, secrets)]
+    if with_import:
+        statements.append(_allow("ReadSecretsForImport", IMPORT_ACTIONS, secrets))
+        statements.append(_allow("ListSecretsForImport", LIST_ACTIONS, ["*"]))
+    if kms_key_arn is not None:
+        suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+        use = _allow("EncryptSecrets", KMS_ACTIONS, [kms_key_arn])
+        use["Condition"] = {"StringEquals": {"kms:ViaService": f"secretsmanager.{region}.{suffix}"}}
+        statements.append(use)
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def trust_policy(*, principal_arn: str, external_id: str | None) -> Document:
+    """
+    Return the trust policy of a role that phasesync assumes.
+
+    Args:
+        principal_arn: who assumes it, as `principal_of` returns it.
+        external_id: the condition that keeps others from having us assume it; None = no condition.
+    """
+    statement: Document = {
+        "Sid": "PhasesyncAssumesThisRole",
+        "Effect": "Allow",
+        "Principal": {"AWS": principal_arn},
+        "Action": "sts:AssumeRole",
+    }
+    if external_id is not None:
+        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def principal_of(identity_arn: str) -> str:
+    """
+    Return the ARN that a trust policy should name for an identity: for a session of a role, the role.
+
+    The ARN of a session does not carry the path of its role, so a role with a path comes out without it. The roles of
+    IAM Identity Center always have one; for them this returns their account, which AWS accepts for everybody in it.
+    """
+    session = _ROLE_SESSION.fullmatch(identity_arn)
+    if session is None:
+        return identity_arn
+    prefix = f"arn:{session['partition']}:iam::{session['account']}"
+    return f"{prefix}:root" if session["role"].startswith(_SSO_ROLE) else f"{prefix}:role/{session['role']}"
+
+
+def setup_commands(
+    *, name: str, region: str, policy: Mapping[str, Any], trust: Mapping[str, Any], account: str | None = None
+) -> list[str]:
+    """
+    Return the lines that make the policy and the role in the account the secrets are in, ready to be pasted.
+
+    Args:
+        name: name of both the policy and the role.
+        region: tells the partition.
+        policy: what the role may do.
+        trust: who may assume it.
+        account: the 12-digit account; None has the AWS command line tell it.
+    """
+    # The account is looked up by the shell, so that part stands in double quotes.
+    number = account or "$(aws sts get-caller-identity --query Account --output text)"
+    policy_arn = f'"arn:{partition_of(region)}:iam::{number}:policy/{name}"'
+    quoted = shlex.quote(name)
+    return [
+        f"aws iam create-policy --policy-name {quoted} --policy-document {_argument(policy)}",
+        f"aws iam create-role --role-name {quoted} --assume-role-policy-document {_argument(trust)}",
+        f"aws iam attach-role-policy --role-name {quoted} --policy-arn {policy_arn}",
+    ]
+
+
+def update_trust_command(*, role_arn: str, trust: Mapping[str, Any]) -> str:
+    """Return the line that replaces the whole trust policy of a role."""
+    return (
+        f"aws iam update-assume-role-policy --role-name {shlex.quote(role_name(role_arn))} "
+        f"--policy-document {_argument(trust)}"
+    )
+
+
+def role_name(role_arn: str) -> str:
+    """Return the name of a role, without its path."""
+    return role_arn.rpartition("/")[2]
+
+
+def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> Document:
+    return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+
+
+def _argument(document: Mapping[str, Any]) -> str:
+    """Return a document as one argument of a shell."""
+    return shlex.quote(json.dumps(document, separators=(",", ":")))

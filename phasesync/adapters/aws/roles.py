@@ -1,0 +1,133 @@
+"""
+What STS is asked: a session of a role, and who we are. Knows no cache, no clock and no client's making.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from phasesync.adapters.aws.calls import invoke
+from phasesync.core.model import Credential, CredentialType
+from phasesync.core.remote import CallerIdentity
+from phasesync.errors import CredentialRejectedError, DestinationUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sts.client import STSClient
+    from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
+
+SESSION_LIFETIME: Final = timedelta(hours=1)
+"""A role assumed with the session of another role lives one hour at most (STS, AssumeRole: role chaining), and one hour
+is what every role allows by default."""
+MAX_CHAIN: Final = 8
+"""Roles assumed one after the other; more is a mistake."""
+
+_NOT_IN_SESSION_NAME: Final = re.compile(r"[^A-Za-z0-9_+=,.@-]")
+"""RoleSessionName: 2 to 64 of these characters (STS, AssumeRole)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssumedRole:
+    """A session of a role, as AssumeRole answered."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at: datetime
+    identity: CallerIdentity
+
+
+def assume_role(
+    client: "STSClient", credential: Credential, *, instance_id: str, with_external_id: bool = True
+) -> AssumedRole:
+    """
+    Ask STS for a session of a credential's role.
+
+    Args:
+        client: STS, as who assumes the role.
+        credential: of type assume-role.
+        instance_id: our instance; its first 8 characters stand in AWS's logs as part of the session's name.
+        with_external_id: False leaves the External ID out, to see whether the role asks for it.
+
+    Raises:
+        CredentialRejectedError: AWS refuses, or the credential has no role yet.
+    """
+    role_arn = credential.role_arn
+    if role_arn is None:
+        raise incomplete(credential)
+    request: AssumeRoleRequestTypeDef = {
+        "RoleArn": role_arn,
+        "RoleSessionName": session_name(instance_id, credential.name),
+        "DurationSeconds": int(SESSION_LIFETIME.total_seconds()),
+    }
+    if with_external_id and credential.external_id:
+        request["ExternalId"] = credential.external_id
+    answer = invoke(lambda: client.assume_role(**request), action="sts:AssumeRole", write=False)
+    return _assumed_role(answer)
+
+
+def refuse_cycle(credential: Credential, source_of: Callable[[str], Credential]) -> None:
+    """
+    Refuse a chain of source credentials that leads back to itself or has no end in sight.
+
+    Raises:
+        CredentialRejectedError: it names the chain.
+    """
+    seen, names = [credential.id], [credential.name]
+    source_id = credential.source_id
+    while source_id is not None:
+        source = source_of(source_id)
+        names.append(source.name)
+        if source.id in seen or len(seen) > MAX_CHAIN:
+            raise CredentialRejectedError(
+                f"the source credentials do not come to an end: {' -> '.join(names)}",
+                hint=f"phasesync credentials update {credential.name} --source ANOTHER",
+            )
+        seen.append(source.id)
+        source_id = source.source_id
+
+
+def caller_identity(client: "STSClient") -> CallerIdentity:
+    """Ask STS who a client is; needs no permission. CredentialRejectedError."""
+    answer = invoke(client.get_caller_identity, action="sts:GetCallerIdentity", write=False)
+    return CallerIdentity(account=_told(answer, "Account"), arn=_told(answer, "Arn"))
+
+
+def incomplete(credential: Credential) -> CredentialRejectedError:
+    """Return the error for a credential that lacks its role or its keys."""
+    return CredentialRejectedError(
+        f"the credential {credential.name} is incomplete",
+        hint=f"phasesync credentials update {credential.name} --role-arn ARN"
+        if credential.type is CredentialType.ASSUME_ROLE
+        else f"phasesync credentials update {credential.name} --access-key-id ID",
+    )
+
+
+def session_name(instance_id: str, credential_name: str) -> str:
+    """Return a RoleSessionName that leads from AWS's logs to our instance and credential: 64 characters at most."""
+    return _NOT_IN_SESSION_NAME.sub("-", f"phasesync-{instance_id[:8]}-{credential_name}")[:64]
+
+
+def _assumed_role(answer: Any) -> AssumedRole:
+    """Read the answer of AssumeRole; the account stands in the ARN of the assumed role."""
+    keys = answer.get("Credentials", {})
+    arn = _told(answer.get("AssumedRoleUser", {}), "Arn")
+    expires_at = keys.get("Expiration")
+    if not isinstance(expires_at, datetime):
+        raise DestinationUnavailableError("sts:AssumeRole: a garbled answer")
+    return AssumedRole(
+        access_key_id=_told(keys, "AccessKeyId"),
+        secret_access_key=_told(keys, "SecretAccessKey"),
+        session_token=_told(keys, "SessionToken"),
+        expires_at=expires_at.astimezone(UTC),
+        identity=CallerIdentity(account=arn.split(":")[4] if arn.count(":") >= 5 else "", arn=arn),
+    )
+
+
+def _told(answer: Any, name: str) -> str:
+    """Return a text that every answer of STS carries."""
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise DestinationUnavailableError(f"STS gave an answer without {name}")
+    return value

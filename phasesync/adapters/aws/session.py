@@ -1,0 +1,207 @@
+"""
+Clients of AWS for everybody: one for each credential, Region and service, shared between threads; one AssumeRole for
+each lifetime of a role's session.
+
+Must not keep a secret longer than a client or session needs it, and must not decide what a refusal means for a sync.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+from phasesync.adapters.aws.roles import AssumedRole, assume_role, caller_identity, incomplete, refuse_cycle
+from phasesync.adapters.aws.sdk import Sdk, Service
+from phasesync.core.model import Credential, CredentialType
+from phasesync.core.remote import CallerIdentity
+from phasesync.ports import Clock
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_sts.client import STSClient
+
+RENEW_BEFORE: Final = timedelta(minutes=5)
+"""A session is renewed this long before it ends."""
+MAX_CLIENTS: Final = 512
+
+_DEFAULT_CHAIN: Final = ("", 0)
+"""Stands for a credential's id and version where the default chain of the SDK assumes a role."""
+
+
+@dataclass
+class _Login:
+    """What is known of one version of a credential. `lock` makes sure that one thread asks and the others wait."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    session: AssumedRole | None = None
+    identity: CallerIdentity | None = None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """
+    A client and what it was made for: when version or session have moved on, it is replaced.
+
+    The place it is kept at is (credential id, Region, service), so that a superseded client is not kept beside its
+    successor. The endpoint is the same for all.
+    """
+
+    version: int
+    session_expires_at: datetime | None
+    client: "BaseClient"
+
+
+class AwsClients:
+    """Makes clients once and shares them between threads; assumes roles once for each lifetime of a session."""
+
+    def __init__(
+        self,
+        *,
+        source_of: Callable[[str], Credential],
+        clock: Clock,
+        instance_id: str,
+        endpoint_url: str | None = None,
+        max_clients: int = MAX_CLIENTS,
+    ) -> None:
+        """
+        Args:
+            source_of: returns a credential by id (`CredentialStore.get_by_id`): the one that assumes a role. A session
+                that it has opened lives on to its end when the source changes.
+            clock: tells when a session has to be renewed.
+            instance_id: our instance, for the names of sessions.
+            endpoint_url: in place of AWS's own endpoints; None = what the AWS SDK finds.
+            max_clients: clients kept; the one used least recently goes first.
+
+        Raises:
+            SettingsError: the endpoint is neither https nor loopback.
+        """
+        self._source_of = source_of
+        self._clock = clock
+        self._instance_id = instance_id
+        self._sdk = Sdk(endpoint_url)
+        self._max_clients = max_clients
+        self._lock = threading.Lock()  # guards what is below; held while a client is made, never during a call
+        self._clients: OrderedDict[tuple[str, str, Service], _Kept] = OrderedDict()
+        self._logins: OrderedDict[tuple[str, int], _Login] = OrderedDict()
+
+    def secrets_manager(self, credential: Credential, region: str) -> "SecretsManagerClient":
+        """Return the client of Secrets Manager in a Region. CredentialRejectedError, SettingsError."""
+        return cast("SecretsManagerClient", self._client(credential, "secretsmanager", region))
+
+    def sts(self, credential: Credential) -> "STSClient":
+        """Return the client of STS in the credential's Region, as the credential (in its role, where it has one)."""
+        return cast("STSClient", self._client(credential, "sts", credential.region))
+
+    def base_sts(self, credential: Credential) -> "STSClient":
+        """
+        Return the client of STS, in the credential's Region, as who assumes the credential's role: its source
+        credential, or the default chain.
+        """
+        refuse_cycle(credential, self._source_of)
+        if credential.source_id is not None:
+            source = self._source_of(credential.source_id)
+            return cast("STSClient", self._client(source, "sts", credential.region))
+        chain, version = _DEFAULT_CHAIN
+        return cast("STSClient", self._make_once(chain, version, "sts", credential.region, None, {}))
+
+    def identity_of(self, credential: Credential) -> CallerIdentity:
+        """
+        Return who AWS says the credential is, asked once: from the answer of AssumeRole for a role, with
+        GetCallerIdentity (which needs no permission) for the others. CredentialRejectedError.
+        """
+        if credential.type is CredentialType.ASSUME_ROLE:
+            return self._assumed(credential).identity
+        client = self.sts(credential)
+        login = self._login(credential)
+        with login.lock:
+            if login.identity is None:
+                login.identity = caller_identity(client)
+            return login.identity
+
+    def assume(self, credential: Credential, *, with_external_id: bool = True) -> AssumedRole:
+        """Ask STS for a session of the credential's role now, whatever is kept. CredentialRejectedError."""
+        if credential.role_arn is None:
+            raise incomplete(credential)
+        client = self.base_sts(credential)
+        return assume_role(client, credential, instance_id=self._instance_id, with_external_id=with_external_id)
+
+    def forget(self, credential: Credential) -> None:
+        """Drop the session and the identity of a credential, because AWS says that the session has ended."""
+        with self._lock:
+            self._logins.pop((credential.id, credential.version), None)
+
+    def close(self) -> None:
+        """Close every connection. Clients that were handed out must not be used afterwards."""
+        with self._lock:
+            clients = [kept.client for kept in self._clients.values()]
+            self._clients.clear()
+            self._logins.clear()
+        for client in clients:
+            client.close()
+
+    def _assumed(self, credential: Credential) -> AssumedRole:
+        """Return the session of a role, renewed by one thread while the others wait for it."""
+        login = self._login(credential)
+        with login.lock:
+            session = login.session
+            if session is None or self._clock.now() >= session.expires_at - RENEW_BEFORE:
+                session = login.session = self.assume(credential)
+            return session
+
+    def _login(self, credential: Credential) -> _Login:
+        key = (credential.id, credential.version)
+        with self._lock:
+            if key not in self._logins:
+                for former in [k for k in self._logins if k[0] == credential.id and k[1] < credential.version]:
+                    del self._logins[former]
+                self._logins[key] = _Login()
+            self._logins.move_to_end(key)
+            while len(self._logins) > self._max_clients:
+                self._logins.popitem(last=False)
+            return self._logins[key]
+
+    def _client(self, credential: Credential, service: Service, region: str) -> "BaseClient":
+        """Return the client of a credential; opens the role's session first where there is a role."""
+        keys: dict[str, str] = {}
+        expires_at: datetime | None = None
+        if credential.type is CredentialType.ASSUME_ROLE:
+            session = self._assumed(credential)
+            expires_at = session.expires_at
+            keys = {
+                "aws_access_key_id": session.access_key_id,
+                "aws_secret_access_key": session.secret_access_key,
+                "aws_session_token": session.session_token,
+            }
+        elif credential.type is CredentialType.ACCESS_KEY:
+            if credential.access_key_id is None or credential.secret_access_key is None:
+                raise incomplete(credential)
+            keys = {
+                "aws_access_key_id": credential.access_key_id,
+                "aws_secret_access_key": credential.secret_access_key.reveal_text(),
+            }
+        return self._make_once(credential.id, credential.version, service, region, expires_at, keys)
+
+    def _make_once(
+        self,
+        credential_id: str,
+        version: int,
+        service: Service,
+        region: str,
+        expires_at: datetime | None,
+        keys: dict[str, str],
+    ) -> "BaseClient":
+        """Return the client that is kept, or make it; one thread at a time."""
+        place = (credential_id, region, service)
+        with self._lock:
+            kept = self._clients.get(place)
+            if kept is None or (kept.version, kept.session_expires_at) != (version, expires_at):
+                kept = _Kept(version, expires_at, self._sdk.client(service, region, keys))
+                # Another thread may be in a call of the client that goes, so it is not closed but left to be collected.
+                self._clients[place] = kept
+            self._clients.move_to_end(place)
+            while len(self._clients) > self._max_clients:
+                self._clients.popitem(last=False)
+            return kept.client

@@ -1,0 +1,33 @@
+"""The port `Destinations`: opens a destination of any kind. Makes no call and keeps nothing but the shared clients."""
+
+from phasesync.adapters.aws.roles import incomplete
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.destinations import spec_of
+from phasesync.core.model import Credential, CredentialStatus
+from phasesync.ports import Destination
+
+
+class RegisteredDestinations:
+    """Opens destinations of the registered kinds on shared clients."""
+
+    def __init__(self, clients: AwsClients, *, instance_id: str) -> None:
+        """
+        Args:
+            clients: shared by all destinations.
+            instance_id: our instance; objects that carry it as a tag are listed as ours.
+        """
+        self._clients = clients
+        self._instance_id = instance_id
+
+    def open(self, kind: str, credential: Credential, region: str) -> Destination:
+        """
+        Return a destination for one run.
+
+        Raises:
+            CredentialRejectedError: the credential is incomplete.
+            InvalidInputError: there is no such kind.
+        """
+        spec = spec_of(kind)
+        if credential.status is CredentialStatus.INCOMPLETE:
+            raise incomplete(credential)
+        return spec.open(self._clients, credential, region, instance_id=self._instance_id)

@@ -1,0 +1,39 @@
+"""What a destination kind says of itself. Pure data: opens nothing by being read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.core.model import Credential
+from phasesync.ports import Destination
+
+
+class Opener(Protocol):
+    """Makes a destination for one run."""
+
+    def __call__(self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str) -> Destination:
+        """Make it; makes no call yet."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DestinationSpec:
+    """
+    One destination kind.
+
+    Attributes:
+        kind: its name on the command line and in the database.
+        payload_limit_bytes: the most that one remote object takes.
+        validate_name: raises InvalidInputError that says what is wrong with a remote name.
+        warn_of_name: returns lines on what may go wrong with a valid name.
+        actions: what for -> the IAM actions it needs; `sync` is the main job, the others come on top of it.
+        open: makes a destination.
+    """
+
+    kind: str
+    payload_limit_bytes: int
+    validate_name: Callable[[str], None]
+    warn_of_name: Callable[[str], tuple[str, ...]]
+    actions: Mapping[str, tuple[str, ...]]
+    open: Opener
