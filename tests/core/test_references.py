@@ -227,7 +227,8 @@ def test_an_escaped_text_resolves_to_itself(text):
 def test_references_without_a_cycle_resolve_like_substitution_by_hand(count, data):
     # Key n refers to keys above n only, so that there is no cycle.
     names = [f"K{n}" for n in range(count)]
-    secrets, expected = {}, {}
+    secrets: dict[str, str] = {}
+    expected: dict[str, str] = {}
     for n in reversed(range(count)):
         used = data.draw(st.lists(st.sampled_from(names[n + 1 :]), max_size=3)) if n + 1 < count else []
         secrets[names[n]] = f"<{n}" + "".join(f"${{{name}}}" for name in used)

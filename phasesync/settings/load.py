@@ -1,0 +1,183 @@
+"""
+Where settings come from: defaults < TOML file < PHASESYNC_ environment variables < flags of the command line.
+
+Opens nothing but the settings file and prints nothing. No message repeats a value.
+"""
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import InitSettingsSource
+
+from phasesync.errors import SettingsError
+from phasesync.settings.model import PREFIX, Settings, setting_names, variable_of
+
+NOT_SETTINGS = frozenset({"PHASESYNC_CONFIG", "PHASESYNC_ACTOR", "PHASESYNC_DEBUG"})
+"""Variables with our prefix that other parts of the program read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedSettings:
+    """
+    Settings and where they came from.
+
+    Attributes:
+        warnings: for the operator, one line each.
+        source: the file that was read, None when there is none.
+    """
+
+    settings: Settings
+    warnings: tuple[str, ...] = ()
+    source: Path | None = None
+
+
+def load_settings(
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, object] | None = None,
+) -> LoadedSettings:
+    """
+    Read all sources.
+
+    Args:
+        config: the settings file; None looks at PHASESYNC_CONFIG and then at the usual places.
+        environ: environment variables.
+        overrides: dotted name -> value, from flags.
+
+    Raises:
+        SettingsError: a file that is missing, not TOML or writable by others; an unknown name; a value out of range.
+    """
+    source = _find(config, environ)
+    from_file = _read(source) if source else {}
+    from_environment, warnings = _from_environment(environ)
+
+    levels = (_nested(overrides or {}), from_environment, from_file, _places(environ))
+    sources = tuple(InitSettingsSource(Settings, init_kwargs=level) for level in levels)
+    try:
+        settings = Settings(_build_sources=(sources, {}))
+    except ValidationError as error:
+        raise SettingsError(_explained(error, source)) from None
+    return LoadedSettings(settings=settings, warnings=warnings, source=source)
+
+
+def _find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the settings file. The working directory is never looked at: it may belong to somebody else."""
+    if config is None and environ.get("PHASESYNC_CONFIG"):
+        config = Path(environ["PHASESYNC_CONFIG"])
+    if config is not None:
+        return config
+    usual = [Path("/etc/phasesync/config.toml")]
+    if home := environ.get("XDG_CONFIG_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.config"):
+        usual.insert(0, Path(home) / "phasesync" / "config.toml")
+    return next((path for path in usual if path.exists()), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read().decode("utf-8")
+        document = tomllib.loads(content)
+    except OSError as error:
+        raise SettingsError(f"{path}: {os.strerror(error.errno or 0)}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        # Only the place: the text of the error quotes the file.
+        place = re.search(r"\((at .*)\)$", str(error))
+        raise SettingsError(f"{path} is not valid TOML {place[1] if place else ''}".rstrip()) from None
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in {0, os.geteuid()}:
+        raise SettingsError(f"{path} may be changed by other users", hint=f"chown to yourself and chmod go-w {path}")
+    _check_names(document, path)
+    return document
+
+
+def _check_names(document: Mapping[str, Any], path: Path) -> None:
+    known = [name for name, _ in setting_names()]
+    groups = {name.partition(".")[0] for name in known if "." in name}
+    for name in _flattened(document, groups):
+        if name == "root_key":
+            raise SettingsError(
+                f"{path}: root_key must not stand in the settings file",
+                hint="put the key into a file of its own with mode 0600 and name it with root_key_file",
+            )
+        if name not in known and name not in groups:
+            raise SettingsError(f"{path}: there is no setting {name!r}{_nearest(name, known)}")
+
+
+def _flattened(document: Mapping[str, Any], groups: Iterable[str]) -> Iterator[str]:
+    for name, value in document.items():
+        if name in groups and isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield name
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    known = {variable_of(name): name for name, _ in setting_names()}
+    # An empty variable counts as not set: that is how templates leave one out.
+    given = {known[variable]: environ[variable] for variable in known if environ.get(variable)}
+    warnings = [
+        f"{variable} is not a setting and is ignored{_nearest(variable, known)}"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable not in known and variable not in NOT_SETTINGS
+    ]
+    return _nested(given), tuple(warnings)
+
+
+def _nested(names: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in names.items():
+        group, dot, inner = name.partition(".")
+        if dot:
+            nested.setdefault(group, {})[inner] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _places(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the defaults that the environment decides: systemd's and the XDG base directories."""
+    places: dict[str, Any] = {}
+    if environ.get("STATE_DIRECTORY"):
+        places["data_dir"] = environ["STATE_DIRECTORY"].partition(":")[0]
+    elif environ.get("XDG_DATA_HOME"):
+        places["data_dir"] = f"{environ['XDG_DATA_HOME']}/phasesync"
+    if environ.get("XDG_CONFIG_HOME"):
+        places["root_key_file"] = f"{environ['XDG_CONFIG_HOME']}/phasesync/root.key"
+    return places
+
+
+_UNITS = {"_ms": " milliseconds", "_s": " seconds", "_days": " days"}
+
+
+def _explained(error: ValidationError, source: Path | None) -> str:
+    """Say what the first wrong setting must be, in one line; never what it is."""
+    first = error.errors(include_url=False, include_context=True, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"][:2])
+    info = dict(setting_names()).get(name)
+    if info is None:
+        must = "must be a table, such as [http]" if name else "must be a table"
+    elif first["type"] == "value_error":
+        must = first["msg"].removeprefix("Value error, ")
+    elif info.annotation is int:
+        bounds = {type(bound).__name__: bound for bound in info.metadata}
+        unit = next((text for suffix, text in _UNITS.items() if name.endswith(suffix)), "")
+        must = f"must be a whole number from {bounds['Ge'].ge:,} to {bounds['Le'].le:,}{unit}"
+    else:
+        must = first["msg"].replace("Input should be", "must be")
+    where = f" (in {source} or as {variable_of(name)})" if source else f" (as {variable_of(name)})"
+    return f"{name}: {must}{where}"

@@ -1,0 +1,163 @@
+"""
+What can be set: names, units, defaults, bounds and the reason for each.
+
+Reads nothing from outside, and no message repeats a value: a database URL or a root key may be among them.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "PHASESYNC_"
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]*):(?P<port>[0-9]{1,5})")
+_DATABASES = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("a path that begins with ~ needs a home directory, and this user has none") from None
+
+
+def _address(text: str) -> str:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65_535:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8787 or [::1]:8787; port 0 takes a free one")
+    return text
+
+
+def _database(url: str) -> str:
+    if not url.startswith(_DATABASES):
+        raise ValueError("must be a URL that begins with sqlite: or postgresql:")
+    return url
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class HttpSettings(_Group):
+    """Health, readiness and metrics of the daemon."""
+
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8787"
+    """HOST:PORT. Loopback by default: who may read metrics is for you to decide. Port 0 takes a free one."""
+
+    @property
+    def host(self) -> str:
+        """Host without the brackets of IPv6; empty = every address."""
+        return self.listen.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+    @property
+    def port(self) -> int:
+        """Port, 0 = any free one."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class LogSettings(_Group):
+    """What the daemon writes to stderr."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    """The least important level that is written. At info a run is one line."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto writes for people on a terminal, and JSON lines everywhere else."""
+
+
+class DaemonSettings(_Group):
+    """How the daemon works."""
+
+    workers: int = Field(8, ge=1, le=64)
+    """Threads that reconcile. They wait for AWS most of the time; beyond 32 AWS's quotas are the limit."""
+    poll_interval_ms: int = Field(50, ge=10, le=60_000)
+    """Milliseconds between two looks for changes: one indexed query each. A change is noticed within 100 ms."""
+    coalesce_ms: int = Field(500, ge=0, le=60_000)
+    """Milliseconds in which edits that follow a first one become one more write: AWS keeps 100 versions."""
+    claim_ttl_s: int = Field(15, ge=6, le=600)
+    """Seconds until another daemon may take over a sync whose daemon died; renewed at a third of it."""
+    drain_s: int = Field(8, ge=0, le=300)
+    """Seconds that a call in hand gets after SIGTERM; Kubernetes kills after 30."""
+
+
+class RetentionSettings(_Group):
+    """What is kept, and how long."""
+
+    runs_days: int = Field(90, ge=1, le=3_650)
+    """Days that runs are kept: a quarter, for reviews. The newest run of each sync stays always."""
+
+
+class AwsSettings(_Group):
+    """How AWS is called."""
+
+    connect_timeout_s: int = Field(3, ge=1, le=60)
+    """Seconds until a connection counts as failed."""
+    read_timeout_s: int = Field(5, ge=1, le=60)
+    """Seconds without an answer until the outcome of a call counts as unknown. Below drain_s, for a clean stop."""
+    max_attempts: int = Field(3, ge=1, le=10)
+    """Attempts of one call within the AWS SDK, the first included. Longer pauses are the daemon's."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    data_dir: UserPath = Path("~/.local/share/phasesync")
+    """Directory of what phasesync writes. Default: systemd's STATE_DIRECTORY, else XDG_DATA_HOME/phasesync."""
+    database_url: Annotated[str, AfterValidator(_database)] = Field(
+        default_factory=lambda known: f"sqlite:///{known.get('data_dir', '')}/phasesync.db", repr=False
+    )
+    """SQLite for one host, PostgreSQL (postgresql://…) for several. Default: phasesync.db in data_dir."""
+    root_key_file: UserPath = Path("~/.config/phasesync/root.key")
+    """File with the root key (base64 of 32 bytes, mode 0600). Outside data_dir: a backup must not hold its own key."""
+    root_key: SecretStr | None = None
+    """The root key itself, for places that have no files. Environment only: never in the settings file."""
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    daemon: DaemonSettings = DaemonSettings()
+    retention: RetentionSettings = RetentionSettings()
+    aws: AwsSettings = AwsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take nothing from outside: only `load_settings` reads the environment and files."""
+        return (init_settings,)
+
+
+def setting_names(model: type[BaseModel] = Settings) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting as dotted name and field."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from ((f"{name}.{inner}", of) for inner, of in setting_names(info.annotation))
+        else:
+            yield name, info
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + name.replace(".", "__").upper()

@@ -1,0 +1,275 @@
+"""What can be set, and where it comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phasesync.errors import SettingsError
+from phasesync.settings import Settings, load_settings
+from phasesync.settings.model import setting_names, variable_of
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def written(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_the_defaults(home):
+    loaded = load_settings(environ={"HOME": str(home)})
+    assert loaded.settings.data_dir == home / ".local/share/phasesync"
+    assert loaded.settings.database_url == f"sqlite:///{home}/.local/share/phasesync/phasesync.db"
+    assert loaded.settings.root_key_file == home / ".config/phasesync/root.key"
+    assert (loaded.settings.http.host, loaded.settings.http.port) == ("127.0.0.1", 8787)
+    assert loaded.warnings == ()
+    assert loaded.source is None
+
+
+def test_flags_win_over_the_environment_over_the_file_over_the_default(tmp_path):
+    config = written(
+        tmp_path / "c.toml",
+        "[daemon]\nworkers = 2\ncoalesce_ms = 2\npoll_interval_ms = 20\n",
+    )
+    environ = {"PHASESYNC_DAEMON__WORKERS": "3", "PHASESYNC_DAEMON__COALESCE_MS": "3"}
+    daemon = load_settings(config, environ, {"daemon.workers": 4}).settings.daemon
+    assert (daemon.workers, daemon.coalesce_ms, daemon.poll_interval_ms, daemon.drain_s) == (4, 3, 20, 8)
+
+
+def test_the_database_lies_in_the_data_directory_unless_it_is_named(tmp_path):
+    environ = {"PHASESYNC_DATA_DIR": "/srv/x"}
+    assert load_settings(environ=environ).settings.database_url == "sqlite:////srv/x/phasesync.db"
+    environ["PHASESYNC_DATABASE_URL"] = "postgresql://h/d"
+    assert load_settings(environ=environ).settings.database_url == "postgresql://h/d"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"XDG_DATA_HOME": "/xdg"}, "/xdg/phasesync"),
+        ({"STATE_DIRECTORY": "/var/lib/phasesync:/other", "XDG_DATA_HOME": "/xdg"}, "/var/lib/phasesync"),
+        ({"STATE_DIRECTORY": "/var/lib/phasesync", "PHASESYNC_DATA_DIR": "/mine"}, "/mine"),
+    ],
+)
+def test_systemd_and_xdg_move_the_default_data_directory(environ, expected):
+    assert str(load_settings(environ=environ).settings.data_dir) == expected
+
+
+def test_the_usual_file_is_found_and_the_working_directory_is_not_looked_at(home, monkeypatch):
+    monkeypatch.chdir(home)
+    written(home / "config.toml", "[daemon]\nworkers = 2\n")
+    written(home / "phasesync.toml", "[daemon]\nworkers = 2\n")
+    environ = {"HOME": str(home)}
+    assert load_settings(environ=environ).settings.daemon.workers == 8
+    usual = written(home / ".config/phasesync/config.toml", "[daemon]\nworkers = 3\n")
+    loaded = load_settings(environ=environ)
+    assert (loaded.settings.daemon.workers, loaded.source) == (3, usual)
+
+
+def test_a_file_is_named_by_flag_or_variable(tmp_path):
+    one = written(tmp_path / "one.toml", "[daemon]\nworkers = 1\n")
+    two = written(tmp_path / "two.toml", "[daemon]\nworkers = 2\n")
+    environ = {"PHASESYNC_CONFIG": str(one)}
+    assert load_settings(environ=environ).settings.daemon.workers == 1
+    assert load_settings(two, environ).settings.daemon.workers == 2
+
+
+def refusal(config=None, environ=None) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config, environ or {})
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+def test_a_named_file_must_exist(tmp_path):
+    assert "No such file" in refusal(tmp_path / "none.toml").message
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_may_write_is_refused(tmp_path, mode):
+    error = refusal(written(tmp_path / "c.toml", "", mode))
+    assert "may be changed by other users" in error.message
+    assert "chmod go-w" in (error.hint or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_refused(tmp_path):
+    config = written(tmp_path / "c.toml", "", 0o644)
+    os.chown(config, 65_534, 65_534)
+    assert "may be changed by other users" in refusal(config).message
+
+
+def test_what_is_not_toml_is_refused_with_the_place_and_without_the_text(tmp_path):
+    error = refusal(written(tmp_path / "c.toml", 'database_url = "x"\ncanary canary\n'))
+    assert "line 2" in error.message
+    assert "canary" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "nearest"),
+    [
+        ("[daemon]\nworker = 1\n", "daemon.worker", "daemon.workers"),
+        ("databse_url = 'x'\n", "databse_url", "database_url"),
+        ("[deamon]\nworkers = 1\n", "deamon", None),
+    ],
+)
+def test_an_unknown_name_in_the_file_is_an_error_that_names_the_nearest(tmp_path, text, unknown, nearest):
+    message = refusal(written(tmp_path / "c.toml", text)).message
+    assert f"there is no setting '{unknown}'" in message
+    assert nearest is None or f"did you mean {nearest}?" in message
+
+
+def test_an_unknown_variable_is_a_warning_that_does_not_show_its_value():
+    environ = {
+        "PHASESYNC_PORT": "tcp://canary:80",
+        "PHASESYNC_SERVICE_HOST": "canary",
+        "PHASESYNC_DATABSE_URL": "canary",
+        "PHASESYNC_CONFIG": "",
+        "PHASESYNC_ACTOR": "me",
+        "OTHER": "x",
+    }
+    warnings = load_settings(environ=environ).warnings
+    assert [warning.split()[0] for warning in warnings] == [
+        "PHASESYNC_DATABSE_URL",
+        "PHASESYNC_PORT",
+        "PHASESYNC_SERVICE_HOST",
+    ]
+    assert "did you mean PHASESYNC_DATABASE_URL?" in warnings[0]
+    assert not any("canary" in warning for warning in warnings)
+
+
+def test_an_empty_variable_counts_as_not_set():
+    assert load_settings(environ={"PHASESYNC_DAEMON__WORKERS": ""}).settings.daemon.workers == 8
+
+
+INTEGERS = [name for name, info in setting_names() if info.annotation is int]
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", ["canary", "-1", "999999999", "1.5"])
+def test_a_number_that_is_none_or_out_of_range_is_refused_with_name_unit_and_range(name, value):
+    message = refusal(environ={variable_of(name): value}).message
+    assert message.startswith(f"{name}: must be a whole number from ")
+    assert variable_of(name) in message
+    assert value not in message
+    if name.endswith(("_ms", "_s", "_days")):
+        assert re.search(r" (milliseconds|seconds|days) ", message)
+
+
+@pytest.mark.parametrize("name", ["http.listen", "log.level", "log.format", "database_url"])
+def test_a_text_that_is_not_allowed_is_refused_without_showing_it(name):
+    message = refusal(environ={variable_of(name): "canary"}).message
+    assert message.startswith(f"{name}: must be ")
+    assert "canary" not in message
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::1]:8787", ":80", "localhost:65535"])
+def test_these_are_addresses(listen):
+    http = load_settings(environ={"PHASESYNC_HTTP__LISTEN": listen}).settings.http
+    assert "[" not in http.host
+    assert listen.endswith(f":{http.port}")
+
+
+@pytest.mark.parametrize("listen", ["8787", "host:", "::1:80", "h:65536", "http://h:80", "h:80/x", "h h:80"])
+def test_these_are_no_addresses(listen):
+    assert refusal(environ={"PHASESYNC_HTTP__LISTEN": listen}).message.startswith("http.listen: must be HOST:PORT")
+
+
+@pytest.mark.parametrize("text", ["http = 3\n", "[[http]]\nlisten = 'h:1'\n"])
+def test_a_section_must_be_a_table(tmp_path, text):
+    assert refusal(written(tmp_path / "c.toml", text)).message.startswith("http: must be a table")
+
+
+def test_the_root_key_does_not_belong_into_the_settings_file(tmp_path):
+    error = refusal(written(tmp_path / "c.toml", 'root_key = "canary"\n'))
+    assert "root_key must not stand in the settings file" in error.message
+    assert "canary" not in repr(error)
+
+
+def test_settings_print_neither_the_root_key_nor_the_database_url():
+    environ = {"PHASESYNC_ROOT_KEY": "canary", "PHASESYNC_DATABASE_URL": "postgresql://u:canary@h/d"}
+    loaded = load_settings(environ=environ)
+    assert loaded.settings.root_key is not None
+    assert loaded.settings.root_key.get_secret_value() == "canary"
+    assert "canary" not in repr(loaded)
+    assert "canary" not in str(loaded.settings)
+
+
+@given(st.binary(max_size=60))
+def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory, content):
+    config = tmp_path_factory.mktemp("any") / "c.toml"
+    config.write_bytes(content)
+    config.chmod(0o600)
+    try:
+        message = ""
+        assert load_settings(config, {}).settings == Settings()
+    except SettingsError as error:
+        message = error.message
+    assert "\n" not in message
+
+
+# --- the example
+
+
+def example() -> dict[str, Any]:
+    """The example with every comment mark before a setting taken away."""
+    return tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+
+
+def test_the_example_has_every_setting_and_its_defaults(home, tmp_path):
+    document = example()
+    names = {
+        f"{group}.{name}" if isinstance(value, dict) else group
+        for group, value in document.items()
+        for name in (value if isinstance(value, dict) else [""])
+    }
+    assert names == {name for name, _ in setting_names()} - {"root_key"}
+
+    # The database's default follows another setting, so that its line shows an example.
+    del document["database_url"]
+    assert Settings(**document) == Settings()
+
+
+def test_the_example_is_accepted_as_it_is_and_changes_nothing(home):
+    config = written(home / "c.toml", EXAMPLE.read_text())
+    assert load_settings(config, {"HOME": str(home)}).settings == Settings()
+
+
+def test_the_example_says_something_of_every_setting():
+    lines = EXAMPLE.read_text().splitlines()
+    settings = [n for n, line in enumerate(lines) if re.match(r"# [a-z_]+ = ", line)]
+    assert len(settings) == len(example()) - 5 + sum(len(v) for v in example().values() if isinstance(v, dict))
+    for n in settings:
+        paragraph = []
+        while lines[n - 1].startswith("# "):
+            n -= 1
+            paragraph.append(lines[n])
+        assert "Default:" in " ".join(paragraph)
+
+
+def test_every_setting_has_a_docstring():
+    assert [name for name, info in setting_names() if not info.description] == []
+
+
+def test_reading_settings_imports_no_adapter():
+    code = "import sys, phasesync.settings as s; s.load_settings(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"boto3", "botocore", "sqlalchemy", "alembic", "apscheduler", "rich"} & set(done.stdout.split())
