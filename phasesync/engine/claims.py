@@ -5,12 +5,24 @@ The fence guards our database against a stale holder; the deadline here stops it
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from phasesync.errors import ClaimLostError, InterruptedRunError, StoreUnavailableError
+from phasesync.core.model import Sync
+from phasesync.core.status import Trigger
+from phasesync.errors import (
+    ClaimHeldError,
+    ClaimLostError,
+    InterruptedRunError,
+    PhasesyncError,
+    StoreUnavailableError,
+)
 from phasesync.ports import Claim, Clock, StateStore
+
+_POLL = 0.1
+"""Seconds between two attempts to take a claim."""
 
 Permit = Callable[[], None]
 """Called before every AWS write; raises when this run may not write any more."""
@@ -101,3 +113,43 @@ class ClaimKeeper:
             raise ClaimLostError
         if self._state.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
+
+
+class ClaimTaker:
+    """Takes the claim of one sync for a command that somebody waits for."""
+
+    def __init__(self, state: StateStore, clock: Clock, *, owner: str, ttl: timedelta) -> None:
+        """
+        Args:
+            state: where claims live.
+            clock: measures the patience.
+            owner: names this process in claims.
+            ttl: life of a claim without renewal.
+        """
+        self._state = state
+        self._clock = clock
+        self._owner = owner
+        self._ttl = ttl
+
+    def take(self, sync: Sync, *, actor: str, patience: timedelta) -> Claim:
+        """Claim a sync; ClaimHeldError when another process keeps it for longer than `patience`."""
+        deadline = self._clock.monotonic() + patience.total_seconds()
+        while True:
+            try:
+                return self._state.claim(sync.id, self._owner, trigger=Trigger.MANUAL, actor=actor, ttl=self._ttl)
+            except ClaimHeldError:
+                if self._clock.monotonic() >= deadline:
+                    raise ClaimHeldError(
+                        f"another process has been reconciling {sync.name} for {patience.total_seconds():.0f} s",
+                        hint=f"phasesync runs list --sync {sync.name}",
+                    ) from None
+            time.sleep(_POLL)
+
+    def keeper(self) -> ClaimKeeper:
+        """Return a keeper for a claim that was taken."""
+        return ClaimKeeper(self._state, self._clock, self._ttl)
+
+    def give_back(self, claim: Claim) -> None:
+        """Give a claim back; where that fails it ends by itself, and the first error is the one to be told."""
+        with suppress(PhasesyncError):
+            self._state.release(claim)

@@ -1,62 +1,26 @@
 """
-What an operator may ask of a sync: add, update, plan, run, trigger, wait, pause, resume, approve, adopt, remove.
+What an operator may ask of a sync: plan, run, trigger, wait, pause, resume, approve, adopt.
 
-Asks the stores and the reconciler; prints nothing and decides nothing about a single remote object.
+Asks the store and the reconciler; prints nothing and decides nothing about a single remote object.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from phasesync.core.arns import check_key_arn, check_region
 from phasesync.core.guard import Guarded
-from phasesync.core.model import AWS_MANAGED_KEY, Adopt, Credential, CredentialStatus, Paused, Run, Sync, SyncConfig
-from phasesync.core.ownership import Ownership, owner_tags, ownership_of
+from phasesync.core.model import Adopt, CredentialStatus, Paused, Run, Sync
 from phasesync.core.plan import Plan
-from phasesync.core.remote import CallerIdentity, JournalEntry, Observed
+from phasesync.core.remote import Observed
+from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
-from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.reconcile import Prepared, Reconciler
-from phasesync.errors import (
-    AccountMismatchError,
-    ClaimHeldError,
-    ClaimLostError,
-    DestinationError,
-    IllegalTransitionError,
-    InvalidInputError,
-    PhasesyncError,
-)
-from phasesync.ports import (
-    Claim,
-    Clock,
-    CredentialStore,
-    CredentialTester,
-    Destinations,
-    EnvironmentStore,
-    StateStore,
-    SyncDraft,
-)
+from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.reconcile import Reconciler
+from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError
+from phasesync.ports import Clock, CredentialStore, Destinations, StateStore
 
-SHORTEST_INTERVAL = timedelta(seconds=1)
 POLL = 0.1
 """Seconds between two looks while a command waits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddedSync:
-    """
-    What came of adding a sync.
-
-    Attributes:
-        sync: None for a dry run.
-        identity: who the shell's credential turned out to be, None where it was not asked.
-        warnings: what the first run will meet, as lines for the operator.
-    """
-
-    sync: Sync | None
-    identity: CallerIdentity | None
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,106 +40,33 @@ class SyncOperations:
     def __init__(
         self,
         *,
-        environments: EnvironmentStore,
         credentials: CredentialStore,
         state: StateStore,
         destinations: Destinations,
-        tester: CredentialTester,
         reconciler: Reconciler,
+        claims: ClaimTaker,
         clock: Clock,
-        instance_id: str,
-        owner: str,
-        claim_ttl: timedelta,
     ) -> None:
         """
         Args:
-            environments: to check what a sync reads.
-            credentials: to check what it writes with.
+            credentials: to know whether one is complete.
             state: syncs and runs.
             destinations: to look at what is there.
-            tester: asks AWS who a credential is.
             reconciler: plans and runs.
+            claims: takes the claim of a sync that is run here.
             clock: time.
-            instance_id: marks what is ours.
-            owner: names this process in claims.
-            claim_ttl: life of a claim without renewal.
         """
-        self._environments = environments
         self._credentials = credentials
         self._state = state
         self._destinations = destinations
-        self._tester = tester
         self._reconciler = reconciler
+        self._claims = claims
         self._clock = clock
-        self._instance_id = instance_id
-        self._owner = owner
-        self._claim_ttl = claim_ttl
-
-    def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False) -> AddedSync:
-        """
-        Add a sync.
-
-        Args:
-            draft: what the operator said.
-            verify: ask AWS first who the credential is and what is at the remote name.
-            dry_run: check and add nothing.
-
-        Raises:
-            InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
-            DestinationError: identity or permission; nothing is added.
-        """
-        self._environments.get_environment(draft.app, draft.environment)
-        credential = self._credentials.get(draft.credential)
-        self._check_config(draft.destination_kind, draft.config, draft.region)
-        warnings = self._source_warnings(draft.app, draft.environment, draft.path)
-        identity = None
-        if verify:
-            identity, found = self._verify(draft, credential)
-            warnings += found
-            draft = replace(draft, account=identity.account)
-        if dry_run:
-            return AddedSync(sync=None, identity=identity, warnings=tuple(warnings))
-        sync = self._state.add_sync(draft)
-        return AddedSync(sync=sync, identity=identity, warnings=tuple(warnings))
-
-    def update(
-        self,
-        name: str,
-        *,
-        change: Callable[[SyncConfig], SyncConfig],
-        path: str | None = None,
-        credential: str | None = None,
-        region: str | None = None,
-    ) -> Sync:
-        """
-        Change a sync; it is reconciled at once.
-
-        Args:
-            name: of the sync.
-            change: makes the new configuration from the present one.
-            path: None leaves it, as do the next two.
-            credential: name of a credential.
-            region: an AWS Region.
-        """
-        sync = self._state.get_sync(name)
-        config = change(sync.config)
-        region = region or sync.region
-        self._check_config(sync.destination_kind, config, region)
-        if credential is not None:
-            self._credentials.get(credential)
-        return self._state.update_sync(
-            name,
-            config=config,
-            path=path or sync.path,
-            credential=credential or sync.credential,
-            region=region,
-            adopt=sync.adopt,
-        )
 
     def plan(self, name: str) -> PlanReport:
         """Say what a run would do now; writes nothing."""
         state = self._state.state_of(name)
-        prepared: Prepared = self._reconciler.prepare(state)
+        prepared = self._reconciler.prepare(state)
         since = self._clock.now() - timedelta(hours=24)
         return PlanReport(
             sync=state.sync,
@@ -199,15 +90,15 @@ class SyncOperations:
             ClaimHeldError: another process kept the claim for that long.
         """
         sync = self._require_runnable(name)
-        claim = self._claim(sync, actor, patience)
-        keeper = ClaimKeeper(self._state, self._clock, self._claim_ttl)
+        claim = self._claims.take(sync, actor=actor, patience=patience)
+        keeper = self._claims.keeper()
         permit = keeper.hold(claim)
         try:
             with keeper.renewing():
                 run = self._reconciler.reconcile(claim, permit)
         except BaseException:
             # Ctrl-C among them: an open intent is settled by the next run, the claim need not wait for its end.
-            self._give_back(claim)
+            self._claims.give_back(claim)
             raise
         if run is None:
             raise ClaimLostError(f"the sync {name} was taken over or removed while it ran")
@@ -288,70 +179,6 @@ class SyncOperations:
         destination = self._destinations.open(state.sync.destination_kind, state.credential, state.sync.region)
         return destination.observe(state.sync.config.remote_name)
 
-    def remove(self, name: str, *, actor: str) -> tuple[str, ...]:
-        """
-        Remove a sync, keep its remote objects and take our owner marks off them where that is allowed.
-
-        Returns:
-            Lines on objects that kept our marks.
-        """
-        sync = self._state.get_sync(name)
-        claim = self._claim(sync, actor, timedelta(seconds=30))
-        try:
-            state = self._state.load(claim)
-        finally:
-            self._give_back(claim)
-        entries = self._state.remove_sync(name)
-        return tuple(line for entry in entries if (line := self._unmark(state.credential, sync, entry)) is not None)
-
-    def _unmark(self, credential: Credential, sync: Sync, entry: JournalEntry) -> str | None:
-        if entry.arn is None:
-            return None
-        try:
-            destination = self._destinations.open(sync.destination_kind, credential, entry.region)
-            seen = destination.observe(entry.remote_name)
-            if seen is not None and ownership_of(seen, entry, self._instance_id) is Ownership.OURS:
-                marks = tuple(owner_tags(self._instance_id, sync.id))
-                destination.update_metadata(seen.arn, untag=marks)
-        except DestinationError as error:
-            return f"{entry.remote_name} keeps our tags: {error.message}"
-        return None
-
-    def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str]]:
-        report = self._tester.test(credential)
-        account = report.identity.account
-        for pinned in (credential.account, draft.account):
-            if pinned is not None and pinned != account:
-                raise AccountMismatchError(
-                    f"the credential {credential.name} leads to account {account}, pinned is {pinned}"
-                )
-        warnings = list(report.findings)
-        destination = self._destinations.open(draft.destination_kind, credential, draft.region)
-        seen = destination.observe(draft.config.remote_name)
-        self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
-        if seen is not None and draft.adopt is None:
-            warnings.append(
-                f"{draft.config.remote_name} exists already and is not ours: nothing is written until "
-                f"phasesync syncs adopt {draft.name}"
-            )
-        return report.identity, warnings
-
-    def _source_warnings(self, app: str, environment: str, path: str) -> list[str]:
-        if self._environments.list_secrets(app, environment, path=path):
-            return []
-        return [f"{app}/{environment} has no keys in {path}: the first run will wait for an approval"]
-
-    def _check_config(self, kind: str, config: SyncConfig, region: str) -> None:
-        check_region(region)
-        self._destinations.check_name(kind, config.remote_name)
-        if config.kms_key is not None and config.kms_key != AWS_MANAGED_KEY:
-            check_key_arn(config.kms_key, region)
-        if config.interval < SHORTEST_INTERVAL:
-            raise InvalidInputError("the interval is shorter than a second", hint="--interval 5m")
-        if not 7 <= config.recovery_days <= 30:
-            raise InvalidInputError("AWS takes recovery windows of 7 to 30 days")
-        _check_tags(config)
-
     def _require_runnable(self, name: str) -> Sync:
         sync = self._state.get_sync(name)
         if sync.paused is not None:
@@ -365,43 +192,3 @@ class SyncOperations:
 
     def _credential_status(self, sync: Sync) -> CredentialStatus:
         return self._credentials.get_by_id(sync.credential_id).status
-
-    def _claim(self, sync: Sync, actor: str, patience: timedelta) -> Claim:
-        deadline = self._clock.monotonic() + patience.total_seconds()
-        while True:
-            try:
-                return self._state.claim(sync.id, self._owner, trigger=Trigger.MANUAL, actor=actor, ttl=self._claim_ttl)
-            except ClaimHeldError as held:
-                if self._clock.monotonic() >= deadline:
-                    raise ClaimHeldError(
-                        f"another process is reconciling {sync.name} for more than {patience.total_seconds():.0f} s",
-                        hint=f"phasesync runs list --sync {sync.name}",
-                    ) from held
-            time.sleep(POLL)
-
-    def _give_back(self, claim: Claim) -> None:
-        try:
-            self._state.release(claim)
-        except PhasesyncError:
-            return  # It ends by itself; the first error is the one to be told.
-
-
-def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
-    """Return how a sync stands now: what the operator set first, then what is under way, then what is left behind."""
-    if sync.paused is not None:
-        return SyncStatus.PAUSED
-    if credential is CredentialStatus.INCOMPLETE:
-        return SyncStatus.INCOMPLETE
-    if sync.running:
-        return SyncStatus.RUNNING
-    if sync.pending and sync.settled_status in (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED):
-        return SyncStatus.PENDING
-    return sync.settled_status
-
-
-def _check_tags(config: SyncConfig) -> None:
-    for key, value in config.tags.items():
-        if key.startswith(("aws:", "phasesync:")):
-            raise InvalidInputError(f"the tag {key} uses a reserved prefix")
-        if not 1 <= len(key) <= 128 or len(value) > 256:
-            raise InvalidInputError(f"AWS takes tag keys of 1 to 128 and values of up to 256 characters: {key[:40]}")

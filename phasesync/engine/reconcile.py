@@ -6,26 +6,24 @@ this happens is `scheduler.py`'s.
 """
 
 import traceback
-import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from phasesync.core.events import ClaimLost, RunFinished
+from phasesync.core.events import ClaimLost
 from phasesync.core.fingerprint import Digests
 from phasesync.core.guard import Guarded, judge
 from phasesync.core.journal import settle_by_evidence
 from phasesync.core.mapping import check_size, map_json
-from phasesync.core.model import ChangeResult, Run, RunError, Sync
+from phasesync.core.model import Run
 from phasesync.core.ownership import owner_tags
-from phasesync.core.plan import Change, Plan, Policy, make_plan
+from phasesync.core.plan import Plan, Policy, make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
-from phasesync.core.schedule import Next, after_error, after_success
-from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
+from phasesync.core.status import Outcome
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.apply import Applier
+from phasesync.engine.attempt import Attempt
 from phasesync.engine.claims import Permit
 from phasesync.engine.source import read_source
 from phasesync.errors import (
@@ -33,15 +31,11 @@ from phasesync.errors import (
     ClaimLostError,
     DestinationError,
     InternalError,
-    InterruptedRunError,
     NotFoundError,
-    OwnershipConflictError,
     PhasesyncError,
-    PlanHeldError,
     RemoteChangedError,
 )
 from phasesync.ports import (
-    AfterRun,
     Claim,
     Clock,
     Destination,
@@ -54,44 +48,6 @@ from phasesync.ports import (
 
 MAX_ROUNDS = 4
 """How often one run looks again after something changed in its hands; then it tries later."""
-
-
-@dataclass(kw_only=True)
-class _Attempt:
-    """What a run has found out and done so far, kept so that a failing run is recorded as well as a good one."""
-
-    reads: Mapping[str, int] | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    account: str | None = None
-    destination: Destination | None = None
-    results: list[ChangeResult] = field(default_factory=list)
-    errors: list[PhasesyncError] = field(default_factory=list)
-    drifted: bool = False
-    approval_used: bool = False
-
-    def refuse(self, change: Change) -> None:
-        """Note a change that is not ours to make."""
-        self._note(change, Outcome.REFUSED, change.reason)
-        self.errors.append(OwnershipConflictError(f"{change.remote_name}: {change.reason}", hint=change.hint))
-
-    def fail(self, change: Change, error: DestinationError) -> None:
-        """Note a change that failed."""
-        self._note(change, verdict_of(error).outcome, change.reason)
-        self.errors.append(error)
-
-    def hold(self, guarded: Guarded) -> None:
-        """Note the changes that wait for an approval."""
-        if not guarded.held or guarded.digest is None:
-            return
-        for change, reason in guarded.held:
-            self._note(change, Outcome.HELD, reason)
-        change, reason = guarded.held[0]
-        self.errors.append(PlanHeldError(f"{change.remote_name}: {reason}", digest=guarded.digest))
-
-    def _note(self, change: Change, outcome: Outcome, reason: str) -> None:
-        self.results.append(
-            ChangeResult(action=change.action, remote_name=change.remote_name, outcome=outcome, reason=reason)
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +128,7 @@ class Reconciler:
         except ClaimLostError:
             self._events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
-        attempt = _Attempt()
+        attempt = Attempt()
         try:
             self._work(state, claim, permit, attempt)
         except PhasesyncError as error:
@@ -192,11 +148,11 @@ class Reconciler:
         Raises:
             EnvironmentStoreError, DestinationError, PlanError: what a run would have met.
         """
-        attempt = _Attempt()
+        attempt = Attempt()
         desired, destination = self._open(state, attempt)
         return self._look(state, desired, destination, attempt, _entries(state, desired, attempt))
 
-    def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: _Attempt) -> None:
+    def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: Attempt) -> None:
         desired, destination = self._open(state, attempt)
         applier = Applier(
             state=self._state,
@@ -217,7 +173,7 @@ class Reconciler:
                 return
         attempt.errors.append(RemoteChangedError("the remote object kept changing while it was written"))
 
-    def _open(self, state: SyncState, attempt: _Attempt) -> tuple[Desired, Destination]:
+    def _open(self, state: SyncState, attempt: Attempt) -> tuple[Desired, Destination]:
         """Read the source and open the destination, in this order: what cannot be read costs no call."""
         sync = state.sync
         source = read_source(self._environments, sync)
@@ -254,7 +210,7 @@ class Reconciler:
         state: SyncState,
         desired: Desired,
         destination: Destination,
-        attempt: _Attempt,
+        attempt: Attempt,
         entries: Mapping[str, JournalEntry],
     ) -> Prepared:
         """Observe and plan. `entries` are the journal entries as this run has moved them on."""
@@ -278,7 +234,7 @@ class Reconciler:
         )
 
     def _carry_out(
-        self, prepared: Prepared, applier: Applier, entries: dict[str, JournalEntry], attempt: _Attempt
+        self, prepared: Prepared, applier: Applier, entries: dict[str, JournalEntry], attempt: Attempt
     ) -> bool:
         """Apply what may go out; return whether the objects have to be looked at again."""
         again: set[str] = set()
@@ -312,61 +268,21 @@ class Reconciler:
         attempt.hold(prepared.guarded)
         return False
 
-    def _record(self, state: SyncState, claim: Claim, attempt: _Attempt, started_at: datetime) -> Run:
-        sync = state.sync
-        error = max(attempt.errors, key=_weight, default=None)
-        verdict = verdict_of(error) if error else Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.IN_SYNC)
-        outcome = worst([verdict.outcome, *(result.outcome for result in attempt.results)])
-        failures = _failures(sync, error, verdict)
-        following = self._next(error, outcome, failures, sync)
-        now = self._clock.now()
-        run = Run(
-            id=_run_id(now),
-            sync_id=sync.id,
-            sync=sync.name,
-            trigger=Trigger.DRIFT if claim.trigger is Trigger.SCHEDULE and attempt.drifted else claim.trigger,
-            actor=claim.actor,
-            attempt=sync.failures + 1,
-            outcome=outcome,
+    def _record(self, state: SyncState, claim: Claim, attempt: Attempt, started_at: datetime) -> Run:
+        record = attempt.conclude(
+            state.sync,
+            claim,
             started_at=started_at,
-            ended_at=now,
-            revisions={attempt.labels[key]: revision for key, revision in (attempt.reads or {}).items()},
-            counts=dict(sorted(Counter(str(result.action) for result in attempt.results).items())),
-            aws_calls=attempt.destination.calls if attempt.destination else 0,
-            versions_written=sum(result.version_id is not None for result in attempt.results),
-            error=_run_error(error, sync),
-            next_attempt_at=now + following.due_in if error and following.due_in else None,
-            changes=tuple(attempt.results),
+            now=self._clock.now(),
+            coalesce=self._coalesce,
+            spread=self._spread(),
         )
-        reads = attempt.reads if verdict.status in _SETTLED else None
-        after = AfterRun(
-            status=verdict.status,
-            reason=run.error.message if run.error else None,
-            reads=reads,
-            applied_revision=(attempt.reads or {}).get(sync.environment_id) if error is None else None,
-            failures=failures,
-            retry_in=following.retry_in,
-            due_in=following.due_in,
-            account=attempt.account if sync.account is None else None,
-            adopt_done=sync.adopt is not None and error is None,
-            approval_used=attempt.approval_used,
-        )
-        self._state.finish(claim, run, after)
-        self._events.emit(_finished(run, verdict.status, sync, attempt))
-        return run
-
-    def _next(self, error: PhasesyncError | None, outcome: Outcome, failures: int, sync: Sync) -> Next:
-        interval, spread = sync.config.interval, self._spread()
-        if error is None:
-            return after_success(outcome, interval=interval, coalesce=self._coalesce, spread=spread)
-        return after_error(error, failures=max(failures, 1), interval=interval, spread=spread)
+        self._state.finish(claim, record.run, record.after)
+        self._events.emit(record.event)
+        return record.run
 
 
-_SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
-"""After these a sync waits for the next edit of what it read; after the others what it read is still to be applied."""
-
-
-def _entries(state: SyncState, desired: Desired, attempt: _Attempt) -> dict[str, JournalEntry]:
+def _entries(state: SyncState, desired: Desired, attempt: Attempt) -> dict[str, JournalEntry]:
     return {desired.remote_name: _entry(state, desired.remote_name, attempt.account or "")}
 
 
@@ -387,53 +303,7 @@ def _left_behind(state: SyncState, wanted: Mapping[str, JournalEntry], account: 
     return [entry for entry in state.journal if (entry.remote_name, entry.account, entry.region) not in here]
 
 
-def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int:
-    """Count failed runs in a row; one that was interrupted says nothing of the destination."""
-    if isinstance(error, InterruptedRunError):
-        return sync.failures
-    return sync.failures + 1 if error and verdict.status in (SyncStatus.FAILING, SyncStatus.PENDING) else 0
-
-
-def _weight(error: PhasesyncError) -> int:
-    return SEVERITY.index(verdict_of(error).outcome)
-
-
-def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
-    if error is None:
-        return None
-    return RunError(
-        cls=type(error).__name__,
-        code=error.code,
-        message=error.message,
-        request_id=error.request_id,
-        hint=error.hint.replace("NAME", sync.name) if error.hint else None,
-    )
-
-
 def _where(error: Exception) -> str:
     """Name the class and the place of a defect; the text may carry values and is left out."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"
-
-
-def _run_id(now: datetime) -> str:
-    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 of chance."""
-    return f"{int(now.timestamp() * 1000):012x}{uuid.uuid4().hex[:12]}"
-
-
-def _finished(run: Run, status: SyncStatus, sync: Sync, attempt: _Attempt) -> RunFinished:
-    return RunFinished(
-        sync=run.sync,
-        run_id=run.id,
-        trigger=run.trigger,
-        outcome=run.outcome,
-        status=status,
-        revision=(attempt.reads or {}).get(sync.environment_id),
-        duration_ms=round((run.ended_at - run.started_at).total_seconds() * 1000),
-        aws_calls=run.aws_calls,
-        versions_written=run.versions_written,
-        counts=dict(run.counts),
-        error=run.error.cls if run.error else None,
-        code=run.error.code if run.error else None,
-        next_attempt_at=run.next_attempt_at,
-    )
