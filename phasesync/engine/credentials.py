@@ -1,0 +1,100 @@
+"""
+What an operator may ask of a credential: add, update, test. Makes External IDs; never shows a secret again.
+"""
+
+import secrets
+from dataclasses import replace
+
+from phasesync.core.arns import check_region, check_role_arn
+from phasesync.core.model import Credential, CredentialStatus, CredentialType
+from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
+from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
+
+EXTERNAL_ID_BYTES = 32
+"""Of chance, as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
+
+
+class CredentialOperations:
+    """The operator's side of credentials."""
+
+    def __init__(self, credentials: CredentialStore, tester: CredentialTester) -> None:
+        """
+        Args:
+            credentials: keeps them encrypted.
+            tester: asks AWS who they are.
+        """
+        self._credentials = credentials
+        self._tester = tester
+
+    def add(self, name: str, draft: CredentialDraft, *, generate_external_id: bool) -> Credential:
+        """
+        Add a credential. An assume-role credential without a role ARN is incomplete: the normal first step, since the
+        role's trust policy needs the External ID.
+
+        Raises:
+            InvalidInputError: a field has not the form it should have, or does not belong to the type.
+            AlreadyExistsError, NotFoundError: the name; the source.
+        """
+        if generate_external_id and draft.external_id is None and draft.type is CredentialType.ASSUME_ROLE:
+            draft = replace(draft, external_id=secrets.token_hex(EXTERNAL_ID_BYTES))
+        _check(draft)
+        return self._credentials.add(name, draft)
+
+    def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
+        """
+        Replace what is known of a credential; syncs that use it are due at once.
+
+        Args:
+            name: of the credential.
+            draft: all of it, as it shall be.
+            account: the account to pin anew; None keeps the pinned one.
+
+        Raises:
+            AccountMismatchError: the new role is in another account than the pinned one.
+        """
+        _check(draft)
+        pinned = account or self._credentials.get(name).account
+        if draft.role_arn is not None and pinned is not None:
+            leads_to = check_role_arn(draft.role_arn)
+            if leads_to != pinned:
+                raise AccountMismatchError(
+                    f"the role is in account {leads_to}, pinned is {pinned}",
+                    hint=f"if the move is meant: phasesync credentials update {name} --role-arn … --account {leads_to}",
+                )
+        return self._credentials.update(name, draft, account=pinned)
+
+    def test(self, name: str) -> CredentialReport:
+        """
+        Ask AWS who a credential is, with the identity of this shell, and note what came of it.
+
+        Raises:
+            CredentialRejectedError: it was rejected; noted. DestinationUnavailableError: nothing is known.
+            AccountMismatchError: it leads to another account than the pinned one.
+        """
+        credential = self._credentials.get(name)
+        try:
+            report = self._tester.test(credential)
+        except CredentialRejectedError:
+            if credential.status is not CredentialStatus.INCOMPLETE:
+                self._credentials.mark(credential.id, CredentialStatus.REJECTED)
+            raise
+        self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=report.identity.account)
+        return report
+
+
+def _check(draft: CredentialDraft) -> None:
+    check_region(draft.region)
+    if draft.role_arn is not None:
+        check_role_arn(draft.role_arn)
+    role_only = (draft.role_arn, draft.external_id, draft.source_name)
+    if draft.type is not CredentialType.ASSUME_ROLE and any(value is not None for value in role_only):
+        raise InvalidInputError(f"a role, an External ID and a source belong to assume-role, not to {draft.type}")
+    has_key = draft.access_key_id is not None and draft.secret_access_key is not None
+    if (draft.type is CredentialType.ACCESS_KEY) != has_key:
+        raise InvalidInputError(
+            "an access-key credential needs an access key id and a secret access key"
+            if draft.type is CredentialType.ACCESS_KEY
+            else f"access keys belong to access-key, not to {draft.type}"
+        )
+    if draft.external_id is not None and not 2 <= len(draft.external_id) <= 1224:
+        raise InvalidInputError("an External ID has 2 to 1,224 characters")
