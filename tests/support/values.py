@@ -1,0 +1,101 @@
+"""Valid values of the core that a test changes in one place."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from phasesync.core.mapping import map_json
+from phasesync.core.model import SecretValue, SyncConfig
+from phasesync.core.ownership import owner_tags
+from phasesync.core.plan import Plan, Policy, make_plan
+from phasesync.core.remote import CURRENT, PREVIOUS, Action, Desired, Intent, JournalEntry, Observed, Payload
+from tests.support.digests import FixedDigests
+
+INSTANCE = "0f" * 16
+SYNC = "5a" * 16
+NAME = "shop/production"
+REGION = "eu-central-1"
+ACCOUNT = "111122223333"
+ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{NAME}-AbCdEf"
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+VERSION = "11111111-1111-4111-8111-111111111111"
+OLDER = "22222222-2222-4222-8222-222222222222"
+TOKEN = "33333333-3333-4333-8333-333333333333"
+
+
+def payload(values: Mapping[str, str] | None = None) -> Payload:
+    """A payload of these values; two keys where none are given."""
+    values = {"URL": "postgres://db", "USER": "shop"} if values is None else values
+    return map_json(NAME, {key: SecretValue(value) for key, value in values.items()}, FixedDigests())
+
+
+def config(**changes: object) -> SyncConfig:
+    """A configuration that sets nothing but the name."""
+    return replace(SyncConfig(remote_name=NAME), **changes)  # type: ignore[arg-type]
+
+
+def desired(**changes: object) -> Desired:
+    """A wanted object with our marks and nothing else."""
+    wanted = Desired(
+        remote_name=NAME, payload=payload(), description=None, kms_key=None, tags=owner_tags(INSTANCE, SYNC)
+    )
+    return replace(wanted, **changes)  # type: ignore[arg-type]
+
+
+def observed(**changes: object) -> Observed:
+    """What AWS reports of an object of ours whose current version we wrote."""
+    seen = Observed(
+        arn=ARN,
+        name=NAME,
+        versions={VERSION: frozenset({CURRENT}), OLDER: frozenset({PREVIOUS})},
+        description="",
+        kms_key=None,
+        tags=owner_tags(INSTANCE, SYNC),
+        deleted_at=None,
+        rotation_enabled=False,
+        owning_service=None,
+        primary_region=None,
+    )
+    return replace(seen, **changes)  # type: ignore[arg-type]
+
+
+def entry(**changes: object) -> JournalEntry:
+    """The journal of an object whose present payload was written as generation 1."""
+    written = JournalEntry(
+        id="j1",
+        sync_id=SYNC,
+        remote_name=NAME,
+        account=ACCOUNT,
+        region=REGION,
+        arn=ARN,
+        version_id=VERSION,
+        generation=1,
+        fingerprint=payload().fingerprint,
+        keys=payload().keys,
+    )
+    return replace(written, **changes)  # type: ignore[arg-type]
+
+
+def new_entry() -> JournalEntry:
+    """The journal of an object that was never written."""
+    return JournalEntry(id=None, sync_id=SYNC, remote_name=NAME, account=ACCOUNT, region=REGION)
+
+
+def intent(**changes: object) -> Intent:
+    """An open intent to put the present payload as generation 2."""
+    open_intent = Intent(
+        action=Action.PUT,
+        generation=2,
+        token=TOKEN,
+        fingerprint=payload().fingerprint,
+        payloads=1,
+        made_at=NOW - timedelta(minutes=1),
+        keys=payload().keys,
+    )
+    return replace(open_intent, **changes)  # type: ignore[arg-type]
+
+
+def plan(wanted: Desired, seen: Observed | None, journal: JournalEntry, **policy: object) -> Plan:
+    """Plan for one object."""
+    rules = replace(Policy(instance_id=INSTANCE, region=REGION, adopt=None), **policy)  # type: ignore[arg-type]
+    return make_plan([wanted], {NAME: seen}, {NAME: journal}, [], rules)
