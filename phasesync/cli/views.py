@@ -1,0 +1,182 @@
+"""
+The documents that commands print: field names and words that scripts rely on. Values in, plain dicts out.
+
+Shows no value, no secret access key and no payload; instants are RFC 3339 in UTC.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from phasesync.core.model import ChangeResult, Credential, CredentialStatus, Run, Sync
+from phasesync.core.plan import VALUE_WRITES, Change
+from phasesync.core.remote import Action
+from phasesync.core.standing import status_of
+from phasesync.engine.operations import PlanReport
+
+Document = dict[str, Any]
+
+
+def instant(at: datetime | None) -> str | None:
+    """Return an instant as `2026-01-02T03:04:05.678Z`, None for None."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
+    """Return a sync as `syncs list` and `show` print it."""
+    return {
+        "name": sync.name,
+        "env": sync.environment_label,
+        "path": sync.path,
+        "destination": {
+            "kind": sync.destination_kind,
+            "account": sync.account,
+            "region": sync.region,
+            "credential": sync.credential,
+            "remote_name": sync.config.remote_name,
+            "layout": str(sync.config.layout),
+        },
+        "status": str(status_of(sync, credential)),
+        "status_reason": sync.status_reason,
+        "paused": None
+        if sync.paused is None
+        else {
+            "by": sync.paused.by,
+            "at": instant(sync.paused.at),
+            "reason": sync.paused.reason,
+            "until": instant(sync.paused.until),
+        },
+        "revisions": {"source": sync.source_revision, "applied": sync.applied_revision},
+        "last_run": sync.last_run_id,
+        "next_due_at": instant(sync.next_due_at),
+    }
+
+
+def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
+    """Return a sync with what was set on it, as `syncs show` prints it."""
+    config = sync.config
+    return sync_document(sync, credential) | {
+        "kms_key": config.kms_key,
+        "description": config.description,
+        "tags": dict(config.tags),
+        "tag_mode": str(config.tag_mode),
+        "on_drift": str(config.on_drift),
+        "on_remove": str(config.on_remove),
+        "recovery_days": config.recovery_days,
+        "interval_s": config.interval.total_seconds(),
+        "shrink_limit_percent": config.shrink_limit_percent,
+        "shrink_limit_keys": config.shrink_limit_keys,
+        "adopt": None if sync.adopt is None else str(sync.adopt),
+        "failures": sync.failures,
+        "retry_at": instant(sync.retry_at),
+        "created_at": instant(sync.created_at),
+    }
+
+
+def plan_document(report: PlanReport) -> Document:
+    """Return a plan as `syncs plan` prints it."""
+    held = {id(change): reason for change, reason in report.guarded.held}
+    changes = [_planned(change, held.get(id(change)), report.versions_24h) for change in report.plan.changes]
+    going = report.guarded.go
+    return {
+        "sync": report.sync.name,
+        "digest": report.guarded.digest,
+        "held": sorted({change.remote_name for change, _ in report.guarded.held}),
+        "changes": changes,
+        "estimate": {
+            "calls": 1 + sum(_calls(change) for change in going),
+            "writes": sum(change.action in VALUE_WRITES for change in going),
+        },
+    }
+
+
+def has_changes(report: PlanReport) -> bool:
+    """Return whether a plan has anything but noops."""
+    return any(change.action is not Action.NOOP for change in report.plan.changes)
+
+
+def run_document(run: Run) -> Document:
+    """Return a run as `runs list` and `show` print it."""
+    return {
+        "id": run.id,
+        "sync": run.sync,
+        "trigger": str(run.trigger),
+        "actor": run.actor,
+        "attempt": run.attempt,
+        "outcome": str(run.outcome),
+        "started_at": instant(run.started_at),
+        "ended_at": instant(run.ended_at),
+        "duration_ms": round((run.ended_at - run.started_at).total_seconds() * 1000),
+        "revisions": dict(run.revisions),
+        "counts": dict(run.counts),
+        "aws_calls": run.aws_calls,
+        "versions_written": run.versions_written,
+        "error": None
+        if run.error is None
+        else {
+            "class": run.error.cls,
+            "code": run.error.code,
+            "message": run.error.message,
+            "request_id": run.error.request_id,
+            "hint": run.error.hint,
+        },
+        "next_attempt_at": instant(run.next_attempt_at),
+        "changes": [_made(change) for change in run.changes],
+    }
+
+
+def credential_document(credential: Credential) -> Document:
+    """Return a credential as `credentials list` and `show` print it; of the access key id the last four characters."""
+    return {
+        "name": credential.name,
+        "type": str(credential.type),
+        "region": credential.region,
+        "account": credential.account,
+        "role_arn": credential.role_arn,
+        "external_id": credential.external_id,
+        "source": credential.source_name,
+        "access_key_id": credential.access_key_id[-4:] if credential.access_key_id else None,
+        "status": str(credential.status),
+        "created_at": instant(credential.created_at),
+        "verified_at": instant(credential.verified_at),
+        "used_by": list(credential.used_by),
+    }
+
+
+def listing(items: Iterable[Mapping[str, Any]]) -> Document:
+    """Return a list as every list command prints it."""
+    return {"items": [dict(item) for item in items], "next": None}
+
+
+def _planned(change: Change, held: str | None, versions_24h: Mapping[str, int]) -> Document:
+    return {
+        "action": str(change.action),
+        "remote_name": change.remote_name,
+        "reason": held or change.reason,
+        "keys": {
+            "added": list(change.keys.added),
+            "changed": list(change.keys.changed),
+            "removed": list(change.keys.removed),
+        },
+        "bytes": change.payload_bytes,
+        "versions_used_24h": versions_24h.get(change.remote_name, 0),
+    }
+
+
+def _made(change: ChangeResult) -> Document:
+    return {
+        "action": change.action,
+        "remote_name": change.remote_name,
+        "outcome": str(change.outcome),
+        "version_id": change.version_id,
+        "reason": change.reason,
+    }
+
+
+def _calls(change: Change) -> int:
+    """How many AWS calls a change makes when nothing comes in between; a restore is looked at again."""
+    return {Action.NOOP: 0, Action.CONFLICT: 0, Action.REFUSE: 0, Action.REKEY: 2, Action.RESTORE: 2}.get(
+        change.action, 1
+    )
