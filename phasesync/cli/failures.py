@@ -1,0 +1,114 @@
+"""
+From an exception to what the operator reads on stderr, and to the exit code.
+
+One line `error: ...` and, where there is one, a line `hint: ...`; with `-o json` one JSON document. The text of an
+exception that is not ours is never shown: it may carry a value.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+import unicodedata
+from collections.abc import Sequence
+from types import TracebackType
+
+import click
+
+from phasesync.errors import PhasesyncError
+
+USAGE = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell reports of a command that SIGPIPE ended."""
+BUG = 1
+
+
+def report(error: BaseException, args: Sequence[str]) -> int:
+    """
+    Tell the operator about an error.
+
+    Args:
+        error: what ended the command.
+        args: the command line, to see whether JSON was asked for: the error may have come before it was parsed.
+
+    Returns:
+        The exit code.
+    """
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return USAGE
+        case PhasesyncError():
+            _tell(type(error).__name__, error.message, error.hint, args)
+            return error.exit_code
+        case click.ClickException():
+            _tell(type(error).__name__, _message_of(error), _help_hint(error), args)
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt() | EOFError():
+            _tell("Interrupted", "interrupted", None, args)
+            return INTERRUPTED
+        case BrokenPipeError():
+            # Nobody reads any more; the interpreter must not complain about it when it flushes at the end.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        case _:
+            name = type(error).__name__
+            _tell(name, f"this is a bug in phasesync: {name}{_place(error.__traceback__)}", _DEBUG_HINT, args)
+            if os.environ.get("PHASESYNC_DEBUG"):
+                # The lines of the program, without the exception's text and without any variable.
+                click.echo("".join(traceback.format_tb(error.__traceback__)), err=True, nl=False)
+            return BUG
+
+
+_DEBUG_HINT = "PHASESYNC_DEBUG=1 shows where it happened; please report it"
+
+
+def one_line(text: str) -> str:
+    """Return a text without control characters: what a terminal would obey must not come from data."""
+    return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """Return whether a command line asks for JSON output."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    return any(
+        arg in {"-ojson", "-o=json", "--output=json"} or (arg in {"-o", "--output"} and following == "json")
+        for arg, following in pairs
+    )
+
+
+def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:
+    message = one_line(message)
+    if wants_json(args):
+        document = {"error": {"class": name, "message": message, "hint": hint}}
+        click.echo(json.dumps(document, ensure_ascii=False), err=True)
+        return
+    click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
+    if hint:
+        click.echo(f"{click.style('hint:', fg='cyan')} {one_line(hint)}", err=True)
+
+
+def _message_of(error: click.ClickException) -> str:
+    message = error.format_message()
+    if message.startswith("Got unexpected extra argument"):
+        # click repeats the argument; somebody may have typed a secret there.
+        return "there are too many arguments"
+    return message[:1].lower() + message[1:]
+
+
+def _help_hint(error: click.ClickException) -> str | None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{context.command_path} --help" if context is not None else None
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Name the innermost line of our own, without which a report of a bug is worth little."""
+    ours = [
+        f" at {frame.filename.rpartition('/phasesync/')[2]}:{frame.lineno}"
+        for frame in traceback.extract_tb(trace)
+        if "/phasesync/" in frame.filename
+    ]
+    return ours[-1] if ours else ""

@@ -1,0 +1,114 @@
+"""
+Files of secrets: reading dotenv and JSON, writing them again.
+
+What is read comes back as it was when it is written and read once more. No message repeats a value.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.names import check_key
+from phasesync.core.reference_syntax import escape
+from phasesync.errors import InvalidInputError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]*")
+"""Values that need no quotes, whoever reads them."""
+_DOTENV_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class Format(StrEnum):
+    """Formats of files."""
+
+    DOTENV = "dotenv"
+    JSON = "json"
+
+
+def format_of(name: str) -> Format:
+    """Guess the format of a file from its name; `-` and unknown endings are dotenv."""
+    return Format.JSON if name.lower().endswith(".json") else Format.DOTENV
+
+
+def read(data: bytes, format_: Format) -> dict[str, SecretValue]:
+    """
+    Read a file of secrets; a `${` in it is literal and comes out escaped.
+
+    JSON is one object: strings become text, everything else type json. In dotenv every value is text, nothing is
+    interpolated, and the last of several lines with one key counts.
+
+    Raises:
+        InvalidInputError: not that format, or a key that is none. Names the line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"the file is not UTF-8 text (byte {error.start})") from None
+    found = _read_json(text) if format_ is Format.JSON else _read_dotenv(text)
+    return {check_key(key): value for key, value in found.items()}
+
+
+def write(values: Mapping[str, SecretValue], format_: Format) -> str:
+    """
+    Write a file of secrets, by key.
+
+    Binary values become base64 text. InvalidInputError where a key cannot stand in that format.
+    """
+    if format_ is Format.JSON:
+        members: dict[str, Json] = {key: _document(value) for key, value in values.items()}
+        return canonical_json(members) + "\n"
+    return "".join(f"{_dotenv_key(key)}={_quoted(_text(values[key]))}\n" for key in sorted(values))
+
+
+def _read_json(text: str) -> dict[str, SecretValue]:
+    document = parse_json_document(text.encode("utf-8"))
+    if not isinstance(document, dict):
+        raise InvalidInputError("the file must hold one JSON object")
+    return {
+        key: SecretValue(escape(value))
+        if isinstance(value, str)
+        else SecretValue(canonical_json(map_strings(value, escape)), ValueType.JSON)
+        for key, value in document.items()
+    }
+
+
+def _read_dotenv(text: str) -> dict[str, SecretValue]:
+    from io import StringIO
+
+    from dotenv.parser import parse_stream
+
+    found: dict[str, SecretValue] = {}
+    for binding in parse_stream(StringIO(text, newline="")):
+        if binding.error:
+            raise InvalidInputError(f"line {binding.original.line} is not dotenv")
+        if binding.key is None:
+            continue
+        if binding.value is None:
+            raise InvalidInputError(f"line {binding.original.line} has a key without a value")
+        found[binding.key] = SecretValue(escape(binding.value))
+    return found
+
+
+def _dotenv_key(key: str) -> str:
+    if not _DOTENV_KEY.fullmatch(key):
+        raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint="add --format json")
+    return key
+
+
+def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _text(value: SecretValue) -> str:
+    if value.type is ValueType.BINARY:
+        return base64.b64encode(value.reveal()).decode("ascii")
+    return value.reveal_text()
+
+
+def _document(value: SecretValue) -> Json:
+    return parse_json_document(value.reveal()) if value.type is ValueType.JSON else _text(value)

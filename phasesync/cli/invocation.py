@@ -1,0 +1,87 @@
+"""
+One command line: its settings, who typed it, and the application it works with.
+
+The application is made by `bootstrap.py`, and only for commands that ask for one.
+"""
+
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from phasesync.cli.failures import one_line
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+    from phasesync.settings import LoadedSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_ACTOR_CHARACTERS = 64
+
+
+@dataclass
+class Invocation:
+    """
+    What the options before the command said.
+
+    Attributes:
+        config: the settings file, None looks at the usual places.
+        claimed_actor: who asks, as somebody claims; None = nobody did.
+    """
+
+    config: Path | None = None
+    claimed_actor: str | None = None
+    _loaded: "LoadedSettings | None" = field(default=None, repr=False)
+
+    def settings(self) -> "LoadedSettings":
+        """Read the settings once, and print their warnings. SettingsError."""
+        if self._loaded is None:
+            from phasesync.settings import load_settings
+
+            self._loaded = load_settings(self.config)
+            for warning in self._loaded.warnings:
+                click.echo(f"{click.style('warning:', fg='yellow')} {one_line(warning)}", err=True)
+        return self._loaded
+
+    @property
+    def actor(self) -> str:
+        """
+        Who asks: the user of the operating system, and who that user claims to act for.
+
+        The user's name comes from the user database: LOGNAME and USER say what anybody wants.
+        """
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            user = f"uid {os.geteuid()}"
+        if not self.claimed_actor:
+            return user
+        if len(self.claimed_actor) > MAX_ACTOR_CHARACTERS or one_line(self.claimed_actor) != self.claimed_actor:
+            raise InvalidInputError(f"--actor takes at most {MAX_ACTOR_CHARACTERS} characters on one line")
+        return f"{user} as {self.claimed_actor}"
+
+
+def invocation() -> Invocation:
+    """Return the command line that is being carried out."""
+    return click.get_current_context().ensure_object(Invocation)
+
+
+def with_application(command: "Callable[Concatenate[Application, P], R]") -> Callable[P, R]:
+    """Open the application for a command, hand it over as the first argument, and close it."""
+
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        loaded = invocation().settings()
+        from phasesync.bootstrap import open_application
+
+        with open_application(loaded.settings) as application:
+            return command(application, *args, **kwargs)
+
+    return update_wrapper(wrapper, command)

@@ -1,0 +1,78 @@
+"""
+The command `phasesync`: options that every command has, the table of commands, exit codes.
+
+Imports no command: each is imported when it is asked for.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from phasesync import __version__
+from phasesync.cli.failures import report
+from phasesync.cli.invocation import Invocation
+from phasesync.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "apps": ("phasesync.cli.apps:apps", "Apps: named sets of environments."),
+    "envs": ("phasesync.cli.envs:envs", "Environments of an app."),
+    "secrets": ("phasesync.cli.secrets:secrets", "Secrets of an environment."),
+}
+"""Name -> where the command is, and one line of help."""
+
+
+class Root(LazyGroup):
+    """Maps whatever ends a command to an exit code and to a line on stderr."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run one command line; ends with SystemExit, always."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        try:
+            result = super().main(given, *rest, **extra)
+            # Whoever reads our output may have gone: that shows at the flush.
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place that can hide an exception's text
+            sys.exit(report(error, given))
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+@click.group(
+    cls=Root,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings: --config, PHASESYNC_... variables, config.example.toml.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings file. Default: PHASESYNC_CONFIG, ~/.config/phasesync/config.toml, /etc/phasesync/config.toml.",
+)
+@click.option(
+    "--actor",
+    envvar="PHASESYNC_ACTOR",
+    metavar="NAME",
+    help="Who asks, for the log, beside the user of the operating system. [env: PHASESYNC_ACTOR]",
+)
+@click.version_option(__version__, prog_name="phasesync")
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None, actor: str | None) -> None:
+    """
+    Keeps AWS Secrets Manager in step with one encrypted store of environment secrets.
+
+    \b
+    Examples:
+      phasesync apps add shop
+      phasesync envs add shop/production
+      phasesync secrets set shop/production DATABASE_URL
+    """
+    ctx.obj = Invocation(config=config, claimed_actor=actor)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    cli.main(prog_name="phasesync")

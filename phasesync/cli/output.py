@@ -1,0 +1,149 @@
+"""
+What goes to stdout: one table or one JSON document. Everything else a command has to say goes to stderr.
+
+rich is imported only to draw a table on a terminal; a pipe gets plain aligned text.
+"""
+
+import base64
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, TypeVar
+
+import click
+
+from phasesync.cli.failures import one_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Item = Mapping[str, object]
+
+
+class Output:
+    """How a command prints, as `-o` asked for."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def items(self, items: Iterable[Item], columns: Sequence[str], *, empty: str = "there is nothing yet") -> None:
+        """
+        Print a list.
+
+        Args:
+            items: dictionaries as JSON shows them, in order.
+            columns: the ones of a table, by name.
+            empty: what to say on stderr where a table would be empty.
+        """
+        rows = list(items)
+        if self.as_json:
+            self.document({"items": rows, "next": None})
+        elif not rows:
+            self.say(empty)
+        else:
+            _table([[_cell(row.get(column)) for column in columns] for row in rows], columns)
+
+    def item(self, item: Item) -> None:
+        """Print one thing: as a JSON object, or as names and values."""
+        if self.as_json:
+            self.document(item)
+            return
+        width = max(map(len, item), default=0)
+        for name, value in item.items():
+            click.echo(f"{name:<{width}}  {_cell(value)}")
+
+    def done(self, message: str, item: Item) -> None:
+        """Say what was done: a line on stderr, or the thing as it is now as JSON."""
+        if self.as_json:
+            self.document(item)
+        else:
+            self.say(message)
+
+    def document(self, document: Item) -> None:
+        """Print the one JSON document of a command."""
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
+
+    def say(self, message: str) -> None:
+        """Print a line for the operator on stderr."""
+        click.echo(one_line(message), err=True)
+
+    def warn(self, message: str) -> None:
+        """Print a warning on stderr."""
+        click.echo(f"{click.style('warning:', fg='yellow')} {one_line(message)}", err=True)
+
+
+def output_option(command: F) -> F:
+    """Add `-o/--output` to a command; it gets an `Output` as `out`."""
+    return click.option(
+        "-o",
+        "--output",
+        "out",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="How to print. JSON is one document on stdout.",
+        callback=lambda _context, _parameter, value: Output(as_json=value == "json"),
+    )(command)
+
+
+def instant(moment: datetime) -> str:
+    """Return an instant in RFC 3339, in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(value: object) -> object:
+    match value:
+        case datetime():
+            return instant(value)
+        case timedelta():
+            return value.total_seconds()
+        case Enum():
+            return value.value
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case set() | frozenset():
+            return sorted(value)
+    # Nothing that hides itself gets here by accident.
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        case Enum():
+            return str(value.value)
+        case list() | tuple():
+            return ", ".join(map(_cell, value)) or "-"
+        case Mapping():
+            return ", ".join(f"{name}={_cell(inner)}" for name, inner in value.items()) or "-"
+    return one_line(str(value))
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    titles = [column.replace("_", " ").upper() for column in columns]
+    if sys.stdout.isatty():
+        _draw(rows, titles)
+        return
+    widths = [max(len(row[n]) for row in [titles, *rows]) for n in range(len(titles))]
+    for row in [titles, *rows]:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _draw(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        # Text: what looks like rich's markup in a name is a name.
+        table.add_row(*map(Text, row))
+    Console().print(table)

@@ -1,0 +1,136 @@
+"""How the command line writes durations, instants, environments, paths and lists."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import click
+
+from phasesync.core.names import check_key, check_name, normalise_path, parse_environment_label
+
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Duration(click.ParamType[timedelta]):
+    """`90s`, `15m`, `1h`, `7d` -> timedelta."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read a duration."""
+        if isinstance(value, timedelta):
+            return value
+        match = _DURATION.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration, such as 90s, 15m, 1h or 7d", param, ctx)
+        try:
+            return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        except OverflowError:
+            self.fail(f"{value!r} is too long", param, ctx)
+
+
+class Instant(click.ParamType[datetime]):
+    """RFC 3339 with an offset -> aware datetime in UTC."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read an instant."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            instant = datetime.fromisoformat(str(value))
+            return instant.astimezone(UTC) if instant.tzinfo is not None else self._refuse(value, param, ctx)
+        except (ValueError, OverflowError):
+            self._refuse(value, param, ctx)
+
+    def _refuse(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
+        self.fail(f"{value!r} is not an instant with an offset, such as 2026-01-31T09:00:00Z", param, ctx)
+
+
+class Moment(click.ParamType[datetime | timedelta]):
+    """An instant, or a duration before or after now: the command knows which, and what now is."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        """Read an instant or a duration."""
+        if isinstance(value, datetime | timedelta):
+            return value
+        if _DURATION.fullmatch(str(value)):
+            return DURATION.convert(value, param, ctx)
+        return INSTANT.convert(value, param, ctx)
+
+
+class EnvironmentLabel(click.ParamType[tuple[str, str]]):
+    """`APP/ENV` -> (app, environment)."""
+
+    name = "app/env"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Read a label. InvalidInputError."""
+        return value if isinstance(value, tuple) else parse_environment_label(str(value))
+
+
+class Name(click.ParamType[str]):
+    """A name of `what`."""
+
+    name = "name"
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a name. InvalidInputError."""
+        return check_name(str(value), self.what)
+
+
+class FolderPath(click.ParamType[str]):
+    """A folder: `/`, `/db`."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read a path. InvalidInputError."""
+        return normalise_path(str(value))
+
+
+class SecretKey(click.ParamType[str]):
+    """A secret's key."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a key. InvalidInputError."""
+        return check_key(str(value))
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """`KEY=VALUE` -> (key, value); the value may hold further equal signs and may be empty."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Read a pair."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, rest = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return key, rest
+
+
+DURATION = Duration()
+INSTANT = Instant()
+MOMENT = Moment()
+ENVIRONMENT = EnvironmentLabel()
+PATH = FolderPath()
+KEY = SecretKey()
+PAIR = Pair()
+
+
+def comma_list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option with `multiple=True`: repeats and commas mean the same."""
+    parts = (part.strip() for given in value for part in given.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
