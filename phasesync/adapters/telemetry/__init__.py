@@ -1,0 +1,1 @@
+"""Tell what happens: log lines from events, from phasesync itself and from the libraries below it."""

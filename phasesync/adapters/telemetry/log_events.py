@@ -1,0 +1,99 @@
+"""
+One log line for each event of the core.
+
+Shows names of syncs, words and numbers. Never a value, a key name or a remote name: so the messages of errors, which
+may name keys and remote objects, are shown only where the daemon's own chores met the database.
+"""
+
+from typing import Final
+
+from structlog.stdlib import BoundLogger
+
+from phasesync.adapters.telemetry.logging import get_logger
+from phasesync.core.events import (
+    ChoreFailed,
+    ClaimExpired,
+    ClaimLost,
+    Event,
+    RoleChanged,
+    RunFinished,
+    RunsPruned,
+    SchemaWaiting,
+)
+from phasesync.core.status import Outcome, SyncStatus
+
+_TELLING_ERRORS: Final = frozenset(
+    {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "EnvironmentStoreError"}
+)
+"""Classes whose messages are about the database or the settings: places and codes."""
+_CHORES: Final = frozenset(
+    {"poll", "renewal", "heartbeat", "reap", "housekeeping", "release", "sign-off", "schema", "start"}
+)
+"""What the daemon does without reading secrets. Not `reconcile`: what ends a run may name keys."""
+
+_CALM: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED})
+
+
+class LogEvents:
+    """An EventSink that writes log lines. Set logging up first: `configure_logging`."""
+
+    def __init__(self, log: BoundLogger | None = None) -> None:
+        """
+        Args:
+            log: None = the logger `phasesync`.
+        """
+        self._log = log or get_logger()
+
+    def emit(self, event: Event) -> None:
+        """Write one line."""
+        match event:
+            case RunFinished():
+                self._run(event)
+            case ClaimExpired():
+                self._log.warning("claim expired", sync=event.sync)
+            case ClaimLost():
+                self._log.warning("claim lost", sync_id=event.sync_id)
+            case RoleChanged():
+                self._log.info("role changed", role=str(event.role))
+            case SchemaWaiting():
+                self._log.warning(
+                    "waiting for the database schema",
+                    found=event.found,
+                    expected=event.expected,
+                    command=event.command,
+                )
+            case RunsPruned():
+                self._log.info("old runs deleted", count=event.count)
+            case ChoreFailed():
+                self._chore(event)
+
+    def _run(self, run: RunFinished) -> None:
+        next_attempt = run.next_attempt_at
+        fields = {
+            "sync": run.sync,
+            "run": run.run_id,
+            "trigger": run.trigger.value,
+            "outcome": run.outcome.value,
+            "status": run.status.value,
+            "revision": run.revision,
+            "duration_ms": run.duration_ms,
+            "aws_calls": run.aws_calls,
+            "versions_written": run.versions_written,
+            "counts": dict(run.counts),
+            "error": run.error,
+            "code": run.code,
+            "next_attempt_at": next_attempt.isoformat(timespec="seconds") if next_attempt else None,
+        }
+        told = {name: value for name, value in fields.items() if value is not None and value != {}}
+        if run.outcome in _CALM:
+            self._log.info("run finished", **told)
+        elif run.outcome is Outcome.FAILED and run.status is SyncStatus.HALTED:
+            self._log.error("run finished", **told)
+        else:
+            self._log.warning("run finished", **told)
+
+    def _chore(self, failed: ChoreFailed) -> None:
+        if failed.chore in _CHORES and failed.error in _TELLING_ERRORS:
+            self._log.warning("chore failed", chore=failed.chore, error=failed.error, message=failed.message)
+        else:
+            self._log.warning("chore failed", chore=failed.chore, error=failed.error)
