@@ -21,10 +21,11 @@ from phasesync.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
     InvalidInputError,
+    NotFoundError,
     OutcomeUnknownError,
     PhasesyncError,
 )
-from phasesync.testing.fake_remote import ACCOUNT, FakeObject, FakeRemote
+from phasesync.testing.fake_remote import ACCOUNT, VALID_NAME, FakeObject, FakeRemote
 
 T = TypeVar("T")
 When = Literal["before", "after"]
@@ -59,8 +60,7 @@ class FakeDestinations:
 
     def open(self, kind: str, credential: Credential, region: str) -> "FakeDestination":
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
-        if kind != self._kind:
-            raise InvalidInputError(f"{kind!r} is not a destination kind")
+        self._check_kind(kind)
         if credential.status is CredentialStatus.INCOMPLETE:
             raise CredentialRejectedError(f"the credential {credential.name} is incomplete")
         return FakeDestination(self, self._account_of(credential), region)
@@ -86,6 +86,16 @@ class FakeDestinations:
             if (fault.call, fault.when) == (call, when) and fault.times > 0:
                 fault.times -= 1
                 raise fault.error
+
+    def check_name(self, kind: str, remote_name: str) -> None:
+        """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
+        self._check_kind(kind)
+        if not VALID_NAME.fullmatch(remote_name):
+            raise InvalidInputError("this is not a name of an AWS secret")
+
+    def _check_kind(self, kind: str) -> None:
+        if kind != self._kind:
+            raise NotFoundError(f"{kind!r} is not a destination kind")
 
     def _account_of(self, credential: Credential) -> str:
         of_role = credential.role_arn.split(":")[4] if credential.role_arn else None

@@ -21,7 +21,7 @@ ACCOUNT: Final = "111122223333"
 REGION: Final = "eu-west-1"
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 
-_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
+VALID_NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
 _MAX_TAGS: Final = 50
 _MAX_VERSIONS: Final = 100
 _KEPT_FOR: Final = timedelta(hours=24)
@@ -112,7 +112,7 @@ class FakeRemote:
     ) -> Written | Occupied:
         """CreateSecret."""
         self._check(payload, token)
-        if not _NAME.fullmatch(name):
+        if not VALID_NAME.fullmatch(name):
             raise _rejected("CreateSecret")
         there = self.find(name, account=account, region=region)
         if there is not None:

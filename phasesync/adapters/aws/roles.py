@@ -37,6 +37,24 @@ class AssumedRole:
     expires_at: datetime
     identity: CallerIdentity
 
+    def keys(self) -> dict[str, str]:
+        """Return the arguments that make a client of boto3 this session."""
+        return {
+            "aws_access_key_id": self.access_key_id,
+            "aws_secret_access_key": self.secret_access_key,
+            "aws_session_token": self.session_token,
+        }
+
+
+def access_keys(credential: Credential) -> dict[str, str]:
+    """Return the arguments that make a client of boto3 a credential of type access-key. CredentialRejectedError."""
+    if credential.access_key_id is None or credential.secret_access_key is None:
+        raise incomplete(credential)
+    secret = credential.secret_access_key.reveal()
+    if not secret.isascii():
+        raise CredentialRejectedError(f"the secret access key of {credential.name} has characters that AWS never uses")
+    return {"aws_access_key_id": credential.access_key_id, "aws_secret_access_key": secret.decode("ascii")}
+
 
 def assume_role(
     client: "STSClient", credential: Credential, *, instance_id: str, with_external_id: bool = True

@@ -13,6 +13,7 @@ from phasesync import __version__
 from phasesync.adapters.aws.calls import watch
 from phasesync.adapters.aws.endpoint import check_endpoint
 from phasesync.adapters.aws.errors import translate
+from phasesync.errors import SettingsError
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -56,6 +57,9 @@ class Sdk:
         Raises:
             SettingsError: the Region, the endpoint or AWS's configuration files are not usable.
         """
+        if not region:
+            # boto3 would take the Region of its environment instead.
+            raise SettingsError("no Region is set")
         try:
             client = self._new(service, region, keys)
         except Exception as exc:  # noqa: BLE001 -- botocore raises classes of many kinds here, with arguments in them

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, cast
 
-from phasesync.adapters.aws.roles import AssumedRole, assume_role, caller_identity, incomplete, refuse_cycle
+from phasesync.adapters.aws.roles import (
+    AssumedRole,
+    access_keys,
+    assume_role,
+    caller_identity,
+    incomplete,
+    refuse_cycle,
+)
 from phasesync.adapters.aws.sdk import Sdk, Service
 from phasesync.core.model import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
@@ -170,18 +177,9 @@ class AwsClients:
         if credential.type is CredentialType.ASSUME_ROLE:
             session = self._assumed(credential)
             expires_at = session.expires_at
-            keys = {
-                "aws_access_key_id": session.access_key_id,
-                "aws_secret_access_key": session.secret_access_key,
-                "aws_session_token": session.session_token,
-            }
+            keys = session.keys()
         elif credential.type is CredentialType.ACCESS_KEY:
-            if credential.access_key_id is None or credential.secret_access_key is None:
-                raise incomplete(credential)
-            keys = {
-                "aws_access_key_id": credential.access_key_id,
-                "aws_secret_access_key": credential.secret_access_key.reveal_text(),
-            }
+            keys = access_keys(credential)
         return self._make_once(credential.id, credential.version, service, region, expires_at, keys)
 
     def _make_once(

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Final
 
 from phasesync.adapters.destinations.spec import DestinationSpec
-from phasesync.errors import InvalidInputError
+from phasesync.errors import NotFoundError
 
 REGISTRY: Final[Mapping[str, str]] = {
     "aws-secrets-manager": "phasesync.adapters.destinations.aws_secrets_manager",
@@ -18,9 +18,9 @@ REGISTRY: Final[Mapping[str, str]] = {
 
 
 def spec_of(kind: str) -> DestinationSpec:
-    """Return what a destination kind can do. InvalidInputError for a kind that does not exist."""
+    """Return what a destination kind can do. NotFoundError for a kind that does not exist."""
     if kind not in REGISTRY:
-        raise InvalidInputError(
+        raise NotFoundError(
             f"{kind!r} is not a destination kind", hint=f"destination kinds: {', '.join(sorted(REGISTRY))}"
         )
     spec = import_module(REGISTRY[kind]).SPEC

@@ -25,9 +25,13 @@ class RegisteredDestinations:
 
         Raises:
             CredentialRejectedError: the credential is incomplete.
-            InvalidInputError: there is no such kind.
+            NotFoundError: there is no such kind.
         """
         spec = spec_of(kind)
         if credential.status is CredentialStatus.INCOMPLETE:
             raise incomplete(credential)
         return spec.open(self._clients, credential, region, instance_id=self._instance_id)
+
+    def check_name(self, kind: str, remote_name: str) -> None:
+        """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
+        spec_of(kind).validate_name(remote_name)

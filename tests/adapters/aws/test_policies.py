@@ -1,0 +1,133 @@
+"""Policies: what they grant and what not, and that the lines to paste do what they say."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.aws.policies import (
+    partition_of,
+    principal_of,
+    setup_commands,
+    sync_policy,
+    trust_policy,
+    update_trust_command,
+)
+from tests.support.aws import ACCOUNT, Aws
+
+KEY_ARN = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def actions_of(policy: dict[str, Any]) -> set[str]:
+    return {action for statement in policy["Statement"] for action in statement["Action"]}
+
+
+def test_a_sync_may_write_but_not_read_values_list_or_delete():
+    assert actions_of(sync_policy(region="eu-west-1")) == {
+        f"secretsmanager:{operation}"
+        for operation in (
+            "CreateSecret",
+            "DescribeSecret",
+            "PutSecretValue",
+            "RestoreSecret",
+            "TagResource",
+            "UntagResource",
+            "UpdateSecret",
+        )
+    }
+
+
+def test_import_adds_reading_and_listing_and_nothing_else():
+    more = actions_of(sync_policy(region="eu-west-1", with_import=True)) - actions_of(sync_policy(region="eu-west-1"))
+    assert more == {"secretsmanager:GetSecretValue", "secretsmanager:ListSecrets"}
+
+
+def test_a_key_of_the_customer_may_be_used_through_secrets_manager_alone():
+    statement = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][-1]
+    assert statement["Resource"] == [KEY_ARN]
+    assert set(statement["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt", "kms:DescribeKey"}
+    assert statement["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
+
+
+def test_names_narrow_the_policy_to_exactly_these_objects():
+    policy = sync_policy(region="eu-west-1", names=["shop/production"])
+    assert policy["Statement"][0]["Resource"] == ["arn:aws:secretsmanager:eu-west-1:*:secret:shop/production-??????"]
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "service"),
+    [
+        ("eu-west-1", "aws", "secretsmanager.eu-west-1.amazonaws.com"),
+        ("cn-north-1", "aws-cn", "secretsmanager.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "secretsmanager.us-gov-west-1.amazonaws.com"),
+    ],
+)
+def test_every_partition_gets_its_own_names(region: str, partition: str, service: str):
+    policy = sync_policy(region=region, kms_key_arn=KEY_ARN)
+    assert partition_of(region) == partition
+    assert policy["Statement"][0]["Resource"][0].startswith(f"arn:{partition}:secretsmanager:{region}:")
+    assert policy["Statement"][-1]["Condition"]["StringEquals"]["kms:ViaService"] == service
+
+
+def test_the_trust_policy_asks_for_the_external_id():
+    statement = trust_policy(principal_arn="arn:aws:iam::1:role/daemon", external_id="id-1")["Statement"][0]
+    assert statement["Principal"] == {"AWS": "arn:aws:iam::1:role/daemon"}
+    assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": "id-1"}}
+
+
+def test_without_an_external_id_there_is_no_condition():
+    assert "Condition" not in trust_policy(principal_arn="arn:aws:iam::1:user/u", external_id=None)["Statement"][0]
+
+
+@pytest.mark.parametrize(
+    ("identity", "principal"),
+    [
+        ("arn:aws:iam::111122223333:user/phasesync", "arn:aws:iam::111122223333:user/phasesync"),
+        ("arn:aws:sts::111122223333:assumed-role/Daemon/i-0abc", "arn:aws:iam::111122223333:role/Daemon"),
+        ("arn:aws-cn:sts::111122223333:assumed-role/Daemon/i-0abc", "arn:aws-cn:iam::111122223333:role/Daemon"),
+        ("arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_1/me@x.com", "arn:aws:iam::111122223333:root"),
+    ],
+)
+def test_a_trust_policy_names_the_role_and_not_its_session(identity: str, principal: str):
+    assert principal_of(identity) == principal
+
+
+def run(aws: Aws, line: str) -> None:
+    """Do what a line of the AWS command line does."""
+    words = shlex.split(line.replace("$(aws sts get-caller-identity --query Account --output text)", ACCOUNT))
+    assert words[:2] == ["aws", "iam"]
+    given = dict(zip(words[3::2], words[4::2], strict=True))
+    arguments = {"".join(part.title() for part in name[2:].split("-")): value for name, value in given.items()}
+    if "PolicyArn" in arguments:
+        assert arguments["PolicyArn"].startswith("arn:aws:iam::")
+    getattr(aws.boto("iam"), words[2].replace("-", "_"))(**arguments)
+
+
+@pytest.mark.parametrize("account", [ACCOUNT, None])
+def test_the_lines_make_policy_and_role_in_their_order(aws: Aws, account: str | None):
+    policy = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN, with_import=True)
+    trust = trust_policy(principal_arn=f"arn:aws:iam::{ACCOUNT}:root", external_id='it\'s "quoted"')
+    for line in setup_commands(name="phasesync", region="eu-west-1", policy=policy, trust=trust, account=account):
+        run(aws, line)
+    iam = aws.boto("iam")
+    assert iam.get_role(RoleName="phasesync")["Role"]["AssumeRolePolicyDocument"] == trust
+    attached = iam.list_attached_role_policies(RoleName="phasesync")["AttachedPolicies"]
+    assert [found["PolicyName"] for found in attached] == ["phasesync"]
+    version = iam.get_policy_version(PolicyArn=attached[0]["PolicyArn"], VersionId="v1")
+    assert version["PolicyVersion"]["Document"] == policy
+
+
+def test_the_line_that_mends_a_trust_policy_replaces_it(aws: Aws):
+    role = aws.boto("iam").create_role(
+        RoleName="phasesync", Path="/teams/", AssumeRolePolicyDocument=json.dumps(trust_policy_of("old"))
+    )["Role"]
+    run(aws, update_trust_command(role_arn=role["Arn"], trust=trust_policy_of("new")))
+    found = aws.boto("iam").get_role(RoleName="phasesync")["Role"]["AssumeRolePolicyDocument"]
+    assert found == trust_policy_of("new")
+
+
+def trust_policy_of(external_id: str) -> dict[str, Any]:
+    return trust_policy(principal_arn=f"arn:aws:iam::{ACCOUNT}:root", external_id=external_id)
