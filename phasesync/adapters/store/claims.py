@@ -1,0 +1,197 @@
+"""
+Claims: the time-limited right to reconcile a sync, on the sync's own row.
+
+The database's clock decides what has expired. The fence grows with every claim, so that whoever lost one can write
+nothing any more. On PostgreSQL claimers skip rows that others hold; on SQLite writes are one at a time anyway.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.instants import after, now
+from phasesync.adapters.store.interrupted import Interrupted, log_interrupted
+from phasesync.adapters.store.part import Part
+from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
+from phasesync.adapters.store.waking import WAKER
+from phasesync.core.model import CredentialStatus
+from phasesync.core.status import Trigger
+from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError
+from phasesync.ports import Claim
+
+_CLEARED: Final = {"claim_owner": None, "claim_until": None}
+
+_returned: Final = (
+    syncs.c.id,
+    syncs.c.fence,
+    syncs.c.claim_trigger,
+    syncs.c.claim_actor,
+    syncs.c.interrupted_at,
+)
+
+
+class ClaimsPart(Part):
+    """Claims of the port `StateStore`."""
+
+    def claim_due(self, owner: str, *, limit: int, ttl: timedelta) -> list[Claim]:
+        """Claim up to `limit` syncs that are pending or due and free, in one statement."""
+        # A CTE, because PostgreSQL may run a subquery with LIMIT more than once and then takes more than that.
+        due = (
+            sa.select(syncs.c.id)
+            .join(credentials, credentials.c.id == syncs.c.credential_id)
+            .where(
+                _free(),
+                syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
+                credentials.c.status != CredentialStatus.INCOMPLETE,
+                syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & _grown()),
+            )
+            .order_by(sa.case((syncs.c.requested.is_not(None), 0), (_grown(), 1), else_=2), syncs.c.next_due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=syncs, key_share=True)
+            .cte("due")
+        )
+        statement = _take(owner, ttl, _trigger(), sa.func.coalesce(syncs.c.requested_by, WAKER))
+        with self._database.write() as connection:
+            rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
+            self._log_former(connection, rows)
+        return [_to_claim(row, owner) for row in rows]
+
+    def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
+        """Claim one sync whatever is due. ClaimHeldError; NotFoundError when it is gone."""
+        statement = _take(owner, ttl, sa.literal(trigger.value), sa.literal(actor))
+        with self._database.write() as connection:
+            rows = connection.execute(statement.where(syncs.c.id == sync_id, _free()).returning(*_returned)).all()
+            if not rows:
+                holder = connection.execute(
+                    sa.select(syncs.c.name, syncs.c.claim_owner).where(syncs.c.id == sync_id)
+                ).first()
+                if holder is None:
+                    raise NotFoundError("the sync was removed")
+                raise ClaimHeldError(f"the sync {holder.name} is being reconciled by {holder.claim_owner}")
+            self._log_former(connection, rows)
+        return _to_claim(rows[0], owner)
+
+    def renew(self, claims: Sequence[Claim], *, ttl: timedelta) -> set[str]:
+        """Prolong claims; return the ids of the syncs whose claim is still ours."""
+        if not claims:
+            return set()
+        ours = [(claim.sync_id, claim.fence, claim.owner) for claim in claims]
+        statement = (
+            syncs.update()
+            .where(sa.tuple_(syncs.c.id, syncs.c.fence, syncs.c.claim_owner).in_(ours))
+            .values(claim_until=after(ttl))
+            .returning(syncs.c.id)
+        )
+        with self._database.write() as connection:
+            return set(connection.scalars(statement))
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back without a result; the sync stays as due as it was."""
+        with self._database.write() as connection:
+            connection.execute(syncs.update().where(held_by(claim)).values(**_CLEARED))
+
+    def paused(self, sync_id: str) -> bool:
+        """Return whether a sync is paused or gone now."""
+        free = sa.select(syncs.c.id).where(
+            syncs.c.id == sync_id, syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now())
+        )
+        with self._database.read() as connection:
+            return connection.scalar(free) is None
+
+    def reap_expired(self) -> list[str]:
+        """Log a run `interrupted` for every claim that expired without a result, and free it; return names."""
+        statement = (
+            syncs.update()
+            .where(syncs.c.claim_owner.is_not(None), syncs.c.claim_until < now())
+            # The run that was asked for is still owed, whatever woke it.
+            .values(**_CLEARED, next_due_at=now())
+            .returning(syncs.c.id, syncs.c.name, syncs.c.claim_trigger, syncs.c.claim_actor, syncs.c.claimed_at)
+        )
+        with self._database.write() as connection:
+            rows = connection.execute(statement).all()
+            former = [
+                Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at)
+                for row in rows
+            ]
+            log_interrupted(connection, self._sealer, former)
+        return sorted(row.name for row in rows)
+
+    def _log_former(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
+        """Log the runs whose expired claims were just taken over. What woke them woke these too."""
+        former = [
+            Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.interrupted_at)
+            for row in rows
+            if row.interrupted_at is not None
+        ]
+        log_interrupted(connection, self._sealer, former)
+
+
+def locked_claim(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
+    """Return sync id and `data_key_id` of a claim that is still ours, its row locked. ClaimLostError."""
+    statement = (
+        sa.select(syncs.c.id, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(held_by(claim))
+    )
+    row = connection.execute(row_lock(statement, syncs)).first()
+    if row is None:
+        raise ClaimLostError
+    return row
+
+
+def held_by(claim: Claim) -> sa.ColumnElement[bool]:
+    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
+    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)
+
+
+def _free() -> sa.ColumnElement[bool]:
+    return syncs.c.claim_owner.is_(None) | (syncs.c.claim_until < now())
+
+
+def _grown() -> sa.ColumnElement[bool]:
+    """An environment that the sync read has a newer revision."""
+    return (
+        sa.exists()
+        .where(
+            sync_reads.c.sync_id == syncs.c.id,
+            environments.c.id == sync_reads.c.environment_id,
+            environments.c.revision > sync_reads.c.revision,
+        )
+        .correlate(syncs)
+    )
+
+
+def _may_follow_edits() -> sa.ColumnElement[bool]:
+    return syncs.c.retry_at.is_(None) | (syncs.c.retry_at <= now())
+
+
+def _trigger() -> sa.ColumnElement[str]:
+    return sa.case(
+        (syncs.c.requested.is_not(None), syncs.c.requested),
+        ((syncs.c.failures > 0) & (syncs.c.next_due_at <= now()), sa.literal(Trigger.RETRY.value)),
+        (_grown(), sa.literal(Trigger.CHANGE.value)),
+        else_=sa.literal(Trigger.SCHEDULE.value),
+    )
+
+
+def _take(owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.ColumnElement[str]) -> sa.Update:
+    return syncs.update().values(
+        claim_owner=owner,
+        claim_until=after(ttl),
+        fence=syncs.c.fence + 1,
+        claim_trigger=trigger,
+        claim_actor=actor,
+        # Nothing that woke the run is cleared before it has a result, so that a crash loses nothing.
+        claim_request=syncs.c.request_number,
+        interrupted_at=sa.case((syncs.c.claim_owner.is_not(None), syncs.c.claimed_at)),
+        claimed_at=now(),
+    )
+
+
+def _to_claim(row: sa.Row[Any], owner: str) -> Claim:
+    return Claim(
+        sync_id=row.id, owner=owner, fence=row.fence, trigger=Trigger(row.claim_trigger), actor=row.claim_actor
+    )

@@ -1,0 +1,249 @@
+"""
+Credentials: how we authenticate to AWS. Role ARN, External ID and access key are one ciphertext, bound to the rest.
+
+An incomplete credential (a role that does not exist yet) is stored like any other; no sync of it is claimed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.part import Part, listed, new_id
+from phasesync.adapters.store.pinning import follow_account
+from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.tables import credentials, syncs
+from phasesync.adapters.store.waking import wake_users
+from phasesync.core.model import Credential, CredentialStatus, CredentialType, SecretValue
+from phasesync.core.names import check_name
+from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
+from phasesync.ports import CredentialDraft
+
+CREDENTIALS_KEY: Final = "credentials"
+"""Purpose of the data key that all credentials share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sealed:
+    """The columns that exist encrypted only."""
+
+    role_arn: str | None
+    external_id: str | None = field(repr=False)
+    access_key_id: str | None = field(repr=False)
+    secret_access_key: str | None = field(repr=False)
+
+
+class SqlCredentialStore(Part):
+    """Credentials, encrypted at rest (port `CredentialStore`)."""
+
+    def add(self, name: str, draft: CredentialDraft) -> Credential:
+        """Add a credential. AlreadyExistsError; NotFoundError for the source."""
+        check_name(name, "credential")
+        with self._database.write() as connection:
+            taken = connection.scalar(sa.select(credentials.c.name).where(credentials.c.name_key == name.lower()))
+            if taken is not None:
+                raise AlreadyExistsError(f"the credential {taken} exists already")
+            values = {
+                "id": new_id(),
+                "name": name,
+                "name_key": name.lower(),
+                "version": 1,
+                "account": None,
+                **self._drafted(connection, draft),
+            }
+            values["sealed"] = self._seal(values, _sealed_of(draft))
+            connection.execute(credentials.insert().values(**values, created_at=now()))
+            return self._get(connection, credentials.c.id == values["id"], name)
+
+    def list_all(self) -> list[Credential]:
+        """Return all credentials by name."""
+        with self._database.read() as connection:
+            users = _users(connection)
+            rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
+        return [to_credential(row, self._sealer, users.get(row.id, ())) for row in rows]
+
+    def get(self, name: str) -> Credential:
+        """Return a credential by name. NotFoundError."""
+        with self._database.read() as connection:
+            return self._get(connection, credentials.c.name_key == name.lower(), name)
+
+    def get_by_id(self, credential_id: str) -> Credential:
+        """Return a credential by id. NotFoundError."""
+        with self._database.read() as connection:
+            return self._get(connection, credentials.c.id == credential_id, credential_id)
+
+    def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
+        """
+        Replace what is known of a credential; the syncs that use it are due at once.
+
+        Where the pinned account changes, its syncs follow.
+
+        Raises:
+            NotFoundError: it, or its source.
+            AlreadyExistsError: in the new account another sync writes to the same remote object.
+            InvalidInputError: its source would lead back to itself.
+        """
+        with self._database.write() as connection:
+            row = find_credential(connection, name, lock=True)
+            drafted = self._drafted(connection, draft)
+            _refuse_circle(connection, row.id, drafted["source_id"])
+            values = {
+                "id": row.id,
+                "name": row.name,
+                "version": row.version + 1,
+                "account": account,
+                **drafted,
+                "verified_at": None,
+            }
+            values["sealed"] = self._seal(values, _sealed_of(draft))
+            connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            if account != row.account:
+                follow_account(connection, self._keys, syncs.c.credential_id == row.id, account)
+            wake_users(connection, row.id)
+            return self._get(connection, credentials.c.id == row.id, name)
+
+    def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
+        """Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError."""
+        with self._database.write() as connection:
+            row = connection.execute(
+                row_lock(select_credentials().where(credentials.c.id == credential_id), credentials)
+            ).first()
+            if row is None:
+                raise NotFoundError("the credential was removed")
+            values: dict[str, Any] = {"status": status}
+            if status is CredentialStatus.VERIFIED:
+                values["verified_at"] = now()
+            if row.account is None and account is not None:
+                pinned = {**row._asdict(), "account": account}
+                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._sealer))}
+                follow_account(
+                    connection,
+                    self._keys,
+                    (syncs.c.credential_id == row.id) & syncs.c.account.is_(None),
+                    account,
+                    lenient=True,
+                )
+            connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+
+    def remove(self, name: str) -> None:
+        """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
+        with self._database.write() as connection:
+            row = find_credential(connection, name, lock=True)
+            used_by = list(_users(connection).get(row.id, ()))
+            if used_by:
+                raise IllegalTransitionError(f"the credential {row.name} is used by syncs: {listed(used_by)}")
+            others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))
+            if others:
+                raise IllegalTransitionError(f"the credential {row.name} is the source of: {listed(sorted(others))}")
+            connection.execute(credentials.delete().where(credentials.c.id == row.id))
+
+    def _drafted(self, connection: sa.Connection, draft: CredentialDraft) -> dict[str, Any]:
+        """Return the columns that a draft decides."""
+        source = None if draft.source_name is None else find_credential(connection, draft.source_name)
+        incomplete = draft.type is CredentialType.ASSUME_ROLE and draft.role_arn is None
+        return {
+            "type": draft.type,
+            "region": draft.region,
+            "status": CredentialStatus.INCOMPLETE if incomplete else CredentialStatus.UNVERIFIED,
+            "source_id": None if source is None else source.id,
+        }
+
+    def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
+        return self._sealer.json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+
+    def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
+        row = connection.execute(select_credentials().where(which)).first()
+        if row is None:
+            raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
+        return to_credential(row, self._sealer, _users(connection, row.id).get(row.id, ()))
+
+
+def find_credential(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return a credential's row. NotFoundError names what exists instead."""
+    statement = sa.select(credentials).where(credentials.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement) if lock else statement).first()
+    if row is None:
+        names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
+        raise NotFoundError(
+            f"there is no credential {name}; there is: {listed(names)}", hint=f"phasesync credentials add {name}"
+        )
+    return row
+
+
+def select_credentials() -> sa.Select[Any]:
+    """Return the select behind `to_credential`."""
+    sources = credentials.alias("sources")
+    return sa.select(credentials, sources.c.name.label("source_name")).outerjoin_from(
+        credentials, sources, sources.c.id == credentials.c.source_id
+    )
+
+
+def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) -> Credential:
+    """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
+    sealed = _open(row, sealer)
+    return Credential(
+        id=row.id,
+        name=row.name,
+        type=CredentialType(row.type),
+        region=row.region,
+        version=row.version,
+        status=CredentialStatus(row.status),
+        account=row.account,
+        role_arn=sealed.role_arn,
+        external_id=sealed.external_id,
+        source_id=row.source_id,
+        source_name=row.source_name,
+        access_key_id=sealed.access_key_id,
+        secret_access_key=None if sealed.secret_access_key is None else SecretValue(sealed.secret_access_key),
+        created_at=row.created_at,
+        verified_at=row.verified_at,
+        used_by=used_by,
+    )
+
+
+def _open(row: sa.Row[Any], sealer: Sealer) -> _Sealed:
+    return sealer.open_json(_Sealed, _context(row._asdict()), row.sealed)
+
+
+def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where a credential leads is bound to its secrets: nobody swaps type, Region, source or account underneath."""
+    bound = ("name", "type", "region", "source_id", "account")
+    return (
+        "credentials",
+        values["id"],
+        "sealed",
+        str(values["version"]),
+        *("" if values[name] is None else str(values[name]) for name in bound),
+    )
+
+
+def _sealed_of(draft: CredentialDraft) -> _Sealed:
+    secret = draft.secret_access_key
+    return _Sealed(
+        role_arn=draft.role_arn,
+        external_id=draft.external_id,
+        access_key_id=draft.access_key_id,
+        secret_access_key=None if secret is None else secret.reveal_text(),
+    )
+
+
+def _users(connection: sa.Connection, credential_id: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return credential id -> names of the syncs that use it."""
+    statement = sa.select(syncs.c.credential_id, syncs.c.name).order_by(syncs.c.name_key)
+    if credential_id is not None:
+        statement = statement.where(syncs.c.credential_id == credential_id)
+    users: dict[str, tuple[str, ...]] = {}
+    for user in connection.execute(statement):
+        users[user.credential_id] = (*users.get(user.credential_id, ()), user.name)
+    return users
+
+
+def _refuse_circle(connection: sa.Connection, credential_id: str, source_id: str | None) -> None:
+    chain = source_id
+    while chain is not None:
+        if chain == credential_id:
+            raise InvalidInputError("a credential cannot be its own source, not even through others")
+        chain = connection.scalar(sa.select(credentials.c.source_id).where(credentials.c.id == chain))

@@ -1,0 +1,219 @@
+"""
+Apps and environments: adding, listing, renaming, removing. Secrets are in `secret_edits.py` and `secret_reads.py`.
+
+Names are unique regardless of case. A rename or a new name wakes the syncs whose references it may concern.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.part import Part, listed, new_id
+from phasesync.adapters.store.tables import apps, data_keys, environments, secrets, syncs
+from phasesync.adapters.store.waking import grow, wake_readers, wake_unresolved
+from phasesync.adapters.store.wrapped_keys import insert_key
+from phasesync.core.model import App, Environment
+from phasesync.core.names import check_name
+from phasesync.errors import AlreadyExistsError, IllegalTransitionError, NotFoundError
+
+ENVIRONMENT_KEY = "environment"
+"""Purpose of data keys; every environment has its own."""
+
+
+class EnvironmentsPart(Part):
+    """Apps and environments of the port `EnvironmentStore`."""
+
+    def add_app(self, name: str, *, description: str = "") -> App:
+        """Add an app. AlreadyExistsError also where a name differs in case only."""
+        check_name(name, "app")
+        with self._database.write() as connection:
+            _refuse_app(connection, name)
+            connection.execute(
+                apps.insert().values(
+                    id=new_id(), name=name, name_key=name.lower(), description=description, created_at=now()
+                )
+            )
+            return _to_app(find_app(connection, name))
+
+    def list_apps(self) -> list[App]:
+        """Return all apps by name."""
+        with self._database.read() as connection:
+            return [_to_app(row) for row in connection.execute(sa.select(apps).order_by(apps.c.name_key))]
+
+    def update_app(self, name: str, *, new_name: str | None = None, description: str | None = None) -> App:
+        """Change an app; None leaves alone. NotFoundError, AlreadyExistsError."""
+        with self._database.write() as connection:
+            app = find_app(connection, name, lock=True)
+            if new_name is not None and new_name != app.name:
+                check_name(new_name, "app")
+                if new_name.lower() != app.name_key:
+                    _refuse_app(connection, new_name)
+                connection.execute(_one(apps, app.id).values(name=new_name, name_key=new_name.lower()))
+                grow(connection, environments.c.app_id == app.id)
+                wake_unresolved(connection)
+            if description is not None:
+                connection.execute(_one(apps, app.id).values(description=description))
+            return _to_app(find_app(connection, new_name or name))
+
+    def remove_app(self, name: str) -> None:
+        """Remove an app. NotFoundError; IllegalTransitionError while it has environments."""
+        with self._database.write() as connection:
+            app = find_app(connection, name, lock=True)
+            names = _environment_names(connection, app.id)
+            if names:
+                raise IllegalTransitionError(
+                    f"the app {app.name} still has environments: {listed(names)}",
+                    hint=f"phasesync envs remove {app.name}/{names[0]}",
+                )
+            connection.execute(apps.delete().where(apps.c.id == app.id))
+
+    def add_environment(self, app: str, name: str) -> Environment:
+        """Add an environment. NotFoundError for the app; AlreadyExistsError also for another case."""
+        with self._database.write() as connection:
+            self._insert_environment(connection, find_app(connection, app), name)
+            return to_environment(find_environment(connection, app, name))
+
+    def list_environments(self, app: str | None = None) -> list[Environment]:
+        """Return environments by app and name, of one app or of all. NotFoundError for an unknown app."""
+        statement = select_environments().order_by(apps.c.name_key, environments.c.name_key)
+        with self._database.read() as connection:
+            if app is not None:
+                statement = statement.where(environments.c.app_id == find_app(connection, app).id)
+            return [to_environment(row) for row in connection.execute(statement)]
+
+    def get_environment(self, app: str, name: str) -> Environment:
+        """Return one environment. NotFoundError names what exists instead."""
+        with self._database.read() as connection:
+            return to_environment(find_environment(connection, app, name))
+
+    def update_environment(self, app: str, name: str, *, new_name: str) -> Environment:
+        """Rename an environment; syncs whose references name it become pending. NotFoundError, AlreadyExistsError."""
+        check_name(new_name, "environment")
+        with self._database.write() as connection:
+            environment = find_environment(connection, app, name, lock=True)
+            if new_name != environment.name:
+                if new_name.lower() != environment.name_key:
+                    _refuse_environment(connection, environment.app_id, environment.app, new_name)
+                connection.execute(_one(environments, environment.id).values(name=new_name, name_key=new_name.lower()))
+                grow(connection, environments.c.id == environment.id)
+                wake_unresolved(connection)
+            return to_environment(find_environment(connection, app, new_name))
+
+    def remove_environment(self, app: str, name: str) -> None:
+        """Remove an environment with its secrets. NotFoundError; IllegalTransitionError while syncs use it."""
+        with self._database.write() as connection:
+            environment = find_environment(connection, app, name, lock=True)
+            users = list(
+                connection.scalars(
+                    sa.select(syncs.c.name).where(syncs.c.environment_id == environment.id).order_by(syncs.c.name_key)
+                )
+            )
+            if users:
+                raise IllegalTransitionError(
+                    f"{environment.app}/{environment.name} is used by syncs: {listed(users)}",
+                    hint=f"phasesync syncs remove {users[0]} --remote keep",
+                )
+            wake_readers(connection, environment.id)
+            connection.execute(environments.delete().where(environments.c.id == environment.id))
+            # Without its key, copies of the rows in backups and on the disk say nothing any more.
+            connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
+
+    def _insert_environment(self, connection: sa.Connection, app: sa.Row[Any], name: str) -> None:
+        check_name(name, "environment")
+        _refuse_environment(connection, app.id, app.name, name)
+        key = self._keys.new_data_key(ENVIRONMENT_KEY)
+        insert_key(connection, key)
+        connection.execute(
+            environments.insert().values(
+                id=new_id(),
+                app_id=app.id,
+                name=name,
+                name_key=name.lower(),
+                revision=0,
+                data_key_id=key.id,
+                created_at=now(),
+            )
+        )
+        wake_unresolved(connection)
+
+
+def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return an app's row. NotFoundError names what exists instead."""
+    statement = sa.select(apps).where(apps.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement) if lock else statement).first()
+    if row is None:
+        names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
+        raise NotFoundError(f"there is no app {name}; there is: {listed(names)}", hint=f"phasesync apps add {name}")
+    return row
+
+
+def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return an environment's row with `app`, `key_count` and `clock`. NotFoundError names what exists instead."""
+    statement = select_environments().where(apps.c.name_key == app.lower(), environments.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement, environments) if lock else statement).first()
+    if row is None:
+        owner = find_app(connection, app)
+        raise NotFoundError(
+            f"there is no environment {owner.name}/{name}; {owner.name} has: "
+            f"{listed(_environment_names(connection, owner.id))}",
+            hint=f"phasesync envs add {owner.name}/{name}",
+        )
+    return row
+
+
+def select_environments() -> sa.Select[Any]:
+    """Return the select behind `to_environment`. `clock` is the database's time in microseconds."""
+    key_count = (
+        sa.select(sa.func.count())
+        .select_from(secrets)
+        .where(secrets.c.environment_id == environments.c.id, secrets.c.is_set)
+        .scalar_subquery()
+    )
+    return sa.select(
+        environments, apps.c.name.label("app"), key_count.label("key_count"), now().label("clock")
+    ).join_from(environments, apps)
+
+
+def to_environment(row: sa.Row[Any]) -> Environment:
+    """Return the noun for a row of `select_environments`."""
+    return Environment(
+        id=row.id,
+        app_id=row.app_id,
+        app=row.app,
+        name=row.name,
+        revision=row.revision,
+        keys=row.key_count,
+        created_at=row.created_at,
+    )
+
+
+def _to_app(row: sa.Row[Any]) -> App:
+    return App(id=row.id, name=row.name, description=row.description, created_at=row.created_at)
+
+
+def _environment_names(connection: sa.Connection, app_id: str) -> list[str]:
+    return list(
+        connection.scalars(
+            sa.select(environments.c.name).where(environments.c.app_id == app_id).order_by(environments.c.name_key)
+        )
+    )
+
+
+def _refuse_app(connection: sa.Connection, name: str) -> None:
+    taken = connection.scalar(sa.select(apps.c.name).where(apps.c.name_key == name.lower()))
+    if taken is not None:
+        raise AlreadyExistsError(f"the app {taken} exists already")
+
+
+def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: str) -> None:
+    taken = connection.scalar(
+        sa.select(environments.c.name).where(environments.c.app_id == app_id, environments.c.name_key == name.lower())
+    )
+    if taken is not None:
+        raise AlreadyExistsError(f"the environment {app}/{taken} exists already")
+
+
+def _one(table: sa.Table, row_id: str) -> sa.Update:
+    return table.update().where(table.c.id == row_id)

@@ -1,0 +1,54 @@
+"""What a new database needs before it can be used: an instance id, a digest key, a key for credentials."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.credentials import CREDENTIALS_KEY
+from phasesync.adapters.store.engine import Database
+from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.part import new_id
+from phasesync.adapters.store.tables import data_keys, instance
+from phasesync.adapters.store.wrapped_keys import insert_key
+from phasesync.errors import KeyUnavailableError
+from phasesync.ports import KeyRing
+
+DIGEST_KEY: Final = "digest"
+"""Purpose of the key behind fingerprints, tokens and lookups; never replaced."""
+
+_LOCK: Final = 0x70_68_61_73_65_69_6E_69
+"""Advisory lock of PostgreSQL ("phaseini"), so that two first starts make one set of keys."""
+
+
+def initialise(database: Database, keys: KeyRing) -> str:
+    """
+    Make what is missing; safe to repeat.
+
+    Returns:
+        The instance id.
+
+    Raises:
+        KeyUnavailableError: the database has keys of another root key; names both. Nothing is changed.
+        SchemaMismatchError: the database is not migrated.
+    """
+    keys.verify()
+    with database.write() as connection:
+        if not database.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
+        there = set(connection.scalars(sa.select(data_keys.c.purpose)))
+        for purpose in (DIGEST_KEY, CREDENTIALS_KEY):
+            if purpose not in there:
+                insert_key(connection, keys.new_data_key(purpose))
+        if connection.scalar(sa.select(instance.c.instance_id)) is None:
+            connection.execute(instance.insert().values(id=1, instance_id=new_id(), created_at=now()))
+    keys.verify()  # another process may have come first, with another root key
+    return read_instance_id(database)
+
+
+def read_instance_id(database: Database) -> str:
+    """Return the instance id. KeyUnavailableError where `init` has not been run."""
+    with database.read() as connection:
+        found: str | None = connection.scalar(sa.select(instance.c.instance_id))
+    if found is None:
+        raise KeyUnavailableError("this database is not initialised", hint="phasesync init")
+    return found

@@ -1,0 +1,74 @@
+"""
+Time as the database knows it: integer microseconds since 1970, UTC, the same on both databases.
+
+Claims and due times are compared by the database's clock, so that replicas need not agree on theirs. Nothing in the
+store asks the process for the time.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return microseconds since 1970 of an aware instant; exact, no float on the way."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(count: int) -> datetime:
+    """Return the aware UTC instant of microseconds since 1970."""
+    return _EPOCH + count * _MICROSECOND
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware UTC instant, stored as a BIGINT of microseconds."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        """Python to database. TypeError for an instant without a time zone."""
+        return None if value is None else to_microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        """Database to Python."""
+        return None if value is None else from_microseconds(value)
+
+
+class now(sa.sql.functions.FunctionElement[int]):
+    """
+    The database's time in microseconds, as an SQL expression.
+
+    It is a scalar subquery, so that the database asks its clock once a statement and can use an index on the other side
+    of a comparison.
+    """
+
+    type = sa.BigInteger()
+    inherit_cache = True
+    name = "phasesync_now"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: Any, **options: Any) -> str:
+    return "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: Any, **options: Any) -> str:
+    # unixepoch('subsec') came with 3.42; the clock of SQLite has milliseconds, and rounding gives them back exactly.
+    return "(SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)"
+
+
+def after(pause: timedelta) -> sa.ColumnElement[int]:
+    """Return the database's time plus a duration, as an SQL expression."""
+    return now() + sa.literal(pause // _MICROSECOND, sa.BigInteger())
+
+
+def before(pause: timedelta) -> sa.ColumnElement[int]:
+    """Return the database's time minus a duration, as an SQL expression."""
+    return now() - sa.literal(pause // _MICROSECOND, sa.BigInteger())

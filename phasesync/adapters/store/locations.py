@@ -1,0 +1,159 @@
+"""
+Where a database lies: URLs made uniform, and a SQLite file checked before it is opened.
+
+Makes the folder and the file with tight modes; never opens a database itself.
+"""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
+
+from phasesync.errors import SettingsError
+
+POSTGRESQL_DRIVER: Final = "postgresql+psycopg"
+
+_MOUNTS: Final = Path("/proc/self/mounts")
+
+_NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "davfs"}
+)
+_NETWORK_FUSE: Final = (
+    "sshfs",
+    "glusterfs",
+    "s3fs",
+    "gcsfuse",
+    "rclone",
+    "davfs",
+    "juicefs",
+    "ceph",
+    "seaweedfs",
+    "mount-s3",
+)
+"""
+9p and virtiofs are not in these lists: they also carry a machine's own disk into a virtual machine or a sandbox, where
+one kernel does all the locking.
+"""
+
+_OLDEST_SQLITE: Final = (3, 35, 0)
+"""The first with RETURNING."""
+
+
+def parse_database_url(text: str) -> sa.URL:
+    """
+    Return the URL with the driver that we use.
+
+    `postgres://` and `postgresql://` mean psycopg 3.
+
+    Raises:
+        SettingsError: no URL, another database, a SQLite database in memory, or psycopg is not installed.
+    """
+    try:
+        url = sa.make_url(text)
+    except ArgumentError:
+        raise _not_a_url() from None
+    backend = url.drivername.partition("+")[0]
+    if backend in ("postgres", "postgresql"):
+        if find_spec("psycopg") is None:
+            raise SettingsError(
+                "PostgreSQL needs the package psycopg, which is not installed",
+                hint="pip install 'phasesync[postgres]'",
+            )
+        return url.set(drivername=POSTGRESQL_DRIVER)
+    if backend != "sqlite":
+        raise _not_a_url()
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise SettingsError("a SQLite database must be a file", hint="sqlite:////var/lib/phasesync/phasesync.db")
+    return url.set(drivername="sqlite")
+
+
+def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = _MOUNTS) -> Path:
+    """
+    Check the place of a SQLite database, and make folder (0700) and file (0600) where asked.
+
+    Args:
+        url: of the database.
+        create: make what is missing; otherwise a missing file is an error.
+        mounts: the kernel's list of mounts.
+
+    Raises:
+        SettingsError: a network file system, no right to write there, no database, or SQLite is too old.
+    """
+    check_sqlite_version(sqlite3.sqlite_version_info)
+    path = Path(url.database or "")
+    if (kind := network_file_system(path, mounts)) is not None:
+        raise SettingsError(
+            f"{path} lies on a network file system ({kind}), where SQLite's locks do not hold",
+            hint="use a local disk, or PostgreSQL: PHASESYNC_DATABASE_URL=postgresql://…",
+        )
+    try:
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_file(path)
+        if not path.exists():
+            raise SettingsError(f"there is no database at {path}", hint="phasesync init makes one")
+    except OSError as error:
+        raise SettingsError(
+            f"the database {path} cannot be made or read: {error.strerror}",
+            hint="choose another place with PHASESYNC_DATA_DIR, or correct the permissions",
+        ) from None
+    return path
+
+
+def check_sqlite_version(version: Sequence[int]) -> None:
+    """Raise SettingsError for a SQLite library that lacks what we use."""
+    if tuple(version) < _OLDEST_SQLITE:
+        found, needed = (".".join(map(str, numbers)) for numbers in (version, _OLDEST_SQLITE))
+        raise SettingsError(
+            f"the SQLite library of this Python is {found}, {needed} or newer is needed",
+            hint="use a newer Python, or PostgreSQL",
+        )
+
+
+def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
+    """Return the type of the network file system that a path lies on; None for a local one, or where nothing tells."""
+    real = os.path.realpath(path)
+    longest, kind = "", ""
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, mount_point, file_system, *_ = [*line.split(" "), "", "", ""]
+        mount_point = _unescape(mount_point)
+        inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
+        # A later line of the same mount point lies on top of an earlier one.
+        if inside and len(mount_point) >= len(longest):
+            longest, kind = mount_point, file_system
+    family, _, program = kind.partition(".")
+    if kind in _NETWORK_FILE_SYSTEMS or (family == "fuse" and program.startswith(_NETWORK_FUSE)):
+        return kind
+    return None
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file that only we may read; SQLite gives its side files the mode of the first."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    os.close(descriptor)
+
+
+def _unescape(mount_point: str) -> str:
+    """The kernel writes space, tab, newline and backslash as octal (proc(5))."""
+    for octal, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        mount_point = mount_point.replace(octal, character)
+    return mount_point
+
+
+def _not_a_url() -> SettingsError:
+    # The text itself is not repeated: it may hold a password.
+    return SettingsError(
+        "the database URL is not usable", hint="sqlite:////path/phasesync.db or postgresql://user@host/database"
+    )

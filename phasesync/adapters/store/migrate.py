@@ -1,0 +1,147 @@
+"""
+Brings the schema to the newest revision, and tells how it stands.
+
+Alembic takes most of a second to import, so only `upgrade` and `downgrade` do; how the schema stands is one select.
+Any number of processes may upgrade at once: a lock lets one work and the others find it done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
+from phasesync.errors import SchemaMismatchError, SettingsError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REVISIONS: Final = ("0001",)
+"""Every revision, oldest first; a test compares it with the migrations."""
+
+EXPECTED: Final = REVISIONS[-1]
+
+_LOCK: Final = 0x70_68_61_73_65_6D_69_67
+"""Advisory lock of PostgreSQL ("phasemig")."""
+
+_VERSION_TABLE: Final = "alembic_version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaStatus:
+    """
+    How a database's schema stands.
+
+    Attributes:
+        current: its revision, None when it was never migrated (or does not exist yet).
+        expected: the revision that this release works with.
+    """
+
+    current: str | None
+    expected: str
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this release can work with it."""
+        return self.current == self.expected
+
+
+def upgrade(database_url: str) -> None:
+    """
+    Bring a database to the newest revision; a SQLite file is made where it is missing.
+
+    Raises:
+        SchemaMismatchError: the schema is newer than this release.
+        SettingsError, StoreUnavailableError: it cannot be opened or is locked.
+    """
+    from alembic import command
+
+    _migrate(open_database(database_url, create=True), lambda config: command.upgrade(config, "head"))
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Bring a database back to an older revision ("base" = empty). Data that it has no place for is lost."""
+    from alembic import command
+
+    _migrate(open_database(database_url), lambda config: command.downgrade(config, revision))
+
+
+def status(database_url: str) -> SchemaStatus:
+    """Return how a database's schema stands; nothing is made. SettingsError, StoreUnavailableError."""
+    try:
+        database = open_database(database_url)
+    except SettingsError as error:
+        if "there is no database" in error.message:
+            return SchemaStatus(current=None, expected=EXPECTED)
+        raise
+    try:
+        with database.read() as connection:
+            return SchemaStatus(current=_current(connection), expected=EXPECTED)
+    finally:
+        database.close()
+
+
+def check(database_url: str) -> None:
+    """Raise SchemaMismatchError, with what mends it, unless this release can work with the schema."""
+    found = status(database_url)
+    if not found.is_current:
+        raise _mismatch(found.current)
+
+
+def migrations_folder() -> Path:
+    """Return Alembic's folder: inside the installed package, or at the top of the repository."""
+    package = Path(str(files("phasesync")))
+    installed = package / "_migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _migrate(database: Database, work: Callable[["Config"], None]) -> None:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    try:
+        if database.is_sqlite:
+            # Rebuilding a table must not delete what refers to it; the switch works outside transactions only.
+            sa.event.listen(database.engine, "connect", _without_foreign_keys)
+        with database.write() as connection:
+            if not database.is_sqlite:
+                # Waiting for another process's migration may take long; its own locks on tables must not.
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 600000")
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
+            current = _current(connection)
+            if current is not None and current not in REVISIONS:
+                raise _mismatch(current)
+            config.attributes["connection"] = connection
+            work(config)
+            if database.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise SchemaMismatchError("the migration would have left rows that refer to nothing; it was undone")
+    finally:
+        database.close()
+
+
+def _current(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    table = sa.table(_VERSION_TABLE, sa.column("version_num", sa.String))
+    found: str | None = connection.scalar(sa.select(table.c.version_num))
+    return found
+
+
+def _mismatch(current: str | None) -> SchemaMismatchError:
+    if current is None:
+        return SchemaMismatchError("the database has no tables of phasesync yet", hint="phasesync init")
+    if current in REVISIONS:
+        return SchemaMismatchError(f"the database's schema is {current}, this release needs {EXPECTED}")
+    return SchemaMismatchError(
+        f"the database's schema {current} is newer than this release of phasesync, which knows {EXPECTED}",
+        hint="upgrade phasesync to the release that migrated the database",
+    )
+
+
+def _without_foreign_keys(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys = OFF")

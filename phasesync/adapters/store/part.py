@@ -1,0 +1,27 @@
+"""What every part of the store stands on: the database, the key ring, and ids. Knows no table."""
+
+import uuid
+
+from phasesync.adapters.store.engine import Database
+from phasesync.adapters.store.sealing import Sealer
+from phasesync.ports import KeyRing
+
+
+class Part:
+    """One part of the store; the stores are put together from several."""
+
+    def __init__(self, database: Database, keys: KeyRing) -> None:
+        self._database = database
+        self._keys = keys
+        self._sealer = Sealer(keys)
+
+
+def new_id() -> str:
+    """Return a fresh id: 32 hex digits."""
+    return uuid.uuid4().hex
+
+
+def listed(names: list[str]) -> str:
+    """Return names for a message: the first ten, and how many more there are."""
+    shown = ", ".join(names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "none"

@@ -1,0 +1,38 @@
+"""
+Text and JSON columns in and out of their ciphertexts.
+
+Says what a ciphertext is bound to: (table, row, column, version, …). Key names travel only through here.
+"""
+
+from typing import TypeVar
+
+from phasesync.adapters.store.plain import from_json, to_json
+from phasesync.ports import KeyRing
+
+T = TypeVar("T")
+
+UNVERSIONED = "-"
+"""Version in the context of columns that are simply replaced."""
+
+
+class Sealer:
+    """Encrypts and decrypts columns."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self.keys = keys
+
+    def text(self, key_id: str, context: tuple[str, ...], text: str | None) -> bytes | None:
+        """Encrypt text; None stays NULL."""
+        return None if text is None else self.keys.encrypt(key_id, context, text.encode("utf-8", "replace"))
+
+    def open_text(self, context: tuple[str, ...], sealed: bytes | None) -> str | None:
+        """Decrypt text. CiphertextError."""
+        return None if sealed is None else self.keys.decrypt(context, sealed).decode()
+
+    def json(self, key_id: str, context: tuple[str, ...], value: object) -> bytes:
+        """Encrypt a dataclass, mapping or list as canonical JSON."""
+        return self.keys.encrypt(key_id, context, to_json(value).encode("utf-8", "replace"))
+
+    def open_json(self, expected: type[T], context: tuple[str, ...], sealed: bytes) -> T:
+        """Decrypt what `json` encrypted. CiphertextError."""
+        return from_json(expected, self.keys.decrypt(context, sealed))

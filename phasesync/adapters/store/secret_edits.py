@@ -1,0 +1,190 @@
+"""
+Secrets, written: one edit = one transaction = one revision.
+
+Two edits of an environment wait for each other on its row, so that none is lost and revisions follow commits. Nothing
+is ever overwritten: an edit adds versions, and unsetting adds one without a value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.environments import EnvironmentsPart, find_app, find_environment, to_environment
+from phasesync.adapters.store.instants import from_microseconds
+from phasesync.adapters.store.part import new_id
+from phasesync.adapters.store.secret_reads import (
+    lookup_of,
+    name_context,
+    not_set,
+    open_comment,
+    open_value,
+    plain_value,
+    select_current,
+    to_version,
+    version_context,
+)
+from phasesync.adapters.store.tables import environments, secret_versions, secrets
+from phasesync.core.model import Environment, SecretValue
+from phasesync.core.names import check_key, normalise_path
+from phasesync.errors import InvalidInputError
+from phasesync.ports import SecretWrite
+
+_NAMED: Final = 500
+"""From so many keys on, all of an environment are read in place of naming each."""
+
+Place = tuple[str, str]
+"""Path and key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What happens to one key. `value` None = it is unset; `row` None = it is new."""
+
+    place: Place
+    lookup: bytes
+    row: sa.Row[Any] | None
+    value: SecretValue | None
+    comment: str
+
+
+class SecretEditsPart(EnvironmentsPart):
+    """The writing half of secrets of the port `EnvironmentStore`."""
+
+    def edit(
+        self,
+        app: str,
+        environment: str,
+        *,
+        actor: str,
+        origin: str,
+        writes: Sequence[SecretWrite] = (),
+        unsets: Sequence[tuple[str, str]] = (),
+    ) -> Environment:
+        """Commit edits as one revision; one that changes nothing makes none. NotFoundError, InvalidInputError."""
+        wanted = _wanted(writes, unsets)
+        with self._database.write() as connection:
+            found = find_environment(connection, app, environment, lock=True)
+            steps = self._steps(connection, found, wanted)
+            if not steps:
+                return to_environment(found)
+            self._commit(connection, found, steps, actor, origin)
+            return to_environment(find_environment(connection, app, environment))
+
+    def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
+        """Copy the current secrets into a new environment of the same app, under a key of its own."""
+        with self._database.write() as connection:
+            source = find_environment(connection, app, name, lock=True)
+            self._insert_environment(connection, find_app(connection, app), target)
+            rows = connection.execute(
+                select_current().where(secrets.c.environment_id == source.id, secrets.c.is_set)
+            ).all()
+            copies = [to_version(row, self._sealer) for row in rows]
+            wanted: dict[Place, SecretWrite | None] = {
+                (one.path, one.key): SecretWrite(path=one.path, key=one.key, value=one.value, comment=one.comment)
+                for one in copies
+                if one.value is not None
+            }
+            created = find_environment(connection, app, target, lock=True)
+            if wanted:
+                self._commit(connection, created, self._steps(connection, created, wanted), actor, "clone")
+            return to_environment(find_environment(connection, app, target))
+
+    def _steps(
+        self, connection: sa.Connection, environment: sa.Row[Any], wanted: Mapping[Place, SecretWrite | None]
+    ) -> list[_Step]:
+        """Return what differs from what is there. NotFoundError where a key to unset is not set."""
+        lookups = {place: lookup_of(self._keys, environment.id, *place) for place in wanted}
+        statement = select_current().where(secrets.c.environment_id == environment.id)
+        if len(lookups) < _NAMED:
+            statement = statement.where(secrets.c.lookup.in_(list(lookups.values())))
+        rows = {row.lookup: row for row in connection.execute(statement)}
+        steps = []
+        for place, write in wanted.items():
+            row = rows.get(lookups[place])
+            former = open_value(row, self._sealer) if row is not None else None
+            comment = open_comment(row, self._sealer) if row is not None and former is not None else ""
+            if write is None:
+                if former is None:
+                    raise not_set(environment.app, environment.name, *place)
+                steps.append(_Step(place=place, lookup=lookups[place], row=row, value=None, comment=""))
+                continue
+            new_comment = comment if write.comment is None else write.comment
+            if former is None or former != write.value or comment != new_comment:
+                steps.append(_Step(place=place, lookup=lookups[place], row=row, value=write.value, comment=new_comment))
+        return steps
+
+    def _commit(
+        self, connection: sa.Connection, environment: sa.Row[Any], steps: Sequence[_Step], actor: str, origin: str
+    ) -> None:
+        """Store versions and the new revision, in a number of statements that does not depend on how many they are."""
+        added, moved, versions = [], [], []
+        for step in steps:
+            secret_id = new_id() if step.row is None else step.row.id
+            version = 1 if step.row is None else step.row.version + 1
+            if step.row is None:
+                added.append(
+                    {
+                        "id": secret_id,
+                        "environment_id": environment.id,
+                        "lookup": step.lookup,
+                        "name": self._sealer.json(
+                            environment.data_key_id, name_context(environment.id, secret_id), step.place
+                        ),
+                        "version": version,
+                        "is_set": True,
+                    }
+                )
+            else:
+                moved.append({"secret": secret_id, "new_version": version, "new_is_set": step.value is not None})
+            versions.append(
+                {
+                    "secret_id": secret_id,
+                    "version": version,
+                    "value": self._seal_value(environment, secret_id, version, step.value),
+                    "comment": self._sealer.text(
+                        environment.data_key_id,
+                        version_context(environment.id, secret_id, "comment", version),
+                        step.comment or None,
+                    ),
+                    "revision": environment.revision + 1,
+                    "changed_at": from_microseconds(environment.clock),
+                    "changed_by": actor,
+                    "origin": "unset" if step.value is None else origin,
+                }
+            )
+        if added:
+            connection.execute(secrets.insert(), added)
+        if moved:
+            connection.execute(
+                secrets.update()
+                .where(secrets.c.id == sa.bindparam("secret"))
+                .values(version=sa.bindparam("new_version"), is_set=sa.bindparam("new_is_set")),
+                moved,
+            )
+        connection.execute(secret_versions.insert(), versions)
+        connection.execute(
+            environments.update().where(environments.c.id == environment.id).values(revision=environment.revision + 1)
+        )
+
+    def _seal_value(
+        self, environment: sa.Row[Any], secret_id: str, version: int, value: SecretValue | None
+    ) -> bytes | None:
+        if value is None:
+            return None
+        context = version_context(environment.id, secret_id, "value", version)
+        return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
+
+
+def _wanted(writes: Sequence[SecretWrite], unsets: Sequence[tuple[str, str]]) -> dict[Place, SecretWrite | None]:
+    """Return what is asked for each key, None = unset. Of two writes of a key the later holds."""
+    wanted: dict[Place, SecretWrite | None] = {
+        (normalise_path(write.path), check_key(write.key)): write for write in writes
+    }
+    for path, key in unsets:
+        place = (normalise_path(path), check_key(key))
+        if wanted.get(place) is not None:
+            raise InvalidInputError(f"{key} cannot be set and unset in one edit")
+        wanted[place] = None
+    return wanted

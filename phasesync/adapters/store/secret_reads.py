@@ -1,0 +1,175 @@
+"""
+Secrets, read: the current version of one key or all, its history, and whole environments in one snapshot.
+
+Decrypts what it returns and nothing else. Rows are found by keyed digests, so that key names need not stand in the
+database.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.environments import find_environment, select_environments
+from phasesync.adapters.store.part import Part
+from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.tables import apps, environments, secret_versions, secrets
+from phasesync.core.model import EnvironmentSnapshot, SecretValue, SecretVersion, ValueType
+from phasesync.core.names import check_key, normalise_path
+from phasesync.errors import CiphertextError, NotFoundError
+from phasesync.ports import EnvironmentReader, KeyRing
+
+_MARKS = {ValueType.TEXT: b"t", ValueType.JSON: b"j", ValueType.BINARY: b"b"}
+_TYPES = {mark: type_ for type_, mark in _MARKS.items()}
+
+
+class SecretReadsPart(Part):
+    """The reading half of secrets of the port `EnvironmentStore`."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[EnvironmentReader]:
+        """Open a reader whose every answer is of one moment."""
+        with self._database.read() as connection:
+            yield _Reader(connection, self._sealer)
+
+    def list_secrets(self, app: str, environment: str, *, path: str | None = None) -> list[SecretVersion]:
+        """Return the current version of every key, by path and key; of one folder or of all."""
+        folder = None if path is None else normalise_path(path)
+        with self._database.read() as connection:
+            found = find_environment(connection, app, environment)
+            rows = connection.execute(
+                select_current().where(secrets.c.environment_id == found.id, secrets.c.is_set)
+            ).all()
+        versions = [to_version(row, self._sealer) for row in rows]
+        return sorted(
+            (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
+        )
+
+    def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
+        """Return the current version of a key. NotFoundError when it is not set."""
+        rows = self._versions(app, environment, path, key, select_current())
+        if not rows or rows[0].value is None:
+            raise not_set(app, environment, path, key)
+        return to_version(rows[0], self._sealer)
+
+    def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
+        """Return every version of a key, newest first. NotFoundError when it was never set."""
+        rows = self._versions(app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc()))
+        if not rows:
+            raise not_set(app, environment, path, key)
+        return [to_version(row, self._sealer) for row in rows]
+
+    def _versions(
+        self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
+    ) -> list[sa.Row[Any]]:
+        path, key = normalise_path(path), check_key(key)
+        with self._database.read() as connection:
+            found = find_environment(connection, app, environment)
+            wanted = lookup_of(self._keys, found.id, path, key)
+            return list(
+                connection.execute(
+                    statement.where(secrets.c.environment_id == found.id, secrets.c.lookup == wanted)
+                ).all()
+            )
+
+
+class _Reader:
+    """Reads environments in one database snapshot (port `EnvironmentReader`)."""
+
+    def __init__(self, connection: sa.Connection, sealer: Sealer) -> None:
+        self._connection = connection
+        self._sealer = sealer
+
+    def load(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], EnvironmentSnapshot]:
+        """Decrypt whole environments, in two statements however many they are."""
+        wanted = sorted({(app.lower(), environment.lower()) for app, environment in names})
+        if not wanted:
+            return {}
+        found = self._connection.execute(
+            select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
+        ).all()
+        values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
+        rows = self._connection.execute(
+            select_current().where(secrets.c.environment_id.in_(list(values)), secrets.c.is_set)
+        )
+        for row in rows:
+            version = to_version(row, self._sealer)
+            if version.value is not None:
+                values[row.environment_id][version.path, version.key] = version.value
+        return {
+            (row.app.lower(), row.name_key): EnvironmentSnapshot(
+                environment_id=row.id, app=row.app, name=row.name, revision=row.revision, secrets=values[row.id]
+            )
+            for row in found
+        }
+
+
+def lookup_of(keys: KeyRing, environment_id: str, path: str, key: str) -> bytes:
+    """Return the keyed digest that finds a key's row without naming it."""
+    return keys.digests.digest("secret-lookup", environment_id.encode(), path.encode(), key.encode())
+
+
+def select_versions() -> sa.Select[Any]:
+    """Return the select of every version of every secret."""
+    return sa.select(
+        secrets.c.id, secrets.c.environment_id, secrets.c.lookup, secrets.c.name, secrets.c.is_set, secret_versions
+    ).join_from(secrets, secret_versions)
+
+
+def select_current() -> sa.Select[Any]:
+    """Return the select of the current version of every secret, unset ones included."""
+    return select_versions().where(secret_versions.c.version == secrets.c.version)
+
+
+def to_version(row: sa.Row[Any], sealer: Sealer) -> SecretVersion:
+    """Decrypt a row of `select_versions`. CiphertextError."""
+    path, key = sealer.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
+    return SecretVersion(
+        path=path,
+        key=key,
+        version=row.version,
+        value=open_value(row, sealer),
+        comment=open_comment(row, sealer),
+        changed_at=row.changed_at,
+        changed_by=row.changed_by,
+        origin=row.origin,
+    )
+
+
+def open_value(row: sa.Row[Any], sealer: Sealer) -> SecretValue | None:
+    """Decrypt the value of a version; None where it was unset. CiphertextError."""
+    if row.value is None:
+        if row.is_set and row.origin != "unset":
+            raise CiphertextError("a stored value in table secret_versions is missing")
+        return None
+    plain = sealer.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
+    return SecretValue(plain[1:], _TYPES[plain[:1]])
+
+
+def open_comment(row: sa.Row[Any], sealer: Sealer) -> str:
+    """Decrypt the comment of a version; empty where there is none. CiphertextError."""
+    return sealer.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
+
+
+def plain_value(value: SecretValue) -> bytes:
+    """Return the plaintext that goes into the ciphertext: a mark of the type, then the bytes."""
+    return _MARKS[value.type] + value.reveal()
+
+
+def name_context(environment_id: str, secret_id: str) -> tuple[str, ...]:
+    """Return what the ciphertext of a key's name is bound to."""
+    return ("secrets", f"{environment_id}/{secret_id}", "name", "1")
+
+
+def version_context(environment_id: str, secret_id: str, column: str, version: int) -> tuple[str, ...]:
+    """Return what the ciphertexts of a version are bound to."""
+    return ("secret_versions", f"{environment_id}/{secret_id}", column, str(version))
+
+
+def not_set(app: str, environment: str, path: str, key: str) -> NotFoundError:
+    """Return the error for a key that is not there."""
+    return NotFoundError(
+        f"{key} is not set in {app}/{environment} at {path}",
+        hint=f"phasesync secrets list {app}/{environment} shows what is",
+    )

@@ -1,0 +1,48 @@
+"""The state store, put together: syncs, claims, journal, runs; and the read that needs all of them."""
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.claims import ClaimsPart, held_by
+from phasesync.adapters.store.credentials import select_credentials, to_credential
+from phasesync.adapters.store.journal import JournalPart, load_journal
+from phasesync.adapters.store.runs import RunsPart
+from phasesync.adapters.store.sync_rows import select_syncs, to_syncs
+from phasesync.adapters.store.syncs import SyncsPart
+from phasesync.adapters.store.tables import credentials, syncs
+from phasesync.errors import ClaimLostError, NotFoundError
+from phasesync.ports import Claim, SyncState
+
+
+class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart):
+    """Syncs, remote objects with their journal, runs and claims (port `StateStore`)."""
+
+    def load(self, claim: Claim) -> SyncState:
+        """Read a claimed sync again. NotFoundError when it was removed, ClaimLostError when it is no longer ours."""
+        with self._database.read() as connection:
+            state = self._state(connection, held_by(claim))
+            if state is not None:
+                return state
+            if connection.scalar(sa.select(syncs.c.id).where(syncs.c.id == claim.sync_id)) is None:
+                raise NotFoundError("the sync was removed")
+            raise ClaimLostError
+
+    def state_of(self, name: str) -> SyncState:
+        """Read a sync without a claim, to plan only. NotFoundError."""
+        with self._database.read() as connection:
+            state = self._state(connection, syncs.c.name_key == name.lower())
+            if state is None:
+                raise self._unknown(connection, name)
+            return state
+
+    def _state(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> SyncState | None:
+        found = to_syncs(connection.execute(select_syncs().where(which)).all(), self._sealer)
+        if not found:
+            return None
+        (sync,) = found
+        credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
+        return SyncState(
+            sync=sync,
+            # Who else uses the credential is nothing to a run, and would take another statement.
+            credential=to_credential(credential, self._sealer, used_by=()),
+            journal=load_journal(connection, sync.id, self._sealer),
+        )

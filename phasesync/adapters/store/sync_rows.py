@@ -1,0 +1,172 @@
+"""
+From rows to `Sync`, and the keyed MAC over what an operator set.
+
+The MAC is checked whenever a sync is read: somebody who can write to the database but has no key cannot point a sync
+at another place, nor consent to anything.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.instants import now, to_microseconds
+from phasesync.adapters.store.plain import from_json, to_json
+from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
+from phasesync.adapters.store.tables import apps, credentials, environments, sync_reads, syncs
+from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
+from phasesync.core.status import SyncStatus, Trigger
+from phasesync.errors import CiphertextError
+from phasesync.ports import KeyRing
+
+NEVER_READ: Final = -1
+
+_COVERED: Final = (
+    "id",
+    "name",
+    "environment_id",
+    "path",
+    "credential_id",
+    "destination_kind",
+    "region",
+    "version",
+    "config",
+    "account",
+    "adopt",
+    "approved_digest",
+)
+"""Columns that the MAC covers."""
+
+_read_environments = environments.alias("read_environments")
+
+
+def mac_of(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
+    """Return the MAC of a sync's configuration columns."""
+    covered = {name: values[name] for name in _COVERED}
+    return keys.digests.digest("sync-configuration", to_json(covered).encode())
+
+
+def destination_key(values: Mapping[str, Any]) -> str:
+    """Return what two syncs must not share: partition, account (or credential, until it is known), Region and name."""
+    region = values["region"]
+    config = from_json(SyncConfig, values["config"])
+    owner = values["account"] or values["credential_id"]
+    return f"{_partition(region)}:{owner}:{region}:{config.remote_name.lower()}"
+
+
+def select_syncs() -> sa.Select[Any]:
+    """
+    Return the select behind `to_syncs`: a row for every environment that a sync reads, ordered by name.
+
+    A sync without reads has one row too.
+    """
+    return (
+        sa.select(
+            syncs,
+            apps.c.name.label("app"),
+            environments.c.name.label("environment"),
+            environments.c.revision.label("source_revision"),
+            environments.c.data_key_id,
+            credentials.c.name.label("credential"),
+            sync_reads.c.environment_id.label("read_id"),
+            sync_reads.c.revision.label("read_revision"),
+            _read_environments.c.revision.label("read_source"),
+            now().label("clock"),
+        )
+        .join_from(syncs, environments, syncs.c.environment_id == environments.c.id)
+        .join(apps)
+        .join(credentials, syncs.c.credential_id == credentials.c.id)
+        .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
+        .outerjoin(_read_environments, _read_environments.c.id == sync_reads.c.environment_id)
+        .order_by(syncs.c.name_key, sync_reads.c.environment_id)
+    )
+
+
+def to_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
+    """Return the syncs that rows of `select_syncs` tell of. CiphertextError."""
+    return [_to_sync(list(group), sealer) for _, group in groupby(rows, key=lambda row: row.id)]
+
+
+def is_paused(row: sa.Row[Any], clock: int) -> bool:
+    """Return whether a sync is paused at a time of the database's clock; a pause may end by itself."""
+    until: Any = row.paused_until
+    return row.paused_at is not None and (until is None or to_microseconds(until) > clock)
+
+
+def check_mac(row: sa.Row[Any], keys: KeyRing) -> None:
+    """Raise CiphertextError where somebody altered a sync's configuration columns."""
+    if not hmac.compare_digest(row.mac, mac_of(keys, row._asdict())):
+        raise CiphertextError(
+            f"the configuration of sync {row.name} in table syncs does not authenticate: it was altered outside "
+            "phasesync",
+            hint="look at it with phasesync syncs show; restore a backup, or remove the sync and add it again",
+        )
+
+
+def reason_context(sync_id: str, column: str) -> tuple[str, ...]:
+    """Return what the ciphertexts of a sync's reasons are bound to."""
+    return ("syncs", sync_id, column, UNVERSIONED)
+
+
+def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
+    row = rows[0]
+    check_mac(row, sealer.keys)
+    reads = {one.read_id: one.read_revision for one in rows if one.read_id is not None}
+    return Sync(
+        id=row.id,
+        name=row.name,
+        environment_id=row.environment_id,
+        app=row.app,
+        environment=row.environment,
+        path=row.path,
+        credential_id=row.credential_id,
+        credential=row.credential,
+        destination_kind=row.destination_kind,
+        region=row.region,
+        version=row.version,
+        config=from_json(SyncConfig, row.config),
+        account=row.account,
+        adopt=None if row.adopt is None else Adopt(row.adopt),
+        approved_digest=row.approved_digest,
+        paused=_paused(row, sealer),
+        reads=reads,
+        source_revision=row.source_revision,
+        applied_revision=row.applied_revision,
+        settled_status=SyncStatus(row.settled_status),
+        status_reason=sealer.open_text(reason_context(row.id, "status_reason"), row.status_reason),
+        failures=row.failures,
+        retry_at=row.retry_at,
+        next_due_at=row.next_due_at,
+        requested=None if row.requested is None else Trigger(row.requested),
+        running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
+        pending=any(one.read_id is not None and one.read_source > one.read_revision for one in rows),
+        last_run_id=row.last_run_id,
+        created_at=row.created_at,
+    )
+
+
+def _paused(row: sa.Row[Any], sealer: Sealer) -> Paused | None:
+    if not is_paused(row, row.clock):
+        return None
+    return Paused(
+        by=row.paused_by,
+        at=row.paused_at,
+        reason=sealer.open_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
+        until=row.paused_until,
+    )
+
+
+def _partition(region: str) -> str:
+    """Return the AWS partition of a Region (AWS General Reference, ARNs: aws, aws-cn, aws-us-gov, …)."""
+    for prefix, partition in (
+        ("cn-", "aws-cn"),
+        ("us-gov-", "aws-us-gov"),
+        ("us-iso-", "aws-iso"),
+        ("us-isob-", "aws-iso-b"),
+        ("eusc-", "aws-eusc"),
+    ):
+        if region.startswith(prefix):
+            return partition
+    return "aws"

@@ -1,0 +1,213 @@
+"""
+Syncs as an operator handles them: add, list, change, remove, pause, ask for a run, consent.
+
+Whatever an operator changes is a request: it is answered at once, whatever back-off says, and a run under way is
+followed by one more.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.credentials import find_credential
+from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.environments import find_environment
+from phasesync.adapters.store.instants import now, to_microseconds
+from phasesync.adapters.store.journal import load_journal
+from phasesync.adapters.store.part import Part, listed, new_id
+from phasesync.adapters.store.pinning import already_written, holder_of, pinned
+from phasesync.adapters.store.plain import to_json
+from phasesync.adapters.store.sync_rows import (
+    NEVER_READ,
+    check_mac,
+    destination_key,
+    is_paused,
+    mac_of,
+    reason_context,
+    select_syncs,
+    to_syncs,
+)
+from phasesync.adapters.store.tables import sync_reads, syncs
+from phasesync.adapters.store.waking import WAKER
+from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
+from phasesync.core.names import check_name, normalise_path
+from phasesync.core.remote import JournalEntry
+from phasesync.core.status import SyncStatus, Trigger
+from phasesync.errors import AlreadyExistsError, ClaimHeldError, IllegalTransitionError, NotFoundError
+from phasesync.ports import SyncDraft
+
+
+class SyncsPart(Part):
+    """Syncs of the port `StateStore`."""
+
+    def add_sync(self, draft: SyncDraft) -> Sync:
+        """Add a sync; it is pending at once. NotFoundError, AlreadyExistsError."""
+        check_name(draft.name, "sync")
+        with self._database.write() as connection:
+            taken = connection.scalar(sa.select(syncs.c.name).where(syncs.c.name_key == draft.name.lower()))
+            if taken is not None:
+                raise AlreadyExistsError(f"the sync {taken} exists already")
+            environment = find_environment(connection, draft.app, draft.environment)
+            credential = find_credential(connection, draft.credential)
+            values: dict[str, Any] = {
+                "id": new_id(),
+                "name": draft.name,
+                "name_key": draft.name.lower(),
+                "environment_id": environment.id,
+                "path": normalise_path(draft.path),
+                "credential_id": credential.id,
+                "destination_kind": draft.destination_kind,
+                "region": draft.region,
+                "version": 1,
+                "config": to_json(draft.config),
+                "account": draft.account or credential.account,
+                "adopt": draft.adopt,
+                "approved_digest": None,
+            }
+            values |= {"destination_key": destination_key(values), "mac": mac_of(self._keys, values)}
+            if (other := holder_of(connection, values["destination_key"])) is not None:
+                raise already_written(other)
+            connection.execute(
+                syncs.insert().values(
+                    **values,
+                    settled_status=SyncStatus.PENDING,
+                    failures=0,
+                    next_due_at=now(),
+                    request_number=0,
+                    fence=0,
+                    created_at=now(),
+                )
+            )
+            connection.execute(
+                sync_reads.insert().values(sync_id=values["id"], environment_id=environment.id, revision=NEVER_READ)
+            )
+            return self._get(connection, syncs.c.id == values["id"], draft.name)
+
+    def list_syncs(self) -> list[Sync]:
+        """Return all syncs by name, in one statement."""
+        with self._database.read() as connection:
+            rows = connection.execute(select_syncs()).all()
+        return to_syncs(rows, self._sealer)
+
+    def get_sync(self, name: str) -> Sync:
+        """Return one sync. NotFoundError."""
+        with self._database.read() as connection:
+            return self._get(connection, syncs.c.name_key == name.lower(), name)
+
+    def update_sync(
+        self, name: str, *, config: SyncConfig, path: str, credential: str, region: str, adopt: Adopt | None
+    ) -> Sync:
+        """Replace the configuration; the sync becomes pending. NotFoundError, AlreadyExistsError."""
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            new_credential = find_credential(connection, credential)
+            moved = new_credential.id != row.credential_id
+            changes = {
+                "version": row.version + 1,
+                "config": to_json(config),
+                "path": normalise_path(path),
+                "credential_id": new_credential.id,
+                "region": region,
+                "adopt": adopt,
+                # Another credential may lead to another account; the guard says so where objects stay behind.
+                "account": new_credential.account if moved else row.account,
+            }
+            changes = pinned(connection, self._keys, row, changes)
+            _ask(connection, row, Trigger.CHANGE, WAKER, **changes)
+            connection.execute(
+                sync_reads.update()
+                .where(sync_reads.c.sync_id == row.id, sync_reads.c.environment_id == row.environment_id)
+                .values(revision=NEVER_READ)
+            )
+            return self._get(connection, syncs.c.id == row.id, name)
+
+    def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
+        """Remove a sync with its journal and runs; return the journal as it was. NotFoundError; ClaimHeldError."""
+        with self._database.write() as connection:
+            row = self._locked(connection, name, check=False)
+            if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock:
+                raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
+            entries = load_journal(connection, row.id, self._sealer)
+            connection.execute(syncs.delete().where(syncs.c.id == row.id))
+            return entries
+
+    def pause(self, name: str, paused: Paused) -> None:
+        """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            reason = self._sealer.text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
+            _set(
+                connection,
+                row,
+                paused_by=paused.by,
+                paused_at=paused.at,
+                paused_reason=reason,
+                paused_until=paused.until,
+            )
+
+    def resume(self, name: str, *, actor: str) -> None:
+        """Resume a sync and have it reconciled at once; nothing happens to one that is not paused."""
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            if is_paused(row, row.clock):
+                cleared = dict.fromkeys(("paused_by", "paused_at", "paused_reason", "paused_until"))
+                _ask(connection, row, Trigger.RESUME, actor, **cleared)
+
+    def request(self, name: str, trigger: Trigger, *, actor: str) -> None:
+        """Have a daemon reconcile a sync at once, whatever back-off says. IllegalTransitionError while paused."""
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            if is_paused(row, row.clock):
+                raise IllegalTransitionError(
+                    f"the sync {row.name} is paused by {row.paused_by}", hint=f"phasesync syncs resume {row.name}"
+                )
+            _ask(connection, row, trigger, actor)
+
+    def approve(self, name: str, digest: str, *, actor: str) -> None:
+        """Note an approval and have the sync reconciled at once."""
+        self._consent(name, {"approved_digest": digest}, actor)
+
+    def consent_to_adopt(self, name: str, adopt: Adopt, *, actor: str) -> None:
+        """Note the consent and have the sync reconciled at once."""
+        self._consent(name, {"adopt": adopt}, actor)
+
+    def _consent(self, name: str, changes: dict[str, Any], actor: str) -> None:
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            _ask(connection, row, Trigger.MANUAL, actor, **pinned(connection, self._keys, row, changes))
+
+    def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Sync:
+        rows = connection.execute(select_syncs().where(which)).all()
+        if not rows:
+            raise self._unknown(connection, shown)
+        return to_syncs(rows, self._sealer)[0]
+
+    def _unknown(self, connection: sa.Connection, name: str) -> NotFoundError:
+        names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
+        return NotFoundError(f"there is no sync {name}; there is: {listed(names)}", hint="phasesync syncs list")
+
+    def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
+        """Return a sync's row, locked and authentic. NotFoundError, CiphertextError."""
+        statement = row_lock(select_syncs().where(syncs.c.name_key == name.lower()), syncs)
+        row = connection.execute(statement).first()
+        if row is None:
+            raise self._unknown(connection, name)
+        if check:  # a sync that was tampered with can still be removed
+            check_mac(row, self._keys)
+        return row
+
+
+def _ask(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: str, **changes: Any) -> None:
+    """Store changes and have the sync reconciled at once."""
+    _set(
+        connection,
+        row,
+        requested=trigger,
+        requested_by=actor,
+        request_number=syncs.c.request_number + 1,
+        **changes,
+    )
+
+
+def _set(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
+    connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))

@@ -1,0 +1,59 @@
+"""
+Has syncs run again because something that they depend on changed other than by an edit.
+
+A wake is a request: it overrides back-off, and a run that is under way is followed by one more.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
+from phasesync.core.status import Trigger
+from phasesync.errors import UnresolvedReferenceError
+
+WAKER: Final = "phasesync"
+"""Actor of runs that nobody asked for by name."""
+
+
+def wake(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Have some syncs reconciled at once; one that is asked for already keeps its trigger."""
+    connection.execute(
+        syncs.update()
+        .where(which)
+        .values(
+            requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
+            requested_by=sa.func.coalesce(syncs.c.requested_by, WAKER),
+            request_number=syncs.c.request_number + 1,
+        )
+    )
+
+
+def wake_unresolved(connection: sa.Connection) -> None:
+    """
+    Wake what failed on a reference, because a name came into being.
+
+    A run under way may just have failed on it and not have said so yet, so those are followed by one more.
+    """
+    wake(
+        connection,
+        (syncs.c.error_class == UnresolvedReferenceError.__name__) | syncs.c.claim_owner.is_not(None),
+    )
+
+
+def wake_readers(connection: sa.Connection, environment_id: str) -> None:
+    """Wake what reads an environment that is about to go; a run under way may be reading it for the first time."""
+    readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == environment_id)
+    wake(connection, syncs.c.id.in_(readers) | syncs.c.claim_owner.is_not(None))
+
+
+def wake_users(connection: sa.Connection, credential_id: str) -> None:
+    """Wake the syncs of a credential and of the credentials that it is the source of, through any number of hops."""
+    users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
+    users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
+    wake(connection, syncs.c.credential_id.in_(sa.select(users.c.id)))
+
+
+def grow(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Make environments a revision newer, so that what reads them becomes pending."""
+    connection.execute(environments.update().where(which).values(revision=environments.c.revision + 1))
