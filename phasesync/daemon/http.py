@@ -1,0 +1,211 @@
+"""
+Health and readiness over HTTP, for Kubernetes and monitoring: GET /healthz and /readyz, JSON, 200 or 503.
+
+Runs in threads that never keep the process alive. Must not decide what healthy means, and must not log requests. A slow
+client is cut off, and so is one too many.
+"""
+
+import errno
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any, Final
+
+from phasesync.errors import SettingsError
+
+CONNECTION_LIFE_S: Final = 10.0
+"""A connection is cut after that, however busy its client keeps it."""
+CLIENT_PAUSE_S: Final = 5.0
+"""A client that sends nothing, or takes nothing, for that long is cut off."""
+MAX_CONNECTIONS: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """
+    An answer to a probe.
+
+    Attributes:
+        ok: 200 or 503.
+        detail: for the operator; becomes JSON as it is.
+    """
+
+    ok: bool
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+Probe = Callable[[], Report]
+
+
+class HealthServer:
+    """Answers probes from `start` to `stop`."""
+
+    def __init__(self, *, host: str, port: int, health: Probe, ready: Probe) -> None:
+        """
+        Args:
+            host: address or name; empty = every address.
+            port: 0 = any free one.
+            health: should this process be left alone (True) or restarted?
+            ready: does it do its work, or stand by for it?
+        """
+        self._host = host
+        self._port = port
+        self._probes = {"/healthz": health, "/readyz": ready}
+        self._server: _Server | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT it listens on, with the port that port 0 became."""
+        if self._server is None:
+            raise RuntimeError("the server was not started")
+        host, port = self._server.server_address[:2]
+        return _joined(str(host), int(port))
+
+    def start(self) -> None:
+        """
+        Listen, and answer in a thread.
+
+        Raises:
+            SettingsError: the address is in use, or is none of this machine.
+        """
+        try:
+            self._server = _Server(_bind_address(self._host, self._port), self._probes)
+        except (OSError, UnicodeError) as error:  # the latter for a name that no DNS could hold
+            raise _refused(_joined(self._host, self._port), error) from None
+        thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="http", daemon=True
+        )
+        thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; connections in hand end by themselves or with the process."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # A request under way must not keep the process.
+    request_queue_size = 32
+
+    def __init__(self, address: tuple[socket.AddressFamily, tuple[Any, ...]], probes: Mapping[str, Probe]) -> None:
+        self.address_family, place = address
+        self.probes = probes
+        self._open: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(place, _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's asks the DNS for its own name here, which may hang.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        with self._lock:
+            if len(self._open) >= MAX_CONNECTIONS:
+                return False
+            self._open[request] = time.monotonic()
+            return True
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut connections that have lived too long; called between two polls."""
+        oldest = time.monotonic() - CONNECTION_LIFE_S
+        with self._lock:
+            late = [connection for connection, since in self._open.items() if since < oldest]
+        for connection in late:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # It ended by itself meanwhile.
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is nobody's error; socketserver would print a traceback."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = CLIENT_PAUSE_S
+    server_version = "phasesync"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        probe = self.server.probes.get(self.path.partition("?")[0])
+        if probe is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        try:
+            report = probe()
+        except Exception as error:  # noqa: BLE001 -- a probe that fails is an answer too
+            report = Report(ok=False, detail={"reason": f"the check itself failed ({type(error).__name__})"})
+        status = HTTPStatus.OK if report.ok else HTTPStatus.SERVICE_UNAVAILABLE
+        self._answer(status, {"ok": report.ok, **report.detail})
+
+    do_HEAD = do_GET
+
+    def _refuse(self) -> None:
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer with an error as JSON, without what the client sent."""
+        status = HTTPStatus(code)
+        if status is HTTPStatus.NOT_IMPLEMENTED:  # a method that nobody knows
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+        headers = {"Allow": "GET, HEAD"} if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
+        self._answer(status, {"error": status.phrase}, headers)
+
+    def _answer(self, status: HTTPStatus, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> None:
+        content = json.dumps(body, default=str).encode() + b"\n"
+        self.close_connection = True
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes come every few seconds; nobody wants to read that."""
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bind_address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, place = found[0]
+    return family, place
+
+
+def _refused(address: str, error: OSError | UnicodeError) -> SettingsError:
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.EADDRINUSE:
+        return SettingsError(
+            f"http.listen: {address} is in use by another process",
+            hint="choose another port with PHASESYNC_HTTP__LISTEN; port 0 takes a free one",
+        )
+    # The resolver's own codes are below zero.
+    reason = os.strerror(code) if code and code > 0 else "the name is not known"
+    return SettingsError(
+        f"http.listen: cannot listen on {address}: {reason}",
+        hint="PHASESYNC_HTTP__LISTEN takes HOST:PORT with an address of this machine, such as 127.0.0.1:8787",
+    )

@@ -1,0 +1,85 @@
+"""
+Tells systemd how the daemon is doing: readiness, a status line, reloads, the end, signs of life.
+
+The protocol is a datagram to a socket named in the environment (sd_notify(3)). Nothing happens where there is none, and
+a failure is never an error: the daemon works without a manager as well. Must not decide whether the daemon is healthy.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+_SEND_TIMEOUT_S = 1.0
+
+
+class Notifier:
+    """Speaks to the service manager that started this process, if one did."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """
+        Args:
+            environ: where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked up; None = the process's.
+        """
+        environ = os.environ if environ is None else environ
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._told_status: str | None = None
+        self.watchdog_every = _half_of_timeout(environ) if self._address else None
+        """How often `watchdog` has to be called: half of what systemd waits (sd_watchdog_enabled(3)); None = never."""
+
+    def ready(self, status: str) -> None:
+        """Say that the daemon is up, or that a reload is done."""
+        self._told_status = status
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
+
+    def status(self, text: str) -> None:
+        """Say in one line what the daemon does; `systemctl status` shows it. The same again is not sent."""
+        if text != self._told_status:
+            self._told_status = text
+            self._send(f"STATUS={_one_line(text)}")
+
+    def reloading(self) -> None:
+        """Say that settings are being read again; `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the daemon ends."""
+        self._send("STOPPING=1\nSTATUS=stopping")
+
+    def watchdog(self) -> None:
+        """Give a sign of life."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, message: str) -> None:
+        if self._address is None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(_SEND_TIMEOUT_S)
+                sender.connect(self._address)
+                sender.send(message.encode())
+        except OSError:
+            pass  # The manager is gone or busy; it finds out by its watchdog.
+
+
+def _address(text: str) -> bytes | None:
+    """Return the socket's address; None for none, or for a kind that is not a local socket (vsock)."""
+    if text.startswith("@"):
+        return b"\0" + os.fsencode(text[1:])  # the abstract namespace of Linux
+    return os.fsencode(text) if text.startswith("/") else None
+
+
+def _half_of_timeout(environ: Mapping[str, str]) -> timedelta | None:
+    try:
+        timeout_us = int(environ["WATCHDOG_USEC"])
+        meant_for = int(environ.get("WATCHDOG_PID", os.getpid()))
+    except (KeyError, ValueError):
+        return None
+    if timeout_us <= 0 or meant_for != os.getpid():
+        return None
+    return timedelta(microseconds=timeout_us) / 2
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,229 @@
+"""Probes get an answer, and nobody can wear the daemon out."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
+
+import pytest
+
+from phasesync.daemon import http
+from phasesync.daemon.http import HealthServer, Report
+from phasesync.errors import SettingsError
+from tests.support.waiting import wait_until
+
+OK = Report(ok=True, detail={"role": "active"})
+NOT_OK = Report(ok=False, detail={"reason": "the database cannot be reached"})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., HealthServer]]:
+    servers: list[HealthServer] = []
+
+    def make(*, health=lambda: OK, ready=lambda: OK, host="127.0.0.1", port=0) -> HealthServer:
+        server = HealthServer(host=host, port=port, health=health, ready=ready)
+        server.start()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def ask(server: HealthServer, path: str = "/healthz", method: str = "GET") -> tuple[HTTPResponse, bytes]:
+    connection = HTTPConnection(server.address, timeout=5)
+    connection.request(method, path)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response, body
+
+
+def connect(server: HealthServer) -> socket.socket:
+    host, _, port = server.address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=5)
+
+
+def test_each_probe_answers_for_itself(serve) -> None:
+    server = serve(health=lambda: OK, ready=lambda: NOT_OK)
+
+    healthy, body = ask(server, "/healthz")
+    assert (healthy.status, json.loads(body)) == (200, {"ok": True, "role": "active"})
+    assert healthy.headers["Content-Type"] == "application/json"
+    ready, body = ask(server, "/readyz?verbose=1")
+    assert (ready.status, json.loads(body)) == (503, {"ok": False, "reason": "the database cannot be reached"})
+
+
+def test_an_answer_is_as_of_now(serve) -> None:
+    reports = [OK, NOT_OK]
+    server = serve(health=lambda: reports.pop(0))
+
+    assert [ask(server)[0].status for _ in range(2)] == [200, 503]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/", 404, None),
+        ("GET", "/healthz/", 404, None),
+        ("GET", "/etc/passwd", 404, None),
+        ("POST", "/healthz", 405, "GET, HEAD"),
+        ("DELETE", "/readyz", 405, "GET, HEAD"),
+        ("PURGE", "/healthz", 405, "GET, HEAD"),
+    ],
+)
+def test_everything_else_is_refused_as_json(method, path, status, allow, serve) -> None:
+    response, body = ask(serve(), path, method)
+
+    assert (response.status, response.headers["Allow"]) == (status, allow)
+    assert json.loads(body) == {"error": response.reason}
+
+
+def test_head_is_an_answer_without_a_body(serve) -> None:
+    response, body = ask(serve(), method="HEAD")
+
+    assert (response.status, body) == (200, b"")
+
+
+def test_a_check_that_fails_is_a_no(serve) -> None:
+    def broken() -> Report:
+        raise ValueError("hush")
+
+    response, body = ask(serve(health=broken))
+
+    assert response.status == 503
+    assert json.loads(body)["reason"] == "the check itself failed (ValueError)"
+
+
+def test_nothing_of_a_request_is_logged_or_sent_back(serve, capfd) -> None:
+    server = serve()
+    _, body = ask(server, "/canary-in-path")
+    with connect(server) as connection:
+        connection.sendall(b"canary-not-http\r\n\r\n")
+        answer = connection.recv(4096)
+
+    assert b"canary" not in body + answer
+    assert capfd.readouterr() == ("", "")
+
+
+def test_port_0_takes_a_free_port_and_says_which(serve) -> None:
+    one, other = serve(), serve()
+
+    assert one.address != other.address
+    assert not one.address.endswith(":0")
+
+
+def test_a_port_in_use_is_named_with_its_setting(serve) -> None:
+    host, _, port = serve().address.rpartition(":")
+
+    with pytest.raises(SettingsError) as caught:
+        serve(host=host, port=int(port))
+
+    assert caught.value.exit_code == 6
+    assert caught.value.message == f"http.listen: {host}:{port} is in use by another process"
+    assert "PHASESYNC_HTTP__LISTEN" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 64 + ".example"])
+def test_an_address_that_is_not_ours_is_a_settings_error(host, serve) -> None:
+    with pytest.raises(SettingsError, match=rf"http.listen: cannot listen on {host}:8787: "):
+        serve(host=host, port=8787)
+
+
+def test_ipv6_is_served(serve) -> None:
+    try:
+        server = serve(host="::1")
+    except SettingsError:
+        pytest.skip("this machine has no IPv6")
+
+    assert server.address.startswith("[::1]:")
+    assert ask(server)[0].status == 200
+
+
+def test_no_host_means_every_address(serve) -> None:
+    server = serve(host="")
+    port = server.address.rpartition(":")[2]
+
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=5) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.0 200 ")
+
+
+def test_a_silent_client_is_cut_off(serve, monkeypatch) -> None:
+    monkeypatch.setattr(http._Handler, "timeout", 0.1)
+    with connect(serve()) as connection:
+        assert connection.recv(100) == b""
+
+
+def test_a_client_that_trickles_is_cut_off_too(serve, monkeypatch) -> None:
+    monkeypatch.setattr(http, "CONNECTION_LIFE_S", 0.3)
+    started = time.monotonic()
+    with connect(serve()) as connection:
+        connection.settimeout(0.02)
+        try:
+            while time.monotonic() < started + 10:
+                connection.sendall(b"G")
+                try:
+                    answer = connection.recv(100)
+                except TimeoutError:
+                    continue
+                if not answer:
+                    break
+        except OSError:
+            pass
+    assert time.monotonic() < started + 5
+
+
+def test_too_many_clients_are_turned_away_and_the_next_is_served_again(serve, monkeypatch) -> None:
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 3)
+    server = serve()
+    idle = [connect(server) for _ in range(3)]
+    with connect(server) as one_too_many:
+        assert one_too_many.recv(100) == b""
+    for connection in idle:
+        connection.close()
+
+    def served() -> bool:
+        try:
+            return ask(server)[0].status == 200
+        except OSError:
+            return False
+
+    wait_until(served, what="being served again")
+
+
+def test_a_check_that_hangs_does_not_keep_the_process() -> None:
+    program = (
+        "import socket, threading\n"
+        "from phasesync.daemon.http import HealthServer\n"
+        "asked, never = threading.Event(), threading.Event()\n"
+        "def hang():\n"
+        "    asked.set(); never.wait()\n"
+        "server = HealthServer(host='127.0.0.1', port=0, health=hang, ready=hang)\n"
+        "server.start()\n"
+        "host, _, port = server.address.rpartition(':')\n"
+        "client = socket.create_connection((host, int(port)))\n"
+        "client.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n')\n"
+        "assert asked.wait(10)\n"
+        "server.stop()\n"
+        "print('ended')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+def test_after_the_end_nobody_listens(serve) -> None:
+    server = serve()
+    host, _, port = server.address.rpartition(":")
+    server.stop()
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5)
+    server.stop()

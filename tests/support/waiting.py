@@ -1,0 +1,14 @@
+"""Wait for a condition, never for a fixed time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 10.0, what: str = "the condition") -> None:
+    """Return as soon as the condition holds; AssertionError when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not hold within {within_s} s"
+        time.sleep(0.005)
