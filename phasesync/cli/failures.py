@@ -20,8 +20,7 @@ from phasesync.errors import PhasesyncError
 
 USAGE = 2
 INTERRUPTED = 130
-BROKEN_PIPE = 141
-"""What a shell reports of a command that SIGPIPE ended."""
+BROKEN_PIPE = 1
 BUG = 1
 
 

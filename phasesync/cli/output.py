@@ -127,12 +127,16 @@ def _cell(value: object) -> str:
 
 def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     titles = [column.replace("_", " ").upper() for column in columns]
-    if sys.stdout.isatty():
+    if _on_terminal():
         _draw(rows, titles)
         return
     widths = [max(len(row[n]) for row in [titles, *rows]) for n in range(len(titles))]
     for row in [titles, *rows]:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _draw(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> None:

@@ -2,13 +2,16 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from enum import StrEnum
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from phasesync.core.names import check_key, check_name, normalise_path, parse_environment_label
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+LONGEST = timedelta(days=36_500)
+"""So that a duration before or after now is always an instant."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -24,10 +27,10 @@ class Duration(click.ParamType[timedelta]):
         match = _DURATION.fullmatch(str(value))
         if match is None:
             self.fail(f"{value!r} is not a duration, such as 90s, 15m, 1h or 7d", param, ctx)
-        try:
-            return timedelta(**{_UNITS[match[2]]: int(match[1])})
-        except OverflowError:
-            self.fail(f"{value!r} is too long", param, ctx)
+        duration = timedelta(**{_UNITS[match[2]]: int(match[1])})
+        if duration > LONGEST:
+            self.fail(f"{value!r} is longer than a hundred years", param, ctx)
+        return duration
 
 
 class Instant(click.ParamType[datetime]):
@@ -121,6 +124,20 @@ class Pair(click.ParamType[tuple[str, str]]):
         return key, rest
 
 
+E = TypeVar("E", bound=StrEnum)
+
+
+class Word(click.Choice[E]):
+    """One word of an enum, as its value is written."""
+
+    def __init__(self, words: type[E]) -> None:
+        super().__init__(list(words))
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        """Return the word; click would take the name of the member."""
+        return str(choice.value) if isinstance(choice, StrEnum) else str(choice)
+
+
 DURATION = Duration()
 INSTANT = Instant()
 MOMENT = Moment()
@@ -128,6 +145,10 @@ ENVIRONMENT = EnvironmentLabel()
 PATH = FolderPath()
 KEY = SecretKey()
 PAIR = Pair()
+
+environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
+key_argument = click.argument("key", type=KEY)
+path_option = click.option("--path", type=PATH, default="/", show_default=True, help="Folder, exactly.")
 
 
 def comma_list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,95 @@
+"""`phasesync apps`: named sets of environments."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.invocation import with_application
+from phasesync.cli.items import app_item
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import Name
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+APP = Name("app")
+
+
+@click.group()
+def apps() -> None:
+    """Apps: named sets of environments."""
+
+
+@apps.command("list")
+@output_option
+@with_application
+def list_(application: "Application", out: Output) -> None:
+    """
+    List all apps.
+
+    \b
+    Example:
+      phasesync apps list -o json
+    """
+    out.items(
+        map(app_item, application.environments.list_apps()),
+        ["name", "description", "created_at"],
+        empty="there are no apps yet: phasesync apps add NAME",
+    )
+
+
+@apps.command()
+@click.argument("name", type=APP)
+@click.option("--description", default="", metavar="TEXT", help="What it is.")
+@output_option
+@with_application
+def add(application: "Application", name: str, description: str, out: Output) -> None:
+    """
+    Add an app; it has no environments yet.
+
+    \b
+    Example:
+      phasesync apps add shop --description "The shop"
+    """
+    app = application.environments.add_app(name, description=description)
+    out.done(f"added the app {app.name}; next: phasesync envs add {app.name}/production", app_item(app))
+
+
+@apps.command()
+@click.argument("name", type=APP)
+@click.option("--name", "new_name", type=APP, metavar="NEW", help="New name. References that name the app break.")
+@click.option("--description", metavar="TEXT", help="New description.")
+@output_option
+@with_application
+def update(application: "Application", name: str, new_name: str | None, description: str | None, out: Output) -> None:
+    """
+    Rename or describe an app.
+
+    \b
+    Example:
+      phasesync apps update shop --name store
+    """
+    if new_name is None and description is None:
+        raise InvalidInputError("there is nothing to change", hint="--name NEW, --description TEXT")
+    app = application.environments.update_app(name, new_name=new_name, description=description)
+    out.done(f"updated the app {app.name}", app_item(app))
+
+
+@apps.command()
+@click.argument("name", type=APP)
+@confirmation_options
+@output_option
+@with_application
+def remove(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Remove an app that has no environments any more.
+
+    \b
+    Example:
+      phasesync apps remove shop --yes
+    """
+    confirm(f"remove the app {name}", yes=yes, no_input=no_input)
+    application.environments.remove_app(name)
+    out.done(f"removed the app {name}", {"removed": name})

@@ -1,0 +1,116 @@
+"""`phasesync envs`: environments of an app."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.items import environment_item
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import Name, environment_argument
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+
+@click.group()
+def envs() -> None:
+    """Environments of an app, written APP/ENV."""
+
+
+@envs.command("list")
+@click.option("--app", type=Name("app"), metavar="NAME", help="Of this app only.")
+@output_option
+@with_application
+def list_(application: "Application", app: str | None, out: Output) -> None:
+    """
+    List environments.
+
+    \b
+    Example:
+      phasesync envs list --app shop
+    """
+    out.items(
+        map(environment_item, application.environments.list_environments(app)),
+        ["env", "revision", "keys", "created_at"],
+        empty="there are no environments yet: phasesync envs add APP/ENV",
+    )
+
+
+@envs.command()
+@environment_argument
+@output_option
+@with_application
+def add(application: "Application", environment: tuple[str, str], out: Output) -> None:
+    """
+    Add an environment to an app.
+
+    \b
+    Example:
+      phasesync envs add shop/production
+    """
+    added = application.environments.add_environment(*environment)
+    out.done(
+        f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY", environment_item(added)
+    )
+
+
+@envs.command()
+@environment_argument
+@click.option(
+    "--name",
+    "new_name",
+    type=Name("environment"),
+    metavar="NEW",
+    required=True,
+    help="New name, without the app. References that name the environment break.",
+)
+@output_option
+@with_application
+def update(application: "Application", environment: tuple[str, str], new_name: str, out: Output) -> None:
+    """
+    Rename an environment.
+
+    \b
+    Example:
+      phasesync envs update shop/prod --name production
+    """
+    updated = application.environments.update_environment(*environment, new_name=new_name)
+    out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_item(updated))
+
+
+@envs.command()
+@environment_argument
+@confirmation_options
+@output_option
+@with_application
+def remove(application: "Application", environment: tuple[str, str], yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Remove an environment with all its secrets and their history. Refused while syncs use it.
+
+    \b
+    Example:
+      phasesync envs remove shop/preview --yes
+    """
+    found = application.environments.get_environment(*environment)
+    confirm(f"remove {found.label} with {found.keys} secrets and their history", yes=yes, no_input=no_input)
+    application.environments.remove_environment(*environment)
+    out.done(f"removed the environment {found.label}", {"removed": found.label})
+
+
+@envs.command()
+@environment_argument
+@click.argument("target", type=Name("environment"), metavar="NEW")
+@output_option
+@with_application
+def clone(application: "Application", environment: tuple[str, str], target: str, out: Output) -> None:
+    """
+    Copy the secrets as they are now into a new environment of the same app.
+
+    \b
+    Example:
+      phasesync envs clone shop/production staging
+    """
+    made = application.environments.clone_environment(*environment, target, actor=invocation().actor)
+    out.done(f"cloned {'/'.join(environment)} to {made.label}", environment_item(made))

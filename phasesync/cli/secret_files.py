@@ -1,0 +1,109 @@
+"""`phasesync secrets import` and `export`: whole folders as files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.formats import Format, format_of, read, write
+from phasesync.cli.input import confirm, confirmation_options, read_file, read_stdin
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import Word, environment_argument, path_option
+from phasesync.core.model import ValueType
+from phasesync.ports import SecretWrite
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+
+@click.command("import")
+@environment_argument
+@click.argument("file", metavar="FILE|-")
+@path_option
+@click.option(
+    "--format",
+    "format_",
+    type=Word(Format),
+    help="Default: json for names that end in .json, else dotenv.",
+)
+@click.option("--prune", is_flag=True, help="Remove keys of the folder that the file does not have. Asks first.")
+@confirmation_options
+@output_option
+@with_application
+def import_(
+    application: "Application",
+    environment: tuple[str, str],
+    file: str,
+    path: str,
+    format_: Format | None,
+    prune: bool,
+    yes: bool,
+    no_input: bool,
+    out: Output,
+) -> None:
+    """
+    Set every key of a file, in one revision; other keys stay. A ${ in the file is literal.
+
+    \b
+    Examples:
+      phasesync secrets import shop/production .env
+      phasesync secrets import shop/production secrets.json --path /db --prune
+      vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json
+    """
+    store = application.environments
+    before = {secret.key: secret for secret in store.list_secrets(*environment, path=path)}
+    # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
+    values = read(read_stdin() if file == "-" else read_file(Path(file)), format_ or format_of(file))
+
+    added = sorted(values.keys() - before.keys())
+    changed = sorted(key for key in values.keys() & before.keys() if before[key].value != values[key])
+    removed = sorted(before.keys() - values.keys()) if prune else []
+    label = "/".join(environment)
+    if removed:
+        confirm(f"remove {len(removed)} keys from {label} {path}: {', '.join(removed)}", yes=yes, no_input=no_input)
+
+    edited = store.edit(
+        *environment,
+        actor=invocation().actor,
+        origin="import",
+        writes=[SecretWrite(path=path, key=key, value=values[key]) for key in [*added, *changed]],
+        unsets=[(path, key) for key in removed],
+    )
+    unchanged = len(values) - len(added) - len(changed)
+    out.done(
+        f"{edited.label} {path}: {len(added)} added, {len(changed)} changed, {len(removed)} removed, "
+        f"{unchanged} unchanged (revision {edited.revision})",
+        {
+            "env": edited.label,
+            "path": path,
+            "revision": edited.revision,
+            "added": added,
+            "changed": changed,
+            "removed": removed,
+            "unchanged": unchanged,
+        },
+    )
+
+
+@click.command()
+@environment_argument
+@path_option
+@click.option("--format", "format_", type=Word(Format), help="Default: dotenv; json with -o json.")
+@output_option
+@with_application
+def export(
+    application: "Application", environment: tuple[str, str], path: str, format_: Format | None, out: Output
+) -> None:
+    """
+    Print the values of a folder as they were entered: references are not resolved.
+
+    \b
+    Example:
+      phasesync secrets export shop/production > production.env
+    """
+    found = application.environments.list_secrets(*environment, path=path)
+    values = {secret.key: secret.value for secret in found if secret.value is not None}
+    for key in sorted(key for key, value in values.items() if value.type is ValueType.BINARY):
+        out.warn(f"{key} is binary and is exported as base64")
+    click.echo(write(values, format_ or (Format.JSON if out.as_json else Format.DOTENV)), nl=False)

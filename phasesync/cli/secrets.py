@@ -1,0 +1,213 @@
+"""
+`phasesync secrets`: the secrets of an environment, one at a time.
+
+Whole files are in `secret_files.py`, what a key was in `secret_versions.py`.
+"""
+
+import secrets as randomness
+import string
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.editing import wait_for_readers, write_secret
+from phasesync.cli.input import no_input_option, read_value, to_value
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.items import revealed, secret_item
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import DURATION, PATH, Word, environment_argument, key_argument, path_option
+from phasesync.cli.secret_files import export, import_
+from phasesync.cli.secret_versions import history, rollback
+from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.reference_syntax import malformed_references
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+
+_ALPHABET = string.ascii_letters + string.digits
+"""Letters and digits only: they need no quoting anywhere. 32 of them hold 190 bits."""
+
+
+@click.group()
+def secrets() -> None:
+    """
+    Secrets of an environment.
+
+    \b
+    A value may refer to others; a literal ${ is written $${ :
+      ${KEY}  ${/path/KEY}  ${env.KEY}  ${env./path/KEY}  ${app::env.KEY}  ${app::env./path/KEY}
+    """
+
+
+for command in (history, rollback, import_, export):
+    secrets.add_command(command)
+
+
+@secrets.command("list")
+@environment_argument
+@click.option("--path", type=PATH, help="This folder only, exactly. Default: all folders.")
+@output_option
+@with_application
+def list_(application: "Application", environment: tuple[str, str], path: str | None, out: Output) -> None:
+    """
+    List keys, their versions, who set them and when. Values stay hidden.
+
+    \b
+    Example:
+      phasesync secrets list shop/production --path /db
+    """
+    found = application.environments.list_secrets(*environment, path=path)
+    out.items(
+        map(secret_item, found),
+        ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
+        empty=f"there are no secrets: phasesync secrets set {'/'.join(environment)} KEY",
+    )
+
+
+@secrets.command("set")
+@environment_argument
+@key_argument
+@click.argument("source", required=False, metavar="[-]")
+@click.argument("surplus", nargs=-1, metavar="")
+@path_option
+@click.option("--from-file", type=click.Path(path_type=Path), metavar="FILE", help="Take the value from a file.")
+@click.option(
+    "--type",
+    "type_",
+    type=Word(ValueType),
+    default=ValueType.TEXT.value,
+    show_default=True,
+    help="json is checked, and embedded as JSON in AWS.",
+)
+@click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")
+@click.option("--wait", is_flag=True, help="Wait until every sync that reads the environment is in sync.")
+@click.option("--timeout", type=DURATION, default="2m", show_default=True, help="How long to wait.")
+@no_input_option
+@output_option
+@with_application
+def set_(
+    application: "Application",
+    environment: tuple[str, str],
+    key: str,
+    source: str | None,
+    surplus: tuple[str, ...],
+    path: str,
+    from_file: Path | None,
+    type_: ValueType,
+    comment: str | None,
+    wait: bool,
+    timeout: timedelta,
+    no_input: bool,
+    out: Output,
+) -> None:
+    """
+    Set a secret. The value comes from a prompt, from stdin (-) or from a file, never from an argument.
+
+    \b
+    Examples:
+      phasesync secrets set shop/production DB_PASSWORD
+      pass show db | phasesync secrets set shop/production DB_PASSWORD -
+      phasesync secrets set shop/production TLS_KEY --from-file key.pem
+    """
+    if surplus or source not in {None, "-"}:
+        raise InvalidInputError(
+            "a value is never taken from an argument: arguments are seen by everyone on this machine",
+            hint="leave it out to be asked for it, or give - to read stdin, or --from-file FILE; and change this value",
+        )
+    # Asked for first what can be refused: nobody should type a value for an environment that does not exist.
+    application.environments.get_environment(*environment)
+    data = read_value(what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input)
+    value = to_value(data, type_)
+    if type_ is ValueType.TEXT:
+        for reference in malformed_references(value.reveal_text()):
+            out.warn(f"{reference} is not a reference that resolves; write $${{ where a literal ${{ is meant")
+    write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
+    if wait:
+        wait_for_readers(application, environment, timeout, out)
+
+
+@secrets.command()
+@environment_argument
+@key_argument
+@path_option
+@click.option("--length", type=click.IntRange(8, 1024), default=32, show_default=True, help="Letters and digits.")
+@click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")
+@output_option
+@with_application
+def generate(
+    application: "Application",
+    environment: tuple[str, str],
+    key: str,
+    path: str,
+    length: int,
+    comment: str | None,
+    out: Output,
+) -> None:
+    """
+    Set a secret to random letters and digits. The value is not shown.
+
+    \b
+    Example:
+      phasesync secrets generate shop/production SESSION_KEY --length 64
+    """
+    value = SecretValue("".join(randomness.choice(_ALPHABET) for _ in range(length)))
+    write_secret(
+        application, environment, path, key, value, comment=comment, origin="generate", done="generated", out=out
+    )
+
+
+@secrets.command()
+@environment_argument
+@key_argument
+@path_option
+@click.option("--reveal", is_flag=True, help="Show the value, as it was entered: references are not resolved.")
+@output_option
+@with_application
+def get(
+    application: "Application", environment: tuple[str, str], key: str, path: str, reveal: bool, out: Output
+) -> None:
+    """
+    Show a secret; with --reveal its value and nothing else.
+
+    \b
+    Example:
+      phasesync secrets get shop/production DB_PASSWORD --reveal
+    """
+    secret = application.environments.get_secret(*environment, path, key)
+    if not reveal or secret.value is None:
+        out.item(secret_item(secret) | {"value": None if out.as_json else "(hidden; --reveal shows it)"})
+    elif out.as_json:
+        out.item(secret_item(secret) | revealed(secret.value))
+    elif secret.type is ValueType.BINARY and sys.stdout.isatty():
+        raise InvalidInputError(
+            "the value is binary and would disturb the terminal", hint="redirect it, or add -o json"
+        )
+    else:
+        # Byte for byte where a program reads; on a terminal the prompt goes on a line of its own.
+        click.echo(secret.value.reveal(), nl=sys.stdout.isatty())
+
+
+@secrets.command()
+@environment_argument
+@key_argument
+@path_option
+@output_option
+@with_application
+def unset(application: "Application", environment: tuple[str, str], key: str, path: str, out: Output) -> None:
+    """
+    Remove a key from an environment. Its history stays: rollback brings it back.
+
+    \b
+    Example:
+      phasesync secrets unset shop/production OLD_TOKEN
+    """
+    edited = application.environments.edit(*environment, actor=invocation().actor, origin="unset", unsets=[(path, key)])
+    out.done(
+        f"{edited.label}: unset {key} (revision {edited.revision})",
+        {"env": edited.label, "path": path, "key": key, "revision": edited.revision},
+    )

@@ -1,0 +1,110 @@
+"""What goes to stdout."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from phasesync.cli.output import Output, instant, output_option
+from phasesync.core.model import SecretValue
+
+ROWS = [
+    {"name": "a", "made_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "count": 1, "tags": ["x", "y"]},
+    {"name": "longer [bold]", "made_at": None, "count": 0, "tags": []},
+]
+
+
+def printed(*args, show):
+    """What a command prints that shows something."""
+
+    @click.command()
+    @output_option
+    def command(out):
+        show(out)
+
+    return CliRunner().invoke(command, list(args), catch_exceptions=False)
+
+
+def test_a_list_is_an_aligned_table():
+    done = printed(show=lambda out: out.items(ROWS, ["name", "made_at", "count", "tags"]))
+    assert done.stdout.splitlines() == [
+        "NAME           MADE AT               COUNT  TAGS",
+        "a              2026-01-02 03:04:05Z  1      x, y",
+        "longer [bold]  -                     0      -",
+    ]
+
+
+def test_on_a_terminal_the_table_holds_the_same_cells(monkeypatch):
+    monkeypatch.setattr("phasesync.cli.output._on_terminal", lambda: True)
+    done = printed(show=lambda out: out.items(ROWS, ["name", "made_at", "count", "tags"]))
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["NAME", "MADE", "AT", "COUNT", "TAGS"],
+        ["a", "2026-01-02", "03:04:05Z", "1", "x,", "y"],
+        ["longer", "[bold]", "-", "0", "-"],
+    ]
+
+
+def test_a_list_is_one_document_with_items_and_next():
+    done = printed("-o", "json", show=lambda out: out.items(ROWS, ["name"]))
+    assert json.loads(done.stdout) == {
+        "items": [
+            {"name": "a", "made_at": "2026-01-02T03:04:05.000Z", "count": 1, "tags": ["x", "y"]},
+            {"name": "longer [bold]", "made_at": None, "count": 0, "tags": []},
+        ],
+        "next": None,
+    }
+    assert done.stderr == ""
+
+
+def test_an_empty_list_leaves_stdout_empty_or_is_an_empty_document():
+    done = printed(show=lambda out: out.items([], ["name"], empty="nothing here"))
+    assert (done.stdout, done.stderr) == ("", "nothing here\n")
+    assert json.loads(printed("-o", "json", show=lambda out: out.items([], ["name"])).stdout) == {
+        "items": [],
+        "next": None,
+    }
+
+
+def test_what_was_done_is_said_on_stderr_or_printed_as_a_document():
+    done = printed(show=lambda out: out.done("did it", {"n": 1}))
+    assert (done.stdout, done.stderr) == ("", "did it\n")
+    done = printed("-o", "json", show=lambda out: out.done("did it", {"n": 1}))
+    assert (json.loads(done.stdout), done.stderr) == ({"n": 1}, "")
+
+
+def test_what_a_terminal_would_obey_is_not_printed():
+    done = printed(show=lambda out: out.items([{"name": "a\x1b]0;x\x07\nb\u202e"}], ["name"]))
+    assert done.stdout == "NAME\na ]0;x  b\n"
+
+
+class Word(StrEnum):
+    IN_SYNC = "in-sync"
+
+
+def test_json_knows_words_instants_durations_and_text_as_it_is():
+    item = {
+        "w": Word.IN_SYNC,
+        "at": datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        "d": timedelta(1),
+        "t": "ü",
+    }
+    done = printed("-o", "json", show=lambda out: out.item(item))
+    assert json.loads(done.stdout) == {"w": "in-sync", "at": "2026-01-01T00:00:00.000Z", "d": 86_400.0, "t": "ü"}
+    assert "ü" in done.stdout
+
+
+def test_a_secret_value_is_never_printed_by_accident():
+    done = printed(show=lambda out: out.item({"value": SecretValue("canary")}))
+    assert "canary" not in done.output
+    with pytest.raises(TypeError) as caught:
+        Output(as_json=True).document({"value": SecretValue("canary")})
+    assert "canary" not in str(caught.value)
+
+
+def test_an_instant_is_in_utc_to_the_millisecond():
+    assert instant(datetime(2026, 1, 1, 0, 0, 0, 123_456, tzinfo=UTC)) == "2026-01-01T00:00:00.123Z"
