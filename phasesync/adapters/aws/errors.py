@@ -176,6 +176,9 @@ def _reason(text: str) -> str:
 def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
     """Translate what botocore raised without an answer of AWS."""
     cls, sent, what = row_of_exception(exc)
+    if landed and cls is DestinationRejectedError:
+        # It was sent, so what failed is the reading of the answer.
+        cls, what = DestinationUnavailableError, "a garbled answer"
     # Only a failure to connect hides earlier attempts: everything else that is unsent failed before the first one.
     hides_attempts = landed is None and cls in (DestinationUnavailableError, ThrottledError)
     if write and (landed or sent or hides_attempts):

@@ -208,8 +208,9 @@ def _value_argument(payload: Payload) -> dict[str, str | bytes]:
     try:
         return {"SecretString": payload.value.reveal_text()}
     except UnicodeDecodeError:
-        # The decoder's error carries the bytes.
-        raise DestinationRejectedError("the payload is not UTF-8 text") from None
+        error = DestinationRejectedError("the payload is not UTF-8 text")
+    # Out here, because the decoder's error carries the bytes and would hang on ours as its context.
+    raise error
 
 
 def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

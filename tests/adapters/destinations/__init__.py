@@ -1,0 +1,1 @@
+"""Tests of destinations beyond their contract."""
