@@ -75,8 +75,8 @@ def _find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     if config is not None:
         return config
     usual = [Path("/etc/phasesync/config.toml")]
-    if home := environ.get("XDG_CONFIG_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.config"):
-        usual.insert(0, Path(home) / "phasesync" / "config.toml")
+    if environ.get("HOME"):
+        usual.insert(0, Path(environ["HOME"], ".config", "phasesync", "config.toml"))
     return next((path for path in usual if path.exists()), None)
 
 
@@ -150,14 +150,12 @@ def _nested(names: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _places(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the defaults that the environment decides: systemd's and the XDG base directories."""
+    """Return the defaults that the environment decides: systemd's state directory and XDG's."""
     places: dict[str, Any] = {}
     if environ.get("STATE_DIRECTORY"):
         places["data_dir"] = environ["STATE_DIRECTORY"].partition(":")[0]
     elif environ.get("XDG_DATA_HOME"):
         places["data_dir"] = f"{environ['XDG_DATA_HOME']}/phasesync"
-    if environ.get("XDG_CONFIG_HOME"):
-        places["root_key_file"] = f"{environ['XDG_CONFIG_HOME']}/phasesync/root.key"
     return places
 
 

@@ -136,6 +136,11 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     aws: AwsSettings = AwsSettings()
 
+    @property
+    def named_root_key_file(self) -> Path | None:
+        """`root_key_file` where somebody set it, None where it is the default, which need not exist."""
+        return self.root_key_file if "root_key_file" in self.model_fields_set else None
+
     @classmethod
     def settings_customise_sources(
         cls,

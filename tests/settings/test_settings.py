@@ -198,6 +198,12 @@ def test_a_section_must_be_a_table(tmp_path, text):
     assert refusal(written(tmp_path / "c.toml", text)).message.startswith("http: must be a table")
 
 
+def test_a_root_key_file_that_somebody_named_is_known_from_the_default():
+    assert load_settings(environ={"XDG_DATA_HOME": "/xdg"}).settings.named_root_key_file is None
+    named = load_settings(environ={"PHASESYNC_ROOT_KEY_FILE": "/k"}).settings
+    assert named.named_root_key_file == named.root_key_file == Path("/k")
+
+
 def test_the_root_key_does_not_belong_into_the_settings_file(tmp_path):
     error = refusal(written(tmp_path / "c.toml", 'root_key = "canary"\n'))
     assert "root_key must not stand in the settings file" in error.message
