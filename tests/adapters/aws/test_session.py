@@ -14,7 +14,6 @@ import time_machine
 
 from phasesync import __version__
 from phasesync.adapters.aws.roles import session_name
-from phasesync.adapters.aws.sdk import quiet_sdk_loggers
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.model import Credential, SecretValue
 from phasesync.errors import (
@@ -293,9 +292,8 @@ def test_nobody_at_the_endpoint_gives_a_clean_error(make: Make):
 
 
 def test_loggers_of_the_sdk_do_not_fall_below_info(aws: Aws, clients: AwsClients, caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.DEBUG)
-    logging.getLogger("botocore.endpoint").setLevel(logging.DEBUG)
-    quiet_sdk_loggers()
+    for name in ("", "botocore", "botocore.endpoint", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=name)
     client = clients.secrets_manager(access_key_credential(), REGION)
     client.create_secret(Name="shop", SecretString="canary-value-2b61")
     assert "canary-value-2b61" not in caplog.text
