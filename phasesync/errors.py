@@ -249,7 +249,9 @@ class PayloadTooLargeError(DestinationError):
     exit_code = 1
     default_hint = "split the environment into folders and give each its own sync (--path)"
 
-    def __init__(self, message: str | None = None, *, size_bytes: int, limit_bytes: int, largest: tuple[str, ...]) -> None:
+    def __init__(
+        self, message: str | None = None, *, size_bytes: int, limit_bytes: int, largest: tuple[str, ...]
+    ) -> None:
         """
         Args:
             message: None makes one from the numbers and names.

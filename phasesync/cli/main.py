@@ -17,9 +17,18 @@ from phasesync.cli.invocation import Invocation
 from phasesync.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "demo": ("phasesync.cli.demo:demo", "The tour, on an AWS emulator in this process."),
+    "init": ("phasesync.cli.init:init", "Make data directory, root key and database."),
+    "status": ("phasesync.cli.status:status", "How everything stands."),
+    "daemon": ("phasesync.cli.daemon:daemon", "Keep AWS in step, until told to stop."),
     "apps": ("phasesync.cli.apps:apps", "Apps: named sets of environments."),
     "envs": ("phasesync.cli.envs:envs", "Environments of an app."),
     "secrets": ("phasesync.cli.secrets:secrets", "Secrets of an environment."),
+    "credentials": ("phasesync.cli.credentials:credentials", "Credentials: how we authenticate to AWS."),
+    "syncs": ("phasesync.cli.syncs:syncs", "Syncs: which environment goes where."),
+    "runs": ("phasesync.cli.runs:runs", "The sync log."),
+    "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),
+    "db": ("phasesync.cli.db:db", "The database: schema and backups."),
 }
 """Name -> where the command is, and one line of help."""
 

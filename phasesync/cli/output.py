@@ -62,7 +62,7 @@ class Output:
 
     def document(self, document: Item) -> None:
         """Print the one JSON document of a command."""
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=plain))
 
     def say(self, message: str) -> None:
         """Print a line for the operator on stderr."""
@@ -92,7 +92,7 @@ def instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     match value:
         case datetime():
             return instant(value)

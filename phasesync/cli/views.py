@@ -1,11 +1,10 @@
 """
-The documents that commands print: field names and words that scripts rely on. Values in, plain dicts out.
+The documents that commands print: field names and words that scripts rely on. Values in, dictionaries out.
 
-Shows no value, no secret access key and no payload; instants are RFC 3339 in UTC.
+Shows no value, no secret access key and no payload.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 from phasesync.core.model import ChangeResult, Credential, CredentialStatus, Run, Sync
@@ -15,13 +14,6 @@ from phasesync.core.standing import status_of
 from phasesync.engine.operations import PlanReport
 
 Document = dict[str, Any]
-
-
-def instant(at: datetime | None) -> str | None:
-    """Return an instant as `2026-01-02T03:04:05.678Z`, None for None."""
-    if at is None:
-        return None
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
@@ -44,13 +36,13 @@ def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
         if sync.paused is None
         else {
             "by": sync.paused.by,
-            "at": instant(sync.paused.at),
+            "at": sync.paused.at,
             "reason": sync.paused.reason,
-            "until": instant(sync.paused.until),
+            "until": sync.paused.until,
         },
         "revisions": {"source": sync.source_revision, "applied": sync.applied_revision},
         "last_run": sync.last_run_id,
-        "next_due_at": instant(sync.next_due_at),
+        "next_due_at": sync.next_due_at,
     }
 
 
@@ -70,8 +62,8 @@ def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
         "shrink_limit_keys": config.shrink_limit_keys,
         "adopt": None if sync.adopt is None else str(sync.adopt),
         "failures": sync.failures,
-        "retry_at": instant(sync.retry_at),
-        "created_at": instant(sync.created_at),
+        "retry_at": sync.retry_at,
+        "created_at": sync.created_at,
     }
 
 
@@ -106,8 +98,8 @@ def run_document(run: Run) -> Document:
         "actor": run.actor,
         "attempt": run.attempt,
         "outcome": str(run.outcome),
-        "started_at": instant(run.started_at),
-        "ended_at": instant(run.ended_at),
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
         "duration_ms": round((run.ended_at - run.started_at).total_seconds() * 1000),
         "revisions": dict(run.revisions),
         "counts": dict(run.counts),
@@ -122,7 +114,7 @@ def run_document(run: Run) -> Document:
             "request_id": run.error.request_id,
             "hint": run.error.hint,
         },
-        "next_attempt_at": instant(run.next_attempt_at),
+        "next_attempt_at": run.next_attempt_at,
         "changes": [_made(change) for change in run.changes],
     }
 
@@ -139,15 +131,10 @@ def credential_document(credential: Credential) -> Document:
         "source": credential.source_name,
         "access_key_id": credential.access_key_id[-4:] if credential.access_key_id else None,
         "status": str(credential.status),
-        "created_at": instant(credential.created_at),
-        "verified_at": instant(credential.verified_at),
+        "created_at": credential.created_at,
+        "verified_at": credential.verified_at,
         "used_by": list(credential.used_by),
     }
-
-
-def listing(items: Iterable[Mapping[str, Any]]) -> Document:
-    """Return a list as every list command prints it."""
-    return {"items": [dict(item) for item in items], "next": None}
 
 
 def _planned(change: Change, held: str | None, versions_24h: Mapping[str, int]) -> Document:

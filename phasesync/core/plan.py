@@ -211,9 +211,7 @@ def _not_ours(
     policy: Policy,
 ) -> list[Change]:
     def conflict(reason: str, hint: str | None) -> list[Change]:
-        return [
-            Change(action=Action.CONFLICT, remote_name=wanted.remote_name, reason=reason, observed=seen, hint=hint)
-        ]
+        return [Change(action=Action.CONFLICT, remote_name=wanted.remote_name, reason=reason, observed=seen, hint=hint)]
 
     if policy.adopt is None:
         return conflict(_NOT_OURS[ownership], None)
@@ -223,7 +221,7 @@ def _not_ours(
             f"aws secretsmanager restore-secret --secret-id {wanted.remote_name}, then adopt it",
         )
     taken_over = "taken over with the operator's consent"
-    write = Action.REKEY if _key_differs(wanted, seen) else Action.PUT
+    write = Action.REKEY if key_differs(wanted, seen) else Action.PUT
     changes = [change(Action.RETAG, taken_over, adopts=True), change(write, taken_over, adopts=True)]
     if _description_differs(wanted, seen):
         changes.append(change(Action.SET_DESCRIPTION, "description differs", adopts=True))
@@ -242,7 +240,7 @@ def _bring_in_step(wanted: Desired, seen: Observed, entry: JournalEntry, change:
         changes.append(change(Action.SET_DESCRIPTION, "description differs"))
 
     reason, drift = _value_reason(wanted, seen, entry)
-    if _key_differs(wanted, seen) or (entry.intent is not None and entry.intent.action is Action.REKEY):
+    if key_differs(wanted, seen) or (entry.intent is not None and entry.intent.action is Action.REKEY):
         changes.append(
             change(Action.REKEY, "KMS key differs; older versions stay readable with the old key", drift=drift)
         )
@@ -277,8 +275,12 @@ def _description_differs(wanted: Desired, seen: Observed) -> bool:
     return wanted.description is not None and wanted.description != seen.description
 
 
-def _key_differs(wanted: Desired, seen: Observed) -> bool:
-    """AWS reports no key where the AWS-managed one is in use, and may report a key's id in place of its ARN."""
+def key_differs(wanted: Desired, seen: Observed) -> bool:
+    """
+    Return whether the KMS key has to be changed.
+
+    AWS reports no key where the AWS-managed one is in use, and may report a key's id in place of its ARN.
+    """
     if wanted.kms_key is None:
         return False
     if wanted.kms_key == AWS_MANAGED_KEY:

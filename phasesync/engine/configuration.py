@@ -52,7 +52,7 @@ class SyncConfiguration:
         credentials: CredentialStore,
         state: StateStore,
         destinations: Destinations,
-        tester: CredentialTester,
+        tester: Callable[[], CredentialTester],
         claims: ClaimTaker,
         instance_id: str,
     ) -> None:
@@ -62,7 +62,7 @@ class SyncConfiguration:
             credentials: to check what it writes with.
             state: keeps the syncs.
             destinations: to look at what is there.
-            tester: asks AWS who a credential is.
+            tester: returns who asks AWS about a credential; made only where AWS is asked.
             claims: takes the claim of a sync that is to be removed.
             instance_id: marks what is ours.
         """
@@ -165,7 +165,7 @@ class SyncConfiguration:
         return None
 
     def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str]]:
-        report = self._tester.test(credential)
+        report = self._tester().test(credential)
         account = report.identity.account
         for pinned in (credential.account, draft.account):
             if pinned is not None and pinned != account:

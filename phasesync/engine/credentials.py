@@ -3,6 +3,7 @@ What an operator may ask of a credential: add, update, test. Makes External IDs;
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 
 from phasesync.core.arns import check_region, check_role_arn
@@ -17,11 +18,11 @@ EXTERNAL_ID_BYTES = 32
 class CredentialOperations:
     """The operator's side of credentials."""
 
-    def __init__(self, credentials: CredentialStore, tester: CredentialTester) -> None:
+    def __init__(self, credentials: CredentialStore, tester: Callable[[], CredentialTester]) -> None:
         """
         Args:
             credentials: keeps them encrypted.
-            tester: asks AWS who they are.
+            tester: returns who asks AWS; made only where AWS is asked.
         """
         self._credentials = credentials
         self._tester = tester
@@ -73,7 +74,7 @@ class CredentialOperations:
         """
         credential = self._credentials.get(name)
         try:
-            report = self._tester.test(credential)
+            report = self._tester().test(credential)
         except CredentialRejectedError:
             if credential.status is not CredentialStatus.INCOMPLETE:
                 self._credentials.mark(credential.id, CredentialStatus.REJECTED)

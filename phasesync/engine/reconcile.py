@@ -81,7 +81,7 @@ class Reconciler:
         clock: Clock,
         events: EventSink,
         spread: Callable[[], float],
-        coalesce: timedelta,
+        coalesce: Callable[[], timedelta],
     ) -> None:
         """
         Args:
@@ -93,7 +93,7 @@ class Reconciler:
             clock: time.
             events: takes what happened.
             spread: random numbers in [0, 1) that spread retries and checks.
-            coalesce: how long edits gather after a write.
+            coalesce: how long edits gather after a write; asked at each run, since settings may change.
         """
         self._environments = environments
         self._state = state
@@ -274,7 +274,7 @@ class Reconciler:
             claim,
             started_at=started_at,
             now=self._clock.now(),
-            coalesce=self._coalesce,
+            coalesce=self._coalesce(),
             spread=self._spread(),
         )
         self._state.finish(claim, record.run, record.after)

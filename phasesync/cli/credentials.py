@@ -1,0 +1,234 @@
+"""`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.input import confirm, confirmation_options, is_terminal, read_stdin
+from phasesync.cli.invocation import with_application
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import Name
+from phasesync.core.model import Credential, CredentialStatus, CredentialType, SecretValue
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+CREDENTIAL = Name("credential")
+name_argument = click.argument("name", type=CREDENTIAL)
+key_id_option = click.option("--access-key-id", metavar="ID", help="Access key id; the secret key is asked for.")
+
+
+@click.group()
+def credentials() -> None:
+    """Credentials: how we authenticate to AWS."""
+
+
+@credentials.command("list")
+@output_option
+@with_application
+def list_(application: "Application", out: Output) -> None:
+    """
+    List all credentials.
+
+    \b
+    Example:
+      phasesync credentials list
+    """
+    from phasesync.cli.views import credential_document
+
+    columns = ["name", "type", "region", "account", "role_arn", "access_key_id", "status", "used_by"]
+    documents = map(credential_document, application.credentials.list_all())
+    out.items(documents, columns, empty="there are no credentials yet: phasesync credentials add --help")
+
+
+@credentials.command()
+@name_argument
+@output_option
+@with_application
+def show(application: "Application", name: str, out: Output) -> None:
+    """
+    Show one credential, its External ID included; never a secret access key.
+
+    \b
+    Example:
+      phasesync credentials show aws
+    """
+    from phasesync.cli.views import credential_document
+
+    out.item(credential_document(application.credentials.get(name)))
+
+
+@credentials.command()
+@name_argument
+@click.option("--type", "type_", type=click.Choice([str(one) for one in CredentialType]), required=True)
+@click.option("--region", required=True, help="AWS Region of STS, and of syncs that name none.")
+@click.option("--role-arn", metavar="ARN", help="Role to assume. May be added later: credentials update.")
+@click.option("--external-id", metavar="ID", help="External ID. Default: a new one is made.")
+@click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
+@click.option("--source", type=CREDENTIAL, help="Credential that assumes the role. Default: AWS's default chain.")
+@key_id_option
+@output_option
+@with_application
+def add(
+    application: "Application",
+    name: str,
+    type_: str,
+    region: str,
+    role_arn: str | None,
+    external_id: str | None,
+    no_external_id: bool,
+    source: str | None,
+    access_key_id: str | None,
+    out: Output,
+) -> None:
+    """
+    Add a credential. The secret access key comes from a prompt, or from stdin when that is no terminal.
+
+    \b
+    Examples:
+      phasesync credentials add aws --type assume-role --region eu-central-1
+      phasesync credentials add keys --type access-key --access-key-id AKIA... --region eu-central-1
+      phasesync credentials add host --type ambient --region eu-central-1
+    """
+    from phasesync.cli.views import credential_document
+    from phasesync.ports import CredentialDraft
+
+    if external_id is not None and no_external_id:
+        raise InvalidInputError("--external-id and --no-external-id exclude each other")
+    draft = CredentialDraft(
+        type=CredentialType(type_),
+        region=region,
+        role_arn=role_arn,
+        external_id=external_id,
+        source_name=source,
+        access_key_id=access_key_id,
+        secret_access_key=_ask_secret_key() if access_key_id is not None else None,
+    )
+    added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
+    if added.type is CredentialType.ASSUME_ROLE:
+        _show_setup(application, added, out)
+    next_step = f"phasesync credentials test {name}"
+    if added.status is CredentialStatus.INCOMPLETE:
+        next_step = f"phasesync credentials update {name} --role-arn ARN"
+    out.done(f"added the credential {name}; next: {next_step}", credential_document(added))
+
+
+@credentials.command()
+@name_argument
+@output_option
+@with_application
+def test(application: "Application", name: str, out: Output) -> None:
+    """
+    Ask AWS who a credential is, with the identity of this shell, and what its trust policy lacks.
+
+    \b
+    Example:
+      phasesync credentials test aws
+    """
+    from phasesync.cli.views import credential_document
+
+    report = application.credential_operations.test(name)
+    if report.base is not None:
+        out.say(f"assumed by: account {report.base.account}, {report.base.arn}")
+    out.say(f"identity: account {report.identity.account}, {report.identity.arn}{application.endpoint_note}")
+    for finding in report.findings:
+        out.warn(finding)
+    document = credential_document(application.credentials.get(name)) | {
+        "identity": {"account": report.identity.account, "arn": report.identity.arn},
+        "findings": list(report.findings),
+        "open_without_external_id": report.open_without_external_id,
+    }
+    out.done(f"the credential {name} works", document)
+
+
+@credentials.command()
+@name_argument
+@click.option("--region", help="AWS Region.")
+@click.option("--role-arn", metavar="ARN", help="Role to assume.")
+@click.option("--external-id", metavar="ID", help="External ID.")
+@click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
+@click.option("--source", type=CREDENTIAL, help="Credential that assumes the role.")
+@key_id_option
+@click.option("--account", metavar="ID", help="Pin this account from now on: the move to another one is meant.")
+@output_option
+@with_application
+def update(
+    application: "Application",
+    name: str,
+    region: str | None,
+    role_arn: str | None,
+    external_id: str | None,
+    no_external_id: bool,
+    source: str | None,
+    access_key_id: str | None,
+    account: str | None,
+    out: Output,
+) -> None:
+    """
+    Change a credential; its syncs are reconciled at once.
+
+    \b
+    Example:
+      phasesync credentials update aws --role-arn arn:aws:iam::111122223333:role/phasesync
+    """
+    from phasesync.cli.views import credential_document
+    from phasesync.ports import CredentialDraft
+
+    if external_id is not None and no_external_id:
+        raise InvalidInputError("--external-id and --no-external-id exclude each other")
+    if not any((region, role_arn, external_id, no_external_id, source, access_key_id, account)):
+        raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
+    old = application.credentials.get(name)
+    draft = CredentialDraft(
+        type=old.type,
+        region=region or old.region,
+        role_arn=role_arn or old.role_arn,
+        external_id=None if no_external_id else external_id or old.external_id,
+        source_name=source or old.source_name,
+        access_key_id=access_key_id or old.access_key_id,
+        secret_access_key=_ask_secret_key() if access_key_id is not None else old.secret_access_key,
+    )
+    updated = application.credential_operations.update(name, draft, account=account)
+    out.done(f"updated the credential {name}; next: phasesync credentials test {name}", credential_document(updated))
+
+
+@credentials.command()
+@name_argument
+@confirmation_options
+@output_option
+@with_application
+def remove(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Remove a credential that nothing uses any more.
+
+    \b
+    Example:
+      phasesync credentials remove keys --yes
+    """
+    application.credentials.get(name)
+    confirm(f"remove the credential {name}", yes=yes, no_input=no_input)
+    application.credentials.remove(name)
+    out.done(f"removed the credential {name}", {"removed": name})
+
+
+def _ask_secret_key() -> SecretValue:
+    """Read a secret access key: without echo where somebody types, from stdin otherwise."""
+    if is_terminal():
+        typed: str = click.prompt("Secret access key", hide_input=True, err=True)
+        return SecretValue(typed.strip())
+    if sys.stdin.isatty():
+        raise InvalidInputError("nobody is there to ask for the secret access key", hint="pipe it to stdin")
+    data = read_stdin().strip()
+    if not data:
+        raise InvalidInputError("stdin has no secret access key")
+    return SecretValue(data)
+
+
+def _show_setup(application: "Application", credential: Credential, out: Output) -> None:
+    """Print what makes the role: External ID, policies, the lines of the AWS command line."""
+    from phasesync.cli.aws_documents import setup_lines
+
+    for line in setup_lines(application, credential):
+        click.echo(line, err=True)

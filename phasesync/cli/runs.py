@@ -1,0 +1,134 @@
+"""`phasesync runs`: the sync log."""
+
+import json
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phasesync.cli.invocation import with_application
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import MOMENT, Name, comma_list
+from phasesync.core.model import Run
+from phasesync.core.status import Outcome
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+COLUMNS = ["ended_at", "id", "sync", "trigger", "outcome", "changes", "aws_calls", "versions_written", "duration_ms"]
+FOLLOW_PAUSE_S = 0.5
+
+
+@click.group()
+def runs() -> None:
+    """The sync log: every run, what woke it, what it did."""
+
+
+@runs.command("list")
+@click.option("--sync", type=Name("sync"), help="Of one sync.")
+@click.option("--outcome", "outcomes", multiple=True, callback=comma_list, help="Only these outcomes.")
+@click.option("--since", type=MOMENT, metavar="INSTANT|DURATION", help="Not older than 1h, or than an instant.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many.")
+@click.option("--follow", is_flag=True, help="Go on printing runs as they end; Ctrl-C ends it.")
+@output_option
+@with_application
+def list_(
+    application: "Application",
+    sync: str | None,
+    outcomes: tuple[str, ...],
+    since: datetime | timedelta | None,
+    limit: int,
+    follow: bool,
+    out: Output,
+) -> None:
+    """
+    List runs, newest first; with --follow oldest first, one line (or one JSON document a line) each.
+
+    \b
+    Examples:
+      phasesync runs list --sync shop-production --since 1h
+      phasesync runs list --outcome failed,held --follow -o json
+    """
+    wanted = _outcomes(outcomes)
+    after = application.clock.now() - since if isinstance(since, timedelta) else since
+    # The newest run of all, whatever its outcome, asked for first: so nothing that ends meanwhile is missed.
+    newest = application.state.list_runs(sync=sync, limit=1)
+    found = application.state.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
+    if not follow:
+        from phasesync.cli.views import run_document
+
+        documents = map(run_document, found)
+        out.items(documents if out.as_json else map(_row, documents), COLUMNS, empty="there are no runs yet")
+        return
+    last = newest[0].id if newest else None
+    shown = [run for run in reversed(found) if last is not None and run.id <= last]
+    _follow(application, out, shown, last, sync=sync, outcomes=wanted)
+
+
+@runs.command()
+@click.argument("run_id")
+@output_option
+@with_application
+def show(application: "Application", run_id: str, out: Output) -> None:
+    """
+    Show one run with its changes and its error.
+
+    \b
+    Example:
+      phasesync runs show 0199f0c2a3b4c5d6e7f80123
+    """
+    from phasesync.cli.show import show_run
+    from phasesync.cli.views import run_document
+
+    run = application.state.get_run(run_id)
+    document = run_document(run)
+    if out.as_json:
+        out.document(document)
+        return
+    out.item({key: value for key, value in document.items() if key not in ("error", "changes")})
+    show_run(out, run)
+
+
+def _follow(
+    application: "Application",
+    out: Output,
+    found: list[Run],
+    last: str | None,
+    *,
+    sync: str | None,
+    outcomes: list[Outcome],
+) -> None:
+    from phasesync.cli.output import plain
+    from phasesync.cli.views import run_document
+
+    while True:
+        for run in found:
+            document = run_document(run)
+            if out.as_json:
+                click.echo(json.dumps(document, ensure_ascii=False, default=plain))
+            else:
+                row = _row(document)
+                click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  " + "  ".join(str(row[c]) for c in COLUMNS[1:]))
+        time.sleep(FOLLOW_PAUSE_S)
+        later = application.state.list_runs(sync=sync, after=last, limit=1000)
+        if last is None:
+            later.reverse()
+        last = later[-1].id if later else last
+        found = [run for run in later if not outcomes or run.outcome in outcomes]
+
+
+def _row(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a run for a table: what it changed in one word each."""
+    changes = " ".join(f"{action}:{count}" for action, count in document["counts"].items())
+    return document | {"changes": changes or "-"}
+
+
+def _outcomes(words: tuple[str, ...]) -> list[Outcome]:
+    try:
+        return [Outcome(word) for word in words]
+    except ValueError:
+        raise InvalidInputError(
+            "that is not an outcome", hint=f"outcomes: {', '.join(str(outcome) for outcome in Outcome)}"
+        ) from None

@@ -1,0 +1,49 @@
+"""Plans and runs for people: a few lines each. Exit codes of runs."""
+
+from typing import Any
+
+import click
+
+from phasesync import errors
+from phasesync.cli.output import Output
+from phasesync.core.model import Run
+from phasesync.core.status import exit_code_of
+
+
+def show_plan(out: Output, document: dict[str, Any]) -> None:
+    """Print a plan: a line for each change, key names, what waits."""
+    for change in document["changes"]:
+        held = " (held)" if change["remote_name"] in document["held"] and change["bytes"] else ""
+        click.echo(f"{change['action']:<16}{change['remote_name']}  {change['reason']}{held}")
+        for sign, keys in zip("+~-", change["keys"].values(), strict=True):
+            for key in keys:
+                click.echo(f"{'':<16}{sign} {key} = ***")
+    estimate = document["estimate"]
+    click.echo(f"{estimate['writes']} new versions, about {estimate['calls']} calls")
+    if document["digest"]:
+        out.say(f"held until: phasesync syncs approve {document['sync']} --plan {document['digest']}")
+
+
+def show_run(out: Output, run: Run) -> None:
+    """Print a run: the outcome, its changes, and what went wrong on stderr."""
+    duration_ms = round((run.ended_at - run.started_at).total_seconds() * 1000)
+    click.echo(
+        f"{run.outcome}  {run.sync}  {duration_ms} ms, {run.aws_calls} calls, {run.versions_written} new versions"
+    )
+    for change in run.changes:
+        click.echo(f"  {change.action:<16}{change.remote_name}  {change.outcome}: {change.reason}")
+    if run.error is not None:
+        code = f" ({run.error.code})" if run.error.code else ""
+        out.say(f"error: {run.error.message}{code}")
+        if run.error.hint:
+            out.say(f"hint: {run.error.hint}")
+
+
+def exit_code_of_run(run: Run) -> int:
+    """Return the exit code of a command that ran a sync: that of the error where there is one."""
+    if run.error is None:
+        return exit_code_of(run.outcome)
+    cls = getattr(errors, run.error.cls, None)
+    if isinstance(cls, type) and issubclass(cls, errors.PhasesyncError):
+        return cls.exit_code
+    return exit_code_of(run.outcome)

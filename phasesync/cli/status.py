@@ -1,0 +1,58 @@
+"""`phasesync status`: how everything stands, on one screen."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.invocation import with_application
+from phasesync.cli.output import Output, output_option
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+QUIET = ("in-sync", "paused", "running", "pending")
+"""Statuses that ask nothing of anybody."""
+
+
+@click.command()
+@output_option
+@with_application
+def status(application: "Application", out: Output) -> None:
+    """
+    Say how everything stands: daemons, syncs by status, and what needs somebody.
+
+    \b
+    Example:
+      phasesync status -o json
+    """
+    from phasesync.cli.views import sync_document
+
+    credentials = {one.id: one.status for one in application.credentials.list_all()}
+    documents = [sync_document(sync, credentials[sync.credential_id]) for sync in application.state.list_syncs()]
+    counts = dict(sorted(Counter(document["status"] for document in documents).items()))
+    needing = [
+        {"sync": document["name"], "status": document["status"], "reason": document["status_reason"]}
+        for document in documents
+        if document["status"] not in QUIET
+    ]
+    daemons = [dict(one) for one in application.daemons.alive()]
+    summary = {
+        "instance_id": application.instance_id,
+        "daemons": daemons,
+        "syncs": counts,
+        "needs_attention": needing,
+    }
+    if out.as_json:
+        out.document(summary)
+        return
+    out.item(
+        {
+            "instance": application.instance_id,
+            "daemons": [f"{one['role']} {one['host']} pid {one['pid']}" for one in daemons] or "none is running",
+            "syncs": counts or "none yet",
+        }
+    )
+    if needing:
+        click.echo()
+        out.items(needing, ["sync", "status", "reason"])

@@ -1,0 +1,181 @@
+"""Commands of `phasesync syncs` that say when and whether a sync runs: wait, trigger, pause, resume, approve, adopt."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import DURATION, MOMENT, Name
+from phasesync.cli.sync_options import name_argument
+from phasesync.core.status import SyncStatus
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+timeout_option = click.option("--timeout", type=DURATION, default="2m", show_default=True, help="How long.")
+one_or_all = click.argument("name", type=Name("sync"), required=False)
+all_option = click.option("--all", "every", is_flag=True, help="All syncs.")
+
+
+def document_of(application: "Application", name: str) -> dict[str, Any]:
+    """Return a sync as `syncs show` prints it."""
+    from phasesync.cli.views import sync_details
+
+    sync = application.state.get_sync(name)
+    return sync_details(sync, application.credentials.get_by_id(sync.credential_id).status)
+
+
+@click.command("wait")
+@name_argument
+@click.option(
+    "--for",
+    "wanted",
+    type=click.Choice([str(status) for status in SyncStatus]),
+    default="in-sync",
+    show_default=True,
+    help="Status to wait for.",
+)
+@timeout_option
+@output_option
+@with_application
+def wait_(application: "Application", name: str, wanted: str, timeout: timedelta, out: Output) -> None:
+    """
+    Wait until a sync has a status. Exit 4 when the time is over.
+
+    \b
+    Example:
+      phasesync syncs wait shop-production --for in-sync --timeout 2m
+    """
+    application.operations.wait(name, wanted=SyncStatus(wanted), timeout=timeout)
+    out.done(f"{name} is {wanted}", document_of(application, name))
+
+
+@click.command()
+@name_argument
+@click.option("--wait", is_flag=True, help="Wait until it is in sync.")
+@timeout_option
+@output_option
+@with_application
+def trigger(application: "Application", name: str, wait: bool, timeout: timedelta, out: Output) -> None:
+    """
+    Have the daemon reconcile a sync at once.
+
+    \b
+    Example:
+      phasesync syncs trigger shop-production --wait
+    """
+    before = application.state.get_sync(name).last_run_id
+    application.operations.trigger(name, actor=invocation().actor)
+    if wait:
+        application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
+    out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", document_of(application, name))
+
+
+@click.command()
+@one_or_all
+@all_option
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the others.")
+@click.option("--until", type=MOMENT, metavar="INSTANT|DURATION", help="When it ends by itself: RFC 3339, or 2h.")
+@output_option
+@with_application
+def pause(
+    application: "Application",
+    name: str | None,
+    every: bool,
+    reason: str,
+    until: datetime | timedelta | None,
+    out: Output,
+) -> None:
+    """
+    Pause a sync; takes effect before its next write to AWS.
+
+    \b
+    Example:
+      phasesync syncs pause shop-production --reason "database migration" --until 2h
+    """
+    end = application.clock.now() + until if isinstance(until, timedelta) else until
+    names = _names(application, name, every)
+    for one in names:
+        application.operations.pause(one, actor=invocation().actor, reason=reason, until=end)
+    _tell(application, "paused", names, every, out)
+
+
+@click.command()
+@one_or_all
+@all_option
+@output_option
+@with_application
+def resume(application: "Application", name: str | None, every: bool, out: Output) -> None:
+    """
+    Resume a paused sync; it is reconciled at once.
+
+    \b
+    Example:
+      phasesync syncs resume --all
+    """
+    names = _names(application, name, every)
+    for one in names:
+        application.operations.resume(one, actor=invocation().actor)
+    _tell(application, "resumed", names, every, out)
+
+
+@click.command()
+@name_argument
+@click.option("--plan", "digest", required=True, metavar="DIGEST", help="Digest that plan prints.")
+@output_option
+@with_application
+def approve(application: "Application", name: str, digest: str, out: Output) -> None:
+    """
+    Approve what a plan holds back; the next run carries it out.
+
+    \b
+    Example:
+      phasesync syncs approve shop-production --plan 0123456789abcdef
+    """
+    application.operations.approve(name, digest, actor=invocation().actor)
+    out.done(f"approved {digest} of {name}", document_of(application, name))
+
+
+@click.command()
+@name_argument
+@confirmation_options
+@output_option
+@with_application
+def adopt(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Take over the AWS secret of a sync and overwrite its value; the next run does it.
+
+    \b
+    Example:
+      phasesync syncs adopt shop-production --yes
+    """
+    seen = application.operations.what_is_there(name)
+    secret = application.state.get_sync(name).config.remote_name
+    if seen is None:
+        out.say(f"{secret} does not exist; the next run creates it")
+    else:
+        tags = ", ".join(sorted(seen.tags)) or "none"
+        out.say(f"{secret} is {seen.arn}; tags: {tags}; versions: {len(seen.versions)}")
+    confirm(f"take over {secret} and overwrite its value", yes=yes, no_input=no_input)
+    application.operations.adopt(name, actor=invocation().actor)
+    out.done(f"the next run of {name} takes it over", document_of(application, name))
+
+
+def _names(application: "Application", name: str | None, every: bool) -> list[str]:
+    if every == (name is not None):
+        raise InvalidInputError("name one sync, or give --all")
+    return [name] if name is not None else [sync.name for sync in application.state.list_syncs()]
+
+
+def _tell(application: "Application", what: str, names: list[str], every: bool, out: Output) -> None:
+    documents = [document_of(application, one) for one in names]
+    if not every:
+        out.done(f"{what} {names[0]}", documents[0])
+    elif out.as_json:
+        out.items(documents, [])
+    else:
+        out.say(f"{what} {len(names)} syncs: {', '.join(names)}" if names else "there are no syncs yet")

@@ -1,0 +1,251 @@
+"""`phasesync syncs`: which environment goes where, and how it stands."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import ENVIRONMENT, PATH, path_option
+from phasesync.cli.sync_control import adopt, approve, document_of, pause, resume, trigger, wait_
+from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
+from phasesync.core.model import Adopt, SyncConfig
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+
+AWS_SECRETS_MANAGER = "aws-secrets-manager"
+"""The destination kind where `--destination` is not given; `phasesync.adapters.destinations` lists them all."""
+
+
+@click.group()
+def syncs() -> None:
+    """Syncs: one environment and path -> one AWS secret."""
+
+
+@syncs.command("list")
+@output_option
+@with_application
+def list_(application: "Application", out: Output) -> None:
+    """
+    List all syncs and how they stand.
+
+    \b
+    Example:
+      phasesync syncs list -o json
+    """
+    from phasesync.cli.views import sync_document
+
+    statuses = {one.id: one.status for one in application.credentials.list_all()}
+    documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.state.list_syncs()]
+    if out.as_json:
+        out.items(documents, [])
+        return
+    rows = [
+        {
+            "name": document["name"],
+            "env": document["env"],
+            "path": document["path"],
+            "secret": document["destination"]["remote_name"],
+            "region": document["destination"]["region"],
+            "status": document["status"],
+            "revision": f"{document['revisions']['applied'] or '-'}/{document['revisions']['source']}",
+        }
+        for document in documents
+    ]
+    out.items(rows, list(rows[0]) if rows else [], empty="there are no syncs yet: phasesync syncs add --help")
+
+
+@syncs.command()
+@name_argument
+@output_option
+@with_application
+def show(application: "Application", name: str, out: Output) -> None:
+    """
+    Show one sync: what was set on it, how it stands and why.
+
+    \b
+    Example:
+      phasesync syncs show shop-production
+    """
+    out.item(document_of(application, name))
+
+
+@syncs.command()
+@name_argument
+@click.option("--env", "environment", type=ENVIRONMENT, metavar="APP/ENV", required=True, help="What it reads.")
+@path_option
+@click.option("--credential", type=CREDENTIAL, required=True, help="How it reaches AWS.")
+@click.option("--destination", default=AWS_SECRETS_MANAGER, show_default=True, help="Kind of destination.")
+@click.option("--region", help="AWS Region. Default: the credential's.")
+@click.option("--secret-name", required=True, help="Name of the AWS secret.")
+@sync_options
+@click.option("--adopt", type=click.Choice([str(one) for one in Adopt]), help="Take over a secret that exists.")
+@click.option("--no-verify", is_flag=True, help="Do not ask AWS first.")
+@click.option("--dry-run", is_flag=True, help="Check everything and add nothing.")
+@output_option
+@with_application
+def add(
+    application: "Application",
+    name: str,
+    environment: tuple[str, str],
+    path: str,
+    credential: str,
+    destination: str,
+    region: str | None,
+    secret_name: str,
+    options: SyncOptions,
+    adopt: str | None,
+    no_verify: bool,
+    dry_run: bool,
+    out: Output,
+) -> None:
+    """
+    Add a sync. Asks AWS first who the credential is and what is at the name.
+
+    \b
+    Example:
+      phasesync syncs add shop-production --env shop/production --credential aws --secret-name shop/production
+    """
+    from phasesync.ports import SyncDraft
+
+    app, env = environment
+    known = application.credentials.get(credential)
+    draft = SyncDraft(
+        name=name,
+        app=app,
+        environment=env,
+        path=path,
+        credential=credential,
+        destination_kind=destination,
+        region=region or known.region,
+        config=options.apply(SyncConfig(remote_name=secret_name)),
+        account=known.account,
+        adopt=Adopt(adopt) if adopt else None,
+    )
+    added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run)
+    if added.identity is not None:
+        out.say(f"identity: account {added.identity.account}, {added.identity.arn}")
+    for warning in added.warnings:
+        out.warn(warning)
+    if added.sync is None:
+        out.done(f"{name} could be added; nothing was", {"added": False, "warnings": list(added.warnings)})
+        return
+    out.done(
+        f"added the sync {name}; the daemon carries it out, or: phasesync syncs run {name}",
+        document_of(application, name),
+    )
+
+
+@syncs.command()
+@name_argument
+@click.option("--path", type=PATH, help="Folder, exactly.")
+@click.option("--credential", type=CREDENTIAL, help="How it reaches AWS.")
+@click.option("--region", help="AWS Region.")
+@click.option("--secret-name", help="Name of the AWS secret; the old one stays.")
+@sync_options
+@output_option
+@with_application
+def update(
+    application: "Application",
+    name: str,
+    path: str | None,
+    credential: str | None,
+    region: str | None,
+    secret_name: str | None,
+    options: SyncOptions,
+    out: Output,
+) -> None:
+    """
+    Change a sync; it is reconciled at once.
+
+    \b
+    Example:
+      phasesync syncs update shop-production --kms-key arn:aws:kms:eu-central-1:111122223333:key/...
+    """
+    if options.empty and not any((path, credential, region, secret_name)):
+        raise InvalidInputError("there is nothing to change", hint="phasesync syncs update --help")
+
+    def change(config: SyncConfig) -> SyncConfig:
+        changed = options.apply(config)
+        return replace(changed, remote_name=secret_name) if secret_name else changed
+
+    application.configuration.update(name, change=change, path=path, credential=credential, region=region)
+    out.done(f"updated the sync {name}", document_of(application, name))
+
+
+@syncs.command()
+@name_argument
+@click.option("--remote", type=click.Choice(["keep"]), default="keep", show_default=True, help="What happens at AWS.")
+@confirmation_options
+@output_option
+@with_application
+def remove(application: "Application", name: str, remote: str, yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Remove a sync with its log. The AWS secret stays; our tags are taken off where that is allowed.
+
+    \b
+    Example:
+      phasesync syncs remove shop-production --remote keep --yes
+    """
+    application.state.get_sync(name)
+    confirm(f"remove the sync {name} and its log; the AWS secret stays", yes=yes, no_input=no_input)
+    for line in application.configuration.remove(name, actor=invocation().actor):
+        out.warn(line)
+    out.done(f"removed the sync {name}", {"removed": name, "remote": remote})
+
+
+@syncs.command()
+@name_argument
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 3 where the plan has changes.")
+@output_option
+@with_application
+def plan(application: "Application", name: str, detailed_exitcode: bool, out: Output) -> int:
+    """
+    Say what a run would change now. Writes nothing.
+
+    \b
+    Example:
+      phasesync syncs plan shop-production --detailed-exitcode
+    """
+    from phasesync.cli.show import show_plan
+    from phasesync.cli.views import has_changes, plan_document
+
+    report = application.operations.plan(name)
+    out.say(f"identity: account {report.account}" + application.endpoint_note)
+    document = plan_document(report)
+    if out.as_json:
+        out.document(document)
+    else:
+        show_plan(out, document)
+    return 3 if detailed_exitcode and has_changes(report) else 0
+
+
+@syncs.command()
+@name_argument
+@output_option
+@with_application
+def run(application: "Application", name: str, out: Output) -> int:
+    """
+    Reconcile a sync now, in this process, whatever back-off says.
+
+    \b
+    Example:
+      phasesync syncs run shop-production
+    """
+    from phasesync.cli.show import exit_code_of_run, show_run
+    from phasesync.cli.views import run_document
+
+    done = application.operations.run(name, actor=invocation().actor)
+    if out.as_json:
+        out.document(run_document(done))
+    else:
+        show_run(out, done)
+    return exit_code_of_run(done)
+
+
+for command in (wait_, trigger, pause, resume, approve, adopt):
+    syncs.add_command(command)
