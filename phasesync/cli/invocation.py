@@ -6,7 +6,7 @@ The application is made by `bootstrap.py`, and only for commands that ask for on
 
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
@@ -47,8 +47,7 @@ class Invocation:
             from phasesync.settings import load_settings
 
             self._loaded = load_settings(self.config)
-            for warning in self._loaded.warnings:
-                click.echo(f"{click.style('warning:', fg='yellow')} {one_line(warning)}", err=True)
+            _warn(self._loaded.warnings)
         return self._loaded
 
     @property
@@ -82,6 +81,12 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
         from phasesync.bootstrap import open_application
 
         with open_application(loaded.settings) as application:
+            _warn(application.warnings)
             return command(application, *args, **kwargs)
 
     return update_wrapper(wrapper, command)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"{click.style('warning:', fg='yellow')} {one_line(warning)}", err=True)

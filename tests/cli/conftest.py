@@ -1,0 +1,80 @@
+"""A command line with a database of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from phasesync.cli.main import cli
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Types commands."""
+
+    directory: Path
+
+    def __call__(self, *args: str, stdin: bytes | str | None = None) -> Result:
+        """Run a command; the result has exit_code, stdout and stderr."""
+        done = CliRunner().invoke(cli, args, input=stdin, prog_name="phasesync")
+        assert "bug in phasesync" not in done.stderr, done.stderr
+        return done
+
+    def done(self, *args: str, stdin: bytes | str | None = None) -> Result:
+        """Run a command that succeeds."""
+        result = self(*args, stdin=stdin)
+        assert result.exit_code == 0, result.stderr
+        return result
+
+    def json(self, *args: str, stdin: bytes | str | None = None) -> Any:
+        """Run a command that succeeds and prints one JSON document."""
+        return json.loads(self.done(*args, "-o", "json", stdin=stdin).stdout)
+
+    def items(self, *args: str) -> list[Any]:
+        """Run a command that lists something."""
+        document = self.json(*args)
+        assert document["next"] is None
+        items: list[Any] = document["items"]
+        return items
+
+
+@pytest.fixture
+def phasesync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated_sqlite_template: Path) -> CommandLine:
+    """A command line with an initialised, empty database in a directory of its own."""
+    from phasesync.adapters.keys.key_ring import EnvelopeKeyRing
+    from phasesync.adapters.keys.root_key import write_new_root_key
+    from phasesync.adapters.store import WrappedKeyTable, initialise, open_database
+
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    shutil.copyfile(migrated_sqlite_template, data / "phasesync.db")
+    root = write_new_root_key(tmp_path / "root.key")
+    database = open_database(f"sqlite:///{data}/phasesync.db")
+    initialise(database, EnvelopeKeyRing([root], WrappedKeyTable(database)))
+    database.close()
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", str(data))
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_FILE", str(tmp_path / "root.key"))
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def shop(phasesync: CommandLine) -> CommandLine:
+    """The same, with the app `shop` and its environment `prod`."""
+    phasesync.done("apps", "add", "shop")
+    phasesync.done("envs", "add", "shop/prod")
+    return phasesync
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it to have a terminal, where somebody can answer."""
+    return lambda: monkeypatch.setattr("phasesync.cli.input.is_terminal", lambda: True)

@@ -1,0 +1,235 @@
+"""Secrets from the command line."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+
+def value(shop, key, env="shop/prod", *args):
+    return shop.done("secrets", "get", env, key, "--reveal", *args).stdout_bytes
+
+
+def keys(shop, *args):
+    return [(item["path"], item["key"]) for item in shop.items("secrets", "list", "shop/prod", *args)]
+
+
+def test_a_value_from_stdin_loses_one_final_newline(shop):
+    shop.done("secrets", "set", "shop/prod", "K", "-", stdin="line 1\nline 2\n\n")
+    assert value(shop, "K") == b"line 1\nline 2\n"
+
+
+def test_a_value_from_a_file_is_taken_byte_for_byte(shop):
+    file = shop.directory / "value"
+    file.write_bytes(b"\xff\x00\n")
+    shop.done("secrets", "set", "shop/prod", "K", "--from-file", str(file), "--type", "binary")
+    assert value(shop, "K") == b"\xff\x00\n"
+
+
+def test_a_value_from_a_prompt_is_not_shown(shop, answer):
+    answer()
+    done = shop.done("secrets", "set", "shop/prod", "K", stdin="canary\n")
+    assert "canary" not in done.output
+    assert value(shop, "K") == b"canary"
+
+
+@pytest.mark.parametrize("surplus", [["canary"], ["-", "canary"], ["canary", "canary2"]])
+def test_a_value_as_an_argument_is_refused_and_not_repeated(shop, surplus):
+    refused = shop("secrets", "set", "shop/prod", "K", *surplus, stdin="x")
+    assert refused.exit_code == 2
+    assert "never taken from an argument" in refused.stderr
+    assert "canary" not in refused.output
+    assert keys(shop) == []
+
+
+def test_nobody_types_a_value_for_an_environment_that_does_not_exist(shop, answer):
+    answer()
+    refused = shop("secrets", "set", "shop/nope", "K", stdin="x\n")
+    assert refused.exit_code == 5
+    assert "K:" not in refused.stderr
+
+
+def test_text_must_be_text_and_json_must_be_json(shop):
+    assert shop("secrets", "set", "shop/prod", "K", "-", stdin=b"\xff").exit_code == 2
+    assert shop("secrets", "set", "shop/prod", "K", "-", "--type", "json", stdin="{").exit_code == 2
+    assert keys(shop) == []
+
+
+def test_a_reference_of_another_tool_is_warned_of_and_kept(shop):
+    done = shop.done("secrets", "set", "shop/prod", "K", "-", stdin="${HOST:-canary}")
+    assert "warning: ${HOST…} is not a reference" in done.stderr
+    assert "canary" not in done.output
+    assert value(shop, "K") == b"${HOST:-canary}"
+
+
+def test_listing_and_getting_hide_values(shop):
+    shop.done("secrets", "set", "shop/prod", "K", "-", "--comment", "why", stdin="canary")
+    for args in (["list", "shop/prod"], ["get", "shop/prod", "K"], ["history", "shop/prod", "K"]):
+        for output in ("table", "json"):
+            done = shop.done("secrets", *args, "-o", output)
+            assert "why" in done.stdout
+            assert "canary" not in done.output
+
+
+def test_a_listed_key_says_what_when_and_who(shop):
+    done = shop.json("--actor", "alice", "secrets", "set", "shop/prod", "K", "-", stdin="x")
+    (item,) = shop.items("secrets", "list", "shop/prod")
+    assert (item["key"], item["path"], item["type"], item["version"], item["origin"]) == ("K", "/", "text", 1, "set")
+    assert item["changed_by"].endswith(" as alice")
+    assert done["env"] == "shop/prod"
+    assert {name: done[name] for name in item} == item
+
+
+def test_folders_are_listed_all_or_one_exactly(shop):
+    for path in ("/", "/db", "/db/replica"):
+        shop.done("secrets", "generate", "shop/prod", "K", "--path", path)
+    assert keys(shop) == [("/", "K"), ("/db", "K"), ("/db/replica", "K")]
+    assert keys(shop, "--path", "db/") == [("/db", "K")]
+
+
+def test_a_revealed_document_says_how_its_value_is_encoded(shop):
+    shop.done("secrets", "set", "shop/prod", "T", "-", stdin="text")
+    shop.done("secrets", "set", "shop/prod", "B", "-", "--type", "binary", stdin=b"\xff")
+    text = shop.json("secrets", "get", "shop/prod", "T", "--reveal")
+    binary = shop.json("secrets", "get", "shop/prod", "B", "--reveal")
+    assert (text["value"], text["encoding"]) == ("text", "text")
+    assert (base64.b64decode(binary["value"]), binary["encoding"]) == (b"\xff", "base64")
+
+
+def test_references_are_shown_as_they_were_entered(shop):
+    shop.done("secrets", "set", "shop/prod", "A", "-", stdin="${B}$${C}")
+    assert value(shop, "A") == b"${B}$${C}"
+    assert shop.done("secrets", "export", "shop/prod").stdout == "A='${B}$${C}'\n"
+
+
+def test_generated_values_are_random_letters_and_digits_and_not_shown(shop):
+    done = shop.done("secrets", "generate", "shop/prod", "A", "--length", "40")
+    shop.done("secrets", "generate", "shop/prod", "B")
+    a, b = value(shop, "A").decode(), value(shop, "B").decode()
+    assert (len(a), len(b)) == (40, 32)
+    assert a[:32] != b
+    assert (a + b).isalnum()
+    assert a not in done.output
+
+
+def test_history_rollback_and_unset(shop):
+    for number in ("one", "two"):
+        shop.done("secrets", "set", "shop/prod", "K", "-", "--comment", number, stdin=number)
+    shop.done("secrets", "unset", "shop/prod", "K")
+    assert shop("secrets", "get", "shop/prod", "K").exit_code == 5
+    shop.done("secrets", "rollback", "shop/prod", "K", "--to", "1")
+    assert value(shop, "K") == b"one"
+    found = shop.items("secrets", "history", "shop/prod", "K")
+    assert [(item["version"], item["origin"], item["type"]) for item in found] == [
+        (4, "rollback", "text"),
+        (3, "unset", None),
+        (2, "set", "text"),
+        (1, "set", "text"),
+    ]
+    assert found[0]["comment"] == "one"
+
+
+@pytest.mark.parametrize("version", ["3", "9"])
+def test_a_version_without_a_value_cannot_be_rolled_back_to(shop, version):
+    for number in ("one", "two"):
+        shop.done("secrets", "set", "shop/prod", "K", "-", stdin=number)
+    shop.done("secrets", "unset", "shop/prod", "K")
+    refused = shop("secrets", "rollback", "shop/prod", "K", "--to", version)
+    assert refused.exit_code == 5
+    assert "versions with one: 1, 2" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["get", "shop/prod", "NOPE"], ["unset", "shop/prod", "NOPE"], ["history", "shop/prod", "NOPE"], ["list", "a/b"]],
+)
+def test_what_does_not_exist_is_not_found(shop, command):
+    assert shop("secrets", *command).exit_code == 5
+
+
+# --- files
+
+
+def imported(shop, text, *args, file="-"):
+    return shop("secrets", "import", "shop/prod", file, *args, stdin=text)
+
+
+def test_an_import_merges_in_one_revision(shop):
+    shop.done("secrets", "set", "shop/prod", "KEEP", "-", stdin="kept")
+    shop.done("secrets", "set", "shop/prod", "CHANGE", "-", stdin="old")
+    shop.done("secrets", "set", "shop/prod", "SAME", "-", stdin="same")
+    before = shop.items("envs", "list")[0]["revision"]
+    done = shop.json("secrets", "import", "shop/prod", "-", stdin="CHANGE=new\nSAME=same\nADD=x\n")
+    assert (done["added"], done["changed"], done["removed"], done["unchanged"]) == (["ADD"], ["CHANGE"], [], 1)
+    assert done["revision"] == before + 1
+    assert [key for _, key in keys(shop)] == ["ADD", "CHANGE", "KEEP", "SAME"]
+    assert value(shop, "CHANGE") == b"new"
+
+
+def test_an_import_of_what_is_there_makes_no_revision(shop):
+    shop.done("secrets", "import", "shop/prod", "-", stdin="A=${x}\nB=1\n")
+    before = shop.items("envs", "list")[0]["revision"]
+    assert shop.json("secrets", "import", "shop/prod", "-", stdin="A=${x}\nB=1\n")["revision"] == before
+
+
+def test_an_imported_mark_is_literal(shop):
+    imported(shop, "A='${HOME} $${x}'\n")
+    assert value(shop, "A") == b"$${HOME} $$${x}"
+
+
+def test_pruning_removes_what_the_file_does_not_have_and_asks(shop, answer):
+    shop.done("secrets", "import", "shop/prod", "-", stdin="A=1\nB=2\n")
+    shop.done("secrets", "generate", "shop/prod", "OTHER", "--path", "/db")
+    file = shop.directory / "a.env"
+    file.write_text("A=1\n")
+    assert imported(shop, None, "--prune", file=str(file)).exit_code == 2
+    answer()
+    refused = imported(shop, "n\n", "--prune", file=str(file))
+    assert refused.exit_code == 1
+    assert "B" in refused.stderr
+    assert keys(shop) == [("/", "A"), ("/", "B"), ("/db", "OTHER")]
+    shop.done("secrets", "import", "shop/prod", str(file), "--prune", "--yes")
+    assert keys(shop) == [("/", "A"), ("/db", "OTHER")]
+
+
+def test_pruning_asks_nothing_where_nothing_is_removed(shop):
+    assert imported(shop, "A=1\n", "--prune").exit_code == 0
+
+
+def test_a_json_file_is_known_by_its_name(shop):
+    file = shop.directory / "a.json"
+    file.write_text('{"T": "text", "N": 1.10, "O": {"b": 1, "a": [null]}}')
+    shop.done("secrets", "import", "shop/prod", str(file), "--path", "/db")
+    types = {item["key"]: item["type"] for item in shop.items("secrets", "list", "shop/prod")}
+    assert types == {"T": "text", "N": "json", "O": "json"}
+    exported = shop.done("secrets", "export", "shop/prod", "--path", "/db", "--format", "json").stdout
+    assert exported == '{"N":1.10,"O":{"a":[null],"b":1},"T":"text"}\n'
+
+
+def test_a_broken_file_changes_nothing(shop):
+    assert imported(shop, "A=1\nbroken\n").exit_code == 2
+    assert imported(shop, '{"A": 1, "A": 2}', "--format", "json").exit_code == 2
+    assert keys(shop) == []
+
+
+def test_an_export_can_be_imported_elsewhere(shop):
+    values = {"A": "multi\nline 'quoted' \"too\" \\ # $HOME", "B": "", "C": "plain"}
+    for key, text in values.items():
+        shop.done("secrets", "set", "shop/prod", key, "-", stdin=text)
+    shop.done("envs", "add", "shop/copy")
+    shop.done("secrets", "import", "shop/copy", "-", stdin=shop.done("secrets", "export", "shop/prod").stdout)
+    assert {key: value(shop, key, "shop/copy").decode() for key in values} == values
+
+
+def test_an_export_as_json_is_one_document(shop):
+    shop.done("secrets", "set", "shop/prod", "A", "-", stdin="x")
+    assert json.loads(shop.done("secrets", "export", "shop/prod", "-o", "json").stdout) == {"A": "x"}
+
+
+def test_binary_is_exported_as_base64_with_a_warning(shop):
+    shop.done("secrets", "set", "shop/prod", "B", "-", "--type", "binary", stdin=b"\xff")
+    done = shop.done("secrets", "export", "shop/prod")
+    assert done.stdout == "B='/w=='\n"
+    assert "warning: B is binary" in done.stderr
