@@ -1,0 +1,115 @@
+"""What the service is given: its view of the engine, and the working parts that `bootstrap.py` builds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from phasesync.ports import Claim, MemberRole
+from phasesync.settings.model import Settings
+
+
+class Schema(Protocol):
+    """How the database's schema stands."""
+
+    @property
+    def current(self) -> str | None:
+        """Its revision; None = there are no tables yet."""
+        ...
+
+    @property
+    def expected(self) -> str:
+        """The revision that this release works with."""
+        ...
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this release can work with it."""
+        ...
+
+
+class Chores(Protocol):
+    """What runs in rounds: `engine.scheduler.Scheduler`. Failures of the database are told as events, not raised."""
+
+    @property
+    def role(self) -> MemberRole | None:
+        """What this daemon does; None until the first beat came through."""
+        ...
+
+    def poll(self) -> None:
+        """Claim what is pending and hand it on; nothing on a standby."""
+        ...
+
+    def beat(self) -> None:
+        """Say that we are alive, learn the role, renew claims."""
+        ...
+
+    def reap(self) -> None:
+        """Free syncs whose holder died."""
+        ...
+
+    def keep_house(self) -> None:
+        """Delete old runs."""
+        ...
+
+    def stop(self) -> None:
+        """Claim nothing more; returns when no poll is under way."""
+        ...
+
+    def leave(self, unfinished: list[Claim]) -> None:
+        """Give claims back and sign off."""
+        ...
+
+
+class Keeper(Protocol):
+    """`engine.claims.ClaimKeeper`, as far as the service goes."""
+
+    def stop(self) -> None:
+        """Permit no further write; calls in hand end."""
+        ...
+
+
+class Work(Protocol):
+    """The dispatcher, as far as the service goes."""
+
+    def running(self) -> Sequence[Claim]:
+        """Return the claims that are being worked on."""
+        ...
+
+    def drain(self, timeout: timedelta) -> bool:
+        """Take no more work and wait; return whether all was done in time."""
+        ...
+
+
+def _nothing() -> None:
+    """Close nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """
+    The working parts of one daemon.
+
+    Attributes:
+        scheduler: its rounds.
+        keeper: permits writes.
+        dispatcher: does the work.
+        close: called at the end, when nothing runs any more.
+        live: names of settings that the parts read anew through `current` whenever they need them, such as
+            `retention.runs_days`; a change of any other one takes a restart.
+        warnings: for the operator, one line each; logged at the start.
+    """
+
+    scheduler: Chores
+    keeper: Keeper
+    dispatcher: Work
+    close: Callable[[], None] = _nothing
+    live: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+
+Current = Callable[[], Settings]
+"""Returns the settings that are in effect now."""
+
+Build = Callable[[Current], Parts]
+"""Builds the parts of a database whose schema is right. PhasesyncError: what ends the start."""

@@ -1,0 +1,104 @@
+"""
+Repeats the daemon's chores, each in its rhythm, and knows when each last came to an end, by APScheduler.
+
+APScheduler 3 goes by the wall clock, which jumps: after a jump forwards it would make up every missed round, after one
+backwards it would wait until the clock is there again. Here a round that was missed is made up once, and `keep_time`
+brings back what was put off too far.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from phasesync.adapters.telemetry.logging import get_logger
+
+_SLACK = timedelta(seconds=1)
+
+
+@dataclass(kw_only=True)
+class _Round:
+    every: timedelta
+    work: Callable[[], None]
+    finished: float
+    told: str | None = None
+
+
+class Rounds:
+    """Chores in rounds. A chore never runs twice at once; a failure does not end its rounds."""
+
+    def __init__(self, *, threads: int = 5) -> None:
+        """
+        Args:
+            threads: one for each chore that may take long; otherwise they wait for each other.
+        """
+        self._log = get_logger("phasesync.daemon")
+        self._rounds: dict[str, _Round] = {}
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(threads)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+
+    def add(self, name: str, work: Callable[[], None], *, every: timedelta, first_in: timedelta = timedelta(0)) -> None:
+        """Add a chore. `first_in` counts from now."""
+        self._rounds[name] = _Round(every=every, work=work, finished=time.monotonic())
+        self._scheduler.add_job(
+            self._run, _Every(every), args=(name,), id=name, next_run_time=datetime.now(UTC) + first_in
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Begin no further round; those under way end by themselves."""
+        self._scheduler.shutdown(wait=False)
+
+    def set_every(self, name: str, every: timedelta) -> None:
+        """Change the rhythm of a chore; its next round is at once."""
+        self._rounds[name].every = every
+        self._scheduler.reschedule_job(name, trigger=_Every(every))
+
+    def age(self, name: str) -> float:
+        """Return the seconds since a round of a chore last came to a good end; before the first, since it was added."""
+        return time.monotonic() - self._rounds[name].finished
+
+    def keep_time(self) -> None:
+        """Bring back rounds that a jump of the wall clock put off; to be called now and then."""
+        now = datetime.now(UTC)
+        for job in self._scheduler.get_jobs():
+            if job.next_run_time > now + self._rounds[job.id].every + _SLACK:
+                job.modify(next_run_time=now)
+
+    def _run(self, name: str) -> None:
+        """Do a round. A defect is logged once until it changes: rounds come many times a second."""
+        chore = self._rounds[name]
+        try:
+            chore.work()
+        except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
+            told = type(error).__name__
+            if told != chore.told:
+                self._log.error("a round failed", round=name, exc_info=error)
+            chore.told = told
+        else:
+            chore.told = None
+            chore.finished = time.monotonic()
+
+
+class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """A fixed rhythm that makes up for missed rounds once."""
+
+    def __init__(self, every: timedelta) -> None:
+        self._every = every
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """Return when the next round is, given the last planned one."""
+        if previous is None:
+            return now
+        following = previous + self._every
+        return following if following > now else now + self._every

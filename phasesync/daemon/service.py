@@ -1,0 +1,263 @@
+"""
+The daemon's life: wait for the database and its schema, work in rounds, reload, and end cleanly.
+
+The main thread owns signals and does nothing that takes long while the daemon works. Must not know what a round does,
+nor name a concrete class of an adapter that holds data: bootstrap builds the parts.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from phasesync import __version__
+from phasesync.adapters.telemetry.logging import get_logger, set_level
+from phasesync.daemon.condition import Condition, Pulse
+from phasesync.daemon.ending import STOP_BEYOND_DRAIN, end_work
+from phasesync.daemon.http import HealthServer
+from phasesync.daemon.lookout import Lookout
+from phasesync.daemon.parts import Build, Parts, Schema
+from phasesync.daemon.process import harden
+from phasesync.daemon.reload import take_over
+from phasesync.daemon.rounds import Rounds
+from phasesync.daemon.signals import Inbox, Signals, Word
+from phasesync.daemon.systemd import Notifier
+from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
+from phasesync.ports import Claim, EventSink
+from phasesync.settings.load import LoadedSettings
+from phasesync.settings.model import Settings
+
+LOOK_EVERY: Final = timedelta(seconds=2)
+"""How often the database and its schema are looked at, while waiting and while working."""
+_TICK_S: Final = 0.5
+_LIVE: Final = frozenset({"log.level", "daemon.poll_interval_ms", "daemon.drain_s"})
+"""Settings that the service itself takes over at once; the parts name theirs."""
+
+
+def run_daemon(
+    *,
+    loaded: LoadedSettings,
+    reload: Callable[[], LoadedSettings],
+    look: Callable[[], Schema],
+    build: Build,
+    events: EventSink,
+) -> int:
+    """
+    Work until SIGTERM or SIGINT. For the main thread; logging has been set up (`configure_logging`).
+
+    Args:
+        loaded: the settings.
+        reload: reads them again, at SIGHUP.
+        look: tells how the database's schema stands. StoreUnavailableError: wait for it.
+        build: makes the working parts once the schema is right. StoreUnavailableError, SchemaMismatchError: wait again.
+        events: takes what happened.
+
+    Returns:
+        The exit code: 0 after a stop. The process itself ends soon after a signal, even if a thread hangs.
+
+    Raises:
+        PhasesyncError: what stands in the way of the start: an address in use, a wrong root key.
+    """
+    problems = harden()
+    loaded = replace(loaded, warnings=(*loaded.warnings, *problems))
+    inbox = Inbox()
+    service = Service(loaded=loaded, reload=reload, look=look, build=build, events=events, inbox=inbox)
+
+    def stop_within() -> float:
+        return service.settings.daemon.drain_s + STOP_BEYOND_DRAIN.total_seconds()
+
+    with Signals(inbox, stop_within=stop_within):
+        return service.run()
+
+
+class Service:
+    """One daemon, from its start to its end."""
+
+    def __init__(
+        self,
+        *,
+        loaded: LoadedSettings,
+        reload: Callable[[], LoadedSettings],
+        look: Callable[[], Schema],
+        build: Build,
+        events: EventSink,
+        inbox: Inbox,
+        exit_now: Callable[[int], object] = os._exit,
+    ) -> None:
+        """
+        Args:
+            inbox: what it is asked to do.
+            exit_now: ends the process when threads do not end.
+
+        The others are those of `run_daemon`.
+        """
+        self.settings: Settings = loaded.settings
+        """What is in effect now."""
+        self._warnings = loaded.warnings
+        self._read_again = reload
+        self._build = build
+        self._inbox = inbox
+        self._exit_now = exit_now
+        self._log = get_logger("phasesync.daemon")
+        self._notifier = Notifier()
+        self._condition = Condition()
+        self.http = HealthServer(
+            host=self.settings.http.host,
+            port=self.settings.http.port,
+            health=self._condition.health,
+            ready=self._condition.ready,
+        )
+        self._lookout = Lookout(look, self._condition, events)
+        self._told_ready = False
+        self._live = _LIVE
+        self._beating = threading.Lock()
+        self._left = False
+
+    def run(self) -> int:
+        """Start, work, stop; see `run_daemon`."""
+        self.http.start()
+        try:
+            self._log.info("phasesync starts", version=__version__, pid=os.getpid(), listening=self.http.address)
+            for warning in self._warnings:
+                self._log.warning(warning)
+            parts = self._start()
+            if parts is not None:
+                self._work(parts)
+        finally:
+            self._begin_to_stop()
+            self.http.stop()
+        self._log.info("phasesync has stopped")
+        return 0
+
+    def _start(self) -> Parts | None:
+        """Wait until the parts can be built; None when the stop came first."""
+        while True:
+            if self._lookout.see_at_start():
+                try:
+                    parts = self._build(lambda: self.settings)
+                except (StoreUnavailableError, SchemaMismatchError) as error:
+                    self._lookout.tell("start", error)
+                else:
+                    self._live = _LIVE | parts.live
+                    for warning in parts.warnings:
+                        self._log.warning(warning)
+                    return parts
+            self._notifier.status(self._condition.words())
+            match self._inbox.wait(LOOK_EVERY.total_seconds()):
+                case Word.STOP:
+                    return None
+                case Word.RELOAD:
+                    self._reload(None)
+
+    def _work(self, parts: Parts) -> None:
+        rounds = Rounds()
+        beat_every = timedelta(seconds=self.settings.daemon.claim_ttl_s) / 3
+        self._add_rounds(rounds, parts, beat_every)
+        self._condition.pulse = lambda: Pulse(
+            role=parts.scheduler.role,
+            poll_age=timedelta(seconds=rounds.age("poll")),
+            beat_age=timedelta(seconds=rounds.age("beat")),
+            beat_every=beat_every,
+        )
+        rounds.start()
+        self._watch(rounds)
+        self._stop(rounds, parts)
+
+    def _add_rounds(self, rounds: Rounds, parts: Parts, beat_every: timedelta) -> None:
+        """Polls do nothing before the first heartbeat has brought a role."""
+        scheduler = parts.scheduler
+
+        def beat() -> None:
+            with self._beating:
+                if not self._left:  # A beat after the sign-off would sign on again.
+                    scheduler.beat()
+
+        def while_schema_is_right(work: Callable[[], None]) -> Callable[[], None]:
+            return lambda: work() if self._condition.can_work else None
+
+        rounds.add("beat", beat, every=beat_every)
+        rounds.add("poll", while_schema_is_right(scheduler.poll), every=self._poll_every())
+        rounds.add("schema", self._lookout.see, every=LOOK_EVERY, first_in=LOOK_EVERY)
+        rounds.add("reap", while_schema_is_right(scheduler.reap), every=timedelta(seconds=1))
+        rounds.add(
+            "housekeeping",
+            while_schema_is_right(scheduler.keep_house),
+            every=timedelta(hours=1),
+            first_in=timedelta(minutes=1),
+        )
+
+    def _watch(self, rounds: Rounds) -> None:
+        """Return when a stop is asked for; until then tell systemd how the rounds go, and reload."""
+        every = self._notifier.watchdog_every
+        tick_s = _TICK_S if every is None else min(_TICK_S, every.total_seconds() / 2)
+        fed = float("-inf")
+        healthy = True
+        while (word := self._inbox.wait(tick_s)) is not Word.STOP:
+            if word is Word.RELOAD:
+                self._reload(rounds)
+            rounds.keep_time()
+            health = self._condition.health()
+            if health.ok is not healthy:
+                healthy = health.ok
+                tell = self._log.info if healthy else self._log.error
+                tell("health changed", ok=healthy, **health.detail)
+            words = self._condition.words()
+            if not self._told_ready and self._condition.ready().ok:
+                self._told_ready = True
+                self._notifier.ready(words)
+            self._notifier.status(words)
+            if every is not None and healthy and time.monotonic() - fed >= every.total_seconds() - tick_s:
+                fed = time.monotonic()
+                self._notifier.watchdog()
+
+    def _stop(self, rounds: Rounds, parts: Parts) -> None:
+        self._begin_to_stop()
+        self._log.info("stopping", runs_under_way=len(parts.dispatcher.running()))
+
+        def leave(unfinished: list[Claim]) -> None:
+            with self._beating:
+                self._left = True
+                parts.scheduler.leave(unfinished)
+
+        drain = timedelta(seconds=self.settings.daemon.drain_s)
+        ended = end_work(parts, drain=drain, stop_rounds=rounds.stop, leave=leave)
+        if not ended.clean:
+            self._log.warning(
+                "stopped with work unfinished", runs_under_way=ended.unfinished, signed_off=ended.signed_off
+            )
+            sys.stderr.flush()
+            self._exit_now(0)  # A thread that hangs would keep the interpreter from ending.
+
+    def _begin_to_stop(self) -> None:
+        if not self._condition.stopping:
+            self._condition.stopping = True
+            self._notifier.stopping()
+
+    def _reload(self, rounds: Rounds | None) -> None:
+        if self._told_ready:
+            self._notifier.reloading()
+        try:
+            loaded = self._read_again()
+        except PhasesyncError as error:
+            # Messages about settings never repeat a value.
+            self._log.error("settings not reloaded; the former ones stay", reason=error.message)
+        else:
+            reloaded = take_over(self.settings, loaded.settings, live=self._live)
+            self.settings = reloaded.settings
+            set_level(self.settings.log.level)
+            if rounds is not None and "daemon.poll_interval_ms" in reloaded.applied:
+                rounds.set_every("poll", self._poll_every())
+            for warning in loaded.warnings:
+                self._log.warning(warning)
+            self._log.info(
+                "settings reloaded", applied=list(reloaded.applied), needs_restart=list(reloaded.needs_restart)
+            )
+        if self._told_ready:
+            self._notifier.ready(self._condition.words())
+
+    def _poll_every(self) -> timedelta:
+        return timedelta(milliseconds=self.settings.daemon.poll_interval_ms)
