@@ -103,9 +103,9 @@ def write_new_root_key(path: Path) -> RootKey:
     key = RootKey(material=secrets.token_bytes(KEY_BYTES), source=str(path))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_symlink() or path.exists():
+            raise AlreadyExistsError(f"{path} exists already; a root key is never overwritten")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise AlreadyExistsError(f"{path} exists already; a root key is never overwritten") from None
     except OSError as error:
         raise SettingsError(f"the root key cannot be written to {path}: {error.strerror}") from None
     try:

@@ -44,8 +44,9 @@ class now(sa.sql.functions.FunctionElement[int]):
     """
     The database's time in microseconds, as an SQL expression.
 
-    It is a scalar subquery, so that the database asks its clock once a statement and can use an index on the other side
-    of a comparison.
+    It is a scalar subquery, so that the clock is asked once and not for every row, and an index on the other side of a
+    comparison can be used. PostgreSQL asks anew for every `now()` that stands in a statement: they may be microseconds
+    apart, but a statement that waited for a lock does not work with an old time.
     """
 
     type = sa.BigInteger()

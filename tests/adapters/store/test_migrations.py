@@ -1,0 +1,141 @@
+"""The schema: migrations make what tables.py says, up and down, and any number of processes may start at once."""
+
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from phasesync.adapters.store import migrate, open_database
+from phasesync.adapters.store.tables import metadata
+from phasesync.errors import SchemaMismatchError
+from tests.support.stores import add_sync, open_test_store
+
+UPGRADE = "import sys; from phasesync.adapters.store import migrate; migrate.upgrade(sys.argv[1])"
+
+
+def tables_of(database_url: str) -> set[str]:
+    database = open_database(database_url)
+    with database.read() as connection:
+        names = set(sa.inspect(connection).get_table_names())
+    database.close()
+    return names
+
+
+def set_version(database_url: str, version: str) -> None:
+    database = open_database(database_url)
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    database.close()
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(migrated_database_url):
+    database = open_database(migrated_database_url)
+    with database.write() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
+        assert compare_metadata(context, metadata) == []
+    database.close()
+
+
+def test_a_difference_between_migrations_and_tables_would_be_seen(migrated_database_url):
+    database = open_database(migrated_database_url)
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE apps ADD COLUMN surplus INTEGER")
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
+        assert [difference[0] for difference in compare_metadata(context, metadata)] == ["remove_column"]
+    database.close()
+
+
+def test_down_leaves_nothing_and_up_again_works(migrated_database_url):
+    add_sync(store := open_test_store(migrated_database_url))
+    store.close()
+    migrate.downgrade(migrated_database_url, "base")
+    assert tables_of(migrated_database_url) == {"alembic_version"}
+    migrate.upgrade(migrated_database_url)
+    migrate.check(migrated_database_url)
+    add_sync(store := open_test_store(migrated_database_url))
+    store.close()
+
+
+def test_upgrading_again_changes_nothing(migrated_database_url):
+    add_sync(store := open_test_store(migrated_database_url))
+    migrate.upgrade(migrated_database_url)
+    assert [sync.name for sync in store.state.list_syncs()] == ["web"]
+    store.close()
+
+
+def test_the_expected_revision_is_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(migrate.migrations_folder()))
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(revisions)) == migrate.REVISIONS
+    assert revisions[0] == migrate.EXPECTED
+
+
+def test_a_fresh_database_is_told_apart_and_not_made(database_url, database_backend, tmp_path):
+    status = migrate.status(database_url)
+    assert (status.current, status.expected, status.is_current) == (None, migrate.EXPECTED, False)
+    with pytest.raises(SchemaMismatchError) as caught:
+        migrate.check(database_url)
+    assert caught.value.hint == "phasesync init"
+    if database_backend == "sqlite":
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_current_schema_is_fine(migrated_database_url):
+    assert migrate.status(migrated_database_url).is_current
+    migrate.check(migrated_database_url)
+
+
+def test_an_older_schema_asks_to_be_migrated(migrated_database_url, monkeypatch):
+    monkeypatch.setattr(migrate, "REVISIONS", ("0001", "0002"))
+    monkeypatch.setattr(migrate, "EXPECTED", "0002")
+    with pytest.raises(SchemaMismatchError, match=r"0001.*0002") as caught:
+        migrate.check(migrated_database_url)
+    assert caught.value.hint == "phasesync db migrate"
+
+
+def test_a_newer_schema_asks_for_a_newer_phasesync_and_is_left_alone(migrated_database_url):
+    set_version(migrated_database_url, "9999")
+    for attempt in (migrate.check, migrate.upgrade):
+        with pytest.raises(SchemaMismatchError, match="9999") as caught:
+            attempt(migrated_database_url)
+        assert "upgrade phasesync" in str(caught.value.hint)
+    assert migrate.status(migrated_database_url).current == "9999"
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(database_url):
+    database = open_database(database_url, create=True)
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE syncs (theirs INTEGER)")
+    database.close()
+    with pytest.raises(Exception, match="refused"):
+        migrate.upgrade(database_url)
+    assert tables_of(database_url) == {"syncs"}
+
+
+@pytest.mark.slow
+def test_three_processes_upgrade_one_database_at_once(database_url):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", UPGRADE, database_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    migrate.check(database_url)
+
+
+def test_neither_alembic_nor_the_orm_is_imported_to_use_the_store(migrated_database_url):
+    code = (
+        "import sys; from tests.support.stores import *; from phasesync.adapters.store import migrate\n"
+        "migrate.check(sys.argv[1]); store = open_test_store(sys.argv[1]); add_sync(store)\n"
+        "print(sorted({'alembic', 'sqlalchemy.orm'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, migrated_database_url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

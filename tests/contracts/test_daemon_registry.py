@@ -1,0 +1,60 @@
+"""What every DaemonRegistry promises."""
+
+from datetime import timedelta
+
+import pytest
+
+from phasesync.ports import MemberRole
+from tests.support.stores import EXPIRED, TTL
+
+
+def beat(store, owner: str, ttl: timedelta = TTL) -> MemberRole:
+    return store.daemons.beat(owner, host="localhost", pid=7, ttl=ttl)
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_on_sqlite_one_works_and_a_second_stands_by(store):
+    assert [beat(store, "a"), beat(store, "b"), beat(store, "a")] == [
+        MemberRole.ACTIVE,
+        MemberRole.STANDBY,
+        MemberRole.ACTIVE,
+    ]
+    store.daemons.leave("a")
+    assert beat(store, "b") is MemberRole.ACTIVE
+    assert beat(store, "a") is MemberRole.STANDBY
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_on_sqlite_a_daemon_that_went_silent_is_replaced_and_stands_by_when_it_returns(store):
+    beat(store, "frozen", EXPIRED)
+    assert beat(store, "b") is MemberRole.ACTIVE
+    assert beat(store, "frozen") is MemberRole.STANDBY
+
+
+@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+def test_on_postgresql_every_daemon_works(store):
+    assert {beat(store, owner) for owner in ("a", "b", "c")} == {MemberRole.ACTIVE}
+
+
+def test_those_alive_are_listed(store):
+    beat(store, "a")
+    beat(store, "b")
+    beat(store, "gone", EXPIRED)
+    alive = store.daemons.alive()
+    assert [one["owner"] for one in alive] == ["a", "b"]
+    assert set(alive[0]) == {"owner", "host", "pid", "role", "started_at", "beat_at"}
+    beat(store, "a")
+    again = store.daemons.alive()[0]
+    assert again["started_at"] == alive[0]["started_at"]
+    assert (again["host"], again["pid"]) == ("localhost", 7)
+    store.daemons.leave("a")
+    assert [one["owner"] for one in store.daemons.alive()] == ["b"]
+
+
+def test_a_chore_is_done_once_in_a_while(store):
+    hour = timedelta(hours=1)
+    assert store.daemons.claim_chore("prune", "a", every=hour)
+    assert not store.daemons.claim_chore("prune", "a", every=hour)
+    assert not store.daemons.claim_chore("prune", "b", every=hour)
+    assert store.daemons.claim_chore("sweep", "b", every=hour)
+    assert store.daemons.claim_chore("prune", "b", every=timedelta(0))

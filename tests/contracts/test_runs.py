@@ -1,0 +1,136 @@
+"""What every StateStore promises of runs: the sync log."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from phasesync.core.model import ChangeResult, RunError
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.errors import NotFoundError
+from tests.support.stores import TTL, add_sync, after, claim_one, run_of
+
+DAY = timedelta(days=1)
+
+
+def change(remote_name: str = "shop/web", version_id: str | None = "v1") -> ChangeResult:
+    return ChangeResult(
+        action="put", remote_name=remote_name, outcome=Outcome.APPLIED, reason="value differs", version_id=version_id
+    )
+
+
+def log(store, name: str = "web", **changes: object):
+    """Log a run of a sync, by hand."""
+    sync = store.state.get_sync(name)
+    claim = store.state.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="ada", ttl=TTL)
+    run = run_of(claim, sync=name, **changes)
+    store.state.finish(claim, run, after())
+    return run
+
+
+def ago(pause: timedelta) -> datetime:
+    return datetime.now(UTC) - pause
+
+
+def test_a_run_comes_back_as_it_was_logged(store):
+    add_sync(store)
+    run = log(
+        store,
+        outcome=Outcome.FAILED,
+        attempt=3,
+        started_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+        revisions={"shop/production": 7},
+        counts={"put": 1, "noop": 2},
+        aws_calls=4,
+        versions_written=1,
+        error=RunError(cls="ThrottledError", code="Throttling", message="slow down", request_id="r-1", hint="wait"),
+        next_attempt_at=datetime(2026, 1, 2, 4, tzinfo=UTC),
+        changes=(change(), change("other", None)),
+    )
+    assert store.state.get_run(run.id) == run
+    assert store.state.list_runs() == [run]
+    assert store.state.get_sync("web").last_run_id == run.id
+
+
+def test_what_a_run_leaves_behind_is_on_the_sync(store):
+    sync = add_sync(store)
+    claim = claim_one(store)
+    left = store.state.finish(
+        claim,
+        run_of(claim),
+        after(
+            status=SyncStatus.HELD,
+            reason="emptying: URL, USER",
+            reads={sync.environment_id: 0},
+            applied_revision=0,
+            failures=2,
+            retry_in=timedelta(minutes=1),
+            due_in=timedelta(minutes=2),
+        ),
+    )
+    assert left == store.state.get_sync("web")
+    assert (left.settled_status, left.status_reason, left.failures) == (SyncStatus.HELD, "emptying: URL, USER", 2)
+    assert (left.reads, left.applied_revision, left.running) == ({sync.environment_id: 0}, 0, False)
+    assert left.retry_at is not None
+    assert left.next_due_at is not None
+    assert timedelta(seconds=59) < left.next_due_at - left.retry_at < timedelta(seconds=61)
+
+
+def test_what_a_run_does_not_say_stays(store):
+    sync = add_sync(store)
+    claim = claim_one(store)
+    store.state.finish(claim, run_of(claim), after(reads={sync.environment_id: 0}, applied_revision=0))
+    log(store)
+    left = store.state.get_sync("web")
+    assert (left.reads, left.applied_revision) == ({sync.environment_id: 0}, 0)
+
+
+def test_runs_are_listed_newest_first_and_filtered(store):
+    add_sync(store, "web")
+    add_sync(store, "two")
+    first = log(store, "web", ended_at=ago(3 * DAY))
+    second = log(store, "two", outcome=Outcome.APPLIED)
+    third = log(store, "web", outcome=Outcome.FAILED)
+    assert store.state.list_runs() == [third, second, first]
+    assert store.state.list_runs(limit=1) == [third]
+    assert store.state.list_runs(sync="WEB") == [third, first]
+    assert store.state.list_runs(outcomes=[Outcome.APPLIED, Outcome.FAILED]) == [third, second]
+    assert store.state.list_runs(since=ago(DAY)) == [third, second]
+    with pytest.raises(NotFoundError):
+        store.state.list_runs(sync="nope")
+
+
+def test_runs_are_followed_oldest_first(store):
+    add_sync(store)
+    first, second, third = (log(store) for _ in range(3))
+    assert store.state.list_runs(after=first.id) == [second, third]
+    assert store.state.list_runs(after=first.id, limit=1) == [second]
+    assert store.state.list_runs(after=third.id) == []
+    with pytest.raises(NotFoundError):
+        store.state.list_runs(after="nope")
+
+
+def test_an_unknown_run_is_not_found(store):
+    with pytest.raises(NotFoundError, match="nope"):
+        store.state.get_run("nope")
+
+
+def test_versions_are_counted_by_remote_name(store):
+    sync = add_sync(store, "web")
+    add_sync(store, "two")
+    log(store, versions_written=2, changes=(change("a"), change("b"), change("c", None)))
+    log(store, versions_written=1, changes=(change("a"),))
+    log(store, versions_written=1, changes=(change("a"),), ended_at=ago(2 * DAY))
+    log(store, "two", versions_written=1, changes=(change("a"),))
+    assert store.state.versions_written(sync.id, since=ago(DAY)) == {"a": 2, "b": 1}
+
+
+def test_old_runs_are_pruned_but_the_newest_of_each_sync_stays(store):
+    add_sync(store, "web")
+    add_sync(store, "two")
+    log(store, "web", ended_at=ago(100 * DAY))
+    kept_web = log(store, "web", ended_at=ago(95 * DAY))
+    log(store, "two", ended_at=ago(100 * DAY))
+    young = log(store, "two", ended_at=ago(DAY))
+    assert store.state.prune_runs(older_than=90 * DAY) == 2
+    assert store.state.list_runs() == [young, kept_web]
+    assert store.state.prune_runs(older_than=90 * DAY) == 0
