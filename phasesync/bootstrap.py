@@ -118,13 +118,18 @@ class Application:
     @cached_property
     def clients(self) -> "AwsClients":
         """Clients of AWS, made once and shared."""
+        from phasesync.adapters.aws.sdk import CallLimits
         from phasesync.adapters.aws.session import AwsClients
 
+        aws = self.settings.aws
         return AwsClients(
             source_of=self.credentials.get_by_id,
             clock=self.clock,
             instance_id=self.instance_id,
             endpoint_url=self.endpoint_url,
+            limits=CallLimits(
+                connect_timeout_s=aws.connect_timeout_s, read_timeout_s=aws.read_timeout_s, attempts=aws.max_attempts
+            ),
         )
 
     @cached_property
@@ -227,7 +232,11 @@ def open_application(settings: Settings, *, events: EventSink | None = None) -> 
     check(settings.database_url)
     root_key = find_root_key(settings)
     database = open_database(settings.database_url)
-    store = open_store(database, EnvelopeKeyRing([root_key], WrappedKeyTable(database)))
+    try:
+        store = open_store(database, EnvelopeKeyRing([root_key], WrappedKeyTable(database)))
+    except BaseException:
+        database.close()
+        raise
     return Application(settings, store, root_key=root_key, events=events)
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from hypothesis import HealthCheck, settings
 
 # A module that another change brings is loaded as soon as it is there.
-_FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws"]
+_FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.support.world"]
 pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
 
 # Deadlines measure the machine, not the code, when two workers share a core.

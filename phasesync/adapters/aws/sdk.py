@@ -7,6 +7,7 @@ session. boto3 is imported when the first client is made. Must not keep credenti
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from phasesync import __version__
@@ -21,21 +22,34 @@ if TYPE_CHECKING:
 
 Service = Literal["secretsmanager", "sts"]
 
-CONNECT_TIMEOUT_S: Final = 3
-READ_TIMEOUT_S: Final = 5
-ATTEMPTS: Final = 3
-"""Attempts of one call, the first included, that the SDK makes by itself (its mode `standard`)."""
 CONNECTIONS: Final = 10
 """Connections that one client keeps open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallLimits:
+    """
+    How long one call may take and how often the SDK repeats it by itself (its mode `standard`).
+
+    Attributes:
+        connect_timeout_s: seconds to connect.
+        read_timeout_s: seconds without a byte of the answer.
+        attempts: attempts of one call, the first included.
+    """
+
+    connect_timeout_s: int = 3
+    read_timeout_s: int = 5
+    attempts: int = 3
 
 
 class Sdk:
     """Makes clients. Not for two threads at once: boto3 documents its sessions as not thread-safe."""
 
-    def __init__(self, endpoint_url: str | None) -> None:
+    def __init__(self, endpoint_url: str | None, limits: CallLimits) -> None:
         """
         Args:
             endpoint_url: in place of AWS's own endpoints; None = what the SDK finds.
+            limits: of every call.
 
         Raises:
             SettingsError: the endpoint is neither https nor loopback.
@@ -43,6 +57,7 @@ class Sdk:
         if endpoint_url is not None:
             check_endpoint(endpoint_url, source="AWS_ENDPOINT_URL")
         self._endpoint_url = endpoint_url
+        self._limits = limits
         self._session: Session | None = None
 
     def client(self, service: Service, region: str, keys: Mapping[str, str]) -> "BaseClient":
@@ -79,9 +94,9 @@ class Sdk:
             quiet_sdk_loggers()
             self._session = boto3.session.Session()
         config = Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            connect_timeout=self._limits.connect_timeout_s,
+            read_timeout=self._limits.read_timeout_s,
+            retries={"mode": "standard", "total_max_attempts": self._limits.attempts},
             tcp_keepalive=True,
             max_pool_connections=CONNECTIONS,
             user_agent_extra=f"phasesync/{__version__}",

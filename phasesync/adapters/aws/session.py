@@ -20,7 +20,7 @@ from phasesync.adapters.aws.roles import (
     incomplete,
     refuse_cycle,
 )
-from phasesync.adapters.aws.sdk import Sdk, Service
+from phasesync.adapters.aws.sdk import CallLimits, Sdk, Service
 from phasesync.core.model import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.ports import Clock
@@ -71,6 +71,7 @@ class AwsClients:
         clock: Clock,
         instance_id: str,
         endpoint_url: str | None = None,
+        limits: CallLimits | None = None,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
         """
@@ -80,6 +81,7 @@ class AwsClients:
             clock: tells when a session has to be renewed.
             instance_id: our instance, for the names of sessions.
             endpoint_url: in place of AWS's own endpoints; None = what the AWS SDK finds.
+            limits: of every call; None = the defaults.
             max_clients: clients kept; the one used least recently goes first.
 
         Raises:
@@ -88,7 +90,7 @@ class AwsClients:
         self._source_of = source_of
         self._clock = clock
         self._instance_id = instance_id
-        self._sdk = Sdk(endpoint_url)
+        self._sdk = Sdk(endpoint_url, limits or CallLimits())
         self._max_clients = max_clients
         self._lock = threading.Lock()  # guards what is below; held while a client is made, never during a call
         self._clients: OrderedDict[tuple[str, str, Service], _Kept] = OrderedDict()

@@ -1,0 +1,327 @@
+"""
+The process dies at every step of every kind of write; the next start has to end with the right value and one version.
+
+The steps are found by running each scenario once: before and after each AWS call, each write of the journal and the
+end of the run. Whatever is added to the engine later is killed too.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from phasesync.adapters.store import Store
+from phasesync.core.model import Adopt
+from phasesync.core.status import Outcome
+from tests.support.stores import ACTOR, open_test_store
+from tests.support.world import KEY_ARN, NAME, Killed, World
+
+WANTED = {"URL": "postgres://new", "USER": "shop"}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """
+    One kind of write.
+
+    Attributes:
+        arrange: what was there before.
+        act: what the run has to bring to AWS.
+        new_versions: how many versions it takes.
+    """
+
+    name: str
+    arrange: Callable[[World], None]
+    act: Callable[[World], None]
+    new_versions: int = 1
+
+
+def nothing(world: World) -> None:
+    """Nothing happens."""
+
+
+def created(world: World) -> None:
+    """The object exists and is in step."""
+    world.run()
+
+
+def edited(world: World) -> None:
+    """The value changes."""
+    world.edit(URL=WANTED["URL"])
+
+
+def rekeyed(world: World) -> None:
+    """The key changes, the value does not."""
+    world.configure(kms_key=KEY_ARN)
+
+
+def rekeyed_and_edited(world: World) -> None:
+    """Key and value change."""
+    rekeyed(world)
+    edited(world)
+
+
+def scheduled(world: World) -> None:
+    """Somebody schedules the object for deletion."""
+    world.remote.outside_delete(NAME)
+
+
+def scheduled_and_edited(world: World) -> None:
+    """Somebody schedules it for deletion, and the value changes."""
+    scheduled(world)
+    edited(world)
+
+
+def deleted(world: World) -> None:
+    """Somebody deletes the object for good."""
+    world.remote.outside_delete(NAME, recovery_days=None)
+
+
+def changed_outside(world: World) -> None:
+    """Somebody writes another value."""
+    world.remote.outside_put(NAME, "theirs")
+
+
+def foreign(world: World) -> None:
+    """Somebody else's object stands at the name."""
+    world.remote.outside_create(NAME, "theirs", tags={"team": "other"})
+
+
+def adopted(world: World) -> None:
+    """The operator consents to take it over."""
+    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+
+
+SCENARIOS = [
+    Scenario("create", nothing, nothing),
+    Scenario("change", created, edited),
+    Scenario("re-key", created, rekeyed),
+    Scenario("re-key and change", created, rekeyed_and_edited),
+    Scenario("restore", created, scheduled, new_versions=0),
+    Scenario("restore and change", created, scheduled_and_edited),
+    Scenario("missing", created, deleted),
+    Scenario("changed outside", created, changed_outside),
+    Scenario("adopt", foreign, adopted),
+]
+by_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+@pytest.fixture
+def store(migrated_database_url: str) -> Iterator[Store]:
+    """A store of its own, on each database."""
+    opened = open_test_store(migrated_database_url)
+    yield opened
+    opened.close()
+
+
+def count_steps(world: World, scenario: Scenario) -> tuple[list[str], int]:
+    """Run a scenario undisturbed; return its steps and how many versions there are at the end."""
+    steps: list[str] = []
+    scenario.arrange(world)
+    scenario.act(world)
+    with world.steps(lambda when, what: steps.append(f"{when} {what}")):
+        assert world.run().outcome is Outcome.APPLIED
+    return steps, world.versions
+
+
+def kill_at(step: int) -> Callable[[str, str], None]:
+    """Return a hook that kills the process at the n-th step."""
+    seen = 0
+
+    def hook(_when: str, _what: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == step + 1:
+            raise Killed
+
+    return hook
+
+
+def reset(world: World) -> World:
+    """Return a world like new on the same database: another app's worth of rows would do, a clean one is clearer."""
+    store = world.store
+    store.state.remove_sync("web")
+    store.credentials.remove("aws")
+    store.environments.remove_environment("shop", "production")
+    store.environments.remove_app("shop")
+    return World(store)
+
+
+def in_step(world: World) -> None:
+    """What holds when the dust has settled."""
+    wanted = {"URL": "postgres://db", "USER": "shop"} | {
+        one.key: one.value.reveal_text()
+        for one in world.store.environments.list_secrets("shop", "production")
+        if one.value is not None
+    }
+    assert json.loads(world.text) == wanted
+    assert world.object.deleted_at is None
+    assert world.entry.intent is None
+    assert world.entry.version_id == world.object.current.id if world.object.current else False
+    before = world.versions
+    assert world.run().outcome is Outcome.UNCHANGED
+    assert world.versions == before
+
+
+@by_scenario
+def test_a_kill_at_any_step_loses_nothing_and_adds_no_version(store: Store, scenario: Scenario) -> None:
+    """Killed once, started again: the right value, exactly the versions of an undisturbed run."""
+    world = World(store)
+    steps, versions = count_steps(world, scenario)
+    assert len(steps) >= 6
+    for step, label in enumerate(steps):
+        world = reset(world)
+        scenario.arrange(world)
+        scenario.act(world)
+        with world.steps(kill_at(step)), pytest.raises(Killed):
+            world.run()
+        # The daemon takes it up by itself, unless the run had ended already.
+        assert world.due() or label == "after finish", label
+
+        world.run()
+
+        in_step(world)
+        assert world.versions == versions, label
+
+
+# What follows is the engine's doing alone; one database is enough, and the fast one at that.
+on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+
+
+@on_sqlite
+@by_scenario
+def test_two_kills_in_a_row_lose_nothing_and_add_no_version(store: Store, scenario: Scenario) -> None:
+    """Killed at any step, and again at any step of the recovery."""
+    world = World(store)
+    steps, versions = count_steps(world, scenario)
+    for first in range(len(steps)):
+        for second in range(first % 3, len(steps), 3):
+            world = reset(world)
+            scenario.arrange(world)
+            scenario.act(world)
+            for step in (first, second):
+                try:
+                    with world.steps(kill_at(step)):
+                        world.run()
+                except Killed:
+                    continue
+
+            world.run()
+
+            in_step(world)
+            assert world.versions == versions, (steps[first], second)
+
+
+@by_scenario
+def test_an_edit_between_crash_and_recovery_wins(store: Store, scenario: Scenario) -> None:
+    """The recovery finds another value to write: it ends at AWS, whatever of the old write had landed."""
+    world = World(store)
+    steps, versions = count_steps(world, scenario)
+    for step, label in enumerate(steps):
+        world = reset(world)
+        scenario.arrange(world)
+        scenario.act(world)
+        with world.steps(kill_at(step)), pytest.raises(Killed):
+            world.run()
+        world.edit(URL="postgres://newest")
+
+        world.run()
+
+        assert json.loads(world.text)["URL"] == "postgres://newest", label
+        in_step(world)
+        # One version for the old write where it had landed, one for the new value.
+        assert world.versions <= versions + 1, label
+
+
+@on_sqlite
+@by_scenario
+def test_reverting_an_edit_whose_write_may_have_landed_ends_with_the_old_value(
+    store: Store, scenario: Scenario
+) -> None:
+    """A -> B -> A: the way back is not swallowed, whether B had landed or lands late."""
+    world = World(store)
+    steps, _ = count_steps(world, scenario)
+    for step, label in enumerate(steps):
+        world = reset(world)
+        scenario.arrange(world)
+        scenario.act(world)
+        with world.steps(kill_at(step)), pytest.raises(Killed):
+            world.run()
+        world.edit(URL="postgres://db")
+
+        world.run()
+
+        assert json.loads(world.text)["URL"] == "postgres://db", label
+        in_step(world)
+
+
+@by_scenario
+def test_a_frozen_worker_that_wakes_puts_nothing_older_on_top(store: Store, scenario: Scenario) -> None:
+    """It froze before a call; a successor wrote a newer value; then the call goes out after all."""
+    world = World(store)
+    steps, _ = count_steps(world, scenario)
+    frozen_at = [step for step, label in enumerate(steps) if label.startswith("before ")]
+    for step in frozen_at:
+        world = reset(world)
+        scenario.arrange(world)
+        scenario.act(world)
+        seen = 0
+
+        def freeze(_when: str, _what: str, step: int = step, world: World = world) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == step + 1:
+                world.on_step = None
+                world.edit(URL="postgres://newest")
+                world.run()
+
+        late = world.claim()
+        with world.steps(freeze):
+            world.reconciler.reconcile(late, lambda: None)
+
+        assert json.loads(world.text)["URL"] == "postgres://newest", steps[step]
+        world.run()
+        in_step(world)
+
+
+@on_sqlite
+@by_scenario
+def test_a_worker_that_wakes_after_its_successor_died_is_undone(store: Store, scenario: Scenario) -> None:
+    """
+    It froze before a call, its successor died at some step of writing a newer value, then the old call goes out.
+
+    Both sent the same token, so that the version alone does not tell whose payload is at AWS.
+    """
+    world = World(store)
+    steps, _ = count_steps(world, scenario)
+    writes = ("create", "put_value", "update_metadata", "restore")
+    frozen_at = [step for step, label in enumerate(steps) if label.removeprefix("before ") in writes]
+    assert frozen_at
+    for step in frozen_at:
+        for successor_step in range(len(steps)):
+            world = reset(world)
+            scenario.arrange(world)
+            scenario.act(world)
+            seen = 0
+
+            def freeze(
+                _when: str, _what: str, step: int = step, world: World = world, dies_at: int = successor_step
+            ) -> None:
+                nonlocal seen
+                seen += 1
+                if seen == step + 1:
+                    world.edit(URL="postgres://newest")
+                    world.on_step = kill_at(dies_at)
+                    with suppress(Killed):
+                        world.run()
+                    world.on_step = None
+
+            late = world.claim()
+            with world.steps(freeze):
+                world.reconciler.reconcile(late, lambda: None)
+            world.run()
+
+            assert json.loads(world.text)["URL"] == "postgres://newest", (steps[step], steps[successor_step])
+            in_step(world)

@@ -1,0 +1,197 @@
+"""
+A whole phasesync without processes: a real store, the real engine, an AWS in memory. A test edits, runs, crashes it.
+
+    world.edit(URL="postgres://new")
+    world.run()                               one reconcile, as a daemon would do it
+    world.destinations.on_call = ...          act at any step of a run
+    world.remote.object(world.name).text()    what readers at AWS get
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.adapters.store import Store
+from phasesync.core.events import Event
+from phasesync.core.model import Run, SecretValue, Sync, SyncConfig
+from phasesync.core.remote import JournalEntry
+from phasesync.core.status import Trigger
+from phasesync.engine.reconcile import Reconciler
+from phasesync.ports import Claim, SecretWrite
+from phasesync.testing.fake_destination import FakeDestinations
+from phasesync.testing.fake_remote import REGION, FakeObject, FakeRemote
+from tests.support.stores import ACTOR, EXPIRED, access_key, open_test_store, sync_draft
+
+NAME = "shop/web"
+KEY_ARN = f"arn:aws:kms:{REGION}:111122223333:key/12345678-1234-1234-1234-123456789012"
+
+
+class Killed(BaseException):
+    """The process died here: nothing after this line happens, and nobody cleans up."""
+
+
+class WatchedState:
+    """The state store with a hook before and after every write of the journal and of a run's end."""
+
+    def __init__(self, store: Store, reach: Callable[[str, str], None]) -> None:
+        self._state = store.state
+        self._reach = reach
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
+        self._reach("before", "save_entry")
+        stored = self._state.save_entry(claim, entry)
+        self._reach("after", "save_entry")
+        return stored
+
+    def finish(self, *args: Any) -> Sync:
+        self._reach("before", "finish")
+        sync = self._state.finish(*args)
+        self._reach("after", "finish")
+        return sync
+
+
+class World:
+    """One sync of shop/production to `NAME`, pending; its environment has two keys."""
+
+    def __init__(self, store: Store, **config: Any) -> None:
+        self.store = store
+        self.remote = FakeRemote()
+        self.destinations = FakeDestinations(self.remote, instance_id=store.instance_id)
+        self.events: list[Event] = []
+        self.on_step: Callable[[str, str], None] | None = None
+        self.destinations.on_call = self._reach
+        self._owners = (f"daemon-{number}" for number in itertools.count(1))
+        self.name = NAME
+        store.environments.add_app("shop")
+        store.environments.add_environment("shop", "production")
+        self.edit(URL="postgres://db", USER="shop")
+        store.credentials.add("aws", access_key(region=REGION))
+        draft = sync_draft("web", region=REGION, config=replace(SyncConfig(remote_name=NAME), **config))
+        self.sync_id = store.state.add_sync(draft).id
+        self.reconciler = self.another_reconciler()
+
+    def another_reconciler(self) -> Reconciler:
+        """Another process's engine on the same store and the same AWS."""
+        return Reconciler(
+            environments=self.store.environments,
+            state=WatchedState(self.store, self._reach),  # type: ignore[arg-type]
+            destinations=self.destinations,
+            digests=self.store.keys.digests,
+            instance_id=self.store.instance_id,
+            clock=SystemClock(),
+            events=self,
+            spread=lambda: 0.5,
+            coalesce=lambda: timedelta(0),
+        )
+
+    def emit(self, event: Event) -> None:
+        """Port `EventSink`."""
+        self.events.append(event)
+
+    # --- what people do
+
+    def edit(self, **values: str | None) -> int:
+        """Set keys (None unsets one) as one revision; return it."""
+        writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items() if text]
+        unsets = [("/", key) for key, text in values.items() if text is None]
+        edited = self.store.environments.edit(
+            "shop", "production", actor=ACTOR, origin="set", writes=writes, unsets=unsets
+        )
+        return edited.revision
+
+    def configure(self, **changes: Any) -> None:
+        """Change what is set on the sync."""
+        sync = self.sync
+        self.store.state.update_sync(
+            sync.name,
+            config=replace(sync.config, **changes),
+            path=sync.path,
+            credential=sync.credential,
+            region=sync.region,
+            adopt=sync.adopt,
+        )
+
+    # --- what daemons do
+
+    def claim(self, trigger: Trigger = Trigger.MANUAL) -> Claim:
+        """Claim the sync as a new process. The claim has ended already, so that a successor never waits."""
+        return self.store.state.claim(self.sync_id, next(self._owners), trigger=trigger, actor=ACTOR, ttl=EXPIRED)
+
+    def run(self, trigger: Trigger = Trigger.MANUAL) -> Run:
+        """Reconcile once, as a new process; AssertionError when nothing was recorded."""
+        done = self.another_reconciler().reconcile(self.claim(trigger), lambda: None)
+        if done is None:
+            raise AssertionError("the run was not recorded")
+        return done
+
+    def due(self) -> bool:
+        """Whether a daemon would reconcile the sync now, by itself."""
+        self.store.state.reap_expired()
+        claims = self.store.state.claim_due("observer", limit=1, ttl=EXPIRED)
+        for claim in claims:
+            self.store.state.release(claim)
+        return bool(claims)
+
+    @contextmanager
+    def steps(self, hook: Callable[[str, str], None]) -> Iterator[None]:
+        """Call a hook at every step of the runs within: (before or after, what)."""
+        self.on_step = hook
+        try:
+            yield
+        finally:
+            self.on_step = None
+
+    # --- what there is to see
+
+    @property
+    def sync(self) -> Sync:
+        """The sync now."""
+        return self.store.state.get_sync("web")
+
+    @property
+    def entry(self) -> JournalEntry:
+        """Its journal entry; there is one."""
+        (entry,) = self.store.state.state_of("web").journal
+        return entry
+
+    @property
+    def object(self) -> FakeObject:
+        """The object at AWS."""
+        return self.remote.object(NAME)
+
+    @property
+    def text(self) -> str:
+        """What readers at AWS get."""
+        return self.object.text()
+
+    @property
+    def versions(self) -> int:
+        """How many versions were ever written."""
+        return len(self.object.versions)
+
+    def writes(self) -> list[str]:
+        """Names of the calls that wrote something, in order."""
+        return [call for call in self.destinations.log if call not in ("observe", "list_names")]
+
+    def _reach(self, when: str, what: str) -> None:
+        if self.on_step is not None:
+            self.on_step(when, what)
+
+
+@pytest.fixture
+def world(migrated_database_url: str) -> Iterator[World]:
+    """A world of its own, on each database."""
+    store = open_test_store(migrated_database_url)
+    yield World(store)
+    store.close()
+
+
