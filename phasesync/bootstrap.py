@@ -26,18 +26,17 @@ from phasesync.settings.model import Settings
 if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.destinations.opener import RegisteredDestinations
-    from phasesync.adapters.dispatch.threads import ThreadDispatcher
     from phasesync.adapters.store.credentials import SqlCredentialStore
     from phasesync.adapters.store.daemons import SqlDaemonRegistry
     from phasesync.adapters.store.state import SqlStateStore
     from phasesync.adapters.store.store import SqlEnvironmentStore
     from phasesync.core.events import Event
-    from phasesync.engine.claims import ClaimKeeper, ClaimTaker
+    from phasesync.daemon.parts import Parts
+    from phasesync.engine.claims import ClaimTaker
     from phasesync.engine.configuration import SyncConfiguration
     from phasesync.engine.credentials import CredentialOperations
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.reconcile import Reconciler
-    from phasesync.engine.scheduler import Scheduler
     from phasesync.ports import CredentialTester
 
 
@@ -51,15 +50,25 @@ class _Quiet:
 class Application:
     """Everything a command or a daemon works with, on one database."""
 
-    def __init__(self, settings: Settings, store: Store, *, root_key: RootKey, events: EventSink | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        root_key: RootKey,
+        events: EventSink | None = None,
+        current: Callable[[], Settings] | None = None,
+    ) -> None:
         """
         Args:
             settings: as they were read.
             store: the opened database.
             root_key: for its warnings.
             events: takes what happens; None where commands print it.
+            current: returns the settings that are in effect now; None where they do not change.
         """
         self.settings = settings
+        self.current = current or (lambda: settings)
         self.warnings = root_key.warnings
         self.clock: Clock = SystemClock()
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -167,7 +176,7 @@ class Application:
             clock=self.clock,
             events=self._events,
             spread=random.random,  # spreads retries in time; nobody gains by guessing it
-            coalesce=lambda: timedelta(milliseconds=self.settings.daemon.coalesce_ms),
+            coalesce=lambda: timedelta(milliseconds=self.current().daemon.coalesce_ms),
         )
 
     @cached_property
@@ -212,19 +221,11 @@ class Application:
         return timedelta(seconds=self.settings.daemon.claim_ttl_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkingParts:
-    """What a daemon drives, and what it closes at its end."""
-
-    application: Application
-    scheduler: "Scheduler"
-    keeper: "ClaimKeeper"
-    dispatcher: "ThreadDispatcher"
-
-
-def open_application(settings: Settings, *, events: EventSink | None = None) -> Application:
+def open_application(
+    settings: Settings, *, events: EventSink | None = None, current: Callable[[], Settings] | None = None
+) -> Application:
     """
-    Open the database with its key.
+    Open the database with its key; see `Application` for the arguments.
 
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: with what mends it.
@@ -237,7 +238,7 @@ def open_application(settings: Settings, *, events: EventSink | None = None) -> 
     except BaseException:
         database.close()
         raise
-    return Application(settings, store, root_key=root_key, events=events)
+    return Application(settings, store, root_key=root_key, events=events, current=current)
 
 
 def find_root_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> RootKey:
@@ -292,13 +293,28 @@ def initialise_application(settings: Settings) -> Initialised:
     return Initialised(root_key=root_key, key_made=made, instance_id=instance_id)
 
 
-def working_parts(application: Application, events: EventSink, runs_kept: Callable[[], timedelta]) -> WorkingParts:
-    """Wire what a daemon drives."""
+LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
+"""Settings that the working parts read anew whenever they need them."""
+
+
+def build_daemon(current: Callable[[], Settings], events: EventSink) -> "Parts":
+    """
+    Wire what a daemon drives.
+
+    Args:
+        current: returns the settings that are in effect now.
+        events: takes what happens.
+
+    Raises:
+        PhasesyncError: as `open_application` does.
+    """
     from phasesync.adapters.dispatch.threads import ThreadDispatcher
+    from phasesync.daemon.parts import Parts
     from phasesync.engine.claims import ClaimKeeper
     from phasesync.engine.scheduler import Member, Scheduler
     from phasesync.engine.worker import Worker
 
+    application = open_application(current(), events=events, current=current)
     keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl)
     worker = Worker(application.reconciler, keeper)
     dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
@@ -310,6 +326,13 @@ def working_parts(application: Application, events: EventSink, runs_kept: Callab
         dispatcher=dispatcher,
         events=events,
         clock=application.clock,
-        runs_kept=runs_kept,
+        runs_kept=lambda: timedelta(days=current().retention.runs_days),
     )
-    return WorkingParts(application=application, scheduler=scheduler, keeper=keeper, dispatcher=dispatcher)
+    return Parts(
+        scheduler=scheduler,
+        keeper=keeper,
+        dispatcher=dispatcher,
+        close=application.close,
+        live=LIVE_SETTINGS,
+        warnings=application.warnings,
+    )

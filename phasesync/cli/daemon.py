@@ -1,0 +1,36 @@
+"""`phasesync daemon`: keeps AWS in step, until told to stop."""
+
+import click
+
+from phasesync.cli.invocation import invocation
+from phasesync.cli.output import Output, output_option
+
+
+@click.command()
+@output_option
+def daemon(out: Output) -> int:
+    """
+    Keep AWS in step with the store, until SIGTERM or Ctrl-C. SIGHUP reads the settings again. Logs to stderr.
+
+    \b
+    Example:
+      phasesync daemon
+    """
+    from phasesync.adapters.store.migrate import status as schema_status
+    from phasesync.adapters.telemetry.log_events import LogEvents
+    from phasesync.adapters.telemetry.logging import configure_logging
+    from phasesync.bootstrap import build_daemon
+    from phasesync.daemon.service import run_daemon
+    from phasesync.settings import load_settings
+
+    asked = invocation()
+    loaded = load_settings(asked.config)
+    configure_logging(level=loaded.settings.log.level, format=loaded.settings.log.format)
+    events = LogEvents()
+    return run_daemon(
+        loaded=loaded,
+        reload=lambda: load_settings(asked.config),
+        look=lambda: schema_status(loaded.settings.database_url),
+        build=lambda current: build_daemon(current, events),
+        events=events,
+    )
