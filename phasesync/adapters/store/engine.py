@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
 
 from phasesync.adapters.store.failures import translated
 from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file
@@ -152,4 +151,11 @@ def row_lock(statement: sa.Select[Any], *tables: sa.Table) -> sa.Select[Any]:
 
 def insert_or_update(connection: sa.Connection, table: sa.Table) -> Any:
     """Return an insert with ON CONFLICT; SQLAlchemy has one class of it for each database, with the same methods."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    # Imported here: whoever works on one database does not pay for the other's dialect.
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)

@@ -17,6 +17,7 @@ from phasesync.errors import (
     AlreadyExistsError,
     EnvironmentStoreError,
     IllegalTransitionError,
+    InvalidInputError,
     PhasesyncError,
     SchemaMismatchError,
     SettingsError,
@@ -33,6 +34,8 @@ def translated(url: sa.URL) -> Iterator[None]:
         yield
     except (exc.SQLAlchemyError, sqlite3.Error) as error:
         raise translate(error, url) from None
+    except UnicodeEncodeError:
+        raise InvalidInputError("text that has no UTF-8 form cannot be stored") from None
 
 
 def translate(error: Exception, url: sa.URL) -> PhasesyncError:
@@ -42,6 +45,8 @@ def translate(error: Exception, url: sa.URL) -> PhasesyncError:
         return StoreUnavailableError("all connections to the database are in use")
     if isinstance(cause, sqlite3.Error):
         return _from_sqlite(cause, url)
+    if isinstance(error, exc.DataError):
+        return InvalidInputError("a text or a number cannot be stored: it is too long, too large or holds a NUL")
     if isinstance(error, exc.DBAPIError):
         return _from_postgresql(error, url)
     return EnvironmentStoreError(f"the database layer failed ({type(error).__name__})")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
-from phasesync.errors import SchemaMismatchError, SettingsError
+from phasesync.adapters.store.locations import parse_database_url
+from phasesync.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -71,12 +72,10 @@ def downgrade(database_url: str, revision: str) -> None:
 
 def status(database_url: str) -> SchemaStatus:
     """Return how a database's schema stands; nothing is made. SettingsError, StoreUnavailableError."""
-    try:
-        database = open_database(database_url)
-    except SettingsError as error:
-        if "there is no database" in error.message:
-            return SchemaStatus(current=None, expected=EXPECTED)
-        raise
+    url = parse_database_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return SchemaStatus(current=None, expected=EXPECTED)
+    database = open_database(database_url)
     try:
         with database.read() as connection:
             return SchemaStatus(current=_current(connection), expected=EXPECTED)

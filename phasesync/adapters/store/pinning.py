@@ -38,7 +38,6 @@ def follow_account(
         AlreadyExistsError: another sync writes to the same remote object there.
     """
     for row in connection.execute(row_lock(sa.select(syncs).where(which).order_by(syncs.c.id))).all():
-        check_mac(row, keys)
         values = pinned(connection, keys, row, {"account": account}, lenient=lenient)
         connection.execute(syncs.update().where(syncs.c.id == row.id).values(**values))
 
@@ -46,7 +45,14 @@ def follow_account(
 def pinned(
     connection: sa.Connection, keys: KeyRing, row: sa.Row[Any], changes: Mapping[str, Any], *, lenient: bool = False
 ) -> dict[str, Any]:
-    """Return the changes to a sync's configuration columns with its MAC and destination key. AlreadyExistsError."""
+    """
+    Return the changes to a sync's configuration columns with its MAC and destination key.
+
+    Raises:
+        CiphertextError: what is there was altered; a new MAC would bless it.
+        AlreadyExistsError: another sync writes to the same remote object.
+    """
+    check_mac(row, keys)
     values = {**row._asdict(), **changes}
     key = destination_key(values)
     if key != row.destination_key:

@@ -257,6 +257,8 @@ def test_a_sync_that_was_pointed_elsewhere_is_noticed(store, values):
         lambda: store.state.load(claim),
         lambda: store.state.approve("web", "d", actor="ada"),
         lambda: store.state.finish(claim, run_of(claim), after()),
+        lambda: store.state.finish(claim, run_of(claim), after(account="111122223333", adopt_done=True)),
+        lambda: store.credentials.update("aws", access_key(), account="444455556666"),
     ):
         with pytest.raises(CiphertextError, match=f"sync {name} in table syncs"):
             attempt()

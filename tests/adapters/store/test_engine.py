@@ -13,6 +13,7 @@ from phasesync.adapters.store.instants import Instant, from_microseconds, now, t
 from phasesync.adapters.store.tables import apps
 from phasesync.errors import (
     AlreadyExistsError,
+    InvalidInputError,
     PhasesyncError,
     SchemaMismatchError,
     SettingsError,
@@ -125,6 +126,19 @@ def test_errors_tell_neither_statement_nor_parameters(database):
     assert error.__suppress_context__
     assert find(f"{error!r} {error} {error.hint} {error.code}", [CANARY_VALUE]) == []
     assert "INSERT" not in str(error)
+
+
+@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("text", ["a\0b", "x" * 100])
+def test_a_text_that_postgresql_does_not_take_is_the_operators_to_mend(database, text):
+    with pytest.raises(InvalidInputError):
+        add_app(database, name_key=text)
+
+
+def test_a_text_without_a_utf8_form_is_the_operators_to_mend(database):
+    with pytest.raises(InvalidInputError):
+        add_app(database, description="\udcff")
+    assert names_in(database) == []
 
 
 def test_a_database_that_was_never_migrated_says_so(database_url):
