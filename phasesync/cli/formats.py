@@ -62,6 +62,20 @@ def write(values: Mapping[str, SecretValue], format_: Format) -> str:
     return "".join(f"{_dotenv_key(key)}={_quoted(_text(values[key]))}\n" for key in sorted(values))
 
 
+def members_of(value: SecretValue) -> dict[str, SecretValue]:
+    """
+    Return the members of a remote value that is a JSON object, `${` in them escaped.
+
+    InvalidInputError where it is none: it then needs a name of its own.
+    """
+    try:
+        return _read_json(value.reveal_text())
+    except (InvalidInputError, UnicodeDecodeError):
+        raise InvalidInputError(
+            "the value is not a JSON object of keys", hint="give it a name in the store: --key NAME"
+        ) from None
+
+
 def _read_json(text: str) -> dict[str, SecretValue]:
     document = parse_json_document(text.encode("utf-8"))
     if not isinstance(document, dict):

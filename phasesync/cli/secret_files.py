@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.formats import Format, format_of, read, write
+from phasesync.cli.formats import Format, format_of, members_of, read, write
 from phasesync.cli.input import confirm, confirmation_options, read_file, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import Word, environment_argument, path_option
-from phasesync.core.model import ValueType
+from phasesync.cli.params import KEY, Name, Word, environment_argument, path_option
+from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.reference_syntax import escape
+from phasesync.errors import InvalidInputError
 from phasesync.ports import SecretWrite
 
 if TYPE_CHECKING:
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @environment_argument
-@click.argument("file", metavar="FILE|-")
+@click.argument("file", metavar="FILE|-", required=False)
 @path_option
+@click.option("--from-aws", metavar="ID", help="Name or ARN of an AWS secret, in place of a file.")
+@click.option("--credential", type=Name("credential"), help="With --from-aws: how to reach AWS.")
+@click.option("--region", help="With --from-aws: AWS Region. Default: the credential's.")
+@click.option("--key", type=KEY, help="With --from-aws: name for a value that is no JSON object.")
 @click.option(
     "--format",
     "format_",
@@ -34,8 +40,12 @@ if TYPE_CHECKING:
 def import_(
     application: "Application",
     environment: tuple[str, str],
-    file: str,
+    file: str | None,
     path: str,
+    from_aws: str | None,
+    credential: str | None,
+    region: str | None,
+    key: str | None,
     format_: Format | None,
     prune: bool,
     yes: bool,
@@ -50,11 +60,17 @@ def import_(
       phasesync secrets import shop/production .env
       phasesync secrets import shop/production secrets.json --path /db --prune
       vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json
+      phasesync secrets import shop/production --from-aws shop/production --credential aws
     """
     store = application.environments
     before = {secret.key: secret for secret in store.list_secrets(*environment, path=path)}
-    # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
-    values = read(read_stdin() if file == "-" else read_file(Path(file)), format_ or format_of(file))
+    if from_aws is not None and file is None:
+        values = _from_aws(application, from_aws, credential, region, key)
+    elif file is not None and from_aws is None:
+        # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
+        values = read(read_stdin() if file == "-" else read_file(Path(file)), format_ or format_of(file))
+    else:
+        raise InvalidInputError("name a file, or give --from-aws", hint="phasesync secrets import --help")
 
     added = sorted(values.keys() - before.keys())
     changed = sorted(key for key in values.keys() & before.keys() if before[key].value != values[key])
@@ -84,6 +100,30 @@ def import_(
             "unchanged": unchanged,
         },
     )
+
+
+def _from_aws(
+    application: "Application", remote_name: str, credential: str | None, region: str | None, key: str | None
+) -> dict[str, SecretValue]:
+    """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
+    from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+    from phasesync.engine.importing import read_remote
+
+    if credential is None:
+        raise InvalidInputError("--from-aws needs --credential", hint="phasesync credentials list")
+    value = read_remote(
+        application.destinations,
+        application.credentials,
+        kind=AWS_SECRETS_MANAGER,
+        credential=credential,
+        region=region,
+        remote_name=remote_name,
+    )
+    if key is None:
+        return members_of(value)
+    if value.type is ValueType.BINARY:
+        return {key: value}
+    return {key: SecretValue(escape(value.reveal_text()))}
 
 
 @click.command()
