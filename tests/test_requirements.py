@@ -17,12 +17,14 @@ EXTRAS = PROJECT["optional-dependencies"]
 GROUPS = PYPROJECT["dependency-groups"]
 
 ASKED = {
+    "build.txt": GROUPS["build"],
     "demo.txt": [*PROJECT["dependencies"], *EXTRAS["demo"], *GROUPS["build"]],
     "dev.txt": [
         *PROJECT["dependencies"],
         *(line for extra in EXTRAS.values() for line in extra),
         *(line for group in GROUPS.values() for line in group if isinstance(line, str)),
     ],
+    "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["postgres"]],
 }
 
 
@@ -41,8 +43,9 @@ def test_every_dependency_is_pinned_within_its_bounds(file: str) -> None:
         assert version in requirement.specifier, f"{requirement} excludes the pinned {version}: run `make lock`"
 
 
-def test_what_the_demo_installs_is_what_the_tests_ran_with() -> None:
-    assert pins("demo.txt").items() <= pins("dev.txt").items()
+@pytest.mark.parametrize("file", ["build.txt", "demo.txt", "runtime.txt"])
+def test_what_is_installed_elsewhere_is_what_the_tests_ran_with(file: str) -> None:
+    assert pins(file).items() <= pins("dev.txt").items()
 
 
 @pytest.mark.parametrize("file", ASKED)
