@@ -193,5 +193,3 @@ def world(migrated_database_url: str) -> Iterator[World]:
     store = open_test_store(migrated_database_url)
     yield World(store)
     store.close()
-
-
