@@ -65,7 +65,7 @@ def import_(
     store = application.environments
     before = {secret.key: secret for secret in store.list_secrets(*environment, path=path)}
     if from_aws is not None and file is None:
-        values = _from_aws(application, from_aws, credential, region, key)
+        values = _from_aws(application, from_aws, credential, region, key, out)
     elif file is not None and from_aws is None:
         # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
         values = read(read_stdin() if file == "-" else read_file(Path(file)), format_ or format_of(file))
@@ -103,9 +103,15 @@ def import_(
 
 
 def _from_aws(
-    application: "Application", remote_name: str, credential: str | None, region: str | None, key: str | None
+    application: "Application",
+    remote_name: str,
+    credential: str | None,
+    region: str | None,
+    key: str | None,
+    out: Output,
 ) -> dict[str, SecretValue]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
+    from phasesync.cli.identity import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.importing import read_remote
 
@@ -119,6 +125,7 @@ def _from_aws(
         region=region,
         remote_name=remote_name,
     )
+    tell_identity(application, application.credentials.get(credential), out)
     if key is None:
         return members_of(value)
     if value.type is ValueType.BINARY:

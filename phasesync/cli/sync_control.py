@@ -153,8 +153,12 @@ def adopt(application: "Application", name: str, yes: bool, no_input: bool, out:
     Example:
       phasesync syncs adopt shop-production --yes
     """
+    from phasesync.cli.identity import tell_identity
+
     seen = application.operations.what_is_there(name)
-    secret = application.state.get_sync(name).config.remote_name
+    sync = application.state.get_sync(name)
+    secret = sync.config.remote_name
+    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
     if seen is None:
         out.say(f"{secret} does not exist; the next run creates it")
     else:

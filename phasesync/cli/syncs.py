@@ -211,11 +211,12 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
     Example:
       phasesync syncs plan shop-production --detailed-exitcode
     """
+    from phasesync.cli.identity import tell_identity
     from phasesync.cli.show import show_plan
     from phasesync.cli.views import has_changes, plan_document
 
     report = application.operations.plan(name)
-    out.say(f"identity: account {report.account}" + application.endpoint_note)
+    tell_identity(application, application.credentials.get_by_id(report.sync.credential_id), out)
     document = plan_document(report)
     if out.as_json:
         out.document(document)

@@ -1,0 +1,15 @@
+"""Says on stderr as whom a command reached AWS: the identity of the shell, not the daemon's."""
+
+from typing import TYPE_CHECKING
+
+from phasesync.cli.output import Output
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+    from phasesync.core.model import Credential
+
+
+def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:
+    """Print account and ARN; AWS was asked already, so that this costs no call."""
+    identity = application.clients.identity_of(credential)
+    out.say(f"identity: account {identity.account}, {identity.arn}{application.endpoint_note}")
