@@ -27,12 +27,15 @@ from phasesync.daemon.rounds import Rounds
 from phasesync.daemon.signals import Inbox, Signals, Word
 from phasesync.daemon.systemd import Notifier
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
-from phasesync.ports import Claim, EventSink
+from phasesync.ports import Claim, EventSink, MemberRole
 from phasesync.settings.load import LoadedSettings
 from phasesync.settings.model import Settings
 
 LOOK_EVERY: Final = timedelta(seconds=2)
 """How often the database and its schema are looked at, while waiting and while working."""
+TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
+"""How often a standby asks whether it is its turn: it has to follow a clean stop at once."""
+
 _TICK_S: Final = 0.5
 _LIVE: Final = frozenset({"log.level", "daemon.poll_interval_ms", "daemon.drain_s"})
 """Settings that the service itself takes over at once; the parts name theirs."""
@@ -176,10 +179,15 @@ class Service:
                 if not self._left:  # A beat after the sign-off would sign on again.
                     scheduler.beat()
 
+        def take_over() -> None:
+            if scheduler.role is MemberRole.STANDBY:
+                beat()
+
         def while_schema_is_right(work: Callable[[], None]) -> Callable[[], None]:
             return lambda: work() if self._condition.can_work else None
 
         rounds.add("beat", beat, every=beat_every)
+        rounds.add("take-over", take_over, every=TAKE_OVER_EVERY)
         rounds.add("poll", while_schema_is_right(scheduler.poll), every=self._poll_every())
         rounds.add("schema", self._lookout.see, every=LOOK_EVERY, first_in=LOOK_EVERY)
         rounds.add("reap", while_schema_is_right(scheduler.reap), every=timedelta(seconds=1))

@@ -35,6 +35,15 @@ def test_a_standby_is_ready_and_says_so(run, world) -> None:
     assert run().wait_for("/readyz", 200) == {"ok": True, "role": "standby"}
 
 
+def test_a_standby_takes_over_sooner_than_its_next_heartbeat(run, world) -> None:
+    world.role_to_give = MemberRole.STANDBY
+    running = run(settings_with(daemon={"claim_ttl_s": 60}))
+    running.wait_for("/readyz", 200)
+    world.role_to_give = MemberRole.ACTIVE
+
+    wait_until(lambda: running.get("/readyz")[1]["role"] == "active", within_s=5, what="taking over")
+
+
 def test_it_waits_for_the_database(run, world) -> None:
     world.down = True
     running = run()
