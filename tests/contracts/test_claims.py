@@ -294,6 +294,21 @@ def test_a_stale_holder_can_write_nothing(store):
     assert [run.outcome for run in store.state.list_runs()] == [Outcome.INTERRUPTED]
 
 
+def test_a_stale_thread_of_the_same_process_can_write_nothing_either(store):
+    add_sync(store)
+    stale = claim_one(store, "one-daemon", ttl=EXPIRED)
+    successor = claim_one(store, "one-daemon")
+    with pytest.raises(ClaimLostError):
+        store.state.load(stale)
+    with pytest.raises(ClaimLostError):
+        store.state.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
+    with pytest.raises(ClaimLostError):
+        store.state.finish(stale, run_of(stale), after())
+    assert store.state.renew([stale], ttl=TTL) == set()
+    store.state.release(stale)
+    assert store.state.load(successor).sync.running
+
+
 def test_a_reaped_holder_can_write_nothing_even_without_a_successor(store):
     add_sync(store)
     stale = claim_one(store, ttl=EXPIRED)
