@@ -26,17 +26,18 @@ from phasesync.settings.model import Settings
 if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.destinations.opener import RegisteredDestinations
+    from phasesync.adapters.dispatch.threads import ThreadDispatcher
     from phasesync.adapters.store.credentials import SqlCredentialStore
     from phasesync.adapters.store.daemons import SqlDaemonRegistry
     from phasesync.adapters.store.state import SqlStateStore
     from phasesync.adapters.store.store import SqlEnvironmentStore
     from phasesync.core.events import Event
-    from phasesync.daemon.parts import Parts
-    from phasesync.engine.claims import ClaimTaker
+    from phasesync.engine.claims import ClaimKeeper, ClaimTaker
     from phasesync.engine.configuration import SyncConfiguration
     from phasesync.engine.credentials import CredentialOperations
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.reconcile import Reconciler
+    from phasesync.engine.scheduler import Scheduler
     from phasesync.ports import CredentialTester
 
 
@@ -294,10 +295,20 @@ def initialise_application(settings: Settings) -> Initialised:
 
 
 LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
-"""Settings that the working parts read anew whenever they need them."""
+"""Settings that a daemon's machinery reads anew whenever it needs them."""
 
 
-def build_daemon(current: Callable[[], Settings], events: EventSink) -> "Parts":
+@dataclass(frozen=True, kw_only=True)
+class Machinery:
+    """What a daemon drives, on an application that it closes at its end."""
+
+    application: Application
+    scheduler: "Scheduler"
+    keeper: "ClaimKeeper"
+    dispatcher: "ThreadDispatcher"
+
+
+def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machinery:
     """
     Wire what a daemon drives.
 
@@ -309,7 +320,6 @@ def build_daemon(current: Callable[[], Settings], events: EventSink) -> "Parts":
         PhasesyncError: as `open_application` does.
     """
     from phasesync.adapters.dispatch.threads import ThreadDispatcher
-    from phasesync.daemon.parts import Parts
     from phasesync.engine.claims import ClaimKeeper
     from phasesync.engine.scheduler import Member, Scheduler
     from phasesync.engine.worker import Worker
@@ -328,11 +338,4 @@ def build_daemon(current: Callable[[], Settings], events: EventSink) -> "Parts":
         clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
     )
-    return Parts(
-        scheduler=scheduler,
-        keeper=keeper,
-        dispatcher=dispatcher,
-        close=application.close,
-        live=LIVE_SETTINGS,
-        warnings=application.warnings,
-    )
+    return Machinery(application=application, scheduler=scheduler, keeper=keeper, dispatcher=dispatcher)

@@ -1,9 +1,16 @@
 """`phasesync daemon`: keeps AWS in step, until told to stop."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
+
+if TYPE_CHECKING:
+    from phasesync.daemon.parts import Parts
+    from phasesync.settings.model import Settings
 
 
 @click.command()
@@ -19,7 +26,8 @@ def daemon(out: Output) -> int:
     from phasesync.adapters.store.migrate import status as schema_status
     from phasesync.adapters.telemetry.log_events import LogEvents
     from phasesync.adapters.telemetry.logging import configure_logging
-    from phasesync.bootstrap import build_daemon
+    from phasesync.bootstrap import LIVE_SETTINGS, build_machinery
+    from phasesync.daemon.parts import Parts
     from phasesync.daemon.service import run_daemon
     from phasesync.settings import load_settings
 
@@ -27,10 +35,22 @@ def daemon(out: Output) -> int:
     loaded = load_settings(asked.config)
     configure_logging(level=loaded.settings.log.level, format=loaded.settings.log.format)
     events = LogEvents()
+
+    def build(current: "Callable[[], Settings]") -> "Parts":
+        machinery = build_machinery(current, events)
+        return Parts(
+            scheduler=machinery.scheduler,
+            keeper=machinery.keeper,
+            dispatcher=machinery.dispatcher,
+            close=machinery.application.close,
+            live=LIVE_SETTINGS,
+            warnings=machinery.application.warnings,
+        )
+
     return run_daemon(
         loaded=loaded,
         reload=lambda: load_settings(asked.config),
         look=lambda: schema_status(loaded.settings.database_url),
-        build=lambda current: build_daemon(current, events),
+        build=build,
         events=events,
     )
