@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:
-    """Print account and ARN; AWS was asked already, so that this costs no call."""
+    """Print account and ARN: at most one call, and none where the command has asked already."""
     identity = application.clients.identity_of(credential)
     out.say(f"identity: account {identity.account}, {identity.arn}{application.endpoint_note}")
