@@ -1,0 +1,66 @@
+"""The import contracts hold, and each breaks when its rule is broken on purpose."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+VIOLATIONS = [
+    ("core reads the clock", "core/plan.py", "import time"),
+    ("core knows the database", "core/plan.py", "import sqlalchemy"),
+    ("a port knows the engine", "ports.py", "import phasesync.engine.reconcile"),
+    ("errors know the core", "errors.py", "import phasesync.core.model"),
+    ("the engine knows an adapter", "engine/apply.py", "import phasesync.adapters.store"),
+    ("the engine logs", "engine/apply.py", "import structlog"),
+    ("the engine reads settings", "engine/apply.py", "import phasesync.settings"),
+    ("an adapter knows its sibling", "adapters/store/runs.py", "import phasesync.adapters.keys"),
+    ("an adapter knows the engine", "adapters/aws/session.py", "import phasesync.engine.claims"),
+    ("bootstrap knows an entry point", "bootstrap.py", "import phasesync.cli.main"),
+    ("the package uses the fakes", "cli/main.py", "import phasesync.testing.fake_remote"),
+]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the package and its contracts."""
+    shutil.copytree(REPOSITORY / "phasesync", tmp_path / "phasesync", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def check_contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on the package in a folder."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, ''); from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--no-cache",
+    ]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_contracts_hold(copy: Path) -> None:
+    """As the package stands."""
+    result = check_contracts(copy)
+
+    assert result.returncode == 0, result.stdout
+    assert "0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(("what", "file", "line"), VIOLATIONS, ids=[violation[0] for violation in VIOLATIONS])
+def test_a_planted_import_breaks_a_contract(copy: Path, what: str, file: str, line: str) -> None:
+    """One forbidden import is enough."""
+    planted = copy / "phasesync" / file
+    planted.write_text(planted.read_text() + f"\n{line}\n")
+
+    result = check_contracts(copy)
+
+    assert result.returncode == 1, what
+    assert "1 broken" in result.stdout or "2 broken" in result.stdout
