@@ -83,7 +83,7 @@ class World:
         """Another process's engine on the same store and the same AWS."""
         return Reconciler(
             environments=self.store.environments,
-            state=WatchedState(self.store, self._reach),  # type: ignore[arg-type]
+            state=WatchedState(self.store, self._reach),
             destinations=self.destinations,
             digests=self.store.keys.digests,
             instance_id=self.store.instance_id,

@@ -1,0 +1,40 @@
+"""
+Every port: what the engine needs from the world, and nothing about how it is done. One module a subject.
+
+Adapters implement these; `bootstrap.py` wires them. They raise only classes of `errors.py`.
+"""
+
+from phasesync.core.fingerprint import Digests
+from phasesync.ports.credentials import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
+from phasesync.ports.daemons import DaemonRegistry, Dispatcher, MemberRole
+from phasesync.ports.destinations import Destination, Destinations
+from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
+from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
+from phasesync.ports.runtime import Clock, EventSink
+from phasesync.ports.state import AfterRun, Claim, StateStore, SyncDraft, SyncState
+
+__all__ = [
+    "AfterRun",
+    "Claim",
+    "Clock",
+    "CredentialDraft",
+    "CredentialReport",
+    "CredentialStore",
+    "CredentialTester",
+    "DaemonRegistry",
+    "Destination",
+    "Destinations",
+    "Digests",
+    "Dispatcher",
+    "EnvironmentReader",
+    "EnvironmentStore",
+    "EventSink",
+    "KeyRing",
+    "MemberRole",
+    "SecretWrite",
+    "StateStore",
+    "SyncDraft",
+    "SyncState",
+    "WrappedKey",
+    "WrappedKeys",
+]

@@ -1,0 +1,58 @@
+"""Daemons among themselves: who is alive, and who works on what was claimed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from phasesync.ports.state import Claim
+
+
+class MemberRole(StrEnum):
+    """What a daemon does."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"
+
+
+class DaemonRegistry(Protocol):
+    """Which daemons are alive, and which one may work where only one may (SQLite)."""
+
+    def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> MemberRole:
+        """Say that a daemon is alive; return whether it works or stands by. On PostgreSQL every daemon works."""
+        ...
+
+    def leave(self, owner: str) -> None:
+        """Sign off; a standby takes over at once."""
+        ...
+
+    def alive(self) -> list[Mapping[str, object]]:
+        """Return daemons that are alive: owner, host, pid, role, started_at, beat_at."""
+        ...
+
+    def claim_chore(self, name: str, owner: str, *, every: timedelta) -> bool:
+        """Return True for the one daemon that shall do a chore now; at most once in `every`."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """
+    Runs claimed syncs. It distributes; exclusion is the claim's, so that a dead worker never blocks a sync.
+    """
+
+    @property
+    def free(self) -> int:
+        """How many more claims can be started at once."""
+        ...
+
+    def submit(self, claim: Claim) -> None:
+        """Reconcile a claimed sync soon."""
+        ...
+
+    def running(self) -> Sequence[Claim]:
+        """Return the claims that are being worked on."""
+        ...
+
+    def drain(self, timeout: timedelta) -> bool:
+        """Take no more work and wait; return whether all was done in time."""
+        ...
