@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey, load_root_key, write_new_root_key
 from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store
-from phasesync.adapters.store.migrate import check, upgrade
+from phasesync.adapters.store.migrate import SchemaStatus, check, status_of, upgrade
 from phasesync.errors import KeyUnavailableError
 from phasesync.ports import Clock, EventSink
 from phasesync.settings.model import Settings
@@ -107,6 +107,10 @@ class Application:
     def daemons(self) -> "SqlDaemonRegistry":
         """The daemons that are alive."""
         return self._store.daemons
+
+    def schema(self) -> SchemaStatus:
+        """Return how the database's schema stands now. StoreUnavailableError."""
+        return status_of(self._store.database)
 
     @property
     def instance_id(self) -> str:

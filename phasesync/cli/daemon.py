@@ -9,6 +9,8 @@ from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
+    from phasesync.adapters.store.migrate import SchemaStatus
+    from phasesync.bootstrap import Machinery
     from phasesync.daemon.parts import Parts
     from phasesync.settings.model import Settings
 
@@ -35,9 +37,15 @@ def daemon(out: Output) -> int:
     loaded = load_settings(asked.config)
     configure_logging(level=loaded.settings.log.level, format=loaded.settings.log.format)
     events = LogEvents()
+    working: list[Machinery] = []
+
+    def look() -> "SchemaStatus":
+        # Once there is a database in use, it is the one to look at: another connection every time would cost more.
+        return working[-1].application.schema() if working else schema_status(loaded.settings.database_url)
 
     def build(current: "Callable[[], Settings]") -> "Parts":
         machinery = build_machinery(current, events)
+        working.append(machinery)
         return Parts(
             scheduler=machinery.scheduler,
             keeper=machinery.keeper,
@@ -50,7 +58,7 @@ def daemon(out: Output) -> int:
     return run_daemon(
         loaded=loaded,
         reload=lambda: load_settings(asked.config),
-        look=lambda: schema_status(loaded.settings.database_url),
+        look=look,
         build=build,
         events=events,
     )

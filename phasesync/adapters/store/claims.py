@@ -38,16 +38,13 @@ class ClaimsPart(Part):
 
     def claim_due(self, owner: str, *, limit: int, ttl: timedelta) -> list[Claim]:
         """Claim up to `limit` syncs that are pending or due and free, in one statement."""
+        # Nearly always nothing is due: a look locks nothing, and its statement is made once for all.
+        with self._database.read() as connection:
+            if connection.scalar(_ANY_DUE) is None:
+                return []
         # A CTE, because PostgreSQL may run a subquery with LIMIT more than once and then takes more than that.
         due = (
-            sa.select(syncs.c.id)
-            .join(credentials, credentials.c.id == syncs.c.credential_id)
-            .where(
-                _free(),
-                syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
-                credentials.c.status != CredentialStatus.INCOMPLETE,
-                syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & _grown()),
-            )
+            _select_due()
             .order_by(sa.case((syncs.c.requested.is_not(None), 0), (_grown(), 1), else_=2), syncs.c.next_due_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=syncs, key_share=True)
@@ -151,6 +148,20 @@ def _free() -> sa.ColumnElement[bool]:
     return syncs.c.claim_owner.is_(None) | (syncs.c.claim_until < now())
 
 
+def _select_due() -> sa.Select[tuple[str]]:
+    """Syncs that a daemon may claim now."""
+    return (
+        sa.select(syncs.c.id)
+        .join(credentials, credentials.c.id == syncs.c.credential_id)
+        .where(
+            _free(),
+            syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
+            credentials.c.status != CredentialStatus.INCOMPLETE,
+            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & _grown()),
+        )
+    )
+
+
 def _grown() -> sa.ColumnElement[bool]:
     """An environment that the sync read has a newer revision."""
     return (
@@ -195,3 +206,6 @@ def _to_claim(row: sa.Row[Any], owner: str) -> Claim:
     return Claim(
         sync_id=row.id, owner=owner, fence=row.fence, trigger=Trigger(row.claim_trigger), actor=row.claim_actor
     )
+
+
+_ANY_DUE: Final = _select_due().limit(1)

@@ -118,6 +118,8 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
         "connect_timeout": _CONNECT_TIMEOUT_S,
         "application_name": "phasesync",
         "keepalives_idle": 30,
+        # A host that vanished is noticed within this time even with a query under way.
+        "tcp_user_timeout": 15_000,
     }
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
     # Prepared statements do not survive PgBouncer in transaction mode.

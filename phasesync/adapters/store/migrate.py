@@ -77,10 +77,15 @@ def status(database_url: str) -> SchemaStatus:
         return SchemaStatus(current=None, expected=EXPECTED)
     database = open_database(database_url)
     try:
-        with database.read() as connection:
-            return SchemaStatus(current=_current(connection), expected=EXPECTED)
+        return status_of(database)
     finally:
         database.close()
+
+
+def status_of(database: Database) -> SchemaStatus:
+    """Return how the schema of an open database stands. StoreUnavailableError."""
+    with database.read() as connection:
+        return SchemaStatus(current=_current(connection), expected=EXPECTED)
 
 
 def check(database_url: str) -> None:
