@@ -1,6 +1,6 @@
 """`phasesync demo`: the tour on an AWS emulator in this process."""
 
-from importlib.util import find_spec
+from importlib import import_module
 
 import click
 
@@ -21,12 +21,14 @@ def demo() -> int:
     Example:
       phasesync demo
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise SettingsError(
-            f"the demo needs the AWS emulator, which is not installed ({', '.join(missing)} is missing)",
-            hint="pip install 'phasesync[demo]'",
-        )
+    for name in _NEEDED:
+        try:
+            import_module(name)
+        except ImportError:
+            raise SettingsError(
+                f"the demo needs an AWS emulator, which is not installed: {name} is missing",
+                hint="pip install 'phasesync[demo]'",
+            ) from None
     from phasesync.demo.screen import Screen
     from phasesync.demo.tour import run_tour
 

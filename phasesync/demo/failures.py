@@ -1,0 +1,9 @@
+"""What ends the tour early."""
+
+
+class ClaimFailedError(Exception):
+    """Something that a step says of phasesync did not hold. The text is for the operator and names no other value."""
+
+
+class OutOfTimeError(Exception):
+    """The tour took longer than it may."""

@@ -1,0 +1,107 @@
+"""
+The tour from its first line to its last, and its end: whatever happens, nothing runs on and no file stays.
+
+Must not decide what a step shows.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from phasesync.bootstrap import initialise_application, open_application
+from phasesync.demo.account import HOST_ACCOUNT, OTHER_ACCOUNT, Account
+from phasesync.demo.editing import edit_one, edit_quickly, pause_one, repair_an_outside_edit, resume_one
+from phasesync.demo.emulator import Emulator
+from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
+from phasesync.demo.for_real import COMMANDS
+from phasesync.demo.interruptions import Interruptions
+from phasesync.demo.isolation import environment_of_its_own, folder_of_its_own
+from phasesync.demo.process import DaemonProcess, stop_all
+from phasesync.demo.screen import Screen
+from phasesync.demo.setting_up import add_credentials, add_syncs, fill_the_store
+from phasesync.demo.stage import PRODUCTION, STAGING, Stage
+from phasesync.demo.surviving import hold_an_emptied_environment, read_the_log, stop, survive_a_kill
+from phasesync.errors import PhasesyncError
+from phasesync.settings import load_settings
+
+TIME_LIMIT_S: Final = 27.0
+"""The whole tour; stopping what it started comes on top of it."""
+
+STEPS: Final[tuple[Callable[[Stage], None], ...]] = (
+    fill_the_store,
+    add_credentials,
+    add_syncs,
+    edit_one,
+    edit_quickly,
+    pause_one,
+    repair_an_outside_edit,
+    resume_one,
+    hold_an_emptied_environment,
+    survive_a_kill,
+    read_the_log,
+    stop,
+)
+
+
+def run_tour(screen: Screen) -> int:
+    """
+    Run the tour; call it from the main thread.
+
+    Returns:
+        0 when every claim held, else 1.
+
+    Raises:
+        KeyboardInterrupt: it was told to end; it has left nothing behind.
+    """
+    with ExitStack() as stack:
+        interruptions = stack.enter_context(Interruptions(TIME_LIMIT_S))
+        folder = stack.enter_context(folder_of_its_own())
+        daemons = [DaemonProcess(folder, name, interruptions.held_back) for name in ("daemon-1", "daemon-2")]
+        try:
+            _walk(screen, folder, daemons, stack)
+        except ClaimFailedError as error:
+            return _failed(screen, str(error), daemons)
+        except OutOfTimeError:
+            return _failed(screen, f"the tour is over within {TIME_LIMIT_S:.0f} s", daemons)
+        except PhasesyncError as error:
+            return _failed(screen, f"this works ({type(error).__name__}: {error.message})", daemons)
+        finally:
+            interruptions.ignore()
+    if folder.exists() or any(daemon.pid is not None for daemon in daemons):
+        screen.failed(f"nothing is left behind: look at {folder}", [])
+        return 1
+    screen.end(f"All {screen.held} checks held; nothing is left running and no file stays.")
+    return 0
+
+
+def _failed(screen: Screen, what: str, daemons: Sequence[DaemonProcess]) -> int:
+    screen.failed(what, [line for daemon in daemons for line in daemon.last_lines()])
+    return 1
+
+
+def _walk(screen: Screen, folder: Path, daemons: Sequence[DaemonProcess], stack: ExitStack) -> None:
+    emulator = Emulator()
+    stack.callback(emulator.close)
+    screen.title(
+        "phasesync, a tour",
+        f"AWS is played by an emulator (moto) at {emulator.url}; nothing leaves this machine.",
+        "All values are made up. They are shown on purpose.",
+    )
+    config = stack.enter_context(environment_of_its_own(folder, endpoint=emulator.url))
+    settings = load_settings(config).settings
+    initialise_application(settings)
+    stack.callback(stop_all, daemons)
+    daemons[0].start()  # The steps before the first sync give it time to come up.
+    application = stack.enter_context(open_application(settings))
+    accounts = {PRODUCTION: Account(emulator, OTHER_ACCOUNT), STAGING: Account(emulator, HOST_ACCOUNT)}
+    for account in accounts.values():
+        stack.callback(account.close)
+    stage = Stage(
+        application=application, emulator=emulator, accounts=accounts, daemons=daemons, screen=screen, folder=folder
+    )
+    for step in STEPS:
+        step(stage)
+    screen.heading("The same against a real account")
+    for command, note in COMMANDS:
+        screen.command(command, note)

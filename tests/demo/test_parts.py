@@ -1,0 +1,171 @@
+"""Parts of the demo that can be looked at without running it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from click.testing import CliRunner
+from rich.console import Console
+
+from phasesync.adapters.aws.policies import sync_policy
+from phasesync.cli.main import cli
+from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
+from phasesync.demo.emulator import Emulator
+from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
+from phasesync.demo.interruptions import Interruptions
+from phasesync.demo.isolation import REGION, environment_of_its_own, folder_of_its_own
+from phasesync.demo.screen import Screen
+from phasesync.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    served = Emulator()
+    yield served
+    served.close()
+
+
+@pytest.mark.parametrize("module", ["moto", "flask", "flask_cors"])
+def test_without_the_emulator_it_names_the_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+
+    done = CliRunner().invoke(cli, ["demo"], prog_name="phasesync")
+
+    assert done.exit_code == 6
+    assert done.stdout == ""
+    assert f"error: the demo needs an AWS emulator, which is not installed: {module} is missing" in done.stderr
+    assert "hint: pip install 'phasesync[demo]'" in done.stderr
+
+
+def test_nothing_of_the_users_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = {
+        "PHASESYNC_DATA_DIR": "/theirs",
+        "AWS_PROFILE": "theirs",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://theirs.invalid",
+        "https_proxy": "http://theirs.invalid",
+        "NOTIFY_SOCKET": "/theirs",
+        "EDITOR": "ed",
+    }
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+
+    with environment_of_its_own(tmp_path, endpoint="http://127.0.0.1:1") as config:
+        inside = dict(os.environ)
+        settings = load_settings().settings
+
+    assert {name for name in theirs if name in inside} == {"EDITOR"}
+    assert inside["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
+    assert inside["PHASESYNC_CONFIG"] == str(config)
+    assert settings.data_dir == tmp_path / "data"
+    assert not settings.root_key_file.is_relative_to(settings.data_dir)
+    assert dict(os.environ) == before
+
+
+def test_its_folder_is_private_and_goes_with_what_is_in_it() -> None:
+    with folder_of_its_own() as folder:
+        (folder / "data").mkdir()
+        (folder / "data" / "file").write_text("something")
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+    assert not folder.exists()
+
+
+def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: Emulator) -> None:
+    account = Account(emulator, OTHER_ACCOUNT)
+    arn = account.make_role("waiting", trust=trust("right"), policy=sync_policy(region=REGION))
+    sts: Any = account._client("sts")
+
+    assumed = sts.assume_role(RoleArn=arn, RoleSessionName="test", ExternalId="right")
+    assert ":assumed-role/waiting/" in assumed["AssumedRoleUser"]["Arn"]
+    for more in ({}, {"ExternalId": "wrong"}):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            sts.assume_role(RoleArn=arn, RoleSessionName="test", **more)
+    sts.close()
+    account.close()
+
+
+def test_something_can_happen_between_a_write_and_its_answer(emulator: Emulator) -> None:
+    account = Account(emulator, OTHER_ACCOUNT)
+    account._secrets.create_secret(Name="shop", SecretString='{"A":"1"}')
+    seen: list[Stored | None] = []
+    reader = Account(emulator, OTHER_ACCOUNT)
+    emulator.after_next("PutSecretValue", lambda: seen.append(reader.read("shop")))
+
+    version = account.write("shop", '{"A":"2"}')
+
+    assert seen == [Stored(value='{"A":"2"}', version_id=version)]
+    assert account.versions("shop") == 2
+    assert emulator.calls(except_by=account.access_key_ids)["PutSecretValue"] == 0
+    account.close()
+    reader.close()
+
+
+def test_a_claim_that_does_not_hold_ends_the_tour() -> None:
+    screen = Screen(Console(file=io.StringIO()))
+    screen.claim("this holds", True)
+
+    with pytest.raises(ClaimFailedError, match="this does not"):
+        screen.claim("this does not", False)
+    assert screen.held == 1
+
+
+def test_plain_text_has_no_blanks_at_the_end_and_is_indented_where_it_wraps() -> None:
+    written = io.StringIO()
+    screen = Screen(Console(file=written, width=40, highlight=False))
+    screen.step("A step", "A reason that is longer than the forty columns of this screen.")
+    screen.command("phasesync syncs add a-command-that-is-longer-than-forty-columns", "copied as it is")
+
+    lines = written.getvalue().splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    assert lines[1] == "1. A step"
+    assert len(lines) == 5 and all(line.startswith("   ") for line in lines[2:])
+    assert lines[4].endswith("  # copied as it is")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_while_it_is_held_back(number: signal.Signals) -> None:
+    former = signal.getsignal(number)
+    done: list[str] = []
+
+    def work(interruptions: Interruptions) -> None:
+        with interruptions.held_back():
+            signal.raise_signal(number)
+            done.append("within")
+        done.append("after")
+
+    with Interruptions(60) as interruptions, pytest.raises(KeyboardInterrupt):
+        work(interruptions)
+    assert done == ["within"]
+    assert signal.getsignal(number) is former
+
+
+def test_nothing_disturbs_the_end() -> None:
+    with Interruptions(60) as interruptions:
+        interruptions.ignore()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_time_limit_ends_it() -> None:
+    with Interruptions(0.01), pytest.raises(OutOfTimeError):
+        threading.Event().wait(10)
+
+
+def trust(external_id: str) -> dict[str, Any]:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "*"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
