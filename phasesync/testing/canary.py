@@ -46,6 +46,8 @@ def forms_of(canary: str) -> dict[str, bytes]:
         "json": json.dumps(canary)[1:-1].encode(),
         "json, utf-8": json.dumps(canary, ensure_ascii=False)[1:-1].encode(),
         "json in json": json.dumps(json.dumps(canary)[1:-1])[1:-1].encode(),
+        # So a payload stands in the body of a request to AWS.
+        "json, utf-8 in json": json.dumps(json.dumps(canary, ensure_ascii=False)[1:-1])[1:-1].encode(),
         "repr": repr(canary)[1:-1].encode(),
         "bytes repr": repr(plain)[2:-1].encode(),
         "hex": plain.hex().encode(),

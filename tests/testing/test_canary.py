@@ -23,6 +23,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "in JSON": json.dumps,
     "in JSON as UTF-8": lambda value: json.dumps(value, ensure_ascii=False),
     "in JSON in JSON": lambda value: json.dumps(json.dumps({"key": value})),
+    "in a request to AWS": lambda value: json.dumps({"SecretString": json.dumps({"K": value}, ensure_ascii=False)}),
     "hex": lambda value: value.encode().hex(),
     "repr": repr,
     "repr of bytes": lambda value: repr(value.encode()),

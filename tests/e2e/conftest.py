@@ -1,0 +1,58 @@
+"""An installation for each test, and a look at AWS that the daemon's own calls can be told from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.aws import Aws
+from tests.support.installation import ACCESS_KEY_ID, Installation
+
+READS = frozenset({"GetSecretValue", "BatchGetSecretValue", "ListSecrets"})
+"""What the daemon's role has no right to, because the daemon never does it."""
+
+
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where commands keep their bytecode: without it each would compile all that it imports."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
+@pytest.fixture
+def environ(aws: Aws, bytecode: Path) -> dict[str, str]:
+    """What every process of phasesync gets."""
+    return aws.environ | {"PYTHONPYCACHEPREFIX": str(bytecode)}
+
+
+@pytest.fixture
+def installation(
+    tmp_path: Path, migrated_database_url: str, environ: dict[str, str], aws: Aws
+) -> Iterator[Installation]:
+    """A database with keys and nothing in it. At the end no daemon is left, and none has read a value from AWS."""
+    made = Installation(tmp_path, migrated_database_url, environ)
+    made.initialise()
+    yield made
+    made.close()
+    assert_no_value_was_read(aws)
+
+
+def assert_no_value_was_read(aws: Aws) -> None:
+    """Neither GetSecretValue nor a list ever came from phasesync."""
+    asked = {one.name for one in aws.server.operations if one.access_key_id == ACCESS_KEY_ID}
+    assert not asked & READS
+
+
+def versions_of(aws: Aws, name: str) -> list[str]:
+    """Return the ids of all versions that a secret ever had."""
+    answer: Any = aws.boto("secretsmanager").list_secret_version_ids(SecretId=name, IncludeDeprecated=True)
+    return [version["VersionId"] for version in answer["Versions"]]
+
+
+def values_of(aws: Aws, name: str) -> dict[str, str]:
+    """Return what readers of a secret get."""
+    found: dict[str, str] = json.loads(aws.secret_text(name))
+    return found

@@ -1,0 +1,87 @@
+"""What a daemon does at its start and at SIGHUP: waits, refuses, reads settings again."""
+
+from __future__ import annotations
+
+import base64
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import values_of
+from tests.support.aws import Aws
+from tests.support.installation import Installation
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+
+
+def test_it_waits_for_the_schema_and_goes_on_after_the_migration(
+    database_url: str, tmp_path: Path, environ: dict[str, str], aws: Aws
+) -> None:
+    installation = Installation(tmp_path, database_url, environ)
+    made = installation.json("init")
+    assert made["root_key_made"]
+    installation.add_syncs("web")
+    with installation.database() as connection:
+        (current,) = connection.exec_driver_sql("SELECT version_num FROM alembic_version").one()
+        # As if the release were newer than the database: what it would find there is older than what it wants.
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    try:
+        daemon = installation.start_daemon(ready=False)
+        daemon.wait_for_line("waiting for the database schema")
+        status, answer = daemon.get("/readyz")
+        assert (status, answer["command"], answer["expected"]) == (503, "phasesync db migrate", current)
+        assert daemon.get("/healthz")[0] == 200
+        assert aws.server.names() == []
+
+        with installation.database() as connection:
+            connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{current}'")
+        installation.done("db", "migrate")
+
+        daemon.wait_until_ready()
+        installation.wait_for("web")
+        assert values_of(aws, "shop/web") == {"URL": "postgres://db", "USER": "shop"}
+        assert daemon.stop() == 0
+    finally:
+        installation.close()
+
+
+def test_a_wrong_root_key_ends_the_start(installation: Installation, aws: Aws) -> None:
+    installation.add_syncs("web")
+    key = installation.folder / "root.key"
+    key.write_bytes(base64.b64encode(bytes(range(7, 39))))
+
+    daemon = installation.start_daemon(ready=False)
+
+    assert daemon.ends() == 6
+    *_, hint = daemon.log.read_text().splitlines()
+    assert "root key" in daemon.log.read_text()
+    assert hint.startswith("hint: ")
+    assert aws.server.names() == []
+
+
+@on_sqlite
+def test_sighup_reads_the_settings_again_and_keeps_them_where_they_are_wrong(installation: Installation) -> None:
+    installation.configure(log__level="warning")
+    daemon = installation.start_daemon(ready=False)
+    wait_until(lambda: installation.json("status")["daemons"], what="the daemon's sign of life")
+    assert daemon.lines() == []
+
+    installation.configure(log__level="info")
+    daemon.signal(signal.SIGHUP)
+    assert daemon.wait_for_line("settings reloaded")["applied"] == ["log.level"]
+
+    installation.write_config('log.level = "loud"\n')
+    daemon.signal(signal.SIGHUP)
+    kept = daemon.wait_for_line("settings not reloaded; the former ones stay")
+    assert kept["reason"].startswith("log.level: must be ")
+    assert "loud" not in daemon.log.read_text()
+
+    # At info still, and at work: a run is one line.
+    installation.configure()
+    installation.add_syncs("web")
+    daemon.wait_for_line("run finished", outcome="applied")
+    assert daemon.stop() == 0
