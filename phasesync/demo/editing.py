@@ -68,7 +68,7 @@ def repair_an_outside_edit(stage: Stage) -> None:
         "Drift shows in the version id that DescribeSecret reports; no value is read for it. Checked every second "
         "here, every 5 minutes by default.",
     )
-    screen.command("aws secretsmanager put-secret-value --secret-id shop/production …", "by somebody else")
+    screen.command("aws secretsmanager put-secret-value --secret-id shop/production ...", "by somebody else")
     version = stage.at_aws(STAGING).version_id
     outside = stage.accounts[PRODUCTION].write("shop/production", '{"API_URL":"https://somewhere.else.example"}')
     stage.show(PRODUCTION)

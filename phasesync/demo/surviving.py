@@ -41,8 +41,8 @@ def survive_a_kill(stage: Stage) -> None:
     screen = stage.screen
     screen.step(
         "kill -9 in the middle of a write",
-        "The daemon dies after AWS has written and before that could be noted. What it was about to write is in the "
-        "journal, and so is the version id, which AWS takes from us: the standby finds the write done.",
+        "The daemon dies after AWS has written and before that could be noted. The journal says what it was about to "
+        "write, and under which version id; so the standby finds it done and does not write it again.",
     )
     before = stage.versions(PRODUCTION)
     stage.until("the second daemon stands by", lambda: stage.daemon(MemberRole.STANDBY))

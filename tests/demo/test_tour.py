@@ -60,6 +60,7 @@ def test_the_tour_holds_what_it_says_in_time_and_leaves_nothing(start: Start) ->
     values = re.findall(r"value read back from AWS: shop/\w+, version ([0-9a-f-]{36})\n +(\{.*\})", output)
     assert len(values) == output.count("value read back from AWS") and len({version for version, _ in values}) >= 8
     assert_commands_exist(output)
+    assert_is_what_the_readme_shows(output)
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(start: Start) -> None:
@@ -147,6 +148,14 @@ def assert_commands_exist(output: str) -> None:
             name, found, words = resolved(found, context, words)
             context = click.Context(found, parent=context, info_name=name)
         found.make_context(found.name, list(words), parent=context.parent)
+
+
+def assert_is_what_the_readme_shows(output: str) -> None:
+    """The capture in the README has the titles and claims of this tour; values, ids and times differ."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    fixed = re.findall(r"^(?:\d+\. .*|   checked: [^(\n]*)", readme.partition("## What sets it apart")[0], re.MULTILINE)
+    assert len(fixed) > 10
+    assert [line for line in fixed if line.strip() not in output] == []
 
 
 def resolved(group: click.Group, context: click.Context, words: list[str]) -> tuple[str, click.Command, list[str]]:
