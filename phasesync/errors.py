@@ -310,7 +310,6 @@ class InternalError(PhasesyncError):
     default_hint = "report it with the class names above; no value is in them"
 
 
-
 class StateError(PhasesyncError):
     """phasesync's own state is in the way."""
 
