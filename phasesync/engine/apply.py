@@ -34,11 +34,13 @@ class Applied:
     Attributes:
         entry: the journal entry afterwards, None where the change has none.
         again: the object has to be looked at and planned anew before the run may end.
+        earlier: an earlier write that turned out to have landed, None where there was none.
     """
 
     result: ChangeResult
     entry: JournalEntry | None
     again: bool = False
+    earlier: ChangeResult | None = None
 
 
 class Applier:
@@ -127,7 +129,7 @@ class Applier:
             if before is None:
                 raise _restored()
             settled = self._save(settle_spent(intended, before, arn=seen.arn))
-            return Applied(result=_result(change, Outcome.UNCHANGED), entry=settled, again=True)
+            return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         self._save(replace(intended, intent=before))
         raise RemoteChangedError("an object of this name appeared while it was being created")
 
@@ -144,7 +146,8 @@ class Applier:
                 raise _restored()
             # An earlier write under this token had landed with another payload. Ours goes out under a new one.
             settled = self._save(settle_spent(intended, before, arn=observed.arn))
-            return self._put(replace(change, action=Action.PUT), desired, observed, settled)
+            put = self._put(replace(change, action=Action.PUT), desired, observed, settled)
+            return replace(put, earlier=landed(change.remote_name, before))
         current = answer.current or self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
         return Applied(result=_result(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
@@ -205,6 +208,17 @@ def _result(change: Change, outcome: Outcome, version_id: str | None = None) -> 
         outcome=outcome,
         reason=change.reason,
         version_id=version_id,
+    )
+
+
+def landed(remote_name: str, intent: Intent) -> ChangeResult:
+    """Return what the log says of a write whose answer was lost and which turned out to have landed."""
+    return ChangeResult(
+        action=intent.action,
+        remote_name=remote_name,
+        outcome=Outcome.APPLIED,
+        reason="an earlier write had landed",
+        version_id=intent.token,
     )
 
 

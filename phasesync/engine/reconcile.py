@@ -18,11 +18,11 @@ from phasesync.core.journal import settle_by_evidence
 from phasesync.core.mapping import check_size, map_json
 from phasesync.core.model import Run
 from phasesync.core.ownership import owner_tags
-from phasesync.core.plan import Plan, Policy, make_plan
+from phasesync.core.plan import VALUE_WRITES, Plan, Policy, make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
 from phasesync.core.status import Outcome
 from phasesync.core.tags import desired_tags, unwanted_tags
-from phasesync.engine.apply import Applier
+from phasesync.engine.apply import Applier, landed
 from phasesync.engine.attempt import Attempt
 from phasesync.engine.claims import Permit
 from phasesync.engine.source import read_source
@@ -166,6 +166,10 @@ class Reconciler:
         entries = _entries(state, desired, attempt)
         for _ in range(MAX_ROUNDS):
             prepared = self._look(state, desired, destination, attempt, entries)
+            for name in prepared.settled:
+                intent = entries[name].intent
+                if intent is not None and intent.action in VALUE_WRITES:
+                    attempt.results.append(landed(name, intent))
             entries = dict(prepared.entries)
             for name in prepared.settled:
                 entries[name] = self._state.save_entry(claim, entries[name])
@@ -257,7 +261,7 @@ class Reconciler:
                 failed.add(name)
                 attempt.fail(change, error)
                 continue
-            attempt.results.append(applied.result)
+            attempt.results += [result for result in (applied.earlier, applied.result) if result is not None]
             if applied.entry is not None:
                 entries[name] = applied.entry
             if applied.again:
