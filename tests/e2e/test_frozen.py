@@ -40,7 +40,7 @@ def freeze_apart_from_locks(installation: Installation, daemon: Daemon) -> None:
 
 
 def test_what_woke_late_writes_nothing_any_more(in_step: Installation, aws: Aws) -> None:
-    """It froze before it could send its write. Its own clock tells it that its claim has ended."""
+    """It froze before it could send its write; when it wakes, the claim is another's."""
     frozen = in_step.start_daemon()
     done = threading.Event()
 

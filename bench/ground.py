@@ -1,0 +1,84 @@
+"""What the benchmarks stand on: both databases, an installation on each, figures as a table."""
+
+import os
+import shutil
+import statistics
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from phasesync.adapters.store.migrate import upgrade
+from tests.support.installation import REGION, Installation
+from tests.support.postgres import start_server
+
+DATABASES = ("sqlite", "postgresql")
+
+_AWS = {
+    "AWS_REGION": REGION,
+    "AWS_CONFIG_FILE": "/nonexistent/aws-config",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/aws-credentials",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ACCESS_KEY_ID": "AKIABENCHBENCHBENCH1",
+    "AWS_SECRET_ACCESS_KEY": "not-a-real-secret-access-key",
+    "NO_PROXY": "127.0.0.1",
+}
+
+
+@contextmanager
+def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
+    """
+    Make an installation on a fresh database, and lead this process and its children to an endpoint.
+
+    SQLite lies in the folder for temporary files, so that a commit waits for that disk. PostgreSQL is the tests' own:
+    it lies in memory and does not wait, which flatters it by what a commit costs on your disk.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="phasesync-bench-"))
+    bytecode = os.environ.get("PYTHONPYCACHEPREFIX") or str(folder / "bytecode")
+    environ = _AWS | {"AWS_ENDPOINT_URL": endpoint_url, "PYTHONPYCACHEPREFIX": bytecode}
+    os.environ.update(_AWS, AWS_ENDPOINT_URL=endpoint_url)
+    server = start_server() if database == "postgresql" else None
+    try:
+        if server is None:
+            url = f"sqlite:///{folder}/phasesync.db"
+        else:
+            server.create_database("bench")
+            url = server.url("bench")
+        upgrade(url)
+        made = Installation(folder, url, environ)
+        made.initialise()
+        yield made
+        made.close()
+    finally:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(folder)
+
+
+def databases_option(parser: ArgumentParser) -> None:
+    """Add `--databases`."""
+    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table in Markdown, figures to the right."""
+    texts = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(len(line[column]) for line in [list(head), *texts]) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *texts]
+    for number, line in enumerate(lines):
+        left = [cell.ljust(width) for cell, width in zip(line[:1], widths[:1], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        if number == 1:
+            right = [f"{cell[:-1]}:" for cell in right]
+        print("| " + " | ".join([*left, *right]) + " |")
+
+
+def spread(milliseconds: Sequence[float]) -> tuple[float, float, float]:
+    """Return p50, p95 and the greatest."""
+    ordered = sorted(milliseconds)
+    return statistics.median(ordered), ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))], ordered[-1]
+
+
+def _text(cell: object) -> str:
+    return f"{cell:,.1f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)
