@@ -22,7 +22,8 @@ from phasesync.core.model import ChangeResult
 from phasesync.core.plan import VALUE_WRITES, Change, key_differs
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
 from phasesync.core.status import Outcome
-from phasesync.errors import RemoteChangedError, RestoredDatabaseError
+from phasesync.engine.restored import restored
+from phasesync.errors import RemoteChangedError
 from phasesync.ports import Claim, Clock, Destination, Digests, StateStore
 
 
@@ -127,7 +128,8 @@ class Applier:
         seen = self._destination.observe(change.remote_name)
         if seen is not None and token in seen.versions:
             if before is None:
-                raise _restored()
+                self._unsay(intended)
+                raise restored()
             settled = self._save(settle_spent(intended, before, arn=seen.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         self._save(replace(intended, intent=before))
@@ -143,7 +145,8 @@ class Applier:
         answer = self._destination.put_value(observed.arn, desired.payload, token=_token_of(intended))
         if isinstance(answer, Occupied):
             if before is None:
-                raise _restored()
+                self._unsay(intended)
+                raise restored()
             # An earlier write under this token had landed with another payload. Ours goes out under a new one.
             settled = self._save(settle_spent(intended, before, arn=observed.arn))
             put = self._put(replace(change, action=Action.PUT), desired, observed, settled)
@@ -172,6 +175,10 @@ class Applier:
 
     def _intend(self, entry: JournalEntry, action: Action, desired: Desired) -> JournalEntry:
         return self._save(intend_write(entry, action, desired.payload, self._token(entry), self._clock.now()))
+
+    def _unsay(self, intended: JournalEntry) -> None:
+        """Take back an intent that AWS refused: left open, the next run would take the other's write for its own."""
+        self._save(replace(intended, intent=None))
 
     def _settle(self, intended: JournalEntry, desired: Desired, answer: Written) -> JournalEntry:
         tags = dict(desired.tags) if intended.intent and intended.intent.action is Action.CREATE else None
@@ -219,13 +226,4 @@ def landed(remote_name: str, intent: Intent) -> ChangeResult:
         outcome=Outcome.APPLIED,
         reason="an earlier write had landed",
         version_id=intent.token,
-    )
-
-
-def _restored() -> RestoredDatabaseError:
-    return RestoredDatabaseError(
-        "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "
-        "at work",
-        hint="stop the other copy; then phasesync syncs remove NAME --remote keep, and add it again with --adopt "
-        "overwrite",
     )

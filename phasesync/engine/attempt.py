@@ -13,6 +13,7 @@ from phasesync.core.plan import Change
 from phasesync.core.schedule import after_error, after_success
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
 from phasesync.errors import (
+    CredentialRejectedError,
     DestinationError,
     InterruptedRunError,
     OwnershipConflictError,
@@ -163,8 +164,13 @@ def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
         code=error.code,
         message=error.message,
         request_id=error.request_id,
-        hint=error.hint.replace("NAME", sync.name) if error.hint else None,
+        hint=error.hint.replace("NAME", _meant_by_name(error, sync)) if error.hint else None,
     )
+
+
+def _meant_by_name(error: PhasesyncError, sync: Sync) -> str:
+    """Return what NAME stands for in an error's hint."""
+    return sync.credential if isinstance(error, CredentialRejectedError) else sync.name
 
 
 def _run_id(now: datetime) -> str:

@@ -25,6 +25,7 @@ from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.apply import Applier, landed
 from phasesync.engine.attempt import Attempt
 from phasesync.engine.claims import Permit
+from phasesync.engine.restored import check_not_restored
 from phasesync.engine.source import read_source
 from phasesync.errors import (
     AccountMismatchError,
@@ -221,6 +222,8 @@ class Reconciler:
         sync = state.sync
         observed = {name: destination.observe(name) for name in entries}
         settled = {name: settle_by_evidence(entry, observed[name]) for name, entry in entries.items()}
+        for name, entry in settled.items():
+            check_not_restored(entry, observed[name], self._digests, self._instance_id)
         plan = make_plan(
             [desired],
             observed,

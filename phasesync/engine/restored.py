@@ -1,0 +1,48 @@
+"""
+Tells a database that is older than AWS: a restored backup, or one of two copies at work.
+
+Tokens of writes can be computed beforehand, so a version at AWS that carries one of our next tokens was written by a
+later state of this database, or by a copy of it. Going on would put older values on top, so nothing is written until
+somebody has decided.
+"""
+
+from typing import Final
+
+from phasesync.core.fingerprint import Digests, write_token
+from phasesync.core.remote import JournalEntry, Observed
+from phasesync.errors import RestoredDatabaseError
+
+LOOK_AHEAD: Final = 1_000
+"""How many writes ahead are recognised: at AWS's limit for versions of a secret, eleven days of them (1.3 ms)."""
+
+
+def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: Digests, instance_id: str) -> None:
+    """
+    Refuse to go on where AWS shows a write of ours that the journal does not know.
+
+    Args:
+        entry: the object's journal entry, its intent settled as far as looking can.
+        observed: what AWS shows, None = no such object.
+        digests: make the tokens.
+        instance_id: part of every token.
+
+    Raises:
+        RestoredDatabaseError: this database is older than AWS.
+    """
+    open_token = entry.intent.token if entry.intent is not None else None
+    if observed is None or observed.current_version in (None, entry.version_id, open_token):
+        return
+    unknown = set(observed.versions) - {entry.version_id, open_token}
+    later = range(entry.generation + 1, entry.generation + 1 + LOOK_AHEAD)
+    if any(write_token(digests, instance_id, entry.sync_id, entry.remote_name, number) in unknown for number in later):
+        raise restored()
+
+
+def restored() -> RestoredDatabaseError:
+    """Return the error for a database that is older than AWS."""
+    return RestoredDatabaseError(
+        "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "
+        "at work",
+        hint="stop the other copy; then phasesync syncs remove NAME --remote keep, and add it again with --adopt "
+        "overwrite",
+    )
