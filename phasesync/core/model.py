@@ -292,7 +292,7 @@ class Sync:
         failures: failed runs in a row; drives the pause before the next.
         retry_at: earliest time of the next run that an edit or a check may cause, None = at once.
         next_due_at: when the next check is due, None = nothing is due by time.
-        claimed_until: the claim of a run under way, None when none is.
+        running: whether a claim is good now.
     """
 
     id: str

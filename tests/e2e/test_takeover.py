@@ -69,10 +69,10 @@ def test_another_daemon_takes_over_within_the_life_of_a_claim_after_a_kill(
     wait_until(lambda: killed, what="the kill")
     survivor = second if first.ended else first
 
-    line = survivor.wait_for_line("run finished", outcome="applied", revision=2, within_s=CLAIM_TTL_S + 4)
+    line = survivor.wait_for_line("run finished", outcome="applied", revision=2, within_s=CLAIM_TTL_S + 5)
 
     assert line["sync"] == "web"
-    assert time.monotonic() - killed[0] < CLAIM_TTL_S + 2
+    assert time.monotonic() - killed[0] < CLAIM_TTL_S + 5, "with the default life of a claim it would have been longer"
     assert values_of(aws, "shop/web")["URL"] == "postgres://new"
     assert len(versions_of(aws, "shop/web")) == 2
     assert survivor.stop() == 0
