@@ -53,7 +53,7 @@ def status(out: Output) -> int:
     found = schema_status(invocation().settings().settings.database_url)
     out.item(_document(found))
     if not found.is_current:
-        out.warn("the schema is not the one of this release; next: phasesync db migrate")
+        out.warn(f"the schema is not the one of this release; next: {found.mend}")
     return 0 if found.is_current else 6
 
 

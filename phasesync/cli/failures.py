@@ -21,6 +21,7 @@ from phasesync.errors import PhasesyncError
 USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 1
+OUTPUT_LOST = 1
 BUG = 1
 
 
@@ -49,10 +50,12 @@ def report(error: BaseException, args: Sequence[str]) -> int:
             _tell("Interrupted", "interrupted", None, args)
             return INTERRUPTED
         case BrokenPipeError():
-            # Nobody reads any more; the interpreter must not complain about it when it flushes at the end.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()
             return BROKEN_PIPE
+        case OSError() if _from_output(error):
+            _give_up_output()
+            _tell(type(error).__name__, f"the output cannot be written: {error.strerror}", None, args)
+            return OUTPUT_LOST
         case _:
             name = type(error).__name__
             _tell(name, f"this is a bug in phasesync: {name}{_place(error.__traceback__)}", _DEBUG_HINT, args)
@@ -83,11 +86,25 @@ def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> Non
     message = one_line(message)
     if wants_json(args):
         document = {"error": {"class": name, "message": message, "hint": hint}}
-        click.echo(json.dumps(document, ensure_ascii=False), err=True)
-        return
-    click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
-    if hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {one_line(hint)}", err=True)
+        lines = [json.dumps(document, ensure_ascii=False)]
+    else:
+        lines = [f"{click.style('error:', fg='red')} {message}"]
+        if hint:
+            lines.append(f"{click.style('hint:', fg='cyan')} {one_line(hint)}")
+    with contextlib.suppress(OSError):  # stderr on a full disk: the exit code still tells
+        for line in lines:
+            click.echo(line, err=True)
+
+
+def _from_output(error: OSError) -> bool:
+    """Return whether an error came from printing, which is always done by click's echo."""
+    return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _give_up_output() -> None:
+    """Nobody gets it any more; the interpreter must not complain about that when it flushes at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message_of(error: click.ClickException) -> str:

@@ -102,7 +102,10 @@ def read_file(path: Path) -> bytes:
 
 def read_stdin() -> bytes:
     """Read stdin to its end. InvalidInputError."""
-    return _bounded(sys.stdin.buffer.read(MAX_BYTES + 1))
+    try:
+        return _bounded(sys.stdin.buffer.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise InvalidInputError(f"stdin cannot be read: {error.strerror}") from None
 
 
 def to_value(data: bytes, type_: ValueType) -> SecretValue:

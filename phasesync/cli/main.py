@@ -15,6 +15,7 @@ from phasesync import __version__
 from phasesync.cli.failures import report
 from phasesync.cli.invocation import Invocation
 from phasesync.cli.lazy import LazyGroup
+from phasesync.cli.streams import fill_closed_streams
 
 COMMANDS = {
     "demo": ("phasesync.cli.demo:demo", "The tour, on an AWS emulator in this process."),
@@ -38,12 +39,13 @@ class Root(LazyGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run one command line; ends with SystemExit, always."""
+        fill_closed_streams()
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:
             result = super().main(given, *rest, **extra)
             # Whoever reads our output may have gone: that shows at the flush.
-            sys.stdout.flush()
+            click.echo(nl=False)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place that can hide an exception's text
             sys.exit(report(error, given))
         sys.exit(result if isinstance(result, int) else 0)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from phasesync import errors
+from phasesync.cli.failures import one_line
 from phasesync.cli.output import Output
 from phasesync.core.model import Run
 from phasesync.core.status import exit_code_of
@@ -17,7 +18,7 @@ def show_plan(out: Output, document: dict[str, Any]) -> None:
         click.echo(f"{change['action']:<16}{change['remote_name']}  {change['reason']}{held}")
         for sign, keys in zip("+~-", change["keys"].values(), strict=True):
             for key in keys:
-                click.echo(f"{'':<16}{sign} {key} = ***")
+                click.echo(f"{'':<16}{sign} {one_line(key)} = ***")
     estimate = document["estimate"]
     click.echo(f"{estimate['writes']} new versions, about {estimate['calls']} calls")
     if document["digest"]:
@@ -33,7 +34,7 @@ def show_run(out: Output, run: Run) -> None:
     for change in run.changes:
         click.echo(f"  {change.action:<16}{change.remote_name}  {change.outcome}: {change.reason}")
     if run.error is not None:
-        code = f" ({run.error.code})" if run.error.code else ""
+        code = f" ({run.error.code})" if run.error.code and run.error.code not in run.error.message else ""
         out.say(f"error: {run.error.message}{code}")
         if run.error.hint:
             out.say(f"hint: {run.error.hint}")

@@ -107,7 +107,7 @@ def write_new_root_key(path: Path) -> RootKey:
             raise AlreadyExistsError(f"{path} exists already; a root key is never overwritten")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsError(f"the root key cannot be written to {path}: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o600)  # whatever the umask took away or an ACL added
@@ -117,7 +117,7 @@ def write_new_root_key(path: Path) -> RootKey:
         _sync_directory(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)  # half a key would be taken for a damaged one
-        raise SettingsError(f"the root key cannot be written to {path}: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     return key
 
 
@@ -157,6 +157,13 @@ def _parse(text: bytes, source: str) -> bytes:
         return base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
         raise _malformed(source) from None
+
+
+def _unwritable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"the root key cannot be written to {path}: {error.strerror}",
+        hint="choose another place with PHASESYNC_ROOT_KEY_FILE, or correct the permissions",
+    )
 
 
 def _malformed(source: str) -> KeyUnavailableError:

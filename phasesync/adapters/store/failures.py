@@ -5,6 +5,7 @@ Messages are made from codes and class names, never from the text of a driver's 
 parameters in theirs. The text is only looked at to tell a refused login from a dead server.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +87,8 @@ def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
             return AlreadyExistsError(code=name)
         case "ERROR" if str(error).startswith(("no such table", "no such column")):
             return SchemaMismatchError(code=name)
+        case "ERROR" if re.match(r"table \S+ already exists", str(error)):
+            return _unnumbered(str(file), name)
         case _:
             return EnvironmentStoreError(f"the database refused a statement ({name or type(error).__name__})")
 
@@ -106,6 +109,8 @@ def _from_postgresql(error: exc.DBAPIError, url: sa.URL) -> PhasesyncError:
             return SettingsError(f"the database at {_place(url)} refused the login (SQLSTATE {state})", code=state)
         case "3D":
             return SettingsError(f"the database at {_place(url)} does not exist", code=state)
+        case "42" if state == "42P07":
+            return _unnumbered(_place(url), state)
         case "42" if state in ("42P01", "42703", "3F000"):
             return SchemaMismatchError(code=state)
         case "42" if state == "42501":
@@ -133,12 +138,23 @@ def _connection_failed(error: exc.DBAPIError, url: sa.URL) -> PhasesyncError:
         return SettingsError(
             f"the database at {_place(url)} does not exist", hint=f"createdb {url.database}, then phasesync init"
         )
-    return StoreUnavailableError(f"the database at {_place(url)} cannot be reached")
+    return StoreUnavailableError(
+        f"the database at {_place(url)} cannot be reached",
+        hint="is it running? check host and port in PHASESYNC_DATABASE_URL",
+    )
 
 
 def _place(url: sa.URL) -> str:
     host = url.host or url.query.get("host") or "localhost"
     return f"{host}/{url.database}"
+
+
+def _unnumbered(place: str, code: str) -> SchemaMismatchError:
+    return SchemaMismatchError(
+        f"{place} has tables with our names and does not say which schema they are",
+        hint=f"{_RESTORE}, or use a database of our own",
+        code=code,
+    )
 
 
 def _in_use(code: str) -> IllegalTransitionError:

@@ -55,7 +55,7 @@ def parse_database_url(text: str) -> sa.URL:
     """
     try:
         url = sa.make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a host that is half an IPv6 address
         raise _not_a_url() from None
     backend = url.drivername.partition("+")[0]
     if backend in ("postgres", "postgresql"):
@@ -95,14 +95,23 @@ def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = _MOUNTS) ->
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_file(path)
-        if not path.exists():
-            raise SettingsError(f"there is no database at {path}", hint="phasesync init makes one")
     except OSError as error:
-        raise SettingsError(
-            f"the database {path} cannot be made or read: {error.strerror}",
-            hint="choose another place with PHASESYNC_DATA_DIR, or correct the permissions",
-        ) from None
+        raise _unusable(path, error) from None
+    if not sqlite_file_exists(url):
+        raise SettingsError(f"there is no database at {path}", hint="phasesync init makes one")
     return path
+
+
+def sqlite_file_exists(url: sa.URL) -> bool:
+    """Return whether a SQLite database is there. SettingsError where its folder may not be searched."""
+    path = Path(url.database or "")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unusable(path, error) from None
+    return True
 
 
 def check_sqlite_version(version: Sequence[int]) -> None:
@@ -150,6 +159,13 @@ def _unescape(mount_point: str) -> str:
     for octal, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
         mount_point = mount_point.replace(octal, character)
     return mount_point
+
+
+def _unusable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"the database {path} cannot be made or read: {error.strerror}",
+        hint="choose another place with PHASESYNC_DATA_DIR, or correct the permissions",
+    )
 
 
 def _not_a_url() -> SettingsError:

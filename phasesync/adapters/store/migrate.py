@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
-from phasesync.adapters.store.locations import parse_database_url
+from phasesync.adapters.store.locations import parse_database_url, sqlite_file_exists
 from phasesync.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class SchemaStatus:
         """Whether this release can work with it."""
         return self.current == self.expected
 
+    @property
+    def mend(self) -> str:
+        """What brings schema and release together."""
+        if self.current is None:
+            return "phasesync init"
+        if self.current in REVISIONS:
+            return "phasesync db migrate"
+        return "upgrade phasesync to the release that migrated the database"
+
 
 def upgrade(database_url: str) -> None:
     """
@@ -73,7 +82,7 @@ def downgrade(database_url: str, revision: str) -> None:
 def status(database_url: str) -> SchemaStatus:
     """Return how a database's schema stands; nothing is made. SettingsError, StoreUnavailableError."""
     url = parse_database_url(database_url)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         return SchemaStatus(current=None, expected=EXPECTED)
     database = open_database(database_url)
     try:

@@ -1,0 +1,73 @@
+"""Places and schemas that cannot be used: exit 6 and what mends it, never talk of a bug."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+
+
+@pytest.mark.parametrize("command", [("apps", "list"), ("db", "status"), ("db", "migrate"), ("init",)])
+def test_a_data_directory_that_cannot_be_looked_into_is_named(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """A name that is too long stands for every reason why the operating system says no, to root as well."""
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", f"/{'x' * 300}")
+
+    done = phasesync(*command)
+
+    assert done.exit_code == 6
+    assert "cannot be made or read: File name too long" in done.stderr
+    assert "PHASESYNC_DATA_DIR" in done.stderr
+
+
+def test_half_an_address_in_the_database_url_is_no_bug(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the URL, which may hold a password, is not repeated."""
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", "postgresql://user:canary@[::1")
+
+    done = phasesync("apps", "list")
+
+    assert done.exit_code == 6
+    assert "canary" not in done.stderr
+
+
+def test_a_schema_newer_than_the_release_asks_for_a_newer_release(phasesync: CommandLine) -> None:
+    """Migrating would not help."""
+    _sql(phasesync, "update alembic_version set version_num = '9999'")
+
+    done = phasesync("db", "status")
+
+    assert done.exit_code == 6
+    assert "upgrade phasesync" in done.stderr
+    assert "db migrate" not in done.stderr
+
+
+def test_tables_without_a_schema_number_are_a_schema_problem(phasesync: CommandLine) -> None:
+    """Somebody emptied the table of versions: nothing is made on top."""
+    _sql(phasesync, "delete from alembic_version")
+
+    done = phasesync("db", "migrate")
+
+    assert done.exit_code == 6
+    assert "does not say which schema they are" in done.stderr
+
+
+def test_a_root_key_that_cannot_be_written_says_where_else_to_put_it(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The hint names the setting."""
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", str(tmp_path / "new"))
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_FILE", str(tmp_path / "root.key" / "inside"))
+
+    done = phasesync("init")
+
+    assert done.exit_code == 6
+    assert "PHASESYNC_ROOT_KEY_FILE" in done.stderr
+
+
+def _sql(phasesync: CommandLine, statement: str) -> None:
+    connection = sqlite3.connect(phasesync.directory / "data" / "phasesync.db")
+    with connection:
+        connection.execute(statement)
+    connection.close()
