@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey, load_root_key, write_new_root_key
-from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store
+from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store, read_instance_id
 from phasesync.adapters.store.migrate import SchemaStatus, check, status_of, upgrade
 from phasesync.errors import KeyUnavailableError
 from phasesync.ports import Clock, EventSink
@@ -236,9 +236,11 @@ def open_application(
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: with what mends it.
     """
     check(settings.database_url)
-    root_key = find_root_key(settings)
     database = open_database(settings.database_url)
     try:
+        # Asked for before the key: a daemon that starts beside `init` waits for it and does not miss a key yet to come.
+        read_instance_id(database)
+        root_key = find_root_key(settings)
         store = open_store(database, EnvelopeKeyRing([root_key], WrappedKeyTable(database)))
     except BaseException:
         database.close()

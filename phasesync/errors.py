@@ -278,7 +278,9 @@ class RestoredDatabaseError(DestinationError):
     """AWS is ahead of this database: it is an older backup, or a copy of it is at work."""
 
     exit_code = 4
-    default_hint = "phasesync db accept-restore, once no other copy of this database is at work"
+    default_hint = (
+        "stop the other copy; then phasesync syncs remove NAME --remote keep, and add it again with --adopt overwrite"
+    )
 
 
 class AccountMismatchError(DestinationError):

@@ -1,6 +1,7 @@
 """`phasesync daemon`: keeps AWS in step, until told to stop."""
 
 from collections.abc import Callable
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +47,8 @@ def daemon(out: Output) -> int:
     def build(current: "Callable[[], Settings]") -> "Parts":
         machinery = build_machinery(current, events)
         working.append(machinery)
+        # Beside the start: the first edit after it should not wait for the SDK to load.
+        Thread(target=machinery.application.clients.prepare, name="prepare-aws", daemon=True).start()
         return Parts(
             scheduler=machinery.scheduler,
             keeper=machinery.keeper,

@@ -128,7 +128,7 @@ def add(
     )
     added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run)
     if added.identity is not None:
-        out.say(f"identity: account {added.identity.account}, {added.identity.arn}")
+        out.say(f"identity: account {added.identity.account}, {added.identity.arn}{application.endpoint_note}")
     for warning in added.warnings:
         out.warn(warning)
     if added.sync is None:
@@ -191,7 +191,8 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
     Example:
       phasesync syncs remove shop-production --remote keep --yes
     """
-    application.state.get_sync(name)
+    if all(sync.name.lower() != name.lower() for sync in application.state.list_syncs()):
+        application.state.get_sync(name)  # says which ones there are
     confirm(f"remove the sync {name} and its log; the AWS secret stays", yes=yes, no_input=no_input)
     for line in application.configuration.remove(name, actor=invocation().actor):
         out.warn(line)

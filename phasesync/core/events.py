@@ -48,6 +48,15 @@ class ClaimLost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SyncUnreadable:
+    """A sync was halted because its configuration or journal does not authenticate."""
+
+    sync_id: str
+    run_id: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoleChanged:
     """This daemon began to work or to stand by."""
 
@@ -79,4 +88,4 @@ class ChoreFailed:
     message: str
 
 
-Event = RunFinished | ClaimExpired | ClaimLost | RoleChanged | SchemaWaiting | RunsPruned | ChoreFailed
+Event = RunFinished | ClaimExpired | ClaimLost | SyncUnreadable | RoleChanged | SchemaWaiting | RunsPruned | ChoreFailed

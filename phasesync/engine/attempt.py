@@ -10,7 +10,7 @@ from phasesync.core.events import RunFinished
 from phasesync.core.guard import Guarded
 from phasesync.core.model import ChangeResult, Run, RunError, Sync
 from phasesync.core.plan import Change
-from phasesync.core.schedule import after_error, after_success
+from phasesync.core.schedule import SLOW_PAUSE, after_error, after_success
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
 from phasesync.errors import (
     CredentialRejectedError,
@@ -145,6 +145,28 @@ _SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """After these a sync waits for the next edit of what it read; after the others what it read is still to be applied."""
 
 
+def unreadable(claim: Claim, error: PhasesyncError, *, started_at: datetime, now: datetime) -> Run:
+    """Return the run of a sync that could not even be read: what is known of it is its id."""
+    return Run(
+        id=_run_id(now),
+        sync_id=claim.sync_id,
+        sync=claim.sync_id,
+        trigger=claim.trigger,
+        actor=claim.actor,
+        attempt=1,
+        outcome=Outcome.FAILED,
+        started_at=started_at,
+        ended_at=now,
+        revisions={},
+        counts={},
+        aws_calls=0,
+        versions_written=0,
+        error=RunError(cls=type(error).__name__, code=None, message=error.message, request_id=None, hint=error.hint),
+        next_attempt_at=now + SLOW_PAUSE,
+        changes=(),
+    )
+
+
 def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int:
     """Count failed runs in a row; one that was interrupted says nothing of the destination."""
     if isinstance(error, InterruptedRunError):
@@ -164,13 +186,14 @@ def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
         code=error.code,
         message=error.message,
         request_id=error.request_id,
-        hint=error.hint.replace("NAME", _meant_by_name(error, sync)) if error.hint else None,
+        hint=hint_of(error, sync),
     )
 
 
-def _meant_by_name(error: PhasesyncError, sync: Sync) -> str:
-    """Return what NAME stands for in an error's hint."""
-    return sync.credential if isinstance(error, CredentialRejectedError) else sync.name
+def hint_of(error: PhasesyncError, sync: Sync) -> str | None:
+    """Return an error's hint with the name that NAME stands for."""
+    meant = sync.credential if isinstance(error, CredentialRejectedError) else sync.name
+    return error.hint.replace("NAME", meant) if error.hint else None
 
 
 def _run_id(now: datetime) -> str:

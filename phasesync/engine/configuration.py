@@ -13,7 +13,7 @@ from phasesync.core.model import AWS_MANAGED_KEY, Credential, CredentialStatus, 
 from phasesync.core.ownership import Ownership, owner_tags, ownership_of
 from phasesync.core.remote import CallerIdentity, JournalEntry
 from phasesync.engine.claims import ClaimTaker
-from phasesync.errors import AccountMismatchError, DestinationError, InvalidInputError
+from phasesync.errors import AccountMismatchError, CiphertextError, DestinationError, InvalidInputError
 from phasesync.ports import (
     CredentialStore,
     CredentialTester,
@@ -142,7 +142,11 @@ class SyncConfiguration:
         Returns:
             Lines on objects that kept our marks.
         """
-        sync = self._state.get_sync(name)
+        try:
+            sync = self._state.get_sync(name)
+        except CiphertextError:
+            self._state.remove_sync(name)
+            return (f"what {name} wrote keeps our tags: its row was altered, so nothing says where that is",)
         claim = self._claims.take(sync, actor=actor, patience=timedelta(seconds=30))
         try:
             state = self._state.load(claim)

@@ -14,9 +14,10 @@ from phasesync.core.plan import Plan
 from phasesync.core.remote import Observed
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.reconcile import Reconciler
-from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError
+from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
 from phasesync.ports import Clock, CredentialStore, Destinations, StateStore
 
 POLL = 0.1
@@ -66,7 +67,11 @@ class SyncOperations:
     def plan(self, name: str) -> PlanReport:
         """Say what a run would do now; writes nothing."""
         state = self._state.state_of(name)
-        prepared = self._reconciler.prepare(state)
+        try:
+            prepared = self._reconciler.prepare(state)
+        except PhasesyncError as error:
+            error.hint = hint_of(error, state.sync)
+            raise
         since = self._clock.now() - timedelta(hours=24)
         return PlanReport(
             sync=state.sync,

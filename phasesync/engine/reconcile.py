@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from phasesync.core.events import ClaimLost
+from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
 from phasesync.core.guard import Guarded, judge
 from phasesync.core.journal import settle_by_evidence
@@ -20,18 +20,21 @@ from phasesync.core.model import Run
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import VALUE_WRITES, Plan, Policy, make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
+from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.status import Outcome
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.apply import Applier, landed
-from phasesync.engine.attempt import Attempt
+from phasesync.engine.attempt import Attempt, unreadable
 from phasesync.engine.claims import Permit
 from phasesync.engine.restored import check_not_restored
 from phasesync.engine.source import read_source
 from phasesync.errors import (
     AccountMismatchError,
+    CiphertextError,
     ClaimLostError,
     DestinationError,
     InternalError,
+    KeyUnavailableError,
     NotFoundError,
     PhasesyncError,
     RemoteChangedError,
@@ -129,6 +132,9 @@ class Reconciler:
         except ClaimLostError:
             self._events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
+        except (CiphertextError, KeyUnavailableError) as error:
+            self._halt(claim, error, started_at)
+            return None
         attempt = Attempt()
         try:
             self._work(state, claim, permit, attempt)
@@ -141,6 +147,16 @@ class Reconciler:
         except ClaimLostError:
             self._events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
+
+    def _halt(self, claim: Claim, error: PhasesyncError, started_at: datetime) -> None:
+        """Record that a sync's own row or journal cannot be trusted; nothing of it is read or written."""
+        run = unreadable(claim, error, started_at=started_at, now=self._clock.now())
+        try:
+            self._state.halt(claim, run, retry_in=SLOW_PAUSE)
+        except ClaimLostError:
+            self._events.emit(ClaimLost(sync_id=claim.sync_id))
+            return
+        self._events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
 
     def prepare(self, state: SyncState) -> Prepared:
         """

@@ -42,7 +42,5 @@ def restored() -> RestoredDatabaseError:
     """Return the error for a database that is older than AWS."""
     return RestoredDatabaseError(
         "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "
-        "at work",
-        hint="stop the other copy; then phasesync syncs remove NAME --remote keep, and add it again with --adopt "
-        "overwrite",
+        "at work"
     )

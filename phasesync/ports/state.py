@@ -193,6 +193,20 @@ class StateStore(Protocol):
         """
         ...
 
+    def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
+        """
+        Log a failed run of a sync whose configuration or journal does not authenticate, and halt it. Reads neither.
+
+        Args:
+            claim: of the sync.
+            run: what is logged.
+            retry_in: when it is looked at again.
+
+        Raises:
+            ClaimLostError: a successor has the claim; nothing is stored.
+        """
+        ...
+
     # runs
 
     def list_runs(

@@ -8,7 +8,7 @@ session. boto3 is imported when the first client is made. Must not keep credenti
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast, get_args
 
 from phasesync import __version__
 from phasesync.adapters.aws.calls import watch
@@ -85,6 +85,11 @@ class Sdk:
             watch(client)
             return client
         raise error
+
+    def prepare(self) -> None:
+        """Load what the first client of each service would load: half a second that the first run need not wait."""
+        for service in get_args(Service):
+            self._new(service, "us-east-1", {"aws_access_key_id": "none", "aws_secret_access_key": "none"}).close()
 
     def _new(self, service: Service, region: str, keys: Mapping[str, str]) -> "BaseClient":
         import boto3.session

@@ -137,6 +137,11 @@ class AwsClients:
         client = self.base_sts(credential)
         return assume_role(client, credential, instance_id=self._instance_id, with_external_id=with_external_id)
 
+    def prepare(self) -> None:
+        """Load the SDK ahead of the first call. Makes no call and keeps no client."""
+        with self._lock:
+            self._sdk.prepare()
+
     def forget(self, credential: Credential) -> None:
         """Drop the session and the identity of a credential, because AWS says that the session has ended."""
         with self._lock:

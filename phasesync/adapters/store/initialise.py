@@ -10,7 +10,7 @@ from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import new_id
 from phasesync.adapters.store.tables import data_keys, instance
 from phasesync.adapters.store.wrapped_keys import insert_key
-from phasesync.errors import KeyUnavailableError
+from phasesync.errors import SchemaMismatchError
 from phasesync.ports import KeyRing
 
 DIGEST_KEY: Final = "digest"
@@ -46,9 +46,9 @@ def initialise(database: Database, keys: KeyRing) -> str:
 
 
 def read_instance_id(database: Database) -> str:
-    """Return the instance id. KeyUnavailableError where `init` has not been run."""
+    """Return the instance id. SchemaMismatchError where `init` has not been run: the tables alone are not enough."""
     with database.read() as connection:
         found: str | None = connection.scalar(sa.select(instance.c.instance_id))
     if found is None:
-        raise KeyUnavailableError("this database is not initialised", hint="phasesync init")
+        raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
     return found

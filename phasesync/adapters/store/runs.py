@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.claims import held_by
+from phasesync.adapters.store.claims import held_by, locked_claim
 from phasesync.adapters.store.engine import insert_or_update, row_lock
 from phasesync.adapters.store.instants import after as later
 from phasesync.adapters.store.instants import before
@@ -46,6 +46,29 @@ class RunsPart(Part):
                 _store_reads(connection, row.id, rows, after.reads)
             insert_runs(connection, self._sealer, [(run, row.data_key_id)])
             return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._sealer)[0]
+
+    def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
+        """Log a failed run of a sync that cannot be read and halt it, by its id alone. ClaimLostError."""
+        with self._database.write() as connection:
+            row = locked_claim(connection, claim)
+            reason = run.error.message if run.error else None
+            connection.execute(
+                syncs.update()
+                .where(syncs.c.id == row.id)
+                .values(
+                    settled_status=SyncStatus.HALTED,
+                    status_reason=self._sealer.text(row.data_key_id, reason_context(row.id, "status_reason"), reason),
+                    error_class=run.error.cls if run.error else None,
+                    last_run_id=run.id,
+                    retry_at=later(retry_in),
+                    next_due_at=None,
+                    requested=None,
+                    requested_by=None,
+                    claim_owner=None,
+                    claim_until=None,
+                )
+            )
+            insert_runs(connection, self._sealer, [(run, row.data_key_id)])
 
     def list_runs(
         self,

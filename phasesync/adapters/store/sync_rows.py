@@ -89,6 +89,15 @@ def to_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
     return [_to_sync(list(group), sealer) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
+def to_listed_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
+    """
+    Return the syncs for a list: one that somebody altered stands in it as halted, so that it hides no other.
+
+    What an altered row says is shown, and is good for nothing else.
+    """
+    return [_to_listed(list(group), sealer) for _, group in groupby(rows, key=lambda row: row.id)]
+
+
 def is_paused(row: sa.Row[Any], clock: int) -> bool:
     """Return whether a sync is paused at a time of the database's clock; a pause may end by itself."""
     until: Any = row.paused_until
@@ -101,13 +110,51 @@ def check_mac(row: sa.Row[Any], keys: KeyRing) -> None:
         raise CiphertextError(
             f"the configuration of sync {row.name} in table syncs does not authenticate: it was altered outside "
             "phasesync",
-            hint="look at it with phasesync syncs show; restore a backup, or remove the sync and add it again",
+            hint=f"restore a backup, or phasesync syncs remove {row.name} and add it again",
         )
 
 
 def reason_context(sync_id: str, column: str) -> tuple[str, ...]:
     """Return what the ciphertexts of a sync's reasons are bound to."""
     return ("syncs", sync_id, column, UNVERSIONED)
+
+
+def _to_listed(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
+    try:
+        return _to_sync(rows, sealer)
+    except CiphertextError as error:
+        row = rows[0]
+        return Sync(
+            id=row.id,
+            name=row.name,
+            environment_id=row.environment_id,
+            app=row.app,
+            environment=row.environment,
+            path=row.path,
+            credential_id=row.credential_id,
+            credential=row.credential,
+            destination_kind=row.destination_kind,
+            region=row.region,
+            version=row.version,
+            config=SyncConfig(remote_name="?"),
+            account=None,
+            adopt=None,
+            approved_digest=None,
+            paused=None,
+            reads={},
+            source_revision=row.source_revision,
+            applied_revision=row.applied_revision,
+            settled_status=SyncStatus.HALTED,
+            status_reason=error.message,
+            failures=row.failures,
+            retry_at=row.retry_at,
+            next_due_at=row.next_due_at,
+            requested=None,
+            running=False,
+            pending=False,
+            last_run_id=row.last_run_id,
+            created_at=row.created_at,
+        )
 
 
 def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:

@@ -25,6 +25,7 @@ from phasesync.adapters.store.sync_rows import (
     mac_of,
     reason_context,
     select_syncs,
+    to_listed_syncs,
     to_syncs,
 )
 from phasesync.adapters.store.tables import sync_reads, syncs
@@ -33,7 +34,13 @@ from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
-from phasesync.errors import AlreadyExistsError, ClaimHeldError, IllegalTransitionError, NotFoundError
+from phasesync.errors import (
+    AlreadyExistsError,
+    CiphertextError,
+    ClaimHeldError,
+    IllegalTransitionError,
+    NotFoundError,
+)
 from phasesync.ports import SyncDraft
 
 
@@ -84,10 +91,10 @@ class SyncsPart(Part):
             return self._get(connection, syncs.c.id == values["id"], draft.name)
 
     def list_syncs(self) -> list[Sync]:
-        """Return all syncs by name, in one statement."""
+        """Return all syncs by name, in one statement; one that was altered outside is in it as halted."""
         with self._database.read() as connection:
             rows = connection.execute(select_syncs()).all()
-        return to_syncs(rows, self._sealer)
+        return to_listed_syncs(rows, self._sealer)
 
     def get_sync(self, name: str) -> Sync:
         """Return one sync. NotFoundError."""
@@ -127,7 +134,10 @@ class SyncsPart(Part):
             row = self._locked(connection, name, check=False)
             if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock:
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
-            entries = load_journal(connection, row.id, self._sealer)
+            try:
+                entries = load_journal(connection, row.id, self._sealer)
+            except CiphertextError:
+                entries = ()  # What cannot be trusted must not keep the sync from being removed.
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 

@@ -19,6 +19,7 @@ from phasesync.core.events import (
     RunFinished,
     RunsPruned,
     SchemaWaiting,
+    SyncUnreadable,
 )
 from phasesync.core.status import Outcome, SyncStatus
 
@@ -53,6 +54,10 @@ class LogEvents:
                 self._log.warning("claim expired", sync=event.sync)
             case ClaimLost():
                 self._log.warning("claim lost", sync_id=event.sync_id)
+            case SyncUnreadable():
+                self._log.error(
+                    "sync halted: it cannot be read", sync_id=event.sync_id, run=event.run_id, error=event.error
+                )
             case RoleChanged():
                 self._log.info("role changed", role=str(event.role))
             case SchemaWaiting():

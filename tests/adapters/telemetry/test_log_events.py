@@ -18,6 +18,7 @@ from phasesync.core.events import (
     RunFinished,
     RunsPruned,
     SchemaWaiting,
+    SyncUnreadable,
 )
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.ports import MemberRole
@@ -42,6 +43,7 @@ EVENTS: list[Event] = [
     RUN,
     ClaimExpired(sync="billing"),
     ClaimLost(sync_id="sync-1"),
+    SyncUnreadable(sync_id="sync-1", run_id="run-1", error="CiphertextError"),
     RoleChanged(role=MemberRole.STANDBY),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),

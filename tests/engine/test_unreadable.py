@@ -1,0 +1,80 @@
+"""A sync whose own row or journal was altered outside: halted and told, and no other sync suffers."""
+
+import sqlalchemy as sa
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.adapters.store.tables import journal, syncs
+from phasesync.core.events import SyncUnreadable
+from phasesync.core.status import Outcome, SyncStatus
+from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.configuration import SyncConfiguration
+from tests.support.stores import TTL, add_sync
+from tests.support.world import World
+
+
+def alter(world: World, statement: sa.Update) -> None:
+    """Write to the database as somebody who has no key."""
+    with world.store.database.write() as connection:
+        connection.execute(statement)
+
+
+def run_what_is_due(world: World) -> int:
+    """Claim and reconcile as a daemon does; return how many syncs were due."""
+    claims = world.store.state.claim_due("daemon", limit=10, ttl=TTL)
+    for claim in claims:
+        world.reconciler.reconcile(claim, lambda: None)
+    return len(claims)
+
+
+def test_an_altered_journal_halts_the_sync(world: World) -> None:
+    """It is logged as failed with its class, nothing is written, and it is not tried again at once."""
+    world.run()
+    world.edit(URL="postgres://new")
+    alter(world, journal.update().values(details=b"\x00\x11"))
+
+    assert run_what_is_due(world) == 1
+
+    (run, _) = world.store.state.list_runs()
+    assert (run.outcome, run.error.cls if run.error else None) == (Outcome.FAILED, "CiphertextError")
+    assert world.sync.settled_status is SyncStatus.HALTED
+    assert "journal" in (world.sync.status_reason or "")
+    assert world.writes() == ["create"]
+    assert run_what_is_due(world) == 0
+    assert any(isinstance(event, SyncUnreadable) for event in world.events)
+
+
+def test_an_altered_configuration_halts_the_sync_and_hides_no_other(world: World) -> None:
+    """The list shows it as halted beside the others."""
+    add_sync(world.store, "other", region="eu-west-1")
+    alter(world, syncs.update().where(syncs.c.name == "web").values(path="/elsewhere"))
+
+    assert run_what_is_due(world) == 2
+    assert run_what_is_due(world) == 0
+
+    listed = {sync.name: sync for sync in world.store.state.list_syncs()}
+    assert listed["web"].settled_status is SyncStatus.HALTED
+    assert "altered" in (listed["web"].status_reason or "")
+    assert listed["other"].settled_status is SyncStatus.IN_SYNC
+    assert [key[2] for key in world.remote.objects] == ["shop/other"]
+
+
+def test_an_altered_sync_can_be_removed(world: World) -> None:
+    """Without touching AWS: nothing says where its object is."""
+    world.run()
+    alter(world, syncs.update().where(syncs.c.name == "web").values(mac=b"\x00"))
+    alter(world, journal.update().values(details=b"\x00\x11"))
+    configuration = SyncConfiguration(
+        environments=world.store.environments,
+        credentials=world.store.credentials,
+        state=world.store.state,
+        destinations=world.destinations,
+        tester=lambda: (_ for _ in ()).throw(AssertionError),
+        claims=ClaimTaker(world.store.state, SystemClock(), owner="cli", ttl=TTL),
+        instance_id=world.store.instance_id,
+    )
+
+    lines = configuration.remove("web", actor="ada")
+
+    assert world.store.state.list_syncs() == []
+    assert len(lines) == 1
+    assert world.text
