@@ -30,7 +30,7 @@ def aws() -> None:
 @output_option
 def policy(starter: str, region: str, kms_key: str | None, with_import: bool, out: Output) -> None:
     """
-    Print a least-privilege IAM policy: the bare document, whatever -o says.
+    Print a least-privilege IAM policy. The bare document, whatever -o says.
 
     \b
     Example:
@@ -52,7 +52,7 @@ def policy(starter: str, region: str, kms_key: str | None, with_import: bool, ou
 @with_application
 def trust_policy(application: "Application", credential: str, principal: str | None, out: Output) -> None:
     """
-    Print the trust policy of a credential's role: the bare document, whatever -o says.
+    Print the trust policy of a credential's role. The bare document, whatever -o says.
 
     \b
     Example:
@@ -76,7 +76,7 @@ def trust_policy(application: "Application", credential: str, principal: str | N
 @with_application
 def list_secrets(application: "Application", credential: str, region: str | None, out: Output) -> None:
     """
-    List the secrets of an account and Region, without their values.
+    List the secrets of an account and Region. No value is read.
 
     \b
     Example:

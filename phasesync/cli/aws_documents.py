@@ -3,7 +3,13 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from phasesync.adapters.aws.policies import principal_of, setup_commands, sync_policy, trust_policy
+from phasesync.adapters.aws.policies import (
+    principal_of,
+    setup_commands,
+    sync_policy,
+    trust_policy,
+    update_trust_command,
+)
 from phasesync.core.model import Credential
 from phasesync.errors import DestinationError
 
@@ -35,19 +41,32 @@ def trust_of(application: "Application", credential: Credential, principal: str 
 def setup_lines(application: "Application", credential: Credential) -> list[str]:
     """Return what an operator needs to make the role of a new credential, in the order of doing it."""
     trust, known = trust_of(application, credential, None)
-    policy = sync_policy(region=credential.region)
     lines = [
         f"External ID: {credential.external_id or 'none'}",
         "Trust policy of the role:",
         json.dumps(trust, indent=2),
-        "Policy of the role:",
-        json.dumps(policy, indent=2),
-        "In the account that the secrets are in:",
-        *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
     ]
+    if credential.role_arn is None:
+        policy = sync_policy(region=credential.region)
+        lines += [
+            "Policy of the role:",
+            json.dumps(policy, indent=2),
+            "In the account that the secrets are in:",
+            *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
+        ]
+    else:
+        lines += [
+            "Unless the role has it already (this replaces the role's whole trust policy):",
+            update_trust_command(role_arn=credential.role_arn, trust=trust),
+        ]
     if not known:
         lines.append(
             "Nobody could be asked who assumes the role: put the ARN of this host's identity (aws sts "
             "get-caller-identity) in the place of " + UNKNOWN_PRINCIPAL
+        )
+    elif credential.source_name is None:
+        lines.append(
+            "This trusts the identity of this shell. For a daemon that has another one: "
+            f"phasesync aws trust-policy {credential.name} --principal ARN"
         )
     return lines

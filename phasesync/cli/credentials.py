@@ -49,7 +49,7 @@ def list_(application: "Application", out: Output) -> None:
 @with_application
 def show(application: "Application", name: str, out: Output) -> None:
     """
-    Show one credential, its External ID included; never a secret access key.
+    Show one credential. Its External ID is shown, a secret access key never.
 
     \b
     Example:
@@ -121,7 +121,7 @@ def add(
 @with_application
 def test(application: "Application", name: str, out: Output) -> None:
     """
-    Ask AWS who a credential is, with the identity of this shell, and what its trust policy lacks.
+    Ask AWS who a credential is, and what its trust policy lacks. With the identity of this shell.
 
     \b
     Example:

@@ -62,7 +62,7 @@ def status(out: Output) -> int:
 @output_option
 def backup(file: Path, out: Output) -> None:
     """
-    Copy a SQLite database while it is in use, to a new file of mode 0600. The root key is not in it.
+    Copy a SQLite database while it is in use. The new file has mode 0600. The root key is not in it.
 
     \b
     Example:

@@ -106,7 +106,7 @@ def remove(application: "Application", environment: tuple[str, str], yes: bool, 
 @with_application
 def clone(application: "Application", environment: tuple[str, str], target: str, out: Output) -> None:
     """
-    Copy the secrets as they are now into a new environment of the same app.
+    Copy the secrets as they are now into a new environment. It belongs to the same app.
 
     \b
     Example:

@@ -1,7 +1,8 @@
 """
 Files of secrets: reading dotenv and JSON, writing them again.
 
-What is read comes back as it was when it is written and read once more. No message repeats a value.
+A file that was written reads back with the same keys and texts, but for `${`: what is read is literal, what is written
+is as entered. No message repeats a value.
 """
 
 import base64
@@ -96,7 +97,9 @@ def _read_dotenv(text: str) -> dict[str, SecretValue]:
     found: dict[str, SecretValue] = {}
     for binding in parse_stream(StringIO(text, newline="")):
         if binding.error:
-            raise InvalidInputError(f"line {binding.original.line} is not dotenv")
+            raise InvalidInputError(
+                f"line {binding.original.line} is not dotenv", hint="KEY=VALUE on each line; JSON needs --format json"
+            )
         if binding.key is None:
             continue
         if binding.value is None:

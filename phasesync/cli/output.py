@@ -1,12 +1,11 @@
 """
 What goes to stdout: one table or one JSON document. Everything else a command has to say goes to stderr.
 
-rich is imported only to draw a table on a terminal; a pipe gets plain aligned text.
+A table is as wide as what is in it, on a terminal too: an id that is cut into pieces cannot be copied.
 """
 
 import base64
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -127,27 +126,11 @@ def _cell(value: object) -> str:
 
 def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     titles = [column.replace("_", " ").upper() for column in columns]
-    if _on_terminal():
-        _draw(rows, titles)
-        return
     widths = [max(len(row[n]) for row in [titles, *rows]) for n in range(len(titles))]
-    for row in [titles, *rows]:
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _on_terminal() -> bool:
-    return sys.stdout.isatty()
-
-
-def _draw(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        # Text: what looks like rich's markup in a name is a name.
-        table.add_row(*map(Text, row))
-    Console().print(table)
+    head, *body = (
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [titles, *rows]
+    )
+    click.secho(head, bold=True)
+    for line in body:
+        click.echo(line)

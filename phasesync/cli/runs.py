@@ -17,7 +17,7 @@ from phasesync.errors import InvalidInputError
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
 
-COLUMNS = ["ended_at", "id", "sync", "trigger", "outcome", "changes", "aws_calls", "versions_written", "duration_ms"]
+COLUMNS = ["ended_at", "id", "sync", "trigger", "outcome", "changes", "calls", "versions", "ms"]
 FOLLOW_PAUSE_S = 0.5
 
 
@@ -44,7 +44,7 @@ def list_(
     out: Output,
 ) -> None:
     """
-    List runs, newest first; with --follow oldest first, one line (or one JSON document a line) each.
+    List runs, newest first. With --follow oldest first, one line (or one JSON document a line) each.
 
     \b
     Examples:
@@ -120,9 +120,14 @@ def _follow(
 
 
 def _row(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a run for a table: what it changed in one word each."""
+    """Return a run for a table: what it changed in one word each, and titles that leave room for it."""
     changes = " ".join(f"{action}:{count}" for action, count in document["counts"].items())
-    return document | {"changes": changes or "-"}
+    return document | {
+        "changes": changes or "-",
+        "calls": document["aws_calls"],
+        "versions": document["versions_written"],
+        "ms": document["duration_ms"],
+    }
 
 
 def _outcomes(words: tuple[str, ...]) -> list[Outcome]:

@@ -64,9 +64,11 @@ def import_(
     """
     store = application.environments
     before = {secret.key: secret for secret in store.list_secrets(*environment, path=path)}
-    if from_aws is not None and file is None:
+    if from_aws is not None and file is not None:
+        raise InvalidInputError("a file and --from-aws exclude each other")
+    if from_aws is not None:
         values = _from_aws(application, from_aws, credential, region, key, out)
-    elif file is not None and from_aws is None:
+    elif file is not None:
         # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
         values = read(read_stdin() if file == "-" else read_file(Path(file)), format_ or format_of(file))
     else:
@@ -143,7 +145,7 @@ def export(
     application: "Application", environment: tuple[str, str], path: str, format_: Format | None, out: Output
 ) -> None:
     """
-    Print the values of a folder as they were entered: references are not resolved.
+    Print the values of a folder as they were entered. References are not resolved, and an import takes them literally.
 
     \b
     Example:
@@ -151,6 +153,9 @@ def export(
     """
     found = application.environments.list_secrets(*environment, path=path)
     values = {secret.key: secret.value for secret in found if secret.value is not None}
-    for key in sorted(key for key, value in values.items() if value.type is ValueType.BINARY):
-        out.warn(f"{key} is binary and is exported as base64")
+    for key, value in sorted(values.items()):
+        if value.type is ValueType.BINARY:
+            out.warn(f"{key} is binary and is exported as base64")
+        elif "${" in value.reveal_text():
+            out.warn(f"{key} has ${{ in it: secrets import would take that literally")
     click.echo(write(values, format_ or (Format.JSON if out.as_json else Format.DOTENV)), nl=False)

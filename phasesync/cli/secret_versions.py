@@ -44,7 +44,7 @@ def rollback(
     application: "Application", environment: tuple[str, str], key: str, path: str, version: int, out: Output
 ) -> None:
     """
-    Set a key to what an earlier version was; this makes a new version.
+    Set a key to what an earlier version was. This makes a new version.
 
     \b
     Example:

@@ -20,7 +20,7 @@ def show_plan(out: Output, document: dict[str, Any]) -> None:
             for key in keys:
                 click.echo(f"{'':<16}{sign} {one_line(key)} = ***")
     estimate = document["estimate"]
-    click.echo(f"{estimate['writes']} new versions, about {estimate['calls']} calls")
+    click.echo(f"{_counted(estimate['writes'], 'new version')}, about {_counted(estimate['calls'], 'call')}")
     if document["digest"]:
         out.say(f"held until: phasesync syncs approve {document['sync']} --plan {document['digest']}")
 
@@ -29,7 +29,8 @@ def show_run(out: Output, run: Run) -> None:
     """Print a run: the outcome, its changes, and what went wrong on stderr."""
     duration_ms = round((run.ended_at - run.started_at).total_seconds() * 1000)
     click.echo(
-        f"{run.outcome}  {run.sync}  {duration_ms} ms, {run.aws_calls} calls, {run.versions_written} new versions"
+        f"{run.outcome}  {run.sync}  {duration_ms} ms, {_counted(run.aws_calls, 'call')}, "
+        f"{_counted(run.versions_written, 'new version')}"
     )
     for change in run.changes:
         click.echo(f"  {change.action:<16}{change.remote_name}  {change.outcome}: {change.reason}")
@@ -48,3 +49,7 @@ def exit_code_of_run(run: Run) -> int:
     if isinstance(cls, type) and issubclass(cls, errors.PhasesyncError):
         return cls.exit_code
     return exit_code_of(run.outcome)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

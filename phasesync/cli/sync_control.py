@@ -70,6 +70,8 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
     """
     before = application.state.get_sync(name).last_run_id
     application.operations.trigger(name, actor=invocation().actor)
+    if not application.daemons.alive():
+        out.warn(f"no daemon is running: start one, or run it here: phasesync syncs run {name}")
     if wait:
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
     out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", document_of(application, name))
@@ -147,7 +149,7 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
 @with_application
 def adopt(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
     """
-    Take over the AWS secret of a sync and overwrite its value; the next run does it.
+    Take over the AWS secret of a sync and overwrite its value. The next run does it.
 
     \b
     Example:

@@ -17,6 +17,8 @@ from phasesync.demo.failures import ClaimFailedError
 
 PLAIN_WIDTH: Final = 100
 """Columns where there is no terminal to ask."""
+WIDE: Final = 92
+"""Columns that the whole sync log takes."""
 _INDENT: Final = "   "
 
 
@@ -67,7 +69,8 @@ class Screen:
     def read_back(self, name: str, stored: Stored) -> None:
         """Print a value as a program reads it at AWS."""
         self._line(Text.assemble(("value read back from AWS: ", "magenta"), f"{name}, version {stored.version_id}"))
-        self._line(Text(stored.value, style="magenta"), more=2)
+        # Not wrapped: a value that is cut in two is no value.
+        self._console.print(Text(f"{_INDENT}  {stored.value}", style="magenta"), soft_wrap=True)
 
     def claim(self, text: str, holds: bool, proof: str = "") -> None:
         """
@@ -85,23 +88,23 @@ class Screen:
         self._line(line)
 
     def runs(self, runs: Sequence[Run]) -> None:
-        """Print the sync log."""
+        """Print the sync log; on a narrow terminal without milliseconds, so that no word is cut in two."""
+        wide = self._console.width >= WIDE
+        titles = ("ENDED AT", "SYNC", "TRIGGER", "OUTCOME", "CHANGES", "CALLS", "VERSIONS", *(["MS"] if wide else []))
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("ENDED AT", "SYNC", "TRIGGER", "OUTCOME", "CHANGES", "CALLS", "VERSIONS", "MS"):
-            table.add_column(
-                title, overflow="fold", justify="right" if title in {"CALLS", "VERSIONS", "MS"} else "left"
-            )
+        for title in titles:
+            table.add_column(title, no_wrap=True, justify="right" if title in {"CALLS", "VERSIONS", "MS"} else "left")
         for run in runs:
-            duration = round((run.ended_at - run.started_at).total_seconds() * 1000)
+            duration = [str(round((run.ended_at - run.started_at).total_seconds() * 1000))] if wide else []
             table.add_row(
-                f"{run.ended_at:%H:%M:%S.%f}"[:-3],
+                f"{run.ended_at:%H:%M:%S.%f}"[: -3 if wide else -7],
                 run.sync,
                 str(run.trigger),
                 Text(str(run.outcome), style="green" if run.error is None else "yellow"),
                 " ".join(f"{action}:{count}" for action, count in run.counts.items()),
                 str(run.aws_calls),
                 str(run.versions_written),
-                str(duration),
+                *duration,
             )
         with self._console.capture() as drawn:
             self._console.print(table, width=self._console.width - len(_INDENT))

@@ -51,10 +51,10 @@ class _Group(BaseModel):
 
 
 class HttpSettings(_Group):
-    """Health, readiness and metrics of the daemon."""
+    """Health and readiness of the daemon."""
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8787"
-    """HOST:PORT. Loopback by default: who may read metrics is for you to decide. Port 0 takes a free one."""
+    """HOST:PORT. Loopback by default: who may ask is for you to decide. Port 0 takes a free one."""
 
     @property
     def host(self) -> str:

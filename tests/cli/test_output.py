@@ -39,13 +39,20 @@ def test_a_list_is_an_aligned_table():
     ]
 
 
-def test_on_a_terminal_the_table_holds_the_same_cells(monkeypatch):
-    monkeypatch.setattr("phasesync.cli.output._on_terminal", lambda: True)
-    done = printed(show=lambda out: out.items(ROWS, ["name", "made_at", "count", "tags"]))
-    assert [line.split() for line in done.stdout.splitlines()] == [
-        ["NAME", "MADE", "AT", "COUNT", "TAGS"],
-        ["a", "2026-01-02", "03:04:05Z", "1", "x,", "y"],
-        ["longer", "[bold]", "-", "0", "-"],
+def test_a_narrow_terminal_cuts_nothing_into_pieces(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    runner, ids = CliRunner(), [{"id": "01a2009015ca90ce5b458d6b", "sync": "shop-production"}]
+
+    @click.command()
+    @output_option
+    def command(out):
+        out.items(ids, ["id", "sync"])
+
+    done = runner.invoke(command, color=True, catch_exceptions=False)
+
+    assert done.stdout.splitlines() == [
+        "\x1b[1mID                        SYNC\x1b[0m",
+        "01a2009015ca90ce5b458d6b  shop-production",
     ]
 
 

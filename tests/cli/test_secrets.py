@@ -233,3 +233,25 @@ def test_binary_is_exported_as_base64_with_a_warning(shop):
     done = shop.done("secrets", "export", "shop/prod")
     assert done.stdout == "B='/w=='\n"
     assert "warning: B is binary" in done.stderr
+
+
+def test_an_export_warns_of_what_an_import_would_take_literally(shop):
+    shop.done("secrets", "set", "shop/prod", "REF", "-", stdin="${OTHER}-canary")
+    shop.done("secrets", "set", "shop/prod", "PLAIN", "-", stdin="$5")
+
+    done = shop.done("secrets", "export", "shop/prod")
+
+    assert done.stderr == "warning: REF has ${ in it: secrets import would take that literally\n"
+    assert "canary" not in done.stderr
+
+
+def test_a_file_and_an_aws_secret_exclude_each_other(shop):
+    refused = shop("secrets", "import", "shop/prod", "-", "--from-aws", "web", "--credential", "aws", stdin="K=v")
+    assert refused.exit_code == 2
+    assert "a file and --from-aws exclude each other" in refused.stderr
+
+
+def test_what_is_no_dotenv_gets_a_hint(shop):
+    refused = shop("secrets", "import", "shop/prod", "-", stdin="name: value\n")
+    assert (refused.exit_code, keys(shop)) == (2, [])
+    assert "hint: KEY=VALUE on each line" in refused.stderr

@@ -47,3 +47,15 @@ def test_the_code_of_an_error_is_shown_once(capsys: pytest.CaptureFixture[str], 
     show_run(Output(as_json=False), run)
 
     assert capsys.readouterr().err.count("Throttled") == times
+
+
+@pytest.mark.parametrize(
+    ("writes", "calls", "said"), [(0, 1, "0 new versions, about 1 call\n"), (1, 2, "1 new version, about 2 calls\n")]
+)
+def test_one_is_not_many(capsys: pytest.CaptureFixture[str], writes: int, calls: int, said: str) -> None:
+    """Also where the number is filled in."""
+    estimate = {"writes": writes, "calls": calls}
+
+    show_plan(Output(as_json=False), {"changes": [], "held": [], "estimate": estimate, "digest": None})
+
+    assert capsys.readouterr().out == said

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rich.console import Console
 
 from phasesync.adapters.aws.policies import sync_policy
 from phasesync.cli.main import cli
+from phasesync.core.model import Run
+from phasesync.core.status import Outcome, Trigger
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
 from phasesync.demo.emulator import Emulator
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
@@ -169,3 +172,37 @@ def trust(external_id: str) -> dict[str, Any]:
         "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_at_any_width_the_sync_log_and_values_are_in_one_piece(width: int) -> None:
+    """80 columns are what most terminals begin with."""
+    shown = io.StringIO()
+    screen = Screen(Console(file=shown, width=width, highlight=False))
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    run = Run(
+        id="1",
+        sync_id="1",
+        sync="shop-production",
+        trigger=Trigger.SCHEDULE,
+        actor="me",
+        attempt=1,
+        outcome=Outcome.INTERRUPTED,
+        started_at=moment,
+        ended_at=moment,
+        revisions={},
+        counts={"noop": 1, "put": 1},
+        aws_calls=1,
+        versions_written=1,
+        error=None,
+        next_attempt_at=None,
+        changes=(),
+    )
+
+    screen.runs([run])
+    screen.read_back("shop/production", Stored(value="{" + 120 * "x" + "}", version_id="id"))
+
+    lines = shown.getvalue().splitlines()
+    assert lines[1].split()[1:5] == ["shop-production", "schedule", "interrupted", "noop:1"]
+    assert max(map(len, lines[:2])) <= width
+    assert lines[-1].strip() == "{" + 120 * "x" + "}"

@@ -1,0 +1,65 @@
+"""What an operator is told when a credential that assumes a role is added."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from phasesync.cli.aws_documents import setup_lines
+from phasesync.core.model import Credential, CredentialStatus, CredentialType
+from phasesync.errors import CredentialRejectedError
+
+WHO = "arn:aws:iam::123456789012:user/operator"
+ROLE = "arn:aws:iam::210987654321:role/teams/writer"
+NEW = Credential(
+    id="1",
+    name="aws",
+    type=CredentialType.ASSUME_ROLE,
+    region="eu-central-1",
+    version=1,
+    status=CredentialStatus.INCOMPLETE,
+    account=None,
+    role_arn=None,
+    external_id="the-external-id",
+    source_id=None,
+    access_key_id=None,
+    secret_access_key=None,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    verified_at=None,
+)
+
+
+def told(credential: Credential, *, refused: bool = False) -> list[str]:
+    def base_identity(_credential: Credential) -> Any:
+        if refused:
+            raise CredentialRejectedError("nobody")
+        return SimpleNamespace(arn=WHO)
+
+    application: Any = SimpleNamespace(tester=SimpleNamespace(base_identity=base_identity))
+    return setup_lines(application, credential)
+
+
+def test_a_role_that_is_to_be_made_gets_its_commands() -> None:
+    commands = [line for line in told(NEW) if line.startswith("aws iam ")]
+    assert [line.split()[2] for line in commands] == ["create-policy", "create-role", "attach-role-policy"]
+
+
+def test_a_role_that_exists_gets_no_second_one() -> None:
+    """But its trust policy does not have the External ID that was made a moment ago."""
+    (command,) = (line for line in told(replace(NEW, role_arn=ROLE)) if line.startswith("aws iam "))
+    assert command.startswith("aws iam update-assume-role-policy --role-name writer ")
+    assert "the-external-id" in command
+
+
+def test_it_says_that_the_role_trusts_who_typed_the_command() -> None:
+    """The daemon is often somebody else."""
+    assert told(NEW)[-1].endswith("phasesync aws trust-policy aws --principal ARN")
+
+
+@pytest.mark.parametrize(("credential", "refused"), [(replace(NEW, source_name="keys"), False), (NEW, True)])
+def test_it_does_not_where_a_source_or_nobody_assumes_the_role(credential: Credential, refused: bool) -> None:
+    assert not any("identity of this shell" in line for line in told(credential, refused=refused))
