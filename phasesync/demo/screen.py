@@ -88,10 +88,10 @@ class Screen:
         self._line(line)
 
     def runs(self, runs: Sequence[Run]) -> None:
-        """Print the sync log; on a narrow terminal without milliseconds, so that no word is cut in two."""
+        """Print the sync log; on a narrow terminal closer, and without milliseconds, so that no word is cut in two."""
         wide = self._console.width >= WIDE
         titles = ("ENDED AT", "SYNC", "TRIGGER", "OUTCOME", "CHANGES", "CALLS", "VERSIONS", *(["MS"] if wide else []))
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, collapse_padding=not wide, header_style="bold")
         for title in titles:
             table.add_column(title, no_wrap=True, justify="right" if title in {"CALLS", "VERSIONS", "MS"} else "left")
         for run in runs:

@@ -204,5 +204,6 @@ def test_at_any_width_the_sync_log_and_values_are_in_one_piece(width: int) -> No
 
     lines = shown.getvalue().splitlines()
     assert lines[1].split()[1:5] == ["shop-production", "schedule", "interrupted", "noop:1"]
+    assert "VERSIONS" in lines[0]
     assert max(map(len, lines[:2])) <= width
     assert lines[-1].strip() == "{" + 120 * "x" + "}"
