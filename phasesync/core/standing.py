@@ -3,7 +3,8 @@
 from phasesync.core.model import CredentialStatus, Sync
 from phasesync.core.status import SyncStatus
 
-_OVERTAKEN_BY_EDITS = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
+_OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
+"""What these say holds until an edit, a change of the sync or a request that no run has answered yet."""
 
 
 def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
@@ -14,6 +15,6 @@ def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
         return SyncStatus.INCOMPLETE
     if sync.running:
         return SyncStatus.RUNNING
-    if sync.pending and sync.settled_status in _OVERTAKEN_BY_EDITS:
+    if (sync.pending or sync.requested is not None) and sync.settled_status in _OVERTAKEN:
         return SyncStatus.PENDING
     return sync.settled_status
