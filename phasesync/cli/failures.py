@@ -13,6 +13,7 @@ import traceback
 import unicodedata
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TextIO
 
 import click
 
@@ -50,10 +51,10 @@ def report(error: BaseException, args: Sequence[str]) -> int:
             _tell("Interrupted", "interrupted", None, args)
             return INTERRUPTED
         case BrokenPipeError():
-            _give_up_output()
+            _give_up(sys.stdout)
             return BROKEN_PIPE
         case OSError() if _from_output(error):
-            _give_up_output()
+            _give_up(sys.stdout)
             _tell(type(error).__name__, f"the output cannot be written: {error.strerror}", None, args)
             return OUTPUT_LOST
         case _:
@@ -91,9 +92,11 @@ def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> Non
         lines = [f"{click.style('error:', fg='red')} {message}"]
         if hint:
             lines.append(f"{click.style('hint:', fg='cyan')} {one_line(hint)}")
-    with contextlib.suppress(OSError):  # stderr on a full disk: the exit code still tells
+    try:
         for line in lines:
             click.echo(line, err=True)
+    except OSError:
+        _give_up(sys.stderr)  # on a full disk the exit code still tells
 
 
 def _from_output(error: OSError) -> bool:
@@ -101,10 +104,10 @@ def _from_output(error: OSError) -> bool:
     return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _give_up_output() -> None:
-    """Nobody gets it any more; the interpreter must not complain about that when it flushes at the end."""
+def _give_up(stream: TextIO) -> None:
+    """Nobody gets it any more; the interpreter must not complain about that, nor change the code, at its last flush."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _message_of(error: click.ClickException) -> str:

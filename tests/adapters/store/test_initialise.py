@@ -54,7 +54,7 @@ def test_another_root_key_is_refused_and_changes_nothing(database):
 
 
 def test_a_database_without_init_says_so(database):
-    with pytest.raises(KeyUnavailableError) as caught:
+    with pytest.raises(SchemaMismatchError) as caught:
         open_store(database, ring(database))
     assert caught.value.hint == "phasesync init"
 
