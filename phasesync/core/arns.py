@@ -14,6 +14,15 @@ _KEY = re.compile(
     r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):key/"
     r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
 )
+_PARTITIONS = {
+    "cn-": "aws-cn",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eusc-": "aws-eusc",
+}
+"""Beginning of a Region's name -> partition; every other Region is in `aws`."""
+
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d{1,2}")
 
 
@@ -53,10 +62,8 @@ def check_region(region: str) -> str:
 
 
 def partition_of(region: str) -> str:
-    """Return the partition that a Region belongs to: aws, aws-cn or aws-us-gov."""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
+    """Return the partition that a Region belongs to: `aws`, `aws-cn`, `aws-us-gov`, … (AWS General Reference, ARNs)."""
+    return next((partition for prefix, partition in _PARTITIONS.items() if region.startswith(prefix)), "aws")
 
 
 def _near(arn: str, service: str, kind: str) -> str:

@@ -149,6 +149,20 @@ def reset(world: World) -> World:
     return World(store)
 
 
+def killed_once(store: Store, scenario: Scenario) -> Iterator[tuple[World, str, int]]:
+    """Yield a world whose run was killed, for each step; with the step and the versions of an undisturbed run."""
+    world = World(store)
+    steps, versions = count_steps(world, scenario)
+    assert len(steps) >= 6
+    for step, label in enumerate(steps):
+        world = reset(world)
+        scenario.arrange(world)
+        scenario.act(world)
+        with world.steps(kill_at(step)), pytest.raises(Killed):
+            world.run()
+        yield world, label, versions
+
+
 def in_step(world: World) -> None:
     """What holds when the dust has settled."""
     wanted = {"URL": "postgres://db", "USER": "shop"} | {
@@ -168,15 +182,7 @@ def in_step(world: World) -> None:
 @by_scenario
 def test_a_kill_at_any_step_loses_nothing_and_adds_no_version(store: Store, scenario: Scenario) -> None:
     """Killed once, started again: the right value, exactly the versions of an undisturbed run."""
-    world = World(store)
-    steps, versions = count_steps(world, scenario)
-    assert len(steps) >= 6
-    for step, label in enumerate(steps):
-        world = reset(world)
-        scenario.arrange(world)
-        scenario.act(world)
-        with world.steps(kill_at(step)), pytest.raises(Killed):
-            world.run()
+    for world, label, versions in killed_once(store, scenario):
         # The daemon takes it up by itself, unless the run had ended already.
         assert world.due() or label == "after finish", label
 
@@ -217,14 +223,7 @@ def test_two_kills_in_a_row_lose_nothing_and_add_no_version(store: Store, scenar
 @by_scenario
 def test_an_edit_between_crash_and_recovery_wins(store: Store, scenario: Scenario) -> None:
     """The recovery finds another value to write: it ends at AWS, whatever of the old write had landed."""
-    world = World(store)
-    steps, versions = count_steps(world, scenario)
-    for step, label in enumerate(steps):
-        world = reset(world)
-        scenario.arrange(world)
-        scenario.act(world)
-        with world.steps(kill_at(step)), pytest.raises(Killed):
-            world.run()
+    for world, label, versions in killed_once(store, scenario):
         world.edit(URL="postgres://newest")
 
         world.run()
@@ -241,14 +240,7 @@ def test_reverting_an_edit_whose_write_may_have_landed_ends_with_the_old_value(
     store: Store, scenario: Scenario
 ) -> None:
     """A -> B -> A: the way back is not swallowed, whether B had landed or lands late."""
-    world = World(store)
-    steps, _ = count_steps(world, scenario)
-    for step, label in enumerate(steps):
-        world = reset(world)
-        scenario.arrange(world)
-        scenario.act(world)
-        with world.steps(kill_at(step)), pytest.raises(Killed):
-            world.run()
+    for world, label, _ in killed_once(store, scenario):
         world.edit(URL="postgres://db")
 
         world.run()

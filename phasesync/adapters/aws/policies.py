@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from phasesync.core.arns import partition_of
+
 Document = dict[str, Any]
 """An IAM policy document."""
 
@@ -41,15 +43,6 @@ _ROLE_SESSION: Final = re.compile(
     r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
 )
 _SSO_ROLE: Final = "AWSReservedSSO_"
-
-
-def partition_of(region: str) -> str:
-    """Return the partition of a Region: `aws`, `aws-cn` or `aws-us-gov`."""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    if region.startswith("us-gov-"):
-        return "aws-us-gov"
-    return "aws"
 
 
 def sync_policy(

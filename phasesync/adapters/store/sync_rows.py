@@ -16,6 +16,7 @@ from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.plain import from_json, to_json
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
 from phasesync.adapters.store.tables import apps, credentials, environments, sync_reads, syncs
+from phasesync.core.arns import partition_of
 from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.errors import CiphertextError
@@ -53,7 +54,7 @@ def destination_key(values: Mapping[str, Any]) -> str:
     region = values["region"]
     config = from_json(SyncConfig, values["config"])
     owner = values["account"] or values["credential_id"]
-    return f"{_partition(region)}:{owner}:{region}:{config.remote_name.lower()}"
+    return f"{partition_of(region)}:{owner}:{region}:{config.remote_name.lower()}"
 
 
 def select_syncs() -> sa.Select[Any]:
@@ -123,75 +124,66 @@ def _to_listed(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
     try:
         return _to_sync(rows, sealer)
     except CiphertextError as error:
-        row = rows[0]
         return Sync(
-            id=row.id,
-            name=row.name,
-            environment_id=row.environment_id,
-            app=row.app,
-            environment=row.environment,
-            path=row.path,
-            credential_id=row.credential_id,
-            credential=row.credential,
-            destination_kind=row.destination_kind,
-            region=row.region,
-            version=row.version,
+            **_in_the_clear(rows[0]),
             config=SyncConfig(remote_name="?"),
             account=None,
             adopt=None,
             approved_digest=None,
             paused=None,
             reads={},
-            source_revision=row.source_revision,
-            applied_revision=row.applied_revision,
             settled_status=SyncStatus.HALTED,
             status_reason=error.message,
-            failures=row.failures,
-            retry_at=row.retry_at,
-            next_due_at=row.next_due_at,
             requested=None,
             running=False,
             pending=False,
-            last_run_id=row.last_run_id,
-            created_at=row.created_at,
         )
 
 
 def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
     row = rows[0]
     check_mac(row, sealer.keys)
-    reads = {one.read_id: one.read_revision for one in rows if one.read_id is not None}
     return Sync(
-        id=row.id,
-        name=row.name,
-        environment_id=row.environment_id,
-        app=row.app,
-        environment=row.environment,
-        path=row.path,
-        credential_id=row.credential_id,
-        credential=row.credential,
-        destination_kind=row.destination_kind,
-        region=row.region,
-        version=row.version,
+        **_in_the_clear(row),
         config=from_json(SyncConfig, row.config),
         account=row.account,
         adopt=None if row.adopt is None else Adopt(row.adopt),
         approved_digest=row.approved_digest,
         paused=_paused(row, sealer),
-        reads=reads,
-        source_revision=row.source_revision,
-        applied_revision=row.applied_revision,
+        reads={one.read_id: one.read_revision for one in rows if one.read_id is not None},
         settled_status=SyncStatus(row.settled_status),
         status_reason=sealer.open_text(reason_context(row.id, "status_reason"), row.status_reason),
-        failures=row.failures,
-        retry_at=row.retry_at,
-        next_due_at=row.next_due_at,
         requested=None if row.requested is None else Trigger(row.requested),
         running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
         pending=any(one.read_id is not None and one.read_source > one.read_revision for one in rows),
-        last_run_id=row.last_run_id,
-        created_at=row.created_at,
     )
+
+
+_IN_THE_CLEAR: Final = (
+    "id",
+    "name",
+    "environment_id",
+    "app",
+    "environment",
+    "path",
+    "credential_id",
+    "credential",
+    "destination_kind",
+    "region",
+    "version",
+    "source_revision",
+    "applied_revision",
+    "failures",
+    "retry_at",
+    "next_due_at",
+    "last_run_id",
+    "created_at",
+)
+"""Members of a sync that are columns as they are."""
+
+
+def _in_the_clear(row: sa.Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _IN_THE_CLEAR}
 
 
 def _paused(row: sa.Row[Any], sealer: Sealer) -> Paused | None:
@@ -203,17 +195,3 @@ def _paused(row: sa.Row[Any], sealer: Sealer) -> Paused | None:
         reason=sealer.open_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
         until=row.paused_until,
     )
-
-
-def _partition(region: str) -> str:
-    """Return the AWS partition of a Region (AWS General Reference, ARNs: aws, aws-cn, aws-us-gov, …)."""
-    for prefix, partition in (
-        ("cn-", "aws-cn"),
-        ("us-gov-", "aws-us-gov"),
-        ("us-iso-", "aws-iso"),
-        ("us-isob-", "aws-iso-b"),
-        ("eusc-", "aws-eusc"),
-    ):
-        if region.startswith(prefix):
-            return partition
-    return "aws"

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.aws.policies import (
-    partition_of,
     principal_of,
     setup_commands,
     sync_policy,
     trust_policy,
     update_trust_command,
 )
+from phasesync.core.arns import partition_of
 from tests.support.aws import ACCOUNT, Aws
 
 KEY_ARN = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
