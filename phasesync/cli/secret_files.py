@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     type=Word(Format),
     help="Default: json for names that end in .json, else dotenv.",
 )
-@click.option("--prune", is_flag=True, help="Remove keys of the folder that the file does not have. Asks first.")
+@click.option("--prune", is_flag=True, help="Remove keys of the folder that the file does not have.")
 @confirmation_options
 @output_option
 @with_application
@@ -59,7 +59,7 @@ def import_(
     Examples:
       phasesync secrets import shop/production .env
       phasesync secrets import shop/production secrets.json --path /db --prune
-      vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json
+      vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json --yes
       phasesync secrets import shop/production --from-aws shop/production --credential aws
     """
     store = application.environments
@@ -77,9 +77,11 @@ def import_(
     added = sorted(values.keys() - before.keys())
     changed = sorted(key for key in values.keys() & before.keys() if before[key].value != values[key])
     removed = sorted(before.keys() - values.keys()) if prune else []
-    label = "/".join(environment)
-    if removed:
-        confirm(f"remove {len(removed)} keys from {label} {path}: {', '.join(removed)}", yes=yes, no_input=no_input)
+    if added or changed or removed:
+        question = f"import into {'/'.join(environment)} {path}: {len(added)} new keys, {len(changed)} changed"
+        if removed:
+            question += f", {len(removed)} removed ({', '.join(removed)})"
+        confirm(question, yes=yes, no_input=no_input)
 
     edited = store.edit(
         *environment,

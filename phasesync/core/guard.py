@@ -59,7 +59,7 @@ def why_held(change: Change, config: SyncConfig) -> str | None:
     has = len(change.desired.payload.keys)
     dropped = len(change.keys.removed)
     if had and not has:
-        return f"would empty the payload: it has {had} keys, the source has none"
+        return f"would empty the payload: it has {had} {'key' if had == 1 else 'keys'}, the source has none"
     share = config.shrink_limit_percent
     if dropped >= config.shrink_limit_keys and dropped * 100 > share * had:
         return f"would drop {dropped} of {had} keys; the limit is {share} % (from {config.shrink_limit_keys} keys on)"

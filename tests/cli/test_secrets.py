@@ -161,7 +161,7 @@ def test_an_import_merges_in_one_revision(shop):
     shop.done("secrets", "set", "shop/prod", "CHANGE", "-", stdin="old")
     shop.done("secrets", "set", "shop/prod", "SAME", "-", stdin="same")
     before = shop.items("envs", "list")[0]["revision"]
-    done = shop.json("secrets", "import", "shop/prod", "-", stdin="CHANGE=new\nSAME=same\nADD=x\n")
+    done = shop.json("secrets", "import", "shop/prod", "-", "--yes", stdin="CHANGE=new\nSAME=same\nADD=x\n")
     assert (done["added"], done["changed"], done["removed"], done["unchanged"]) == (["ADD"], ["CHANGE"], [], 1)
     assert done["revision"] == before + 1
     assert [key for _, key in keys(shop)] == ["ADD", "CHANGE", "KEEP", "SAME"]
@@ -169,18 +169,18 @@ def test_an_import_merges_in_one_revision(shop):
 
 
 def test_an_import_of_what_is_there_makes_no_revision(shop):
-    shop.done("secrets", "import", "shop/prod", "-", stdin="A=${x}\nB=1\n")
+    shop.done("secrets", "import", "shop/prod", "-", "--yes", stdin="A=${x}\nB=1\n")
     before = shop.items("envs", "list")[0]["revision"]
-    assert shop.json("secrets", "import", "shop/prod", "-", stdin="A=${x}\nB=1\n")["revision"] == before
+    assert shop.json("secrets", "import", "shop/prod", "-", "--yes", stdin="A=${x}\nB=1\n")["revision"] == before
 
 
 def test_an_imported_mark_is_literal(shop):
-    imported(shop, "A='${HOME} $${x}'\n")
+    imported(shop, "A='${HOME} $${x}'\n", "--yes")
     assert value(shop, "A") == b"$${HOME} $$${x}"
 
 
 def test_pruning_removes_what_the_file_does_not_have_and_asks(shop, answer):
-    shop.done("secrets", "import", "shop/prod", "-", stdin="A=1\nB=2\n")
+    shop.done("secrets", "import", "shop/prod", "-", "--yes", stdin="A=1\nB=2\n")
     shop.done("secrets", "generate", "shop/prod", "OTHER", "--path", "/db")
     file = shop.directory / "a.env"
     file.write_text("A=1\n")
@@ -194,14 +194,22 @@ def test_pruning_removes_what_the_file_does_not_have_and_asks(shop, answer):
     assert keys(shop) == [("/", "A"), ("/db", "OTHER")]
 
 
-def test_pruning_asks_nothing_where_nothing_is_removed(shop):
+def test_an_import_asks_before_it_changes_anything(shop):
+    assert imported(shop, "A=1\n").exit_code == 2
+    assert keys(shop) == []
+    assert imported(shop, "A=1\n", "--yes").exit_code == 0
+    assert keys(shop) == [("/", "A")]
+
+
+def test_an_import_that_changes_nothing_asks_nothing(shop):
+    imported(shop, "A=1\n", "--yes")
     assert imported(shop, "A=1\n", "--prune").exit_code == 0
 
 
 def test_a_json_file_is_known_by_its_name(shop):
     file = shop.directory / "a.json"
     file.write_text('{"T": "text", "N": 1.10, "O": {"b": 1, "a": [null]}}')
-    shop.done("secrets", "import", "shop/prod", str(file), "--path", "/db")
+    shop.done("secrets", "import", "shop/prod", str(file), "--path", "/db", "--yes")
     types = {item["key"]: item["type"] for item in shop.items("secrets", "list", "shop/prod")}
     assert types == {"T": "text", "N": "json", "O": "json"}
     exported = shop.done("secrets", "export", "shop/prod", "--path", "/db", "--format", "json").stdout
@@ -219,7 +227,7 @@ def test_an_export_can_be_imported_elsewhere(shop):
     for key, text in values.items():
         shop.done("secrets", "set", "shop/prod", key, "-", stdin=text)
     shop.done("envs", "add", "shop/copy")
-    shop.done("secrets", "import", "shop/copy", "-", stdin=shop.done("secrets", "export", "shop/prod").stdout)
+    shop.done("secrets", "import", "shop/copy", "-", "--yes", stdin=shop.done("secrets", "export", "shop/prod").stdout)
     assert {key: value(shop, key, "shop/copy").decode() for key in values} == values
 
 
