@@ -56,9 +56,10 @@ class ClaimKeeper:
         return permit
 
     def drop(self, claim: Claim) -> None:
-        """Stop renewing a claim."""
+        """Stop renewing a claim. A later one of the same sync, which may have begun already, stays."""
         with self._lock:
-            self._deadlines.pop(claim.sync_id, None)
+            if self._holds(claim):
+                del self._deadlines[claim.sync_id]
 
     def held(self) -> list[Claim]:
         """Return the claims that are renewed."""
@@ -74,7 +75,7 @@ class ClaimKeeper:
         ours = self._state.renew(claims, ttl=self.ttl)
         with self._lock:
             for claim in claims:
-                if claim.sync_id in self._deadlines:
+                if self._holds(claim):
                     self._deadlines[claim.sync_id] = (claim, deadline if claim.sync_id in ours else float("-inf"))
 
     def stop(self) -> None:
@@ -101,6 +102,10 @@ class ClaimKeeper:
             done.set()
             thread.join()
 
+    def _holds(self, claim: Claim) -> bool:
+        held, _ = self._deadlines.get(claim.sync_id, (None, 0.0))
+        return held == claim
+
     def _deadline(self) -> float:
         return self._clock.monotonic() + self.ttl.total_seconds()
 
@@ -108,7 +113,7 @@ class ClaimKeeper:
         if self._stopping:
             raise InterruptedRunError("phasesync was told to stop")
         with self._lock:
-            _, deadline = self._deadlines.get(claim.sync_id, (claim, float("-inf")))
+            deadline = self._deadlines[claim.sync_id][1] if self._holds(claim) else float("-inf")
         if self._clock.monotonic() >= deadline:
             raise ClaimLostError
         if self._state.paused(claim.sync_id):
