@@ -36,6 +36,10 @@ class Next:
     due_in: timedelta | None
 
 
+UNREADABLE = Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
+"""Nothing could be read, so nothing says which edit would mend it: look again now and then."""
+
+
 def after_success(outcome: Outcome, *, interval: timedelta, coalesce: timedelta, spread: float) -> Next:
     """
     Return what follows a run without an error.
@@ -65,8 +69,7 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
     if isinstance(error, (CredentialRejectedError, PermissionDeniedError)):
         return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
     if isinstance(error, (CiphertextError, KeyUnavailableError)):
-        # Nothing could be read, so nothing says which edit would mend it: look again now and then.
-        return Next(retry_in=SLOW_PAUSE, due_in=None)
+        return UNREADABLE
     if isinstance(error, PlanHeldError):
         return Next(retry_in=None, due_in=interval)
     if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:

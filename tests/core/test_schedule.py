@@ -67,7 +67,7 @@ def test_only_a_write_lets_the_next_edits_gather() -> None:
     [
         (CredentialRejectedError(), SLOW_PAUSE, SLOW_PAUSE),
         (PermissionDeniedError(), SLOW_PAUSE, SLOW_PAUSE),
-        (CiphertextError(), SLOW_PAUSE, None),
+        (CiphertextError(), SLOW_PAUSE, SLOW_PAUSE),
         (UnresolvedReferenceError(), None, None),
         (OwnershipConflictError(), None, None),
         (InterruptedRunError(), None, None),

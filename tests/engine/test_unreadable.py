@@ -1,13 +1,12 @@
 """A sync whose own row or journal was altered outside: halted and told, and no other sync suffers."""
 
+import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.store.tables import journal, syncs
 from phasesync.core.events import SyncUnreadable
 from phasesync.core.status import Outcome, SyncStatus
-from phasesync.engine.claims import ClaimTaker
-from phasesync.engine.configuration import SyncConfiguration
+from phasesync.errors import CiphertextError, EnvironmentStoreError, PhasesyncError, SettingsError
 from tests.support.stores import TTL, add_sync
 from tests.support.world import World
 
@@ -63,18 +62,55 @@ def test_an_altered_sync_can_be_removed(world: World) -> None:
     world.run()
     alter(world, syncs.update().where(syncs.c.name == "web").values(mac=b"\x00"))
     alter(world, journal.update().values(details=b"\x00\x11"))
-    configuration = SyncConfiguration(
-        environments=world.store.environments,
-        credentials=world.store.credentials,
-        state=world.store.state,
-        destinations=world.destinations,
-        tester=lambda: (_ for _ in ()).throw(AssertionError),
-        claims=ClaimTaker(world.store.state, SystemClock(), owner="cli", ttl=TTL),
-        instance_id=world.store.instance_id,
-    )
 
-    lines = configuration.remove("web", actor="ada")
+    lines = world.configuration().remove("web", actor="ada")
 
     assert world.store.state.list_syncs() == []
     assert len(lines) == 1
     assert world.text
+
+
+def test_a_sync_with_an_altered_journal_alone_can_be_removed(world: World) -> None:
+    """Its row is good, what it wrote where is not."""
+    world.run()
+    alter(world, journal.update().values(details=b"\x00\x11"))
+
+    lines = world.configuration().remove("web", actor="ada")
+
+    assert world.store.state.list_syncs() == []
+    assert len(lines) == 1
+    assert world.text
+
+
+@pytest.mark.parametrize(
+    "error", [CiphertextError("altered"), EnvironmentStoreError("refused"), SettingsError("denied")]
+)
+def test_what_cannot_be_read_is_looked_at_again_later_and_not_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: PhasesyncError
+) -> None:
+    """Whether an edit woke the run or a check: nothing says which edit would mend it."""
+    world.run()
+    for wake in (lambda: None, lambda: world.edit(URL="postgres://new")):
+        wake()
+
+        def snapshot() -> None:
+            raise error
+
+        monkeypatch.setattr(world.store.environments, "snapshot", snapshot)
+        world.run()
+        monkeypatch.undo()
+
+        assert world.sync.settled_status is SyncStatus.HALTED
+        assert not world.due()
+        assert world.sync.next_due_at is not None
+
+
+def test_an_altered_sync_that_is_put_right_runs_again_by_itself(world: World) -> None:
+    """It is looked at again after a while, as the log says."""
+    world.run()
+    alter(world, syncs.update().values(path="/elsewhere"))
+    world.reconciler.reconcile(world.claim(), lambda: None)
+    alter(world, syncs.update().values(path="/"))
+
+    assert world.sync.next_due_at is not None
+    assert not world.due()

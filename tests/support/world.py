@@ -22,11 +22,13 @@ from phasesync.core.events import Event
 from phasesync.core.model import Run, SecretValue, Sync, SyncConfig
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Trigger
+from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.configuration import SyncConfiguration
 from phasesync.engine.reconcile import Reconciler
 from phasesync.ports import Claim, SecretWrite
 from phasesync.testing.fake_destination import FakeDestinations
 from phasesync.testing.fake_remote import REGION, FakeObject, FakeRemote
-from tests.support.stores import ACTOR, EXPIRED, access_key, open_test_store, sync_draft
+from tests.support.stores import ACTOR, EXPIRED, TTL, access_key, open_test_store, sync_draft
 
 NAME = "shop/web"
 KEY_ARN = f"arn:aws:kms:{REGION}:111122223333:key/12345678-1234-1234-1234-123456789012"
@@ -118,6 +120,18 @@ class World:
             credential=sync.credential,
             region=sync.region,
             adopt=sync.adopt,
+        )
+
+    def configuration(self) -> SyncConfiguration:
+        """What `syncs update` and `syncs remove` use; AWS is asked for no identity."""
+        return SyncConfiguration(
+            environments=self.store.environments,
+            credentials=self.store.credentials,
+            state=self.store.state,
+            destinations=self.destinations,
+            tester=lambda: (_ for _ in ()).throw(AssertionError),
+            claims=ClaimTaker(self.store.state, SystemClock(), owner="cli", ttl=TTL),
+            instance_id=self.store.instance_id,
         )
 
     # --- what daemons do

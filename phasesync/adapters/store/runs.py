@@ -61,7 +61,7 @@ class RunsPart(Part):
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
                     retry_at=later(retry_in),
-                    next_due_at=None,
+                    next_due_at=later(retry_in),
                     requested=None,
                     requested_by=None,
                     claim_owner=None,
