@@ -49,12 +49,14 @@ def judge(plan: Plan, config: SyncConfig, approved_digest: str | None) -> Guarde
 
 def why_held(change: Change, config: SyncConfig) -> str | None:
     """Return why a change may not run unattended, None when it may."""
-    if change.action not in VALUE_WRITES or change.entry is None or change.desired is None:
+    if change.entry is None or change.desired is None:
         return None
     if change.source_empty:
         return "the source has no keys and this would be the first write: probably a mistyped path"
     if change.moves:
         return "the sync wrote to another name, account or Region before, and that object would stay behind"
+    if change.action not in VALUE_WRITES:
+        return None
     had = len(change.entry.keys)
     has = len(change.desired.payload.keys)
     dropped = len(change.keys.removed)
@@ -69,7 +71,13 @@ def why_held(change: Change, config: SyncConfig) -> str | None:
 def _digest(tripped: list[tuple[Change, str]]) -> str:
     """Return 16 hex digits; payloads enter as keyed fingerprints, so that the digest tells nothing."""
     facts = [
-        [change.remote_name, change.action, change.desired.payload.fingerprint if change.desired else "", reason]
+        [
+            *((change.entry.account, change.entry.region) if change.entry else ()),
+            change.remote_name,
+            change.action,
+            change.desired.payload.fingerprint if change.desired else "",
+            reason,
+        ]
         for change, reason in tripped
     ]
     text = json.dumps(facts, separators=(",", ":"), sort_keys=True)

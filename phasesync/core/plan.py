@@ -23,7 +23,7 @@ key always brings a fresh version, so that the current value is under the new ke
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from phasesync.core.fingerprint import same
@@ -225,10 +225,8 @@ def _not_ours(
     changes = [change(Action.RETAG, taken_over, adopts=True), change(write, taken_over, adopts=True)]
     if _description_differs(wanted, seen):
         changes.append(change(Action.SET_DESCRIPTION, "description differs", adopts=True))
-    if changes[1].source_empty:
-        # The tags go out with the value or not at all: a mistyped path must not mark somebody else's object.
-        return [changes[1]]
-    return changes
+    # Tags and description wait with the value: what is held must not mark somebody else's object already.
+    return [replace(one, source_empty=changes[1].source_empty, moves=changes[1].moves) for one in changes]
 
 
 def _bring_in_step(wanted: Desired, seen: Observed, entry: JournalEntry, change: "_MakeChange") -> list[Change]:

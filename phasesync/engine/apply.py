@@ -35,13 +35,11 @@ class Applied:
     Attributes:
         entry: the journal entry afterwards, None where the change has none.
         again: the object has to be looked at and planned anew before the run may end.
-        earlier: an earlier write that turned out to have landed, None where there was none.
     """
 
     result: ChangeResult
     entry: JournalEntry | None
     again: bool = False
-    earlier: ChangeResult | None = None
 
 
 class Applier:
@@ -75,6 +73,11 @@ class Applier:
         self._digests = digests
         self._instance_id = instance_id
         self._clock = clock
+        self._saved: dict[str, JournalEntry] = {}
+
+    def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:
+        """Return an object's entry as it was stored last, `entry` where it was not: for after a change that raised."""
+        return self._saved.get(remote_name, entry)
 
     def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
         """
@@ -147,10 +150,10 @@ class Applier:
             if before is None:
                 self._unsay(intended)
                 raise restored()
-            # An earlier write under this token had landed with another payload. Ours goes out under a new one.
+            # An earlier write under this token had landed with another payload. Ours goes out under a new one, after
+            # another look: the guard has not seen what landed.
             settled = self._save(settle_spent(intended, before, arn=observed.arn))
-            put = self._put(replace(change, action=Action.PUT), desired, observed, settled)
-            return replace(put, earlier=landed(change.remote_name, before))
+            return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         current = answer.current or self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
         return Applied(result=_result(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
@@ -195,7 +198,8 @@ class Applier:
         return write_token(self._digests, self._instance_id, entry.sync_id, entry.remote_name, next_generation(entry))
 
     def _save(self, entry: JournalEntry) -> JournalEntry:
-        return self._state.save_entry(self._claim, entry)
+        stored = self._saved[entry.remote_name] = self._state.save_entry(self._claim, entry)
+        return stored
 
 
 def _open_write(entry: JournalEntry) -> Intent | None:

@@ -10,7 +10,7 @@ from phasesync.core.events import RunFinished
 from phasesync.core.guard import Guarded
 from phasesync.core.model import ChangeResult, Run, RunError, Sync
 from phasesync.core.plan import Change
-from phasesync.core.schedule import SLOW_PAUSE, after_error, after_success
+from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, after_error, after_success
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
 from phasesync.errors import (
     CredentialRejectedError,
@@ -43,7 +43,8 @@ class Attempt:
     results: list[ChangeResult] = field(default_factory=list)
     errors: list[PhasesyncError] = field(default_factory=list)
     drifted: bool = False
-    approval_used: bool = False
+    approval_over: bool = False
+    """What an approval could release has gone out, or there is nothing of it any more."""
 
     def refuse(self, change: Change) -> None:
         """Note a change that is not ours to make."""
@@ -88,7 +89,9 @@ class Attempt:
         outcome = worst([verdict.outcome, *(result.outcome for result in self.results)])
         failures = _failures(sync, error, verdict)
         interval = sync.config.interval
-        if error is None:
+        if self.reads is None and verdict.status is SyncStatus.HALTED:
+            following = UNREADABLE
+        elif error is None:
             following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
         else:
             following = after_error(error, failures=max(failures, 1), interval=interval, spread=spread)
@@ -121,7 +124,7 @@ class Attempt:
             due_in=following.due_in,
             account=self.account if sync.account is None else None,
             adopt_done=sync.adopt is not None and error is None,
-            approval_used=self.approval_used,
+            approval_used=self.approval_over and sync.approved_digest is not None,
         )
         event = RunFinished(
             sync=run.sync,

@@ -111,7 +111,7 @@ class SyncConfiguration:
         region: str | None = None,
     ) -> Sync:
         """
-        Change a sync; it is reconciled at once.
+        Change a sync; it is reconciled at once. A consent to adopt was for one object and ends where another is meant.
 
         Args:
             name: of the sync.
@@ -126,13 +126,15 @@ class SyncConfiguration:
         self._check_config(sync.destination_kind, config, region)
         if credential is not None:
             self._credentials.get(credential)
+        place = (sync.config.remote_name, sync.region, sync.credential.lower())
+        stays = place == (config.remote_name, region, (credential or sync.credential).lower())
         return self._state.update_sync(
             name,
             config=config,
             path=path or sync.path,
             credential=credential or sync.credential,
             region=region,
-            adopt=sync.adopt,
+            adopt=sync.adopt if stays else None,
         )
 
     def remove(self, name: str, *, actor: str) -> tuple[str, ...]:
@@ -150,8 +152,13 @@ class SyncConfiguration:
         claim = self._claims.take(sync, actor=actor, patience=timedelta(seconds=30))
         try:
             state = self._state.load(claim)
+        except CiphertextError:
+            state = None
         finally:
             self._claims.give_back(claim)
+        if state is None:
+            self._state.remove_sync(name)
+            return (f"what {name} wrote keeps our tags: its journal or credential was altered",)
         entries = self._state.remove_sync(name)
         return tuple(line for entry in entries if (line := self._unmark(state.credential, sync, entry)) is not None)
 

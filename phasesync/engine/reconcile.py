@@ -274,20 +274,22 @@ class Reconciler:
             try:
                 applied = applier.apply(change, entries.get(name) or change.entry)
             except RemoteChangedError:
+                entries[name] = applier.latest(name, entries[name])
                 again.add(name)
                 continue
             except DestinationError as error:
                 failed.add(name)
                 attempt.fail(change, error)
                 continue
-            attempt.results += [result for result in (applied.earlier, applied.result) if result is not None]
+            attempt.results.append(applied.result)
             if applied.entry is not None:
                 entries[name] = applied.entry
             if applied.again:
                 again.add(name)
-        attempt.approval_used = attempt.approval_used or prepared.guarded.approved
         if again and not failed:
             return True
+        # An approval is for once: it outlives a call that failed, and nothing else.
+        attempt.approval_over = not failed
         attempt.hold(prepared.guarded)
         return False
 

@@ -67,6 +67,7 @@ class AfterRun:
         due_in: next run by time, from now; None = none.
         account: to be pinned; None = leave.
         adopt_done: the consent to adopt was carried out.
+        approval_used: the approval was carried out, or what it was for is not held any more.
     """
 
     status: SyncStatus

@@ -118,11 +118,11 @@ def test_an_empty_source_is_marked_on_the_first_write_only() -> None:
     assert not plan(empty, observed(), entry()).changes[0].source_empty
 
 
-def test_adoption_of_an_empty_source_does_not_touch_the_tags() -> None:
+def test_adoption_of_an_empty_source_holds_the_tags_with_the_value() -> None:
     """What waits for an approval must not have marked somebody else's object already."""
     changes = plan(desired(payload=payload({})), observed(tags={}), new_entry(), adopt=Adopt.OVERWRITE).changes
 
-    assert [(change.action, change.source_empty) for change in changes] == [(Action.PUT, True)]
+    assert [(change.action, change.source_empty) for change in changes] == [(Action.RETAG, True), (Action.PUT, True)]
 
 
 @pytest.mark.parametrize(
