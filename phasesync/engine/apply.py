@@ -100,7 +100,7 @@ class Applier:
         if observed is None:
             raise RemoteChangedError
         if change.adopts and entry.arn != observed.arn:
-            entry = self._save(replace(entry, arn=observed.arn, former_tags=dict(observed.tags)))
+            entry = self._save(replace(entry, arn=observed.arn, former_tags=dict(observed.tags), tags_written={}))
         if change.action in VALUE_WRITES:
             return self._put(change, change.desired, observed, entry)
         if change.action is Action.RESTORE:
@@ -109,7 +109,8 @@ class Applier:
 
     def _create(self, change: Change, desired: Desired, entry: JournalEntry) -> Applied:
         before = _open_write(entry)
-        intended = self._intend(entry, Action.CREATE, desired)
+        noted = replace(entry, tags_written={**entry.tags_written, **desired.tags})
+        intended = self._intend(noted, Action.CREATE, desired)
         token = _token_of(intended)
         self._permit()
         answer = self._destination.create(
@@ -166,14 +167,22 @@ class Applier:
         return Applied(result=_result(change, Outcome.APPLIED), entry=settled, again=True)
 
     def _set_metadata(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
-        self._permit()
         if change.action is Action.SET_DESCRIPTION:
+            self._permit()
             self._destination.update_metadata(observed.arn, description=desired.description)
             return Applied(result=_result(change, Outcome.APPLIED), entry=entry)
         differing = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
         untag = tuple(key for key in desired.unwanted_tags if key in observed.tags)
+        # Noted before the call and kept while they are there, so that no tag of ours is taken for somebody else's.
+        ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | dict(desired.tags)
+        if ours != entry.tags_written:
+            entry = self._save(replace(entry, tags_written=ours))
+        self._permit()
         self._destination.update_metadata(observed.arn, tags=differing or None, untag=untag)
-        entry = self._save(replace(entry, tags_written=dict(desired.tags)))
+        if untag:
+            entry = self._save(
+                replace(entry, tags_written={key: value for key, value in ours.items() if key not in untag})
+            )
         return Applied(result=_result(change, Outcome.APPLIED), entry=entry)
 
     def _intend(self, entry: JournalEntry, action: Action, desired: Desired) -> JournalEntry:
