@@ -14,6 +14,7 @@ from phasesync.errors import (
     PhasesyncError,
     PlanHeldError,
     ThrottledError,
+    UnresolvedReferenceError,
 )
 
 FIRST_PAUSE = timedelta(seconds=2)
@@ -70,6 +71,9 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
         return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
     if isinstance(error, (CiphertextError, KeyUnavailableError)):
         return UNREADABLE
+    if isinstance(error, UnresolvedReferenceError):
+        # An edit or a new name wakes it; looking again costs no call and covers a name that came in the same moment.
+        return Next(retry_in=None, due_in=SLOW_PAUSE)
     if isinstance(error, PlanHeldError):
         return Next(retry_in=None, due_in=interval)
     if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:

@@ -68,7 +68,7 @@ def test_only_a_write_lets_the_next_edits_gather() -> None:
         (CredentialRejectedError(), SLOW_PAUSE, SLOW_PAUSE),
         (PermissionDeniedError(), SLOW_PAUSE, SLOW_PAUSE),
         (CiphertextError(), SLOW_PAUSE, SLOW_PAUSE),
-        (UnresolvedReferenceError(), None, None),
+        (UnresolvedReferenceError(), None, SLOW_PAUSE),
         (OwnershipConflictError(), None, None),
         (InterruptedRunError(), None, None),
         (PlanHeldError(digest="0" * 16), None, INTERVAL),

@@ -28,7 +28,16 @@ class Operator:
         done = self.installation.done
         done("apps", "add", "shop")
         done("envs", "add", "shop/production")
-        done("secrets", "import", "shop/production", "-", "--format", "dotenv", "--yes", stdin="URL=postgres://db\nUSER=shop\n")
+        done(
+            "secrets",
+            "import",
+            "shop/production",
+            "-",
+            "--format",
+            "dotenv",
+            "--yes",
+            stdin="URL=postgres://db\nUSER=shop\n",
+        )
         key = ("--access-key-id", ACCESS_KEY_ID, "--region", REGION)
         done("credentials", "add", "aws", "--type", "access-key", *key, stdin="not-a-real-secret-access-key\n")
         tested = self.installation.json("credentials", "test", "aws")
