@@ -129,7 +129,8 @@ def make_plan(
         left_behind: entries of objects that the sync wrote and no longer wants; they are retained.
         policy: the rest.
     """
-    stays = [entry for entry in left_behind if entry.written_before]
+    # A write whose answer was lost may have landed, so an open intent counts as an object that stays.
+    stays = [entry for entry in left_behind if entry.written_before or entry.intent is not None]
     changes: list[Change] = []
     for wanted in desired:
         entry = journal[wanted.remote_name]

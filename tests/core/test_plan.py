@@ -191,6 +191,16 @@ def test_an_object_that_is_no_longer_wanted_is_retained() -> None:
     ]
 
 
+def test_an_object_that_may_have_been_created_elsewhere_counts_as_staying_behind() -> None:
+    """The answer to its create was lost; nothing says that it is not there."""
+    old = replace(new_entry(), remote_name="shop/old", intent=intent(action=Action.CREATE, generation=1))
+    changes = make_plan(
+        [desired()], {NAME: None}, {NAME: new_entry()}, [old], Policy(instance_id=INSTANCE, region=REGION, adopt=None)
+    ).changes
+
+    assert [change.moves for change in changes if change.remote_name == NAME] == [True]
+
+
 some_observed = st.builds(
     observed,
     tags=st.sampled_from([owner_tags(INSTANCE, SYNC), {}, owner_tags("a" * 32, SYNC), owner_tags(INSTANCE, "b" * 32)]),
