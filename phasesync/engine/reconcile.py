@@ -64,7 +64,6 @@ class Prepared:
         settled: names of the entries that looking settled, so that they have to be stored.
     """
 
-    destination: Destination
     entries: Mapping[str, JournalEntry]
     settled: frozenset[str]
     plan: Plan
@@ -249,7 +248,6 @@ class Reconciler:
         )
         attempt.drifted = attempt.drifted or plan.drifted
         return Prepared(
-            destination=destination,
             entries=settled,
             settled=frozenset(name for name in entries if settled[name] is not entries[name]),
             plan=plan,

@@ -216,16 +216,6 @@ class FakeRemote:
         for key in untag:
             there.tags.pop(key, None)
 
-    def outside_label(self, name: str, version_id: str, label: str = CURRENT) -> None:
-        """Somebody moves a label to another version; moving AWSCURRENT moves AWSPREVIOUS with it, as AWS does."""
-        there = self.object(name)
-        if label == CURRENT:
-            _make_current(there, there.versions[version_id])
-            return
-        for version in there.versions.values():
-            version.labels.discard(label)
-        there.versions[version_id].labels.add(label)
-
     def outside_rotation(self, name: str) -> None:
         """Somebody has AWS rotate the object: a pending version appears."""
         there = self.object(name)

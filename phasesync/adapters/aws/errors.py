@@ -75,15 +75,6 @@ def translate(exc: Exception, *, action: str, write: bool, landed: bool | None =
     return _of_exception(exc, action=action, write=write, landed=landed)
 
 
-def error_code(exc: Exception) -> str | None:
-    """Return the AWS code that an exception of botocore carries, None when it carries none that is readable."""
-    response = getattr(exc, "response", None)
-    if not isinstance(response, Mapping):
-        return None
-    code = str(response.get("Error", {}).get("Code", ""))
-    return code if _CODE.fullmatch(code) else None
-
-
 def may_have_landed(caught: Exception | None, answer: Mapping[str, Any] | None) -> bool:
     """
     Return whether one failed attempt may have been carried out by AWS all the same.
