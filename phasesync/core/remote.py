@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from phasesync.core.model import SecretValue
@@ -41,6 +41,8 @@ class Desired:
     Attributes:
         tags: all tags that it must carry, our owner marks included.
         unwanted_tags: tags that we wrote once and no longer want (tag mode replace-own).
+        replicas: Region -> key ARN there, or AWS_MANAGED_KEY.
+        resource_policy: canonical JSON.
     """
 
     remote_name: str
@@ -49,6 +51,25 @@ class Desired:
     kms_key: str | None
     tags: Mapping[str, str]
     unwanted_tags: tuple[str, ...] = ()
+    replicas: Mapping[str, str] | None = None
+    resource_policy: str | None = None
+
+
+class ReplicaStatus(StrEnum):
+    """How a copy in another Region stands (API reference, ReplicationStatusType)."""
+
+    IN_SYNC = "InSync"
+    IN_PROGRESS = "InProgress"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """A copy of a remote object in another Region. `name_taken`: it failed because something has its name there."""
+
+    status: ReplicaStatus
+    kms_key: str | None
+    name_taken: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +95,9 @@ class Observed:
     rotation_enabled: bool
     owning_service: str | None
     primary_region: str | None
+    replicas: Mapping[str, Replica] = field(default_factory=dict)
+    last_read_on: date | None = None
+    resource_policy: str | None = None
 
     @property
     def current_version(self) -> str | None:
@@ -89,7 +113,10 @@ class Action(StrEnum):
     RETAG = "retag"
     REKEY = "rekey"
     SET_DESCRIPTION = "set-description"
+    REPLICATE = "replicate"
+    SET_POLICY = "set-policy"
     RESTORE = "restore"
+    DELETE = "delete"
     NOOP = "noop"
     CONFLICT = "conflict"
     REFUSE = "refuse"
@@ -130,9 +157,20 @@ class JournalEntry:
         generation: number of the newest settled write, 0 = none.
         fingerprint: of the payload written last; None = never written, or not known which of two it was.
         keys: key name -> keyed digest of its value, of the payload written last.
+        binary: whether the payload written last is a SecretBinary, None = not known.
         tags_written: tags that we put there.
         former_tags: tags found when it was adopted, None when we made it.
+        replicas_written: Regions that we had it copied to; no other copy is ever removed.
+        metadata: dimension (description, key, tags, replicas, policy) -> digest of what was wanted when it was last
+            found or brought in step; tells a change outside from a change of the sync.
+        policy_as_stored: digest of the resource policy as AWS gave it back after we wrote it, which may word it anew.
         intent: an open intent, None when the last write is settled.
+        touched_at: when we last called AWS to change it; lists lag behind.
+        budget_until: the version budget is full again then; None = full now (see `budget.py`).
+        versions_at: when versions were written within the last 24 h, oldest first.
+        enforced_at: when drift was repaired within the last 24 h, oldest first.
+        unwanted_since: when its key was found gone from the store, None while it is wanted.
+        deletion_at: when we had AWS schedule its deletion, None where we did not.
     """
 
     id: str | None
@@ -145,9 +183,19 @@ class JournalEntry:
     generation: int = 0
     fingerprint: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    binary: bool | None = None
     tags_written: Mapping[str, str] = field(default_factory=dict)
     former_tags: Mapping[str, str] | None = None
+    replicas_written: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    policy_as_stored: str | None = None
     intent: Intent | None = None
+    touched_at: datetime | None = None
+    budget_until: datetime | None = None
+    versions_at: tuple[datetime, ...] = ()
+    enforced_at: tuple[datetime, ...] = ()
+    unwanted_since: datetime | None = None
+    deletion_at: datetime | None = None
 
     @property
     def written_before(self) -> bool:

@@ -1,6 +1,6 @@
 """The remote place a sync writes to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from phasesync.core.model import Credential, SecretValue
@@ -60,6 +60,55 @@ class Destination(Protocol):
         """Cancel a scheduled deletion."""
         ...
 
+    def delete(self, arn: str, *, recovery_days: int | None) -> None:
+        """
+        Schedule a deletion; the value cannot be read from then on.
+
+        Args:
+            arn: of the object; it may have no replicas.
+            recovery_days: 7 to 30 days in which `restore` undoes it; None = at once and for good.
+
+        Raises:
+            RemoteChangedError: it has replicas, is scheduled already, or is gone (only with a recovery window).
+        """
+        ...
+
+    def replicate(self, arn: str, regions: Mapping[str, str]) -> None:
+        """
+        Have it copied to other Regions; never writes over what has its name there. The copies come later: `observe`.
+
+        Args:
+            arn: of the primary.
+            regions: Region -> key ARN there, or AWS_MANAGED_KEY.
+        """
+        ...
+
+    def remove_replicas(self, arn: str, regions: Sequence[str]) -> None:
+        """Delete the copies in these Regions; that has no recovery window."""
+        ...
+
+    def resource_policy(self, arn: str) -> str | None:
+        """Return the resource policy as canonical JSON, None = it has none. Needs an IAM action of its own."""
+        ...
+
+    def put_resource_policy(self, arn: str, policy: str) -> None:
+        """
+        Replace the whole resource policy, after AWS has checked it; broad access is refused (BlockPublicPolicy).
+
+        Raises:
+            DestinationRejectedError: names the checks that the policy failed.
+        """
+        ...
+
+    def sweep(self, instance_id: str) -> Iterator[Observed]:
+        """
+        Yield the objects of the account and Region that carry our instance tag, those scheduled for deletion too.
+
+        One call for each 100 objects. Lists lag up to 5 minutes and do not show replicas or resource policies, so this
+        only raises suspects: what is missing here may well exist. Needs an IAM action of its own.
+        """
+        ...
+
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
         """List objects of the account and Region; needs an IAM action of its own."""
         ...
@@ -74,6 +123,16 @@ class Destinations(Protocol):
 
     def open(self, kind: str, credential: Credential, region: str) -> Destination:
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
+        ...
+
+    def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
+        """
+        Return the ARN of a KMS key that may be named by id, alias or ARN; asks KMS (kms:DescribeKey).
+
+        Raises:
+            InvalidInputError: the key does not exist there, is disabled, or is not for symmetric encryption.
+            PermissionDeniedError: the credential may not ask; the full ARN of the key is accepted without asking.
+        """
         ...
 
     def check_name(self, kind: str, remote_name: str) -> None:
