@@ -6,72 +6,41 @@ import. Values go out with CreateSecret and PutSecretValue only, whose token mak
 UpdateSecret gives no such promise (API reference, ClientRequestToken).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.policies import IMPORT_ACTIONS, LIST_ACTIONS, SYNC_ACTIONS
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_answers import listing_of, observed_of, told, value_of
+from phasesync.adapters.destinations.aws_caller import NOT_FOUND, AwsCaller
 from phasesync.adapters.destinations.secret_names import validate_name, warn_of_name
 from phasesync.adapters.destinations.spec import DestinationSpec
 from phasesync.core.mapping import LIMIT_BYTES, check_size
-from phasesync.core.model import AWS_MANAGED_KEY, Credential, CredentialType, SecretValue, ValueType
+from phasesync.core.model import AWS_MANAGED_KEY, Credential, SecretValue, ValueType
 from phasesync.core.remote import CURRENT, Observed, Occupied, Payload, RemoteListing, Written
 from phasesync.errors import (
-    CredentialRejectedError,
     DestinationRejectedError,
     OutcomeUnknownError,
     RemoteChangedError,
 )
 from phasesync.ports import Destination
 
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager.client import SecretsManagerClient
-
-T = TypeVar("T")
-
 KIND: Final = "aws-secrets-manager"
 PAGE: Final = 100
 """Most entries of one answer of ListSecrets (API reference)."""
 
-_NOT_FOUND: Final = "ResourceNotFoundException"
 _EXISTS: Final = "ResourceExistsException"
-_EXPIRED: Final = ("ExpiredToken", "ExpiredTokenException")
 
 
-class AwsSecretsManager:
+class AwsSecretsManager(AwsCaller):
     """One account and Region under one credential, for one run. Not for two threads at once."""
-
-    def __init__(self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str) -> None:
-        """
-        Args:
-            clients: shared clients; asked before every call, so that a session of a role is renewed in a long run.
-            credential: who writes.
-            region: where.
-            instance_id: objects that carry it as a tag are listed as ours.
-        """
-        self._clients = clients
-        self._credential = credential
-        self._region = region
-        self._instance_id = instance_id
-        self._calls = 0
-
-    @property
-    def calls(self) -> int:
-        """How many calls of Secrets Manager were made through this object; the SDK's own repeats are not counted."""
-        return self._calls
-
-    def account_id(self) -> str:
-        """Return the account that the credential leads to; asked once per session. CredentialRejectedError."""
-        return self._clients.identity_of(self._credential).account
 
     def observe(self, remote_name: str) -> Observed | None:
         """Describe one object, by name or ARN; None = it does not exist."""
         try:
             answer = self._call("DescribeSecret", lambda sm: sm.describe_secret(SecretId=remote_name))
         except DestinationRejectedError as error:
-            if error.code == _NOT_FOUND:
+            if error.code == NOT_FOUND:
                 return None
             raise
         observed = observed_of(answer)
@@ -104,10 +73,10 @@ class AwsSecretsManager:
         except RemoteChangedError as error:
             if error.code == _EXISTS:
                 return Occupied()
-            if error.code == _NOT_FOUND:
+            if error.code == NOT_FOUND:
                 # There is no object yet that could be missing.
                 raise DestinationRejectedError(
-                    f"secretsmanager:CreateSecret: the KMS key was not found ({_NOT_FOUND})",
+                    f"secretsmanager:CreateSecret: the KMS key was not found ({NOT_FOUND})",
                     hint="check that the key is in this Region and that its ARN is written in full",
                     code=error.code,
                     request_id=error.request_id,
@@ -173,25 +142,9 @@ class AwsSecretsManager:
         try:
             return value_of(self._call("GetSecretValue", lambda sm: sm.get_secret_value(SecretId=remote_name)))
         except DestinationRejectedError as error:
-            if error.code == _NOT_FOUND:
+            if error.code == NOT_FOUND:
                 return None
             raise
-
-    def _call(self, operation: str, call: "Callable[[SecretsManagerClient], T]", *, write: bool = False) -> T:
-        """Make one call; once more with a new session where AWS says that the session of the role has ended."""
-        try:
-            return self._call_once(operation, call, write=write)
-        except CredentialRejectedError as error:
-            if error.code not in _EXPIRED or self._credential.type is not CredentialType.ASSUME_ROLE:
-                raise
-        # A request with an ended session is refused before it is carried out, so a repeat is safe for writes as well.
-        self._clients.forget(self._credential)
-        return self._call_once(operation, call, write=write)
-
-    def _call_once(self, operation: str, call: "Callable[[SecretsManagerClient], T]", *, write: bool) -> T:
-        client = self._clients.secrets_manager(self._credential, self._region)
-        self._calls += 1
-        return invoke(lambda: call(client), action=f"secretsmanager:{operation}", write=write)
 
 
 def check_payload(payload: Payload) -> None:
