@@ -34,7 +34,7 @@ demo: $(VENV)/.demo ## The tour of phasesync, on an AWS emulator inside the proc
 test: static pytest ## Everything that must pass: style, types, imports, every test on SQLite and PostgreSQL
 
 .PHONY: fast
-fast: $(VENV)/.dev ## The quick tests, while working: stops at the first failure
+fast: $(VENV)/.dev $(VENV)/.ministack ## The quick tests, while working: stops at the first failure
 	$(PYTEST) --quiet --maxfail 1 -m "not slow and not e2e" $(ARGS)
 
 .PHONY: format
@@ -64,7 +64,7 @@ static: $(VENV)/.dev ## Style, types, import contracts
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 
 .PHONY: pytest
-pytest: $(VENV)/.dev ## The test suite alone
+pytest: $(VENV)/.dev $(VENV)/.ministack ## The test suite alone
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-pythons
@@ -89,6 +89,7 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	    --output-file requirements/demo.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra postgres --constraint requirements/dev.txt --output-file requirements/runtime.txt $(ARGS)
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
+	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 
 .PHONY: dist
 dist: $(VENV)/.dev ## Build the source archive, and the wheel from it, into dist/
@@ -109,4 +110,11 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
 	    --requirement "$<"
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch "$@"
+
+# The AWS of tests/security, inside the environment that its tests run in: they look for it there.
+$(VENV)/.ministack: requirements/ministack.txt | $(VENV)/.dev
+	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/ministack"
+	@"$(BIN)/python" -m pip --python "$(VENV)/ministack/bin/python" install --quiet --disable-pip-version-check \
+	    --require-hashes --only-binary :all: --requirement "$<"
 	@touch "$@"

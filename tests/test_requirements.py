@@ -22,8 +22,9 @@ ASKED = {
     "dev.txt": [
         *PROJECT["dependencies"],
         *(line for extra in EXTRAS.values() for line in extra),
-        *(line for group in GROUPS.values() for line in group if isinstance(line, str)),
+        *(line for name in ("build", "dev") for line in GROUPS[name] if isinstance(line, str)),
     ],
+    "ministack.txt": GROUPS["ministack"],
     "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["postgres"]],
 }
 
