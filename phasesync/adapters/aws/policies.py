@@ -32,6 +32,25 @@ IMPORT_ACTIONS: Final = ("secretsmanager:GetSecretValue",)
 LIST_ACTIONS: Final = ("secretsmanager:ListSecrets",)
 """Takes no resource: IAM allows it on `*` only (User Guide, permissions for ListSecrets)."""
 
+DELETE_ACTIONS: Final = ("secretsmanager:DeleteSecret", "secretsmanager:RemoveRegionsFromReplication")
+"""A secret with copies cannot be deleted: the copies go first (User Guide, delete a secret)."""
+
+REPLICATE_ACTIONS: Final = (
+    "secretsmanager:RemoveRegionsFromReplication",
+    "secretsmanager:ReplicateSecretToRegions",
+)
+"""Making and removing copies in other Regions; both are calls on the primary, in its Region."""
+
+RESOURCE_POLICY_ACTIONS: Final = (
+    "secretsmanager:GetResourcePolicy",
+    "secretsmanager:PutResourcePolicy",
+    "secretsmanager:ValidateResourcePolicy",
+)
+"""Comparing, checking and replacing a resource policy."""
+
+KEY_ACTIONS: Final = ("kms:DescribeKey",)
+"""What we ask KMS ourselves, to find the ARN of a key that is named by id or alias."""
+
 KMS_ACTIONS: Final = ("kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt", "kms:DescribeKey")
 """
 Rights on a customer-managed key that Secrets Manager uses in our name (User Guide, encryption in Secrets Manager): it
