@@ -10,36 +10,21 @@ The ports `Destinations` and `Destination` on objects in memory, with hooks for 
 Passes the same contract suite as the real adapter.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 from phasesync.core.model import Credential, CredentialStatus, SecretValue
 from phasesync.core.remote import TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
-from phasesync.errors import (
-    CredentialRejectedError,
-    DestinationRejectedError,
-    DestinationUnavailableError,
-    InvalidInputError,
-    NotFoundError,
-    OutcomeUnknownError,
-    PhasesyncError,
-)
+from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError
+from phasesync.testing.fake_faults import FakeFaults
 from phasesync.testing.fake_remote import ACCOUNT, VALID_NAME, FakeObject, FakeRemote
 
 T = TypeVar("T")
-When = Literal["before", "after"]
+
+_PAGE: Final = 100
 
 
-@dataclass
-class _Fault:
-    call: str
-    when: When
-    error: PhasesyncError
-    times: int
-
-
-class FakeDestinations:
+class FakeDestinations(FakeFaults):
     """Opens fake destinations on one set of objects; faults and hooks hold for all of them."""
 
     def __init__(self, remote: FakeRemote, *, instance_id: str, kind: str = "aws-secrets-manager") -> None:
@@ -49,43 +34,28 @@ class FakeDestinations:
             instance_id: objects that carry it as a tag are listed as ours.
             kind: the only destination kind there is.
         """
+        super().__init__()
         self.remote = remote
         self.instance_id = instance_id
-        self.log: list[str] = []
-        self.on_call: Callable[[When, str], None] | None = None
         self.accounts: dict[str, str] = {}
         """Credential id -> account that it leads to; others lead to the account of their role, else the pinned one."""
         self._kind = kind
-        self._faults: list[_Fault] = []
 
-    def open(self, kind: str, credential: Credential, region: str) -> "FakeDestination":
+    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> "FakeDestination":
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
         self._check_kind(kind)
         if credential.status is CredentialStatus.INCOMPLETE:
             raise CredentialRejectedError(f"the credential {credential.name} is incomplete")
         return FakeDestination(self, self._account_of(credential), region)
 
-    def fail(self, call: str, *, when: When = "before", error: PhasesyncError | None = None, times: int = 1) -> None:
-        """
-        Have the next calls fail.
-
-        Args:
-            call: name of a method of `Destination`.
-            when: before = nothing happens; after = it happens, and then the error is raised.
-            error: None = what such a failure is in life: unavailable before, unknown after.
-            times: how many calls fail.
-        """
-        default = DestinationUnavailableError("no connection") if when == "before" else OutcomeUnknownError("no answer")
-        self._faults.append(_Fault(call, when, error or default, times))
-
-    def reach(self, when: When, call: str) -> None:
-        """Go past one point of a call: tell the test, then raise what it asked for."""
-        if self.on_call is not None:
-            self.on_call(when, call)
-        for fault in self._faults:
-            if (fault.call, fault.when) == (call, when) and fault.times > 0:
-                fault.times -= 1
-                raise fault.error
+    def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
+        """Return the ARN of a KMS key. InvalidInputError where it does not fit; PermissionDeniedError."""
+        self._check_kind(kind)
+        self.log.append("resolve_key")
+        self.reach("before", "resolve_key")
+        arn = self.remote.keys.resolve(key, account=self._account_of(credential), region=region)
+        self.reach("after", "resolve_key")
+        return arn
 
     def check_name(self, kind: str, remote_name: str) -> None:
         """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
@@ -130,7 +100,7 @@ class FakeDestination:
 
     def observe(self, remote_name: str) -> Observed | None:
         """DescribeSecret."""
-        return self._call("observe", lambda: _observed(self._find(remote_name)))
+        return self._call("observe", lambda: self._observed(remote_name))
 
     def create(
         self,
@@ -184,21 +154,45 @@ class FakeDestination:
         """RestoreSecret."""
         self._call("restore", lambda: self._remote.restore(self._find(arn)))
 
+    def delete(self, arn: str, *, recovery_days: int | None) -> None:
+        """DeleteSecret."""
+        self._call("delete", lambda: self._remote.delete(self._find(arn), recovery_days=recovery_days))
+
+    def replicate(self, arn: str, regions: Mapping[str, str]) -> None:
+        """ReplicateSecretToRegions."""
+        if regions:
+            self._call("replicate", lambda: self._remote.replicate(self._find(arn), regions))
+
+    def remove_replicas(self, arn: str, regions: Sequence[str]) -> None:
+        """RemoveRegionsFromReplication."""
+        if regions:
+            self._call("remove_replicas", lambda: self._remote.remove_replicas(self._find(arn), regions))
+
+    def resource_policy(self, arn: str) -> str | None:
+        """GetResourcePolicy."""
+        return self._call("resource_policy", lambda: self._remote.policy_of(self._find(arn)))
+
+    def put_resource_policy(self, arn: str, policy: str) -> None:
+        """ValidateResourcePolicy and PutResourcePolicy; the fake counts them as one."""
+        self._call("put_resource_policy", lambda: self._remote.put_policy(self._find(arn), policy))
+
+    def sweep(self, instance_id: str) -> Iterator[Observed]:
+        """ListSecrets, a call for each 100 objects with our instance tag."""
+        first = 0
+        while True:
+            page = self._call("sweep", lambda: self._listed(instance_id))[first : first + _PAGE + 1]
+            yield from page[:_PAGE]
+            if len(page) <= _PAGE:
+                return
+            first += _PAGE
+
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
         """ListSecrets, with those scheduled for deletion."""
-        here = (self._account, self._region)
-        return self._call(
-            "list_names",
-            lambda: [
-                self._listing(found)
-                for (account, region, _), found in sorted(self._remote.objects.items())
-                if (account, region) == here
-            ][:limit],
-        )
+        return self._call("list_names", lambda: [self._listing(found) for found in self._listed()[:limit]])
 
     def read_value(self, remote_name: str) -> SecretValue | None:
         """GetSecretValue."""
-        return self._call("read_value", lambda: _value(self._find(remote_name)))
+        return self._call("read_value", lambda: self._remote.read(self._find(remote_name)))
 
     def _find(self, name: str) -> FakeObject | None:
         return self._remote.find(name, account=self._account, region=self._region)
@@ -227,7 +221,15 @@ class FakeDestination:
         self._owner.reach("after", name)
         return answer
 
-    def _listing(self, found: FakeObject) -> RemoteListing:
+    def _observed(self, name: str) -> Observed | None:
+        found = self._find(name)
+        return None if found is None else found.observed()
+
+    def _listed(self, instance_id: str | None = None) -> list[Observed]:
+        listed = self._remote.listed(account=self._account, region=self._region)
+        return [found for found in listed if instance_id in (None, found.tags.get(TAG_INSTANCE))]
+
+    def _listing(self, found: Observed) -> RemoteListing:
         return RemoteListing(
             name=found.name,
             arn=found.arn,
@@ -236,28 +238,3 @@ class FakeDestination:
             deleted_at=found.deleted_at,
             owning_service=found.owning_service,
         )
-
-
-def _observed(found: FakeObject | None) -> Observed | None:
-    if found is None:
-        return None
-    return Observed(
-        arn=found.arn,
-        name=found.name,
-        versions={version.id: frozenset(version.labels) for version in found.versions.values() if version.labels},
-        description=found.description,
-        kms_key=found.kms_key,
-        tags=dict(found.tags),
-        deleted_at=found.deleted_at,
-        rotation_enabled=found.rotation_enabled,
-        owning_service=found.owning_service,
-        primary_region=found.primary_region,
-    )
-
-
-def _value(found: FakeObject | None) -> SecretValue | None:
-    if found is None or found.current is None:
-        return None
-    if found.deleted_at is not None:
-        raise DestinationRejectedError("AWS does not show a deleted value", code="InvalidRequestException")
-    return found.current.value
