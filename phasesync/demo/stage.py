@@ -46,6 +46,7 @@ class Stage:
         daemons: started or not; one works, the other stands by.
         screen: what the operator sees.
         folder: everything that phasesync writes.
+        look: looks whether the tour is to end early, and raises then; called wherever a step waits.
         values: the secret values that were set, without those that are ordinary words.
         patience_s: how long a step waits for what it claims.
     """
@@ -56,6 +57,7 @@ class Stage:
     daemons: Sequence[DaemonProcess]
     screen: Screen
     folder: Path
+    look: Callable[[], None]
     values: set[str] = field(default_factory=set)
     patience_s: float = PATIENCE_S
 
@@ -101,6 +103,7 @@ class Stage:
         """
         began = time.monotonic()
         while not condition():
+            self.look()
             if time.monotonic() - began > self.patience_s:
                 raise ClaimFailedError(f"{what}, within {self.patience_s:.0f} s")
             time.sleep(POLL_S)

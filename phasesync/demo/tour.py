@@ -54,20 +54,27 @@ def run_tour(screen: Screen) -> int:
     Raises:
         KeyboardInterrupt: it was told to end; it has left nothing behind.
     """
+    failure: str | None = None
+    log: list[str] = []
     with ExitStack() as stack:
         interruptions = stack.enter_context(Interruptions(TIME_LIMIT_S))
         folder = stack.enter_context(folder_of_its_own())
         daemons = [DaemonProcess(folder, name, interruptions.held_back) for name in ("daemon-1", "daemon-2")]
         try:
-            _walk(screen, folder, daemons, stack)
+            _walk(screen, folder, daemons, stack, interruptions)
         except ClaimFailedError as error:
-            return _failed(screen, str(error), daemons)
+            failure = str(error)
         except OutOfTimeError:
-            return _failed(screen, f"the tour is over within {TIME_LIMIT_S:.0f} s", daemons)
+            failure = f"the tour is over within {TIME_LIMIT_S:.0f} s"
         except PhasesyncError as error:
-            return _failed(screen, f"this works ({type(error).__name__}: {error.message})", daemons)
+            failure = f"this works ({type(error).__name__}: {error.message})"
         finally:
             interruptions.ignore()
+        log.extend(line for daemon in daemons for line in daemon.last_lines())
+    # Told after the end, which must not wait for whoever reads the output.
+    if failure is not None:
+        screen.failed(failure, log)
+        return 1
     if folder.exists() or any(daemon.pid is not None for daemon in daemons):
         screen.failed(f"nothing is left behind: look at {folder}", [])
         return 1
@@ -75,12 +82,9 @@ def run_tour(screen: Screen) -> int:
     return 0
 
 
-def _failed(screen: Screen, what: str, daemons: Sequence[DaemonProcess]) -> int:
-    screen.failed(what, [line for daemon in daemons for line in daemon.last_lines()])
-    return 1
-
-
-def _walk(screen: Screen, folder: Path, daemons: Sequence[DaemonProcess], stack: ExitStack) -> None:
+def _walk(
+    screen: Screen, folder: Path, daemons: Sequence[DaemonProcess], stack: ExitStack, interruptions: Interruptions
+) -> None:
     emulator = Emulator()
     stack.callback(emulator.close)
     screen.title(
@@ -98,10 +102,18 @@ def _walk(screen: Screen, folder: Path, daemons: Sequence[DaemonProcess], stack:
     for account in accounts.values():
         stack.callback(account.close)
     stage = Stage(
-        application=application, emulator=emulator, accounts=accounts, daemons=daemons, screen=screen, folder=folder
+        application=application,
+        emulator=emulator,
+        accounts=accounts,
+        daemons=daemons,
+        screen=screen,
+        folder=folder,
+        look=interruptions.check,
     )
     for step in STEPS:
+        interruptions.check()
         step(stage)
+    interruptions.check()
     screen.heading("The same against a real account")
     for command, note in COMMANDS:
         screen.command(command, note)

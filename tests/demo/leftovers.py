@@ -6,14 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.waiting import wait_until
 
 MARK = "DEMO_TEST_MARK"
 """Inherited by whatever the demo starts, so that its processes can be told from others."""
+
+
+HANG_GUARD_S = 60.0
+"""For what ends or comes at all; a machine with other work to do takes several times as long as one without."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +28,32 @@ class Demo:
     process: subprocess.Popen[str]
     temporary: Path
     mark: str
+    printed: list[str] = field(default_factory=list)
+    """The lines up to now."""
+    reader: threading.Thread = field(init=False)
 
-    def output_until(self, text: str) -> str:
-        """Return what it has printed when a line with this text comes."""
-        assert self.process.stdout is not None
-        lines = []
-        for line in self.process.stdout:
-            lines.append(line)
-            if text in line:
-                return "".join(lines)
-        raise AssertionError(f"it ended without {text!r}:\n{''.join(lines)}")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reader", threading.Thread(target=self._read, daemon=True))
+        self.reader.start()
 
-    def finish(self, timeout_s: float = 40.0) -> str:
-        """Wait for its end; return the rest of its output."""
-        rest, _ = self.process.communicate(timeout=timeout_s)
-        return rest
+    def output_until(self, text: str) -> None:
+        """Wait until a line with this text has been printed."""
+        wait_until(
+            lambda: self._has_printed(text) or not self.reader.is_alive(), within_s=HANG_GUARD_S, what=f"{text!r} comes"
+        )
+        assert self._has_printed(text), f"it ended without {text!r}:\n{self.output}"
+
+    def finish(self) -> str:
+        """Wait for its end; return all of its output."""
+        self.reader.join(HANG_GUARD_S)
+        assert not self.reader.is_alive(), f"it has not ended within {HANG_GUARD_S} s:\n{self.output}"
+        self.process.wait(HANG_GUARD_S)
+        return self.output
+
+    @property
+    def output(self) -> str:
+        """What it has printed up to now."""
+        return "".join(self.printed)
 
     def daemons(self) -> list[int]:
         """Return the processes that it started and that are there."""
@@ -52,7 +68,17 @@ class Demo:
         """Kill what a failed test has left."""
         for pid in _marked(self.mark):
             os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
+        self.reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.printed.extend(self.process.stdout)
+
+    def _has_printed(self, text: str) -> bool:
+        return any(text in line for line in self.printed)
 
 
 def start_demo(folder: Path, *, program: str | None = None) -> Demo:

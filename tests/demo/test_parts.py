@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,16 +153,100 @@ def test_a_signal_waits_while_it_is_held_back(number: signal.Signals) -> None:
     assert signal.getsignal(number) is former
 
 
+def test_a_signal_waits_for_the_next_look() -> None:
+    with Interruptions(60) as interruptions:
+        interruptions.check()
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                interruptions.check()
+
+
+def test_a_signal_in_a_finalizer_is_not_lost() -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with Interruptions(60) as interruptions:
+        Dropped()
+        with pytest.raises(KeyboardInterrupt):
+            interruptions.check()
+
+
+def test_what_does_not_look_is_broken_into() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+
+    def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        os.write(writing, b"output that nobody reads")
+
+    with pytest.raises(KeyboardInterrupt), Interruptions(60, grace_s=0.01):
+        work()
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_it_is_broken_into_again_where_that_was_dropped() -> None:
+    done: list[str] = []
+
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            try:
+                threading.Event().wait(60)
+            finally:
+                done.append("dropped")
+
+    def work() -> None:
+        Dropped()
+        threading.Event().wait(60)
+
+    with pytest.raises(KeyboardInterrupt), Interruptions(60, grace_s=0.05):
+        work()
+    assert done == ["dropped"]
+
+
+def test_the_start_of_a_process_is_not_broken_into() -> None:
+    done: list[str] = []
+
+    def work(interruptions: Interruptions) -> None:
+        with interruptions.held_back():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGALRM)
+            done.append("within")
+        done.append("after")
+
+    with Interruptions(60) as interruptions, pytest.raises(KeyboardInterrupt):
+        work(interruptions)
+    assert done == ["within"]
+
+
 def test_nothing_disturbs_the_end() -> None:
     with Interruptions(60) as interruptions:
+        signal.raise_signal(signal.SIGTERM)
         interruptions.ignore()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGALRM)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_the_time_limit_ends_it() -> None:
-    with Interruptions(0.01), pytest.raises(OutOfTimeError):
-        threading.Event().wait(10)
+    with pytest.raises(OutOfTimeError), Interruptions(0.01, grace_s=0.01):
+        threading.Event().wait(60)
+
+
+def test_the_time_limit_waits_for_the_next_look() -> None:
+    with Interruptions(60) as interruptions:
+        signal.raise_signal(signal.SIGALRM)
+        with pytest.raises(OutOfTimeError):
+            interruptions.check()
 
 
 def trust(external_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pytest
 
 from phasesync.cli.main import cli
 from phasesync.demo.tour import STEPS
-from tests.demo.leftovers import Demo, start_demo
+from tests.demo.leftovers import HANG_GUARD_S, Demo, start_demo
 
 pytestmark = [
     pytest.mark.e2e,
@@ -69,10 +69,11 @@ def test_ctrl_c_in_the_middle_leaves_nothing(start: Start) -> None:
     assert demo.daemons(), "the daemon is at work"
 
     os.killpg(demo.process.pid, signal.SIGINT)
-    output = demo.finish(10)
+    output = demo.finish()
 
     assert demo.process.returncode == 130
     assert "interrupted" in output and "Traceback" not in output
+    assert "checks held" not in output
     demo.assert_nothing_is_left()
 
 
@@ -80,7 +81,7 @@ def test_a_second_ctrl_c_does_not_keep_it_from_cleaning_up(start: Start) -> None
     demo = start()
     demo.output_until("1. One encrypted store")
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_GUARD_S
     while demo.process.poll() is None and time.monotonic() < deadline:
         with suppress(ProcessLookupError):
             os.killpg(demo.process.pid, signal.SIGINT)
@@ -96,9 +97,29 @@ def test_sigterm_ends_it_as_ctrl_c_does(start: Start) -> None:
     demo.output_until("2. Two ways into AWS")
 
     demo.process.terminate()
-    demo.finish(10)
+    output = demo.finish()
 
-    assert demo.process.returncode == 130
+    assert demo.process.returncode == 130, output
+    demo.assert_nothing_is_left()
+
+
+def test_a_signal_where_python_drops_exceptions_ends_it_as_well(start: Start) -> None:
+    program = """
+import os, signal
+from phasesync.cli.main import cli
+from phasesync.demo import tour
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+tour.STEPS = (tour.STEPS[0], lambda stage: Dropped() and None, *tour.STEPS[1:])
+cli.main(["demo"])
+"""
+    demo = start(program=program)
+    output = demo.finish()
+
+    assert demo.process.returncode == 130, output
+    assert "1. " in output and "2. " not in output, "it ends before the next step"
+    assert "ignored" not in output and "Traceback" not in output
     demo.assert_nothing_is_left()
 
 
