@@ -121,8 +121,13 @@ class Destination(Protocol):
 class Destinations(Protocol):
     """Opens destinations; clients behind them are shared and made once."""
 
-    def open(self, kind: str, credential: Credential, region: str) -> Destination:
-        """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
+    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> Destination:
+        """
+        Return a destination for one run. CredentialRejectedError where the credential is incomplete.
+
+        Calls have to wait for the destination's quotas, and `customer` (a sync's id) says for whom: customers take
+        turns. Where the turn does not come in time a call raises ThrottledError and has not been made.
+        """
         ...
 
     def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from phasesync.adapters.aws.errors import may_have_landed, translate
+from phasesync.adapters.aws.errors import asks_for_fewer, may_have_landed, translate
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -24,9 +24,11 @@ class _Attempts(threading.local):
     """The newest attempt was sent and nothing is known of its end."""
     landed = False
     """An attempt that failed may have been carried out."""
+    throttled = False
+    """An attempt was refused because there were too many calls."""
 
     def begin(self) -> None:
-        self.sent, self.open, self.landed = 0, False, False
+        self.sent, self.open, self.landed, self.throttled = 0, False, False, False
 
     def verdict(self) -> bool | None:
         """Return whether anything may have been carried out; None when no attempt was seen."""
@@ -59,11 +61,18 @@ def _on_end(
     **_: object,
 ) -> None:
     _attempts.open = False
-    if may_have_landed(caught_exception, None if response is None else response[1]):
+    answer = None if response is None else response[1]
+    if may_have_landed(caught_exception, answer):
         _attempts.landed = True
+    if asks_for_fewer(answer):
+        _attempts.throttled = True
 
 
-def invoke(call: Callable[[], T], *, action: str, write: bool) -> T:
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callable[[], None] = _nothing) -> T:
     """
     Make a call of a botocore client.
 
@@ -71,6 +80,7 @@ def invoke(call: Callable[[], T], *, action: str, write: bool) -> T:
         call: makes exactly one call of a client that is watched.
         action: its IAM action, such as `secretsmanager:PutSecretValue`.
         write: whether it changes something.
+        throttled: called where AWS asked for fewer calls, even if one of the SDK's own repeats went through.
 
     Raises:
         PhasesyncError: what the table says, without cause and without context: the original repeats arguments.
@@ -80,4 +90,7 @@ def invoke(call: Callable[[], T], *, action: str, write: bool) -> T:
         return call()
     except Exception as exc:  # noqa: BLE001 -- parser errors of botocore share no base class with its others
         error = translate(exc, action=action, write=write, landed=_attempts.verdict())
+    finally:
+        if _attempts.throttled:
+            throttled()
     raise error

@@ -85,10 +85,20 @@ def may_have_landed(caught: Exception | None, answer: Mapping[str, Any] | None) 
     """
     if caught is not None:
         return row_of_exception(caught)[1]
+    return _class_of(answer) is DestinationUnavailableError
+
+
+def asks_for_fewer(answer: Mapping[str, Any] | None) -> bool:
+    """Return whether AWS refused one attempt because there were too many calls; `answer` as in `may_have_landed`."""
+    return _class_of(answer) is ThrottledError
+
+
+def _class_of(answer: Mapping[str, Any] | None) -> type[PhasesyncError] | None:
+    """Return the class of an answer, None where it tells of no error."""
     if answer is None or "Error" not in answer:
-        return False
+        return None
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return class_of_code(str(answer["Error"].get("Code", "")), status) is DestinationUnavailableError
+    return class_of_code(str(answer["Error"].get("Code", "")), status)
 
 
 def _of_answer(response: Mapping[str, Any], *, action: str, write: bool, landed: bool | None) -> PhasesyncError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, cast
 
+from phasesync.adapters.aws.quotas import Quotas
 from phasesync.adapters.aws.roles import (
     AssumedRole,
     access_keys,
@@ -72,6 +73,7 @@ class AwsClients:
         instance_id: str,
         endpoint_url: str | None = None,
         limits: CallLimits | None = None,
+        quotas: Quotas | None = None,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
         """
@@ -82,6 +84,7 @@ class AwsClients:
             instance_id: our instance, for the names of sessions.
             endpoint_url: in place of AWS's own endpoints; None = what the AWS SDK finds.
             limits: of every call; None = the defaults.
+            quotas: whoever makes a call of these clients waits for its turn there; None = a process that is alone.
             max_clients: clients kept; the one used least recently goes first.
 
         Raises:
@@ -92,6 +95,7 @@ class AwsClients:
         self._instance_id = instance_id
         self._sdk = Sdk(endpoint_url, limits or CallLimits())
         self._max_clients = max_clients
+        self.quotas = quotas or Quotas()
         self._lock = threading.Lock()  # guards what is below; held while a client is made, never during a call
         self._clients: OrderedDict[tuple[str, str, Service], _Kept] = OrderedDict()
         self._logins: OrderedDict[tuple[str, int], _Login] = OrderedDict()
@@ -129,6 +133,15 @@ class AwsClients:
             if login.identity is None:
                 login.identity = caller_identity(client)
             return login.identity
+
+    def caller_of(self, credential: Credential) -> str:
+        """Return the account that a credential leads to, as far as that is known without a call; else its id."""
+        with self._lock:
+            login = self._logins.get((credential.id, credential.version))
+        identity = None
+        if login is not None:
+            identity = login.session.identity if login.session else login.identity
+        return (identity.account if identity else credential.account) or credential.id
 
     def assume(self, credential: Credential, *, with_external_id: bool = True) -> AssumedRole:
         """Ask STS for a session of the credential's role now, whatever is kept. CredentialRejectedError."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from phasesync.adapters.aws.calls import invoke
+from phasesync.adapters.aws.quotas import Customer
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.model import Credential, CredentialType
 from phasesync.errors import CredentialRejectedError
@@ -25,18 +26,22 @@ _EXPIRED: Final = ("ExpiredToken", "ExpiredTokenException")
 class AwsCaller:
     """One account and Region under one credential, for one run. Not for two threads at once."""
 
-    def __init__(self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str) -> None:
+    def __init__(
+        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, customer: str = ""
+    ) -> None:
         """
         Args:
             clients: shared clients; asked before every call, so that a session of a role is renewed in a long run.
             credential: who writes.
             region: where.
             instance_id: objects that carry it as a tag are listed as ours.
+            customer: for whom: customers take turns where calls have to wait for AWS's quotas.
         """
         self._clients = clients
         self._credential = credential
         self._region = region
         self._instance_id = instance_id
+        self._customer = Customer(clients.quotas, customer)
         self._calls = 0
 
     @property
@@ -54,8 +59,11 @@ class AwsCaller:
 
     def _call_once(self, operation: str, call: "Callable[[SecretsManagerClient], T]", *, write: bool) -> T:
         client = self._clients.secrets_manager(self._credential, self._region)
+        action = f"secretsmanager:{operation}"
+        account = self._clients.caller_of(self._credential)
+        turn = self._customer.take(action, account=account, region=self._region)
         self._calls += 1
-        return invoke(lambda: call(client), action=f"secretsmanager:{operation}", write=write)
+        return invoke(lambda: call(client), action=action, write=write, throttled=turn.throttled)
 
 
 def renewing_session(clients: AwsClients, credential: Credential, call: Callable[[], T]) -> T:

@@ -179,9 +179,11 @@ def _written(answer: Mapping[str, Any], operation: str) -> Written:
     return Written(arn=arn, version_id=version_id, current=None if labels is None else CURRENT in labels)
 
 
-def open_destination(clients: AwsClients, credential: Credential, region: str, *, instance_id: str) -> Destination:
+def open_destination(
+    clients: AwsClients, credential: Credential, region: str, *, instance_id: str, customer: str
+) -> Destination:
     """Make a destination; makes no call yet."""
-    return AwsSecretsManager(clients, credential, region, instance_id=instance_id)
+    return AwsSecretsManager(clients, credential, region, instance_id=instance_id, customer=customer)
 
 
 SPEC: Final = DestinationSpec(

@@ -19,9 +19,15 @@ class RegisteredDestinations:
         self._clients = clients
         self._instance_id = instance_id
 
-    def open(self, kind: str, credential: Credential, region: str) -> Destination:
+    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> Destination:
         """
         Return a destination for one run.
+
+        Args:
+            kind: destination kind.
+            credential: who writes.
+            region: where.
+            customer: for whom, such as a sync's id: customers take turns where calls have to wait for quotas.
 
         Raises:
             CredentialRejectedError: the credential is incomplete.
@@ -30,7 +36,7 @@ class RegisteredDestinations:
         spec = spec_of(kind)
         if credential.status is CredentialStatus.INCOMPLETE:
             raise incomplete(credential)
-        return spec.open(self._clients, credential, region, instance_id=self._instance_id)
+        return spec.open(self._clients, credential, region, instance_id=self._instance_id, customer=customer)
 
     def check_name(self, kind: str, remote_name: str) -> None:
         """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""

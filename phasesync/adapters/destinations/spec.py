@@ -12,7 +12,9 @@ from phasesync.ports import Destination
 class Opener(Protocol):
     """Makes a destination for one run."""
 
-    def __call__(self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str) -> Destination:
+    def __call__(
+        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, customer: str
+    ) -> Destination:
         """Make it; makes no call yet."""
         ...
 
