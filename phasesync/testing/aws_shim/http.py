@@ -1,0 +1,139 @@
+"""
+The HTTP side: connections on loopback, one thread each, kept open as AWS keeps them.
+
+Knows nothing of AWS: it hands over method, path, headers and body, and sends what comes back.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR
+from typing import Any, Final
+
+HOST: Final = "127.0.0.1"
+_HOP_BY_HOP: Final = frozenset({"connection", "content-length", "date", "server", "transfer-encoding", "keep-alive"})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent. None in its place = the connection ends."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """More is promised than is sent, and then the connection ends."""
+
+
+Respond = Callable[[str, str, Mapping[str, str], bytes], Reply | None]
+
+
+class LoopbackServer:
+    """A server on a free port."""
+
+    def __init__(self, respond: Respond, *, prepare: Callable[[], None], port: int = 0) -> None:
+        """
+        Args:
+            respond: called in a thread of the connection with method, path, headers (keys in lower case) and body.
+            prepare: called once before the first request is taken; requests that come meanwhile wait.
+            port: 0 = a free one.
+        """
+        self._server = _Server((HOST, port), _handler(respond))
+        self.url = f"http://{HOST}:{self._server.server_port}"
+        self._prepare = prepare
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="aws-shim", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Serve no more; connections that are open end."""
+        self._ready.wait()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.hang_up()
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        try:
+            self._prepare()
+        finally:
+            self._ready.set()
+        self._server.serve_forever(poll_interval=0.05)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: set[Any] = set()
+        self._guard = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep open."""
+        with self._guard:
+            left = list(self._open)
+        for request in left:
+            _end(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news; it is what tests do."""
+
+
+def _handler(respond: Respond) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body leave in one packet
+        disable_nagle_algorithm = True
+        server_version = "amazon.com"
+        sys_version = ""
+
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = respond(self.command, self.path, headers, body)
+            if reply is None:
+                self._hang_up()
+                return
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                if name.lower() not in _HOP_BY_HOP:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(reply.body) + 64 * reply.cut))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(reply.body)
+            if reply.cut:
+                self.wfile.flush()
+                self._hang_up()
+
+        def _hang_up(self) -> None:
+            self.close_connection = True
+            _end(self.connection)
+
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is written."""
+
+    return Handler
+
+
+def _end(connection: Any) -> None:
+    try:
+        connection.shutdown(SHUT_RDWR)
+    except OSError:
+        return  # the client was faster

@@ -1,0 +1,117 @@
+"""
+Resource policies: form, size, whom they let in.
+
+Sources: API reference, PutResourcePolicy (BlockPublicPolicy, PolicyName), ValidateResourcePolicy, errors
+MalformedPolicyDocumentException and PublicPolicyException; the length is in the API model. IAM User Guide, JSON policy
+elements. AWS decides with an automated reasoner what is public; here: everybody may, and no condition narrows who.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter
+from phasesync.testing.aws_shim.request import Call
+from phasesync.testing.aws_shim.service import Answer, Service
+
+_VERSIONS: Final = ("2008-10-17", "2012-10-17")
+_ELEMENTS: Final = frozenset(
+    ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"]
+)
+_NARROWING: Final = frozenset(
+    [
+        "aws:principalarn",
+        "aws:principalaccount",
+        "aws:principalorgid",
+        "aws:principalorgpaths",
+        "aws:sourceaccount",
+        "aws:sourcearn",
+        "aws:sourceorgid",
+        "aws:sourcevpc",
+        "aws:sourcevpce",
+        "aws:userid",
+        "kms:calleraccount",
+    ]
+)
+"""Condition keys that name who or from where (IAM User Guide, global condition keys)."""
+
+
+def put_resource_policy(service: Service, call: Call) -> Answer:
+    """Replace the policy."""
+    secret = service.secret(call)
+    if call.text("PolicyName") not in (None, "default"):
+        raise invalid_parameter("You can only attach the default policy.")
+    text = call.text("ResourcePolicy") or ""
+    statements = _read(text)
+    if call.arguments.get("BlockPublicPolicy") and any(_is_public(one) for one in statements):
+        raise AwsError(
+            "PublicPolicyException",
+            "You can't attach a resource policy that grants broad access while BlockPublicPolicy is true.",
+        )
+    secret.policy = text
+    service.world.touch(secret)
+    return {"ARN": secret.arn, "Name": secret.name}
+
+
+def get_resource_policy(service: Service, call: Call) -> Answer:
+    """Return the policy; the field is absent where there is none."""
+    secret = service.secret(call, writes=False)
+    policy = service.world.source_of(secret).policy
+    answer: Answer = {"ARN": secret.arn, "Name": secret.name}
+    return answer if policy is None else answer | {"ResourcePolicy": policy}
+
+
+def delete_resource_policy(service: Service, call: Call) -> Answer:
+    """Remove the policy."""
+    secret = service.secret(call)
+    secret.policy = None
+    service.world.touch(secret)
+    return {"ARN": secret.arn, "Name": secret.name}
+
+
+def validate_resource_policy(service: Service, call: Call) -> Answer:
+    """Say whether a policy would let everybody in."""
+    if call.text("SecretId") is not None:
+        service.secret(call)
+    public = any(_is_public(one) for one in _read(call.text("ResourcePolicy") or ""))
+    found = [{"CheckName": "PublicPolicy", "ErrorMessage": "The policy grants broad access."}] if public else []
+    return {"PolicyValidationPassed": not public, "ValidationErrors": found}
+
+
+def _read(text: str) -> list[Mapping[str, Any]]:
+    """Return the statements of a policy; MalformedPolicyDocumentException."""
+    try:
+        policy = json.loads(text)
+    except ValueError:
+        policy = None
+    if not isinstance(policy, dict) or policy.get("Version", _VERSIONS[0]) not in _VERSIONS:
+        raise _malformed()
+    statements = policy.get("Statement")
+    statements = statements if isinstance(statements, list) else [statements]
+    if not statements or not all(_is_statement(one) for one in statements):
+        raise _malformed()
+    return statements
+
+
+def _is_statement(statement: object) -> bool:
+    if not isinstance(statement, dict) or set(statement) - _ELEMENTS:
+        return False
+    pairs = (("Principal", "NotPrincipal"), ("Action", "NotAction"), ("Resource", "NotResource"))
+    return statement.get("Effect") in ("Allow", "Deny") and all(
+        (one in statement) != (other in statement) for one, other in pairs
+    )
+
+
+def _is_public(statement: Mapping[str, Any]) -> bool:
+    if statement["Effect"] != "Allow":
+        return False
+    principal = statement.get("Principal")
+    named = principal.get("AWS") if isinstance(principal, dict) else principal
+    everybody = "NotPrincipal" in statement or "*" in (named if isinstance(named, list) else [named])
+    condition = statement.get("Condition") or {}
+    keys = {key.lower() for operator in condition.values() for key in operator}
+    return everybody and not keys & _NARROWING
+
+
+def _malformed() -> AwsError:
+    return AwsError("MalformedPolicyDocumentException", "This resource policy contains a syntax error.")

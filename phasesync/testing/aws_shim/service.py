@@ -1,0 +1,74 @@
+"""What every operation gets: the world, the keys, the rights, and how long things take here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from phasesync.testing.aws_shim.access import Access
+from phasesync.testing.aws_shim.errors import invalid_parameter, marked_for_deletion, not_found
+from phasesync.testing.aws_shim.kms import Keys
+from phasesync.testing.aws_shim.moto_world import World
+from phasesync.testing.aws_shim.request import Call
+
+Answer = dict[str, Any]
+Handler = Callable[["Service", Call], Answer]
+
+
+@dataclass
+class Timing:
+    """How long things take, by the shim's clock; AWS gives no figures except for the list. All may be changed."""
+
+    list_lag: timedelta = timedelta()
+    """ListSecrets "might not reflect changes from the last five minutes" (API reference, ListSecrets)."""
+    force_delete_takes: timedelta = timedelta()
+    """ "There might be a short delay before the secret is permanently deleted" (API reference, DeleteSecret)."""
+    replication_takes: timedelta = timedelta()
+    """Until a replica is InSync."""
+
+
+@dataclass
+class Limits:
+    """Quotas that do not recover (User Guide, quotas). All may be changed."""
+
+    secrets: int = 500_000
+    """Per account and Region."""
+    versions: int = 100
+    """Per secret."""
+    labels: int = 20
+    """Over all versions of a secret."""
+    tags: int = 50
+    """Per secret (General Reference, tag naming limits)."""
+
+
+@dataclass
+class Service:
+    """Secrets Manager, without its operations."""
+
+    world: World
+    access: Access
+    keys: Keys
+    timing: Timing = field(default_factory=Timing)
+    limits: Limits = field(default_factory=Limits)
+
+    def secret(self, call: Call, *, writes: bool = True, marked: bool = False) -> Any:
+        """
+        Return the secret that a call is about.
+
+        Args:
+            call: the call.
+            writes: it changes the secret, so that a replica is refused: InvalidParameterException, "Operation not
+                permitted on a replica secret" (public: cloud-nuke issue 435; User Guide, replicas are read-only).
+            marked: a secret that is scheduled for deletion will do as well; otherwise InvalidRequestException (API
+                reference, InvalidRequestException, first cause).
+        """
+        found = self.world.find(call.account, call.region, call.secret_id)
+        if found is None:
+            raise not_found()
+        if writes and self.world.is_replica(found):
+            raise invalid_parameter(
+                "Operation not permitted on a replica secret. Call must be made in primary secret's region."
+            )
+        if not marked and self.world.extras(found).gone_at is not None:
+            raise marked_for_deletion()
+        return found

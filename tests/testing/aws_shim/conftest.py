@@ -1,0 +1,78 @@
+"""One shim for the tests of this folder, empty at the start of each; its clock stands still unless a test moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from phasesync.testing.aws_shim import AwsShim, ShimClock
+
+REGION = "eu-west-1"
+OTHER_REGION = "eu-central-1"
+ACCOUNT = "123456789012"
+OTHER_ACCOUNT = "222222222222"
+ACCESS_KEY = "AKIATESTTESTTESTTEST"
+
+Boto = Callable[..., Any]
+
+
+@pytest.fixture(scope="package")
+def running_shim() -> Iterator[AwsShim]:
+    with AwsShim(clock=ShimClock(frozen=True), throttling=False) as aws:
+        yield aws
+
+
+@pytest.fixture(scope="package")
+def clients(running_shim: AwsShim) -> Iterator[Boto]:
+    """Makes plain clients, one for each set of arguments."""
+    import boto3.session
+    from botocore.config import Config
+
+    session = boto3.session.Session()
+    made: dict[Any, Any] = {}
+
+    def client(service: str = "secretsmanager", *, region: str = REGION, **keys: Any) -> Any:
+        known = (service, region, tuple(sorted(keys.items())))
+        if known not in made:
+            config = Config(retries={"total_max_attempts": 1}, read_timeout=keys.pop("read_timeout", 10))
+            keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": "test", **keys}
+            make: Any = session.client
+            made[known] = make(service, region_name=region, endpoint_url=running_shim.url, config=config, **keys)
+        return made[known]
+
+    yield client
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture
+def aws(running_shim: AwsShim) -> AwsShim:
+    running_shim.reset()
+    return running_shim
+
+
+@pytest.fixture
+def boto(aws: AwsShim, clients: Boto) -> Boto:
+    return clients
+
+
+@pytest.fixture
+def sm(boto: Boto) -> Any:
+    return boto()
+
+
+def code_of(call: Callable[[], Any]) -> str:
+    """Return the code that a call is refused with; it fails the test when the call is not refused."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return str(caught.value.response["Error"]["Code"])
+
+
+def text_of(call: Callable[[], Any]) -> str:
+    """Return the text that a call is refused with."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return str(caught.value.response["Error"]["Message"])
