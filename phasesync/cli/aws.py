@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
 
 CREDENTIAL = Name("credential")
+STARTER_REGION = "eu-central-1"
 
 
 @click.group()
@@ -23,19 +24,57 @@ def aws() -> None:
 
 
 @aws.command()
-@click.option("--starter", type=click.Choice(["sync"]), required=True, help="The policy to begin with.")
-@click.option("--region", default="eu-central-1", show_default=True, help="Region of the secrets.")
-@click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts them.")
-@click.option("--with-import", is_flag=True, help="Add the rights to read and list, for an import.")
+@click.argument("sync", type=Name("sync"), required=False)
+@click.option("--all", "every", is_flag=True, help="For all syncs of one credential, in one policy.")
+@click.option("--credential", type=CREDENTIAL, help="With --all: whose policy, where the syncs use several.")
+@click.option("--starter", type=click.Choice(["sync"]), help="The policy to begin with, for any name.")
+@click.option("--region", help=f"With --starter: Region of the secrets. Default: {STARTER_REGION}.")
+@click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts them and that no sync names.")
+@click.option("--with-import", is_flag=True, help="Add the right to read values: imports and syncs verify need it.")
+@click.option("--no-sweep", is_flag=True, help="Leave out the right to list secrets; drift is then asked one by one.")
+@click.option("--part", type=click.IntRange(1), metavar="N", help="One of the parts that fit into managed policies.")
 @output_option
-def policy(starter: str, region: str, kms_key: str | None, with_import: bool, out: Output) -> None:
+def policy(
+    sync: str | None,
+    every: bool,
+    credential: str | None,
+    starter: str | None,
+    region: str | None,
+    kms_key: str | None,
+    with_import: bool,
+    no_sweep: bool,
+    part: int | None,
+    out: Output,
+) -> None:
     """
     Print a least-privilege IAM policy. The bare document, whatever -o says.
 
+    For a sync, or for --all: exactly what its configuration needs, on its names, and changes only where our tag is. IAM
+    takes managed policies of 6,144 characters; of a larger one, --part N prints one part at a time.
+
     \b
-    Example:
+    Examples:
+      phasesync aws policy shop-production
+      phasesync aws policy --all --credential aws
       phasesync aws policy --starter sync --region eu-central-1
     """
+    if sum((sync is not None, every, starter is not None)) != 1:
+        raise InvalidInputError(
+            "name one sync, or say --all or --starter sync", hint="phasesync aws policy shop-production"
+        )
+    if starter is not None:
+        if credential or no_sweep or part:
+            raise InvalidInputError("--credential, --no-sweep and --part are not for the starter policy")
+        _print_starter(region or STARTER_REGION, kms_key=kms_key, with_import=with_import)
+        return
+    if region is not None:
+        raise InvalidInputError("--region is for the starter policy: a sync has its own Region")
+    if credential is not None and not every:
+        raise InvalidInputError("--credential goes with --all: a sync has its own credential")
+    _print_policy(sync, credential, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, part=part, out=out)
+
+
+def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> None:
     from phasesync.adapters.aws.policies import sync_policy
     from phasesync.core.arns import check_key_arn, check_region
 
@@ -43,6 +82,44 @@ def policy(starter: str, region: str, kms_key: str | None, with_import: bool, ou
     if kms_key is not None:
         check_key_arn(kms_key, region)
     click.echo(json.dumps(sync_policy(region=region, kms_key_arn=kms_key, with_import=with_import), indent=2))
+
+
+@with_application
+def _print_policy(
+    application: "Application",
+    sync: str | None,
+    credential: str | None,
+    *,
+    kms_key: str | None,
+    with_import: bool,
+    sweep: bool,
+    part: int | None,
+    out: Output,
+) -> None:
+    from phasesync.adapters.aws.policy_size import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
+    from phasesync.cli.aws_documents import policy_for, syncs_for_policy
+    from phasesync.core.arns import check_key_arn
+
+    syncs = syncs_for_policy(application, sync, credential)
+    for one in syncs:
+        if kms_key is not None:
+            check_key_arn(kms_key, one.region)
+    whole = policy_for(application, syncs, kms_key=kms_key, with_import=with_import, sweep=sweep)
+    parts = parts_of(whole)
+    if part is not None and part > len(parts):
+        raise InvalidInputError(f"the policy has {len(parts)} part{'s' if len(parts) > 1 else ''}, there is no {part}")
+    click.echo(json.dumps(whole if part is None else parts[part - 1], indent=2))
+    if len(parts) == 1 or part is not None:
+        return
+    out.warn(
+        f"the policy has {size_of(whole):,} characters, and a managed policy takes {MANAGED_POLICY_CHARACTERS:,} (IAM "
+        f"quotas): as managed policies print and attach its {len(parts)} parts, --part 1 to --part {len(parts)}"
+    )
+    if len(parts) > MANAGED_POLICIES:
+        out.warn(
+            f"a role takes {MANAGED_POLICIES} managed policies unless its quota was raised: "
+            "split the syncs between credentials"
+        )
 
 
 @aws.command("trust-policy")

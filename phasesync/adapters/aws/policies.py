@@ -13,7 +13,10 @@ from typing import Any, Final
 from phasesync.core.arns import partition_of
 
 Document = dict[str, Any]
-"""An IAM policy document."""
+"""An IAM policy document, or a statement of one."""
+
+VERSION: Final = "2012-10-17"
+"""Of the policy language (IAM User Guide, policy elements)."""
 
 SYNC_ACTIONS: Final = (
     "secretsmanager:CreateSecret",
@@ -51,7 +54,7 @@ RESOURCE_POLICY_ACTIONS: Final = (
 KEY_ACTIONS: Final = ("kms:DescribeKey",)
 """What we ask KMS ourselves, to find the ARN of a key that is named by id or alias."""
 
-KMS_ACTIONS: Final = ("kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt", "kms:DescribeKey")
+KMS_ACTIONS: Final = ("kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey")
 """
 Rights on a customer-managed key that Secrets Manager uses in our name (User Guide, encryption in Secrets Manager): it
 checks access with GenerateDataKey and Decrypt when a key is set, and encrypts under a new key with Encrypt. So a role
@@ -76,20 +79,17 @@ def sync_policy(
         with_import: adds reading and listing, for an import.
         names: names of the secrets that it may touch; empty = every secret of the account in that Region.
     """
-    partition = partition_of(region)
-    # An ARN ends in six random characters; six question marks match exactly those, a star would match longer names.
-    patterns = [f"{name}-??????" for name in names] or ["*"]
-    secrets = [f"arn:{partition}:secretsmanager:{region}:*:secret:{pattern}" for pattern in patterns]
-    statements = [_allow("WriteSecrets", SYNC_ACTIONS, secrets)]
+    anything = f"arn:{partition_of(region)}:secretsmanager:{region}:*:secret:*"
+    secrets = [secret_arn(name, region=region, account=None) for name in names] or [anything]
+    statements = [allow("WriteSecrets", SYNC_ACTIONS, secrets)]
     if with_import:
-        statements.append(_allow("ReadSecretsForImport", IMPORT_ACTIONS, secrets))
-        statements.append(_allow("ListSecretsForImport", LIST_ACTIONS, ["*"]))
+        statements.append(allow("ReadSecretsForImport", IMPORT_ACTIONS, secrets))
+        statements.append(allow("ListSecretsForImport", LIST_ACTIONS, ["*"]))
     if kms_key_arn is not None:
-        suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-        use = _allow("EncryptSecrets", KMS_ACTIONS, [kms_key_arn])
-        use["Condition"] = {"StringEquals": {"kms:ViaService": f"secretsmanager.{region}.{suffix}"}}
-        statements.append(use)
-    return {"Version": "2012-10-17", "Statement": statements}
+        through = {"StringEquals": {"kms:ViaService": service_of(region)}}
+        statements.append(allow("EncryptSecrets", KMS_ACTIONS, [kms_key_arn], through))
+        statements.append(allow("FindKey", KEY_ACTIONS, [kms_key_arn]))
+    return {"Version": VERSION, "Statement": statements}
 
 
 def trust_policy(*, principal_arn: str, external_id: str | None) -> Document:
@@ -108,7 +108,7 @@ def trust_policy(*, principal_arn: str, external_id: str | None) -> Document:
     }
     if external_id is not None:
         statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-    return {"Version": "2012-10-17", "Statement": [statement]}
+    return {"Version": VERSION, "Statement": [statement]}
 
 
 def principal_of(identity_arn: str) -> str:
@@ -162,8 +162,31 @@ def role_name(role_arn: str) -> str:
     return role_arn.rpartition("/")[2]
 
 
-def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> Document:
-    return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+def allow(
+    sid: str, actions: Sequence[str], resources: Sequence[str], condition: Mapping[str, Any] | None = None
+) -> Document:
+    """Return a statement. `condition` None = none."""
+    statement: Document = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    return statement if condition is None else statement | {"Condition": dict(condition)}
+
+
+def service_of(region: str) -> str:
+    """Return what `kms:ViaService` says of a call that Secrets Manager makes in a Region in our name."""
+    suffix = "amazonaws.com.cn" if partition_of(region) == "aws-cn" else "amazonaws.com"
+    return f"secretsmanager.{region}.{suffix}"
+
+
+def secret_arn(pattern: str, *, region: str, account: str | None) -> str:
+    """
+    Return the ARN that matches the secrets of a name.
+
+    Args:
+        pattern: the name, with a star for what is not known.
+        region: tells the partition too.
+        account: 12 digits; None = any.
+    """
+    # An ARN ends in six random characters; six question marks match exactly those, a star would match longer names.
+    return f"arn:{partition_of(region)}:secretsmanager:{region}:{account or '*'}:secret:{pattern}-??????"
 
 
 def _argument(document: Mapping[str, Any]) -> str:

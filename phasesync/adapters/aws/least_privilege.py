@@ -1,0 +1,199 @@
+"""
+The IAM policy for exactly what a set of syncs does, and not more.
+
+Three kinds of access to a secret, told apart by our instance tag, so that a role cannot change what is not ours:
+
+    looking, tagging, untagging    on the syncs' names: adopting a secret begins with our tags. AWS refuses an untag
+                                   that takes away the caller's own right (API reference, UntagResource), so giving a
+                                   secret back can have no condition either; and a secret that is missing has no tags
+    creating                       only with our instance tag in the request
+    everything that changes one    only where our instance tag is
+
+Pure: asks AWS nothing. Denies nothing, so that it never breaks what another policy allows. An identity policy needs no
+kms:CallerAccount: the caller is always of the account that the policy is in.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from phasesync.adapters.aws.policies import KEY_ACTIONS, KMS_ACTIONS, VERSION, Document, allow, secret_arn, service_of
+from phasesync.core.model import AWS_MANAGED_KEY, OnRemove, Sync
+from phasesync.core.remote import TAG_INSTANCE, JournalEntry
+from phasesync.core.remote_names import name_of_key
+
+Actions = Mapping[str, tuple[str, ...]]
+"""What for -> the IAM actions it needs; `DestinationSpec.actions`."""
+
+_LOOK: Final = frozenset(
+    f"secretsmanager:{operation}"
+    for operation in ("DescribeSecret", "GetResourcePolicy", "TagResource", "UntagResource", "ValidateResourcePolicy")
+)
+_CREATE: Final = frozenset({"secretsmanager:CreateSecret"})
+_READ: Final = frozenset({"secretsmanager:GetSecretValue"})
+_METADATA: Final = "secretsmanager:UpdateSecret"
+_MAKE_COPIES: Final = "secretsmanager:ReplicateSecretToRegions"
+
+_OURS: Final = {"look": None, "read": None, "create": "aws:RequestTag", "change": "aws:ResourceTag"}
+"""Kind of access -> the condition key that asks for our tag (Service Authorization Reference, Secrets Manager)."""
+_SIDS: Final = {
+    "look": "LookAtAndMark",
+    "read": "ReadForImportAndVerify",
+    "create": "CreateWithOurTag",
+    "change": "ChangeWhereOurTagIs",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """
+    What one sync needs at AWS.
+
+    Attributes:
+        arns: of its secrets, as patterns.
+        actions: on its secrets.
+        keys: (Region, ARN of a customer-managed key) -> ARNs of the secrets that it may be used for, as patterns.
+        sweep: Regions in which it lists secrets.
+    """
+
+    arns: frozenset[str]
+    actions: frozenset[str]
+    keys: Mapping[tuple[str, str], frozenset[str]]
+    sweep: frozenset[str]
+
+
+def grant_of(
+    sync: Sync,
+    actions: Actions,
+    *,
+    account: str | None,
+    journal: Iterable[JournalEntry] = (),
+    kms_key: str | None = None,
+    with_import: bool = False,
+    sweep: bool = True,
+) -> Grant:
+    """
+    Return what a sync needs.
+
+    Args:
+        sync: its configuration is what counts.
+        actions: of its destination kind.
+        account: the 12-digit account it writes to; None = not known yet, any.
+        journal: what it has written: objects under former names are still its own to give back or delete.
+        kms_key: ARN of a key that encrypts its secrets although the sync leaves the key alone.
+        with_import: also reading values, for an import and for `syncs verify`.
+        sweep: also listing secrets.
+    """
+    config = sync.config
+    pattern = name_of_key(config, app=sync.app, environment=sync.environment, path=sync.path, key="*")
+    places = {(sync.region, pattern)} | {
+        (entry.region, entry.remote_name)
+        for entry in journal
+        if entry.account == account
+        and entry.written_before
+        and not (entry.region == sync.region and fnmatchcase(entry.remote_name, pattern))
+    }
+    needed = set(actions["sync"])
+    if config.description is None and config.kms_key is None:
+        needed.discard(_METADATA)
+    if config.on_remove is OnRemove.DELETE:
+        needed.update(actions["delete"])
+    if config.replicas is not None:
+        needed.update(actions["replicate"])
+        if not config.replicas and config.on_remove is not OnRemove.DELETE:
+            needed.discard(_MAKE_COPIES)
+    if config.resource_policy is not None:
+        needed.update(actions["resource-policy"])
+    if with_import:
+        needed.update(actions["import"])
+    named = [(sync.region, config.kms_key), (sync.region, kms_key), *(config.replicas or {}).items()]
+    return Grant(
+        arns=frozenset(secret_arn(name, region=region, account=account) for region, name in places),
+        actions=frozenset(needed),
+        # A copy has the ARN of its primary in another Region; a call for it may be about either.
+        keys={
+            (region, key): frozenset(secret_arn(pattern, region=one, account=account) for one in (sync.region, region))
+            for region, key in named
+            if key is not None and key != AWS_MANAGED_KEY
+        },
+        sweep=frozenset({region for region, _ in places} if sweep else ()),
+    )
+
+
+def policy_of(grants: Sequence[Grant], *, instance_id: str) -> Document:
+    """
+    Return the policy for what some syncs need, merged.
+
+    Args:
+        grants: of the syncs.
+        instance_id: our instance, as our tags say it.
+    """
+    statements: list[Document] = []
+    for kind, sid in _SIDS.items():
+        by_arn: dict[str, set[str]] = {}
+        for grant in grants:
+            for arn in grant.arns:
+                by_arn.setdefault(arn, set()).update(action for action in grant.actions if _kind_of(action) == kind)
+        key = _OURS[kind]
+        condition = None if key is None else {"StringEquals": {f"{key}/{TAG_INSTANCE}": instance_id}}
+        for actions, arns in _by_actions(by_arn):
+            statements.append(allow(sid, actions, arns, condition))
+    statements += _key_statements(grants)
+    regions = sorted(set().union(*(grant.sweep for grant in grants)))
+    if regions:
+        # Without it every secret is asked for on its own, which finds the same and takes more calls.
+        here = {"StringEquals": {"aws:RequestedRegion": regions}}
+        statements.append(allow("OptionalSweepByListing", ["secretsmanager:ListSecrets"], ["*"], here))
+    return numbered({"Version": VERSION, "Statement": statements})
+
+
+def numbered(policy: Document) -> Document:
+    """Return a policy whose statements have different Sids, as IAM asks for."""
+    seen: dict[str, int] = {}
+    statements = []
+    for statement in policy["Statement"]:
+        sid = statement["Sid"].rstrip("0123456789")
+        seen[sid] = seen.get(sid, 0) + 1
+        statements.append(statement | {"Sid": sid if seen[sid] == 1 else f"{sid}{seen[sid]}"})
+    return policy | {"Statement": statements}
+
+
+def _kind_of(action: str) -> str:
+    """Return the kind of access that an action is; one that is not known may only change what is ours."""
+    for kind, actions in (("look", _LOOK), ("create", _CREATE), ("read", _READ)):
+        if action in actions:
+            return kind
+    return "change"
+
+
+def _by_actions(by_arn: Mapping[str, set[str]]) -> list[tuple[list[str], list[str]]]:
+    """Return (actions, ARNs) with the ARNs that have the same actions together."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for arn, actions in sorted(by_arn.items()):
+        if actions:
+            together.setdefault(tuple(sorted(actions)), []).append(arn)
+    return [(list(actions), arns) for actions, arns in sorted(together.items())]
+
+
+def _key_statements(grants: Sequence[Grant]) -> list[Document]:
+    """Return a statement for each key, and one for asking KMS about keys, which no service does in our name."""
+    contexts: dict[tuple[str, str], set[str]] = {}
+    for grant in grants:
+        for place, arns in grant.keys.items():
+            contexts.setdefault(place, set()).update(arns)
+    statements = [
+        allow(
+            "EncryptThroughSecretsManager",
+            KMS_ACTIONS,
+            [key],
+            {
+                "StringEquals": {"kms:ViaService": service_of(region)},
+                "StringLike": {"kms:EncryptionContext:SecretARN": sorted(secrets)},
+            },
+        )
+        for (region, key), secrets in sorted(contexts.items())
+    ]
+    if contexts:
+        statements.append(allow("FindNamedKeys", KEY_ACTIONS, sorted({key for _, key in contexts})))
+    return statements
