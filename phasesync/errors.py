@@ -224,7 +224,7 @@ class PermissionDeniedError(DestinationError):
         Args:
             message: None takes the class's with the action.
             action: the IAM action that was refused, such as `secretsmanager:CreateSecret`; None when AWS did not say.
-            hint: None asks to allow the action in the role's policy.
+            hint: None names the line that prints a policy with the action.
             code: the AWS error code.
             request_id: AWS's request id.
         """
@@ -232,7 +232,11 @@ class PermissionDeniedError(DestinationError):
         if message is None and action is not None:
             message = f"the credential is not allowed to call {action}"
         if hint is None and action is not None:
-            hint = f'add "{action}" to the policy of the role or user; phasesync aws policy --starter sync prints one'
+            reading = " --with-import" if action == "secretsmanager:GetSecretValue" else ""
+            hint = (
+                f'allow "{action}" in the policy of the role or user: phasesync aws policy NAME{reading} prints the '
+                f"whole policy of a sync, phasesync aws policy --starter sync{reading} the one to begin with"
+            )
         super().__init__(message, hint=hint, code=code, request_id=request_id)
 
 
