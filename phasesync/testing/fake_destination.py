@@ -173,7 +173,8 @@ class FakeDestination:
         return self._call("resource_policy", lambda: self._remote.policy_of(self._find(arn)))
 
     def put_resource_policy(self, arn: str, policy: str) -> None:
-        """ValidateResourcePolicy and PutResourcePolicy; the fake counts them as one."""
+        """ValidateResourcePolicy and PutResourcePolicy: two calls, one entry of the log."""
+        self._calls += 1
         self._call("put_resource_policy", lambda: self._remote.put_policy(self._find(arn), policy))
 
     def sweep(self, instance_id: str) -> Iterator[Observed]:

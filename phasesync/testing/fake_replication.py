@@ -33,7 +33,7 @@ class FakeReplication(FakeObjects):
     def remove_replicas(self, found: FakeObject | None, regions: Sequence[str]) -> None:
         """RemoveRegionsFromReplication: the copies are gone at once and for good; what else has the name stays."""
         there = writable(found, "RemoveRegionsFromReplication")
-        if not regions:
+        if not regions or not set(regions) <= set(there.replicas):
             raise rejected("RemoveRegionsFromReplication")
         for region in regions:
             there.replicas.pop(region, None)

@@ -6,7 +6,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from phasesync.errors import SettingsError
 
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_STS")
+ENDPOINT_VARIABLES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_KMS",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "AWS_ENDPOINT_URL_STS",
+)
 """AWS's own variables (AWS SDKs and Tools Reference, service-specific endpoints); the SDK reads them by itself."""
 
 

@@ -8,7 +8,7 @@ session. boto3 is imported when the first client is made. Must not keep credenti
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from phasesync import __version__
 from phasesync.adapters.aws.calls import watch
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
 
-Service = Literal["secretsmanager", "sts"]
+Service = Literal["secretsmanager", "sts", "kms"]
+
+_OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
 
 CONNECTIONS: Final = 10
 """Connections that one client keeps open."""
@@ -87,8 +89,8 @@ class Sdk:
         raise error
 
     def prepare(self) -> None:
-        """Load what the first client of each service would load: half a second that the first run need not wait."""
-        for service in get_args(Service):
+        """Load what the first client of each service of a run would load: half a second that it need not wait."""
+        for service in _OF_A_RUN:
             self._new(service, "us-east-1", {"aws_access_key_id": "none", "aws_secret_access_key": "none"}).close()
 
     def _new(self, service: Service, region: str, keys: Mapping[str, str]) -> "BaseClient":

@@ -28,6 +28,7 @@ from phasesync.ports import Clock
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
+    from mypy_boto3_kms.client import KMSClient
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_sts.client import STSClient
 
@@ -107,6 +108,10 @@ class AwsClients:
     def sts(self, credential: Credential) -> "STSClient":
         """Return the client of STS in the credential's Region, as the credential (in its role, where it has one)."""
         return cast("STSClient", self._client(credential, "sts", credential.region))
+
+    def kms(self, credential: Credential, region: str) -> "KMSClient":
+        """Return the client of KMS in a Region. CredentialRejectedError, SettingsError."""
+        return cast("KMSClient", self._client(credential, "kms", region))
 
     def base_sts(self, credential: Credential) -> "STSClient":
         """

@@ -3,32 +3,52 @@ Answers of Secrets Manager as our values. Decides nothing; a garbled answer to a
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, Final
 
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import TAG_INSTANCE, Observed, RemoteListing
+from phasesync.core.remote import TAG_INSTANCE, Observed, RemoteListing, Replica, ReplicaStatus
 from phasesync.errors import DestinationUnavailableError
 
+MANAGED_ALIAS: Final = "alias/aws/secretsmanager"
+"""Alias of the AWS-managed key (User Guide, encryption in Secrets Manager)."""
 
-def observed_of(answer: Mapping[str, Any]) -> Observed:
-    """Read the answer of DescribeSecret."""
+_NAME_TAKEN: Final = "already exists"
+"""
+In the text of a copy that failed because of its name; the texts that are known are "Secret with this name already
+exists in this region" (API reference, ReplicationStatusType) and "Secret name … already exists in region …".
+"""
+_STATUSES: Final[Mapping[str, ReplicaStatus]] = {
+    **{str(status): status for status in ReplicaStatus},
+    "Pending": ReplicaStatus.IN_PROGRESS,
+}
+
+
+def observed_of(answer: Mapping[str, Any], operation: str = "DescribeSecret") -> Observed:
+    """
+    Read the answer of DescribeSecret, or an entry of ListSecrets, which does not tell of copies.
+
+    Args:
+        answer: the answer or the entry.
+        operation: where it comes from.
+    """
     arn, name = told(answer, "ARN"), told(answer, "Name")
     if arn is None or name is None:
-        raise DestinationUnavailableError("secretsmanager:DescribeSecret: a garbled answer")
-    versions = answer.get("VersionIdsToStages") or {}
+        raise DestinationUnavailableError(f"secretsmanager:{operation}: a garbled answer")
+    versions = answer.get("VersionIdsToStages") or answer.get("SecretVersionsToStages") or {}
     return Observed(
         arn=arn,
         name=name,
         versions={version: frozenset(labels) for version, labels in versions.items() if labels},
         description=answer.get("Description") or "",
-        # Not reported while the AWS-managed key is in use (User Guide, encryption).
-        kms_key=answer.get("KmsKeyId") or None,
+        kms_key=_key(answer),
         tags=_tags(answer),
         deleted_at=_instant(answer, "DeletedDate"),
         rotation_enabled=bool(answer.get("RotationEnabled")),
         owning_service=answer.get("OwningService") or None,
         primary_region=answer.get("PrimaryRegion") or None,
+        replicas=dict(_replica(entry) for entry in answer.get("ReplicationStatus") or [] if entry.get("Region")),
+        last_read_on=_day(answer, "LastAccessedDate"),
     )
 
 
@@ -59,6 +79,19 @@ def told(answer: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _key(answer: Mapping[str, Any]) -> str | None:
+    """Read a key. The AWS-managed one is not reported (User Guide, encryption), except by its alias for copies."""
+    key = told(answer, "KmsKeyId")
+    return None if key is None or key.rpartition(":")[2] == MANAGED_ALIAS else key
+
+
+def _replica(entry: Mapping[str, Any]) -> tuple[str, Replica]:
+    """Read how a copy stands: Region and state. A state that is not known counts as failed."""
+    status = _STATUSES.get(entry.get("Status") or "", ReplicaStatus.FAILED)
+    taken = status is ReplicaStatus.FAILED and _NAME_TAKEN in (entry.get("StatusMessage") or "").lower()
+    return entry["Region"], Replica(status=status, kms_key=_key(entry), name_taken=taken)
+
+
 def _tags(answer: Mapping[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag.get("Value") or "" for tag in answer.get("Tags") or [] if tag.get("Key")}
 
@@ -66,3 +99,9 @@ def _tags(answer: Mapping[str, Any]) -> dict[str, str]:
 def _instant(answer: Mapping[str, Any], name: str) -> datetime | None:
     value = answer.get(name)
     return value.astimezone(UTC) if isinstance(value, datetime) else None
+
+
+def _day(answer: Mapping[str, Any], name: str) -> date | None:
+    """Read a date that AWS gives as midnight UTC."""
+    instant = _instant(answer, name)
+    return None if instant is None else instant.date()

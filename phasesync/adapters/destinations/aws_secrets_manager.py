@@ -1,23 +1,36 @@
 """
 AWS Secrets Manager as a destination.
 
-Reads, writes and reports evidence. Must not diff, repeat, decide whose an object is, or read a value except for an
-import. Values go out with CreateSecret and PutSecretValue only, whose token makes a repeated request harmless;
-UpdateSecret gives no such promise (API reference, ClientRequestToken).
+Values, deletion and the SPEC are here; metadata, resource policies, lists and keys are in files of their own. Reads,
+writes and reports evidence. Must not diff, repeat, decide whose an object is, or read a value except for an import.
+Values go out with CreateSecret and PutSecretValue only, whose token makes a repeated request harmless; UpdateSecret
+gives no such promise (API reference, ClientRequestToken).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from phasesync.adapters.aws.policies import IMPORT_ACTIONS, LIST_ACTIONS, SYNC_ACTIONS
+from phasesync.adapters.aws.policies import (
+    DELETE_ACTIONS,
+    IMPORT_ACTIONS,
+    KEY_ACTIONS,
+    LIST_ACTIONS,
+    REPLICATE_ACTIONS,
+    RESOURCE_POLICY_ACTIONS,
+    SYNC_ACTIONS,
+)
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.destinations.aws_answers import listing_of, observed_of, told, value_of
-from phasesync.adapters.destinations.aws_caller import NOT_FOUND, AwsCaller
+from phasesync.adapters.destinations.aws_answers import observed_of, told, value_of
+from phasesync.adapters.destinations.aws_caller import NOT_FOUND
+from phasesync.adapters.destinations.aws_keys import resolve_key
+from phasesync.adapters.destinations.aws_listing import AwsListing
+from phasesync.adapters.destinations.aws_metadata import AwsMetadata, tag_list
+from phasesync.adapters.destinations.aws_resource_policy import AwsResourcePolicy
 from phasesync.adapters.destinations.secret_names import validate_name, warn_of_name
 from phasesync.adapters.destinations.spec import DestinationSpec
 from phasesync.core.mapping import LIMIT_BYTES, check_size
 from phasesync.core.model import AWS_MANAGED_KEY, Credential, SecretValue, ValueType
-from phasesync.core.remote import CURRENT, Observed, Occupied, Payload, RemoteListing, Written
+from phasesync.core.remote import CURRENT, Observed, Occupied, Payload, Written
 from phasesync.errors import (
     DestinationRejectedError,
     OutcomeUnknownError,
@@ -26,13 +39,14 @@ from phasesync.errors import (
 from phasesync.ports import Destination
 
 KIND: Final = "aws-secrets-manager"
-PAGE: Final = 100
-"""Most entries of one answer of ListSecrets (API reference)."""
+RECOVERY_DAYS: Final = range(7, 31)
+"""Recovery windows of a deletion, in days (API reference, DeleteSecret)."""
 
 _EXISTS: Final = "ResourceExistsException"
+_INVALID: Final = "InvalidParameterException"
 
 
-class AwsSecretsManager(AwsCaller):
+class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
     """One account and Region under one credential, for one run. Not for two threads at once."""
 
     def observe(self, remote_name: str) -> Observed | None:
@@ -67,7 +81,7 @@ class AwsSecretsManager(AwsCaller):
         if kms_key is not None and kms_key != AWS_MANAGED_KEY:
             arguments["KmsKeyId"] = kms_key
         if tags:
-            arguments["Tags"] = _tag_list(tags)
+            arguments["Tags"] = tag_list(tags)
         try:
             answer = self._call("CreateSecret", lambda sm: sm.create_secret(**arguments), write=True)
         except RemoteChangedError as error:
@@ -97,45 +111,42 @@ class AwsSecretsManager(AwsCaller):
             raise
         return _written(answer, "PutSecretValue")
 
-    def update_metadata(
-        self,
-        arn: str,
-        *,
-        description: str | None = None,
-        kms_key: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        untag: Sequence[str] = (),
-    ) -> None:
-        """Set what is given, one call for each, and leave the rest alone."""
-        if description is not None:
-            self._call("UpdateSecret", lambda sm: sm.update_secret(SecretId=arn, Description=description), write=True)
-        if kms_key is not None:
-            # An empty key id goes back to the AWS-managed key (API reference, UpdateSecret).
-            key_id = "" if kms_key == AWS_MANAGED_KEY else kms_key
-            self._call("UpdateSecret", lambda sm: sm.update_secret(SecretId=arn, KmsKeyId=key_id), write=True)
-        if tags:
-            tag_list: Any = _tag_list(tags)
-            self._call("TagResource", lambda sm: sm.tag_resource(SecretId=arn, Tags=tag_list), write=True)
-        if untag:
-            keys = sorted(untag)
-            self._call("UntagResource", lambda sm: sm.untag_resource(SecretId=arn, TagKeys=keys), write=True)
-
     def restore(self, arn: str) -> None:
         """Cancel a scheduled deletion; nothing happens to an object that is not scheduled for deletion."""
         self._call("RestoreSecret", lambda sm: sm.restore_secret(SecretId=arn), write=True)
 
-    def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
-        """List objects, those scheduled for deletion too. What AWS lists may lag 5 minutes (API reference)."""
-        found: list[RemoteListing] = []
-        arguments: dict[str, Any] = {"IncludePlannedDeletion": True}
-        while limit is None or len(found) < limit:
-            arguments["MaxResults"] = PAGE if limit is None else min(PAGE, limit - len(found))
-            answer = self._call("ListSecrets", lambda sm: sm.list_secrets(**arguments))
-            found += [listing_of(entry, self._instance_id) for entry in answer.get("SecretList", [])]
-            if not answer.get("NextToken"):
-                break
-            arguments["NextToken"] = answer["NextToken"]
-        return found[:limit]
+    def delete(self, arn: str, *, recovery_days: int | None) -> None:
+        """
+        Schedule a deletion; None deletes at once and for good, and succeeds where nothing is (API reference).
+
+        Raises:
+            RemoteChangedError: it has copies, is scheduled already, or is gone.
+            DestinationRejectedError: the recovery window is not 7 to 30 days.
+        """
+        if recovery_days is not None and recovery_days not in RECOVERY_DAYS:
+            raise DestinationRejectedError(
+                f"a recovery window has {RECOVERY_DAYS.start} to {RECOVERY_DAYS.stop - 1} days, not {recovery_days}"
+            )
+        how: dict[str, Any] = {"ForceDeleteWithoutRecovery": True}
+        if recovery_days is not None:
+            how = {"RecoveryWindowInDays": recovery_days}
+        try:
+            self._call("DeleteSecret", lambda sm: sm.delete_secret(SecretId=arn, **how), write=True)
+        except DestinationRejectedError as error:
+            if error.code != _INVALID:
+                raise
+            refusal = error
+        else:
+            return
+        # AWS has one code for copies that are in the way and for a request that is wrong.
+        seen = self.observe(arn)
+        if seen is None or not seen.replicas:
+            raise refusal
+        raise RemoteChangedError(
+            f"{refusal.message}: it has copies in {', '.join(sorted(seen.replicas))}",
+            code=refusal.code,
+            request_id=refusal.request_id,
+        )
 
     def read_value(self, remote_name: str) -> SecretValue | None:
         """Read a current value, for import only; None = the object has none, or does not exist."""
@@ -166,10 +177,6 @@ def _value_argument(payload: Payload) -> dict[str, str | bytes]:
     raise error
 
 
-def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-
-
 def _written(answer: Mapping[str, Any], operation: str) -> Written:
     """Read the answer to a write; one that cannot be read leaves open what has happened."""
     arn, version_id = told(answer, "ARN"), told(answer, "VersionId")
@@ -191,6 +198,16 @@ SPEC: Final = DestinationSpec(
     payload_limit_bytes=LIMIT_BYTES,
     validate_name=validate_name,
     warn_of_name=warn_of_name,
-    actions={"sync": SYNC_ACTIONS, "import": IMPORT_ACTIONS, "list": LIST_ACTIONS},
+    actions={
+        "sync": SYNC_ACTIONS,
+        "delete": DELETE_ACTIONS,
+        "replicate": REPLICATE_ACTIONS,
+        "resource-policy": RESOURCE_POLICY_ACTIONS,
+        "sweep": LIST_ACTIONS,
+        "key": KEY_ACTIONS,
+        "import": IMPORT_ACTIONS,
+        "list": LIST_ACTIONS,
+    },
     open=open_destination,
+    resolve_key=resolve_key,
 )

@@ -38,6 +38,21 @@ class RegisteredDestinations:
             raise incomplete(credential)
         return spec.open(self._clients, credential, region, instance_id=self._instance_id, customer=customer)
 
+    def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
+        """
+        Return the ARN of a KMS key that may be named by id, alias or ARN; AWS_MANAGED_KEY comes back as it is.
+
+        Raises:
+            InvalidInputError: the key does not exist there, is disabled, or is not for symmetric encryption.
+            PermissionDeniedError: the credential may not ask KMS.
+            CredentialRejectedError: the credential is incomplete.
+            NotFoundError: there is no such kind.
+        """
+        spec = spec_of(kind)
+        if credential.status is CredentialStatus.INCOMPLETE:
+            raise incomplete(credential)
+        return spec.resolve_key(self._clients, credential, region, key)
+
     def check_name(self, kind: str, remote_name: str) -> None:
         """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
         spec_of(kind).validate_name(remote_name)

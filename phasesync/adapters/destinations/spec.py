@@ -19,6 +19,14 @@ class Opener(Protocol):
         ...
 
 
+class KeyResolver(Protocol):
+    """Finds a KMS key."""
+
+    def __call__(self, clients: AwsClients, credential: Credential, region: str, key: str) -> str:
+        """Return the key's ARN, or AWS_MANAGED_KEY. InvalidInputError, PermissionDeniedError."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class DestinationSpec:
     """
@@ -31,6 +39,7 @@ class DestinationSpec:
         warn_of_name: returns lines on what may go wrong with a valid name.
         actions: what for -> the IAM actions it needs; `sync` is the main job, the others come on top of it.
         open: makes a destination.
+        resolve_key: finds a KMS key that is named by id, alias or ARN.
     """
 
     kind: str
@@ -39,3 +48,4 @@ class DestinationSpec:
     warn_of_name: Callable[[str], tuple[str, ...]]
     actions: Mapping[str, tuple[str, ...]]
     open: Opener
+    resolve_key: KeyResolver
