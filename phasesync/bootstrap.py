@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from phasesync.engine.credentials import CredentialOperations
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.reconcile import Reconciler
+    from phasesync.engine.removal import SyncRemoval
     from phasesync.engine.scheduler import Scheduler
     from phasesync.ports import CredentialTester
 
@@ -200,7 +201,7 @@ class Application:
 
     @cached_property
     def configuration(self) -> "SyncConfiguration":
-        """Adds, changes and removes syncs."""
+        """Adds and changes syncs."""
         from phasesync.engine.configuration import SyncConfiguration
 
         return SyncConfiguration(
@@ -209,8 +210,15 @@ class Application:
             state=self.state,
             destinations=self.destinations,
             tester=lambda: self.tester,
-            claims=self.claims,
-            instance_id=self.instance_id,
+        )
+
+    @cached_property
+    def removal(self) -> "SyncRemoval":
+        """Removes syncs."""
+        from phasesync.engine.removal import SyncRemoval
+
+        return SyncRemoval(
+            state=self.state, destinations=self.destinations, claims=self.claims, instance_id=self.instance_id
         )
 
     @cached_property

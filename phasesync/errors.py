@@ -276,6 +276,8 @@ class QuotaExceededError(DestinationError):
     """A hard quota of the AWS account is used up."""
 
     exit_code = 1
+    retry_after: timedelta | None = None
+    """When it may be tried again: room for versions comes as they get 24 h old. None = a person has to mend it."""
 
 
 class RestoredDatabaseError(DestinationError):

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("config", sa.Text(), nullable=False),
         sa.Column("account", sa.String(length=32)),
         sa.Column("adopt", sa.String(length=32)),
+        sa.Column("adopt_versions", sa.Text()),
         sa.Column("approved_digest", sa.Text()),
         sa.Column("mac", sa.LargeBinary(), nullable=False),
         sa.Column("destination_key", sa.Text(), nullable=False),

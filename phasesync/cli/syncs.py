@@ -194,7 +194,7 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
     if all(sync.name.lower() != name.lower() for sync in application.state.list_syncs()):
         application.state.get_sync(name)  # says which ones there are
     confirm(f"remove the sync {name} and its log; the AWS secret stays", yes=yes, no_input=no_input)
-    for line in application.configuration.remove(name, actor=invocation().actor):
+    for line in application.removal.remove(name, actor=invocation().actor):
         out.warn(line)
     out.done(f"removed the sync {name}", {"removed": name, "remote": remote})
 

@@ -7,8 +7,8 @@ Shows no value, no secret access key and no payload.
 from collections.abc import Mapping
 from typing import Any
 
+from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.model import ChangeResult, Credential, CredentialStatus, Run, Sync
-from phasesync.core.plan import VALUE_WRITES, Change
 from phasesync.core.remote import Action
 from phasesync.core.standing import status_of
 from phasesync.engine.operations import PlanReport
@@ -69,13 +69,13 @@ def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
 
 def plan_document(report: PlanReport) -> Document:
     """Return a plan as `syncs plan` prints it."""
-    held = {id(change): reason for change, reason in report.guarded.held}
+    held = {id(one.change): one.reason for one in report.guarded.held}
     changes = [_planned(change, held.get(id(change)), report.versions_24h) for change in report.plan.changes]
     going = report.guarded.go
     return {
         "sync": report.sync.name,
         "digest": report.guarded.digest,
-        "held": sorted({change.remote_name for change, _ in report.guarded.held}),
+        "held": sorted({one.change.remote_name for one in report.guarded.held}),
         "changes": changes,
         "estimate": {
             "calls": 1 + sum(_calls(change) for change in going),

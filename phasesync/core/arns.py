@@ -54,6 +54,11 @@ def check_key_arn(arn: str, region: str) -> str:
     return arn
 
 
+def is_key_arn(text: str) -> bool:
+    """Return whether a text is meant as an ARN, well formed or not: a key may also be named by id or alias."""
+    return text.startswith("arn:") and ":alias/" not in text
+
+
 def check_region(region: str) -> str:
     """Return a Region's name as it is where it has the form of one. InvalidInputError."""
     if _REGION.fullmatch(region) is None:

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from phasesync.core.budget import spend, within_a_day
+from phasesync.core.change import VALUE_WRITES
 from phasesync.core.fingerprint import same
-from phasesync.core.plan import VALUE_WRITES
-from phasesync.core.remote import Action, Intent, JournalEntry, Observed, Payload
+from phasesync.core.metadata import differing, wanted_metadata
+from phasesync.core.ownership import Ownership, ownership_of
+from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Payload
 
 
 def next_generation(entry: JournalEntry) -> int:
@@ -23,10 +26,21 @@ def next_generation(entry: JournalEntry) -> int:
 
 
 def intend_write(entry: JournalEntry, action: Action, payload: Payload, token: str, now: datetime) -> JournalEntry:
-    """Return the entry with the intent to write this payload under this token."""
+    """
+    Return the entry with the intent to write this payload under this token.
+
+    A version that may come of it is counted now, since a crash may come before anything else is noted; spending an open
+    token once more makes no second version.
+    """
     former = entry.intent if entry.intent is not None and entry.intent.action in VALUE_WRITES else None
     payloads = 1
-    if former is not None:
+    if former is None:
+        entry = replace(
+            entry,
+            budget_until=spend(entry.budget_until, now),
+            versions_at=(*within_a_day(entry.versions_at, now), now),
+        )
+    else:
         same_payload = former.fingerprint is not None and same(former.fingerprint, payload.fingerprint)
         payloads = former.payloads if same_payload else former.payloads + 1
     intent = Intent(
@@ -38,7 +52,7 @@ def intend_write(entry: JournalEntry, action: Action, payload: Payload, token: s
         made_at=now,
         keys=payload.keys,
     )
-    return replace(entry, intent=intent)
+    return replace(entry, intent=intent, touched_at=now)
 
 
 def intend_restore(entry: JournalEntry, token: str, now: datetime) -> JournalEntry:
@@ -53,11 +67,13 @@ def intend_restore(entry: JournalEntry, token: str, now: datetime) -> JournalEnt
         payloads=0,
         made_at=now,
     )
-    return replace(entry, intent=intent)
+    return replace(entry, intent=intent, touched_at=now)
 
 
 def settle_restore(entry: JournalEntry) -> JournalEntry:
     """Return the entry after a restore; an open write stays open."""
+    if entry.deletion_at is not None or entry.unwanted_since is not None:
+        entry = replace(entry, deletion_at=None, unwanted_since=None)
     if entry.intent is None or entry.intent.action is not Action.RESTORE:
         return entry
     return replace(entry, intent=None)
@@ -74,7 +90,10 @@ def settle_write(
         generation=next_generation(entry),
         fingerprint=payload.fingerprint,
         keys=payload.keys,
+        binary=payload.binary,
         tags_written=entry.tags_written if tags_written is None else tags_written,
+        unwanted_since=None,
+        deletion_at=None,
         intent=None,
     )
 
@@ -95,6 +114,7 @@ def settle_spent(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEnt
         generation=before.generation,
         fingerprint=before.fingerprint if before.payloads == 1 else None,
         keys=before.keys,
+        binary=None,
         intent=None,
     )
 
@@ -113,3 +133,78 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
     if intent.payloads != 1 or intent.token not in observed.versions:
         return entry
     return settle_spent(entry, intent, arn=observed.arn)
+
+
+def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
+    """
+    Return the entry with what looking told of an object that is wanted: which of its dimensions are in step.
+
+    Args:
+        entry: its journal entry.
+        wanted: the object as it should be.
+        observed: what AWS reports, None = absent.
+        instance_id: nothing is noted of an object that is not ours.
+    """
+    if entry.unwanted_since is not None and (observed is None or observed.deleted_at is None):
+        entry = replace(entry, unwanted_since=None)
+    if observed is None:
+        return forget_object(entry) if entry.deletion_at is not None else entry
+    if observed.deleted_at is None and entry.deletion_at is not None:
+        entry = replace(entry, deletion_at=None)  # Somebody else restored it.
+    if ownership_of(observed, entry, instance_id) is not Ownership.OURS:
+        return entry
+    digests, off = wanted_metadata(wanted), differing(wanted, observed, entry)
+    in_step = {name: digest for name, digest in digests.items() if name not in off}
+    kept = {name: digest for name, digest in entry.metadata.items() if name in digests}
+    metadata = kept | in_step
+    return entry if metadata == dict(entry.metadata) else replace(entry, metadata=metadata)
+
+
+def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool, now: datetime) -> JournalEntry:
+    """
+    Return the entry of an object that is no longer wanted, with since when.
+
+    Args:
+        entry: its journal entry.
+        observed: what AWS reports, None = absent.
+        asked: whether AWS was asked; where objects are retained it is not.
+        now: the time.
+    """
+    if not asked:
+        return entry
+    if observed is None:
+        # A create whose answer was lost may still land; its token has to be known then.
+        return forget_object(entry) if entry.intent is None else entry
+    if observed.deleted_at is None and entry.deletion_at is not None:
+        # Somebody restored it: that is a wish to keep it, so the grace begins anew.
+        return replace(entry, deletion_at=None, unwanted_since=now)
+    return entry if entry.unwanted_since is not None else replace(entry, unwanted_since=now)
+
+
+def forget_object(entry: JournalEntry) -> JournalEntry:
+    """Return the entry of an object that is gone for good; generations go on, so that no token comes twice."""
+    generation = entry.generation if entry.intent is None else max(entry.generation, entry.intent.generation)
+    return JournalEntry(
+        id=entry.id,
+        sync_id=entry.sync_id,
+        remote_name=entry.remote_name,
+        account=entry.account,
+        region=entry.region,
+        generation=generation,
+    )
+
+
+def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
+    """
+    Return the entry after an operator said that this database, older than AWS, is the one to go on with.
+
+    Its generations move past every token that the later state may have spent. What an open intent became is not known
+    any more, so the payload counts as unknown and is written anew.
+
+    Args:
+        entry: its journal entry.
+        ahead: how many generations are skipped.
+    """
+    if entry.intent is None or entry.intent.action not in VALUE_WRITES:
+        return replace(entry, generation=entry.generation + ahead, intent=None)
+    return replace(entry, generation=entry.intent.generation + ahead, fingerprint=None, intent=None)

@@ -1,22 +1,109 @@
 """
-From the resolved values of one folder to the exact bytes of a remote object.
+From the resolved values of one folder to the exact bytes of remote objects.
 
 The same values give the same bytes. Knows nothing of what is at AWS, and decides nothing.
 """
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.fingerprint import Digests, fingerprint, key_digest
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import Layout, SecretValue, Sync, ValueType
 from phasesync.core.remote import Payload
-from phasesync.errors import InvalidInputError, PayloadTooLargeError
+from phasesync.core.remote_names import clashes, name_of_key
+from phasesync.errors import InvalidInputError, PayloadTooLargeError, PhasesyncError
 
 LIMIT_BYTES = 65_536
 """Length of SecretString and SecretBinary, in bytes: AWS Secrets Manager API reference, PutSecretValue."""
 
 _SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """
+    The remote objects of one revision.
+
+    Attributes:
+        payloads: remote name -> payload.
+        problems: remote name -> why its payload cannot be made; the others go out all the same.
+    """
+
+    payloads: Mapping[str, Payload]
+    problems: Mapping[str, PhasesyncError]
+
+
+def map_values(sync: Sync, values: Mapping[str, SecretValue], digests: Digests) -> Mapped:
+    """
+    Make every payload of a sync by its layout.
+
+    Args:
+        sync: says the layout and the names.
+        values: key -> value, references resolved.
+        digests: the keyed digests.
+    """
+    if sync.config.layout is Layout.JSON:
+        name = sync.config.names
+        try:
+            payload = map_json(name, values, digests)
+            check_size(payload)
+        except PhasesyncError as error:
+            return Mapped(payloads={}, problems={name: error})
+        return Mapped(payloads={name: payload}, problems={})
+    names = {
+        key: name_of_key(sync.config, app=sync.app, environment=sync.environment, path=sync.path, key=key)
+        for key in values
+    }
+    problems: dict[str, PhasesyncError] = {}
+    for keys in clashes(names).values():
+        both = " and ".join(keys)
+        problems |= {
+            names[key]: InvalidInputError(
+                f"the keys {both} would have names that are the same, or differ in case only",
+                hint="rename one of the keys, or change --name-template",
+            )
+            for key in keys
+        }
+    payloads: dict[str, Payload] = {}
+    for key, name in sorted(names.items()):
+        if name in problems:
+            continue
+        try:
+            payloads[name] = map_one(name, key, values[key], digests)
+            check_size(payloads[name])
+        except PhasesyncError as error:
+            payloads.pop(name, None)
+            problems[name] = error
+    return Mapped(payloads=payloads, problems=problems)
+
+
+def map_one(remote_name: str, key: str, value: SecretValue, digests: Digests) -> Payload:
+    """
+    Make the payload of one key in layout `per-key`: text and JSON as they were entered, binary as bytes.
+
+    Raises:
+        InvalidInputError: the value is empty, which AWS does not take, or a text is not UTF-8. Names the key.
+    """
+    if len(value) == 0:
+        raise InvalidInputError(
+            f"{key} is empty, and AWS does not take an empty value", hint="give it a value, or unset it"
+        )
+    if value.type is ValueType.BINARY:
+        payload = value
+    else:
+        try:
+            payload = SecretValue(value.reveal_text(), ValueType.TEXT)
+        except UnicodeDecodeError:
+            # The decoder's error carries the bytes.
+            raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
+    return Payload(
+        value=payload,
+        fingerprint=fingerprint(digests, payload),
+        keys={key: key_digest(digests, remote_name, key, payload.reveal())},
+        sizes={key: len(payload)},
+    )
 
 
 def map_json(remote_name: str, values: Mapping[str, SecretValue], digests: Digests) -> Payload:

@@ -1,8 +1,12 @@
-"""Whose a remote object is, told from its tags and from what the journal knows. Tags alone can be forged."""
+"""
+Whose a remote object is, told from its tags and from what the journal knows, and what nobody but AWS may write.
+
+Tags alone can be forged.
+"""
 
 from enum import StrEnum
 
-from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.remote import CURRENT, PENDING, PREVIOUS, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
 
 
 class Ownership(StrEnum):
@@ -18,6 +22,15 @@ class Ownership(StrEnum):
     FOREIGN = "foreign"
 
 
+NOT_OURS = {
+    Ownership.FOREIGN: "exists and was not made by phasesync",
+    Ownership.OTHER_SYNC: "belongs to another sync",
+    Ownership.UNPROVEN: "carries our tags, but this database never wrote it",
+    Ownership.UNMARKED: "our owner tags were taken off",
+}
+"""Why an object is not ours to write."""
+
+
 def ownership_of(observed: Observed, entry: JournalEntry, instance_id: str) -> Ownership:
     """Return whose the observed object is, for the sync that the journal entry belongs to."""
     known = _known(observed, entry)
@@ -31,6 +44,23 @@ def ownership_of(observed: Observed, entry: JournalEntry, instance_id: str) -> O
 def owner_tags(instance_id: str, sync_id: str) -> dict[str, str]:
     """Return the tags that mark a remote object as ours."""
     return {TAG_INSTANCE: instance_id, TAG_SYNC: sync_id}
+
+
+def refusal_of(name: str, seen: Observed | None, region: str) -> tuple[str, str] | None:
+    """Return reason and hint where nobody but AWS may write, whoever owns the object."""
+    if seen is None:
+        return ("the name belongs to an AWS service", "choose a name without '!'") if "!" in name else None
+    if "!" in seen.name or seen.owning_service:
+        return f"managed by {seen.owning_service or 'an AWS service'}", "choose another name: phasesync syncs update"
+    if seen.primary_region is not None and seen.primary_region != region:
+        return (
+            f"a replica; its primary is in {seen.primary_region}",
+            f"phasesync syncs update NAME --region {seen.primary_region}",
+        )
+    rotating = any(PENDING in labels and not labels & {CURRENT, PREVIOUS} for labels in seen.versions.values())
+    if seen.rotation_enabled or rotating:
+        return "AWS rotates it", "turn rotation off (aws secretsmanager cancel-rotate-secret) or choose another name"
+    return None
 
 
 def _known(observed: Observed, entry: JournalEntry) -> bool:

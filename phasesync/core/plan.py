@@ -1,7 +1,7 @@
 """
 The plan: what one run would do, as a value. Pure; `engine/apply.py` carries it out.
 
-The first row that matches decides on one remote object:
+The first row that matches decides on one remote object that is wanted; `unwanted.py` has the rows for the others:
 
     observed                             ownership   result
     -----------------------------------  ----------  -------------------------------------------------
@@ -9,106 +9,32 @@ The first row that matches decides on one remote object:
     PrimaryRegion is not our Region      any         refuse: a replica; names the primary Region
     rotation on, or AWSPENDING pending   any         refuse: AWS rotates it
     absent, never written                -           create; held when the source is empty
-    absent, written before               -           create: it is missing
+    absent, written before               -           drift "missing": create
     any                                  not proven  conflict, or take over with the operator's consent
     scheduled for deletion               ours        restore, then plan again
     a write may still land (intent)      ours        put, spending the same token
     no AWSCURRENT                        ours        put
-    current id is not the journalled     ours        put: changed outside
+    current id is not the journalled     ours        drift "changed outside": put
     current id as journalled             ours        put where the fingerprint differs, else nothing
-    present, no longer wanted            any         nothing: retained
 
-Metadata (description, key, tags) is compared apart from the value; a dimension that is not set is left alone. A new
-key always brings a fresh version, so that the current value is under the new key alone.
+An object that could not be described is in no plan: `engine/reconcile.py` notes it as failed. A database that is older
+than AWS never comes this far (`engine/restored.py`). Whether drift is repaired or held is `guard.py`'s.
+
+Metadata (`metadata.py`) is compared apart from the value; a dimension that is not set is left alone. A new key always
+brings a fresh version, so that the current value is under the new key alone.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
+from phasesync.core.change import ORDER, VALUE_WRITES, Change, KeyDiff, Plan, Policy
 from phasesync.core.fingerprint import same
-from phasesync.core.model import AWS_MANAGED_KEY, Adopt
-from phasesync.core.ownership import Ownership, ownership_of
-from phasesync.core.remote import CURRENT, PENDING, PREVIOUS, Action, Desired, JournalEntry, Observed
-
-_ORDER = (
-    Action.REFUSE,
-    Action.CONFLICT,
-    Action.RESTORE,
-    Action.CREATE,
-    Action.RETAG,
-    Action.SET_DESCRIPTION,
-    Action.REKEY,
-    Action.PUT,
-    Action.NOOP,
-)
-VALUE_WRITES = frozenset({Action.CREATE, Action.PUT, Action.REKEY})
-"""Actions that write a payload."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyDiff:
-    """Names of keys that a write adds, changes and removes, against the payload that we wrote last."""
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """
-    One step on one remote object, with both sides.
-
-    Attributes:
-        reason: one line for the operator; names no secret key.
-        drift: somebody else changed the object.
-        source_empty: the first write of an object whose source has no keys: probably a mistyped path.
-        adopts: takes over an object that is not ours.
-        moves: the sync wrote to another name, account or Region before, and that object stays behind.
-        hint: for conflict and refuse: what mends it.
-    """
-
-    action: Action
-    remote_name: str
-    reason: str
-    desired: Desired | None = field(default=None, repr=False)
-    observed: Observed | None = field(default=None, repr=False)
-    entry: JournalEntry | None = field(default=None, repr=False)
-    keys: KeyDiff = KeyDiff()
-    drift: bool = False
-    source_empty: bool = False
-    adopts: bool = False
-    moves: bool = False
-    hint: str | None = None
-
-    @property
-    def payload_bytes(self) -> int:
-        """Size of the payload that it writes, 0 when it writes none."""
-        if self.action not in VALUE_WRITES or self.desired is None:
-            return 0
-        return len(self.desired.payload.value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All changes of a sync, sorted by remote name and then by the order in which they are carried out."""
-
-    changes: tuple[Change, ...]
-
-    @property
-    def drifted(self) -> bool:
-        """Whether somebody else changed an object of ours."""
-        return any(change.drift for change in self.changes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What the decision depends on besides the objects: who we are, where we write, and what was consented to."""
-
-    instance_id: str
-    region: str
-    adopt: Adopt | None
+from phasesync.core.metadata import Dimension, changed_outside, differing, replica_diff
+from phasesync.core.model import Adopt, Layout
+from phasesync.core.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
+from phasesync.core.remote import Action, Desired, JournalEntry, Observed
+from phasesync.core.unwanted import decide_unwanted
 
 
 def make_plan(
@@ -123,29 +49,39 @@ def make_plan(
 
     Args:
         desired: the wanted objects.
-        observed: remote name -> what AWS reports, None = absent; has every desired name.
+        observed: remote name -> what AWS reports, None = absent; has every desired name, and where unwanted objects are
+            deleted also theirs.
         journal: remote name -> journal entry for the account and Region that the sync writes to; has every desired
             name (an empty entry where nothing was written yet).
-        left_behind: entries of objects that the sync wrote and no longer wants; they are retained.
+        left_behind: entries of objects that the sync wrote and no longer wants, here and elsewhere.
         policy: the rest.
     """
     # A write whose answer was lost may have landed, so an open intent counts as an object that stays.
     stays = [entry for entry in left_behind if entry.written_before or entry.intent is not None]
     changes: list[Change] = []
+    standing = sum(entry.deletion_at is None for entry in stays)
     for wanted in desired:
         entry = journal[wanted.remote_name]
-        changes += _decide(wanted, observed[wanted.remote_name], entry, moves=bool(stays), policy=policy)
-    changes += [
-        Change(action=Action.NOOP, remote_name=entry.remote_name, reason="no longer wanted: retained", entry=entry)
-        for entry in stays
-    ]
-    return Plan(changes=tuple(sorted(changes, key=lambda change: (change.remote_name, _ORDER.index(change.action)))))
+        standing += entry.written_before
+        seen = observed[wanted.remote_name]
+        changes += _decide(wanted, seen, entry, moves=_moves(wanted, stays, policy.layout), policy=policy)
+    for entry in stays:
+        changes.append(decide_unwanted(entry, observed, policy))
+    ordered = sorted(changes, key=lambda change: (change.remote_name, ORDER.index(change.action)))
+    return Plan(changes=tuple(ordered), objects=standing)
+
+
+def _moves(wanted: Desired, stays: Iterable[JournalEntry], layout: Layout) -> bool:
+    """Return whether an object that stays behind held what this one is to hold."""
+    if layout is Layout.JSON:
+        return any(True for _ in stays)
+    return any(entry.keys.keys() & wanted.payload.keys.keys() for entry in stays)
 
 
 def _decide(
     wanted: Desired, seen: Observed | None, entry: JournalEntry, *, moves: bool, policy: Policy
 ) -> list[Change]:
-    refusal = _refusal(wanted.remote_name, seen, policy.region)
+    refusal = refusal_of(wanted.remote_name, seen, policy.region)
     if refusal is not None:
         reason, hint = refusal
         return [Change(action=Action.REFUSE, remote_name=wanted.remote_name, reason=reason, observed=seen, hint=hint)]
@@ -174,33 +110,11 @@ def _decide(
     if ownership is not Ownership.OURS:
         return _not_ours(wanted, seen, entry, ownership, change, policy)
     if seen.deleted_at is not None:
-        return [change(Action.RESTORE, "scheduled for deletion", drift=True)]
-    return _bring_in_step(wanted, seen, entry, change) or [change(Action.NOOP, "as wanted")]
-
-
-def _refusal(name: str, seen: Observed | None, region: str) -> tuple[str, str] | None:
-    """Return reason and hint where nobody but AWS may write, whoever owns the object."""
-    if seen is None:
-        return ("the name belongs to an AWS service", "choose a name without '!'") if "!" in name else None
-    if "!" in seen.name or seen.owning_service:
-        return f"managed by {seen.owning_service or 'an AWS service'}", "choose another name: phasesync syncs update"
-    if seen.primary_region is not None and seen.primary_region != region:
-        return (
-            f"a replica; its primary is in {seen.primary_region}",
-            f"phasesync syncs update NAME --region {seen.primary_region}",
-        )
-    rotating = any(PENDING in labels and not labels & {CURRENT, PREVIOUS} for labels in seen.versions.values())
-    if seen.rotation_enabled or rotating:
-        return "AWS rotates it", "turn rotation off (aws secretsmanager cancel-rotate-secret) or choose another name"
-    return None
-
-
-_NOT_OURS = {
-    Ownership.FOREIGN: "exists and was not made by phasesync",
-    Ownership.OTHER_SYNC: "belongs to another sync",
-    Ownership.UNPROVEN: "carries our tags, but this database never wrote it",
-    Ownership.UNMARKED: "our owner tags were taken off",
-}
+        by_us = entry.deletion_at is not None
+        reason = "wanted again: its deletion is cancelled" if by_us else "scheduled for deletion outside phasesync"
+        return [change(Action.RESTORE, reason, drift=not by_us)]
+    changes = _bring_in_step(wanted, seen, entry, change) or [change(Action.NOOP, "as wanted")]
+    return changes + _blocked_replicas(wanted, seen, entry)
 
 
 def _not_ours(
@@ -215,37 +129,78 @@ def _not_ours(
         return [Change(action=Action.CONFLICT, remote_name=wanted.remote_name, reason=reason, observed=seen, hint=hint)]
 
     if policy.adopt is None:
-        return conflict(_NOT_OURS[ownership], None)
+        return conflict(NOT_OURS[ownership], None)
     if seen.deleted_at is not None:
         return conflict(
             "not ours, and scheduled for deletion",
             f"aws secretsmanager restore-secret --secret-id {wanted.remote_name}, then adopt it",
         )
+    if policy.adopt is not Adopt.OVERWRITE and seen.current_version != policy.adopt_versions.get(wanted.remote_name):
+        return conflict(
+            "changed since it was imported", f"import it again: phasesync syncs adopt NAME --import {policy.adopt}"
+        )
     taken_over = "taken over with the operator's consent"
-    write = Action.REKEY if key_differs(wanted, seen) else Action.PUT
+    differs = differing(wanted, seen, entry)
+    write = Action.REKEY if Dimension.KEY in differs else Action.PUT
     changes = [change(Action.RETAG, taken_over, adopts=True), change(write, taken_over, adopts=True)]
-    if _description_differs(wanted, seen):
+    if Dimension.DESCRIPTION in differs:
         changes.append(change(Action.SET_DESCRIPTION, "description differs", adopts=True))
-    # Tags and description wait with the value: what is held must not mark somebody else's object already.
+    # Tags and description wait with the value: what is held must not mark somebody else's object already. Copies and
+    # policy follow when it is ours.
     return [replace(one, source_empty=changes[1].source_empty, moves=changes[1].moves) for one in changes]
 
 
 def _bring_in_step(wanted: Desired, seen: Observed, entry: JournalEntry, change: "_MakeChange") -> list[Change]:
     changes: list[Change] = []
-    missing_tags = {key: value for key, value in wanted.tags.items() if seen.tags.get(key) != value}
-    if missing_tags or any(key in seen.tags for key in wanted.unwanted_tags):
-        changes.append(change(Action.RETAG, "tags differ"))
-    if _description_differs(wanted, seen):
-        changes.append(change(Action.SET_DESCRIPTION, "description differs"))
+    differs = differing(wanted, seen, entry)
 
-    reason, drift = _value_reason(wanted, seen, entry)
-    if key_differs(wanted, seen) or (entry.intent is not None and entry.intent.action is Action.REKEY):
+    def outside(dimension: Dimension) -> bool:
+        return changed_outside(dimension, wanted, entry)
+
+    for dimension, action, reason in _SIMPLE:
+        if dimension in differs:
+            changes.append(change(action, reason, drift=outside(dimension)))
+    if Dimension.REPLICAS in differs:
+        copies = replica_diff(wanted, seen, entry)
+        # A copy that failed is nobody's doing: it is removed, and made anew when it is gone.
+        anew = any(region in (wanted.replicas or {}) for region in copies.remove)
+        made = change(Action.REPLICATE, "replica Regions differ", drift=outside(Dimension.REPLICAS) and not anew)
+        changes.append(replace(made, add_replicas=copies.add, remove_replicas=copies.remove))
+
+    value_reason, drift = _value_reason(wanted, seen, entry)
+    rekeying = entry.intent is not None and entry.intent.action is Action.REKEY
+    if Dimension.KEY in differs or rekeying:
         changes.append(
-            change(Action.REKEY, "KMS key differs; older versions stay readable with the old key", drift=drift)
+            change(
+                Action.REKEY,
+                "KMS key differs; older versions stay readable with the old key",
+                drift=drift or (Dimension.KEY in differs and outside(Dimension.KEY)),
+            )
         )
-    elif reason is not None:
-        changes.append(change(Action.PUT, reason, drift=drift))
+    elif value_reason is not None:
+        changes.append(change(Action.PUT, value_reason, drift=drift))
     return changes
+
+
+_SIMPLE = (
+    (Dimension.TAGS, Action.RETAG, "tags differ"),
+    (Dimension.DESCRIPTION, Action.SET_DESCRIPTION, "description differs"),
+    (Dimension.POLICY, Action.SET_POLICY, "resource policy differs"),
+)
+
+
+def _blocked_replicas(wanted: Desired, seen: Observed, entry: JournalEntry) -> list[Change]:
+    return [
+        Change(
+            action=Action.REFUSE,
+            remote_name=wanted.remote_name,
+            reason=f"not copied to {region}: something else has its name there",
+            observed=seen,
+            hint=f"remove or rename what is there, then aws secretsmanager remove-regions-from-replication "
+            f"--secret-id {wanted.remote_name} --remove-replica-regions {region}",
+        )
+        for region in replica_diff(wanted, seen, entry).blocked
+    ]
 
 
 def _value_reason(wanted: Desired, seen: Observed, entry: JournalEntry) -> tuple[str | None, bool]:
@@ -268,23 +223,6 @@ def key_diff(before: Mapping[str, str], after: Mapping[str, str]) -> KeyDiff:
         changed=tuple(sorted(key for key in after.keys() & before.keys() if not same(after[key], before[key]))),
         removed=tuple(sorted(before.keys() - after.keys())),
     )
-
-
-def _description_differs(wanted: Desired, seen: Observed) -> bool:
-    return wanted.description is not None and wanted.description != seen.description
-
-
-def key_differs(wanted: Desired, seen: Observed) -> bool:
-    """
-    Return whether the KMS key has to be changed.
-
-    AWS reports no key where the AWS-managed one is in use, and may report a key's id in place of its ARN.
-    """
-    if wanted.kms_key is None:
-        return False
-    if wanted.kms_key == AWS_MANAGED_KEY:
-        return seen.kms_key is not None
-    return seen.kms_key is None or wanted.kms_key.rpartition("/")[2] != seen.kms_key.rpartition("/")[2]
 
 
 class _MakeChange(Protocol):

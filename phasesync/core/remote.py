@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, ValueType
 
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"
@@ -31,6 +31,11 @@ class Payload:
     fingerprint: str
     keys: Mapping[str, str] = field(repr=False)
     sizes: Mapping[str, int] = field(repr=False)
+
+    @property
+    def binary(self) -> bool:
+        """Whether it is written as a SecretBinary."""
+        return self.value.type is ValueType.BINARY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """When a sync runs next. Durations from now; the store adds the database's time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ from phasesync.errors import (
     PermissionDeniedError,
     PhasesyncError,
     PlanHeldError,
+    QuotaExceededError,
     ThrottledError,
     UnresolvedReferenceError,
 )
@@ -74,6 +76,8 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
     if isinstance(error, UnresolvedReferenceError):
         # An edit or a new name wakes it; looking again costs no call and covers a name that came in the same moment.
         return Next(retry_in=None, due_in=SLOW_PAUSE)
+    if isinstance(error, QuotaExceededError) and error.retry_after is not None:
+        return Next(retry_in=error.retry_after, due_in=error.retry_after)
     if isinstance(error, PlanHeldError):
         return Next(retry_in=None, due_in=interval)
     if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:
@@ -82,6 +86,16 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
     if isinstance(error, ThrottledError) and error.retry_after is not None:
         pause = max(pause, error.retry_after)
     return Next(retry_in=pause, due_in=pause)
+
+
+def soonest(nexts: Sequence[Next]) -> Next:
+    """Return what follows several errors at once: whatever any of them lets happen. Not empty."""
+    waits = [one.retry_in for one in nexts]
+    dues = [one.due_in for one in nexts if one.due_in is not None]
+    return Next(
+        retry_in=None if None in waits else min(wait for wait in waits if wait is not None),
+        due_in=min(dues, default=None),
+    )
 
 
 def backoff(failures: int, spread: float) -> timedelta:

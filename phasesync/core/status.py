@@ -16,6 +16,7 @@ from phasesync.errors import (
     PermissionDeniedError,
     PhasesyncError,
     PlanHeldError,
+    QuotaExceededError,
     RestoredDatabaseError,
 )
 
@@ -110,6 +111,8 @@ def verdict_of(error: PhasesyncError) -> Verdict:
             return Verdict(outcome=Outcome.INTERRUPTED, status=SyncStatus.PENDING)
         case _ if isinstance(error, _REFUSALS):
             return Verdict(outcome=Outcome.REFUSED, status=SyncStatus.HALTED)
+        case QuotaExceededError() if error.retry_after is not None:
+            return Verdict(outcome=Outcome.FAILED, status=SyncStatus.FAILING)
         case _ if isinstance(error, _SLOWLY_RETRIED) or error.disposition is not Disposition.HALT:
             return Verdict(outcome=Outcome.FAILED, status=SyncStatus.FAILING)
         case _:

@@ -24,8 +24,8 @@ def hold_an_emptied_environment(stage: Stage) -> None:
     stage.until_status(STAGING, SyncStatus.HELD)
     screen.command(f"phasesync syncs plan {STAGING}")
     guarded = application.operations.plan(STAGING).guarded
-    for _, reason in guarded.held:
-        screen.say(f"held: {reason}")
+    for held in guarded.held:
+        screen.say(f"held: {held.reason}")
     screen.claim("nothing was written", stage.show(STAGING) == before)
     digest = guarded.digest or ""
     screen.command(f"phasesync syncs approve {STAGING} --plan {digest}")

@@ -9,6 +9,8 @@ what to do stands in the change.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from phasesync.core.budget import within_a_day
+from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.fingerprint import write_token
 from phasesync.core.journal import (
     intend_restore,
@@ -18,13 +20,15 @@ from phasesync.core.journal import (
     settle_spent,
     settle_write,
 )
+from phasesync.core.metadata import Dimension, key_differs, wanted_metadata
 from phasesync.core.model import ChangeResult
-from phasesync.core.plan import VALUE_WRITES, Change, key_differs
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
 from phasesync.core.status import Outcome
+from phasesync.engine.alter import Alterer
+from phasesync.engine.pen import Pen
 from phasesync.engine.restored import restored
 from phasesync.errors import RemoteChangedError
-from phasesync.ports import Claim, Clock, Destination, Digests, StateStore
+from phasesync.ports import Destination, Digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +52,29 @@ class Applier:
     def __init__(
         self,
         *,
-        state: StateStore,
         destination: Destination,
-        claim: Claim,
+        pen: Pen,
         permit: Callable[[], None],
         digests: Digests,
         instance_id: str,
-        clock: Clock,
+        recovery_days: int,
     ) -> None:
         """
         Args:
-            state: keeps the journal.
             destination: where to write.
-            claim: the right to do so; every journal write carries its fence.
+            pen: keeps the journal.
             permit: called before every AWS write; raises when this run may not write any more.
             digests: makes the tokens.
             instance_id: part of every token.
-            clock: for the time of intents.
+            recovery_days: recovery window of deletions.
         """
-        self._state = state
         self._destination = destination
-        self._claim = claim
+        self._pen = pen
         self._permit = permit
         self._digests = digests
         self._instance_id = instance_id
-        self._clock = clock
-        self._saved: dict[str, JournalEntry] = {}
-
-    def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:
-        """Return an object's entry as it was stored last, `entry` where it was not: for after a change that raised."""
-        return self._saved.get(remote_name, entry)
+        self._alterer = Alterer(destination=destination, pen=pen, permit=permit, recovery_days=recovery_days)
+        self._enforced: set[str] = set()
 
     def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
         """
@@ -92,20 +89,37 @@ class Applier:
             DestinationError: the call failed; an open intent stays for the next run.
             ClaimLostError, InterruptedRunError: this run may not write any more.
         """
-        if change.desired is None or entry is None or change.action is Action.NOOP:
-            return Applied(result=_result(change, Outcome.UNCHANGED), entry=entry)
-        if change.action is Action.CREATE:
+        if entry is None or change.action is Action.NOOP:
+            return Applied(result=result_of(change, Outcome.UNCHANGED), entry=entry)
+        if change.drift:
+            entry = self._note_enforced(entry)
+        if change.action is Action.CREATE and change.desired is not None:
             return self._create(change, change.desired, entry)
         observed = change.observed
         if observed is None:
             raise RemoteChangedError
+        if change.deletes:
+            return Applied(
+                result=result_of(change, Outcome.APPLIED), entry=self._alterer.delete(change, observed, entry)
+            )
+        if change.desired is None:
+            return Applied(result=result_of(change, Outcome.UNCHANGED), entry=entry)
         if change.adopts and entry.arn != observed.arn:
-            entry = self._save(replace(entry, arn=observed.arn, former_tags=dict(observed.tags), tags_written={}))
+            entry = self._pen.save(replace(entry, arn=observed.arn, former_tags=dict(observed.tags), tags_written={}))
         if change.action in VALUE_WRITES:
             return self._put(change, change.desired, observed, entry)
         if change.action is Action.RESTORE:
             return self._restore(change, observed, entry)
-        return self._set_metadata(change, change.desired, observed, entry)
+        altered = self._alterer.set_metadata(change, change.desired, observed, entry)
+        return Applied(result=result_of(change, Outcome.APPLIED), entry=altered)
+
+    def _note_enforced(self, entry: JournalEntry) -> JournalEntry:
+        """Count a repair of drift, once for each object and run, before the call that may be the last we hear of."""
+        if entry.remote_name in self._enforced:
+            return entry
+        self._enforced.add(entry.remote_name)
+        now = self._pen.now()
+        return replace(entry, enforced_at=(*within_a_day(entry.enforced_at, now), now))
 
     def _create(self, change: Change, desired: Desired, entry: JournalEntry) -> Applied:
         before = _open_write(entry)
@@ -125,7 +139,11 @@ class Applier:
             return self._create_occupied(change, intended, before, token)
         current = True if before is None else self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
-        return Applied(result=_result(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
+        # Copies and policy are calls of their own, on what now exists.
+        more = bool(desired.replicas) or desired.resource_policy is not None
+        return Applied(
+            result=result_of(change, Outcome.APPLIED, answer.version_id), entry=settled, again=more or not current
+        )
 
     def _create_occupied(self, change: Change, intended: JournalEntry, before: Intent | None, token: str) -> Applied:
         """The name is taken: by an earlier write of ours, or by somebody else."""
@@ -134,9 +152,9 @@ class Applier:
             if before is None:
                 self._unsay(intended)
                 raise restored()
-            settled = self._save(settle_spent(intended, before, arn=seen.arn))
+            settled = self._pen.save(settle_spent(intended, before, arn=seen.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
-        self._save(replace(intended, intent=before))
+        self._pen.save(replace(intended, intent=before))
         raise RemoteChangedError("an object of this name appeared while it was being created")
 
     def _put(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
@@ -153,50 +171,43 @@ class Applier:
                 raise restored()
             # An earlier write under this token had landed with another payload. Ours goes out under a new one, after
             # another look: the guard has not seen what landed.
-            settled = self._save(settle_spent(intended, before, arn=observed.arn))
+            settled = self._pen.save(settle_spent(intended, before, arn=observed.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         current = answer.current or self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
-        return Applied(result=_result(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
+        return Applied(result=result_of(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
 
     def _restore(self, change: Change, observed: Observed, entry: JournalEntry) -> Applied:
-        intended = self._save(intend_restore(entry, self._token(entry), self._clock.now()))
+        intended = self._pen.save(intend_restore(entry, self._token(entry), self._pen.now()))
         self._permit()
         self._destination.restore(observed.arn)
-        settled = self._save(settle_restore(intended))
-        return Applied(result=_result(change, Outcome.APPLIED), entry=settled, again=True)
-
-    def _set_metadata(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
-        if change.action is Action.SET_DESCRIPTION:
-            self._permit()
-            self._destination.update_metadata(observed.arn, description=desired.description)
-            return Applied(result=_result(change, Outcome.APPLIED), entry=entry)
-        differing = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
-        untag = tuple(key for key in desired.unwanted_tags if key in observed.tags)
-        # Noted before the call and kept while they are there, so that no tag of ours is taken for somebody else's.
-        ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | dict(desired.tags)
-        if ours != entry.tags_written:
-            entry = self._save(replace(entry, tags_written=ours))
-        self._permit()
-        self._destination.update_metadata(observed.arn, tags=differing or None, untag=untag)
-        if untag:
-            entry = self._save(
-                replace(entry, tags_written={key: value for key, value in ours.items() if key not in untag})
-            )
-        return Applied(result=_result(change, Outcome.APPLIED), entry=entry)
+        settled = self._pen.save(settle_restore(intended))
+        return Applied(result=result_of(change, Outcome.APPLIED), entry=settled, again=True)
 
     def _intend(self, entry: JournalEntry, action: Action, desired: Desired) -> JournalEntry:
-        return self._save(intend_write(entry, action, desired.payload, self._token(entry), self._clock.now()))
+        return self._pen.save(intend_write(entry, action, desired.payload, self._token(entry), self._pen.now()))
 
     def _unsay(self, intended: JournalEntry) -> None:
         """Take back an intent that AWS refused: left open, the next run would take the other's write for its own."""
-        self._save(replace(intended, intent=None))
+        self._pen.save(replace(intended, intent=None))
 
     def _settle(self, intended: JournalEntry, desired: Desired, answer: Written) -> JournalEntry:
-        tags = dict(desired.tags) if intended.intent and intended.intent.action is Action.CREATE else None
-        return self._save(
-            settle_write(intended, desired.payload, arn=answer.arn, version_id=answer.version_id, tags_written=tags)
+        """Store what a write made known; a create also sets description, key and tags."""
+        tags: dict[str, str] | None = None
+        at_once: tuple[Dimension, ...] = (Dimension.KEY,)
+        if intended.intent is not None and intended.intent.action is Action.CREATE:
+            tags = dict(desired.tags)
+            at_once = (Dimension.DESCRIPTION, Dimension.KEY, Dimension.TAGS)
+        if intended.intent is not None and intended.intent.action is Action.PUT:
+            at_once = ()
+        wanted = wanted_metadata(desired)
+        settled = settle_write(
+            intended, desired.payload, arn=answer.arn, version_id=answer.version_id, tags_written=tags
         )
+        if tags is not None:  # What was known of a former object of this name is over.
+            settled = replace(settled, metadata={}, replicas_written=(), policy_as_stored=None)
+        metadata = dict(settled.metadata) | {str(name): wanted[name] for name in at_once if name in wanted}
+        return self._pen.save(replace(settled, metadata=metadata))
 
     def _is_current(self, remote_name: str, answer: Written) -> bool:
         """Ask whether readers get what was written, where the answer to the write does not say so."""
@@ -205,10 +216,6 @@ class Applier:
 
     def _token(self, entry: JournalEntry) -> str:
         return write_token(self._digests, self._instance_id, entry.sync_id, entry.remote_name, next_generation(entry))
-
-    def _save(self, entry: JournalEntry) -> JournalEntry:
-        stored = self._saved[entry.remote_name] = self._state.save_entry(self._claim, entry)
-        return stored
 
 
 def _open_write(entry: JournalEntry) -> Intent | None:
@@ -221,7 +228,8 @@ def _token_of(entry: JournalEntry) -> str:
     return entry.intent.token
 
 
-def _result(change: Change, outcome: Outcome, version_id: str | None = None) -> ChangeResult:
+def result_of(change: Change, outcome: Outcome, version_id: str | None = None) -> ChangeResult:
+    """Return what the log says of a change."""
     return ChangeResult(
         action=change.action,
         remote_name=change.remote_name,

@@ -2,19 +2,19 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
-from phasesync.core.guard import Guarded
+from phasesync.core.guard import Delayed, Held, digest_of
 from phasesync.core.model import ChangeResult, Run, RunError, Sync
-from phasesync.core.plan import Change
-from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, after_error, after_success
+from phasesync.core.remote import Action
+from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
 from phasesync.errors import (
     CredentialRejectedError,
-    DestinationError,
     InterruptedRunError,
     OwnershipConflictError,
     PhasesyncError,
@@ -42,6 +42,12 @@ class Attempt:
     destination: Destination | None = None
     results: list[ChangeResult] = field(default_factory=list)
     errors: list[PhasesyncError] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    delayed: list[Delayed] = field(default_factory=list)
+    wake_at: list[datetime] = field(default_factory=list)
+    """When something is due that no edit announces: the end of a grace, the next step of a deletion."""
+    unlooked: int = 0
+    """Objects that were not looked at, because nothing about them changed."""
     drifted: bool = False
     approval_over: bool = False
     """What an approval could release has gone out, or there is nothing of it any more."""
@@ -51,19 +57,44 @@ class Attempt:
         self._note(change, Outcome.REFUSED, change.reason)
         self.errors.append(OwnershipConflictError(f"{change.remote_name}: {change.reason}", hint=change.hint))
 
-    def fail(self, change: Change, error: DestinationError) -> None:
+    def fail(self, change: Change, error: PhasesyncError) -> None:
         """Note a change that failed."""
         self._note(change, verdict_of(error).outcome, change.reason)
-        self.errors.append(error)
+        self._blame(change.remote_name, error)
 
-    def hold(self, guarded: Guarded) -> None:
-        """Note the changes that wait for an approval."""
-        if not guarded.held or guarded.digest is None:
-            return
-        for change, reason in guarded.held:
-            self._note(change, Outcome.HELD, reason)
-        change, reason = guarded.held[0]
-        self.errors.append(PlanHeldError(f"{change.remote_name}: {reason}", digest=guarded.digest))
+    def fail_object(self, remote_name: str, error: PhasesyncError) -> None:
+        """Note an object that is in no plan: its payload could not be made, or AWS did not say how it stands."""
+        self.forget(remote_name)
+        outcome = verdict_of(error).outcome
+        self.results.append(
+            ChangeResult(action=Action.NOOP, remote_name=remote_name, outcome=outcome, reason=error.message)
+        )
+        self._blame(remote_name, error)
+
+    def wait(self, held: Sequence[Held], delayed: Sequence[Delayed]) -> None:
+        """Note the changes that wait: for an approval, or for the version budget."""
+        self.held += held
+        self.delayed += delayed
+        for one in held:
+            self._note(one.change, Outcome.HELD, one.reason)
+        for late in delayed:
+            reason = f"{late.change.reason}; {_budget_reason(late)}"
+            self._note(late.change, Outcome.UNCHANGED, reason)
+
+    def forget(self, remote_name: str) -> None:
+        """Drop what an earlier look found unchanged or waiting: the next look says it anew."""
+        dropped = (Outcome.UNCHANGED, Outcome.HELD)
+        self.results = [
+            result for result in self.results if result.remote_name != remote_name or result.outcome not in dropped
+        ]
+        self.held = [held for held in self.held if held.change.remote_name != remote_name]
+        self.delayed = [late for late in self.delayed if late.change.remote_name != remote_name]
+
+    def _blame(self, remote_name: str, error: PhasesyncError) -> None:
+        """Note an error with the object that it is about."""
+        if remote_name not in error.message:
+            error.message = f"{remote_name}: {error.message}"
+        self.errors.append(error)
 
     def _note(self, change: Change, outcome: Outcome, reason: str) -> None:
         self.results.append(
@@ -84,18 +115,23 @@ class Attempt:
             coalesce: how long edits gather after a write.
             spread: a random number in [0, 1).
         """
+        if self.held:
+            first = self.held[0]
+            self.errors.append(
+                PlanHeldError(
+                    f"{first.change.remote_name}: {first.reason}{_and_more(self.held)}", digest=digest_of(self.held)
+                )
+            )
         error = max(self.errors, key=_weight, default=None)
         verdict = verdict_of(error) if error else Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.IN_SYNC)
+        if error is None and self.delayed:
+            verdict = Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.PENDING)
         outcome = worst([verdict.outcome, *(result.outcome for result in self.results)])
         failures = _failures(sync, error, verdict)
-        interval = sync.config.interval
-        if self.reads is None and verdict.status is SyncStatus.HALTED:
-            following = UNREADABLE
-        elif error is None:
-            following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
-        else:
-            following = after_error(error, failures=max(failures, 1), interval=interval, spread=spread)
+        following = self._following(sync, outcome, verdict, failures, coalesce=coalesce, spread=spread, now=now)
         reads = self.reads or {}
+        counts = Counter(str(result.action) for result in self.results)
+        counts[str(Action.NOOP)] += self.unlooked
         run = Run(
             id=_run_id(now),
             sync_id=sync.id,
@@ -107,24 +143,25 @@ class Attempt:
             started_at=started_at,
             ended_at=now,
             revisions={self.labels[key]: revision for key, revision in reads.items()},
-            counts=dict(sorted(Counter(str(result.action) for result in self.results).items())),
+            counts={action: count for action, count in sorted(counts.items()) if count},
             aws_calls=self.destination.calls if self.destination else 0,
             versions_written=sum(result.version_id is not None for result in self.results),
             error=_run_error(error, sync),
             next_attempt_at=now + following.due_in if error and following.due_in else None,
-            changes=tuple(self.results),
+            changes=_worth_keeping(self.results),
         )
         after = AfterRun(
             status=verdict.status,
-            reason=run.error.message if run.error else None,
+            reason=run.error.message if run.error else self._waiting(),
             reads=self.reads if verdict.status in _SETTLED else None,
-            applied_revision=reads.get(sync.environment_id) if error is None else None,
+            applied_revision=reads.get(sync.environment_id) if error is None and not self.delayed else None,
             failures=failures,
             retry_in=following.retry_in,
             due_in=following.due_in,
             account=self.account if sync.account is None else None,
             adopt_done=sync.adopt is not None and error is None,
             approval_used=self.approval_over and sync.approved_digest is not None,
+            objects=len({result.remote_name for result in self.results}) + self.unlooked,
         )
         event = RunFinished(
             sync=run.sync,
@@ -142,6 +179,41 @@ class Attempt:
             next_attempt_at=run.next_attempt_at,
         )
         return Record(run=run, after=after, event=event)
+
+    def _following(
+        self,
+        sync: Sync,
+        outcome: Outcome,
+        verdict: Verdict,
+        failures: int,
+        *,
+        coalesce: timedelta,
+        spread: float,
+        now: datetime,
+    ) -> Next:
+        """Return when the sync runs next: the soonest that any of its errors, waits or graces asks for."""
+        interval = sync.config.interval
+        if self.reads is None and verdict.status is SyncStatus.HALTED:
+            return UNREADABLE
+        if self.errors:
+            nexts = [
+                after_error(error, failures=max(failures, 1), interval=interval, spread=spread) for error in self.errors
+            ]
+            following = soonest(nexts)
+        else:
+            following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
+        if self.delayed and not self.errors:
+            until = min(late.until for late in self.delayed) - now
+            following = Next(retry_in=until, due_in=until)
+        wakes = [late.until - now for late in self.delayed]
+        wakes += [at - now for at in self.wake_at]
+        for wake in wakes:
+            due_in = wake if following.due_in is None else min(following.due_in, wake)
+            following = replace(following, due_in=max(due_in, timedelta(0)))
+        return following
+
+    def _waiting(self) -> str | None:
+        return _budget_reason(min(self.delayed, key=lambda late: late.until)) if self.delayed else None
 
 
 _SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
@@ -177,8 +249,31 @@ def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int
     return sync.failures + 1 if error and verdict.status in (SyncStatus.FAILING, SyncStatus.PENDING) else 0
 
 
-def _weight(error: PhasesyncError) -> int:
-    return SEVERITY.index(verdict_of(error).outcome)
+def _weight(error: PhasesyncError) -> tuple[int, bool]:
+    """Of errors that are equally bad, the one that is tried again by itself says how the sync stands."""
+    verdict = verdict_of(error)
+    return SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
+
+
+def _and_more(held: Sequence[Held]) -> str:
+    others = len({one.change.remote_name for one in held}) - 1
+    return f" (and {others} more {'object' if others == 1 else 'objects'})" if others else ""
+
+
+def _budget_reason(late: Delayed) -> str:
+    return f"{late.change.remote_name}: version budget used up, next write after {late.until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+_SHORT = 20
+"""Up to this many objects a run lists those that it left as they were."""
+
+
+def _worth_keeping(results: Sequence[ChangeResult]) -> tuple[ChangeResult, ...]:
+    if len(results) <= _SHORT:
+        return tuple(results)
+    return tuple(
+        result for result in results if result.action != Action.NOOP or result.outcome is not Outcome.UNCHANGED
+    )
 
 
 def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:

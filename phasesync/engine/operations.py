@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from phasesync.core.change import Plan
+from phasesync.core.budget import within_a_day
 from phasesync.core.guard import Guarded
 from phasesync.core.model import Adopt, CredentialStatus, Paused, Run, Sync
-from phasesync.core.plan import Plan
 from phasesync.core.remote import Observed
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
@@ -72,13 +73,14 @@ class SyncOperations:
         except PhasesyncError as error:
             error.hint = hint_of(error, state.sync)
             raise
-        since = self._clock.now() - timedelta(hours=24)
+        now = self._clock.now()
+        entries = {**{entry.remote_name: entry for entry in state.journal}, **prepared.seen.entries}
         return PlanReport(
             sync=state.sync,
-            account=next(iter(prepared.entries.values())).account,
+            account=prepared.task.account,
             plan=prepared.plan,
             guarded=prepared.guarded,
-            versions_24h=dict(self._state.versions_written(state.sync.id, since=since)),
+            versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
         )
 
     def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:
@@ -182,7 +184,7 @@ class SyncOperations:
         """Return what stands at a sync's remote name, for an operator who decides on it."""
         state = self._state.state_of(name)
         destination = self._destinations.open(state.sync.destination_kind, state.credential, state.sync.region)
-        return destination.observe(state.sync.config.remote_name)
+        return destination.observe(state.sync.config.names)
 
     def _require_runnable(self, name: str) -> Sync:
         sync = self._state.get_sync(name)

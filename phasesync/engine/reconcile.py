@@ -7,42 +7,41 @@ this happens is `scheduler.py`'s.
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from phasesync.core.budget import DAY
+from phasesync.core.change import VALUE_WRITES, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
 from phasesync.core.guard import Guarded, judge
-from phasesync.core.journal import settle_by_evidence
-from phasesync.core.mapping import check_size, map_json
-from phasesync.core.model import Run
-from phasesync.core.ownership import owner_tags
-from phasesync.core.plan import VALUE_WRITES, Plan, Policy, make_plan
+from phasesync.core.model import Layout, Run
+from phasesync.core.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.core.status import Outcome
-from phasesync.core.tags import desired_tags, unwanted_tags
+from phasesync.core.status import SyncStatus, Trigger
 from phasesync.engine.apply import Applier, landed
 from phasesync.engine.attempt import Attempt, unreadable
 from phasesync.engine.claims import Permit
-from phasesync.engine.restored import check_not_restored
-from phasesync.engine.source import read_source
+from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, look, may_be_trusted
+from phasesync.engine.pen import Pen
+from phasesync.engine.task import Task, open_task, policy_of
 from phasesync.errors import (
-    AccountMismatchError,
     CiphertextError,
     ClaimLostError,
     DestinationError,
     InternalError,
     KeyUnavailableError,
     NotFoundError,
+    OutcomeUnknownError,
     PhasesyncError,
+    QuotaExceededError,
     RemoteChangedError,
 )
 from phasesync.ports import (
     Claim,
     Clock,
-    Destination,
     Destinations,
     EnvironmentStore,
     EventSink,
@@ -54,18 +53,19 @@ MAX_ROUNDS = 4
 """How often one run looks again after something changed in its hands; then it tries later."""
 
 
+NEXT_STEP = timedelta(seconds=30)
+"""When a deletion of several steps is looked at again: never waited for inside a claim."""
+
+_LOST_ANSWERS = 3
+"""After so many writes of unknown end in one run the destination is not asked any more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """
-    A plan and what it was made from.
+    """A plan and what it was made from."""
 
-    Attributes:
-        entries: remote name -> journal entry, with intents settled where looking proved them.
-        settled: names of the entries that looking settled, so that they have to be stored.
-    """
-
-    entries: Mapping[str, JournalEntry]
-    settled: frozenset[str]
+    task: Task
+    seen: Seen
     plan: Plan
     guarded: Guarded
 
@@ -165,103 +165,108 @@ class Reconciler:
             EnvironmentStoreError, DestinationError, PlanError: what a run would have met.
         """
         attempt = Attempt()
-        desired, destination = self._open(state, attempt)
-        return self._look(state, desired, destination, attempt, _entries(state, desired, attempt))
+        task = self._open(state, attempt, manual=False)
+        entries = entries_of(state, task.wanted, task.account)
+        return self._look(task, task.wanted, entries, frozenset(), attempt)
 
     def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: Attempt) -> None:
-        desired, destination = self._open(state, attempt)
+        task = self._open(state, attempt, manual=claim.trigger is Trigger.MANUAL)
+        pen = Pen(self._state, claim, self._clock)
         applier = Applier(
-            state=self._state,
-            destination=destination,
-            claim=claim,
+            destination=task.destination,
+            pen=pen,
             permit=permit,
             digests=self._digests,
             instance_id=self._instance_id,
-            clock=self._clock,
+            recovery_days=state.sync.config.recovery_days,
         )
-        entries = _entries(state, desired, attempt)
+        for name, error in task.problems.items():
+            attempt.fail_object(name, error)
+        entries = entries_of(state, task.wanted, task.account)
+        trusted = self._trusted(task, claim, entries)
+        attempt.unlooked = len(trusted)
+        wanted = task.wanted
         for _ in range(MAX_ROUNDS):
-            prepared = self._look(state, desired, destination, attempt, entries)
-            for name in prepared.settled:
-                intent = entries[name].intent
-                if intent is not None and intent.action in VALUE_WRITES:
-                    attempt.results.append(landed(name, intent))
-            entries = dict(prepared.entries)
-            for name in prepared.settled:
-                entries[name] = self._state.save_entry(claim, entries[name])
-            if not self._carry_out(prepared, applier, entries, attempt):
+            prepared = self._look(task, wanted, entries, trusted, attempt)
+            self._store_evidence(prepared, entries, pen, attempt)
+            again = self._carry_out(prepared, applier, pen, entries, attempt)
+            if not again:
                 return
+            # Only what moved is looked at again; deletions have had their turn.
+            wanted, task, trusted = {name: task.wanted[name] for name in again}, _without_leaving(task), frozenset()
         attempt.errors.append(RemoteChangedError("the remote object kept changing while it was written"))
 
-    def _open(self, state: SyncState, attempt: Attempt) -> tuple[Desired, Destination]:
-        """Read the source and open the destination, in this order: what cannot be read costs no call."""
-        sync = state.sync
-        source = read_source(self._environments, sync)
-        attempt.reads, attempt.labels = source.reads, source.labels
-        if (unresolved := source.error()) is not None:
-            raise unresolved
-        payload = map_json(sync.config.remote_name, source.values, self._digests)
-        check_size(payload)
-        attempt.destination = destination = self._destinations.open(
-            sync.destination_kind, state.credential, sync.region
+    def _trusted(self, task: Task, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
+        sync = task.state.sync
+        settled = sync.settled_status in (SyncStatus.IN_SYNC, SyncStatus.PENDING)
+        if sync.config.layout is not Layout.PER_KEY or claim.trigger is not Trigger.CHANGE or not settled:
+            return frozenset()
+        return may_be_trusted(task.wanted, entries, now=self._clock.now())
+
+    def _open(self, state: SyncState, attempt: Attempt, *, manual: bool) -> Task:
+        return open_task(
+            state,
+            attempt,
+            environments=self._environments,
+            destinations=self._destinations,
+            digests=self._digests,
+            instance_id=self._instance_id,
+            manual=manual,
         )
-        attempt.account = destination.account_id()
-        for pinned in (sync.account, state.credential.account):
-            if pinned is not None and pinned != attempt.account:
-                raise AccountMismatchError(
-                    f"the credential {sync.credential} now leads to account {attempt.account}, pinned is {pinned}",
-                    hint=f"correct the credential, or accept the account: phasesync credentials update "
-                    f"{sync.credential} --account {attempt.account}",
-                )
-        tags = desired_tags(sync.config, owner_tags(self._instance_id, sync.id))
-        written = _entry(state, sync.config.remote_name, attempt.account).tags_written
-        desired = Desired(
-            remote_name=sync.config.remote_name,
-            payload=payload,
-            description=sync.config.description,
-            kms_key=sync.config.kms_key,
-            tags=tags,
-            unwanted_tags=unwanted_tags(sync.config, tags, written),
-        )
-        return desired, destination
 
     def _look(
         self,
-        state: SyncState,
-        desired: Desired,
-        destination: Destination,
-        attempt: Attempt,
+        task: Task,
+        wanted: Mapping[str, Desired],
         entries: Mapping[str, JournalEntry],
+        trusted: frozenset[str],
+        attempt: Attempt,
     ) -> Prepared:
-        """Observe and plan. `entries` are the journal entries as this run has moved them on."""
-        sync = state.sync
-        observed = {name: destination.observe(name) for name in entries}
-        settled = {name: settle_by_evidence(entry, observed[name]) for name, entry in entries.items()}
-        for name, entry in settled.items():
-            check_not_restored(entry, observed[name], self._digests, self._instance_id)
+        """Observe, plan and judge. `entries` are the journal entries as this run has moved them on."""
+        sync, now = task.state.sync, self._clock.now()
+        seen = look(
+            task.destination,
+            wanted=wanted,
+            entries={name: entries[name] for name in wanted},
+            unwanted=deletable(task.state, task.left_behind, task.account),
+            trusted=trusted,
+            digests=self._digests,
+            instance_id=self._instance_id,
+            now=now,
+        )
         plan = make_plan(
-            [desired],
-            observed,
-            settled,
-            _left_behind(state, settled, attempt.account or ""),
-            Policy(instance_id=self._instance_id, region=sync.region, adopt=sync.adopt),
+            [one for name, one in wanted.items() if name in seen.observed],
+            seen.observed,
+            seen.entries,
+            seen.leaving(task.left_behind, account=task.account, region=sync.region),
+            policy_of(sync, instance_id=self._instance_id, account=task.account, now=now),
         )
+        standing = sum(entries[name].written_before for name in task.wanted if name not in seen.observed)
+        plan = replace(plan, objects=plan.objects + standing)
         attempt.drifted = attempt.drifted or plan.drifted
-        return Prepared(
-            entries=settled,
-            settled=frozenset(name for name in entries if settled[name] is not entries[name]),
-            plan=plan,
-            guarded=judge(plan, sync.config, sync.approved_digest),
-        )
+        guarded = judge(plan, sync.config, sync.approved_digest, now=now, manual=task.manual)
+        return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)
+
+    def _store_evidence(self, prepared: Prepared, entries: dict[str, JournalEntry], pen: Pen, attempt: Attempt) -> None:
+        """Store what looking proved, and note what AWS did not tell."""
+        for name, error in prepared.seen.failed.items():
+            attempt.fail_object(name, error)
+        for name in sorted(prepared.seen.changed):
+            intent = entries[name].intent if name in entries else None
+            settled = prepared.seen.entries[name]
+            if intent is not None and settled.intent is None and intent.action in VALUE_WRITES:
+                attempt.results.append(landed(name, intent))
+            entries[name] = pen.save(settled)
 
     def _carry_out(
-        self, prepared: Prepared, applier: Applier, entries: dict[str, JournalEntry], attempt: Attempt
-    ) -> bool:
-        """Apply what may go out; return whether the objects have to be looked at again."""
+        self, prepared: Prepared, applier: Applier, pen: Pen, entries: dict[str, JournalEntry], attempt: Attempt
+    ) -> list[str]:
+        """Apply what may go out; return the wanted objects that have to be looked at again."""
         again: set[str] = set()
         failed: set[str] = set()
-        # What an earlier round found unchanged is said anew by this one.
-        attempt.results = [result for result in attempt.results if result.outcome is not Outcome.UNCHANGED]
+        unknown = 0
+        for name in {change.remote_name for change in prepared.plan.changes}:
+            attempt.forget(name)
         for change in prepared.guarded.go:
             name = change.remote_name
             if name in again or name in failed:
@@ -271,25 +276,40 @@ class Reconciler:
                 continue
             try:
                 applied = applier.apply(change, entries.get(name) or change.entry)
-            except RemoteChangedError:
-                entries[name] = applier.latest(name, entries[name])
+            except RemoteChangedError as error:
+                if name not in prepared.task.wanted:
+                    attempt.fail(change, error)
+                    continue
+                entries[name] = pen.latest(name, entries[name])
                 again.add(name)
                 continue
             except DestinationError as error:
-                failed.add(name)
+                entry = pen.latest(name, entries.get(name) or prepared.seen.entries[name])
+                entries[name] = entry
+                if isinstance(error, QuotaExceededError):
+                    error.retry_after = _until_a_version_is_a_day_old(entry, self._clock.now())
                 attempt.fail(change, error)
+                if change.action not in _APART or change.adopts:
+                    failed.add(name)
+                unknown += isinstance(error, OutcomeUnknownError)
+                if isinstance(error, END_OF_LOOKING) or unknown >= _LOST_ANSWERS:
+                    return []
                 continue
             attempt.results.append(applied.result)
             if applied.entry is not None:
                 entries[name] = applied.entry
             if applied.again:
                 again.add(name)
-        if again and not failed:
-            return True
+            if change.deletes:
+                attempt.wake_at.append(self._clock.now() + NEXT_STEP)
+        attempt.wake_at += [change.due_at for change in prepared.plan.changes if change.due_at is not None]
+        attempt.wait(
+            [held for held in prepared.guarded.held if held.change.remote_name not in again],
+            [late for late in prepared.guarded.delayed if late.change.remote_name not in again],
+        )
         # An approval is for once: it outlives a call that failed, and nothing else.
-        attempt.approval_over = not failed
-        attempt.hold(prepared.guarded)
-        return False
+        attempt.approval_over = not failed and not again
+        return sorted(again - failed)
 
     def _record(self, state: SyncState, claim: Claim, attempt: Attempt, started_at: datetime) -> Run:
         record = attempt.conclude(
@@ -305,25 +325,18 @@ class Reconciler:
         return record.run
 
 
-def _entries(state: SyncState, desired: Desired, attempt: Attempt) -> dict[str, JournalEntry]:
-    return {desired.remote_name: _entry(state, desired.remote_name, attempt.account or "")}
+_APART = frozenset({Action.RETAG, Action.SET_DESCRIPTION, Action.SET_POLICY, Action.REPLICATE})
+"""A failure of these does not keep the value of the same object from being written."""
 
 
-def _entry(state: SyncState, remote_name: str, account: str) -> JournalEntry:
-    """Return the journal entry of an object that the sync writes to now; an empty one where nothing was written."""
-    here = (remote_name, account, state.sync.region)
-    for entry in state.journal:
-        if (entry.remote_name, entry.account, entry.region) == here:
-            return entry
-    return JournalEntry(
-        id=None, sync_id=state.sync.id, remote_name=remote_name, account=account, region=state.sync.region
-    )
+def _without_leaving(task: Task) -> Task:
+    return replace(task, left_behind=(), problems={})
 
 
-def _left_behind(state: SyncState, wanted: Mapping[str, JournalEntry], account: str) -> list[JournalEntry]:
-    """Return entries of objects that the sync wrote elsewhere or under other names."""
-    here = {(name, account, state.sync.region) for name in wanted}
-    return [entry for entry in state.journal if (entry.remote_name, entry.account, entry.region) not in here]
+def _until_a_version_is_a_day_old(entry: JournalEntry, now: datetime) -> timedelta:
+    """Return how long AWS will refuse another version: it prunes what is older than a day."""
+    oldest = min(entry.versions_at, default=now)
+    return max(oldest + DAY - now, timedelta(minutes=1))
 
 
 def _where(error: Exception) -> str:

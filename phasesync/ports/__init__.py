@@ -11,9 +11,10 @@ from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
 from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
 from phasesync.ports.runtime import Clock, EventSink
-from phasesync.ports.state import AfterRun, Claim, StateStore, SyncDraft, SyncState
+from phasesync.ports.state import NO_VERSIONS, AfterRun, Claim, StateStore, SyncDraft, SyncState
 
 __all__ = [
+    "NO_VERSIONS",
     "AfterRun",
     "Claim",
     "Clock",

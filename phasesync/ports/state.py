@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Protocol
 
 from phasesync.core.model import Adopt, Credential, Paused, Run, Sync, SyncConfig
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+
+NO_VERSIONS: Mapping[str, str] = MappingProxyType({})
+"""A consent that was not given to certain versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class SyncDraft:
     config: SyncConfig
     account: str | None
     adopt: Adopt | None
+    adopt_versions: Mapping[str, str] = NO_VERSIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,7 @@ class AfterRun:
         account: to be pinned; None = leave.
         adopt_done: the consent to adopt was carried out.
         approval_used: the approval was carried out, or what it was for is not held any more.
+        objects: how many remote objects the run was about.
     """
 
     status: SyncStatus
@@ -80,6 +86,7 @@ class AfterRun:
     account: str | None = None
     adopt_done: bool = False
     approval_used: bool = False
+    objects: int = 1
 
 
 class StateStore(Protocol):
@@ -132,8 +139,18 @@ class StateStore(Protocol):
         """Note an approval and have the sync reconciled at once."""
         ...
 
-    def consent_to_adopt(self, name: str, adopt: Adopt, *, actor: str) -> None:
-        """Note the consent and have the sync reconciled at once."""
+    def consent_to_adopt(
+        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] = NO_VERSIONS
+    ) -> None:
+        """
+        Note the consent and have the sync reconciled at once.
+
+        Args:
+            name: of the sync.
+            adopt: what was consented to.
+            actor: who did.
+            versions: remote name -> version that was imported; empty = whatever stands there may be written over.
+        """
         ...
 
     # claims

@@ -2,12 +2,17 @@
 
 import pytest
 
-from phasesync.core.guard import judge
-from phasesync.core.plan import Policy, make_plan
+from phasesync.core import guard
+from phasesync.core.change import Plan, Policy
+from phasesync.core.guard import Guarded
+from phasesync.core.model import SyncConfig
+from phasesync.core.plan import make_plan
 from phasesync.core.remote import Action
 from tests.support.values import (
+    ACCOUNT,
     INSTANCE,
     NAME,
+    NOW,
     REGION,
     config,
     desired,
@@ -22,6 +27,11 @@ from tests.support.values import (
 def of_keys(count: int) -> dict[str, str]:
     """Values for this many keys."""
     return {f"KEY{number:02}": "x" for number in range(count)}
+
+
+def judge(plan: Plan, config: SyncConfig, approved: str | None, **rest: object) -> Guarded:
+    """Judge at a fixed time."""
+    return guard.judge(plan, config, approved, now=NOW, **rest)  # type: ignore[arg-type]
 
 
 def held(before: int, after: int, **limits: object) -> bool:
@@ -66,17 +76,17 @@ def test_the_message_has_numbers_and_limits() -> None:
         desired(payload=payload(of_keys(3))), observed(), entry(fingerprint=wrote.fingerprint, keys=wrote.keys)
     )
 
-    (_, reason), *_ = judge(changes, config(), None).held
+    (first, *_) = judge(changes, config(), None).held
 
-    assert "7 of 10 keys" in reason
-    assert "50 %" in reason
+    assert "7 of 10 keys" in first.reason
+    assert "50 %" in first.reason
 
 
 def test_a_first_write_from_an_empty_source_waits() -> None:
     """Probably a mistyped path."""
     guarded = judge(plan(desired(payload=payload({})), None, new_entry()), config(), None)
 
-    assert [change.action for change, _ in guarded.held] == [Action.CREATE]
+    assert [one.change.action for one in guarded.held] == [Action.CREATE]
     assert guarded.go == ()
 
 
@@ -87,10 +97,10 @@ def test_a_sync_that_moves_waits() -> None:
         {NAME: None},
         {NAME: new_entry()},
         [entry(remote_name="old")],
-        Policy(instance_id=INSTANCE, region=REGION, adopt=None),
+        Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
     )
 
-    assert [change.remote_name for change, _ in judge(moved, config(), None).held] == [NAME]
+    assert [one.change.remote_name for one in judge(moved, config(), None).held] == [NAME]
 
 
 def test_what_did_not_trip_goes_out() -> None:
@@ -99,7 +109,7 @@ def test_what_did_not_trip_goes_out() -> None:
     guarded = judge(changes, config(), None)
 
     assert [change.action for change in guarded.go] == [Action.SET_DESCRIPTION]
-    assert [change.action for change, _ in guarded.held] == [Action.PUT]
+    assert [one.change.action for one in guarded.held] == [Action.PUT]
 
 
 def test_an_approval_covers_the_held_changes_alone() -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phasesync.core.change import VALUE_WRITES, Policy
 from phasesync.core.model import AWS_MANAGED_KEY, Adopt
 from phasesync.core.ownership import owner_tags
-from phasesync.core.plan import VALUE_WRITES, Policy, make_plan
+from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, PENDING, Action, JournalEntry, Observed
 from tests.support.values import (
     ACCOUNT,
@@ -182,7 +183,11 @@ def test_an_object_that_is_no_longer_wanted_is_retained() -> None:
     """It is reported and nothing happens to it; the write of the new one says that the sync moves."""
     old = entry(remote_name="shop/old", arn=ARN.replace("production", "old"))
     changes = make_plan(
-        [desired()], {NAME: None}, {NAME: new_entry()}, [old], Policy(instance_id=INSTANCE, region=REGION, adopt=None)
+        [desired()],
+        {NAME: None},
+        {NAME: new_entry()},
+        [old],
+        Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
     ).changes
 
     assert [(change.remote_name, change.action, change.moves) for change in changes] == [
@@ -195,7 +200,11 @@ def test_an_object_that_may_have_been_created_elsewhere_counts_as_staying_behind
     """The answer to its create was lost; nothing says that it is not there."""
     old = replace(new_entry(), remote_name="shop/old", intent=intent(action=Action.CREATE, generation=1))
     changes = make_plan(
-        [desired()], {NAME: None}, {NAME: new_entry()}, [old], Policy(instance_id=INSTANCE, region=REGION, adopt=None)
+        [desired()],
+        {NAME: None},
+        {NAME: new_entry()},
+        [old],
+        Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
     ).changes
 
     assert [change.moves for change in changes if change.remote_name == NAME] == [True]

@@ -63,7 +63,7 @@ def test_an_altered_sync_can_be_removed(world: World) -> None:
     alter(world, syncs.update().where(syncs.c.name == "web").values(mac=b"\x00"))
     alter(world, journal.update().values(details=b"\x00\x11"))
 
-    lines = world.configuration().remove("web", actor="ada")
+    lines = world.removal().remove("web", actor="ada")
 
     assert world.store.state.list_syncs() == []
     assert len(lines) == 1
@@ -75,7 +75,7 @@ def test_a_sync_with_an_altered_journal_alone_can_be_removed(world: World) -> No
     world.run()
     alter(world, journal.update().values(details=b"\x00\x11"))
 
-    lines = world.configuration().remove("web", actor="ada")
+    lines = world.removal().remove("web", actor="ada")
 
     assert world.store.state.list_syncs() == []
     assert len(lines) == 1

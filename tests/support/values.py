@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from phasesync.core.change import Plan, Policy
 from phasesync.core.mapping import map_json
 from phasesync.core.model import SecretValue, SyncConfig
 from phasesync.core.ownership import owner_tags
-from phasesync.core.plan import Plan, Policy, make_plan
+from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, PREVIOUS, Action, Desired, Intent, JournalEntry, Observed, Payload
 from tests.support.digests import FixedDigests
 
@@ -97,5 +98,5 @@ def intent(**changes: object) -> Intent:
 
 def plan(wanted: Desired, seen: Observed | None, journal: JournalEntry, **policy: object) -> Plan:
     """Plan for one object."""
-    rules = replace(Policy(instance_id=INSTANCE, region=REGION, adopt=None), **policy)  # type: ignore[arg-type]
+    rules = replace(Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
     return make_plan([wanted], {NAME: seen}, {NAME: journal}, [], rules)

@@ -25,6 +25,7 @@ from phasesync.core.status import Trigger
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.configuration import SyncConfiguration
 from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.removal import SyncRemoval
 from phasesync.ports import Claim, SecretWrite
 from phasesync.testing.fake_destination import FakeDestinations
 from phasesync.testing.fake_remote import REGION, FakeObject, FakeRemote
@@ -130,6 +131,13 @@ class World:
             state=self.store.state,
             destinations=self.destinations,
             tester=lambda: (_ for _ in ()).throw(AssertionError),
+        )
+
+    def removal(self) -> SyncRemoval:
+        """What `syncs remove` uses."""
+        return SyncRemoval(
+            state=self.store.state,
+            destinations=self.destinations,
             claims=ClaimTaker(self.store.state, SystemClock(), owner="cli", ttl=TTL),
             instance_id=self.store.instance_id,
         )

@@ -163,7 +163,7 @@ class RunsPart(Part):
         if after.account is not None and row.account is None:
             changes["account"] = after.account
         if after.adopt_done:
-            changes["adopt"] = None
+            changes |= {"adopt": None, "adopt_versions": None}
         if after.approval_used:
             changes["approved_digest"] = None
         return pinned(connection, self._keys, row, changes, lenient=True) if changes else {}

@@ -36,6 +36,7 @@ _COVERED: Final = (
     "config",
     "account",
     "adopt",
+    "adopt_versions",
     "approved_digest",
 )
 """Columns that the MAC covers."""
@@ -54,7 +55,11 @@ def destination_key(values: Mapping[str, Any]) -> str:
     region = values["region"]
     config = from_json(SyncConfig, values["config"])
     owner = values["account"] or values["credential_id"]
-    return f"{partition_of(region)}:{owner}:{region}:{config.remote_name.lower()}"
+    place = f"{partition_of(region)}:{owner}:{region}"
+    if config.remote_name is None:
+        # Names come from keys; whether two syncs meet in one of them is asked where a sync is added or changed.
+        return f"{place}:{{}}:{values['environment_id']}:{values['path']}:{config.names.lower()}"
+    return f"{place}:{config.remote_name.lower()}"
 
 
 def select_syncs() -> sa.Select[Any]:
@@ -148,6 +153,7 @@ def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
         config=from_json(SyncConfig, row.config),
         account=row.account,
         adopt=None if row.adopt is None else Adopt(row.adopt),
+        adopt_versions={} if row.adopt_versions is None else from_json(dict[str, str], row.adopt_versions),
         approved_digest=row.approved_digest,
         paused=_paused(row, sealer),
         reads={one.read_id: one.read_revision for one in rows if one.read_id is not None},

@@ -5,6 +5,7 @@ Whatever an operator changes is a request: it is answered at once, whatever back
 followed by one more.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,7 +42,7 @@ from phasesync.errors import (
     IllegalTransitionError,
     NotFoundError,
 )
-from phasesync.ports import SyncDraft
+from phasesync.ports import NO_VERSIONS, SyncDraft
 
 
 class SyncsPart(Part):
@@ -69,6 +70,7 @@ class SyncsPart(Part):
                 "config": to_json(draft.config),
                 "account": draft.account or credential.account,
                 "adopt": draft.adopt,
+                "adopt_versions": to_json(draft.adopt_versions) if draft.adopt_versions else None,
                 "approved_digest": None,
             }
             values |= {"destination_key": destination_key(values), "mac": mac_of(self._keys, values)}
@@ -116,6 +118,7 @@ class SyncsPart(Part):
                 "credential_id": new_credential.id,
                 "region": region,
                 "adopt": adopt,
+                "adopt_versions": None if adopt is None else row.adopt_versions,
                 # Another credential may lead to another account; the guard says so where objects stay behind.
                 "account": new_credential.account if moved else row.account,
             }
@@ -177,9 +180,11 @@ class SyncsPart(Part):
         """Note an approval and have the sync reconciled at once."""
         self._consent(name, {"approved_digest": digest}, actor)
 
-    def consent_to_adopt(self, name: str, adopt: Adopt, *, actor: str) -> None:
+    def consent_to_adopt(
+        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] = NO_VERSIONS
+    ) -> None:
         """Note the consent and have the sync reconciled at once."""
-        self._consent(name, {"adopt": adopt}, actor)
+        self._consent(name, {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}, actor)
 
     def _consent(self, name: str, changes: dict[str, Any], actor: str) -> None:
         with self._database.write() as connection:

@@ -137,6 +137,7 @@ syncs = sa.Table(
     sa.Column("config", sa.Text, nullable=False),
     sa.Column("account", _Word),
     sa.Column("adopt", _Word),
+    sa.Column("adopt_versions", sa.Text),  # remote name -> version that was seen at the consent
     sa.Column("approved_digest", sa.Text),
     sa.Column("mac", sa.LargeBinary, nullable=False),
     # partition, account or credential, Region and remote name in lower case: two syncs never write to one object

@@ -1,0 +1,176 @@
+"""
+Looks at what a sync writes to: which objects, what AWS reports of each, and what that proves of the journal.
+
+One object that cannot be described does not stop the others; a destination that cannot be reached ends the looking.
+Writes nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from phasesync.core.budget import within_a_day
+from phasesync.core.fingerprint import Digests, same
+from phasesync.core.journal import note_unwanted, note_wanted, settle_by_evidence
+from phasesync.core.metadata import wanted_metadata
+from phasesync.core.model import Layout, OnRemove
+from phasesync.core.remote import Desired, JournalEntry, Observed
+from phasesync.engine.restored import check_not_restored
+from phasesync.errors import (
+    CredentialRejectedError,
+    DestinationError,
+    DestinationUnavailableError,
+    ThrottledError,
+)
+from phasesync.ports import Destination, SyncState
+
+END_OF_LOOKING = (CredentialRejectedError, DestinationUnavailableError, ThrottledError)
+"""What would meet every further object too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """
+    What one look told.
+
+    Attributes:
+        observed: remote name -> what AWS reports, None = absent.
+        entries: remote name -> journal entry, with what looking proved.
+        changed: names of the entries that looking changed, so that they have to be stored.
+        failed: remote name -> why it could not be described; such an object is in no plan.
+        trusted: names that were not looked at, because nothing about them changed since they were last found in step.
+    """
+
+    observed: Mapping[str, Observed | None] = field(default_factory=dict)
+    entries: Mapping[str, JournalEntry] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
+    failed: Mapping[str, DestinationError] = field(default_factory=dict)
+    trusted: frozenset[str] = frozenset()
+
+    def leaving(self, left_behind: Iterable[JournalEntry], *, account: str, region: str) -> list[JournalEntry]:
+        """Return entries of objects that are no longer wanted, as looking left them; without those that failed."""
+        found = []
+        for entry in left_behind:
+            here = (entry.account, entry.region) == (account, region)
+            if not (here and entry.remote_name in self.failed):
+                found.append(self.entries.get(entry.remote_name, entry) if here else entry)
+        return found
+
+
+def look(
+    destination: Destination,
+    *,
+    wanted: Mapping[str, Desired],
+    entries: Mapping[str, JournalEntry],
+    unwanted: Iterable[JournalEntry],
+    trusted: frozenset[str],
+    digests: Digests,
+    instance_id: str,
+    now: datetime,
+) -> Seen:
+    """
+    Describe objects and settle what that proves.
+
+    Args:
+        destination: where.
+        wanted: remote name -> the object as it should be.
+        entries: remote name -> journal entry of every wanted object.
+        unwanted: entries of objects in this account and Region that are no longer wanted and may be deleted.
+        trusted: wanted names that need not be looked at.
+        digests: make the tokens of restored databases.
+        instance_id: ours.
+        now: the time.
+
+    Raises:
+        RestoredDatabaseError: this database is older than AWS; nothing may be written.
+        DestinationError: what would meet every object.
+    """
+    observed: dict[str, Observed | None] = {}
+    settled: dict[str, JournalEntry] = {}
+    failed: dict[str, DestinationError] = {}
+    leaving = {entry.remote_name: entry for entry in unwanted}
+    for name, entry in sorted({**entries, **leaving}.items()):
+        if name in trusted:
+            continue
+        try:
+            seen = destination.observe(name)
+            if seen is not None and name in wanted and wanted[name].resource_policy is not None:
+                seen = replace(seen, resource_policy=_policy_of(destination, seen))
+        except END_OF_LOOKING:
+            raise
+        except DestinationError as error:
+            failed[name] = error
+            continue
+        evident = settle_by_evidence(entry, seen)
+        check_not_restored(evident, seen, digests, instance_id)
+        observed[name] = seen
+        settled[name] = (
+            note_wanted(evident, wanted[name], seen, instance_id)
+            if name in wanted
+            else note_unwanted(evident, seen, asked=True, now=now)
+        )
+    former = {**leaving, **entries}
+    return Seen(
+        observed=observed,
+        entries=settled,
+        changed=frozenset(name for name, entry in settled.items() if entry is not former[name]),
+        failed=failed,
+        trusted=trusted,
+    )
+
+
+def _policy_of(destination: Destination, seen: Observed) -> str | None:
+    # A policy of something that is scheduled for deletion cannot be asked for, nor does it matter.
+    return None if seen.deleted_at is not None else destination.resource_policy(seen.arn)
+
+
+def may_be_trusted(
+    wanted: Mapping[str, Desired], entries: Mapping[str, JournalEntry], *, now: datetime
+) -> frozenset[str]:
+    """
+    Return the wanted objects that an edit did not touch and that were in step when they were last looked at.
+
+    For runs that an edit woke, in layout per-key: one changed key of three hundred takes two calls, not three hundred.
+    Drift of the others is found by the checks. Never the objects that a call of ours may still be changing.
+    """
+    return frozenset(
+        name
+        for name, one in wanted.items()
+        if (entry := entries.get(name)) is not None
+        and entry.written_before
+        and entry.intent is None
+        and entry.unwanted_since is None
+        and entry.deletion_at is None
+        and not within_a_day(entry.enforced_at, now)
+        and same(entry.fingerprint, one.payload.fingerprint)
+        and dict(entry.metadata) == wanted_metadata(one)
+    )
+
+
+def leaving(state: SyncState, wanted: Iterable[str], account: str) -> list[JournalEntry]:
+    """Return the entries of objects that the sync wrote elsewhere or under other names."""
+    here = {(name, account, state.sync.region) for name in wanted}
+    return [entry for entry in state.journal if (entry.remote_name, entry.account, entry.region) not in here]
+
+
+def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
+    """Return those of them that this run's destination could delete, where the sync asks for deletion at all."""
+    if state.sync.config.on_remove is not OnRemove.DELETE or state.sync.config.layout is not Layout.PER_KEY:
+        return []
+    return [
+        entry
+        for entry in left_behind
+        if (entry.account, entry.region) == (account, state.sync.region)
+        and (entry.written_before or entry.intent is not None)
+    ]
+
+
+def entries_of(state: SyncState, names: Iterable[str], account: str) -> dict[str, JournalEntry]:
+    """Return the journal entries of objects that the sync writes to now; an empty one where nothing was written."""
+    sync = state.sync
+    stored = {(entry.remote_name, entry.account, entry.region): entry for entry in state.journal}
+    return {
+        name: stored.get((name, account, sync.region))
+        or JournalEntry(id=None, sync_id=sync.id, remote_name=name, account=account, region=sync.region)
+        for name in names
+    }

@@ -1,0 +1,69 @@
+"""
+Removing a sync: what happens to its remote objects, and to our marks on them.
+
+Must not touch what is not proven ours.
+"""
+
+from datetime import timedelta
+
+from phasesync.core.model import Credential, Sync
+from phasesync.core.ownership import Ownership, owner_tags, ownership_of
+from phasesync.core.remote import JournalEntry
+from phasesync.engine.claims import ClaimTaker
+from phasesync.errors import CiphertextError, DestinationError
+from phasesync.ports import Destinations, StateStore
+
+
+class SyncRemoval:
+    """Removes syncs."""
+
+    def __init__(self, *, state: StateStore, destinations: Destinations, claims: ClaimTaker, instance_id: str) -> None:
+        """
+        Args:
+            state: keeps the syncs.
+            destinations: to take our marks off.
+            claims: takes the claim of the sync that is to be removed.
+            instance_id: marks what is ours.
+        """
+        self._state = state
+        self._destinations = destinations
+        self._claims = claims
+        self._instance_id = instance_id
+
+    def remove(self, name: str, *, actor: str) -> tuple[str, ...]:
+        """
+        Remove a sync, keep its remote objects and take our owner marks off them where that is allowed.
+
+        Returns:
+            Lines on objects that kept our marks.
+        """
+        try:
+            sync = self._state.get_sync(name)
+        except CiphertextError:
+            self._state.remove_sync(name)
+            return (f"what {name} wrote keeps our tags: its row was altered, so nothing says where that is",)
+        claim = self._claims.take(sync, actor=actor, patience=timedelta(seconds=30))
+        try:
+            state = self._state.load(claim)
+        except CiphertextError:
+            state = None
+        finally:
+            self._claims.give_back(claim)
+        if state is None:
+            self._state.remove_sync(name)
+            return (f"what {name} wrote keeps our tags: its journal or credential was altered",)
+        entries = self._state.remove_sync(name)
+        return tuple(line for entry in entries if (line := self._unmark(state.credential, sync, entry)) is not None)
+
+    def _unmark(self, credential: Credential, sync: Sync, entry: JournalEntry) -> str | None:
+        if entry.arn is None:
+            return None
+        try:
+            destination = self._destinations.open(sync.destination_kind, credential, entry.region, customer=sync.id)
+            seen = destination.observe(entry.remote_name)
+            if seen is not None and ownership_of(seen, entry, self._instance_id) is Ownership.OURS:
+                marks = tuple(owner_tags(self._instance_id, sync.id))
+                destination.update_metadata(seen.arn, untag=marks)
+        except DestinationError as error:
+            return f"{entry.remote_name} keeps our tags: {error.message}"
+        return None
