@@ -46,10 +46,16 @@ def test_import_adds_reading_and_listing_and_nothing_else():
 
 
 def test_a_key_of_the_customer_may_be_used_through_secrets_manager_alone():
-    statement = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][-1]
-    assert statement["Resource"] == [KEY_ARN]
-    assert set(statement["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt", "kms:DescribeKey"}
-    assert statement["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
+    use = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][1]
+    assert use["Resource"] == [KEY_ARN]
+    assert set(use["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt"}
+    assert use["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
+
+
+def test_kms_may_be_asked_what_a_key_is_by_ourselves():
+    ask = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][2]
+    assert (ask["Action"], ask["Resource"]) == (["kms:DescribeKey"], [KEY_ARN])
+    assert "Condition" not in ask
 
 
 def test_names_narrow_the_policy_to_exactly_these_objects():
@@ -69,7 +75,7 @@ def test_every_partition_gets_its_own_names(region: str, partition: str, service
     policy = sync_policy(region=region, kms_key_arn=KEY_ARN)
     assert partition_of(region) == partition
     assert policy["Statement"][0]["Resource"][0].startswith(f"arn:{partition}:secretsmanager:{region}:")
-    assert policy["Statement"][-1]["Condition"]["StringEquals"]["kms:ViaService"] == service
+    assert policy["Statement"][1]["Condition"]["StringEquals"]["kms:ViaService"] == service
 
 
 def test_the_trust_policy_asks_for_the_external_id():

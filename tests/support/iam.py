@@ -1,0 +1,53 @@
+"""
+What an identity policy allows, for the little of the language that our policies use: Allow, StringEquals, StringLike.
+
+Rules from the IAM User Guide: policy evaluation logic (what nothing allows is denied; all conditions of a statement
+have to hold), condition operators (a key that is missing does not match; one of several values is enough), wildcards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Context = Mapping[str, str]
+"""Condition key -> value in the request."""
+
+
+def allows(policy: Mapping[str, Any], action: str, resource: str, context: Context) -> bool:
+    """Return whether a policy allows a request. `resource`: an ARN, `*` where the action takes none."""
+    for statement in policy["Statement"]:
+        unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
+        if unknown or statement["Effect"] != "Allow":
+            raise NotImplementedError(f"{statement['Sid']}: {sorted(unknown)} {statement['Effect']}")
+        if (
+            action in statement["Action"]
+            and any(like(pattern, resource) for pattern in statement["Resource"])
+            and _holds(statement.get("Condition", {}), context)
+        ):
+            return True
+    return False
+
+
+def like(pattern: str, text: str) -> bool:
+    """Compare with `*` for any characters and `?` for one."""
+    letters = (".*" if one == "*" else "." if one == "?" else re.escape(one) for one in pattern)
+    return re.fullmatch("".join(letters), text, re.DOTALL) is not None
+
+
+def _holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool:
+    for operator, wanted in condition.items():
+        for key, values in wanted.items():
+            found = context.get(key)
+            if found is None or not _matches(operator, [values] if isinstance(values, str) else values, found):
+                return False
+    return True
+
+
+def _matches(operator: str, values: Iterable[str], found: str) -> bool:
+    if operator == "StringEquals":
+        return found in values
+    if operator == "StringLike":
+        return any(like(value, found) for value in values)
+    raise NotImplementedError(operator)
