@@ -7,8 +7,8 @@ encrypted again, that the former key keeps opening it), rotation troubleshooting
 reference, CreateSecret, KmsKeyId (key id, ARN, alias), UpdateSecret, KmsKeyId ("" = AWS-managed key; without
 kms:Encrypt nothing is encrypted again), DescribeSecret, KmsKeyId ("the key ID or alias ARN"; absent for the AWS-managed
 key: so a key id or ARN is told as it was given, an alias as its ARN), EncryptionFailure and DecryptionFailure (key
-disabled or in an invalid state). A key that cannot be: InvalidParameterException, "The operation failed because of an invalid KMS key"
-(public: terraform-provider-aws pull request 13303).
+disabled or in an invalid state). A key that cannot be: InvalidParameterException, "The operation failed because
+of an invalid KMS key" (public: terraform-provider-aws pull request 13303).
 """
 
 import re

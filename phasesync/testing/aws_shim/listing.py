@@ -20,7 +20,7 @@ from phasesync.testing.aws_shim.service import Answer, Service
 
 Entry = dict[str, Any]
 
-_WORD: Final = re.compile(r"[a-z]+|[A-Z][a-z]*|[0-9]+|[^A-Za-z0-9\s]+")
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
 _PAGE_OF_VALUES: Final = 20
 _SORT_KEYS: Final[Mapping[str, str]] = {
     "created-date": "CreatedDate",

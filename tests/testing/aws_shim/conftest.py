@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from botocore.exceptions import ClientError
@@ -17,6 +17,7 @@ OTHER_ACCOUNT = "222222222222"
 ACCESS_KEY = "AKIATESTTESTTESTTEST"
 
 Boto = Callable[..., Any]
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 @pytest.fixture(scope="package")
@@ -37,7 +38,12 @@ def clients(running_shim: AwsShim) -> Iterator[Boto]:
     def client(service: str = "secretsmanager", *, region: str = REGION, **keys: Any) -> Any:
         known = (service, region, tuple(sorted(keys.items())))
         if known not in made:
-            config = Config(retries={"total_max_attempts": 1}, read_timeout=keys.pop("read_timeout", 10))
+            # What botocore itself would refuse shall reach the server.
+            config = Config(
+                retries={"total_max_attempts": 1},
+                read_timeout=keys.pop("read_timeout", 10),
+                parameter_validation=False,
+            )
             keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": "test", **keys}
             make: Any = session.client
             made[known] = make(service, region_name=region, endpoint_url=running_shim.url, config=config, **keys)
@@ -76,3 +82,22 @@ def text_of(call: Callable[[], Any]) -> str:
     with pytest.raises(ClientError) as caught:
         call()
     return str(caught.value.response["Error"]["Message"])
+
+
+def refuses(*rules: str) -> Callable[[Test], Test]:
+    """Mark a test that shows a rule at work; `test_rules.py` asks that every rule has one."""
+    return _marks("refuses", rules)
+
+
+def passes(*rules: str) -> Callable[[Test], Test]:
+    """Mark a test that shows what a rule leaves alone."""
+    return _marks("passes", rules)
+
+
+def _marks(kind: str, rules: tuple[str, ...]) -> Callable[[Test], Test]:
+    def mark(test: Test) -> Test:
+        marked: Any = test
+        marked.rules = {*getattr(test, "rules", ()), *((rule, kind) for rule in rules)}
+        return test
+
+    return mark

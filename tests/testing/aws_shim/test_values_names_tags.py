@@ -7,18 +7,21 @@ from typing import Any
 import pytest
 
 from phasesync.testing.aws_shim import AwsShim
-from tests.testing.aws_shim.conftest import code_of, text_of
+from tests.testing.aws_shim.conftest import code_of, passes, refuses, text_of
 
 LIMIT = 65_536
 VALIDATION = "ValidationException"
 
 
+@passes("value size")
 @pytest.mark.parametrize("value", ["x" * LIMIT, "€" * (LIMIT // 3)])
 def test_lets_the_largest_value_pass(sm: Any, value: str):
     sm.create_secret(Name="shop", SecretString=value)
     assert sm.get_secret_value(SecretId="shop")["SecretString"] == value
 
 
+@passes("value kinds")
+@refuses("value size")
 @pytest.mark.parametrize("value", ["x" * (LIMIT + 1), "€" * (LIMIT // 3) + "xx"])
 def test_refuses_a_value_of_one_byte_more(sm: Any, value: str):
     sm.create_secret(Name="shop", SecretString="one")
@@ -32,6 +35,7 @@ def test_counts_bytes_of_a_binary_value_not_its_base64(sm: Any):
     assert code_of(lambda: sm.create_secret(Name="more", SecretBinary=b"\xff" * (LIMIT + 1))) == VALIDATION
 
 
+@refuses("value kinds")
 def test_does_not_repeat_a_refused_value(sm: Any):
     assert "sesame" not in text_of(lambda: sm.create_secret(Name="shop", SecretString="sesame" * LIMIT))
 
@@ -46,11 +50,15 @@ def test_refuses_a_put_without_a_value(sm: Any):
     assert code_of(lambda: sm.put_secret_value(SecretId="shop")) == "InvalidRequestException"
 
 
+@passes("names")
 @pytest.mark.parametrize("name", ["a", "x" * 512, "Shop/prod_+=.@-1"])
 def test_lets_a_name_pass(sm: Any, name: str):
     assert sm.create_secret(Name=name, SecretString="one")["Name"] == name
 
 
+@refuses("tag count")
+@passes("tag count")
+@refuses("names")
 @pytest.mark.parametrize("name", ["x" * 513, "two words", "rds!db", "ünder", "a:b", "a\n"])
 def test_refuses_a_name(sm: Any, name: str):
     assert code_of(lambda: sm.create_secret(Name=name, SecretString="one")) == VALIDATION
@@ -68,6 +76,7 @@ def test_refuses_fifty_one_tags_at_creation(sm: Any):
     assert code_of(lambda: sm.create_secret(Name="shop", Tags=tags)) == "InvalidParameterException"
 
 
+@passes("tag form")
 @pytest.mark.parametrize("tag", [("k" * 128, "v" * 256), ("phasesync:owner", "a b/c=d+e-f@g_h.i"), ("größe", "")])
 def test_lets_a_tag_pass(aws: AwsShim, sm: Any, tag: tuple[str, str]):
     aws.outside.create("shop")
@@ -75,6 +84,7 @@ def test_lets_a_tag_pass(aws: AwsShim, sm: Any, tag: tuple[str, str]):
     assert sm.describe_secret(SecretId="shop")["Tags"] == [{"Key": tag[0], "Value": tag[1]}]
 
 
+@refuses("tag form")
 @pytest.mark.parametrize(
     "tag", [("k" * 129, "v"), ("k", "v" * 257), ("aws:own", "v"), ("AWS:own", "v"), ("a{b}", "v"), ("k", "v;w")]
 )
@@ -85,6 +95,10 @@ def test_refuses_a_tag(aws: AwsShim, sm: Any, tag: tuple[str, str]):
     assert "Tags" not in sm.describe_secret(SecretId="shop")
 
 
+@passes("descriptions")
+@refuses("descriptions")
+@refuses("API model")
+@passes("API model")
 def test_refuses_to_remove_tags_of_aws(aws: AwsShim, sm: Any):
     aws.outside.create("shop", tags={"team": "shop"})
     assert code_of(lambda: sm.untag_resource(SecretId="shop", TagKeys=["aws:x"])) == "InvalidParameterException"
