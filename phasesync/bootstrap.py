@@ -12,12 +12,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey, load_root_key, write_new_root_key
-from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store, read_instance_id
+from phasesync.adapters.store import (
+    Database,
+    Store,
+    WrappedKeyTable,
+    initialise,
+    open_database,
+    open_store,
+    read_instance_id,
+)
 from phasesync.adapters.store.migrate import SchemaStatus, check, status_of, upgrade
 from phasesync.errors import KeyUnavailableError
 from phasesync.ports import Clock, EventSink
@@ -133,10 +142,15 @@ class Application:
     @cached_property
     def clients(self) -> "AwsClients":
         """Clients of AWS, made once and shared."""
+        from phasesync.adapters.aws.quotas import PATIENCE, Quotas
         from phasesync.adapters.aws.sdk import CallLimits
         from phasesync.adapters.aws.session import AwsClients
+        from phasesync.engine.scheduler import working
 
         aws = self.settings.aws
+        quotas = Quotas(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
+        # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
+        quotas.share_among(working(self.daemons) + 1)
         return AwsClients(
             source_of=self.credentials.get_by_id,
             clock=self.clock,
@@ -145,6 +159,7 @@ class Application:
             limits=CallLimits(
                 connect_timeout_s=aws.connect_timeout_s, read_timeout_s=aws.read_timeout_s, attempts=aws.max_attempts
             ),
+            quotas=quotas,
         )
 
     @cached_property
@@ -308,6 +323,26 @@ def initialise_application(settings: Settings) -> Initialised:
     return Initialised(root_key=root_key, key_made=made, instance_id=instance_id)
 
 
+def restore_application(settings: Settings, file: Path) -> Path | None:
+    """
+    Put a backup in the place of the database; see `adapters.store.restore`.
+
+    Returns:
+        Where the former database was kept, None where there was none.
+
+    Raises:
+        KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
+    """
+    from phasesync.adapters.store.restore import restore
+
+    root_key = find_root_key(settings)
+
+    def check_keys(database: Database) -> None:
+        EnvelopeKeyRing([root_key], WrappedKeyTable(database)).verify()
+
+    return restore(settings.database_url, file, check=check_keys, at=SystemClock().now())
+
+
 LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
 """Settings that a daemon's machinery reads anew whenever it needs them."""
 
@@ -339,7 +374,8 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     from phasesync.engine.worker import Worker
 
     application = open_application(current(), events=events, current=current)
-    keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl)
+    quotas = application.clients.quotas
+    keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl, on_stop=quotas.stop)
     worker = Worker(application.reconciler, keeper)
     dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
     scheduler = Scheduler(
@@ -351,5 +387,6 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         events=events,
         clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
+        share_among=quotas.share_among,
     )
     return Machinery(application=application, scheduler=scheduler, keeper=keeper, dispatcher=dispatcher)

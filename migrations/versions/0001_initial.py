@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("instance_id", sa.String(length=40), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("restored_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name="pk_instance"),
     )
 
@@ -139,6 +140,7 @@ def upgrade() -> None:
         sa.Column("error_class", sa.String(length=64)),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_run_id", sa.String(length=40)),
+        sa.Column("objects", sa.Integer(), nullable=False),
         sa.Column("retry_at", sa.BigInteger()),
         sa.Column("next_due_at", sa.BigInteger()),
         sa.Column("requested", sa.String(length=32)),

@@ -24,6 +24,9 @@ LONGEST_PAUSE = timedelta(minutes=10)
 SLOW_PAUSE = timedelta(minutes=15)
 """People mend credentials and policies; asking more often than this only fills CloudTrail."""
 
+LARGE_ABOVE = 20
+"""A sync with more remote objects than this is large: its runs take long, and leave threads to the others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Next:
@@ -102,3 +105,8 @@ def backoff(failures: int, spread: float) -> timedelta:
     """Return the pause after the n-th failure in a row: exponential with full jitter, 2 s to 10 min."""
     ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(failures, 16)))
     return max(FIRST_PAUSE, ceiling * spread)
+
+
+def threads_for_large(threads: int) -> int:
+    """Return how many threads large syncs may use together: three quarters, at least one."""
+    return max(1, threads * 3 // 4)

@@ -31,12 +31,15 @@ Permit = Callable[[], None]
 class ClaimKeeper:
     """Renews the claims that this process holds."""
 
-    def __init__(self, state: StateStore, clock: Clock, ttl: timedelta) -> None:
+    def __init__(
+        self, state: StateStore, clock: Clock, ttl: timedelta, *, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
         """
         Args:
             state: where claims live.
             clock: its monotonic time measures the deadlines.
             ttl: life of a claim without renewal; `renew` has to be called about every third of it.
+            on_stop: called by `stop`; ends what runs wait for before their calls.
         """
         self.ttl = ttl
         self._state = state
@@ -44,6 +47,7 @@ class ClaimKeeper:
         self._lock = threading.Lock()
         self._deadlines: dict[str, tuple[Claim, float]] = {}
         self._stopping = False
+        self._on_stop = on_stop
 
     def hold(self, claim: Claim) -> Permit:
         """Begin to renew a claim that was just made; return what its run asks before every write."""
@@ -81,6 +85,7 @@ class ClaimKeeper:
     def stop(self) -> None:
         """Let the calls in hand end and permit no further write."""
         self._stopping = True
+        self._on_stop()
 
     @contextmanager
     def renewing(self) -> Iterator[None]:

@@ -39,6 +39,7 @@ class Scheduler:
         events: EventSink,
         clock: Clock,
         runs_kept: Callable[[], timedelta],
+        share_among: Callable[[int], None],
     ) -> None:
         """
         Args:
@@ -50,6 +51,7 @@ class Scheduler:
             events: takes what happened.
             clock: measures how long ago the last round was.
             runs_kept: how long runs are kept, asked at each housekeeping.
+            share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
         """
         self._member = member
         self._state = state
@@ -59,6 +61,7 @@ class Scheduler:
         self._events = events
         self._clock = clock
         self._runs_kept = runs_kept
+        self._share_among = share_among
         self._polling = threading.Lock()
         self._stopped = False
         self.role: MemberRole | None = None
@@ -103,7 +106,10 @@ class Scheduler:
         self._round("sign-off", lambda: self._registry.leave(self._member.owner))
 
     def _claim(self, free: int) -> None:
-        for claim in self._state.claim_due(self._member.owner, limit=free, ttl=self._keeper.ttl):
+        claims = self._state.claim_due(
+            self._member.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
+        )
+        for claim in claims:
             self._dispatcher.submit(claim)
 
     def _reap(self) -> None:
@@ -113,6 +119,8 @@ class Scheduler:
     def _learn_role(self) -> None:
         member = self._member
         role = self._registry.beat(member.owner, host=member.host, pid=member.pid, ttl=self._keeper.ttl)
+        if role is MemberRole.ACTIVE:
+            self._share_among(working(self._registry))
         if role is not self.role:
             self.role = role
             self._events.emit(RoleChanged(role=role))
@@ -141,3 +149,8 @@ class Scheduler:
         else:
             if self.last_error is not None and self.last_error.startswith(f"{chore}:"):
                 self.last_error = None
+
+
+def working(registry: DaemonRegistry) -> int:
+    """Return how many daemons call AWS now; those that stand by do not."""
+    return sum(one["role"] == MemberRole.ACTIVE for one in registry.alive())

@@ -45,6 +45,11 @@ class Dispatcher(Protocol):
         """How many more claims can be started at once."""
         ...
 
+    @property
+    def free_for_large(self) -> int:
+        """How many of these may be claims of large syncs; 0 or less = none, so that small ones need not wait."""
+        ...
+
     def submit(self, claim: Claim) -> None:
         """Reconcile a claimed sync soon."""
         ...

@@ -39,6 +39,7 @@ class Claim:
     Attributes:
         fence: grows with every claim of this sync; every write of state carries it.
         trigger: what woke it.
+        objects: how many remote objects the newest run was about.
     """
 
     sync_id: str
@@ -46,15 +47,38 @@ class Claim:
     fence: int
     trigger: Trigger
     actor: str
+    objects: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncState:
-    """A sync with its credential and its journal, read together."""
+    """
+    A sync with its credential and its journal, read together.
+
+    Attributes:
+        restored: the database was put in place of a later state and nobody has accepted that yet: nothing is deleted.
+    """
 
     sync: Sync
     credential: Credential
     journal: tuple[JournalEntry, ...]
+    restored: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """
+    What came of accepting a restored database.
+
+    Attributes:
+        syncs: how many syncs will be looked at again.
+        objects: how many journal entries were moved on.
+        unread: names of syncs whose journal does not authenticate; they stay as they are.
+    """
+
+    syncs: int
+    objects: int
+    unread: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +177,31 @@ class StateStore(Protocol):
         """
         ...
 
+    # restored databases
+
+    def is_restored(self) -> bool:
+        """Return whether this database counts as older than AWS: it was put in place, or a run has met the proof."""
+        ...
+
+    def accept_restore(self, *, ahead: int) -> Acceptance:
+        """
+        Go on with a database that is older than AWS: move every journal entry on and have every sync reconciled.
+
+        Args:
+            ahead: how many generations are skipped.
+
+        Raises:
+            ClaimHeldError: a sync is being reconciled.
+        """
+        ...
+
     # claims
 
-    def claim_due(self, owner: str, *, limit: int, ttl: timedelta) -> list[Claim]:
+    def claim_due(self, owner: str, *, limit: int, ttl: timedelta, large: int | None = None) -> list[Claim]:
         """
         Claim up to `limit` syncs that are pending or due and free, in one statement.
+
+        At most `large` of them are large (`core.schedule.LARGE_ABOVE`); None = any number.
 
         A claim that expired is free too, and its run is logged `interrupted`; call `reap_expired` first where somebody
         is to be told.

@@ -91,9 +91,11 @@ def add_sync(store: Store, name: str = "web", **changes: object) -> Sync:
     return store.state.add_sync(sync_draft(name, **changes))
 
 
-def claim_due(store: Store, owner: str = "daemon-1", *, limit: int = 10, ttl: timedelta = TTL) -> list[Claim]:
+def claim_due(
+    store: Store, owner: str = "daemon-1", *, limit: int = 10, ttl: timedelta = TTL, large: int | None = None
+) -> list[Claim]:
     """Claim what is due."""
-    return store.state.claim_due(owner, limit=limit, ttl=ttl)
+    return store.state.claim_due(owner, limit=limit, ttl=ttl, large=large)
 
 
 def claim_one(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> Claim:

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 
 from phasesync.core.events import ChoreFailed
+from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.errors import PhasesyncError
 from phasesync.ports import Claim, EventSink
 
@@ -32,6 +33,13 @@ class ThreadDispatcher:
         """How many more claims can be started at once."""
         with self._lock:
             return self._threads - len(self._running)
+
+    @property
+    def free_for_large(self) -> int:
+        """How many of these may be claims of large syncs: together they leave some threads to the small ones."""
+        with self._lock:
+            large = sum(claim.objects > LARGE_ABOVE for claim in self._running.values())
+        return threads_for_large(self._threads) - large
 
     def submit(self, claim: Claim) -> None:
         """Reconcile a claimed sync as soon as a thread is free."""

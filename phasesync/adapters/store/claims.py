@@ -18,6 +18,7 @@ from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
 from phasesync.adapters.store.waking import WAKER
 from phasesync.core.model import CredentialStatus
+from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.status import Trigger
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError
 from phasesync.ports import Claim
@@ -30,26 +31,27 @@ _returned: Final = (
     syncs.c.claim_trigger,
     syncs.c.claim_actor,
     syncs.c.interrupted_at,
+    syncs.c.objects,
 )
 
 
 class ClaimsPart(Part):
     """Claims of the port `StateStore`."""
 
-    def claim_due(self, owner: str, *, limit: int, ttl: timedelta) -> list[Claim]:
-        """Claim up to `limit` syncs that are pending or due and free, in one statement."""
+    def claim_due(self, owner: str, *, limit: int, ttl: timedelta, large: int | None = None) -> list[Claim]:
+        """Claim up to `limit` syncs that are pending or due and free, at most `large` large ones, in one statement."""
+        large = limit if large is None else large
         # Nearly always nothing is due: a look locks nothing, and its statement is made once for all.
         with self._database.read() as connection:
-            if connection.scalar(_ANY_DUE) is None:
+            if connection.scalar(_ANY_DUE if large > 0 else _ANY_SMALL_DUE) is None:
                 return []
-        # A CTE, because PostgreSQL may run a subquery with LIMIT more than once and then takes more than that.
-        due = (
-            _select_due()
-            .order_by(sa.case((syncs.c.requested.is_not(None), 0), (_grown(), 1), else_=2), syncs.c.next_due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=syncs, key_share=True)
-            .cte("due")
-        )
+        if large >= limit:
+            due = _next_due("due", limit)
+        elif large <= 0:
+            due = _next_due("due", limit, _SMALL)
+        else:
+            some = _next_due("large", large, ~_SMALL)
+            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(some.c.id)))
         statement = _take(owner, ttl, _trigger(), sa.func.coalesce(syncs.c.requested_by, WAKER))
         with self._database.write() as connection:
             rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
@@ -162,6 +164,22 @@ def _select_due() -> sa.Select[tuple[str]]:
     )
 
 
+def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
+    """
+    Return the syncs that come first among those that may be claimed, locked.
+
+    A CTE, because PostgreSQL may run a subquery with LIMIT more than once and then takes more than that.
+    """
+    return (
+        _select_due()
+        .where(*which)
+        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (_grown(), 1), else_=2), syncs.c.next_due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=syncs, key_share=True)
+        .cte(name)
+    )
+
+
 def _grown() -> sa.ColumnElement[bool]:
     """An environment that the sync read has a newer revision."""
     return (
@@ -204,8 +222,15 @@ def _take(owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.
 
 def _to_claim(row: sa.Row[Any], owner: str) -> Claim:
     return Claim(
-        sync_id=row.id, owner=owner, fence=row.fence, trigger=Trigger(row.claim_trigger), actor=row.claim_actor
+        sync_id=row.id,
+        owner=owner,
+        fence=row.fence,
+        trigger=Trigger(row.claim_trigger),
+        actor=row.claim_actor,
+        objects=row.objects,
     )
 
 
+_SMALL: Final = syncs.c.objects <= LARGE_ABOVE
 _ANY_DUE: Final = _select_due().limit(1)
+_ANY_SMALL_DUE: Final = _select_due().where(_SMALL).limit(1)

@@ -141,6 +141,7 @@ class RunsPart(Part):
             "error_class": None if run.error is None else run.error.cls,
             "failures": after.failures,
             "last_run_id": run.id,
+            "objects": after.objects or row.objects,
             "applied_revision": row.applied_revision if after.applied_revision is None else after.applied_revision,
             "retry_at": None if after.retry_in is None else later(after.retry_in),
             "next_due_at": None if due_in is None else later(due_in),

@@ -29,9 +29,9 @@ from phasesync.adapters.store.sync_rows import (
     to_listed_syncs,
     to_syncs,
 )
-from phasesync.adapters.store.tables import sync_reads, syncs
+from phasesync.adapters.store.tables import secrets, sync_reads, syncs
 from phasesync.adapters.store.waking import WAKER
-from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
+from phasesync.core.model import Adopt, Layout, Paused, Sync, SyncConfig
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
@@ -81,6 +81,7 @@ class SyncsPart(Part):
                     **values,
                     settled_status=SyncStatus.PENDING,
                     failures=0,
+                    objects=_objects_to_come(draft.config, environment.id),
                     next_due_at=now(),
                     request_number=0,
                     fence=0,
@@ -210,6 +211,14 @@ class SyncsPart(Part):
         if check:  # a sync that was tampered with can still be removed
             check_mac(row, self._keys)
         return row
+
+
+def _objects_to_come(config: SyncConfig, environment_id: str) -> int | sa.ScalarSelect[int]:
+    """Return about how many remote objects a first run will be about."""
+    if config.layout is Layout.JSON:
+        return 1
+    keys = sa.select(sa.func.count()).where(secrets.c.environment_id == environment_id, secrets.c.is_set)
+    return keys.scalar_subquery()
 
 
 def _ask(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: str, **changes: Any) -> None:

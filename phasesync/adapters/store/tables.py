@@ -38,6 +38,7 @@ instance = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1: one row
     sa.Column("instance_id", _Id, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("restored_at", Instant),  # since it was put in place of a later state, until an operator accepts it
 )
 
 data_keys = sa.Table(
@@ -153,6 +154,7 @@ syncs = sa.Table(
     sa.Column("error_class", sa.String(64)),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_run_id", _Id),
+    sa.Column("objects", sa.Integer, nullable=False),  # how many remote objects it was about
     # when it runs next
     sa.Column("retry_at", Instant),
     sa.Column("next_due_at", Instant, index=True),
