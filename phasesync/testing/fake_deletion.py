@@ -22,7 +22,9 @@ class FakeDeletion(FakeObjects):
             raise missing("DeleteSecret")
         if found.replicas:
             raise in_the_way("DeleteSecret", "InvalidParameterException")
-        if found.is_replica or found.owning_service is not None:
+        if found.is_replica:
+            raise rejected("DeleteSecret")
+        if found.owning_service is not None:
             raise in_the_way("DeleteSecret")
         if recovery_days is None:
             self.drop(found)
@@ -37,6 +39,6 @@ class FakeDeletion(FakeObjects):
         if found is None:
             raise missing("RestoreSecret")
         if found.is_replica:
-            raise in_the_way("RestoreSecret")
+            raise rejected("RestoreSecret")
         found.deleted_at = None
         self.changed(found)

@@ -43,14 +43,12 @@ class FakeDestinations(FakeFaults):
 
     def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> "FakeDestination":
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
-        self._check_kind(kind)
-        if credential.status is CredentialStatus.INCOMPLETE:
-            raise CredentialRejectedError(f"the credential {credential.name} is incomplete")
+        self._check(kind, credential)
         return FakeDestination(self, self._account_of(credential), region)
 
     def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
         """Return the ARN of a KMS key. InvalidInputError where it does not fit; PermissionDeniedError."""
-        self._check_kind(kind)
+        self._check(kind, credential)
         self.log.append("resolve_key")
         self.reach("before", "resolve_key")
         arn = self.remote.keys.resolve(key, account=self._account_of(credential), region=region)
@@ -62,6 +60,11 @@ class FakeDestinations(FakeFaults):
         self._check_kind(kind)
         if not VALID_NAME.fullmatch(remote_name):
             raise InvalidInputError("this is not a name of an AWS secret")
+
+    def _check(self, kind: str, credential: Credential) -> None:
+        self._check_kind(kind)
+        if credential.status is CredentialStatus.INCOMPLETE:
+            raise CredentialRejectedError(f"the credential {credential.name} is incomplete")
 
     def _check_kind(self, kind: str) -> None:
         if kind != self._kind:

@@ -12,7 +12,7 @@ from phasesync.core.model import AWS_MANAGED_KEY
 from phasesync.errors import InvalidInputError, PermissionDeniedError
 
 KEY_ID: Final = "12345678-1234-1234-1234-123456789012"
-_KEY_ARN: Final = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):(\d{12}):key/([a-z0-9-]+)")
+_ARN: Final = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):(\d{12}):(?:key/)?(.+)")
 _MANAGED: Final = "alias/aws/secretsmanager"
 
 
@@ -58,14 +58,15 @@ class FakeKeys:
         """DescribeKey, and what makes a key fit for a secret."""
         if key in (AWS_MANAGED_KEY, _MANAGED):
             return AWS_MANAGED_KEY
-        by_arn = _KEY_ARN.fullmatch(key)
-        if by_arn is not None and by_arn[1] != region:
-            raise InvalidInputError(f"the KMS key is in {by_arn[1]}, the secret in {region}")
-        if self.denied and by_arn is not None:
-            return key
+        owner, key_id = account, key
+        if (by_arn := _ARN.fullmatch(key)) is not None:
+            where, owner, key_id = by_arn.groups()
+            if where != region:
+                raise InvalidInputError(f"the KMS key is in {where}, the secret in {region}")
         if self.denied:
+            if ":key/" in key:
+                return key
             raise PermissionDeniedError(action="kms:DescribeKey", hint="give the full ARN of the key")
-        owner, key_id = (by_arn[2], by_arn[3]) if by_arn is not None else (account, key)
         found = self._keys.get((owner, region, key_id))
         if found is None and key_id == KEY_ID:
             return f"arn:aws:kms:{region}:{owner}:key/{KEY_ID}"

@@ -198,7 +198,10 @@ def writable(found: FakeObject | None, operation: str) -> FakeObject:
     """Return an object that may be written to: no copy, not scheduled for deletion, managed by nobody else."""
     if found is None:
         raise missing(operation)
-    if found.deleted_at is not None or found.owning_service is not None or found.is_replica:
+    if found.is_replica:
+        # "Operation not permitted on a replica secret": AWS counts it as a wrong parameter.
+        raise rejected(operation)
+    if found.deleted_at is not None or found.owning_service is not None:
         raise in_the_way(operation)
     return found
 

@@ -35,6 +35,10 @@ def observed_of(answer: Mapping[str, Any], operation: str = "DescribeSecret") ->
     arn, name = told(answer, "ARN"), told(answer, "Name")
     if arn is None or name is None:
         raise DestinationUnavailableError(f"secretsmanager:{operation}: a garbled answer")
+    primary_region = told(answer, "PrimaryRegion")
+    # Only a primary has copies; what a copy says of others is not its own.
+    is_primary = primary_region in (None, arn.split(":")[3] if arn.count(":") > 3 else None)
+    copies = answer.get("ReplicationStatus") or [] if is_primary else []
     versions = answer.get("VersionIdsToStages") or answer.get("SecretVersionsToStages") or {}
     return Observed(
         arn=arn,
@@ -46,8 +50,8 @@ def observed_of(answer: Mapping[str, Any], operation: str = "DescribeSecret") ->
         deleted_at=_instant(answer, "DeletedDate"),
         rotation_enabled=bool(answer.get("RotationEnabled")),
         owning_service=answer.get("OwningService") or None,
-        primary_region=answer.get("PrimaryRegion") or None,
-        replicas=dict(_replica(entry) for entry in answer.get("ReplicationStatus") or [] if entry.get("Region")),
+        primary_region=primary_region,
+        replicas=dict(_replica(entry) for entry in copies if entry.get("Region")),
         last_read_on=_day(answer, "LastAccessedDate"),
     )
 

@@ -1,0 +1,315 @@
+"""
+The remote side as the suite sees it: who else writes there, what is there, and what goes wrong.
+
+Three of them: the fake in memory; the real adapter on moto; the real adapter on the shim, which is moto's objects with
+AWS's limits and manners. Where moto does otherwise than AWS a test says `moto_differs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Protocol
+
+import boto3.session
+import pytest
+from botocore.config import Config
+
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.destinations.opener import RegisteredDestinations
+from phasesync.core.model import Credential
+from phasesync.core.remote import TAG_INSTANCE, Written
+from phasesync.ports import Destination, Destinations
+from phasesync.testing.aws_shim import DROP as SHIM_DROP
+from phasesync.testing.aws_shim import AwsShim
+from phasesync.testing.fake_destination import FakeDestinations
+from phasesync.testing.fake_remote import ACCOUNT as FAKE_ACCOUNT
+from phasesync.testing.fake_remote import START, FakeRemote
+from tests.support.aws import ACCOUNT, REGION, Aws
+from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources, payload, token
+from tests.support.aws_server import DROP
+
+KIND = "aws-secrets-manager"
+NAME = "shop/production"
+OURS = {TAG_INSTANCE: INSTANCE}
+ELSEWHERE = "us-east-1"
+THIRD = "ap-south-1"
+
+WORLDS = ("fake", "moto", "shim")
+
+OPERATIONS: Mapping[str, str] = {
+    "observe": "DescribeSecret",
+    "create": "CreateSecret",
+    "put_value": "PutSecretValue",
+    "restore": "RestoreSecret",
+    "delete": "DeleteSecret",
+    "replicate": "ReplicateSecretToRegions",
+    "remove_replicas": "RemoveRegionsFromReplication",
+    "resource_policy": "GetResourcePolicy",
+    "put_resource_policy": "PutResourcePolicy",
+    "sweep": "ListSecrets",
+    "list_names": "ListSecrets",
+    "read_value": "GetSecretValue",
+}
+"""Method of the port -> the call of Secrets Manager that it ends in."""
+
+
+def moto_differs(reason: str) -> pytest.MarkDecorator:
+    """Run a test on the fake and on the shim only. `reason` says what moto does in place of what AWS does."""
+    assert reason
+    return pytest.mark.parametrize("world", [name for name in WORLDS if name != "moto"], indirect=True)
+
+
+class World(Protocol):
+    """What others do, what there is to see, and what goes wrong."""
+
+    account: str
+
+    def destinations(self) -> Destinations: ...
+
+    # what somebody else does
+    def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str: ...
+    def outside_delete(self, name: str, *, for_good: bool = False) -> None: ...
+    def outside_describe(self, name: str, description: str) -> None: ...
+    def outside_policy(self, name: str, policy: str) -> None: ...
+    def outside_read(self, name: str) -> None: ...
+    def outside_create_in(self, region: str, name: str, value: str) -> None: ...
+
+    # keys
+    def key(
+        self,
+        *,
+        region: str = REGION,
+        alias: str | None = None,
+        enabled: bool = True,
+        symmetric: bool = True,
+    ) -> str: ...
+
+    # what there is to see
+    def text(self, name: str, *, region: str = REGION) -> str: ...
+
+    # time and failures
+    def settle_replication(self) -> None: ...
+    def lose_next_answer(self, call: str) -> None: ...
+
+
+class StrictWorld(World, Protocol):
+    """A world with a clock and rights."""
+
+    def now(self) -> datetime: ...
+    def pass_time(self, by: timedelta) -> None: ...
+    def let_lists_lag(self, by: timedelta) -> None: ...
+    def slow_replication(self, takes: timedelta) -> None: ...
+    def deny_keys(self) -> None: ...
+
+
+class FakeWorld:
+    """The fake."""
+
+    account = FAKE_ACCOUNT
+
+    def __init__(self) -> None:
+        self.clock = HandClock(START)
+        self.remote = FakeRemote(now=self.clock.now)
+        self._destinations = FakeDestinations(self.remote, instance_id=INSTANCE)
+
+    def destinations(self) -> Destinations:
+        return self._destinations
+
+    def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
+        return self.remote.outside_create(name, value, tags=tags).arn
+
+    def outside_create_in(self, region: str, name: str, value: str) -> None:
+        self.remote.outside_create(name, value, region=region)
+
+    def outside_delete(self, name: str, *, for_good: bool = False) -> None:
+        self.remote.outside_delete(name, recovery_days=None if for_good else 30)
+
+    def outside_describe(self, name: str, description: str) -> None:
+        self.remote.outside_describe(name, description=description)
+
+    def outside_policy(self, name: str, policy: str) -> None:
+        self.remote.outside_policy(name, policy)
+
+    def outside_read(self, name: str) -> None:
+        self.remote.outside_read(name)
+
+    def key(
+        self, *, region: str = REGION, alias: str | None = None, enabled: bool = True, symmetric: bool = True
+    ) -> str:
+        return self.remote.keys.add(
+            alias or "1234abcd-12ab-34cd-56ef-1234567890ab",
+            account=self.account,
+            region=region,
+            state="Enabled" if enabled else "Disabled",
+            spec="SYMMETRIC_DEFAULT" if symmetric else "RSA_2048",
+        )
+
+    def text(self, name: str, *, region: str = REGION) -> str:
+        return self.remote.object(name, region=region).text()
+
+    def settle_replication(self) -> None:
+        self.remote.settle_replication()
+
+    def lose_next_answer(self, call: str) -> None:
+        self._destinations.fail(call, when="after")
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def pass_time(self, by: timedelta) -> None:
+        self.clock.turn(by)
+
+    def let_lists_lag(self, by: timedelta) -> None:
+        self.remote.lag = by
+
+    def slow_replication(self, takes: timedelta) -> None:
+        """It is slow by itself."""
+
+    def deny_keys(self) -> None:
+        self.remote.keys.denied = True
+
+
+class EmulatedWorld:
+    """The real adapter on an emulator."""
+
+    account = ACCOUNT
+
+    def __init__(self, aws: Aws, url: str) -> None:
+        self._aws = aws
+        self._url = url
+        self._boto: dict[tuple[str, str], Any] = {}
+        self.clients = AwsClients(
+            source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=url
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.clients.close()
+        for client in self._boto.values():
+            client.close()
+
+    def boto(self, service: str = "secretsmanager", region: str = REGION) -> Any:
+        """Return somebody else's client."""
+        if (service, region) not in self._boto:
+            self._boto[service, region] = plain_client(service, region, self._url)
+        return self._boto[service, region]
+
+    def destinations(self) -> Destinations:
+        return RegisteredDestinations(self.clients, instance_id=INSTANCE)
+
+    def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
+        listed = [{"Key": key, "Value": text} for key, text in (tags or {}).items()]
+        return str(self.boto().create_secret(Name=name, SecretString=value, Tags=listed)["ARN"])
+
+    def outside_create_in(self, region: str, name: str, value: str) -> None:
+        self.boto(region=region).create_secret(Name=name, SecretString=value)
+
+    def outside_delete(self, name: str, *, for_good: bool = False) -> None:
+        how = {"ForceDeleteWithoutRecovery": True} if for_good else {"RecoveryWindowInDays": 30}
+        self.boto().delete_secret(SecretId=name, **how)
+
+    def outside_describe(self, name: str, description: str) -> None:
+        self.boto().update_secret(SecretId=name, Description=description)
+
+    def outside_policy(self, name: str, policy: str) -> None:
+        self.boto().put_resource_policy(SecretId=name, ResourcePolicy=policy)
+
+    def outside_read(self, name: str) -> None:
+        self.boto().get_secret_value(SecretId=name)
+
+    def key(
+        self, *, region: str = REGION, alias: str | None = None, enabled: bool = True, symmetric: bool = True
+    ) -> str:
+        kms = self.boto("kms", region)
+        spec = "SYMMETRIC_DEFAULT" if symmetric else "RSA_2048"
+        # AWS fills in the usage of a key that names none, moto does not.
+        made = kms.create_key(KeySpec=spec, KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]
+        if alias is not None:
+            kms.create_alias(AliasName=alias, TargetKeyId=made["KeyId"])
+        if not enabled:
+            kms.disable_key(KeyId=made["KeyId"])
+        return str(made["Arn"])
+
+    def text(self, name: str, *, region: str = REGION) -> str:
+        return str(self.boto(region=region).get_secret_value(SecretId=name)["SecretString"])
+
+
+class MotoWorld(EmulatedWorld):
+    """moto as it is."""
+
+    def __init__(self, aws: Aws) -> None:
+        super().__init__(aws, aws.server.url)
+
+    def settle_replication(self) -> None:
+        """moto copies at once."""
+
+    def lose_next_answer(self, call: str) -> None:
+        self._aws.server.fail(OPERATIONS[call], DROP, when="after", times=3)
+
+
+class ShimWorld(EmulatedWorld):
+    """The shim."""
+
+    def __init__(self, aws: Aws, shim: AwsShim) -> None:
+        super().__init__(aws, shim.url)
+        self.shim = shim
+
+    def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
+        # Others would be throttled as well, and some tests make a hundred objects.
+        return self.shim.outside.create(name, value, tags=tags)
+
+    def settle_replication(self) -> None:
+        self.shim.clock.advance(self.shim.timing.replication_takes)
+
+    def lose_next_answer(self, call: str) -> None:
+        self.shim.fail(OPERATIONS[call], SHIM_DROP, when="after", times=3)
+
+    def now(self) -> datetime:
+        return self.shim.clock.now()
+
+    def pass_time(self, by: timedelta) -> None:
+        self.shim.clock.advance(by)
+
+    def let_lists_lag(self, by: timedelta) -> None:
+        self.shim.timing.list_lag = by
+
+    def slow_replication(self, takes: timedelta) -> None:
+        self.shim.timing.replication_takes = takes
+
+    def deny_keys(self) -> None:
+        self.shim.deny("kms:DescribeKey")
+
+
+def plain_client(service: str, region: str, url: str) -> Any:
+    """Return a client of boto3 that is none of ours."""
+    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1)
+    make: Any = _session().client
+    return make(service, region_name=region, endpoint_url=url, config=config)
+
+
+@lru_cache(maxsize=1)
+def _session() -> boto3.session.Session:
+    """One for all: a session takes 40 ms to make."""
+    return boto3.session.Session(aws_access_key_id="AKIASOMEBODYELSE0000", aws_secret_access_key="somebody-else")
+
+
+def open_in(world: World, region: str, credential: Credential | None = None) -> Destination:
+    """A destination in a Region."""
+    return world.destinations().open(KIND, credential or access_key_credential(), region)
+
+
+def create(destination: Destination, value: str | bytes = "one", *, name: str = NAME, **changes: Any) -> Written:
+    """Create an object of ours; AssertionError where the name is taken."""
+    arguments: dict[str, Any] = {"token": token(1), "description": None, "kms_key": None, "tags": OURS, **changes}
+    answer = destination.create(name, payload(value), **arguments)
+    assert isinstance(answer, Written)
+    return answer
+
+
+def put(destination: Destination, arn: str, value: str | bytes, number: int) -> Written:
+    """Write a value; AssertionError where the token is spent."""
+    answer = destination.put_value(arn, payload(value), token=token(number))
+    assert isinstance(answer, Written)
+    return answer
