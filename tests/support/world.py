@@ -202,7 +202,8 @@ class World:
 
     def writes(self) -> list[str]:
         """Names of the calls that wrote something, in order."""
-        return [call for call in self.destinations.log if call not in ("observe", "list_names")]
+        reads = ("observe", "list_names", "sweep", "resource_policy", "resolve_key", "read_value")
+        return [call for call in self.destinations.log if call not in reads]
 
     def _reach(self, when: str, what: str) -> None:
         if self.on_step is not None:
