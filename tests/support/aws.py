@@ -63,10 +63,16 @@ def aws_server() -> Iterator[AwsServer]:
 def aws(aws_server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Aws:
     """An empty AWS that this process and its children talk to."""
     aws_server.reset()
-    environ = {
-        "AWS_ENDPOINT_URL": aws_server.url,
-        "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
-        "AWS_SECRET_ACCESS_KEY": "test-secret-access-key",
+    keys = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "test-secret-access-key"}
+    environ = environ_of(aws_server.url) | keys
+    move_to(environ, monkeypatch)
+    return Aws(server=aws_server, environ=environ)
+
+
+def environ_of(url: str) -> dict[str, str]:
+    """What a process needs in its environment to reach this AWS and no other; keys are still missing."""
+    return {
+        "AWS_ENDPOINT_URL": url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_CONFIG_FILE": "/nonexistent/aws-config",
@@ -75,8 +81,12 @@ def aws(aws_server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Aws:
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
-    for unwanted in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+
+
+def move_to(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it the environment of this process as far as AWS is concerned."""
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    for unwanted in (*keys, "AWS_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(unwanted, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    return Aws(server=aws_server, environ=environ)
