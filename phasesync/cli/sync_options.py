@@ -4,15 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import update_wrapper
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
+from phasesync.cli.input import read_file
 from phasesync.cli.params import DURATION, PAIR, Name, comma_list
-from phasesync.core.model import Layout, OnDrift, OnRemove, SyncConfig, TagMode
+from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
+from phasesync.errors import InvalidInputError
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=Name("sync"))
+
+NO_REPLICAS: Final = "none"
+"""Word that asks for no replicas at all; leaving the option out leaves them alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,37 +30,76 @@ class SyncOptions:
     """
 
     layout: str | None
+    secret_name: str | None
+    name_template: str | None
     kms_key: str | None
     description: str | None
     tags: tuple[tuple[str, str], ...]
     tag_mode: str | None
+    replicas: tuple[str, ...]
+    resource_policy: str | None
     on_drift: str | None
     on_remove: str | None
+    grace: timedelta | None
     recovery_days: int | None
     interval: timedelta | None
     shrink_limit_percent: int | None
     shrink_limit_keys: int | None
+    delete_limit_percent: int | None
+    delete_limit_objects: int | None
 
     @property
     def empty(self) -> bool:
         """Whether nothing was given."""
-        return not self.tags and all(value is None for name, value in vars(self).items() if name != "tags")
+        return all(value is None or value == () for value in vars(self).values())
 
     def apply(self, config: SyncConfig) -> SyncConfig:
-        """Return a configuration with what was given."""
-        given: dict[str, Any] = {}
-        for name, kind in (("layout", Layout), ("tag_mode", TagMode), ("on_drift", OnDrift), ("on_remove", OnRemove)):
+        """Return a configuration with what was given. InvalidInputError where it cannot be read."""
+        given: dict[str, Any] = self._naming()
+        for name, kind in (("tag_mode", TagMode), ("on_drift", OnDrift), ("on_remove", OnRemove)):
             if (word := getattr(self, name)) is not None:
                 given[name] = kind(word)
         for name in ("kms_key", "description"):
             if (text := getattr(self, name)) is not None:
                 given[name] = text or None
-        for name in ("recovery_days", "interval", "shrink_limit_percent", "shrink_limit_keys"):
+        for name in _AS_GIVEN:
             if (value := getattr(self, name)) is not None:
                 given[name] = value
         if self.tags:
             given["tags"] = dict(config.tags) | dict(self.tags)
+        if self.replicas:
+            given["replicas"] = _replicas(self.replicas)
+        if self.resource_policy is not None:
+            given["resource_policy"] = _text_of(self.resource_policy) if self.resource_policy else None
         return replace(config, **given)
+
+    def _naming(self) -> dict[str, Any]:
+        """Return layout and names: a name means one secret, a template one a key, unless --layout says otherwise."""
+        if self.secret_name is not None and self.name_template is not None:
+            raise InvalidInputError(
+                "--secret-name and --name-template exclude each other",
+                hint="--secret-name for one secret with all keys, --name-template for one secret a key",
+            )
+        given: dict[str, Any] = {}
+        if self.secret_name is not None:
+            given = {"layout": Layout.JSON, "remote_name": self.secret_name, "name_template": None}
+        elif self.name_template is not None:
+            given = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": self.name_template}
+        if self.layout is not None:
+            given["layout"] = Layout(self.layout)
+        return given
+
+
+_AS_GIVEN: Final = (
+    "grace",
+    "recovery_days",
+    "interval",
+    "shrink_limit_percent",
+    "shrink_limit_keys",
+    "delete_limit_percent",
+    "delete_limit_objects",
+)
+"""Settings that are taken over as they were read."""
 
 
 def sync_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +116,33 @@ def sync_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+def _replicas(given: tuple[str, ...]) -> dict[str, str] | None:
+    """Return Region -> key ARN there, or AWS_MANAGED_KEY; None where replicas are left alone again."""
+    if given == ("",):
+        return None
+    if given == (NO_REPLICAS,):
+        return {}
+    if "" in given or NO_REPLICAS in given:
+        raise InvalidInputError(
+            f"--replica {NO_REPLICAS}, and --replica '', stand alone",
+            hint="name the Regions: --replica eu-west-1 --replica us-east-1=ARN",
+        )
+    replicas: dict[str, str] = {}
+    for one in given:
+        region, _, key = one.partition("=")
+        if region in replicas:
+            raise InvalidInputError(f"--replica names {region} twice")
+        replicas[region] = key or AWS_MANAGED_KEY
+    return replicas
+
+
+def _text_of(file: str) -> str:
+    try:
+        return read_file(Path(file)).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{file} is not UTF-8 text") from None
+
+
 def _words(kind: type[Layout | TagMode | OnDrift | OnRemove]) -> click.Choice[str]:
     return click.Choice([str(word) for word in kind])
 
@@ -79,22 +151,61 @@ def _pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     return tuple(PAIR.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
 
 
+def _comma_list_or_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Read a list in which an empty text on its own says something too."""
+    return comma_list(ctx, param, value) or (("",) if value else ())
+
+
+_PERCENT = click.IntRange(0, 100)
+
 _OPTIONS = (
-    click.option("--layout", type=_words(Layout), help="json: one secret with all keys."),
-    click.option("--kms-key", metavar="ARN|default", help="Customer-managed key. Not given: left alone."),
+    click.option("--layout", type=_words(Layout), help="json: one secret with all keys; per-key: one secret a key."),
+    click.option("--secret-name", metavar="NAME", help="Name of the AWS secret (layout json)."),
+    click.option(
+        "--name-template",
+        metavar="TEMPLATE",
+        help="Names of the AWS secrets (layout per-key), such as '{app}/{env}/{key}'; {path} is the folder.",
+    ),
+    click.option(
+        "--kms-key",
+        metavar="ARN|alias|id|default",
+        help="Key that encrypts the secret; default: the AWS-managed one. Not given: left alone.",
+    ),
     click.option("--description", metavar="TEXT", help="Description of the secret. Not given: left alone."),
     click.option("--tag", "tags", multiple=True, callback=_pairs, metavar="K=V", help="Tag; may be repeated."),
     click.option("--tag-mode", type=_words(TagMode), help="What happens to tags besides our own marks."),
+    click.option(
+        "--replica",
+        "replicas",
+        multiple=True,
+        callback=_comma_list_or_empty,
+        metavar="REGION[=KEY]",
+        help="Region to copy it to, with the ARN of a key there; may be repeated. none: no copies; '': left alone.",
+    ),
+    click.option(
+        "--resource-policy", metavar="FILE", help="JSON file with the secret's resource policy. '': left alone."
+    ),
     click.option("--on-drift", type=_words(OnDrift), help="What to do with a secret that somebody else changed."),
-    click.option("--on-remove", type=_words(OnRemove), help="What to do with a secret that is no longer wanted."),
+    click.option("--on-remove", type=_words(OnRemove), help="What to do with a secret whose key is gone (per-key)."),
+    click.option("--grace", type=DURATION, help="How long a key has to be gone before its secret is deleted."),
     click.option("--recovery-days", type=click.IntRange(7, 30), help="Recovery window of deletions, in days."),
     click.option("--interval", type=DURATION, help="Time between drift checks, such as 5m."),
     click.option(
         "--shrink-limit-percent",
-        type=click.IntRange(0, 100),
+        type=_PERCENT,
         help="A change that drops more of the keys than this waits for an approval.",
     ),
     click.option(
         "--shrink-limit-keys", type=click.IntRange(1), help="... from this many dropped keys on; fewer never wait."
+    ),
+    click.option(
+        "--delete-limit-percent",
+        type=_PERCENT,
+        help="A run that deletes more of the sync's secrets than this waits for an approval.",
+    ),
+    click.option(
+        "--delete-limit-objects",
+        type=click.IntRange(1),
+        help="... from this many deleted secrets on; fewer wait only where none would be left.",
     ),
 )

@@ -1,6 +1,5 @@
 """`phasesync syncs`: which environment goes where, and how it stands."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +22,7 @@ AWS_SECRETS_MANAGER = "aws-secrets-manager"
 
 @click.group()
 def syncs() -> None:
-    """Syncs: one environment and path -> one AWS secret."""
+    """Syncs: one environment and path -> AWS secrets."""
 
 
 @syncs.command("list")
@@ -49,7 +48,7 @@ def list_(application: "Application", out: Output) -> None:
             "name": document["name"],
             "env": document["env"],
             "path": document["path"],
-            "secret": document["destination"]["remote_name"],
+            "secret": document["destination"]["remote_name"] or document["destination"]["name_template"],
             "region": document["destination"]["region"],
             "status": document["status"],
             "revision": f"{document['revisions']['applied'] or '-'}/{document['revisions']['source']}",
@@ -81,7 +80,6 @@ def show(application: "Application", name: str, out: Output) -> None:
 @click.option("--credential", type=CREDENTIAL, required=True, help="How it reaches AWS.")
 @click.option("--destination", default=AWS_SECRETS_MANAGER, show_default=True, help="Kind of destination.")
 @click.option("--region", help="AWS Region. Default: the credential's.")
-@click.option("--secret-name", required=True, help="Name of the AWS secret.")
 @sync_options
 @click.option("--adopt", type=click.Choice([str(one) for one in Adopt]), help="Take over a secret that exists.")
 @click.option("--no-verify", is_flag=True, help="Do not ask AWS first.")
@@ -96,7 +94,6 @@ def add(
     credential: str,
     destination: str,
     region: str | None,
-    secret_name: str,
     options: SyncOptions,
     adopt: str | None,
     no_verify: bool,
@@ -107,10 +104,17 @@ def add(
     Add a sync. Asks AWS first who the credential is and what is at the name.
 
     \b
-    Example:
+    Examples:
       phasesync syncs add shop-production --env shop/production --credential aws --secret-name shop/production
+      phasesync syncs add shop-keys --env shop/production --credential aws --name-template '{app}/{env}/{key}'
     """
     from phasesync.ports import SyncDraft
+
+    if options.secret_name is None and options.name_template is None:
+        raise InvalidInputError(
+            "say which AWS secret it writes",
+            hint="--secret-name NAME for one secret with all keys, --name-template '{app}/{env}/{key}' for one a key",
+        )
 
     app, env = environment
     known = application.credentials.get(credential)
@@ -122,7 +126,7 @@ def add(
         credential=credential,
         destination_kind=destination,
         region=region or known.region,
-        config=options.apply(SyncConfig(remote_name=secret_name)),
+        config=options.apply(SyncConfig()),
         account=known.account,
         adopt=Adopt(adopt) if adopt else None,
     )
@@ -145,7 +149,6 @@ def add(
 @click.option("--path", type=PATH, help="Folder, exactly.")
 @click.option("--credential", type=CREDENTIAL, help="How it reaches AWS.")
 @click.option("--region", help="AWS Region.")
-@click.option("--secret-name", help="Name of the AWS secret; the old one stays.")
 @sync_options
 @output_option
 @with_application
@@ -155,25 +158,24 @@ def update(
     path: str | None,
     credential: str | None,
     region: str | None,
-    secret_name: str | None,
     options: SyncOptions,
     out: Output,
 ) -> None:
     """
-    Change a sync; it is reconciled at once.
+    Change a sync; it is reconciled at once. Under a new name or template the former secrets stay.
 
     \b
-    Example:
-      phasesync syncs update shop-production --kms-key arn:aws:kms:eu-central-1:111122223333:key/...
+    Examples:
+      phasesync syncs update shop-production --kms-key alias/shop
+      phasesync syncs update shop-production --name-template '{app}/{env}/{key}'
     """
-    if options.empty and not any((path, credential, region, secret_name)):
+    if options.empty and not any((path, credential, region)):
         raise InvalidInputError("there is nothing to change", hint="phasesync syncs update --help")
-
-    def change(config: SyncConfig) -> SyncConfig:
-        changed = options.apply(config)
-        return replace(changed, remote_name=secret_name) if secret_name else changed
-
-    application.configuration.update(name, change=change, path=path, credential=credential, region=region)
+    updated = application.configuration.update(
+        name, change=options.apply, path=path, credential=credential, region=region
+    )
+    for warning in updated.warnings:
+        out.warn(warning)
     out.done(f"updated the sync {name}", document_of(application, name))
 
 
