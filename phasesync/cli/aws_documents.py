@@ -127,6 +127,8 @@ def setup_lines(application: "Application", credential: Credential) -> list[str]
             json.dumps(policy, indent=2),
             "In the account that the secrets are in:",
             *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
+            "Once there are syncs, this prints the narrower policy for exactly them: "
+            f"phasesync aws policy --all --credential {credential.name}",
         ]
     else:
         lines += [

@@ -48,6 +48,10 @@ def test_a_role_that_is_to_be_made_gets_its_commands() -> None:
     assert [line.split()[2] for line in commands] == ["create-policy", "create-role", "attach-role-policy"]
 
 
+def test_the_policy_to_begin_with_is_not_the_last_word() -> None:
+    assert any(line.endswith("phasesync aws policy --all --credential aws") for line in told(NEW))
+
+
 def test_a_role_that_exists_gets_no_second_one() -> None:
     """But its trust policy does not have the External ID that was made a moment ago."""
     (command,) = (line for line in told(replace(NEW, role_arn=ROLE)) if line.startswith("aws iam "))

@@ -20,10 +20,10 @@ def allows(policy: Mapping[str, Any], action: str, resource: str, context: Conte
     for statement in policy["Statement"]:
         unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
         if unknown or statement["Effect"] != "Allow":
-            raise NotImplementedError(f"{statement['Sid']}: {sorted(unknown)} {statement['Effect']}")
+            raise NotImplementedError(f"{sorted(unknown)} {statement['Effect']}")
         if (
-            action in statement["Action"]
-            and any(like(pattern, resource) for pattern in statement["Resource"])
+            any(like(pattern, action) for pattern in _list(statement["Action"]))
+            and any(like(pattern, resource) for pattern in _list(statement["Resource"]))
             and _holds(statement.get("Condition", {}), context)
         ):
             return True
@@ -40,9 +40,13 @@ def _holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool
     for operator, wanted in condition.items():
         for key, values in wanted.items():
             found = context.get(key)
-            if found is None or not _matches(operator, [values] if isinstance(values, str) else values, found):
+            if found is None or not _matches(operator, _list(values), found):
                 return False
     return True
+
+
+def _list(values: str | list[str]) -> list[str]:
+    return [values] if isinstance(values, str) else values
 
 
 def _matches(operator: str, values: Iterable[str], found: str) -> bool:

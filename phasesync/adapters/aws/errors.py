@@ -26,8 +26,9 @@ from phasesync.errors import (
 _UNREACHABLE_HINT: Final = "check the Region's name, the network, the proxy and AWS_ENDPOINT_URL"
 _CLOCK_HINT: Final = "check this machine's clock: AWS refuses requests that are more than 5 minutes off"
 _KMS_HINT: Final = (
-    "check that the KMS key is enabled and that the policy of the role and of the key allow it; "
-    "phasesync aws policy NAME prints what a sync needs, with --kms-key ARN where it leaves the key alone"
+    "check that the KMS key is enabled and that the policies of the role and of the key allow kms:GenerateDataKey, "
+    "kms:Decrypt and kms:Encrypt through Secrets Manager: phasesync aws policy NAME prints what a sync needs, with "
+    "--kms-key ARN where it leaves the key alone"
 )
 _CREDENTIAL_HINTS: Final[Mapping[str, str]] = {
     "RegionDisabledException": "enable the Region in the AWS account, or use another one",

@@ -34,6 +34,7 @@ _CREATE: Final = frozenset({"secretsmanager:CreateSecret"})
 _READ: Final = frozenset({"secretsmanager:GetSecretValue"})
 _METADATA: Final = "secretsmanager:UpdateSecret"
 _MAKE_COPIES: Final = "secretsmanager:ReplicateSecretToRegions"
+_GIVE_BACK: Final = frozenset({"secretsmanager:DescribeSecret", "secretsmanager:UntagResource"})
 
 _OURS: Final = {"look": None, "read": None, "create": "aws:RequestTag", "change": "aws:ResourceTag"}
 """Kind of access -> the condition key that asks for our tag (Service Authorization Reference, Secrets Manager)."""
@@ -51,16 +52,14 @@ class Grant:
     What one sync needs at AWS.
 
     Attributes:
-        arns: of its secrets, as patterns.
-        actions: on its secrets.
+        secrets: ARN of secrets, as a pattern -> the actions on them.
         keys: (Region, ARN of a customer-managed key) -> ARNs of the secrets that it may be used for, as patterns.
-        sweep: Regions in which it lists secrets.
+        sweep: the Region in which it lists secrets, None = it does not.
     """
 
-    arns: frozenset[str]
-    actions: frozenset[str]
+    secrets: Mapping[str, frozenset[str]]
     keys: Mapping[tuple[str, str], frozenset[str]]
-    sweep: frozenset[str]
+    sweep: str | None
 
 
 def grant_of(
@@ -80,20 +79,13 @@ def grant_of(
         sync: its configuration is what counts.
         actions: of its destination kind.
         account: the 12-digit account it writes to; None = not known yet, any.
-        journal: what it has written: objects under former names are still its own to give back or delete.
+        journal: what it has written: secrets under former names are still its own to give back, or to delete.
         kms_key: ARN of a key that encrypts its secrets although the sync leaves the key alone.
         with_import: also reading values, for an import and for `syncs verify`.
         sweep: also listing secrets.
     """
     config = sync.config
     pattern = name_of_key(config, app=sync.app, environment=sync.environment, path=sync.path, key="*")
-    places = {(sync.region, pattern)} | {
-        (entry.region, entry.remote_name)
-        for entry in journal
-        if entry.account == account
-        and entry.written_before
-        and not (entry.region == sync.region and fnmatchcase(entry.remote_name, pattern))
-    }
     needed = set(actions["sync"])
     if config.description is None and config.kms_key is None:
         needed.discard(_METADATA)
@@ -101,23 +93,30 @@ def grant_of(
         needed.update(actions["delete"])
     if config.replicas is not None:
         needed.update(actions["replicate"])
-        if not config.replicas and config.on_remove is not OnRemove.DELETE:
+        if not config.replicas:
             needed.discard(_MAKE_COPIES)
     if config.resource_policy is not None:
         needed.update(actions["resource-policy"])
     if with_import:
         needed.update(actions["import"])
+    secrets = {secret_arn(pattern, region=sync.region, account=account): frozenset(needed)}
+    for entry in journal:
+        here = entry.region == sync.region
+        if entry.account != account or not entry.written_before or (here and fnmatchcase(entry.remote_name, pattern)):
+            continue
+        deletes = here and config.on_remove is OnRemove.DELETE
+        left = _GIVE_BACK | frozenset(actions["delete"] if deletes else ())
+        secrets[secret_arn(entry.remote_name, region=entry.region, account=account)] = left
     named = [(sync.region, config.kms_key), (sync.region, kms_key), *(config.replicas or {}).items()]
     return Grant(
-        arns=frozenset(secret_arn(name, region=region, account=account) for region, name in places),
-        actions=frozenset(needed),
+        secrets=secrets,
         # A copy has the ARN of its primary in another Region; a call for it may be about either.
         keys={
             (region, key): frozenset(secret_arn(pattern, region=one, account=account) for one in (sync.region, region))
             for region, key in named
             if key is not None and key != AWS_MANAGED_KEY
         },
-        sweep=frozenset({region for region, _ in places} if sweep else ()),
+        sweep=sync.region if sweep else None,
     )
 
 
@@ -133,14 +132,14 @@ def policy_of(grants: Sequence[Grant], *, instance_id: str) -> Document:
     for kind, sid in _SIDS.items():
         by_arn: dict[str, set[str]] = {}
         for grant in grants:
-            for arn in grant.arns:
-                by_arn.setdefault(arn, set()).update(action for action in grant.actions if _kind_of(action) == kind)
+            for arn, needed in grant.secrets.items():
+                by_arn.setdefault(arn, set()).update(action for action in needed if _kind_of(action) == kind)
         key = _OURS[kind]
         condition = None if key is None else {"StringEquals": {f"{key}/{TAG_INSTANCE}": instance_id}}
         for actions, arns in _by_actions(by_arn):
             statements.append(allow(sid, actions, arns, condition))
     statements += _key_statements(grants)
-    regions = sorted(set().union(*(grant.sweep for grant in grants)))
+    regions = sorted({grant.sweep for grant in grants if grant.sweep is not None})
     if regions:
         # Without it every secret is asked for on its own, which finds the same and takes more calls.
         here = {"StringEquals": {"aws:RequestedRegion": regions}}

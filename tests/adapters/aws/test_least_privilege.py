@@ -185,12 +185,20 @@ def test_what_was_written_under_a_former_name_is_still_its_own_to_give_back_or_d
         entry("shop/of-another-account", account="999999999999"),
         entry("shop/never-written", version=None),
     )
-    found = resources(policy(a_sync(on_remove=OnRemove.DELETE), journal=journal), "Change")
-    assert [arn.split(":", 3)[3] for arn in found] == [
-        f"{REGION}:{ACCOUNT}:secret:shop/former-??????",
-        f"{REGION}:{ACCOUNT}:secret:shop/production-??????",
-        f"us-east-1:{ACCOUNT}:secret:shop/elsewhere-??????",
-    ]
+    document = policy(a_sync(on_remove=OnRemove.DELETE), journal=journal)
+    here, there = (
+        SECRET.replace("production", "former"),
+        SECRET.replace(REGION, "us-east-1").replace("production", "elsewhere"),
+    )
+    for secret in (here, there):
+        assert may(document, "DescribeSecret", secret)
+        assert may(document, "UntagResource", secret)
+        assert not may(document, "PutSecretValue", secret, **OURS)
+    assert may(document, "DeleteSecret", here, **OURS)
+    assert not may(document, "DeleteSecret", there, **OURS)
+    assert not may(policy(a_sync(), journal=journal), "DeleteSecret", here, **OURS)
+    for name in ("of-another-account", "never-written"):
+        assert not may(document, "DescribeSecret", SECRET.replace("production", name))
 
 
 @pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])

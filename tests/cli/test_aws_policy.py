@@ -1,0 +1,159 @@
+"""`phasesync aws policy`: which document is printed, and what is said beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, size_of
+from tests.cli.conftest import CommandLine
+from tests.support.iam import allows
+
+ROLE = "arn:aws:iam::111122223333:role/writer"
+KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+@pytest.fixture
+def synced(shop: CommandLine) -> CommandLine:
+    """Two credentials with a sync each; AWS was never asked."""
+    shop.done("credentials", "add", "role", "--type", "assume-role", "--region", "eu-central-1", "--role-arn", ROLE)
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "us-east-1")
+    add(shop, "web", "role", "shop/web")
+    add(shop, "jobs", "host", "shop/jobs")
+    return shop
+
+
+def add(phasesync: CommandLine, name: str, credential: str, secret: str, *options: str) -> None:
+    where = ("--env", "shop/prod", "--credential", credential, "--secret-name", secret)
+    phasesync.done("syncs", "add", name, *where, "--no-verify", *options)
+
+
+def document(phasesync: CommandLine, *args: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(phasesync.done("aws", "policy", *args).stdout)
+    return found
+
+
+def actions(policy: dict[str, Any]) -> set[str]:
+    return {action for statement in policy["Statement"] for action in statement["Action"]}
+
+
+def looks_at(policy: dict[str, Any]) -> list[str]:
+    return [arn for one in policy["Statement"] if one["Sid"].startswith("Look") for arn in one["Resource"]]
+
+
+def test_the_policy_of_a_sync_is_pinned_to_its_name_and_account(synced: CommandLine):
+    assert looks_at(document(synced, "web")) == [
+        "arn:aws:secretsmanager:eu-central-1:111122223333:secret:shop/web-??????"
+    ]
+    assert looks_at(document(synced, "jobs")) == ["arn:aws:secretsmanager:us-east-1:*:secret:shop/jobs-??????"]
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_it_is_the_bare_document_whatever_the_output(synced: CommandLine, output: str):
+    done = synced.done("aws", "policy", "web", "-o", output)
+    assert set(json.loads(done.stdout)) == {"Version", "Statement"}
+    assert done.stderr == ""
+
+
+def test_it_asks_for_the_tag_of_this_installation(synced: CommandLine):
+    def change(tags: dict[str, str]) -> bool:
+        secret = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:shop/web-Ab12Cd"
+        return allows(policy, "secretsmanager:PutSecretValue", secret, tags)
+
+    policy = document(synced, "web")
+    (ours,) = (
+        one["Condition"]["StringEquals"]
+        for one in policy["Statement"]
+        if "secretsmanager:PutSecretValue" in one["Action"]
+    )
+    assert change(ours)
+    assert not change(dict.fromkeys(ours, "another"))
+
+
+def test_flags_add_reading_and_take_listing(synced: CommandLine):
+    assert actions(document(synced, "web", "--with-import")) - actions(document(synced, "web")) == {
+        "secretsmanager:GetSecretValue"
+    }
+    assert actions(document(synced, "web")) - actions(document(synced, "web", "--no-sweep")) == {
+        "secretsmanager:ListSecrets"
+    }
+
+
+def test_a_key_that_no_sync_names_can_be_added(synced: CommandLine):
+    assert "kms:GenerateDataKey" in actions(document(synced, "web", "--kms-key", KEY))
+    refused = synced("aws", "policy", "jobs", "--kms-key", KEY)
+    assert refused.exit_code == 2
+    assert "eu-central-1" in refused.stderr
+
+
+def test_all_syncs_of_a_credential_are_one_document(synced: CommandLine):
+    add(synced, "api", "role", "shop/api", "--description", "the API")
+    policy = document(synced, "--all", "--credential", "role")
+    assert [arn.rpartition(":")[2] for arn in looks_at(policy)] == ["shop/api-??????", "shop/web-??????"]
+
+
+def test_credentials_are_not_mixed(synced: CommandLine):
+    refused = synced("aws", "policy", "--all")
+    assert refused.exit_code == 2
+    assert "host, role" in refused.stderr
+    assert "phasesync aws policy --all --credential host" in refused.stderr
+
+
+def test_a_credential_need_not_be_named_where_there_is_one(shop: CommandLine):
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "us-east-1")
+    add(shop, "web", "host", "shop/web")
+    assert looks_at(document(shop, "--all")) == ["arn:aws:secretsmanager:us-east-1:*:secret:shop/web-??????"]
+
+
+@pytest.mark.parametrize("args", [("--all",), ("nobody",)])
+def test_without_syncs_there_is_nothing_to_print(shop: CommandLine, args: tuple[str, ...]):
+    assert shop("aws", "policy", *args).exit_code == 5
+
+
+def test_a_large_policy_says_so_and_comes_in_parts(shop: CommandLine):
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "us-east-1")
+    for number in range(5):
+        add(shop, f"sync-{number}", "host", f"shop/{number:0400}")
+
+    done = shop.done("aws", "policy", "--all")
+    whole = json.loads(done.stdout)
+    assert size_of(whole) > MANAGED_POLICY_CHARACTERS
+    assert "a managed policy takes 6,144" in done.stderr
+    assert "--part 1 to --part 2" in done.stderr
+
+    parts = [document(shop, "--all", "--part", number) for number in "12"]
+    assert all(size_of(part) <= MANAGED_POLICY_CHARACTERS for part in parts)
+    assert set().union(*(looks_at(part) for part in parts)) == set(looks_at(whole))
+    assert shop("aws", "policy", "--all", "--part", "3").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("web", "--all"),
+        ("web", "--starter", "sync"),
+        ("--all", "--starter", "sync"),
+        ("web", "--region", "eu-west-1"),
+        ("web", "--credential", "role"),
+        ("--starter", "sync", "--no-sweep"),
+        ("--starter", "sync", "--part", "1"),
+    ],
+)
+def test_options_that_do_not_go_together(phasesync: CommandLine, args: tuple[str, ...]):
+    refused = phasesync("aws", "policy", *args)
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+
+
+def test_the_starter_policy_needs_no_installation(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", "/nonexistent")
+    policy = document(phasesync, "--starter", "sync", "--region", "cn-north-1")
+    assert policy["Statement"][0]["Resource"] == ["arn:aws-cn:secretsmanager:cn-north-1:*:secret:*"]
+    assert "secretsmanager:GetSecretValue" not in actions(policy)
+
+
+def test_help_says_who_needs_the_right_to_read(phasesync: CommandLine):
+    assert "imports and syncs verify need it" in " ".join(phasesync.done("aws", "policy", "--help").stdout.split())

@@ -1,0 +1,145 @@
+"""
+A whole phasesync on the AWS shim: the real store, engine and adapter, one sync `web` of shop/production.
+
+    world.edit(URL="postgres://new"); world.run()     as in `world.py`
+    world.enforce(policy_of)                          AWS allows what the policy says at each request, and nothing else
+    world.aws.deny("secretsmanager:PutSecretValue")   AWS allows all but this
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.clock import SystemClock
+from phasesync.adapters.destinations.opener import RegisteredDestinations
+from phasesync.adapters.store import Store
+from phasesync.ports import Destination
+from phasesync.testing.aws_shim import Answer, AwsShim, Operation, ShimClock
+from phasesync.testing.fake_remote import REGION
+from tests.support.iam import allows
+from tests.support.stores import open_test_store
+from tests.support.world import World
+
+ACCOUNT = "123456789012"
+"""The account of moto for keys that it does not know."""
+OTHER_REGION = "us-east-1"
+KIND = "aws-secrets-manager"
+
+Policy = Callable[[], dict[str, Any]]
+
+
+class AwsWorld(World):
+    """One sync that writes to the shim; `config` as in `World`."""
+
+    def __init__(self, store: Store, aws: AwsShim, **config: Any) -> None:
+        super().__init__(store, **config)
+        self.aws = aws
+        self.outside = aws.outside.at(account=ACCOUNT, region=REGION)
+        self.clients = AwsClients(
+            source_of=store.credentials.get_by_id,
+            clock=SystemClock(),
+            instance_id=store.instance_id,
+            endpoint_url=aws.url,
+        )
+        self.destinations = RegisteredDestinations(self.clients, instance_id=store.instance_id)  # type: ignore[assignment]
+
+    def open(self) -> Destination:
+        """The destination of the sync."""
+        return self.destinations.open(KIND, self.store.credentials.get("aws"), REGION)
+
+    def make_key(self, region: str = REGION) -> str:
+        """Make a KMS key; return its ARN."""
+        return self.aws.outside.at(account=ACCOUNT, region=region).create_key()
+
+    def enforce(self, policy: Policy) -> None:
+        """From now on every request to Secrets Manager and KMS needs a policy's leave."""
+        self.aws.on_request = lambda when, one: self._judge(policy(), one) if when == "before" else None
+
+    def key_uses_allowed_by(self, policy: dict[str, Any]) -> list[str]:
+        """Return what was asked of customer-managed keys so far and the policy does not allow."""
+        refused = []
+        for use in self.aws.keys.uses:
+            if use.key_arn is None:
+                continue
+            context = {"kms:ViaService": f"secretsmanager.{use.key_arn.split(':')[3]}.amazonaws.com"}
+            # The check of a key that is being set is about the secret as well (User Guide, encryption context).
+            context["kms:EncryptionContext:SecretARN"] = use.secret_arn or self.arn
+            if not allows(policy, use.action, use.key_arn, context):
+                refused.append(f"{use.action} {use.key_arn}")
+        return refused
+
+    @property
+    def arn(self) -> str:
+        """An ARN that the sync's secret has, or might get."""
+        found = self.aws.world.find(ACCOUNT, REGION, self.name)
+        return str(found.arn) if found else f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self.name}-Ab12Cd"
+
+    def _judge(self, policy: dict[str, Any], one: Operation) -> Answer | None:
+        if one.service not in ("secretsmanager", "kms"):
+            return None
+        for action, resource, context in _asks(self.aws, one):
+            if not allows(policy, action, resource, context):
+                text = f"User: somebody is not authorized to perform: {action} on resource: {resource}"
+                return Answer(
+                    "AccessDeniedException", f"{text} because no identity-based policy allows the {action} action"
+                )
+        return None
+
+
+def _asks(aws: AwsShim, one: Operation) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield (action, resource, context) of all that a request needs (API reference, Required permissions)."""
+    arguments = one.arguments
+    if one.service == "kms":
+        yield f"kms:{one.name}", str(arguments.get("KeyId", "*")), {}
+        return
+    context = {"aws:RequestedRegion": one.region}
+    context |= {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in arguments.get("Tags") or []}
+    resource, tags = "*", {}
+    if one.secret_id is not None:
+        secret = aws.world.find(one.account, one.region, one.secret_id)
+        # For a name that does not exist yet, AWS matches patterns of six characters as well (User Guide, permissions).
+        made_up = f"arn:aws:secretsmanager:{one.region}:{one.account}:secret:{one.secret_id}-Ab12Cd"
+        resource = str(secret.arn) if secret else made_up
+        tags = {tag["Key"]: tag["Value"] for tag in (secret.tags or [])} if secret else {}
+    before = context | {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+    yield f"secretsmanager:{one.name}", resource, before
+    if one.name == "CreateSecret" and arguments.get("Tags"):
+        yield "secretsmanager:TagResource", resource, before
+    if one.name == "ValidateResourcePolicy":
+        yield "secretsmanager:PutResourcePolicy", resource, before
+    if one.name == "UntagResource":
+        # Who would lose the right by it may not do it (API reference, UntagResource).
+        left = {key: value for key, value in tags.items() if key not in arguments["TagKeys"]}
+        yield (
+            "secretsmanager:UntagResource",
+            resource,
+            context | {f"aws:ResourceTag/{key}": value for key, value in left.items()},
+        )
+
+
+@pytest.fixture(scope="session")
+def running_shim() -> Iterator[AwsShim]:
+    """One shim for the tests of this process; its clock stands still unless a test moves it."""
+    with AwsShim(clock=ShimClock(frozen=True), throttling=False) as aws:
+        yield aws
+
+
+@pytest.fixture
+def make_world(migrated_database_url: str, running_shim: AwsShim) -> Iterator[Callable[..., AwsWorld]]:
+    """Makes the world of a test; its arguments are set on the sync."""
+    running_shim.reset()
+    store = open_test_store(migrated_database_url)
+    made: list[AwsWorld] = []
+
+    def make(**config: Any) -> AwsWorld:
+        made.append(AwsWorld(store, running_shim, **config))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.clients.close()
+    store.close()
