@@ -159,7 +159,7 @@ def _select_due() -> sa.Select[tuple[str]]:
             _free(),
             syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
             credentials.c.status != CredentialStatus.INCOMPLETE,
-            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & _grown()),
+            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & grown()),
         )
     )
 
@@ -173,15 +173,15 @@ def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
     return (
         _select_due()
         .where(*which)
-        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (_grown(), 1), else_=2), syncs.c.next_due_at)
+        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (grown(), 1), else_=2), syncs.c.next_due_at)
         .limit(limit)
         .with_for_update(skip_locked=True, of=syncs, key_share=True)
         .cte(name)
     )
 
 
-def _grown() -> sa.ColumnElement[bool]:
-    """An environment that the sync read has a newer revision."""
+def grown() -> sa.ColumnElement[bool]:
+    """Return the condition that an environment that the sync read has a newer revision."""
     return (
         sa.exists()
         .where(
@@ -201,7 +201,7 @@ def _trigger() -> sa.ColumnElement[str]:
     return sa.case(
         (syncs.c.requested.is_not(None), syncs.c.requested),
         ((syncs.c.failures > 0) & (syncs.c.next_due_at <= now()), sa.literal(Trigger.RETRY.value)),
-        (_grown(), sa.literal(Trigger.CHANGE.value)),
+        (grown(), sa.literal(Trigger.CHANGE.value)),
         else_=sa.literal(Trigger.SCHEDULE.value),
     )
 
