@@ -8,21 +8,53 @@ from phasesync import errors
 from phasesync.cli.failures import one_line
 from phasesync.cli.output import Output
 from phasesync.core.model import Run
+from phasesync.core.remote import Action
 from phasesync.core.status import exit_code_of
 
 
 def show_plan(out: Output, document: dict[str, Any]) -> None:
-    """Print a plan: a line for each change, key names, what waits."""
+    """
+    Print a plan: a line for each change, key names, what waits.
+
+    Of many changes the first of each action are shown, what is left as it is as a number; JSON has them all.
+    """
+    many = len(document["changes"]) > _FEW
+    by_action: dict[str, list[dict[str, Any]]] = {}
     for change in document["changes"]:
-        held = " (held)" if change["remote_name"] in document["held"] and change["bytes"] else ""
-        click.echo(f"{change['action']:<16}{change['remote_name']}  {change['reason']}{held}")
-        for sign, keys in zip("+~-", change["keys"].values(), strict=True):
-            for key in keys:
-                click.echo(f"{'':<16}{sign} {one_line(key)} = ***")
+        by_action.setdefault(change["action"] if many else "", []).append(change)
+    for action, changes in by_action.items():
+        shown = changes if not many else changes[: 0 if action == Action.NOOP else _SHOWN]
+        for change in shown:
+            _show_change(change)
+        if left := len(changes) - len(shown):
+            more = f"{left} more" if shown else _counted(left, "object")
+            click.echo(f"{action:<16}{'... and ' if shown else ''}{more}{_waiting(changes[len(shown) :])}")
     estimate = document["estimate"]
     click.echo(f"{_counted(estimate['writes'], 'new version')}, about {_counted(estimate['calls'], 'call')}")
     if document["digest"]:
         out.say(f"held until: phasesync syncs approve {document['sync']} --plan {document['digest']}")
+
+
+_FEW = 30
+"""Up to this many changes are shown one by one."""
+
+_SHOWN = 5
+"""Of more than that, so many of each action."""
+
+
+def _show_change(change: dict[str, Any]) -> None:
+    held = " (held)" if change["held"] else ""
+    click.echo(f"{change['action']:<16}{change['remote_name']}  {change['reason']}{held}")
+    for sign, keys in zip("+~-", change["keys"].values(), strict=True):
+        for key in keys:
+            click.echo(f"{'':<16}{sign} {one_line(key)} = ***")
+
+
+def _waiting(changes: list[dict[str, Any]]) -> str:
+    held = sum(change["held"] for change in changes)
+    delayed = sum(change["delayed_until"] is not None for change in changes)
+    parts = [f"{number} {what}" for number, what in ((held, "held"), (delayed, "delayed")) if number]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def show_run(out: Output, run: Run) -> None:

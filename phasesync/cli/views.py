@@ -5,9 +5,10 @@ Shows no value, no secret access key and no payload.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from phasesync.core.change import VALUE_WRITES, Change
+from phasesync.core.change import Change
 from phasesync.core.model import ChangeResult, Credential, CredentialStatus, Run, Sync
 from phasesync.core.remote import Action
 from phasesync.core.standing import status_of
@@ -75,18 +76,18 @@ def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
 
 def plan_document(report: PlanReport) -> Document:
     """Return a plan as `syncs plan` prints it."""
-    held = {id(one.change): one.reason for one in report.guarded.held}
-    changes = [_planned(change, held.get(id(change)), report.versions_24h) for change in report.plan.changes]
-    going = report.guarded.go
+    guarded = report.guarded
+    held = {id(one.change): one.reason for one in guarded.held}
+    delayed = {id(one.change): one.until for one in guarded.delayed}
     return {
         "sync": report.sync.name,
-        "digest": report.guarded.digest,
-        "held": sorted({one.change.remote_name for one in report.guarded.held}),
-        "changes": changes,
-        "estimate": {
-            "calls": 1 + sum(_calls(change) for change in going),
-            "writes": sum(change.action in VALUE_WRITES for change in going),
-        },
+        "digest": guarded.digest,
+        "held": sorted({one.change.remote_name for one in guarded.held}),
+        "changes": [
+            _planned(change, held.get(id(change)), delayed.get(id(change)), report.versions_24h)
+            for change in report.plan.changes
+        ],
+        "estimate": {"calls": report.estimate.calls, "writes": report.estimate.writes},
     }
 
 
@@ -143,11 +144,16 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _planned(change: Change, held: str | None, versions_24h: Mapping[str, int]) -> Document:
+def _planned(change: Change, held: str | None, until: datetime | None, versions_24h: Mapping[str, int]) -> Document:
+    reason = held or change.reason
+    if until is not None:
+        reason += f"; version budget used up, next write after {until:%Y-%m-%d %H:%M:%S} UTC"
     return {
         "action": str(change.action),
         "remote_name": change.remote_name,
-        "reason": held or change.reason,
+        "reason": reason,
+        "held": held is not None,
+        "delayed_until": until,
         "keys": {
             "added": list(change.keys.added),
             "changed": list(change.keys.changed),
@@ -166,10 +172,3 @@ def _made(change: ChangeResult) -> Document:
         "version_id": change.version_id,
         "reason": change.reason,
     }
-
-
-def _calls(change: Change) -> int:
-    """How many AWS calls a change makes when nothing comes in between; a restore is looked at again."""
-    return {Action.NOOP: 0, Action.CONFLICT: 0, Action.REFUSE: 0, Action.REKEY: 2, Action.RESTORE: 2}.get(
-        change.action, 1
-    )

@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from phasesync.core.change import Plan
 from phasesync.core.budget import within_a_day
+from phasesync.core.change import Plan
+from phasesync.core.estimate import Estimate, estimate
 from phasesync.core.guard import Guarded
 from phasesync.core.model import Adopt, CredentialStatus, Paused, Run, Sync
 from phasesync.core.remote import Observed
@@ -34,6 +35,7 @@ class PlanReport:
     plan: Plan
     guarded: Guarded
     versions_24h: dict[str, int]
+    estimate: Estimate
 
 
 class SyncOperations:
@@ -81,6 +83,7 @@ class SyncOperations:
             plan=prepared.plan,
             guarded=prepared.guarded,
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
+            estimate=estimate(prepared.guarded.go, looks=prepared.task.destination.calls),
         )
 
     def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:

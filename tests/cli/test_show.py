@@ -1,6 +1,7 @@
 """What a plan and a run look like on a terminal."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -10,13 +11,48 @@ from phasesync.core.model import Run, RunError
 from phasesync.core.status import Outcome, Trigger
 
 
+def change(**members: Any) -> dict[str, Any]:
+    """One change of a plan."""
+    keys: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    made = {"action": "put", "remote_name": "web", "reason": "edited", "held": False, "delayed_until": None}
+    return made | {"keys": keys, "bytes": 1, "versions_used_24h": 0} | members
+
+
+def planned(*changes: dict[str, Any], digest: str | None = None) -> dict[str, Any]:
+    """A plan of them."""
+    return {"sync": "web", "changes": changes, "held": [], "estimate": {"writes": 1, "calls": 2}, "digest": digest}
+
+
+def test_a_plan_for_many_objects_stays_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left as it is becomes a number, of the rest the first ones stand for all."""
+    same = [change(action="noop", remote_name=f"n{number}", reason="as wanted") for number in range(180)]
+    made = [change(action="create", remote_name=f"c{number:03}") for number in range(100)]
+    gone = [change(action="delete", remote_name=f"d{number:03}", held=True) for number in range(20)]
+
+    show_plan(Output(as_json=False), planned(*same, *made, *gone, digest="0123456789abcdef"))
+
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert len(lines) == 1 + 6 + 6 + 1
+    assert lines[0].split() == ["noop", "180", "objects"]
+    assert lines[1].split() == ["create", "c000", "edited"]
+    assert lines[6].endswith("... and 95 more")
+    assert lines[12].endswith("... and 15 more (15 held)")
+    assert "approve web --plan 0123456789abcdef" in printed.err
+
+
+def test_a_plan_for_a_few_objects_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order in which it is carried out, with what waits."""
+    show_plan(Output(as_json=False), planned(change(action="retag", held=True), change(action="noop")))
+
+    assert capsys.readouterr().out.splitlines()[0].split() == ["retag", "web", "edited", "(held)"]
+
+
 def test_key_names_cannot_turn_the_direction_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """A key may hold any letter, format characters among them."""
-    change = {"action": "put", "remote_name": "web", "reason": "edited", "bytes": 1}
     keys = {"added": ["a\u202eb"], "changed": [], "removed": []}
-    plan = {"changes": [change | {"keys": keys}], "held": [], "estimate": {"writes": 1, "calls": 2}, "digest": None}
 
-    show_plan(Output(as_json=False), plan)
+    show_plan(Output(as_json=False), planned(change(keys=keys)))
 
     assert "+ a b = ***" in capsys.readouterr().out
 
