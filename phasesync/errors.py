@@ -284,9 +284,7 @@ class RestoredDatabaseError(DestinationError):
     """AWS is ahead of this database: it is an older backup, or a copy of it is at work."""
 
     exit_code = 4
-    default_hint = (
-        "stop the other copy; then phasesync syncs remove NAME --remote keep, and add it again with --adopt overwrite"
-    )
+    default_hint = "stop the other copy, or restore a newer backup; to go on with this one: phasesync db accept-restore"
 
 
 class AccountMismatchError(DestinationError):

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.invocation import invocation
+from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
     from phasesync.adapters.store.migrate import SchemaStatus
+    from phasesync.bootstrap import Application
 
 
 @click.group()
@@ -72,6 +74,58 @@ def backup(file: Path, out: Output) -> None:
 
     copy(invocation().settings().settings.database_url, file)
     out.done(f"copied the database to {file}", {"file": str(file), "bytes": file.stat().st_size})
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@confirmation_options
+@output_option
+def restore(file: Path, yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Put a backup in the place of a SQLite database. The database that was there is kept beside it.
+
+    No daemon may be at work. Until `db accept-restore` nothing is deleted at AWS, and a sync that meets a write which
+    this database has not made is halted.
+
+    \b
+    Example:
+      phasesync db restore /var/backups/phasesync-monday.db
+    """
+    from phasesync.bootstrap import restore_application
+
+    settings = invocation().settings().settings
+    confirm(f"put {file} in the place of the database", yes=yes, no_input=no_input)
+    kept = restore_application(settings, file)
+    if kept is not None:
+        out.say(f"the former database is kept as {kept}")
+    out.say("see what would be written: phasesync syncs plan NAME; then go on with it: phasesync db accept-restore")
+    out.done(f"restored {file}", {"restored": str(file), "kept": None if kept is None else str(kept)})
+
+
+@db.command("accept-restore")
+@confirmation_options
+@output_option
+@with_application
+def accept_restore(application: "Application", yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Go on with a database that is older than AWS: what it holds is written over newer values.
+
+    For a restored backup, or where a copy of this database was at work. Stop the copy first.
+
+    \b
+    Example:
+      phasesync db accept-restore --yes
+    """
+    from phasesync.engine.restored import LOOK_AHEAD
+
+    confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
+    accepted = application.state.accept_restore(ahead=LOOK_AHEAD)
+    for name in accepted.unread:
+        out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
+    out.done(
+        f"accepted: {accepted.syncs} syncs with {accepted.objects} remote objects are looked at again",
+        {"syncs": accepted.syncs, "objects": accepted.objects, "unread": list(accepted.unread)},
+    )
 
 
 def _document(found: "SchemaStatus") -> dict[str, object]:

@@ -39,6 +39,7 @@ def status(application: "Application", out: Output) -> None:
     daemons = [dict(one) for one in application.daemons.alive()]
     summary = {
         "instance_id": application.instance_id,
+        "restored": application.state.is_restored(),
         "daemons": daemons,
         "syncs": counts,
         "needs_attention": needing,
@@ -46,6 +47,8 @@ def status(application: "Application", out: Output) -> None:
     if out.as_json:
         out.document(summary)
         return
+    if summary["restored"]:
+        out.warn("this database is older than AWS, or was just restored; see phasesync db accept-restore --help")
     out.item(
         {
             "instance": application.instance_id,

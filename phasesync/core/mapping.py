@@ -81,7 +81,7 @@ def map_values(sync: Sync, values: Mapping[str, SecretValue], digests: Digests) 
 
 def map_one(remote_name: str, key: str, value: SecretValue, digests: Digests) -> Payload:
     """
-    Make the payload of one key in layout `per-key`: text and JSON as they were entered, binary as bytes.
+    Make the payload of one key in layout `per-key`: text as it was entered, JSON in canonical form, binary as bytes.
 
     Raises:
         InvalidInputError: the value is empty, which AWS does not take, or a text is not UTF-8. Names the key.
@@ -94,7 +94,10 @@ def map_one(remote_name: str, key: str, value: SecretValue, digests: Digests) ->
         payload = value
     else:
         try:
-            payload = SecretValue(value.reveal_text(), ValueType.TEXT)
+            text = value.reveal_text()
+            if value.type is ValueType.JSON:
+                text = canonical_json(parse_json_document(value.reveal()))
+            payload = SecretValue(text, ValueType.TEXT)
         except UnicodeDecodeError:
             # The decoder's error carries the bytes.
             raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None

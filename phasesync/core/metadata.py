@@ -33,14 +33,16 @@ class ReplicaDiff:
     What differs in copies in other Regions.
 
     Attributes:
-        add: Region -> key ARN there, or AWS_MANAGED_KEY.
-        remove: Regions whose copies go: ours that are no longer wanted, and ours that failed and are made anew.
+        add: Region -> key ARN there, or AWS_MANAGED_KEY; those that failed are tried again.
+        remove: Regions whose copies go: ours that are no longer wanted.
         blocked: Regions where something else has the name.
+        failed: Regions in `add` whose copy was there and failed: nobody's doing.
     """
 
     add: Mapping[str, str]
     remove: tuple[str, ...]
-    blocked: tuple[str, ...]
+    blocked: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def any(self) -> bool:
@@ -89,30 +91,35 @@ def changed_outside(dimension: Dimension, wanted: Desired, entry: JournalEntry) 
 
 
 def key_differs(wanted: Desired, seen: Observed) -> bool:
+    """Return whether the KMS key has to be changed."""
+    return wanted.kms_key is not None and is_other_key(wanted.kms_key, seen.kms_key)
+
+
+def is_other_key(wanted: str, seen: str | None) -> bool:
     """
-    Return whether the KMS key has to be changed.
+    Return whether a KMS key is another than the wanted one.
 
     AWS reports no key where the AWS-managed one is in use, and may report a key's id in place of its ARN.
     """
-    if wanted.kms_key is None:
-        return False
-    if wanted.kms_key == AWS_MANAGED_KEY:
-        return seen.kms_key is not None
-    return seen.kms_key is None or wanted.kms_key.rpartition("/")[2] != seen.kms_key.rpartition("/")[2]
+    if wanted == AWS_MANAGED_KEY:
+        return seen is not None
+    return seen is None or wanted.rpartition("/")[2] != seen.rpartition("/")[2]
 
 
 def replica_diff(wanted: Desired, seen: Observed, entry: JournalEntry) -> ReplicaDiff:
     """Return what differs in copies; a copy that somebody else made is never removed, nor its key changed."""
     if wanted.replicas is None:
-        return ReplicaDiff(add={}, remove=(), blocked=())
+        return ReplicaDiff(add={}, remove=())
     failed = {region for region, copy in seen.replicas.items() if copy.status is ReplicaStatus.FAILED}
     blocked = {region for region in failed & wanted.replicas.keys() if seen.replicas[region].name_taken}
     anew = (failed & wanted.replicas.keys()) - blocked
     surplus = seen.replicas.keys() - wanted.replicas.keys()
+    missing = (wanted.replicas.keys() - seen.replicas.keys()) | anew
     return ReplicaDiff(
-        add={region: key for region, key in sorted(wanted.replicas.items()) if region not in seen.replicas},
-        remove=tuple(sorted((surplus | anew) & set(entry.replicas_written))),
+        add={region: key for region, key in sorted(wanted.replicas.items()) if region in missing},
+        remove=tuple(sorted(surplus & set(entry.replicas_written))),
         blocked=tuple(sorted(blocked)),
+        failed=tuple(sorted(anew)),
     )
 
 

@@ -162,9 +162,8 @@ def _bring_in_step(wanted: Desired, seen: Observed, entry: JournalEntry, change:
             changes.append(change(action, reason, drift=outside(dimension)))
     if Dimension.REPLICAS in differs:
         copies = replica_diff(wanted, seen, entry)
-        # A copy that failed is nobody's doing: it is removed, and made anew when it is gone.
-        anew = any(region in (wanted.replicas or {}) for region in copies.remove)
-        made = change(Action.REPLICATE, "replica Regions differ", drift=outside(Dimension.REPLICAS) and not anew)
+        drift = outside(Dimension.REPLICAS) and not copies.failed
+        made = change(Action.REPLICATE, "replica Regions differ", drift=drift)
         changes.append(replace(made, add_replicas=copies.add, remove_replicas=copies.remove))
 
     value_reason, drift = _value_reason(wanted, seen, entry)

@@ -73,8 +73,6 @@ class Alterer:
             case _:
                 entry = self._retag(desired, observed, entry)
                 dimension = Dimension.TAGS
-        if set(change.remove_replicas) & set(desired.replicas or {}):
-            return self._pen.save(entry)  # Copies that failed are gone first and made anew later: not in step yet.
         wanted = wanted_metadata(desired)
         return self._pen.save(replace(entry, metadata={**entry.metadata, dimension: wanted[dimension]}))
 

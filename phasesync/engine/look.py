@@ -155,7 +155,11 @@ def leaving(state: SyncState, wanted: Iterable[str], account: str) -> list[Journ
 
 def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
     """Return those of them that this run's destination could delete, where the sync asks for deletion at all."""
-    if state.sync.config.on_remove is not OnRemove.DELETE or state.sync.config.layout is not Layout.PER_KEY:
+    if (
+        state.restored
+        or state.sync.config.on_remove is not OnRemove.DELETE
+        or state.sync.config.layout is not Layout.PER_KEY
+    ):
         return []
     return [
         entry

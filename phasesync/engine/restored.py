@@ -13,7 +13,12 @@ from phasesync.core.remote import JournalEntry, Observed
 from phasesync.errors import RestoredDatabaseError
 
 LOOK_AHEAD: Final = 1_000
-"""How many writes ahead are recognised: at AWS's limit for versions of a secret, eleven days of them (1.3 ms)."""
+"""
+How many writes ahead are recognised: at AWS's limit for versions of a secret, eleven days of them (1.3 ms).
+
+An operator who accepts an older database has it skip as many: then it does not recognise the later state any more,
+while a copy that is still at work recognises its writes, and halts.
+"""
 
 
 def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: Digests, instance_id: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import KMS_ACTIONS
 from phasesync.adapters.destinations.aws_secrets_manager import SPEC
-from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnRemove, Run, TagMode
+from phasesync.core.model import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, Run, TagMode
 from phasesync.core.status import Outcome
 from phasesync.errors import PermissionDeniedError
 from phasesync.testing.fake_remote import REGION
@@ -215,6 +215,54 @@ def test_the_printed_policy_is_enough(make_world: MakeWorld, action: str, need: 
     later = [world.run().outcome for _ in range(3)]
     assert set(later) <= {Outcome.APPLIED, Outcome.UNCHANGED}
     assert later[-1] is Outcome.UNCHANGED
+
+
+@one_database
+def test_the_printed_policy_is_enough_for_copies_under_keys_of_the_customer(make_world: MakeWorld):
+    world = make_world()
+    world.enforce(lambda: policy(world))
+    world.run()
+
+    assert configured(kms_key=own_key, replicas=own_key_there)(world).outcome is Outcome.APPLIED
+
+    keys = {use.key_arn for use in world.aws.keys.uses if use.key_arn}
+    assert keys == {world.sync.config.kms_key, *(world.sync.config.replicas or {}).values()}
+    assert world.key_uses_allowed_by(policy(world)) == []
+
+
+@one_database
+def test_the_printed_policy_is_enough_to_take_a_secret_over_and_not_to_write_it_before(make_world: MakeWorld):
+    world = make_world()
+    world.outside.create(world.name, '{"URL": "theirs"}')
+    world.enforce(lambda: policy(world))
+    theirs = world.open().observe(world.name)
+    assert theirs is not None
+    with pytest.raises(PermissionDeniedError):
+        world.open().restore(theirs.arn)
+
+    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
+
+    assert world.run().outcome is Outcome.APPLIED
+    assert json.loads(world.outside.text(world.name)) == {"URL": "postgres://db", "USER": "shop"}
+
+
+@one_database
+def test_the_printed_policy_is_enough_to_give_secrets_back_former_names_included(make_world: MakeWorld):
+    world = make_world()
+    world.run()
+    world.configure(remote_name="shop/renamed")
+    held = world.another_reconciler().prepare(world.store.state.state_of("web")).guarded.digest
+    assert held is not None
+    world.store.state.approve("web", held, actor="ada")
+    world.run()
+    assert sorted(world.outside.names()) == ["shop/renamed", world.name]
+    printed = policy(world)
+    world.enforce(lambda: printed)
+
+    assert world.removal().remove("web", actor="ada") == ()
+
+    for name in world.outside.names():
+        assert not world.outside.describe(name).get("Tags")
 
 
 @one_database

@@ -98,15 +98,7 @@ def test_existing_secrets_are_listed_imported_and_taken_over(under_it: MakeWorld
     assert imported is not None
     assert imported.reveal_text() == '{"URL": "theirs"}'
 
-    sync = world.sync
-    world.store.state.update_sync(
-        sync.name,
-        config=sync.config,
-        path=sync.path,
-        credential=sync.credential,
-        region=sync.region,
-        adopt=Adopt.OVERWRITE,
-    )
+    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
     assert world.run().outcome is Outcome.APPLIED
     assert values(world) == {"URL": "postgres://db", "USER": "shop"}
 

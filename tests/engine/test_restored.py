@@ -9,10 +9,10 @@ from phasesync.adapters.store.tables import journal
 from phasesync.core.fingerprint import write_token
 from phasesync.core.model import Adopt
 from phasesync.core.remote import CURRENT, Observed
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.engine.restored import LOOK_AHEAD, check_not_restored
-from phasesync.errors import CredentialRejectedError, RestoredDatabaseError
-from tests.support.stores import ACTOR
+from phasesync.errors import ClaimHeldError, CredentialRejectedError, RestoredDatabaseError
+from tests.support.stores import ACTOR, TTL
 from tests.support.world import NAME, World
 
 
@@ -104,3 +104,72 @@ def test_the_hint_to_test_the_credential_names_the_credential(world: World) -> N
 
     assert run.error is not None
     assert run.error.hint == "phasesync credentials test aws says what is wrong"
+
+
+# --- accepting it
+
+
+def test_an_accepted_database_writes_its_values_and_goes_on(world: World) -> None:
+    """One version more, and every later write as ever."""
+    roll_back(world, writes=5)
+    world.run()
+
+    accepted = world.store.state.accept_restore(ahead=LOOK_AHEAD)
+
+    assert (accepted.syncs, accepted.objects) == (1, 1)
+    assert world.due()
+    assert world.run().outcome is Outcome.APPLIED
+    assert "postgres://older" in world.text
+    assert world.run().outcome is Outcome.UNCHANGED
+    world.edit(URL="postgres://later")
+    assert world.run().outcome is Outcome.APPLIED
+
+
+def test_the_later_copy_recognises_it_and_halts(world: World) -> None:
+    """Whoever still works with the later state must not write over what was accepted."""
+    world.run()
+    with world.store.database.read() as connection:
+        older = connection.execute(sa.select(journal)).one()._asdict()
+    for number in range(3):
+        world.edit(URL=f"postgres://newer-{number}")
+        world.run()
+    with world.store.database.read() as connection:
+        later = connection.execute(sa.select(journal)).one()._asdict()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**older))
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.edit(URL="postgres://accepted")
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**later))
+
+    assert world.run().outcome is Outcome.REFUSED
+    assert "postgres://accepted" in world.text
+
+
+def test_an_intent_of_the_backup_is_not_believed(world: World) -> None:
+    """The later state may have spent its token on another payload."""
+    world.run()
+    world.edit(URL="postgres://first")
+    world.destinations.fail("put_value")
+    world.run()
+    with world.store.database.read() as connection:
+        with_intent = connection.execute(sa.select(journal)).one()._asdict()
+    world.edit(URL="postgres://second")
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**with_intent))
+    world.edit(URL="postgres://first")
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+
+    world.run()
+
+    assert "postgres://first" in world.text
+    assert world.run().outcome is Outcome.UNCHANGED
+
+
+def test_nothing_is_accepted_under_a_run(world: World) -> None:
+    world.run()
+    world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    with pytest.raises(ClaimHeldError):
+        world.store.state.accept_restore(ahead=LOOK_AHEAD)

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,6 +33,21 @@ from tests.support.stores import ACTOR, EXPIRED, TTL, access_key, open_test_stor
 
 NAME = "shop/web"
 KEY_ARN = f"arn:aws:kms:{REGION}:111122223333:key/12345678-1234-1234-1234-123456789012"
+
+
+class MovableClock(SystemClock):
+    """The time, and whatever a test lets pass. The database's own clock does not follow."""
+
+    def __init__(self) -> None:
+        self._passed = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return super().now() + self._passed
+
+    def pass_(self, **time: float) -> None:
+        """Let time pass: hours=2."""
+        self._passed += timedelta(**time)
 
 
 class Killed(BaseException):
@@ -67,7 +82,8 @@ class World:
 
     def __init__(self, store: Store, **config: Any) -> None:
         self.store = store
-        self.remote = FakeRemote()
+        self.clock = MovableClock()
+        self.remote = FakeRemote(now=self.clock.now)
         self.destinations = FakeDestinations(self.remote, instance_id=store.instance_id)
         self.events: list[Event] = []
         self.on_step: Callable[[str, str], None] | None = None
@@ -90,7 +106,7 @@ class World:
             destinations=self.destinations,
             digests=self.store.keys.digests,
             instance_id=self.store.instance_id,
-            clock=SystemClock(),
+            clock=self.clock,
             events=self,
             spread=lambda: 0.5,
             coalesce=lambda: timedelta(0),

@@ -41,16 +41,17 @@ class JournalPart(Part):
         stored = entry if entry.id is not None else replace(entry, id=new_id())
         with self._database.write() as connection:
             data_key_id = locked_claim(connection, claim).data_key_id
-            values: dict[str, Any] = {name: getattr(stored, name) for name in _PLAIN}
-            details = {
-                one.name: to_plain(getattr(stored, one.name)) for one in fields(stored) if one.name not in _PLAIN
-            }
-            values["details"] = self._sealer.json(data_key_id, _context(stored), details)
             if entry.id is None:
-                connection.execute(journal.insert().values(**values))
+                connection.execute(journal.insert().values(**_to_row(self._sealer, data_key_id, stored)))
             else:
-                connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
+                update_entry(connection, self._sealer, data_key_id, stored)
         return stored
+
+
+def update_entry(connection: sa.Connection, sealer: Sealer, data_key_id: str, entry: JournalEntry) -> None:
+    """Replace a stored entry."""
+    values = _to_row(sealer, data_key_id, entry)
+    connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
 
 
 def load_journal(connection: sa.Connection, sync_id: str, sealer: Sealer) -> tuple[JournalEntry, ...]:
@@ -58,10 +59,17 @@ def load_journal(connection: sa.Connection, sync_id: str, sealer: Sealer) -> tup
     rows = connection.execute(
         sa.select(journal).where(journal.c.sync_id == sync_id).order_by(journal.c.region, journal.c.remote_name)
     )
-    return tuple(_to_entry(row, sealer) for row in rows)
+    return tuple(to_entry(row, sealer) for row in rows)
 
 
-def _to_entry(row: sa.Row[Any], sealer: Sealer) -> JournalEntry:
+def _to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
+    details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
+    values["details"] = sealer.json(data_key_id, _context(entry), details)
+    return values
+
+
+def to_entry(row: sa.Row[Any], sealer: Sealer) -> JournalEntry:
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
     details = json.loads(sealer.keys.decrypt(_context(plain), row.details))
     return replace(plain, **members(JournalEntry, details))

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.acceptance import AcceptancePart
 from phasesync.adapters.store.claims import ClaimsPart, held_by
 from phasesync.adapters.store.credentials import select_credentials, to_credential
 from phasesync.adapters.store.journal import JournalPart, load_journal
@@ -13,7 +14,7 @@ from phasesync.errors import ClaimLostError, NotFoundError
 from phasesync.ports import Claim, SyncState
 
 
-class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart):
+class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart, AcceptancePart):
     """Syncs, remote objects with their journal, runs and claims (port `StateStore`)."""
 
     def load(self, claim: Claim) -> SyncState:
@@ -35,14 +36,15 @@ class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart):
             return state
 
     def _state(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> SyncState | None:
-        found = to_syncs(connection.execute(select_syncs().where(which)).all(), self._sealer)
-        if not found:
+        rows = connection.execute(select_syncs().where(which)).all()
+        if not rows:
             return None
-        (sync,) = found
+        (sync,) = to_syncs(rows, self._sealer)
         credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
         return SyncState(
             sync=sync,
             # Who else uses the credential is nothing to a run, and would take another statement.
             credential=to_credential(credential, self._sealer, used_by=()),
             journal=load_journal(connection, sync.id, self._sealer),
+            restored=rows[0].restored_at is not None,
         )

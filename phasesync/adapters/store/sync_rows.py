@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.plain import from_json, to_json
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
-from phasesync.adapters.store.tables import apps, credentials, environments, sync_reads, syncs
+from phasesync.adapters.store.tables import apps, credentials, environments, instance, sync_reads, syncs
 from phasesync.core.arns import partition_of
 from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
 from phasesync.core.status import SyncStatus, Trigger
@@ -80,6 +80,7 @@ def select_syncs() -> sa.Select[Any]:
             sync_reads.c.revision.label("read_revision"),
             _read_environments.c.revision.label("read_source"),
             now().label("clock"),
+            sa.select(instance.c.restored_at).scalar_subquery().label("restored_at"),
         )
         .join_from(syncs, environments, syncs.c.environment_id == environments.c.id)
         .join(apps)

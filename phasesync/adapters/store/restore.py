@@ -1,0 +1,130 @@
+"""
+Puts a backup in the place of a SQLite database, and remembers that it is an older state.
+
+The backup is checked, migrated and marked as a copy beside the database before anything is replaced; the database that
+was there is kept under another name. The last step is one transaction of SQLite, so a crash leaves one or the other.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from phasesync.adapters.store.backup import backup
+from phasesync.adapters.store.daemons import SqlDaemonRegistry
+from phasesync.adapters.store.engine import Database, open_database
+from phasesync.adapters.store.failures import translated
+from phasesync.adapters.store.initialise import read_instance_id
+from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file, sqlite_file_exists
+from phasesync.adapters.store.migrate import status_of, upgrade
+from phasesync.adapters.store.tables import instance
+from phasesync.errors import IllegalTransitionError, NotFoundError, SchemaMismatchError, SettingsError
+
+
+def restore(database_url: str, file: Path, *, check: Callable[[Database], None], at: datetime) -> Path | None:
+    """
+    Replace a SQLite database by a backup; no daemon may be at work on it.
+
+    Args:
+        database_url: the database.
+        file: the backup; it is not changed.
+        check: raises where the root key does not open it.
+        at: the time, for the name of what is kept.
+
+    Returns:
+        Where the former database was kept, None where there was none.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SettingsError: a PostgreSQL database, or a file that is no database of phasesync.
+        SchemaMismatchError: the backup is of a newer release.
+        KeyUnavailableError, CiphertextError: what `check` says. Nothing was changed.
+        IllegalTransitionError: a daemon is at work.
+    """
+    url = parse_database_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        raise SettingsError(
+            "a PostgreSQL database is not restored by phasesync",
+            hint="stop the daemons, pg_restore with PostgreSQL's tools, then: phasesync db accept-restore",
+        )
+    target = Path(url.database or "")
+    if not file.is_file():
+        raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
+    there = sqlite_file_exists(url)
+    if there:
+        _require_no_daemon(database_url)
+    candidate = target.with_name(f"{target.name}.restoring")
+    candidate.unlink(missing_ok=True)
+    try:
+        prepare_sqlite_file(url.set(database=str(candidate)), create=True)
+        _copy(file, candidate, what=f"{file} is not a database")
+        _make_ready(f"sqlite:///{candidate}", file, check)
+        kept = None
+        if there:
+            kept = target.with_name(f"{target.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
+            backup(database_url, kept)
+        prepare_sqlite_file(url, create=True)
+        with translated(url):
+            _copy(candidate, target, what=f"{target} could not be written")
+    finally:
+        for leftover in (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm"))):
+            leftover.unlink(missing_ok=True)
+    return kept
+
+
+def _require_no_daemon(database_url: str) -> None:
+    database = open_database(database_url)
+    try:
+        if status_of(database).is_current and (alive := SqlDaemonRegistry(database).alive()):
+            raise IllegalTransitionError(
+                f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
+                hint="stop it first: systemctl stop phasesync",
+            )
+    finally:
+        database.close()
+
+
+def _make_ready(candidate_url: str, file: Path, check: Callable[[Database], None]) -> None:
+    """Bring the copy of a backup to this release's schema, make sure that it can be used, and mark it as older."""
+    database = open_database(candidate_url)
+    try:
+        if status_of(database).current is None:
+            raise SettingsError(f"{file} is not a database of phasesync")
+    finally:
+        database.close()
+    upgrade(candidate_url)
+    database = open_database(candidate_url)
+    try:
+        read_instance_id(database)
+        check(database)
+        with database.write() as connection:
+            connection.execute(instance.update().values(restored_at=now()))
+    except SchemaMismatchError:
+        raise SettingsError(f"{file} was never initialised, so nothing is in it") from None
+    finally:
+        database.close()
+
+
+def _copy(source: Path, target: Path, *, what: str) -> None:
+    try:
+        # Opened read-only, so that a backup on a read-only disk works and stays as it is.
+        with closing(sqlite3.connect(f"file:{_quoted(source)}?mode=ro", uri=True, timeout=10)) as from_:
+            if from_.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
+            with closing(sqlite3.connect(target, timeout=10)) as to:
+                from_.backup(to)
+    except sqlite3.DatabaseError:
+        raise SettingsError(what) from None
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _quoted(path: Path) -> str:
+    """SQLite's URIs end a path at ? and #, and unescape %."""
+    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

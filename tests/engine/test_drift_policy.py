@@ -1,0 +1,118 @@
+"""What a run does with an object that somebody else changed: repair it, hold it, and when it gives up."""
+
+import pytest
+
+from phasesync.core.model import OnDrift
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+from tests.support.stores import ACTOR
+from tests.support.world import NAME, World
+
+
+@pytest.fixture
+def holding(world: World) -> World:
+    """In step; the sync holds on drift."""
+    world.configure(on_drift=OnDrift.HOLD, description="ours")
+    world.run()
+    return world
+
+
+def digest(world: World) -> str:
+    """What `syncs plan` shows."""
+    found = world.reconciler.prepare(world.store.state.state_of("web")).guarded.digest
+    assert found is not None
+    return found
+
+
+def put(world: World) -> None:
+    world.remote.outside_put(NAME, "theirs")
+
+
+def schedule(world: World) -> None:
+    world.remote.outside_delete(NAME)
+
+
+def delete(world: World) -> None:
+    world.remote.outside_delete(NAME, recovery_days=None)
+
+
+def describe(world: World) -> None:
+    world.object.description = "theirs"
+
+
+@pytest.mark.parametrize("somebody", [put, schedule, delete, describe])
+def test_a_sync_that_holds_writes_nothing_until_somebody_approves(holding: World, somebody) -> None:
+    somebody(holding)
+    holding.destinations.log.clear()
+
+    held = holding.run(Trigger.SCHEDULE)
+
+    assert (held.outcome, held.trigger) == (Outcome.HELD, Trigger.DRIFT)
+    assert holding.writes() == []
+    assert holding.sync.settled_status is SyncStatus.HELD
+    holding.store.state.approve("web", digest(holding), actor=ACTOR)
+    assert holding.run().outcome is Outcome.APPLIED
+    assert holding.text == '{"URL":"postgres://db","USER":"shop"}'
+    assert holding.object.description == "ours"
+    assert holding.run().outcome is Outcome.UNCHANGED
+
+
+def test_an_approval_is_for_the_version_that_was_seen(holding: World) -> None:
+    put(holding)
+    holding.run()
+    approved = digest(holding)
+    put(holding)
+    holding.store.state.approve("web", approved, actor=ACTOR)
+
+    assert holding.run().outcome is Outcome.HELD
+    assert holding.text == "theirs"
+
+
+def test_an_edit_still_goes_out_where_nobody_interfered(holding: World) -> None:
+    holding.edit(URL="postgres://new")
+
+    assert holding.run().outcome is Outcome.APPLIED
+
+
+def test_a_change_of_the_sync_is_no_drift(holding: World) -> None:
+    holding.configure(description="ours, reworded", tags={"team": "shop"})
+
+    assert holding.run().outcome is Outcome.APPLIED
+    assert holding.object.description == "ours, reworded"
+
+
+def test_somebody_who_keeps_writing_is_given_way_to(world: World) -> None:
+    """Three repairs in 24 hours; then it waits, and says who has to decide."""
+    world.run()
+    for _ in range(3):
+        put(world)
+        assert world.run().outcome is Outcome.APPLIED
+        world.clock.pass_(hours=1)
+    put(world)
+
+    run = world.run()
+
+    assert run.outcome is Outcome.HELD
+    assert run.error is not None and "contested" in run.error.message and "3 times" in run.error.message
+    assert world.text == "theirs"
+
+
+def test_contested_is_over_a_day_later_or_when_approved(world: World) -> None:
+    world.run()
+    for _ in range(3):
+        put(world)
+        world.run()
+    put(world)
+    world.run()
+    world.store.state.approve("web", digest(world), actor=ACTOR)
+    assert world.run().outcome is Outcome.APPLIED
+    put(world)
+    assert world.run().outcome is Outcome.HELD
+    world.clock.pass_(hours=25)
+    assert world.run().outcome is Outcome.APPLIED
+
+
+def test_edits_of_ours_are_never_contested(world: World) -> None:
+    world.run()
+    for number in range(6):
+        world.edit(URL=f"postgres://{number}")
+        assert world.run().outcome is Outcome.APPLIED

@@ -1,0 +1,315 @@
+"""Layout per-key: one object for each key, each on its own."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from phasesync.adapters.store import Store
+from phasesync.core.model import Layout, OnDrift, OnRemove, SecretValue, ValueType
+from phasesync.core.remote import TAG_INSTANCE
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.errors import DestinationRejectedError, DestinationUnavailableError
+from phasesync.ports import SecretWrite
+from tests.support.stores import ACTOR, open_test_store
+from tests.support.world import World
+
+URL, USER = "shop/production/URL", "shop/production/USER"
+
+
+def per_key(store: Store, **config: object) -> World:
+    """A world whose sync writes one object a key."""
+    template = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": "{app}/{env}/{key}"}
+    return World(store, **{**template, **config})
+
+
+@pytest.fixture
+def store(migrated_database_url: str) -> Iterator[Store]:
+    opened = open_test_store(migrated_database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def keyed(store: Store) -> World:
+    """Two keys, retained when removed."""
+    return per_key(store)
+
+
+@pytest.fixture
+def deleting(store: Store) -> World:
+    """Six keys; what is removed from the store is deleted an hour later."""
+    world = per_key(store, on_remove=OnRemove.DELETE)
+    world.edit(A="a", B="b", C="c", D="d")
+    world.run()
+    return world
+
+
+def names(world: World) -> list[str]:
+    """Names of the objects at AWS that are not scheduled for deletion."""
+    return sorted(one.name for one in world.remote.objects.values() if one.deleted_at is None)
+
+
+def test_each_key_is_an_object_with_our_marks(keyed: World) -> None:
+    run = keyed.run()
+
+    assert (run.outcome, run.counts, run.versions_written) == (Outcome.APPLIED, {"create": 2}, 2)
+    assert names(keyed) == [URL, USER]
+    assert keyed.remote.object(URL).text() == "postgres://db"
+    assert keyed.remote.object(USER).tags[TAG_INSTANCE] == keyed.store.instance_id
+    assert keyed.run().outcome is Outcome.UNCHANGED
+
+
+def test_binary_and_json_values_keep_their_form(keyed: World) -> None:
+    writes = [
+        SecretWrite(path="/", key="CERT", value=SecretValue(b"\x00\xff", ValueType.BINARY)),
+        SecretWrite(path="/", key="LIMITS", value=SecretValue('{"b": 1, "a": 2}', ValueType.JSON)),
+    ]
+    keyed.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    keyed.run()
+
+    cert = keyed.remote.object("shop/production/CERT").current
+    assert cert is not None
+    assert (cert.value.type, cert.value.reveal()) == (ValueType.BINARY, b"\x00\xff")
+    assert keyed.remote.object("shop/production/LIMITS").text() == '{"a":2,"b":1}'
+
+
+def test_an_edit_of_one_key_touches_one_object(keyed: World) -> None:
+    """And looks at no other: what an edit did not change is left to the checks."""
+    keyed.run()
+    keyed.run()
+    keyed.edit(URL="postgres://new")
+    keyed.destinations.log.clear()
+
+    run = keyed.run(Trigger.CHANGE)
+
+    assert keyed.destinations.log == ["observe", "put_value"]
+    assert run.counts == {"noop": 1, "put": 1}
+    assert keyed.remote.object(URL).text() == "postgres://new"
+
+
+def test_one_bad_object_does_not_stop_the_others(keyed: World) -> None:
+    """An empty value, a value over the limit, a name that somebody else has, a call that AWS refuses."""
+    keyed.edit(BIG="x" * 70_000, TAKEN="ours", REFUSED="no")
+    keyed.store.environments.edit(
+        "shop",
+        "production",
+        actor=ACTOR,
+        origin="set",
+        writes=[SecretWrite(path="/", key="EMPTY", value=SecretValue(""))],
+    )
+    keyed.remote.outside_create("shop/production/TAKEN", "theirs")
+    seen: list[str] = []
+
+    def refuse(when: str, what: str) -> None:
+        if (when, what) == ("before", "create") and not seen:
+            seen.append(what)
+            raise DestinationRejectedError("AWS rejects it", code="InvalidParameterException")
+
+    with keyed.steps(refuse):
+        run = keyed.run()
+
+    outcomes = {change.remote_name.rpartition("/")[2]: change.outcome for change in run.changes}
+    assert outcomes == {
+        "BIG": Outcome.FAILED,
+        "EMPTY": Outcome.FAILED,
+        "REFUSED": Outcome.FAILED,
+        "TAKEN": Outcome.REFUSED,
+        "URL": Outcome.APPLIED,
+        "USER": Outcome.APPLIED,
+    }
+    assert names(keyed) == ["shop/production/TAKEN", URL, USER]
+    assert keyed.remote.object("shop/production/TAKEN").text() == "theirs"
+    assert run.error is not None and "shop/production/" in run.error.message
+
+
+def test_a_destination_that_is_down_is_not_asked_for_every_object(keyed: World) -> None:
+    keyed.edit(**{f"K{number}": "v" for number in range(20)})
+    keyed.destinations.fail("observe", error=DestinationUnavailableError("no connection"), times=99)
+
+    run = keyed.run()
+
+    assert keyed.destinations.log == ["observe"]
+    assert keyed.sync.settled_status is SyncStatus.FAILING
+    assert run.next_attempt_at is not None
+
+
+def test_names_that_differ_in_case_only_are_left_alone(keyed: World) -> None:
+    keyed.edit(url="other")
+
+    run = keyed.run()
+
+    failed = sorted(change.remote_name for change in run.changes if change.outcome is Outcome.FAILED)
+    assert failed == [URL, "shop/production/url"]
+    assert names(keyed) == [USER]
+
+
+def test_a_removed_key_keeps_its_object(keyed: World) -> None:
+    keyed.run()
+    keyed.edit(URL=None)
+    run = keyed.run()
+
+    assert run.outcome is Outcome.UNCHANGED
+    assert names(keyed) == [URL, USER]
+
+
+def test_another_template_waits_for_an_approval(keyed: World) -> None:
+    """The objects under the old names would stay behind with old values."""
+    keyed.run()
+    keyed.configure(name_template="{env}/{key}")
+
+    run = keyed.run()
+
+    assert run.outcome is Outcome.HELD
+    assert names(keyed) == [URL, USER]
+
+
+# --- deletion
+
+
+def test_a_removed_key_is_deleted_after_its_grace(deleting: World) -> None:
+    deleting.edit(A=None)
+    first = deleting.run()
+    assert first.outcome is Outcome.UNCHANGED
+    assert any("deleted after" in change.reason for change in first.changes)
+    assert "shop/production/A" in names(deleting)
+    assert deleting.sync.next_due_at is not None
+
+    deleting.clock.pass_(hours=1, minutes=1)
+    run = deleting.run()
+
+    assert run.counts["delete"] == 1
+    gone = deleting.remote.object("shop/production/A")
+    assert gone.deleted_at is not None
+    assert gone.deleted_at - deleting.clock.now() > timedelta(days=29)
+    assert deleting.run().outcome is Outcome.UNCHANGED
+
+
+def test_a_key_that_comes_back_within_its_grace_loses_nothing(deleting: World) -> None:
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(minutes=50)
+    deleting.edit(A="a")
+    deleting.run()
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(minutes=20)
+
+    assert "delete" not in deleting.run().counts
+    assert "shop/production/A" in names(deleting)
+
+
+def test_a_key_that_comes_back_later_is_restored_under_the_same_arn(deleting: World) -> None:
+    """By us it was deleted, so that is no drift, not even for a sync that holds on drift."""
+    deleting.configure(on_drift=OnDrift.HOLD)
+    arn = deleting.remote.object("shop/production/A").arn
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.run()
+    deleting.edit(A="a again")
+
+    run = deleting.run()
+
+    assert run.outcome is Outcome.APPLIED
+    assert run.counts == {"restore": 1, "put": 1, "noop": 5}
+    back = deleting.remote.object("shop/production/A")
+    assert (back.arn, back.deleted_at, back.text()) == (arn, None, "a again")
+
+
+def test_a_key_that_comes_back_after_the_window_is_created_anew(deleting: World) -> None:
+    deleting.configure(on_drift=OnDrift.HOLD)
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.run()
+    deleting.clock.pass_(days=31)
+    deleting.run()
+    deleting.edit(A="a again")
+
+    run = deleting.run()
+
+    assert (run.outcome, run.counts["create"]) == (Outcome.APPLIED, 1)
+    assert deleting.remote.object("shop/production/A").text() == "a again"
+
+
+def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
+    """Three of six, with the numbers; the approval names exactly these."""
+    deleting.edit(A=None, B=None, C=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+
+    run = deleting.run()
+
+    assert run.outcome is Outcome.HELD
+    assert run.error is not None and "3 of 6" in run.error.message
+    assert len(names(deleting)) == 6
+    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    assert digest is not None and run.error.hint is not None and digest in run.error.hint
+    deleting.store.state.approve("web", digest, actor=ACTOR)
+    assert deleting.run().counts["delete"] == 3
+    assert len(names(deleting)) == 3
+
+
+def test_all_of_two_wait_and_one_of_many_does_not(store: Store) -> None:
+    world = per_key(store, on_remove=OnRemove.DELETE)
+    world.run()
+    world.edit(URL=None, USER=None)
+    world.run()
+    world.clock.pass_(hours=2)
+
+    assert world.run().outcome is Outcome.HELD
+    assert names(world) == [URL, USER]
+
+
+def test_nothing_foreign_is_ever_deleted(deleting: World) -> None:
+    """An object that lost our tags, or another one that took the name, is left alone."""
+    deleting.edit(A=None, B=None)
+    deleting.run()
+    deleting.remote.outside_tag("shop/production/A", {}, untag=[TAG_INSTANCE])
+    deleting.remote.outside_delete("shop/production/B", recovery_days=None)
+    deleting.remote.outside_create("shop/production/B", "theirs")
+    deleting.clock.pass_(hours=2)
+
+    run = deleting.run()
+
+    assert "delete" not in run.counts
+    assert deleting.remote.object("shop/production/A").deleted_at is None
+    assert deleting.remote.object("shop/production/B").deleted_at is None
+
+
+def test_somebody_who_restores_it_gets_another_grace(deleting: World) -> None:
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.run()
+    deleting.remote.object("shop/production/A").deleted_at = None
+
+    assert "delete" not in deleting.run().counts
+    deleting.clock.pass_(hours=2)
+    assert deleting.run().counts["delete"] == 1
+
+
+def test_a_restored_database_deletes_nothing(deleting: World) -> None:
+    from phasesync.adapters.store.tables import instance
+
+    deleting.edit(A=None)
+    deleting.run()
+    with deleting.store.database.write() as connection:
+        connection.execute(instance.update().values(restored_at=deleting.clock.now()))
+    deleting.clock.pass_(hours=2)
+
+    assert deleting.run().outcome is Outcome.UNCHANGED
+    assert deleting.store.state.is_restored()
+    deleting.store.state.accept_restore(ahead=10)
+    assert deleting.run().counts["delete"] == 1
+
+
+def test_a_failed_deletion_is_tried_again_and_told(deleting: World) -> None:
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.destinations.fail("delete", error=DestinationRejectedError("AWS rejects it"))
+
+    assert deleting.run().outcome is Outcome.FAILED
+    assert deleting.run().counts["delete"] == 1
