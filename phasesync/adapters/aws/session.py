@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from phasesync.adapters.aws.quotas import Quotas
@@ -59,7 +59,8 @@ class _Kept:
     """
 
     version: int
-    session_expires_at: datetime | None
+    session: str | None
+    """Access key id of a role's session, None where there is no role. Two sessions may end at the same second."""
     client: "BaseClient"
 
 
@@ -198,14 +199,14 @@ class AwsClients:
     def _client(self, credential: Credential, service: Service, region: str) -> "BaseClient":
         """Return the client of a credential; opens the role's session first where there is a role."""
         keys: dict[str, str] = {}
-        expires_at: datetime | None = None
+        session_id: str | None = None
         if credential.type is CredentialType.ASSUME_ROLE:
             session = self._assumed(credential)
-            expires_at = session.expires_at
+            session_id = session.access_key_id
             keys = session.keys()
         elif credential.type is CredentialType.ACCESS_KEY:
             keys = access_keys(credential)
-        return self._make_once(credential.id, credential.version, service, region, expires_at, keys)
+        return self._make_once(credential.id, credential.version, service, region, session_id, keys)
 
     def _make_once(
         self,
@@ -213,15 +214,15 @@ class AwsClients:
         version: int,
         service: Service,
         region: str,
-        expires_at: datetime | None,
+        session: str | None,
         keys: dict[str, str],
     ) -> "BaseClient":
         """Return the client that is kept, or make it; one thread at a time."""
         place = (credential_id, region, service)
         with self._lock:
             kept = self._clients.get(place)
-            if kept is None or (kept.version, kept.session_expires_at) != (version, expires_at):
-                kept = _Kept(version, expires_at, self._sdk.client(service, region, keys))
+            if kept is None or (kept.version, kept.session) != (version, session):
+                kept = _Kept(version, session, self._sdk.client(service, region, keys))
                 # Another thread may be in a call of the client that goes, so it is not closed but left to be collected.
                 self._clients[place] = kept
             self._clients.move_to_end(place)

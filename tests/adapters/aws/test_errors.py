@@ -35,15 +35,22 @@ WRITE: dict[str, Any] = {"action": "secretsmanager:PutSecretValue", "write": Tru
 USED = {
     "secretsmanager": (
         "CreateSecret",
+        "DeleteSecret",
         "DescribeSecret",
+        "GetResourcePolicy",
         "GetSecretValue",
         "ListSecrets",
+        "PutResourcePolicy",
         "PutSecretValue",
+        "RemoveRegionsFromReplication",
+        "ReplicateSecretToRegions",
         "RestoreSecret",
         "TagResource",
         "UntagResource",
         "UpdateSecret",
+        "ValidateResourcePolicy",
     ),
+    "kms": ("DescribeKey",),
     "sts": ("AssumeRole", "GetCallerIdentity"),
 }
 

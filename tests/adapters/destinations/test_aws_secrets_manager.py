@@ -25,9 +25,6 @@ from phasesync.errors import (
     OutcomeUnknownError,
     PermissionDeniedError,
     PhasesyncError,
-    QuotaExceededError,
-    RemoteChangedError,
-    ThrottledError,
 )
 from phasesync.testing.canary import CANARY_VALUE, assert_absent
 from tests.support.aws import REGION, Aws
@@ -86,76 +83,7 @@ def sent(aws: Aws, operation: str) -> dict[str, Any]:
     return arguments
 
 
-WRITES: dict[str, Any] = {
-    "CreateSecret": create,
-    "PutSecretValue": lambda destination: destination.put_value(ARN, payload(), token=token(2)),
-    "UpdateSecret": lambda destination: destination.update_metadata(ARN, description="new"),
-    "TagResource": lambda destination: destination.update_metadata(ARN, tags={"team": "shop"}),
-    "UntagResource": lambda destination: destination.update_metadata(ARN, untag=["team"]),
-    "RestoreSecret": lambda destination: destination.restore(ARN),
-}
-READS: dict[str, Any] = {
-    "DescribeSecret": lambda destination: destination.observe(NAME),
-    "ListSecrets": lambda destination: destination.list_names(),
-    "GetSecretValue": lambda destination: destination.read_value(NAME),
-}
-
-
-# --- refusals of AWS
-
-
-@pytest.mark.parametrize("operation", sorted(WRITES))
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (Answer("InvalidRequestException", "... scheduled for deletion"), RemoteChangedError),
-        (Answer("InvalidParameterException"), DestinationRejectedError),
-        (Answer("AccessDeniedException"), PermissionDeniedError),
-        (Answer("UnrecognizedClientException"), CredentialRejectedError),
-        (Answer("LimitExceededException"), QuotaExceededError),
-        (Answer("ThrottlingException"), ThrottledError),
-        (Answer("InternalServiceError", status=500), OutcomeUnknownError),
-        (Answer("BrandNewException"), DestinationRejectedError),
-        (DROP, OutcomeUnknownError),
-    ],
-    ids=lambda value: str(value.code) if isinstance(value, Answer) else value.__name__,
-)
-def test_a_refused_write_becomes_its_class(
-    aws: Aws, destination: AwsSecretsManager, operation: str, answer: Answer, expected: type[PhasesyncError]
-):
-    aws.server.fail(operation, answer, times=10)
-    with pytest.raises(PhasesyncError) as caught:
-        WRITES[operation](destination)
-    assert type(caught.value) is expected
-    if isinstance(caught.value, PermissionDeniedError):
-        assert caught.value.action == f"secretsmanager:{operation}"
-
-
-@pytest.mark.parametrize("operation", sorted(READS))
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (Answer("AccessDeniedException"), PermissionDeniedError),
-        (Answer("ThrottlingException"), ThrottledError),
-        (Answer("InternalServiceError", status=500), DestinationUnavailableError),
-        (DROP, DestinationUnavailableError),
-    ],
-    ids=lambda value: str(value.code) if isinstance(value, Answer) else value.__name__,
-)
-def test_a_refused_read_is_never_taken_for_absence(
-    aws: Aws, destination: AwsSecretsManager, operation: str, answer: Answer, expected: type[PhasesyncError]
-):
-    aws.server.fail(operation, answer, times=10)
-    with pytest.raises(PhasesyncError) as caught:
-        READS[operation](destination)
-    assert type(caught.value) is expected
-
-
-@pytest.mark.parametrize("operation", ["PutSecretValue", "UpdateSecret", "TagResource", "RestoreSecret"])
-def test_a_write_to_what_is_gone_says_that_it_changed(aws: Aws, destination: AwsSecretsManager, operation: str):
-    aws.server.fail(operation, Answer("ResourceNotFoundException"))
-    with pytest.raises(RemoteChangedError):
-        WRITES[operation](destination)
+# --- refusals of AWS; those that all calls have in common are in test_aws_refusals.py
 
 
 def test_nothing_found_while_creating_is_the_key(aws: Aws, destination: AwsSecretsManager):

@@ -1,0 +1,46 @@
+"""The adapter on the shim, whose waiting is cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
+from phasesync.testing.aws_shim import AwsShim
+from tests.support.aws import REGION, Aws
+from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources
+
+
+@pytest.fixture(scope="session")
+def shim_server() -> Iterator[AwsShim]:
+    """One shim for the tests of this process; they are refused for other reasons than for their number."""
+    with AwsShim(throttling=False) as server:
+        yield server
+
+
+@pytest.fixture
+def shim(aws: Aws, shim_server: AwsShim) -> AwsShim:
+    """An empty AWS; nothing else of AWS is in reach."""
+    shim_server.reset()
+    return shim_server
+
+
+@pytest.fixture
+def shim_clients(shim: AwsShim, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsClients]:
+    """Clients that reach it. The SDK does not wait between its attempts."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    made = AwsClients(
+        source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=shim.url
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def on_shim(shim_clients: AwsClients) -> AwsSecretsManager:
+    """The adapter."""
+    return AwsSecretsManager(shim_clients, access_key_credential(), REGION, instance_id=INSTANCE)
