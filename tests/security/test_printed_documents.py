@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
-from phasesync.adapters.aws.policies import sync_policy, trust_policy
+from phasesync.adapters.aws.policies import Document, sync_policy, trust_policy
 from tests.support.accounts import REGION, Account, Key, allow
 from tests.support.aws import environ_of
+from tests.support.aws_builders import EXTERNAL_ID
 from tests.support.installation import Done, Installation
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -35,6 +37,14 @@ def add_sync(installation: Installation, *options: str) -> Done:
     """Add a sync with the credential `aws`, whatever comes of it."""
     where = ("--env", "shop/production", "--credential", "aws", "--secret-name", NAME)
     return installation.run("syncs", "add", "web", *where, *options)
+
+
+def add_credential(installation: Installation, target: Account, host: Key, *policies: Document) -> str:
+    """Add the credential `aws` for a role that may do this; return the role's ARN."""
+    role = target.add_role("phasesync", trust_policy(principal_arn=host.arn, external_id=EXTERNAL_ID), *policies)
+    given = ("--region", REGION, "--role-arn", role, "--external-id", EXTERNAL_ID)
+    installation.done("credentials", "add", "aws", "--type", "assume-role", *given)
+    return role
 
 
 def error_of(done: Done) -> str:
@@ -90,10 +100,7 @@ def test_a_rejected_credential_adds_no_sync(installation: Installation, target: 
 def test_a_role_without_rights_adds_no_sync_and_the_missing_action_is_named(
     installation: Installation, target: Account, host: Key
 ) -> None:
-    external_id = "external-id-of-ours"
-    role = target.add_role("phasesync", trust_policy(principal_arn=host.arn, external_id=external_id))
-    given = ("--region", REGION, "--role-arn", role, "--external-id", external_id)
-    installation.done("credentials", "add", "aws", "--type", "assume-role", *given)
+    add_credential(installation, target, host)
 
     refused = add_sync(installation, "-o", "json")
 
@@ -105,11 +112,7 @@ def test_a_role_without_rights_adds_no_sync_and_the_missing_action_is_named(
 def test_a_right_that_is_taken_away_stops_the_sync_until_it_is_given_back(
     installation: Installation, target: Account, host: Key
 ) -> None:
-    external_id = "external-id-of-ours"
-    trust = trust_policy(principal_arn=host.arn, external_id=external_id)
-    role = target.add_role("phasesync", trust, sync_policy(region=REGION))
-    given = ("--region", REGION, "--role-arn", role, "--external-id", external_id)
-    installation.done("credentials", "add", "aws", "--type", "assume-role", *given)
+    add_credential(installation, target, host, sync_policy(region=REGION))
     assert add_sync(installation).exit_code == 0
     installation.done("syncs", "run", "web")
 
@@ -126,4 +129,31 @@ def test_a_right_that_is_taken_away_stops_the_sync_until_it_is_given_back(
     installation.done("syncs", "run", "web")
 
     assert installation.json("syncs", "show", "web")["status"] == "in-sync"
+    assert target.secret_values(NAME) == {"URL": "postgres://new"}
+
+
+def test_the_policy_of_a_sync_changes_what_is_ours_and_nothing_else(
+    installation: Installation, target: Account, host: Key
+) -> None:
+    """
+    For a secret that is there already.
+
+    ministack matches a name that does not exist without the six characters, so nothing is created under this policy
+    there; the guide has it that six question marks also stand for a secret that does not exist yet.
+    """
+    role = add_credential(installation, target, host, sync_policy(region=REGION))
+    assert add_sync(installation).exit_code == 0
+    installation.done("syncs", "run", "web")
+    arn, theirs = target.secret(NAME)["ARN"], target.add_secret(f"{NAME}-of-another")
+
+    target.set_role_policies("phasesync", json.loads(installation.done("aws", "policy", "web").stdout))
+    installation.done("secrets", "set", "shop/production", "URL", "-", stdin="postgres://new")
+    installation.done("syncs", "run", "web")
+
+    assert target.secret_values(NAME) == {"URL": "postgres://new"}
+    session = target.client("secretsmanager", key=target.assume(role, by=host, external_id=EXTERNAL_ID))
+    target.client("secretsmanager").untag_resource(SecretId=arn, TagKeys=["phasesync:instance"])
+    for secret in (arn, theirs):
+        with pytest.raises(ClientError, match="not authorized to perform: secretsmanager:PutSecretValue"):
+            session.put_secret_value(SecretId=secret, SecretString="{}")
     assert target.secret_values(NAME) == {"URL": "postgres://new"}
