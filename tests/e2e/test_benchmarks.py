@@ -66,6 +66,17 @@ def test_nothing_is_due_among_idle_syncs(bytecode: Path) -> None:
     assert float(cells(printed, "postgresql, 3 syncs")[0]) < 100
 
 
+def test_small_syncs_are_done_long_before_large_ones(bytecode: Path) -> None:
+    options = ("--large", "2", "--objects", "40", "--small", "3", "--workers", "2")
+    code, printed = bench("fairness", *options, bytecode=bytecode)
+
+    assert code == 0, printed
+    for database in ("sqlite", "postgresql"):
+        p50, p95, most, meanwhile, _ = cells(printed, f"{database}, 3 beside 2 of 40")
+        assert 0 < float(p50) <= float(p95) <= float(most)
+        assert int(meanwhile) < 80
+
+
 def test_the_list_names_what_there_is(bytecode: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=True)
 
