@@ -50,6 +50,7 @@ class Change:
         deletes: it is on the way to the object's deletion.
         add_replicas: Region -> key there, for a change that replicates.
         remove_replicas: Regions whose copies go, for a change that replicates or prepares a deletion.
+        failed_replicas: Regions in `add_replicas` whose copy was there and failed.
         due_at: for a noop that will be more than that: when.
         hint: for conflict and refuse: what mends it.
     """
@@ -68,6 +69,7 @@ class Change:
     deletes: bool = False
     add_replicas: Mapping[str, str] = field(default_factory=dict)
     remove_replicas: tuple[str, ...] = ()
+    failed_replicas: tuple[str, ...] = ()
     due_at: datetime | None = None
     hint: str | None = None
 

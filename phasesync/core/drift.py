@@ -16,7 +16,8 @@ compared with what is listed, and the suspicion where it differs:
     wanted                   another current version, or none       value
     wanted                   another description, key or tags       metadata
 
-Objects that we changed lately, and those that a sync no longer wants and leaves where they are, are not expected at all.
+Of objects that we changed lately, and of those that a sync no longer wants and leaves where they are, nothing is
+expected.
 """
 
 from collections.abc import Iterable, Mapping

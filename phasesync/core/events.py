@@ -80,6 +80,37 @@ class RunsPruned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepFinished:
+    """
+    The objects of an account and Region were checked by listing them.
+
+    Attributes:
+        objects: how many were compared, or skipped because we had just changed them.
+        suspects: how many a run has to look at.
+        syncs: how many syncs they are of.
+        calls: how many lists it took.
+    """
+
+    account: str
+    region: str
+    objects: int
+    suspects: int
+    syncs: int
+    calls: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepDenied:
+    """A credential may not list; each object is asked for by itself. `hint` names the line of the policy."""
+
+    account: str
+    region: str
+    credential: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
     """Something the daemon does by itself failed; it is tried again."""
 
@@ -88,4 +119,15 @@ class ChoreFailed:
     message: str
 
 
-Event = RunFinished | ClaimExpired | ClaimLost | SyncUnreadable | RoleChanged | SchemaWaiting | RunsPruned | ChoreFailed
+Event = (
+    RunFinished
+    | ClaimExpired
+    | ClaimLost
+    | SyncUnreadable
+    | RoleChanged
+    | SchemaWaiting
+    | RunsPruned
+    | SweepFinished
+    | SweepDenied
+    | ChoreFailed
+)

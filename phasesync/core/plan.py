@@ -164,7 +164,9 @@ def _bring_in_step(wanted: Desired, seen: Observed, entry: JournalEntry, change:
         copies = replica_diff(wanted, seen, entry)
         drift = outside(Dimension.REPLICAS) and not copies.failed
         made = change(Action.REPLICATE, "replica Regions differ", drift=drift)
-        changes.append(replace(made, add_replicas=copies.add, remove_replicas=copies.remove))
+        changes.append(
+            replace(made, add_replicas=copies.add, remove_replicas=copies.remove, failed_replicas=copies.failed)
+        )
 
     value_reason, drift = _value_reason(wanted, seen, entry)
     rekeying = entry.intent is not None and entry.intent.action is Action.REKEY

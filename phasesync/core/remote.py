@@ -88,6 +88,7 @@ class Observed:
         deleted_at: set while a deletion is scheduled.
         primary_region: Region of the primary when this is a replica or has replicas, else None.
         owning_service: set when an AWS service manages it.
+        last_changed_at: when anything of it was changed last, None where AWS does not say.
     """
 
     arn: str
@@ -102,6 +103,7 @@ class Observed:
     primary_region: str | None
     replicas: Mapping[str, Replica] = field(default_factory=dict)
     last_read_on: date | None = None
+    last_changed_at: datetime | None = None
     resource_policy: str | None = None
 
     @property

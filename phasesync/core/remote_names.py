@@ -57,6 +57,25 @@ def fill(template: str, *, app: str, environment: str, path: str, key: str) -> s
     return _PLACEHOLDER.sub(lambda match: words[match[1]], template)
 
 
+def key_of_name(template: str, name: str, *, app: str, environment: str, path: str) -> str | None:
+    """
+    Return the key that a remote name stands for, to find what somebody else made under the names of a template.
+
+    None where the template does not make that name, where the key would have a slash, and for every name where nothing
+    comes before {key}: such a template says nothing of what belongs to it.
+    """
+    first, *rest = fill(template, app=app, environment=environment, path=path, key=_MARK).split(_MARK)
+    if not first or not rest:
+        return None
+    again = r"\1".join(map(re.escape, rest))
+    found = re.fullmatch(f"{re.escape(first)}([^/]+){again}", name)
+    return found[1] if found else None
+
+
+_MARK: Final = "\0"
+"""Stands for the key while a template is read backwards; no key has it."""
+
+
 def name_of_key(config: SyncConfig, *, app: str, environment: str, path: str, key: str) -> str:
     """Return the remote name that a key of a sync has, or its part of the one object, by the sync's layout."""
     if config.layout is Layout.PER_KEY:

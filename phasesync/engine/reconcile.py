@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from phasesync.core.budget import DAY
-from phasesync.core.change import VALUE_WRITES, Plan
+from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
 from phasesync.core.guard import Guarded, judge
@@ -35,6 +35,7 @@ from phasesync.errors import (
     KeyUnavailableError,
     NotFoundError,
     OutcomeUnknownError,
+    PermissionDeniedError,
     PhasesyncError,
     QuotaExceededError,
     RemoteChangedError,
@@ -296,6 +297,8 @@ class Reconciler:
                     return []
                 continue
             attempt.results.append(applied.result)
+            if change.failed_replicas:
+                attempt.errors.append(_copies_failed(change))
             if applied.entry is not None:
                 entries[name] = applied.entry
             if applied.again:
@@ -327,6 +330,15 @@ class Reconciler:
 
 _APART = frozenset({Action.RETAG, Action.SET_DESCRIPTION, Action.SET_POLICY, Action.REPLICATE})
 """A failure of these does not keep the value of the same object from being written."""
+
+
+def _copies_failed(change: Change) -> PermissionDeniedError:
+    """Return the error for copies that failed and were asked for again: mostly a key, so a person has to look."""
+    return PermissionDeniedError(
+        f"{change.remote_name}: the copy in {', '.join(change.failed_replicas)} failed; it was asked for again",
+        hint=f"aws secretsmanager describe-secret --secret-id {change.remote_name} says why (ReplicationStatus); the role "
+        "needs kms:Decrypt here and kms:GenerateDataKey and kms:Encrypt there: phasesync aws policy NAME",
+    )
 
 
 def _without_leaving(task: Task) -> Task:

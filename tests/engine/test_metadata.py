@@ -80,7 +80,10 @@ def test_a_copy_that_failed_is_made_anew(world: World) -> None:
     world.run()
     world.remote.outside_break_replication(NAME, US)
 
-    assert world.run().counts == {"replicate": 1}
+    run = world.run()
+    assert (run.outcome, run.counts) == (Outcome.FAILED, {"replicate": 1})
+    assert run.error is not None and US in run.error.message
+    assert world.sync.settled_status is SyncStatus.FAILING, "told, and tried again slowly"
     world.remote.settle_replication()
 
     assert world.object.replicas[US].status is ReplicaStatus.IN_SYNC

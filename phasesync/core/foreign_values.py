@@ -1,0 +1,44 @@
+"""
+From a value that somebody else wrote to values of the store, where `${` begins a reference: theirs is literal.
+
+No message repeats a value.
+"""
+
+from phasesync.core.canonical import canonical_json, map_strings, parse_json_document
+from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.reference_syntax import escape
+from phasesync.errors import InvalidInputError
+
+
+def members_of(value: SecretValue) -> dict[str, SecretValue]:
+    """
+    Return the members of a value that is a JSON object, as `members_of_text` does.
+
+    InvalidInputError where it is none: it then needs a name of its own.
+    """
+    try:
+        return members_of_text(value.reveal_text())
+    except (InvalidInputError, UnicodeDecodeError):
+        raise InvalidInputError(
+            "the value is not a JSON object of keys", hint="give it a name in the store: --key NAME"
+        ) from None
+
+
+def members_of_text(text: str) -> dict[str, SecretValue]:
+    """Return the members of a JSON object: strings become text, everything else type json. InvalidInputError."""
+    document = parse_json_document(text.encode("utf-8"))
+    if not isinstance(document, dict):
+        raise InvalidInputError("the file must hold one JSON object")
+    return {
+        key: SecretValue(escape(value))
+        if isinstance(value, str)
+        else SecretValue(canonical_json(map_strings(value, escape)), ValueType.JSON)
+        for key, value in document.items()
+    }
+
+
+def whole_of(value: SecretValue) -> SecretValue:
+    """Return a value as it is: text with its `${` escaped, binary byte for byte."""
+    if value.type is ValueType.BINARY:
+        return value
+    return SecretValue(escape(value.reveal_text()))
