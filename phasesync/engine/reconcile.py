@@ -336,8 +336,8 @@ def _copies_failed(change: Change) -> PermissionDeniedError:
     """Return the error for copies that failed and were asked for again: mostly a key, so a person has to look."""
     return PermissionDeniedError(
         f"{change.remote_name}: the copy in {', '.join(change.failed_replicas)} failed; it was asked for again",
-        hint=f"aws secretsmanager describe-secret --secret-id {change.remote_name} says why (ReplicationStatus); the role "
-        "needs kms:Decrypt here and kms:GenerateDataKey and kms:Encrypt there: phasesync aws policy NAME",
+        hint=f"aws secretsmanager describe-secret --secret-id {change.remote_name} says why (ReplicationStatus); the "
+        "role needs kms:Decrypt here and kms:GenerateDataKey and kms:Encrypt there: phasesync aws policy NAME",
     )
 
 
