@@ -69,7 +69,9 @@ class Destination(Protocol):
             recovery_days: 7 to 30 days in which `restore` undoes it; None = at once and for good.
 
         Raises:
-            RemoteChangedError: it has replicas, is scheduled already, or is gone (only with a recovery window).
+            RemoteChangedError: it has replicas, is scheduled already, or is gone (the last two only with a recovery
+                window).
+            DestinationRejectedError: the recovery window is not 7 to 30 days.
         """
         ...
 
@@ -79,16 +81,32 @@ class Destination(Protocol):
 
         Args:
             arn: of the primary.
-            regions: Region -> key ARN there, or AWS_MANAGED_KEY.
+            regions: Region -> key ARN there, or AWS_MANAGED_KEY; without any, no call is made.
+
+        Raises:
+            RemoteChangedError: it is gone or scheduled for deletion.
+            DestinationRejectedError: it is a copy itself, its own Region is named, or one with a copy that stands; a
+                copy that failed is tried again.
         """
         ...
 
     def remove_replicas(self, arn: str, regions: Sequence[str]) -> None:
-        """Delete the copies in these Regions; that has no recovery window."""
+        """
+        Delete the copies in these Regions; that has no recovery window.
+
+        Raises:
+            RemoteChangedError: it is gone or scheduled for deletion.
+            DestinationRejectedError: there is no copy in one of them.
+        """
         ...
 
     def resource_policy(self, arn: str) -> str | None:
-        """Return the resource policy as canonical JSON, None = it has none. Needs an IAM action of its own."""
+        """
+        Return the resource policy as canonical JSON, None = it has none. Needs an IAM action of its own.
+
+        Raises:
+            RemoteChangedError: the object is gone or scheduled for deletion.
+        """
         ...
 
     def put_resource_policy(self, arn: str, policy: str) -> None:
@@ -97,6 +115,7 @@ class Destination(Protocol):
 
         Raises:
             DestinationRejectedError: names the checks that the policy failed.
+            RemoteChangedError: the object is gone or scheduled for deletion.
         """
         ...
 

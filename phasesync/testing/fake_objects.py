@@ -43,6 +43,7 @@ class FakeObject:
         replicas: Region -> how the copy there stands; a copy that is in sync is an object of its own.
         resource_policy: canonical JSON, as AWS words it.
         last_read_on: AWS tells the day only.
+        changed_at: when it was changed last, reads not counted.
     """
 
     name: str
@@ -58,6 +59,7 @@ class FakeObject:
     replicas: dict[str, Replica] = field(default_factory=dict)
     resource_policy: str | None = None
     last_read_on: date | None = None
+    changed_at: datetime | None = None
 
     @property
     def region(self) -> str:
@@ -185,7 +187,12 @@ class FakeObjects:
         return f"{by}-{self._made:032}"
 
     def changed(self, there: FakeObject) -> None:
-        """Have a change seen: by the lists, later."""
+        """Note when an object was changed, and have it seen."""
+        there.changed_at = self.now()
+        self.show(there)
+
+    def show(self, there: FakeObject) -> None:
+        """Have lists show how an object looks now, later."""
         self._lists.note(self.now(), there.account, there.region, there.name, there.observed(), keep=self.lag)
 
     def drop(self, there: FakeObject) -> None:

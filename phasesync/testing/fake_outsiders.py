@@ -66,7 +66,7 @@ class FakeOutsiders(FakeDeletion):
         """Somebody reads the value: AWS notes the day."""
         there = self.object(name, account=account, region=region)
         there.last_read_on = self.now().date()
-        self.changed(there)
+        self.show(there)
 
     def outside_rotation(self, name: str) -> None:
         """Somebody has AWS rotate the object: a pending version appears."""

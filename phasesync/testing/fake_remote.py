@@ -128,7 +128,7 @@ class FakeRemote(FakeReplication, FakePolicies, FakeOutsiders):
         if found.deleted_at is not None:
             raise DestinationRejectedError("AWS does not show a deleted value", code="InvalidRequestException")
         found.last_read_on = self.now().date()
-        self.changed(found)
+        self.show(found)
         return found.current.value
 
     def _check(self, payload: Payload, token: str) -> None:

@@ -77,14 +77,14 @@ class FakeReplication(FakeObjects):
     def changed(self, there: FakeObject) -> None:
         """A change of a primary is carried to its copies: at once, or when replication settles."""
         if there.replicas and self.replicates_at_once:
-            self._settle(there, note=False)
+            self._settle(there)
         elif there.replicas:
             for region, copied in there.replicas.items():
                 if copied.status is ReplicaStatus.IN_SYNC and self._is_behind(there, region):
                     there.replicas[region] = replace(copied, status=ReplicaStatus.IN_PROGRESS)
         super().changed(there)
 
-    def _settle(self, there: FakeObject, *, note: bool = True) -> None:
+    def _settle(self, there: FakeObject) -> None:
         for region, copied in list(there.replicas.items()):
             if copied.status is ReplicaStatus.FAILED:
                 continue
@@ -93,8 +93,7 @@ class FakeReplication(FakeObjects):
             there.replicas[region] = replace(copied, status=status, name_taken=taken)
             if not taken:
                 self._carry_over(there, region)
-        if note:
-            super().changed(there)
+        self.show(there)
 
     def _carry_over(self, there: FakeObject, region: str) -> None:
         """Make or refresh the copy in a Region."""
