@@ -48,6 +48,10 @@ class Chores(Protocol):
         """Free syncs whose holder died."""
         ...
 
+    def sweep(self) -> None:
+        """Check many objects at once, by lists."""
+        ...
+
     def keep_house(self) -> None:
         """Delete old runs."""
         ...

@@ -35,6 +35,8 @@ LOOK_EVERY: Final = timedelta(seconds=2)
 """How often the database and its schema are looked at, while waiting and while working."""
 TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
 """How often a standby asks whether it is its turn: it has to follow a clean stop at once."""
+SWEEP_EVERY: Final = timedelta(seconds=10)
+"""How often it is asked which checks are due soon: `engine.sweep.ROUND`."""
 
 _TICK_S: Final = 0.5
 _LIVE: Final = frozenset({"log.level", "daemon.poll_interval_ms", "daemon.drain_s"})
@@ -191,6 +193,7 @@ class Service:
         rounds.add("poll", while_schema_is_right(scheduler.poll), every=self._poll_every())
         rounds.add("schema", self._lookout.see, every=LOOK_EVERY, first_in=LOOK_EVERY)
         rounds.add("reap", while_schema_is_right(scheduler.reap), every=timedelta(seconds=1))
+        rounds.add("sweep", while_schema_is_right(scheduler.sweep), every=SWEEP_EVERY, first_in=timedelta(seconds=1))
         rounds.add(
             "housekeeping",
             while_schema_is_right(scheduler.keep_house),

@@ -12,6 +12,7 @@ from functools import partial
 
 from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError
 from phasesync.ports import Claim, Clock, DaemonRegistry, Dispatcher, EventSink, MemberRole, StateStore
 
@@ -40,6 +41,7 @@ class Scheduler:
         clock: Clock,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
+        sweeper: Sweeper | None = None,
     ) -> None:
         """
         Args:
@@ -52,6 +54,7 @@ class Scheduler:
             clock: measures how long ago the last round was.
             runs_kept: how long runs are kept, asked at each housekeeping.
             share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
+            sweeper: checks many objects at once; None = each sync is checked by a run of its own.
         """
         self._member = member
         self._state = state
@@ -62,6 +65,7 @@ class Scheduler:
         self._clock = clock
         self._runs_kept = runs_kept
         self._share_among = share_among
+        self._sweeper = sweeper
         self._polling = threading.Lock()
         self._stopped = False
         self.role: MemberRole | None = None
@@ -88,13 +92,19 @@ class Scheduler:
         if self.role is MemberRole.ACTIVE:
             self._round("reap", self._reap)
 
+    def sweep(self) -> None:
+        """Check by lists what is due soon; takes long where there is much of it."""
+        if self._sweeper is not None and self._works():
+            sweeper = self._sweeper
+            self._round("sweep", lambda: sweeper.sweep(lambda: not self._works()))
+
     def keep_house(self) -> None:
         """Delete old runs; one daemon an hour does it."""
         if self.role is MemberRole.ACTIVE:
             self._round("housekeeping", self._prune)
 
     def stop(self) -> None:
-        """Claim nothing more; returns when no poll is under way."""
+        """Claim nothing more; returns when no poll is under way. A sweep ends after the call that it is in."""
         self._stopped = True
         with self._polling:
             pass
@@ -104,6 +114,9 @@ class Scheduler:
         for claim in unfinished:
             self._round("release", partial(self._release, claim))
         self._round("sign-off", lambda: self._registry.leave(self._member.owner))
+
+    def _works(self) -> bool:
+        return not self._stopped and self.role is MemberRole.ACTIVE
 
     def _claim(self, free: int) -> None:
         claims = self._state.claim_due(

@@ -97,6 +97,9 @@ class World:
     def reap(self) -> None:
         self.reaped += 1
 
+    def sweep(self) -> None:
+        pass
+
     def keep_house(self) -> None:
         pass
 

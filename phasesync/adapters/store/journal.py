@@ -42,7 +42,7 @@ class JournalPart(Part):
         with self._database.write() as connection:
             data_key_id = locked_claim(connection, claim).data_key_id
             if entry.id is None:
-                connection.execute(journal.insert().values(**_to_row(self._sealer, data_key_id, stored)))
+                connection.execute(journal.insert().values(**to_row(self._sealer, data_key_id, stored)))
             else:
                 update_entry(connection, self._sealer, data_key_id, stored)
         return stored
@@ -50,7 +50,7 @@ class JournalPart(Part):
 
 def update_entry(connection: sa.Connection, sealer: Sealer, data_key_id: str, entry: JournalEntry) -> None:
     """Replace a stored entry."""
-    values = _to_row(sealer, data_key_id, entry)
+    values = to_row(sealer, data_key_id, entry)
     connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
 
 
@@ -62,7 +62,8 @@ def load_journal(connection: sa.Connection, sync_id: str, sealer: Sealer) -> tup
     return tuple(to_entry(row, sealer) for row in rows)
 
 
-def _to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+def to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+    """Return the columns of an entry that has an id."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
     details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
     values["details"] = sealer.json(data_key_id, _context(entry), details)
@@ -70,6 +71,7 @@ def _to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, 
 
 
 def to_entry(row: sa.Row[Any], sealer: Sealer) -> JournalEntry:
+    """Return the entry that a row of the journal tells of. CiphertextError."""
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
     details = json.loads(sealer.keys.decrypt(_context(plain), row.details))
     return replace(plain, **members(JournalEntry, details))

@@ -9,6 +9,7 @@ from phasesync.adapters.store.initialise import read_instance_id
 from phasesync.adapters.store.secret_edits import SecretEditsPart
 from phasesync.adapters.store.secret_reads import SecretReadsPart
 from phasesync.adapters.store.state import SqlStateStore
+from phasesync.adapters.store.sweeps import SqlSweepStore
 from phasesync.ports import KeyRing
 
 
@@ -30,6 +31,7 @@ class Store:
     environments: SqlEnvironmentStore
     credentials: SqlCredentialStore
     state: SqlStateStore
+    sweeps: SqlSweepStore
     daemons: SqlDaemonRegistry
     instance_id: str
 
@@ -53,6 +55,7 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         environments=SqlEnvironmentStore(database, keys),
         credentials=SqlCredentialStore(database, keys),
         state=SqlStateStore(database, keys),
+        sweeps=SqlSweepStore(database, keys),
         daemons=SqlDaemonRegistry(database),
         instance_id=read_instance_id(database),
     )

@@ -19,6 +19,8 @@ from phasesync.core.events import (
     RunFinished,
     RunsPruned,
     SchemaWaiting,
+    SweepDenied,
+    SweepFinished,
     SyncUnreadable,
 )
 from phasesync.core.status import Outcome, SyncStatus
@@ -28,7 +30,7 @@ _TELLING_ERRORS: Final = frozenset(
 )
 """Classes whose messages are about the database or the settings: places and codes."""
 _CHORES: Final = frozenset(
-    {"poll", "renewal", "heartbeat", "reap", "housekeeping", "release", "sign-off", "schema", "start"}
+    {"poll", "renewal", "heartbeat", "reap", "housekeeping", "release", "sign-off", "schema", "start", "sweep"}
 )
 """What the daemon does without reading secrets. Not `reconcile`: what ends a run may name keys."""
 
@@ -69,6 +71,16 @@ class LogEvents:
                 )
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count)
+            case SweepFinished():
+                self._sweep(event)
+            case SweepDenied():
+                self._log.warning(
+                    "drift is asked one by one: the credential may not list",
+                    account=event.account,
+                    region=event.region,
+                    credential=event.credential,
+                    hint=event.hint,
+                )
             case ChoreFailed():
                 self._chore(event)
 
@@ -96,6 +108,19 @@ class LogEvents:
             self._log.error("run finished", **told)
         else:
             self._log.warning("run finished", **told)
+
+    def _sweep(self, sweep: SweepFinished) -> None:
+        tell = self._log.warning if sweep.suspects else self._log.info
+        tell(
+            "sweep finished",
+            account=sweep.account,
+            region=sweep.region,
+            objects=sweep.objects,
+            suspects=sweep.suspects,
+            syncs=sweep.syncs,
+            aws_calls=sweep.calls,
+            duration_ms=sweep.duration_ms,
+        )
 
     def _chore(self, failed: ChoreFailed) -> None:
         if failed.chore in _CHORES and failed.error in _TELLING_ERRORS:

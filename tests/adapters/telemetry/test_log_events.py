@@ -18,6 +18,8 @@ from phasesync.core.events import (
     RunFinished,
     RunsPruned,
     SchemaWaiting,
+    SweepDenied,
+    SweepFinished,
     SyncUnreadable,
 )
 from phasesync.core.status import Outcome, SyncStatus, Trigger
@@ -47,6 +49,10 @@ EVENTS: list[Event] = [
     RoleChanged(role=MemberRole.STANDBY),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),
+    SweepFinished(
+        account="111122223333", region="eu-west-1", objects=900, suspects=0, syncs=9, calls=9, duration_ms=80
+    ),
+    SweepDenied(account="111122223333", region="eu-west-1", credential="aws", hint="allow it"),
     ChoreFailed(chore="poll", error="StoreUnavailableError", message="the database is locked"),
 ]
 
@@ -98,6 +104,14 @@ def test_the_level_says_whether_a_person_is_needed(outcome, status, level, lines
     LogEvents().emit(replace(RUN, outcome=outcome, status=status))
 
     assert lines()[0]["level"] == level
+
+
+def test_a_sweep_is_no_news_unless_something_is_suspected(lines) -> None:
+    (sweep,) = (event for event in EVENTS if isinstance(event, SweepFinished))
+    LogEvents().emit(sweep)
+    LogEvents().emit(replace(sweep, suspects=1))
+
+    assert [(line["level"], line["aws_calls"]) for line in lines()] == [("info", 9), ("warning", 9)]
 
 
 def test_a_failed_run_names_error_code_and_next_attempt(lines) -> None:
