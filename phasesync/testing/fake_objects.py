@@ -107,6 +107,7 @@ class FakeObject:
             primary_region=self.primary_region,
             replicas=dict(self.replicas),
             last_read_on=self.last_read_on,
+            last_changed_at=self.changed_at,
         )
 
 

@@ -53,6 +53,7 @@ def observed_of(answer: Mapping[str, Any], operation: str = "DescribeSecret") ->
         primary_region=primary_region,
         replicas=dict(_replica(entry) for entry in copies if entry.get("Region")),
         last_read_on=_day(answer, "LastAccessedDate"),
+        last_changed_at=_instant(answer, "LastChangedDate"),
     )
 
 

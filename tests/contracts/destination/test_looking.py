@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from phasesync.ports import Destination
-from tests.contracts.destination.worlds import NAME, OURS, StrictWorld, World, create, moto_differs
+from tests.contracts.destination.worlds import NAME, OURS, StrictWorld, World, create, moto_differs, put
 from tests.support.aws_builders import token
 
 
@@ -76,3 +76,22 @@ def test_our_own_read_counts_as_a_read(destination: Destination, world: StrictWo
     seen = destination.observe(NAME)
     assert seen is not None
     assert seen.last_read_on == (world.now() - timedelta(days=1)).date()
+
+
+@moto_differs("its clock is the machine's, and a new tag is no change")
+def test_tells_when_anything_was_changed_last(destination: Destination, world: StrictWorld):
+    arn = create(destination).arn
+    for change in (
+        lambda: destination.update_metadata(arn, tags={"team": "shop"}),
+        lambda: destination.update_metadata(arn, description="new"),
+        lambda: put(destination, arn, "two", 2),
+    ):
+        before = destination.observe(arn)
+        world.pass_time(timedelta(hours=1))
+        change()
+        after = destination.observe(arn)
+        assert before is not None
+        assert after is not None
+        assert before.last_changed_at is not None
+        assert after.last_changed_at is not None
+        assert after.last_changed_at - before.last_changed_at >= timedelta(hours=1)
