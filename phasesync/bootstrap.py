@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from phasesync.adapters.store.state import SqlStateStore
     from phasesync.adapters.store.store import SqlEnvironmentStore
     from phasesync.core.events import Event
+    from phasesync.engine.adoption import Adoption
     from phasesync.engine.claims import ClaimKeeper, ClaimTaker
     from phasesync.engine.configuration import SyncConfiguration
     from phasesync.engine.credentials import CredentialOperations
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from phasesync.engine.reconcile import Reconciler
     from phasesync.engine.removal import SyncRemoval
     from phasesync.engine.scheduler import Scheduler
+    from phasesync.engine.sweep import Sweeper
     from phasesync.ports import CredentialTester
 
 
@@ -208,7 +210,6 @@ class Application:
         return SyncOperations(
             credentials=self.credentials,
             state=self.state,
-            destinations=self.destinations,
             reconciler=self.reconciler,
             claims=self.claims,
             clock=self.clock,
@@ -228,6 +229,18 @@ class Application:
         )
 
     @cached_property
+    def adoption(self) -> "Adoption":
+        """Takes objects over that are not ours."""
+        from phasesync.engine.adoption import Adoption
+
+        return Adoption(
+            environments=self.environments,
+            state=self.state,
+            destinations=self.destinations,
+            instance_id=self.instance_id,
+        )
+
+    @cached_property
     def removal(self) -> "SyncRemoval":
         """Removes syncs."""
         from phasesync.engine.removal import SyncRemoval
@@ -242,6 +255,21 @@ class Application:
         from phasesync.engine.credentials import CredentialOperations
 
         return CredentialOperations(self.credentials, lambda: self.tester)
+
+    @cached_property
+    def sweeper(self) -> "Sweeper":
+        """Checks many objects at once, by lists."""
+        from phasesync.engine.sweep import Sweeper
+
+        return Sweeper(
+            store=self._store.sweeps,
+            registry=self.daemons,
+            owner=self.owner,
+            destinations=self.destinations,
+            instance_id=self.instance_id,
+            clock=self.clock,
+            events=self._events,
+        )
 
     @property
     def claim_ttl(self) -> timedelta:
@@ -388,5 +416,6 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=quotas.share_among,
+        sweeper=application.sweeper,
     )
     return Machinery(application=application, scheduler=scheduler, keeper=keeper, dispatcher=dispatcher)

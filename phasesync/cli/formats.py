@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
-from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.canonical import Json, canonical_json, parse_json_document
+from phasesync.core.foreign_values import members_of_text
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_key
 from phasesync.core.reference_syntax import escape
@@ -47,7 +48,7 @@ def read(data: bytes, format_: Format) -> dict[str, SecretValue]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"the file is not UTF-8 text (byte {error.start})") from None
-    found = _read_json(text) if format_ is Format.JSON else _read_dotenv(text)
+    found = members_of_text(text) if format_ is Format.JSON else _read_dotenv(text)
     return {check_key(key): value for key, value in found.items()}
 
 
@@ -61,32 +62,6 @@ def write(values: Mapping[str, SecretValue], format_: Format) -> str:
         members: dict[str, Json] = {key: _document(value) for key, value in values.items()}
         return canonical_json(members) + "\n"
     return "".join(f"{_dotenv_key(key)}={_quoted(_text(values[key]))}\n" for key in sorted(values))
-
-
-def members_of(value: SecretValue) -> dict[str, SecretValue]:
-    """
-    Return the members of a remote value that is a JSON object, `${` in them escaped.
-
-    InvalidInputError where it is none: it then needs a name of its own.
-    """
-    try:
-        return _read_json(value.reveal_text())
-    except (InvalidInputError, UnicodeDecodeError):
-        raise InvalidInputError(
-            "the value is not a JSON object of keys", hint="give it a name in the store: --key NAME"
-        ) from None
-
-
-def _read_json(text: str) -> dict[str, SecretValue]:
-    document = parse_json_document(text.encode("utf-8"))
-    if not isinstance(document, dict):
-        raise InvalidInputError("the file must hold one JSON object")
-    return {
-        key: SecretValue(escape(value))
-        if isinstance(value, str)
-        else SecretValue(canonical_json(map_strings(value, escape)), ValueType.JSON)
-        for key, value in document.items()
-    }
 
 
 def _read_dotenv(text: str) -> dict[str, SecretValue]:

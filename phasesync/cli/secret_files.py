@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.formats import Format, format_of, members_of, read, write
+from phasesync.cli.formats import Format, format_of, read, write
 from phasesync.cli.input import confirm, confirmation_options, read_file, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import KEY, Name, Word, environment_argument, path_option
+from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
 from phasesync.ports import SecretWrite
 
@@ -130,11 +130,7 @@ def _from_aws(
         remote_name=remote_name,
     )
     tell_identity(application, application.credentials.get(credential), out)
-    if key is None:
-        return members_of(value)
-    if value.type is ValueType.BINARY:
-        return {key: value}
-    return {key: SecretValue(escape(value.reveal_text()))}
+    return members_of(value) if key is None else {key: whole_of(value)}
 
 
 @click.command()

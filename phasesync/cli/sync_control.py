@@ -1,11 +1,10 @@
-"""Commands of `phasesync syncs` that say when and whether a sync runs: wait, trigger, pause, resume, approve, adopt."""
+"""Commands of `phasesync syncs` that say when and whether a sync runs: wait, trigger, pause, resume, approve."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
@@ -140,35 +139,6 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
     """
     application.operations.approve(name, digest, actor=invocation().actor)
     out.done(f"approved {digest} of {name}", document_of(application, name))
-
-
-@click.command()
-@name_argument
-@confirmation_options
-@output_option
-@with_application
-def adopt(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
-    """
-    Take over the AWS secret of a sync and overwrite its value. The next run does it.
-
-    \b
-    Example:
-      phasesync syncs adopt shop-production --yes
-    """
-    from phasesync.cli.identity import tell_identity
-
-    seen = application.operations.what_is_there(name)
-    sync = application.state.get_sync(name)
-    secret = sync.config.remote_name
-    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
-    if seen is None:
-        out.say(f"{secret} does not exist; the next run creates it")
-    else:
-        tags = ", ".join(sorted(seen.tags)) or "none"
-        out.say(f"{secret} is {seen.arn}; tags: {tags}; versions: {len(seen.versions)}")
-    confirm(f"take over {secret} and overwrite its value", yes=yes, no_input=no_input)
-    application.operations.adopt(name, actor=invocation().actor)
-    out.done(f"the next run of {name} takes it over", document_of(application, name))
 
 
 def _names(application: "Application", name: str | None, every: bool) -> list[str]:

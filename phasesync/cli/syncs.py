@@ -8,8 +8,9 @@ from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, path_option
-from phasesync.cli.sync_control import adopt, approve, document_of, pause, resume, trigger, wait_
+from phasesync.cli.sync_control import approve, document_of, pause, resume, trigger, wait_
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
+from phasesync.cli.sync_ownership import adopt, import_document, import_line
 from phasesync.core.model import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
@@ -130,7 +131,7 @@ def add(
         account=known.account,
         adopt=Adopt(adopt) if adopt else None,
     )
-    added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run)
+    added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run, actor=invocation().actor)
     if added.identity is not None:
         out.say(f"identity: account {added.identity.account}, {added.identity.arn}{application.endpoint_note}")
     for warning in added.warnings:
@@ -138,10 +139,11 @@ def add(
     if added.sync is None:
         out.done(f"{name} could be added; nothing was", {"added": False, "warnings": list(added.warnings)})
         return
-    out.done(
-        f"added the sync {name}; the daemon carries it out, or: phasesync syncs run {name}",
-        document_of(application, name),
-    )
+    document = document_of(application, name)
+    if added.imported is not None:
+        out.say(import_line(added.sync.environment_label, added.imported))
+        document["imported"] = import_document(added.imported)
+    out.done(f"added the sync {name}; the daemon carries it out, or: phasesync syncs run {name}", document)
 
 
 @syncs.command()

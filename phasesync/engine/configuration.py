@@ -6,12 +6,13 @@ Does not reconcile; the daemon and `operations.py` do.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
-from phasesync.core.model import Credential, CredentialStatus, Layout, Sync, SyncConfig
+from phasesync.core.model import Adopt, Credential, CredentialStatus, Layout, Sync, SyncConfig
 from phasesync.core.remote import CallerIdentity
 from phasesync.engine.checking import Checker
-from phasesync.errors import AccountMismatchError
+from phasesync.engine.importing import TakenIn, take_in
+from phasesync.engine.survey import survey
+from phasesync.errors import AccountMismatchError, AlreadyExistsError
 from phasesync.ports import (
     CredentialStore,
     CredentialTester,
@@ -21,7 +22,7 @@ from phasesync.ports import (
     SyncDraft,
 )
 
-SHORTEST_INTERVAL = timedelta(seconds=1)
+UNKNOWN_ACTOR = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,13 @@ class Configured:
         sync: None for a dry run.
         identity: who the shell's credential turned out to be, None where it was not asked.
         warnings: what the first run will meet, as lines for the operator.
+        imported: what was imported for the sync, None where nothing was to be.
     """
 
     sync: Sync | None
     identity: CallerIdentity | None
     warnings: tuple[str, ...]
+    imported: TakenIn | None = None
 
 
 class SyncConfiguration:
@@ -67,14 +70,15 @@ class SyncConfiguration:
         self._tester = tester
         self._checker = Checker(environments, state, destinations)
 
-    def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False) -> Configured:
+    def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR) -> Configured:
         """
-        Add a sync.
+        Add a sync. What stands at its remote names is imported first, where the draft says so.
 
         Args:
             draft: what the operator said.
             verify: ask AWS first who the credential is and what is at the remote names.
             dry_run: check and add nothing.
+            actor: who asked, for the history of what is imported.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
@@ -84,7 +88,8 @@ class SyncConfiguration:
         draft = replace(draft, app=found.app, environment=found.name)
         credential = self._credentials.get(draft.credential)
         draft = self._checker.settle(draft, credential, former=None, ask=verify)
-        warnings = self._source_warnings(draft)
+        importing = draft.adopt not in (None, Adopt.OVERWRITE)
+        warnings = [] if importing else self._source_warnings(draft)
         identity = None
         if verify:
             identity, findings = self._verify(draft, credential)
@@ -93,8 +98,30 @@ class SyncConfiguration:
         warnings += self._checker.names(draft, account=draft.account)
         if dry_run:
             return Configured(sync=None, identity=identity, warnings=tuple(warnings))
+        imported = None
+        if importing:
+            imported, notes = self._import(draft, credential, actor)
+            draft = replace(draft, adopt_versions=imported.versions)
+            warnings += notes
         sync = self._state.add_sync(draft)
-        return Configured(sync=sync, identity=identity, warnings=tuple(warnings))
+        return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported)
+
+    def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[TakenIn, tuple[str, ...]]:
+        """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
+        if any(sync.name.lower() == draft.name.lower() for sync in self._state.list_syncs()):
+            raise AlreadyExistsError(f"the sync {draft.name} exists already")
+        destination = self._destinations.open(draft.destination_kind, credential, draft.region)
+        found = survey(
+            destination,
+            self._environments,
+            draft,
+            entries={},
+            sync_id="",
+            account=destination.account_id(),
+            instance_id="",
+            with_others=True,
+        )
+        return take_in(self._environments, destination, draft, found.takeable, actor=actor), found.warnings
 
     def update(
         self,

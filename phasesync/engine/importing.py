@@ -1,8 +1,14 @@
-"""Reads one remote value, on an operator's word, to bring it into the store. The daemon never does."""
+"""Reads remote values, on an operator's word, to bring them into the store. The daemon never does."""
 
-from phasesync.core.model import SecretValue
-from phasesync.errors import IllegalTransitionError, NotFoundError
-from phasesync.ports import CredentialStore, Destinations
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from phasesync.core.foreign_values import members_of, whole_of
+from phasesync.core.model import Adopt, SecretValue
+from phasesync.core.names import check_key
+from phasesync.engine.survey import Candidate
+from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
+from phasesync.ports import CredentialStore, Destination, Destinations, EnvironmentStore, SecretWrite, SyncDraft
 
 
 def read_remote(
@@ -47,3 +53,86 @@ def read_remote(
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenIn:
+    """
+    What an import brought into the store.
+
+    Attributes:
+        added: keys that the store did not have.
+        changed: keys whose value in the store was replaced.
+        kept: keys that both had, and whose value in the store stayed.
+        revision: of the environment afterwards.
+        versions: remote name -> version that stood there; no other one may be written over.
+    """
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    kept: tuple[str, ...]
+    revision: int
+    versions: Mapping[str, str]
+
+
+def take_in(
+    environments: EnvironmentStore,
+    destination: Destination,
+    draft: SyncDraft,
+    candidates: Sequence[Candidate],
+    *,
+    actor: str,
+) -> TakenIn:
+    """
+    Merge remote values into a sync's folder, as one edit; the other keys stay.
+
+    Args:
+        environments: takes them.
+        destination: reads them.
+        draft: the sync: layout and folder, and which side wins where both have a key.
+        candidates: what stands there and may be taken over.
+        actor: who asked for it.
+
+    Raises:
+        InvalidInputError: a value is no JSON object of keys (layout json), or a name in it is no key.
+        DestinationError: PermissionDeniedError names the action that reading needs. Nothing was imported.
+    """
+    place = (draft.app, draft.environment)
+    before = {secret.key: secret.value for secret in environments.list_secrets(*place, path=draft.path)}
+    values: dict[str, SecretValue] = {}
+    for one in candidates:
+        values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+    added = sorted(values.keys() - before.keys())
+    differing = sorted(key for key in values.keys() & before.keys() if before[key] != values[key])
+    changed = differing if draft.adopt is Adopt.PREFER_AWS else []
+    writes = [SecretWrite(path=draft.path, key=key, value=values[key]) for key in [*added, *changed]]
+    if writes:
+        edited = environments.edit(*place, actor=actor, origin="import", writes=writes)
+    else:
+        edited = environments.get_environment(*place)
+    return TakenIn(
+        added=tuple(added),
+        changed=tuple(changed),
+        kept=tuple(key for key in differing if key not in changed),
+        revision=edited.revision,
+        versions={one.remote_name: one.version for one in candidates if one.version is not None},
+    )
+
+
+def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -> dict[str, SecretValue]:
+    """Return what a remote object holds, by key; nothing where it holds one key alone and that is in `unless`."""
+    if one.version is None or one.key in unless:
+        return {}
+    value = destination.read_value(one.observed.arn)
+    if value is None:
+        return {}
+    if one.key is not None:
+        return {one.key: whole_of(value)}
+    try:
+        return {check_key(key): member for key, member in members_of(value).items()}
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{one.remote_name}: {error.message}",
+            hint="import it under a name (phasesync secrets import APP/ENV --from-aws ID --key NAME), or take it over "
+            "without --import, which writes over it",
+        ) from None

@@ -1,5 +1,5 @@
 """
-What an operator may ask of a sync: plan, run, trigger, wait, pause, resume, approve, adopt.
+What an operator may ask of a sync: plan, run, trigger, wait, pause, resume, approve.
 
 Asks the store and the reconciler; prints nothing and decides nothing about a single remote object.
 """
@@ -12,15 +12,14 @@ from phasesync.core.budget import within_a_day
 from phasesync.core.change import Plan
 from phasesync.core.estimate import Estimate, estimate
 from phasesync.core.guard import Guarded
-from phasesync.core.model import Adopt, CredentialStatus, Paused, Run, Sync
-from phasesync.core.remote import Observed
+from phasesync.core.model import CredentialStatus, Paused, Run, Sync
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.reconcile import Reconciler
 from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
-from phasesync.ports import Clock, CredentialStore, Destinations, StateStore
+from phasesync.ports import Clock, CredentialStore, StateStore
 
 POLL = 0.1
 """Seconds between two looks while a command waits."""
@@ -46,7 +45,6 @@ class SyncOperations:
         *,
         credentials: CredentialStore,
         state: StateStore,
-        destinations: Destinations,
         reconciler: Reconciler,
         claims: ClaimTaker,
         clock: Clock,
@@ -55,14 +53,12 @@ class SyncOperations:
         Args:
             credentials: to know whether one is complete.
             state: syncs and runs.
-            destinations: to look at what is there.
             reconciler: plans and runs.
             claims: takes the claim of a sync that is run here.
             clock: time.
         """
         self._credentials = credentials
         self._state = state
-        self._destinations = destinations
         self._reconciler = reconciler
         self._claims = claims
         self._clock = clock
@@ -177,17 +173,6 @@ class SyncOperations:
             )
         self._state.approve(name, digest, actor=actor)
         return self._state.get_sync(name)
-
-    def adopt(self, name: str, *, actor: str) -> Sync:
-        """Consent to take over the remote object of a sync and overwrite its value; the next run does it."""
-        self._state.consent_to_adopt(name, Adopt.OVERWRITE, actor=actor)
-        return self._state.get_sync(name)
-
-    def what_is_there(self, name: str) -> Observed | None:
-        """Return what stands at a sync's remote name, for an operator who decides on it."""
-        state = self._state.state_of(name)
-        destination = self._destinations.open(state.sync.destination_kind, state.credential, state.sync.region)
-        return destination.observe(state.sync.config.names)
 
     def _require_runnable(self, name: str) -> Sync:
         sync = self._state.get_sync(name)

@@ -15,8 +15,9 @@ from phasesync.core.remote import Desired, JournalEntry, Payload
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.attempt import Attempt
 from phasesync.engine.look import entries_of, leaving
+from phasesync.engine.pinned_account import same_account
 from phasesync.engine.source import read_source
-from phasesync.errors import AccountMismatchError, PhasesyncError
+from phasesync.errors import PhasesyncError
 from phasesync.ports import Destination, Destinations, EnvironmentStore, SyncState
 
 
@@ -79,14 +80,8 @@ def open_task(
     attempt.destination = destination = destinations.open(
         sync.destination_kind, state.credential, sync.region, customer=sync.id
     )
-    attempt.account = account = destination.account_id()
-    for pinned in (sync.account, state.credential.account):
-        if pinned is not None and pinned != account:
-            raise AccountMismatchError(
-                f"the credential {sync.credential} now leads to account {account}, pinned is {pinned}",
-                hint=f"correct the credential, or accept the account: phasesync credentials update "
-                f"{sync.credential} --account {account}",
-            )
+    attempt.account = destination.account_id()
+    account = same_account(state, destination)
     entries = entries_of(state, mapped.payloads, account)
     wanted = {
         name: desired_object(sync, name, payload, entries[name].tags_written, owner_tags(instance_id, sync.id))

@@ -6,7 +6,7 @@ Others are bound by AWS's rules as well, but nothing here is counted, hooked or 
 
 from collections.abc import Mapping, Sequence
 
-from phasesync.core.model import AWS_MANAGED_KEY, SecretValue
+from phasesync.core.model import AWS_MANAGED_KEY, SecretValue, ValueType
 from phasesync.core.remote import PENDING
 from phasesync.testing.fake_deletion import FakeDeletion
 from phasesync.testing.fake_objects import ACCOUNT, REGION, FakeObject, FakeVersion
@@ -27,13 +27,13 @@ class FakeOutsiders(FakeDeletion):
         """Somebody makes an object."""
         made = self.add(name, account=account, region=region)
         made.tags = dict(tags or {})
-        self.add_version(made, self.new_version_id("outside"), SecretValue(value))
+        self.add_version(made, self.new_version_id("outside"), _value(value))
         return made
 
     def outside_put(self, name: str, value: str | bytes, *, account: str = ACCOUNT, region: str = REGION) -> str:
         """Somebody writes a value; return its version id."""
         there = self.object(name, account=account, region=region)
-        return self.add_version(there, self.new_version_id("outside"), SecretValue(value)).id
+        return self.add_version(there, self.new_version_id("outside"), _value(value)).id
 
     def outside_delete(
         self, name: str, *, recovery_days: int | None = 30, account: str = ACCOUNT, region: str = REGION
@@ -81,3 +81,8 @@ class FakeOutsiders(FakeDeletion):
         there = self.object(name)
         there.owning_service = service
         self.changed(there)
+
+
+def _value(value: str | bytes) -> SecretValue:
+    """A text is a SecretString, bytes are a SecretBinary."""
+    return SecretValue(value, ValueType.BINARY if isinstance(value, bytes) else ValueType.TEXT)

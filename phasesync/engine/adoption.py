@@ -1,0 +1,130 @@
+"""
+Adopting: an operator looks at what stands at a sync's remote names, and consents to have it taken over.
+
+The next run does it. Here values are read only where the operator wants them imported first, and then exactly the
+versions that were read may be written over.
+"""
+
+from dataclasses import dataclass, replace
+
+from phasesync.core.model import Adopt, Sync
+from phasesync.engine.importing import TakenIn, take_in
+from phasesync.engine.pinned_account import same_account
+from phasesync.engine.survey import Survey, survey
+from phasesync.errors import IllegalTransitionError
+from phasesync.ports import Destination, Destinations, EnvironmentStore, StateStore, SyncDraft
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """
+    What an operator may take over.
+
+    Attributes:
+        draft: the sync, with the consent that was offered.
+        found: what stands at its remote names.
+    """
+
+    sync: Sync
+    draft: SyncDraft
+    account: str
+    found: Survey
+    destination: Destination
+
+
+class Adoption:
+    """Takes objects over that are not ours."""
+
+    def __init__(
+        self, *, environments: EnvironmentStore, state: StateStore, destinations: Destinations, instance_id: str
+    ) -> None:
+        """
+        Args:
+            environments: takes what is imported.
+            state: keeps the consent.
+            destinations: to look at what is there, and to read it for an import.
+            instance_id: marks what is ours.
+        """
+        self._environments = environments
+        self._state = state
+        self._destinations = destinations
+        self._instance_id = instance_id
+
+    def offer(self, name: str, adopt: Adopt) -> Offer:
+        """
+        Look at what stands at the remote names of a sync.
+
+        Args:
+            name: of the sync.
+            adopt: what the operator has in mind.
+
+        Raises:
+            NotFoundError: the sync.
+            AccountMismatchError: the credential leads to another account than the pinned one.
+            DestinationError: AWS does not say what is there.
+        """
+        state = self._state.state_of(name)
+        draft = replace(draft_of(state.sync), adopt=adopt)
+        destination = self._destinations.open(draft.destination_kind, state.credential, draft.region)
+        account = same_account(state, destination)
+        stored = {
+            entry.remote_name: entry
+            for entry in state.journal
+            if (entry.account, entry.region) == (account, draft.region)
+        }
+        found = survey(
+            destination,
+            self._environments,
+            draft,
+            entries=stored,
+            sync_id=state.sync.id,
+            account=account,
+            instance_id=self._instance_id,
+            with_others=adopt is not Adopt.OVERWRITE,
+        )
+        return Offer(sync=state.sync, draft=draft, account=account, found=found, destination=destination)
+
+    def accept(self, offer: Offer, *, actor: str) -> TakenIn | None:
+        """
+        Import what is to be imported, as one edit, and note the consent; the next run carries it out.
+
+        Args:
+            offer: what the operator was shown.
+            actor: who consented.
+
+        Returns:
+            What was imported; None where nothing was to be.
+
+        Raises:
+            IllegalTransitionError: there is nothing that can be taken over.
+            InvalidInputError, DestinationError: nothing was imported, and no consent noted.
+        """
+        if not offer.found.takeable:
+            refused = "; ".join(f"{one.remote_name}: {one.refusal}" for one in offer.found.candidates)
+            raise IllegalTransitionError(
+                f"there is nothing to take over for {offer.sync.name}" + (f" ({refused})" if refused else "")
+            )
+        adopt = offer.draft.adopt or Adopt.OVERWRITE
+        if adopt is Adopt.OVERWRITE:
+            self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor)
+            return None
+        taken = take_in(self._environments, offer.destination, offer.draft, offer.found.takeable, actor=actor)
+        self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=taken.versions)
+        return taken
+
+
+def draft_of(sync: Sync) -> SyncDraft:
+    """Return a sync as what an operator said of it."""
+    return SyncDraft(
+        name=sync.name,
+        app=sync.app,
+        environment=sync.environment,
+        path=sync.path,
+        credential=sync.credential,
+        destination_kind=sync.destination_kind,
+        region=sync.region,
+        config=sync.config,
+        account=sync.account,
+        adopt=sync.adopt,
+        adopt_versions=sync.adopt_versions,
+    )

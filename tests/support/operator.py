@@ -1,0 +1,42 @@
+"""What an operator asks of a `World`: each returns the engine's part that the command line uses."""
+
+from __future__ import annotations
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.engine.adoption import Adoption
+from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.operations import SyncOperations
+from tests.support.stores import TTL
+from tests.support.world import World
+
+
+def claims(world: World) -> ClaimTaker:
+    """Takes claims as a command does."""
+    return ClaimTaker(world.store.state, SystemClock(), owner="cli", ttl=TTL)
+
+
+def adoption(world: World) -> Adoption:
+    """What `syncs adopt` uses."""
+    return Adoption(
+        environments=world.store.environments,
+        state=world.store.state,
+        destinations=world.destinations,
+        instance_id=world.store.instance_id,
+    )
+
+
+def operations(world: World) -> SyncOperations:
+    """What `syncs plan`, `run` and `approve` use."""
+    return SyncOperations(
+        credentials=world.store.credentials,
+        state=world.store.state,
+        reconciler=world.reconciler,
+        claims=claims(world),
+        clock=world.clock,
+    )
+
+
+def values(world: World) -> dict[str, str]:
+    """What the store has in the sync's folder, as it was entered."""
+    listed = world.store.environments.list_secrets("shop", "production", path=world.sync.path)
+    return {one.key: one.value.reveal_text() for one in listed if one.value is not None}
