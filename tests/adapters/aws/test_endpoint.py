@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasesync.adapters.aws.endpoint import check_endpoint, configured_endpoint
+from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES, check_endpoint, configured_endpoint
 from phasesync.errors import SettingsError
 
 
@@ -19,7 +19,7 @@ def test_https_and_loopback_are_taken(url: str):
     "url",
     ["http://aws.example.com", "http://10.0.0.1:4566", "ftp://127.0.0.1", "127.0.0.1:4566", "https://", "http://[::1"],
 )
-@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_STS"])
+@pytest.mark.parametrize("variable", ENDPOINT_VARIABLES)
 def test_anything_else_is_refused_by_the_name_of_its_variable(url: str, variable: str):
     with pytest.raises(SettingsError, match=variable):
         configured_endpoint({variable: url})
