@@ -20,7 +20,7 @@ from phasesync.daemon.signals import Inbox, Word
 from phasesync.errors import PhasesyncError
 from phasesync.settings import LoadedSettings, Settings
 from tests.daemon.fakes import World
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Running:
     next_settings: list[LoadedSettings | PhasesyncError] = field(default_factory=list)
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        connection = HTTPConnection(self.service.http.address, timeout=5)
+        connection = HTTPConnection(self.service.http.address, timeout=HANG_GUARD_S)
         connection.request("GET", path)
         response = connection.getresponse()
         body = json.loads(response.read())
@@ -63,7 +63,7 @@ class Running:
 
     def stop(self) -> int | PhasesyncError:
         self.inbox.put(Word.STOP)
-        self.thread.join(timeout=15)
+        self.thread.join(HANG_GUARD_S)
         assert not self.thread.is_alive()
         return self.ended[0]
 
@@ -142,7 +142,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     world.let_go()
     for running in started:
         running.inbox.put(Word.STOP)
-        running.thread.join(timeout=15)
+        running.thread.join(HANG_GUARD_S)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from phasesync.daemon import http
 from phasesync.daemon.http import HealthServer, Report
 from phasesync.errors import SettingsError
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 OK = Report(ok=True, detail={"role": "active"})
 NOT_OK = Report(ok=False, detail={"reason": "the database cannot be reached"})
@@ -210,11 +210,13 @@ def test_a_check_that_hangs_does_not_keep_the_process() -> None:
         "host, _, port = server.address.rpartition(':')\n"
         "client = socket.create_connection((host, int(port)))\n"
         "client.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n')\n"
-        "assert asked.wait(10)\n"
+        "assert asked.wait(50)\n"
         "server.stop()\n"
         "print('ended')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG_GUARD_S, check=False
+    )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 

@@ -15,7 +15,7 @@ from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsE
 from phasesync.ports import MemberRole
 from tests.daemon.conftest import settings_with
 from tests.daemon.fakes import FakeSchema, a_claim
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 # --- the start
 
@@ -41,7 +41,7 @@ def test_a_standby_takes_over_sooner_than_its_next_heartbeat(run, world) -> None
     running.wait_for("/readyz", 200)
     world.role_to_give = MemberRole.ACTIVE
 
-    wait_until(lambda: running.get("/readyz")[1]["role"] == "active", within_s=5, what="taking over")
+    wait_until(lambda: running.get("/readyz")[1]["role"] == "active", what="taking over")
 
 
 def test_it_waits_for_the_database(run, world) -> None:
@@ -93,7 +93,7 @@ def test_a_database_that_goes_away_while_parts_are_built_is_waited_for(error, ru
 def test_what_waiting_does_not_mend_ends_the_start(run, world) -> None:
     world.build_errors = [KeyUnavailableError()]
     running = run()
-    running.thread.join(timeout=10)
+    running.thread.join(HANG_GUARD_S)
 
     (error,) = running.ended
     assert isinstance(error, KeyUnavailableError) and error.exit_code == 6
@@ -112,7 +112,7 @@ def test_an_address_in_use_ends_the_start_before_anything_else(run, world) -> No
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         port = occupied.getsockname()[1]
         running = run(settings_with(http={"listen": f"127.0.0.1:{port}"}))
-        running.thread.join(timeout=10)
+        running.thread.join(HANG_GUARD_S)
 
     (error,) = running.ended
     assert isinstance(error, SettingsError)

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = 'http.listen = "127.0.0.1:0"\n'
@@ -52,7 +52,7 @@ class Daemon:
 
         def ready() -> bool:
             try:
-                with urlopen(f"http://{address}/readyz", timeout=5) as answer:
+                with urlopen(f"http://{address}/readyz", timeout=HANG_GUARD_S) as answer:
                     return answer.status == 200
             except HTTPError:
                 return False
@@ -149,4 +149,4 @@ def test_an_address_in_use_is_exit_6(start, tmp_path) -> None:
     folder.mkdir()
     second = Daemon(folder, f'http.listen = "{address}"\n')
 
-    assert second.ends() == (6, f"http.listen: {address} is in use by another process\n")
+    assert second.ends(within_s=HANG_GUARD_S) == (6, f"http.listen: {address} is in use by another process\n")

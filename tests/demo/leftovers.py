@@ -11,14 +11,10 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 MARK = "DEMO_TEST_MARK"
 """Inherited by whatever the demo starts, so that its processes can be told from others."""
-
-
-HANG_GUARD_S = 60.0
-"""For what ends or comes at all; a machine with other work to do takes several times as long as one without."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +34,7 @@ class Demo:
 
     def output_until(self, text: str) -> None:
         """Wait until a line with this text has been printed."""
-        wait_until(
-            lambda: self._has_printed(text) or not self.reader.is_alive(), within_s=HANG_GUARD_S, what=f"{text!r} comes"
-        )
+        wait_until(lambda: self._has_printed(text) or not self.reader.is_alive(), what=f"{text!r} comes")
         assert self._has_printed(text), f"it ended without {text!r}:\n{self.output}"
 
     def finish(self) -> str:

@@ -17,7 +17,8 @@ import pytest
 
 from phasesync.cli.main import cli
 from phasesync.demo.tour import STEPS
-from tests.demo.leftovers import HANG_GUARD_S, Demo, start_demo
+from tests.demo.leftovers import Demo, start_demo
+from tests.support.waiting import HANG_GUARD_S
 
 pytestmark = [
     pytest.mark.e2e,

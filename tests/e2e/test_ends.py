@@ -13,6 +13,7 @@ from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
 from tests.support.aws_server import DROP, Answer, Operation, When
 from tests.support.installation import Installation
+from tests.support.waiting import HANG_GUARD_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -30,12 +31,12 @@ class Gate:
 
     def __call__(self, _operation: Operation) -> Answer | None:
         self._reached.set()
-        assert self._opened.wait(60)
+        assert self._opened.wait(2 * HANG_GUARD_S)
         return self._answer
 
     def wait(self) -> None:
         """Return when a request is held up."""
-        assert self._reached.wait(20)
+        assert self._reached.wait(HANG_GUARD_S)
 
     def open(self) -> None:
         """Let requests through."""
@@ -111,7 +112,7 @@ def test_ctrl_c_during_a_run_by_hand_loses_nothing(when: When, in_step: Installa
     gate.wait()
 
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=HANG_GUARD_S)
     gate.open()
 
     assert (process.returncode, stdout) == (130, b""), stderr

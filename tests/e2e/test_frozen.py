@@ -11,6 +11,7 @@ from tests.support.aws import Aws
 from tests.support.aws_server import Answer, Operation
 from tests.support.daemon import Daemon
 from tests.support.installation import Installation
+from tests.support.waiting import HANG_GUARD_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -50,11 +51,11 @@ def test_what_woke_late_writes_nothing_any_more(in_step: Installation, aws: Aws)
 
     aws.server.do("DescribeSecret", freeze, when="after")
     in_step.edit("web", URL="postgres://old")
-    assert done.wait(20)
+    assert done.wait(HANG_GUARD_S)
     in_step.edit("web", URL="postgres://newest")
     successor = in_step.start_daemon()
     # No help with the time here: the claim really ends while its holder is frozen.
-    successor.wait_for_line("run finished", outcome="applied", within_s=20)
+    successor.wait_for_line("run finished", outcome="applied")
     puts = aws.server.count("PutSecretValue")
 
     frozen.thaw()
@@ -77,12 +78,12 @@ def test_a_write_on_its_way_that_lands_late_is_refused_by_aws(in_step: Installat
     def hold_up(_operation: Operation) -> Answer | None:
         freeze_apart_from_locks(in_step, frozen)
         reached.set()
-        assert opened.wait(60)
+        assert opened.wait(2 * HANG_GUARD_S)
         return None
 
     aws.server.do("PutSecretValue", hold_up)
     in_step.edit("web", URL="postgres://old")
-    assert reached.wait(20)
+    assert reached.wait(HANG_GUARD_S)
     in_step.edit("web", URL="postgres://newest")
     in_step.let_time_pass_for(frozen)
     successor = in_step.start_daemon()

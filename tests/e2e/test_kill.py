@@ -16,6 +16,7 @@ from tests.support.aws_server import DROP, Answer, Operation, When
 from tests.support.daemon import Daemon
 from tests.support.databases import BACKENDS
 from tests.support.installation import Installation
+from tests.support.waiting import HANG_GUARD_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -106,7 +107,7 @@ def test_killed_before_and_again_after_a_write_it_is_made_once(
     for when in moments:
         kill_at(aws, write.operation, when, installation.daemons)
         daemon = installation.start_daemon(ready=False)
-        assert daemon.ends(within_s=20) == -signal.SIGKILL
+        assert daemon.ends(within_s=HANG_GUARD_S) == -signal.SIGKILL
         installation.let_time_pass_for(daemon)
 
     survivor = installation.start_daemon()

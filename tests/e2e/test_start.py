@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
 from tests.support.installation import Installation
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -56,7 +56,7 @@ def test_a_wrong_root_key_ends_the_start(installation: Installation, aws: Aws) -
 
     daemon = installation.start_daemon(ready=False)
 
-    assert daemon.ends() == 6
+    assert daemon.ends(within_s=HANG_GUARD_S) == 6
     *_, hint = daemon.log.read_text().splitlines()
     assert "root key" in daemon.log.read_text()
     assert hint.startswith("hint: ")

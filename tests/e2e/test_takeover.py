@@ -37,7 +37,7 @@ def test_a_standby_takes_over_at_once_after_a_clean_stop(installation: Installat
     assert first.stop() == 0
     installation.edit("web", URL="postgres://second")
 
-    second.wait_for_line("role changed", role="active", within_s=5)
+    second.wait_for_line("role changed", role="active")
     second.wait_for_line("run finished", outcome="applied")
     assert values_of(aws, "shop/web")["URL"] == "postgres://second"
     assert len(versions_of(aws, "shop/web")) == 3

@@ -20,10 +20,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 PHASESYNC = Path(sys.executable).with_name("phasesync")
 """The command as an installation by pip leaves it."""
+ENDS_WITHIN_S = 10.0
+"""What docs/operations.md says of its end, even with a thread that hangs."""
 
 _DEFECTS = frozenset({"a round failed", "uncaught exception", "exception that nothing could catch", "python warning"})
 """Events that no daemon of a test may log, whatever is done to it."""
@@ -66,7 +68,9 @@ class Daemon:
             if line["event"] == event and all(line.get(name) == value for name, value in fields.items())
         ]
 
-    def wait_for_line(self, event: str, *, count: int = 1, within_s: float = 20.0, **fields: object) -> dict[str, Any]:
+    def wait_for_line(
+        self, event: str, *, count: int = 1, within_s: float = HANG_GUARD_S, **fields: object
+    ) -> dict[str, Any]:
         """Return the newest of at least `count` such lines."""
         wait_until(
             lambda: len(self.find(event, **fields)) >= count or self.ended,
@@ -86,7 +90,7 @@ class Daemon:
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """Ask for `/healthz` or `/readyz`."""
-        connection = HTTPConnection(self.address, timeout=5)
+        connection = HTTPConnection(self.address, timeout=HANG_GUARD_S)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -102,7 +106,7 @@ class Daemon:
             answers.append(self.get("/readyz"))
             return answers[-1][0] == 200
 
-        wait_until(ready, within_s=20, what="readiness")
+        wait_until(ready, what="readiness")
         return str(answers[-1][1]["role"])
 
     # --- signals and the end
@@ -119,13 +123,13 @@ class Daemon:
     def kill(self) -> None:
         """kill -9; returns when it is dead. Safe to repeat."""
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=HANG_GUARD_S)
 
-    def ends(self, within_s: float = 10.0) -> int:
+    def ends(self, within_s: float = ENDS_WITHIN_S) -> int:
         """Return the exit code once it has ended by itself."""
         return self.process.wait(timeout=within_s)
 
-    def stop(self, within_s: float = 10.0) -> int:
+    def stop(self, within_s: float = ENDS_WITHIN_S) -> int:
         """SIGTERM; return the exit code. Nothing of its process group may be left."""
         self.signal(signal.SIGTERM)
         code = self.ends(within_s)
@@ -151,7 +155,7 @@ class Daemon:
                 return True
             return False
 
-        wait_until(gone, within_s=2, what="the end of the process group")
+        wait_until(gone, what="the end of the process group")
 
     def assert_without_defects(self) -> None:
         """Its log tells of no defect of phasesync."""
@@ -162,7 +166,7 @@ class Daemon:
         """Kill what is left of it."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=HANG_GUARD_S)
 
     def cpu_s(self) -> float:
         """Return the CPU time it has used, of user and system, in seconds."""

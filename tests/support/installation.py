@@ -30,7 +30,7 @@ from phasesync.ports import CredentialDraft, SecretWrite, SyncDraft
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon
 from tests.support.stores import ROOT_KEY, open_test_store
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 ACCESS_KEY_ID = "AKIAPHASESYNCDAEMON1"
 """The key of every sync: what arrives at AWS under another one is the test's own looking around."""
@@ -116,7 +116,7 @@ class Installation:
             env=self.environ | environ,
             input=stdin.encode(),
             capture_output=True,
-            timeout=60,
+            timeout=HANG_GUARD_S,
             check=False,
         )
         return Done(exit_code=process.returncode, stdout=process.stdout.decode(), stderr=process.stderr.decode())
@@ -235,7 +235,7 @@ class Installation:
         with self.application() as application:
             return application.state.get_sync(name)
 
-    def wait_for(self, *names: str, status: str = "in-sync", within_s: float = 20.0) -> None:
+    def wait_for(self, *names: str, status: str = "in-sync", within_s: float = HANG_GUARD_S) -> None:
         """Return when all these syncs have a status."""
         with self.application() as application:
             credentials = {one.id: one.status for one in application.credentials.list_all()}

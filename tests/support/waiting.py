@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
+
+HANG_GUARD_S: Final = 60.0
+"""For what comes or ends at all, promptly or not: on a busy machine it takes many times as long as on an idle one."""
 
 
-def wait_until(condition: Callable[[], object], *, within_s: float = 10.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], *, within_s: float = HANG_GUARD_S, what: str = "the condition") -> None:
     """Return as soon as the condition holds; AssertionError when it does not in time."""
     deadline = time.monotonic() + within_s
     while not condition():
