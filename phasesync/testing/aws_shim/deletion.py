@@ -13,7 +13,7 @@ from typing import Any, Final
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter, invalid_request, not_found
 from phasesync.testing.aws_shim.owning import refuse_if_owned
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 _DEFAULT_DAYS: Final = 30
 _DAYS: Final = range(7, 31)
@@ -26,7 +26,7 @@ def name_is_blocked() -> AwsError:
     )
 
 
-def delete_secret(service: Service, call: Call) -> Answer:
+def delete_secret(service: Service, call: Call) -> Result:
     """Schedule a deletion, or delete without recovery."""
     force = bool(call.arguments.get("ForceDeleteWithoutRecovery"))
     days = call.arguments.get("RecoveryWindowInDays")
@@ -54,7 +54,7 @@ def delete_secret(service: Service, call: Call) -> Answer:
     return {"ARN": secret.arn, "Name": secret.name, "DeletionDate": due_at.timestamp()}
 
 
-def restore_secret(service: Service, call: Call) -> Answer:
+def restore_secret(service: Service, call: Call) -> Result:
     """Take a scheduled deletion back; a secret that is not scheduled for deletion stays as it is."""
     secret = service.secret(call, marked=True)
     extras = service.world.extras(secret)
@@ -71,7 +71,7 @@ def deleted_date(secret: Any) -> float | None:
     return getattr(secret, "deleted_date", None)
 
 
-def _never_was(call: Call) -> Answer:
+def _never_was(call: Call) -> Result:
     arn = call.secret_id
     if not arn.startswith("arn:"):
         arn = f"arn:aws:secretsmanager:{call.region}:{call.account}:secret:{call.secret_id}-000000"

@@ -4,6 +4,7 @@ The HTTP side: connections on loopback, one thread each, kept open as AWS keeps 
 Knows nothing of AWS: it hands over method, path, headers and body, and sends what comes back.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,34 +33,23 @@ Respond = Callable[[str, str, Mapping[str, str], bytes], Reply | None]
 class LoopbackServer:
     """A server on a free port."""
 
-    def __init__(self, respond: Respond, *, prepare: Callable[[], None], port: int = 0) -> None:
+    def __init__(self, respond: Respond, *, port: int = 0) -> None:
         """
         Args:
             respond: called in a thread of the connection with method, path, headers (keys in lower case) and body.
-            prepare: called once before the first request is taken; requests that come meanwhile wait.
             port: 0 = a free one.
         """
         self._server = _Server((HOST, port), _handler(respond))
         self.url = f"http://{HOST}:{self._server.server_port}"
-        self._prepare = prepare
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="aws-shim", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="aws-shim", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Serve no more; connections that are open end."""
-        self._ready.wait()
         self._server.shutdown()
         self._server.server_close()
         self._server.hang_up()
         self._thread.join(10)
-
-    def _serve(self) -> None:
-        try:
-            self._prepare()
-        finally:
-            self._ready.set()
-        self._server.serve_forever(poll_interval=0.05)
 
 
 class _Server(ThreadingHTTPServer):
@@ -90,7 +80,9 @@ class _Server(ThreadingHTTPServer):
             _end(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; it is what tests do."""
+        """Say what went wrong, unless a client went away, which is what tests do."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 def _handler(respond: Respond) -> type[BaseHTTPRequestHandler]:

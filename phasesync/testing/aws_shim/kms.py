@@ -138,7 +138,8 @@ class Keys:
             missing = f"Key 'arn:aws:kms:{region}:{account}:{name}' does not exist"
         if key is None:
             raise _invalid(missing)
-        if (key.key_spec, key.key_usage) != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
+        # AWS fills in the usage of a key that names none; moto does not.
+        if (key.key_spec, key.key_usage or "ENCRYPT_DECRYPT") != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
             raise _invalid("You cannot generate a data key with an asymmetric CMK")
         return key
 

@@ -13,7 +13,7 @@ from phasesync.testing.aws_shim.errors import invalid_parameter, limit_exceeded
 from phasesync.testing.aws_shim.moto_world import CURRENT
 from phasesync.testing.aws_shim.owning import refuse_if_owned
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 PREVIOUS: Final = "AWSPREVIOUS"
 PENDING: Final = "AWSPENDING"
@@ -53,7 +53,7 @@ def _detach(secret: Any, label: str) -> None:
             version["version_stages"].remove(label)
 
 
-def update_secret_version_stage(service: Service, call: Call) -> Answer:
+def update_secret_version_stage(service: Service, call: Call) -> Result:
     """Move, add or remove a label."""
     secret = service.secret(call)
     refuse_if_owned(secret)

@@ -9,14 +9,16 @@ moto takes a negated value as met when any one tag differs. The list lags by `Ti
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from phasesync.testing.aws_shim.deletion import deleted_date
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter, not_found
 from phasesync.testing.aws_shim.paging import page_of
 from phasesync.testing.aws_shim.reading import describe, present, read_version
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 Entry = dict[str, Any]
 
@@ -30,22 +32,23 @@ _SORT_KEYS: Final[Mapping[str, str]] = {
 }
 
 
-def list_secrets(service: Service, call: Call) -> Answer:
+def list_secrets(service: Service, call: Call) -> Result:
     """Return secrets, without values."""
     planned = bool(call.arguments.get("IncludePlannedDeletion"))
     found = [
-        entry
-        for entry in _visible(service, call)
-        if (planned or "DeletedDate" not in entry) and matches(entry, call.listed("Filters"))
+        seen
+        for seen in _visible(service, call)
+        if (planned or "DeletedDate" not in seen.entry) and matches(seen.entry, call.listed("Filters"))
     ]
     key = _SORT_KEYS[call.text("SortBy") or "created-date"]
     empty: str | float = "" if key == "Name" else 0.0
-    found.sort(key=lambda entry: entry.get(key, empty), reverse=call.text("SortOrder") == "desc")
+    found.sort(key=lambda seen: seen.entry.get(key, empty), reverse=call.text("SortOrder") == "desc")
     page, token = page_of(found, call)
-    return present({"SecretList": page, "NextToken": token})
+    entries = [seen.entry if seen.secret is None else describe(service, seen.secret, call.region) for seen in page]
+    return present({"SecretList": entries, "NextToken": token})
 
 
-def batch_get_secret_value(service: Service, call: Call) -> Answer:
+def batch_get_secret_value(service: Service, call: Call) -> Result:
     """Return values of a list of secrets, or of those that filters find; what cannot be read is told in Errors."""
     ids, filters = call.listed("SecretIdList"), call.listed("Filters")
     if bool(ids) == bool(filters):
@@ -57,9 +60,9 @@ def batch_get_secret_value(service: Service, call: Call) -> Answer:
     token = None
     if filters:
         found = [
-            str(entry["ARN"])
-            for entry in _visible(service, call)
-            if "DeletedDate" not in entry and matches(entry, filters)
+            str(seen.entry["ARN"])
+            for seen in _visible(service, call)
+            if "DeletedDate" not in seen.entry and matches(seen.entry, filters)
         ]
         ids, token = page_of(found, call, default=_PAGE_OF_VALUES)
     values, errors = [], []
@@ -94,10 +97,20 @@ def matches(entry: Entry, filters: list[Mapping[str, Any]]) -> bool:
     return all(_meets(entry, str(one.get("Key") or "all"), list(one.get("Values") or [])) for one in filters)
 
 
-def _visible(service: Service, call: Call) -> list[Entry]:
-    """Return the entries of a Region as a list shows them now."""
+@dataclass(frozen=True)
+class _Seen:
+    """A secret as a list sees it."""
+
+    entry: Entry
+    """What is told of it; of one that is seen as it is, only what filters and order ask for."""
+    secret: Any | None
+    """The secret itself; None = it is seen as it was."""
+
+
+def _visible(service: Service, call: Call) -> list[_Seen]:
+    """Return what a list of a Region shows now."""
     live = {
-        str(secret.arn): describe(service, secret, call.region)
+        str(secret.arn): _Seen(_outline(service, secret, call.region), secret)
         for secret in service.world.secrets(call.account, call.region)
     }
     if not service.timing.list_lag:
@@ -106,15 +119,38 @@ def _visible(service: Service, call: Call) -> list[Entry]:
     for arn, extras in service.world.all_extras(call.account, call.region):
         if not extras.shown:
             continue
-        seen = [entry for at, entry in extras.shown if at <= horizon]
-        if seen and seen[-1] is not None:
-            live[arn] = seen[-1]
+        former = [entry for at, entry in extras.shown if at <= horizon]
+        if former and former[-1] is not None:
+            live[arn] = _Seen(former[-1], None)
         else:
             live.pop(arn, None)
     return list(live.values())
 
 
-def _read_one(service: Service, call: Call, secret_id: str) -> Answer:
+def _outline(service: Service, secret: Any, region: str) -> Entry:
+    """Return what filters and order ask for; a page describes only what is on it."""
+    source, extras = service.world.source_of(secret), service.world.extras(secret)
+    accessed_on, deleted = extras.accessed_on.get(region), deleted_date(source)
+    told: Entry = {
+        "ARN": secret.arn,
+        "Name": source.name,
+        "Description": source.description or "",
+        "Tags": source.tags,
+        "CreatedDate": extras.created_at.timestamp(),
+        "LastChangedDate": extras.changed_at.timestamp(),
+    }
+    if deleted is not None:
+        told["DeletedDate"] = deleted
+    if accessed_on is not None:
+        told["LastAccessedDate"] = accessed_on.timestamp()
+    if source.replicas:
+        told["PrimaryRegion"] = source.region
+    if source.owning_service is not None:
+        told["OwningService"] = source.owning_service
+    return told
+
+
+def _read_one(service: Service, call: Call, secret_id: str) -> Result:
     secret = service.world.find(call.account, call.region, secret_id)
     if not call.trusted:
         service.access.check(

@@ -8,12 +8,9 @@ from urllib.parse import unquote
 
 
 class MotoApp:
-    """moto's application, imported when it is first needed."""
+    """moto's application."""
 
     def __init__(self) -> None:
-        self._app: Any = None
-
-    def load(self) -> None:
         """Import moto; takes a second."""
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
@@ -23,8 +20,6 @@ class MotoApp:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Return status, headers and body of moto's answer; `headers` have lower-case keys."""
-        if self._app is None:
-            self.load()
         plain, _, query = path.partition("?")
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,

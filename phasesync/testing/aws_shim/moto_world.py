@@ -50,6 +50,15 @@ class ReplicaExtras:
     """Why it failed; None = it did not."""
 
 
+def _import_moto() -> None:
+    """Import here and now what is used below: two threads that import moto at once get halves of its modules."""
+    import moto.iam.models
+    import moto.kms.models
+    import moto.moto_api._internal.models
+    import moto.secretsmanager.models
+    import moto.sts.models  # noqa: F401
+
+
 class World:
     """All accounts and Regions."""
 
@@ -58,6 +67,7 @@ class World:
         Args:
             clock: the time of everything.
         """
+        _import_moto()
         self.clock = clock
         self.lock = threading.RLock()
         """Held while a request to Secrets Manager is carried out: each one is whole."""
@@ -191,8 +201,12 @@ class World:
 
     def secrets(self, account: str, region: str) -> list[Any]:
         """Return the secrets and replicas of a Region, deletions that are due carried out."""
-        found = list(dict.values(self._store(account, region)))
-        return [one for one in found if self._is_there(one, account, region)]
+        now = self.clock.now()
+        return [one for one in list(dict.values(self._store(account, region))) if self._is_there(one, now)]
+
+    def count(self, account: str, region: str) -> int:
+        """Return how many secrets and replicas a Region has; deletions that are due may still count."""
+        return len(self._store(account, region))
 
     def create(self, account: str, region: str, name: str, *, now: datetime | None = None) -> Any:
         """Make a secret without a value. `now`: when; None = by the clock."""
@@ -295,11 +309,10 @@ class World:
         found = dict.get(store, name)
         if found is None:
             found = dict.get(store, self._replica_at.get((account, region, name), ""))
-        return found if found is not None and self._is_there(found, account, region) else None
+        return found if found is not None and self._is_there(found, self.clock.now()) else None
 
-    def _is_there(self, found: Any, account: str, region: str) -> bool:
+    def _is_there(self, found: Any, now: datetime) -> bool:
         """Return whether it can be seen; a deletion whose time has come is carried out here."""
-        now = self.clock.now()
         if self.is_replica(found):
             return self.replica_extras(found).in_sync_at <= now
         gone_at = self.extras(found).gone_at

@@ -22,12 +22,12 @@ from phasesync.testing.aws_shim.replication import (
 )
 from phasesync.testing.aws_shim.request import Call
 from phasesync.testing.aws_shim.rotation import cancel_rotate_secret, rotate_secret
-from phasesync.testing.aws_shim.service import Answer, Handler, Service
+from phasesync.testing.aws_shim.service import Operate, Result, Service
 from phasesync.testing.aws_shim.shapes import check_shape
 from phasesync.testing.aws_shim.tags import tag_resource, untag_resource
 from phasesync.testing.aws_shim.writing import create_secret, put_secret_value, update_secret
 
-OPERATIONS: Final[Mapping[str, Handler]] = {
+OPERATIONS: Final[Mapping[str, Operate]] = {
     "BatchGetSecretValue": batch_get_secret_value,
     "CancelRotateSecret": cancel_rotate_secret,
     "CreateSecret": create_secret,
@@ -54,7 +54,7 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
 """Everything but GetRandomPassword, which moto answers well, and replicas across accounts, which it has none of."""
 
 
-def carry_out(service: Service, call: Call) -> Answer:
+def carry_out(service: Service, call: Call) -> Result:
     """Check a request and carry it out, whole and alone; AwsError."""
     with service.world.lock:
         check_shape(call.operation, call.arguments)

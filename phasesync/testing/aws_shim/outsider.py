@@ -13,7 +13,7 @@ from phasesync.testing.aws_shim.moto_world import CURRENT
 from phasesync.testing.aws_shim.operations import carry_out
 from phasesync.testing.aws_shim.request import Call, Principal
 from phasesync.testing.aws_shim.rotation import begin, finish
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 ACCOUNT: Final = "123456789012"
 """The account of moto for keys that it does not know."""
@@ -41,7 +41,7 @@ class Outsider:
         """Return the same somebody in another account or Region."""
         return Outsider(self._service, account or self._account, region or self._region)
 
-    def call(self, operation: str, **arguments: Any) -> Answer:
+    def call(self, operation: str, **arguments: Any) -> Result:
         """Carry out any operation of Secrets Manager; AwsError. Writes get a token of their own."""
         if operation in ("CreateSecret", "PutSecretValue", "UpdateSecret"):
             arguments.setdefault("ClientRequestToken", str(uuid4()))
@@ -80,7 +80,7 @@ class Outsider:
         """Return a value as text."""
         return str(self.call("GetSecretValue", SecretId=name, VersionStage=label)["SecretString"])
 
-    def describe(self, name: str) -> Answer:
+    def describe(self, name: str) -> Result:
         """Return what DescribeSecret tells."""
         return self.call("DescribeSecret", SecretId=name)
 

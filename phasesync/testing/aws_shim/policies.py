@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 _VERSIONS: Final = ("2008-10-17", "2012-10-17")
 _ELEMENTS: Final = frozenset(
@@ -36,7 +36,7 @@ _NARROWING: Final = frozenset(
 """Condition keys that name who or from where (IAM User Guide, global condition keys)."""
 
 
-def put_resource_policy(service: Service, call: Call) -> Answer:
+def put_resource_policy(service: Service, call: Call) -> Result:
     """Replace the policy."""
     secret = service.secret(call)
     if call.text("PolicyName") not in (None, "default"):
@@ -53,15 +53,15 @@ def put_resource_policy(service: Service, call: Call) -> Answer:
     return {"ARN": secret.arn, "Name": secret.name}
 
 
-def get_resource_policy(service: Service, call: Call) -> Answer:
+def get_resource_policy(service: Service, call: Call) -> Result:
     """Return the policy; the field is absent where there is none."""
     secret = service.secret(call, writes=False)
     policy = service.world.source_of(secret).policy
-    answer: Answer = {"ARN": secret.arn, "Name": secret.name}
+    answer: Result = {"ARN": secret.arn, "Name": secret.name}
     return answer if policy is None else answer | {"ResourcePolicy": policy}
 
 
-def delete_resource_policy(service: Service, call: Call) -> Answer:
+def delete_resource_policy(service: Service, call: Call) -> Result:
     """Remove the policy."""
     secret = service.secret(call)
     secret.policy = None
@@ -69,7 +69,7 @@ def delete_resource_policy(service: Service, call: Call) -> Answer:
     return {"ARN": secret.arn, "Name": secret.name}
 
 
-def validate_resource_policy(service: Service, call: Call) -> Answer:
+def validate_resource_policy(service: Service, call: Call) -> Result:
     """Say whether a policy would let everybody in."""
     if call.text("SecretId") is not None:
         service.secret(call)

@@ -16,17 +16,17 @@ from phasesync.testing.aws_shim.paging import page_of
 from phasesync.testing.aws_shim.replication import statuses_of
 from phasesync.testing.aws_shim.request import Call
 from phasesync.testing.aws_shim.rotation import told_rotation
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 from phasesync.testing.aws_shim.values import has_value
 
 
-def get_secret_value(service: Service, call: Call) -> Answer:
+def get_secret_value(service: Service, call: Call) -> Result:
     """Return a value, and note the day."""
     secret = service.secret(call, writes=False)
     return read_version(service, call, secret, call.text("VersionId"), call.text("VersionStage"))
 
 
-def read_version(service: Service, call: Call, secret: Any, version_id: str | None, label: str | None) -> Answer:
+def read_version(service: Service, call: Call, secret: Any, version_id: str | None, label: str | None) -> Result:
     """Return the value of one version; without id and label, of the current one."""
     found = version_id or holder(secret, label or CURRENT)
     version = secret.versions.get(found) if found else None
@@ -38,7 +38,7 @@ def read_version(service: Service, call: Call, secret: Any, version_id: str | No
     service.keys.decrypt(call, secret, version["version_id"])
     extras, day = service.world.extras(secret), _midnight(call.now)
     extras.accessed_on[call.region] = extras.version_accessed_on[version["version_id"]] = day
-    answer: Answer = {
+    answer: Result = {
         "ARN": secret.arn,
         "Name": secret.name,
         "VersionId": version["version_id"],
@@ -50,7 +50,7 @@ def read_version(service: Service, call: Call, secret: Any, version_id: str | No
     return answer | {"SecretBinary": version["secret_binary"]}
 
 
-def describe_secret(service: Service, call: Call) -> Answer:
+def describe_secret(service: Service, call: Call) -> Result:
     """Return everything but the value; works on what is scheduled for deletion too."""
     secret = service.secret(call, writes=False, marked=True)
     told = describe(service, secret, call.region)
@@ -85,7 +85,7 @@ def describe(service: Service, secret: Any, region: str) -> dict[str, Any]:
     )
 
 
-def list_secret_version_ids(service: Service, call: Call) -> Answer:
+def list_secret_version_ids(service: Service, call: Call) -> Result:
     """Return the versions that hold a value, newest first."""
     secret = service.secret(call, writes=False, marked=True)
     extras = service.world.extras(secret)

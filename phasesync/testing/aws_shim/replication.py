@@ -13,7 +13,7 @@ from typing import Any
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter
 from phasesync.testing.aws_shim.moto_world import ReplicaExtras
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 Wanted = Mapping[str, str]
 
@@ -41,7 +41,7 @@ def replicate(service: Service, call: Call, secret: Any, wanted: Sequence[Wanted
         service.world.add_replica(secret, one["Region"], extras)
 
 
-def replicate_secret_to_regions(service: Service, call: Call) -> Answer:
+def replicate_secret_to_regions(service: Service, call: Call) -> Result:
     """Add replicas to a secret; a failed one is tried again."""
     secret = service.secret(call)
     wanted = check_regions(service, call)
@@ -54,7 +54,7 @@ def replicate_secret_to_regions(service: Service, call: Call) -> Answer:
     return {"ARN": secret.arn, "ReplicationStatus": statuses_of(service, secret)}
 
 
-def remove_regions_from_replication(service: Service, call: Call) -> Answer:
+def remove_regions_from_replication(service: Service, call: Call) -> Result:
     """Delete replicas, at once."""
     secret = service.secret(call)
     regions = call.listed("RemoveReplicaRegions")
@@ -67,7 +67,7 @@ def remove_regions_from_replication(service: Service, call: Call) -> Answer:
     return {"ARN": secret.arn, "ReplicationStatus": statuses_of(service, secret)}
 
 
-def stop_replication_to_replica(service: Service, call: Call) -> Answer:
+def stop_replication_to_replica(service: Service, call: Call) -> Result:
     """Make a replica a secret of its own; asked in the replica's Region."""
     replica = service.secret(call, writes=False)
     if not service.world.is_replica(replica):

@@ -14,11 +14,11 @@ from phasesync.testing.aws_shim.errors import invalid_request
 from phasesync.testing.aws_shim.labels import PENDING, attach, check_labels, holder
 from phasesync.testing.aws_shim.moto_world import CURRENT
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 from phasesync.testing.aws_shim.versions import make_room
 
 
-def rotate_secret(service: Service, call: Call) -> Answer:
+def rotate_secret(service: Service, call: Call) -> Result:
     """Set the rotation and begin one: an empty version with AWSPENDING appears."""
     secret = service.secret(call)
     arn = call.text("RotationLambdaARN") or secret.rotation_lambda_arn
@@ -31,7 +31,7 @@ def rotate_secret(service: Service, call: Call) -> Answer:
     if pending is not None and pending != holder(secret, CURRENT):
         raise invalid_request("A previous rotation isn't complete. That rotation will be reattempted.")
     _configure(secret, call, arn)
-    answer: Answer = {"ARN": secret.arn, "Name": secret.name}
+    answer: Result = {"ARN": secret.arn, "Name": secret.name}
     if call.arguments.get("RotateImmediately", True):
         version_id = call.text("ClientRequestToken") or str(uuid4())
         begin(service, secret, call, version_id)
@@ -40,14 +40,14 @@ def rotate_secret(service: Service, call: Call) -> Answer:
     return answer
 
 
-def cancel_rotate_secret(service: Service, call: Call) -> Answer:
+def cancel_rotate_secret(service: Service, call: Call) -> Result:
     """Turn rotation off; a version that waits keeps its label (API reference, CancelRotateSecret)."""
     secret = service.secret(call)
     if not secret.rotation_requested:
         raise invalid_request("You tried to cancel the rotation of a secret that has none configured.")
     secret.rotation_enabled, secret.next_rotation_date = False, None
     service.world.touch(secret)
-    answer: Answer = {"ARN": secret.arn, "Name": secret.name}
+    answer: Result = {"ARN": secret.arn, "Name": secret.name}
     if (pending := holder(secret, PENDING)) is not None:
         answer["VersionId"] = pending
     return answer

@@ -11,8 +11,8 @@ from phasesync.testing.aws_shim.kms import Keys
 from phasesync.testing.aws_shim.moto_world import World
 from phasesync.testing.aws_shim.request import Call
 
-Answer = dict[str, Any]
-Handler = Callable[["Service", Call], Answer]
+Result = dict[str, Any]
+Operate = Callable[["Service", Call], Result]
 
 
 @dataclass

@@ -89,7 +89,7 @@ class AwsShim:
         self._throttled = throttling
         self._lock = threading.Lock()
         self._moto = MotoApp()
-        self._server = LoopbackServer(self._respond, prepare=self._moto.load, port=port)
+        self._server = LoopbackServer(self._respond, port=port)
         self.url = self._server.url
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from phasesync.testing.aws_shim.errors import invalid_parameter
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 
 _RESERVED: Final = "aws:"
 _TEXT: Final = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t\n\r\f\v])*")
@@ -46,7 +46,7 @@ def set_tags(secret: Any, tags: Mapping[str, str]) -> None:
     secret.tags = [{"Key": key, "Value": value} for key, value in tags.items()] or None
 
 
-def tag_resource(service: Service, call: Call) -> Answer:
+def tag_resource(service: Service, call: Call) -> Result:
     """Add tags; an existing key gets the new value."""
     secret = service.secret(call)
     set_tags(secret, read_tags(service, tags_of(secret), call.listed("Tags")))
@@ -54,7 +54,7 @@ def tag_resource(service: Service, call: Call) -> Answer:
     return {}
 
 
-def untag_resource(service: Service, call: Call) -> Answer:
+def untag_resource(service: Service, call: Call) -> Result:
     """Remove tags; those that are not there are no error (API reference, UntagResource)."""
     secret = service.secret(call)
     for key in call.listed("TagKeys"):

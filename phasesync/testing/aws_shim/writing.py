@@ -15,14 +15,14 @@ from phasesync.testing.aws_shim.names import check_name
 from phasesync.testing.aws_shim.owning import refuse_if_owned
 from phasesync.testing.aws_shim.replication import check_regions, replicate, statuses_of
 from phasesync.testing.aws_shim.request import Call
-from phasesync.testing.aws_shim.service import Answer, Service
+from phasesync.testing.aws_shim.service import Result, Service
 from phasesync.testing.aws_shim.tags import read_tags, set_tags
 from phasesync.testing.aws_shim.tokens import is_repeated, require_token, spent
 from phasesync.testing.aws_shim.values import Value, read_value, require_value
 from phasesync.testing.aws_shim.versions import add_version
 
 
-def create_secret(service: Service, call: Call) -> Answer:
+def create_secret(service: Service, call: Call) -> Result:
     """Make a secret, with a first version where the request carries a value."""
     name, token, value = call.secret_id, require_token(call), read_value(call)
     check_name(name)
@@ -33,7 +33,7 @@ def create_secret(service: Service, call: Call) -> Answer:
         if value is not None and not service.world.is_replica(there) and is_repeated(there, token, value):
             return _made(service, there, token)
         raise exists(f"The operation failed because the secret {name} already exists.")
-    if len(service.world.secrets(call.account, call.region)) >= service.limits.secrets:
+    if service.world.count(call.account, call.region) >= service.limits.secrets:
         raise limit_exceeded(f"You can't have more than {service.limits.secrets} secrets in a Region.")
     tags = read_tags(service, {}, call.listed("Tags"))
     key_id = service.keys.choose(call, call.text("KmsKeyId"))
@@ -51,7 +51,7 @@ def create_secret(service: Service, call: Call) -> Answer:
     return _made(service, secret, token if value is not None else None)
 
 
-def put_secret_value(service: Service, call: Call) -> Answer:
+def put_secret_value(service: Service, call: Call) -> Result:
     """Write a version."""
     secret, token, value = service.secret(call), require_token(call), require_value(call)
     refuse_if_owned(secret)
@@ -68,7 +68,7 @@ def put_secret_value(service: Service, call: Call) -> Answer:
     return {"ARN": secret.arn, "Name": secret.name, "VersionId": token, "VersionStages": labels}
 
 
-def update_secret(service: Service, call: Call) -> Answer:
+def update_secret(service: Service, call: Call) -> Result:
     """Change description, key or value; what is not given stays."""
     value, key_id, description = read_value(call), call.text("KmsKeyId"), call.text("Description")
     found = service.world.find(call.account, call.region, call.secret_id)
@@ -113,8 +113,8 @@ def _abandon_rotation(secret: Any, version_id: str, labels: list[str]) -> None:
         secret.versions[pending]["version_stages"].remove(PENDING)
 
 
-def _made(service: Service, secret: Any, version_id: str | None) -> Answer:
-    answer: Answer = {"ARN": secret.arn, "Name": secret.name}
+def _made(service: Service, secret: Any, version_id: str | None) -> Result:
+    answer: Result = {"ARN": secret.arn, "Name": secret.name}
     if version_id is not None:
         answer["VersionId"] = version_id
     if secret.replicas:
