@@ -45,8 +45,11 @@ if TYPE_CHECKING:
     from phasesync.engine.claims import ClaimKeeper, ClaimTaker
     from phasesync.engine.configuration import SyncConfiguration
     from phasesync.engine.credentials import CredentialOperations
+    from phasesync.engine.force_deletion import ForceDeletion
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.reconcile import Reconciler
+    from phasesync.engine.release import SyncRelease
+    from phasesync.engine.remote_deletion import RemoteDeletion
     from phasesync.engine.removal import SyncRemoval
     from phasesync.engine.scheduler import Scheduler
     from phasesync.engine.sweep import Sweeper
@@ -247,6 +250,46 @@ class Application:
 
         return SyncRemoval(
             state=self.state, destinations=self.destinations, claims=self.claims, instance_id=self.instance_id
+        )
+
+    @cached_property
+    def remote_deletion(self) -> "RemoteDeletion":
+        """Removes syncs with their remote objects."""
+        from phasesync.engine.remote_deletion import RemoteDeletion
+
+        return RemoteDeletion(
+            state=self.state,
+            destinations=self.destinations,
+            claims=self.claims,
+            instance_id=self.instance_id,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def force_deletion(self) -> "ForceDeletion":
+        """Deletes one remote object for good."""
+        from phasesync.engine.force_deletion import ForceDeletion
+
+        return ForceDeletion(
+            credentials=self.credentials,
+            state=self.state,
+            destinations=self.destinations,
+            claims=self.claims,
+            instance_id=self.instance_id,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def releasing(self) -> "SyncRelease":
+        """Gives remote objects back."""
+        from phasesync.engine.release import SyncRelease
+
+        return SyncRelease(
+            state=self.state,
+            destinations=self.destinations,
+            claims=self.claims,
+            instance_id=self.instance_id,
+            clock=self.clock,
         )
 
     @cached_property

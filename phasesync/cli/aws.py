@@ -1,11 +1,12 @@
-"""`phasesync aws`: IAM documents to paste, and what is in an account."""
+"""`phasesync aws`: IAM documents to paste, what is in an account, and deleting one secret for good."""
 
 import json
 from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.invocation import with_application
+from phasesync.cli.input import confirm_by_name, confirmation_options
+from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
 from phasesync.core.model import CredentialType
@@ -175,3 +176,39 @@ def list_secrets(application: "Application", credential: str, region: str | None
         for one in destination.list_names()
     ]
     out.items(items, ["name", "ours", "owning_service", "deleted_at", "description"], empty="there are no secrets")
+
+
+@aws.command("force-delete")
+@click.argument("name")
+@click.option("--credential", type=CREDENTIAL, required=True, help="How to reach AWS.")
+@click.option("--region", help="AWS Region. Default: the credential's.")
+@confirmation_options
+@output_option
+@with_application
+def force_delete(
+    application: "Application",
+    name: str,
+    credential: str,
+    region: str | None,
+    yes: bool,
+    no_input: bool,
+    out: Output,
+) -> None:
+    """
+    Delete one AWS secret at once, without a recovery window: only one that a sync of this database wrote.
+
+    \b
+    Example:
+      phasesync aws force-delete shop/production/OLD --credential aws
+    """
+    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+
+    deletion, kind = application.force_deletion, AWS_SECRETS_MANAGER
+    sync, seen = deletion.find(credential, region, name, kind=kind)
+    tell_identity(application, application.credentials.get(credential), out)
+    out.say(f"{name} is {seen.arn}, written by the sync {sync.name}")
+    confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
+    deletion.delete(credential, region, name, kind=kind, actor=invocation().actor)
+    wanted = "" if sync.paused is not None else f"; the next run of {sync.name} creates it anew if it is still wanted"
+    out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": seen.arn, "sync": sync.name})

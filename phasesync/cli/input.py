@@ -58,6 +58,29 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
         raise OperatorError("not confirmed; nothing was changed")
 
 
+def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> None:
+    """
+    Have a name typed before something that nothing can undo.
+
+    Args:
+        question: what will happen.
+        name: what has to be typed.
+        yes: the answer was given with the command.
+        no_input: nobody is to be asked.
+
+    Raises:
+        ConfirmationRequiredError: nobody is there to answer.
+        OperatorError: another name was typed.
+    """
+    if yes:
+        return
+    if no_input or not is_terminal():
+        raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
+    answer: str = click.prompt(f"{question}; type its name to go on", default="", show_default=False, err=True)
+    if answer != name:
+        raise OperatorError("not confirmed; nothing was changed")
+
+
 def read_value(
     *,
     what: str,

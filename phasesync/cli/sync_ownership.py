@@ -1,4 +1,4 @@
-"""Commands of `phasesync syncs` that say whose AWS secrets are: adopt."""
+"""Commands of `phasesync syncs` that say whose AWS secrets are: adopt, release, remove."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,11 @@ from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.sync_control import document_of
 from phasesync.cli.sync_options import name_argument
 from phasesync.core.model import Adopt
+from phasesync.errors import IllegalTransitionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from phasesync.bootstrap import Application
     from phasesync.engine.importing import TakenIn
     from phasesync.engine.survey import Candidate, Survey
@@ -51,15 +54,14 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
     if not offer.found.candidates:
         out.done(f"{name} has nothing to take over", document_of(application, name) | {"imported": None})
         return
-    count = len(offer.found.takeable)
-    secrets = "1 AWS secret" if count == 1 else f"{count} AWS secrets"
+    secrets = secrets_of(offer.found.takeable)
     if prefer is None:
         question = f"take over {secrets} and overwrite what is there"
     else:
         winner = "the store's" if prefer == Adopt.PREFER_STORE else "AWS's"
         question = f"import {secrets} into {offer.sync.environment_label} {offer.sync.path} and take over; where both "
         question += f"have a key, {winner} value stays"
-    if count:
+    if offer.found.takeable:
         confirm(question, yes=yes, no_input=no_input)
     taken = application.adoption.accept(offer, actor=invocation().actor)
     if taken is not None:
@@ -68,6 +70,98 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
         f"the next run of {name} takes over {secrets}",
         document_of(application, name) | {"imported": None if taken is None else import_document(taken)},
     )
+
+
+@click.command()
+@name_argument
+@confirmation_options
+@output_option
+@with_application
+def release(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> int:
+    """
+    Give the AWS secrets of a sync back: our tags off, former tags back. The sync is paused; values stay as they are.
+
+    \b
+    Example:
+      phasesync syncs release shop-production
+    """
+    from phasesync.cli.identity import tell_identity
+
+    sync = application.state.get_sync(name)
+    objects = application.releasing.objects(name)
+    confirm(f"give back {secrets_of(objects)} of the sync {name}, and pause it", yes=yes, no_input=no_input)
+    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
+    released = application.releasing.release(name, actor=invocation().actor)
+    for remote_name, reason in released.kept.items():
+        out.warn(f"{remote_name} is still ours: {reason}")
+    left = f"; {secrets_of(released.kept)} could not be" if released.kept else ""
+    out.done(
+        f"gave back {secrets_of(released.given_back)}{left}; {name} is paused",
+        document_of(application, name) | {"released": list(released.given_back), "kept": released.kept},
+    )
+    return 1 if released.kept else 0
+
+
+@click.command()
+@name_argument
+@click.option(
+    "--remote",
+    type=click.Choice(["keep", "delete"]),
+    default="keep",
+    show_default=True,
+    help="What happens at AWS. delete: with the sync's recovery window.",
+)
+@confirmation_options
+@output_option
+@with_application
+def remove(application: "Application", name: str, remote: str, yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Remove a sync with its log. The AWS secrets stay, and our tags are taken off where that is allowed.
+
+    With --remote delete their deletion is scheduled; what cannot be deleted yet keeps the sync, paused, and the command
+    can be repeated.
+
+    \b
+    Examples:
+      phasesync syncs remove shop-production --remote keep --yes
+      phasesync syncs remove shop-production --remote delete
+    """
+    if all(sync.name.lower() != name.lower() for sync in application.state.list_syncs()):
+        application.state.get_sync(name)  # says which ones there are
+    if remote == "delete":
+        _remove_with_secrets(application, name, yes=yes, no_input=no_input, out=out)
+        return
+    confirm(f"remove the sync {name} and its log; the AWS secrets stay", yes=yes, no_input=no_input)
+    for line in application.removal.remove(name, actor=invocation().actor):
+        out.warn(line)
+    out.done(f"removed the sync {name}", {"removed": name, "remote": remote})
+
+
+def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:
+    from phasesync.cli.identity import tell_identity
+
+    sync = application.state.get_sync(name)
+    objects = application.remote_deletion.objects(name)
+    question = f"schedule the deletion of {secrets_of(objects)} (gone for good after {sync.config.recovery_days} days)"
+    confirm(f"{question}, and remove the sync {name} and its log", yes=yes, no_input=no_input)
+    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
+    done = application.remote_deletion.remove(name, actor=invocation().actor)
+    for remote_name, reason in {**done.left_alone, **done.blocked}.items():
+        out.warn(f"{remote_name}: {reason}")
+    if done.blocked:
+        raise IllegalTransitionError(
+            f"{secrets_of(done.blocked)} could not be deleted, so the sync {name} stays, paused",
+            hint=f"repeat it when that is mended, or leave them: phasesync syncs remove {name} --remote keep",
+        )
+    out.done(
+        f"removed the sync {name}; the deletion of {secrets_of(done.scheduled)} is scheduled",
+        {"removed": name, "remote": "delete", "scheduled": list(done.scheduled), "left_alone": done.left_alone},
+    )
+
+
+def secrets_of(names: "Sized") -> str:
+    """Return how many AWS secrets, as text."""
+    return "1 AWS secret" if len(names) == 1 else f"{len(names)} AWS secrets"
 
 
 def show_survey(found: "Survey", out: Output) -> None:
@@ -81,8 +175,7 @@ def show_survey(found: "Survey", out: Output) -> None:
     if found.ours:
         out.say(f"ours already: {len(found.ours)}")
     if found.absent:
-        first = found.absent[0] if len(found.absent) == 1 else f"{len(found.absent)} AWS secrets"
-        out.say(f"{first} {'does' if len(found.absent) == 1 else 'do'} not exist; the next run creates what is missing")
+        out.say(f"missing at AWS: {secrets_of(found.absent)}; the next run creates what is missing")
 
 
 def import_document(taken: "TakenIn") -> dict[str, Any]:

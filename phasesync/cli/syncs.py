@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, path_option
 from phasesync.cli.sync_control import approve, document_of, pause, resume, trigger, wait_
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
-from phasesync.cli.sync_ownership import adopt, import_document, import_line
+from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
 from phasesync.core.model import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
@@ -183,28 +182,6 @@ def update(
 
 @syncs.command()
 @name_argument
-@click.option("--remote", type=click.Choice(["keep"]), default="keep", show_default=True, help="What happens at AWS.")
-@confirmation_options
-@output_option
-@with_application
-def remove(application: "Application", name: str, remote: str, yes: bool, no_input: bool, out: Output) -> None:
-    """
-    Remove a sync with its log. The AWS secret stays; our tags are taken off where that is allowed.
-
-    \b
-    Example:
-      phasesync syncs remove shop-production --remote keep --yes
-    """
-    if all(sync.name.lower() != name.lower() for sync in application.state.list_syncs()):
-        application.state.get_sync(name)  # says which ones there are
-    confirm(f"remove the sync {name} and its log; the AWS secret stays", yes=yes, no_input=no_input)
-    for line in application.removal.remove(name, actor=invocation().actor):
-        out.warn(line)
-    out.done(f"removed the sync {name}", {"removed": name, "remote": remote})
-
-
-@syncs.command()
-@name_argument
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 3 where the plan has changes.")
 @output_option
 @with_application
@@ -253,5 +230,5 @@ def run(application: "Application", name: str, out: Output) -> int:
     return exit_code_of_run(done)
 
 
-for command in (wait_, trigger, pause, resume, approve, adopt):
+for command in (wait_, trigger, pause, resume, approve, adopt, release, remove):
     syncs.add_command(command)

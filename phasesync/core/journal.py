@@ -194,6 +194,16 @@ def forget_object(entry: JournalEntry) -> JournalEntry:
     )
 
 
+def give_back(entry: JournalEntry) -> JournalEntry:
+    """
+    Return the entry of an object that is no business of ours any more, though it is still there.
+
+    Generations go on, so that no token comes twice should it be taken over again; so does the version budget, since
+    AWS keeps counting.
+    """
+    return replace(forget_object(entry), budget_until=entry.budget_until, versions_at=entry.versions_at)
+
+
 def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
     """
     Return the entry after an operator said that this database, older than AWS, is the one to go on with.

@@ -24,6 +24,9 @@ from phasesync.ports import Claim, Clock, StateStore
 _POLL = 0.1
 """Seconds between two attempts to take a claim."""
 
+PATIENCE = timedelta(seconds=30)
+"""How long a command waits for a claim that another process has."""
+
 Permit = Callable[[], None]
 """Called before every AWS write; raises when this run may not write any more."""
 
@@ -49,13 +52,19 @@ class ClaimKeeper:
         self._stopping = False
         self._on_stop = on_stop
 
-    def hold(self, claim: Claim) -> Permit:
-        """Begin to renew a claim that was just made; return what its run asks before every write."""
+    def hold(self, claim: Claim, *, heed_pause: bool = True) -> Permit:
+        """
+        Begin to renew a claim that was just made; return what its run asks before every write.
+
+        Args:
+            claim: the claim.
+            heed_pause: a pause of the sync forbids writes; False for what an operator does to a paused sync.
+        """
         with self._lock:
             self._deadlines[claim.sync_id] = (claim, self._deadline())
 
         def permit() -> None:
-            self._check(claim)
+            self._check(claim, heed_pause=heed_pause)
 
         return permit
 
@@ -114,14 +123,14 @@ class ClaimKeeper:
     def _deadline(self) -> float:
         return self._clock.monotonic() + self.ttl.total_seconds()
 
-    def _check(self, claim: Claim) -> None:
+    def _check(self, claim: Claim, *, heed_pause: bool) -> None:
         if self._stopping:
             raise InterruptedRunError("phasesync was told to stop")
         with self._lock:
             deadline = self._deadlines[claim.sync_id][1] if self._holds(claim) else float("-inf")
         if self._clock.monotonic() >= deadline:
             raise ClaimLostError
-        if self._state.paused(claim.sync_id):
+        if heed_pause and self._state.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
 
 
@@ -154,6 +163,18 @@ class ClaimTaker:
                         hint=f"phasesync runs list --sync {sync.name}",
                     ) from None
             time.sleep(_POLL)
+
+    @contextmanager
+    def held(self, sync: Sync, *, actor: str, patience: timedelta = PATIENCE) -> Iterator[tuple[Claim, Permit]]:
+        """Hold the claim of a sync, paused or not, for a block; `take` says what it raises."""
+        claim = self.take(sync, actor=actor, patience=patience)
+        keeper = self.keeper()
+        permit = keeper.hold(claim, heed_pause=False)
+        try:
+            with keeper.renewing():
+                yield claim, permit
+        finally:
+            self.give_back(claim)
 
     def keeper(self) -> ClaimKeeper:
         """Return a keeper for a claim that was taken."""

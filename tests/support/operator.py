@@ -5,7 +5,10 @@ from __future__ import annotations
 from phasesync.adapters.clock import SystemClock
 from phasesync.engine.adoption import Adoption
 from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.force_deletion import ForceDeletion
 from phasesync.engine.operations import SyncOperations
+from phasesync.engine.release import SyncRelease
+from phasesync.engine.remote_deletion import RemoteDeletion
 from tests.support.stores import TTL
 from tests.support.world import World
 
@@ -22,6 +25,40 @@ def adoption(world: World) -> Adoption:
         state=world.store.state,
         destinations=world.destinations,
         instance_id=world.store.instance_id,
+    )
+
+
+def release(world: World) -> SyncRelease:
+    """What `syncs release` uses."""
+    return SyncRelease(
+        state=world.store.state,
+        destinations=world.destinations,
+        claims=claims(world),
+        instance_id=world.store.instance_id,
+        clock=world.clock,
+    )
+
+
+def remote_deletion(world: World) -> RemoteDeletion:
+    """What `syncs remove --remote delete` uses."""
+    return RemoteDeletion(
+        state=world.store.state,
+        destinations=world.destinations,
+        claims=claims(world),
+        instance_id=world.store.instance_id,
+        clock=world.clock,
+    )
+
+
+def force_deletion(world: World) -> ForceDeletion:
+    """What `aws force-delete` uses."""
+    return ForceDeletion(
+        credentials=world.store.credentials,
+        state=world.store.state,
+        destinations=world.destinations,
+        claims=claims(world),
+        instance_id=world.store.instance_id,
+        clock=world.clock,
     )
 
 
