@@ -24,6 +24,13 @@ Entry = dict[str, Any]
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
 _PAGE_OF_VALUES: Final = 20
+_FIELDS: Final[Mapping[str, str]] = {
+    "name": "Name",
+    "description": "Description",
+    "primary-region": "PrimaryRegion",
+    "owning-service": "OwningService",
+}
+"""Filter -> the field of an entry that it is about."""
 _SORT_KEYS: Final[Mapping[str, str]] = {
     "created-date": "CreatedDate",
     "last-accessed-date": "LastAccessedDate",
@@ -176,19 +183,15 @@ def _meets(entry: Entry, key: str, values: list[str]) -> bool:
 
 
 def _texts(entry: Entry, key: str) -> list[str]:
+    if key in _FIELDS:
+        return [str(entry[_FIELDS[key]])] if _FIELDS[key] in entry else []
     tags = entry.get("Tags") or []
-    keys, values = [str(tag["Key"]) for tag in tags], [str(tag.get("Value", "")) for tag in tags]
-    name, description = [str(entry["Name"])], [str(entry.get("Description", ""))]
-    found = {
-        "name": name,
-        "description": description,
-        "tag-key": keys,
-        "tag-value": values,
-        "primary-region": [str(entry["PrimaryRegion"])] if "PrimaryRegion" in entry else [],
-        "owning-service": [str(entry["OwningService"])] if "OwningService" in entry else [],
-        "all": [*name, *description, *keys, *values],
-    }
-    return found[key]
+    if key == "tag-key":
+        return [str(tag["Key"]) for tag in tags]
+    if key == "tag-value":
+        return [str(tag.get("Value", "")) for tag in tags]
+    keys = ("name", "description", "tag-key", "tag-value")
+    return [text for one in keys for text in _texts(entry, one)]
 
 
 def _how(key: str) -> Callable[[str, str], bool]:

@@ -89,9 +89,7 @@ class Call:
         return str(self.arguments.get("SecretId") or self.arguments.get("Name") or "")
 
 
-def read_operation(
-    headers: Mapping[str, str], path: str, body: bytes, *, account_of: Mapping[str, str] | None = None
-) -> Operation:
+def read_operation(headers: Mapping[str, str], path: str, body: bytes) -> Operation:
     """
     Tell what a request asks for: JSON services name the operation in a header, STS and IAM in the form.
 
@@ -99,7 +97,6 @@ def read_operation(
         headers: of the request, keys in lower case.
         path: of the request.
         body: of the request.
-        account_of: access key id -> account; keys that it does not know leave `account` empty.
     """
     signed = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
     target = headers.get("x-amz-target", "").rpartition(".")[2]
@@ -114,7 +111,6 @@ def read_operation(
         name=name,
         access_key_id=signed[0],
         body=body,
-        account=(account_of or {}).get(signed[0], ""),
         region=signed[2] if len(signed) > 2 else "",
         secret_id=secret_id if isinstance(secret_id, str) else None,
     )
