@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from phasesync.engine.claims import ClaimKeeper, ClaimTaker
     from phasesync.engine.configuration import SyncConfiguration
     from phasesync.engine.credentials import CredentialOperations
+    from phasesync.engine.explanation import Explainer
     from phasesync.engine.force_deletion import ForceDeletion
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.reconcile import Reconciler
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from phasesync.engine.removal import SyncRemoval
     from phasesync.engine.scheduler import Scheduler
     from phasesync.engine.sweep import Sweeper
+    from phasesync.engine.verification import Verification
     from phasesync.ports import CredentialTester
 
 
@@ -290,6 +292,25 @@ class Application:
             claims=self.claims,
             instance_id=self.instance_id,
             clock=self.clock,
+        )
+
+    @cached_property
+    def explainer(self) -> "Explainer":
+        """Explains syncs."""
+        from phasesync.engine.explanation import Explainer
+
+        return Explainer(state=self.state, reconciler=self.reconciler, instance_id=self.instance_id, clock=self.clock)
+
+    @cached_property
+    def verification(self) -> "Verification":
+        """Compares values at AWS with the store."""
+        from phasesync.engine.verification import Verification
+
+        return Verification(
+            environments=self.environments,
+            state=self.state,
+            destinations=self.destinations,
+            digests=self._store.keys.digests,
         )
 
     @cached_property

@@ -8,6 +8,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, path_option
 from phasesync.cli.sync_control import approve, document_of, pause, resume, trigger, wait_
+from phasesync.cli.sync_insight import verify, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
 from phasesync.core.model import Adopt, SyncConfig
@@ -230,5 +231,5 @@ def run(application: "Application", name: str, out: Output) -> int:
     return exit_code_of_run(done)
 
 
-for command in (wait_, trigger, pause, resume, approve, adopt, release, remove):
+for command in (wait_, trigger, pause, resume, approve, adopt, release, remove, why, verify):
     syncs.add_command(command)

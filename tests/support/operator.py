@@ -5,10 +5,12 @@ from __future__ import annotations
 from phasesync.adapters.clock import SystemClock
 from phasesync.engine.adoption import Adoption
 from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.explanation import Explainer
 from phasesync.engine.force_deletion import ForceDeletion
 from phasesync.engine.operations import SyncOperations
 from phasesync.engine.release import SyncRelease
 from phasesync.engine.remote_deletion import RemoteDeletion
+from phasesync.engine.verification import Verification
 from tests.support.stores import TTL
 from tests.support.world import World
 
@@ -59,6 +61,23 @@ def force_deletion(world: World) -> ForceDeletion:
         claims=claims(world),
         instance_id=world.store.instance_id,
         clock=world.clock,
+    )
+
+
+def explainer(world: World) -> Explainer:
+    """What `syncs why` uses."""
+    return Explainer(
+        state=world.store.state, reconciler=world.reconciler, instance_id=world.store.instance_id, clock=world.clock
+    )
+
+
+def verification(world: World) -> Verification:
+    """What `syncs verify` uses."""
+    return Verification(
+        environments=world.store.environments,
+        state=world.store.state,
+        destinations=world.destinations,
+        digests=world.store.keys.digests,
     )
 
 

@@ -1,0 +1,134 @@
+"""Gathers what explains a sync: how it stands, and what a run would decide on each remote object. Writes nothing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from phasesync.core.change import Change
+from phasesync.core.explain import ObjectWhy, explain_object, explain_sync, explain_unseen
+from phasesync.core.model import CredentialStatus, Run, Sync
+from phasesync.core.standing import status_of
+from phasesync.core.status import SyncStatus
+from phasesync.engine.attempt import hint_of
+from phasesync.engine.look import entries_of
+from phasesync.engine.reconcile import Prepared, Reconciler
+from phasesync.errors import NotFoundError, PhasesyncError
+from phasesync.ports import Clock, StateStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What ends a run before anything is decided."""
+
+    cls: str
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """
+    Why a sync stands as it does.
+
+    Attributes:
+        reasons: lines on the sync as a whole.
+        problem: what would end a run at once, None where a plan can be made.
+        objects: by remote name.
+    """
+
+    sync: Sync
+    status: SyncStatus
+    credential: CredentialStatus
+    reasons: tuple[str, ...]
+    last_run: Run | None
+    problem: Problem | None
+    objects: tuple[ObjectWhy, ...]
+
+
+class Explainer:
+    """Explains syncs."""
+
+    def __init__(self, *, state: StateStore, reconciler: Reconciler, instance_id: str, clock: Clock) -> None:
+        """
+        Args:
+            state: syncs, journal and runs.
+            reconciler: makes plans.
+            instance_id: marks what is ours.
+            clock: time.
+        """
+        self._state = state
+        self._reconciler = reconciler
+        self._instance_id = instance_id
+        self._clock = clock
+
+    def explain(self, name: str) -> Explanation:
+        """
+        Explain a sync. What cannot be read or reached is part of the explanation, not an error.
+
+        Raises:
+            NotFoundError: the sync.
+            CiphertextError: its own row or journal was altered.
+        """
+        state = self._state.state_of(name)
+        now = self._clock.now()
+        last_run = self._last_run(state.sync)
+        problem = None
+        try:
+            objects = self._objects(self._reconciler.prepare(state), now)
+        except PhasesyncError as error:
+            problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
+            objects = [
+                explain_unseen(entry, f"not looked at: {error.message}", now=now)
+                for entry in state.journal
+                if entry.written_before or entry.intent is not None
+            ]
+        return Explanation(
+            sync=state.sync,
+            status=status_of(state.sync, state.credential.status),
+            credential=state.credential.status,
+            reasons=explain_sync(
+                state.sync, state.credential.status, account=state.credential.account, last_run=last_run, now=now
+            ),
+            last_run=last_run,
+            problem=problem,
+            objects=tuple(sorted(objects, key=lambda one: one.remote_name)),
+        )
+
+    def _objects(self, prepared: Prepared, now: datetime) -> list[ObjectWhy]:
+        task, seen, guarded = prepared.task, prepared.seen, prepared.guarded
+        sync = task.state.sync
+        by_name: dict[str, list[Change]] = {}
+        for change in prepared.plan.changes:
+            by_name.setdefault(change.remote_name, []).append(change)
+        left_behind = {entry.remote_name: entry for entry in task.left_behind}
+        found = []
+        for name, changes in by_name.items():
+            entry = seen.entries.get(name) or left_behind.get(name) or changes[0].entry
+            if entry is None:
+                continue
+            if name not in seen.observed:  # Retained, or elsewhere: AWS was not asked.
+                found.append(explain_unseen(entry, changes[0].reason, now=now))
+                continue
+            found.append(
+                explain_object(
+                    entry,
+                    wanted=task.wanted.get(name),
+                    seen=seen.observed[name],
+                    changes=changes,
+                    held=guarded.held,
+                    delayed=guarded.delayed,
+                    instance_id=self._instance_id,
+                    region=sync.region,
+                    now=now,
+                )
+            )
+        troubles: dict[str, PhasesyncError] = {**task.problems, **seen.failed}
+        entries = entries_of(task.state, troubles, task.account)
+        return found + [explain_unseen(entries[name], error.message, now=now) for name, error in troubles.items()]
+
+    def _last_run(self, sync: Sync) -> Run | None:
+        if sync.last_run_id is None:
+            return None
+        try:
+            return self._state.get_run(sync.last_run_id)
+        except NotFoundError:
+            return None

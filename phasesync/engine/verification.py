@@ -1,0 +1,103 @@
+"""Compares what readers at AWS get with what the store wants, by reading the values; only on an operator's word."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from phasesync.core.fingerprint import fingerprint, same
+from phasesync.core.mapping import map_values
+from phasesync.core.model import Sync
+from phasesync.core.remote import Payload
+from phasesync.engine.look import END_OF_LOOKING
+from phasesync.engine.pinned_account import same_account
+from phasesync.engine.source import read_source
+from phasesync.errors import DestinationError
+from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore
+
+
+class Comparison(StrEnum):
+    """What came of comparing one remote object."""
+
+    SAME = "same"
+    DIFFERS = "differs"
+    MISSING = "missing"
+    """It does not exist, or has no current value."""
+    UNREADABLE = "unreadable"
+    """It could not be read, or the store cannot make its payload."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One remote object; `reason` says why it could not be compared."""
+
+    remote_name: str
+    result: Comparison
+    reason: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What came of comparing all remote objects of a sync, by name."""
+
+    sync: Sync
+    objects: tuple[Compared, ...]
+
+    @property
+    def all_same(self) -> bool:
+        """Whether every object is as the store wants it."""
+        return all(one.result is Comparison.SAME for one in self.objects)
+
+
+class Verification:
+    """Compares values. They are digested at once, and neither kept nor shown."""
+
+    def __init__(
+        self, *, environments: EnvironmentStore, state: StateStore, destinations: Destinations, digests: Digests
+    ) -> None:
+        """
+        Args:
+            environments: what is wanted.
+            state: the syncs.
+            destinations: what is there.
+            digests: keyed digests of this instance.
+        """
+        self._environments = environments
+        self._state = state
+        self._destinations = destinations
+        self._digests = digests
+
+    def verify(self, name: str) -> Verified:
+        """
+        Read every remote object of a sync and compare it with the store.
+
+        Raises:
+            NotFoundError: the sync.
+            EnvironmentStoreError: the source cannot be read.
+            DestinationError: what would meet every object.
+        """
+        state = self._state.state_of(name)
+        sync = state.sync
+        source = read_source(self._environments, sync)
+        if (unresolved := source.error()) is not None:
+            raise unresolved
+        mapped = map_values(sync, source.values, self._digests)
+        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
+        same_account(state, destination)
+        compared = [self._compare(destination, one, payload) for one, payload in mapped.payloads.items()]
+        compared += [
+            Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=error.hint)
+            for one, error in mapped.problems.items()
+        ]
+        return Verified(sync=sync, objects=tuple(sorted(compared, key=lambda one: one.remote_name)))
+
+    def _compare(self, destination: Destination, name: str, payload: Payload) -> Compared:
+        try:
+            value = destination.read_value(name)
+        except END_OF_LOOKING:
+            raise
+        except DestinationError as error:
+            return Compared(remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=error.hint)
+        if value is None:
+            return Compared(remote_name=name, result=Comparison.MISSING)
+        is_same = same(fingerprint(self._digests, value), payload.fingerprint)
+        return Compared(remote_name=name, result=Comparison.SAME if is_same else Comparison.DIFFERS)
