@@ -137,8 +137,26 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
     Example:
       phasesync syncs approve shop-production --plan 0123456789abcdef
     """
-    application.operations.approve(name, digest, actor=invocation().actor)
-    out.done(f"approved {digest} of {name}", document_of(application, name))
+    held = application.operations.approve(name, digest, actor=invocation().actor)
+    changes = [
+        {
+            "action": str(one.change.action),
+            "remote_name": one.change.remote_name,
+            "rule": str(one.rule),
+            "reason": one.reason,
+        }
+        for one in held
+    ]
+    out.done(_approved(name, digest, changes), document_of(application, name) | {"approved": changes})
+
+
+def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
+    if not changes:
+        return f"{digest} of {name} was approved already"
+    names = {one["remote_name"] for one in changes}
+    what = names.pop() if len(names) == 1 else f"{len(changes)} changes of {len(names)} AWS secrets"
+    rules = ", ".join(sorted({one["rule"] for one in changes}))
+    return f"approved {digest} of {name}: {what} ({rules}); the next run carries it out"
 
 
 def _names(application: "Application", name: str | None, every: bool) -> list[str]:

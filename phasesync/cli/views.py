@@ -81,7 +81,7 @@ def plan_document(report: PlanReport) -> Document:
     delayed = {id(one.change): one.until for one in guarded.delayed}
     return {
         "sync": report.sync.name,
-        "digest": guarded.digest,
+        "digest": guarded.digest if guarded.held else None,
         "held": sorted({one.change.remote_name for one in guarded.held}),
         "changes": [
             _planned(change, held.get(id(change)), delayed.get(id(change)), report.versions_24h)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from phasesync.core.budget import within_a_day
 from phasesync.core.change import Plan
 from phasesync.core.estimate import Estimate, estimate
-from phasesync.core.guard import Guarded
+from phasesync.core.guard import Guarded, Held
 from phasesync.core.model import CredentialStatus, Paused, Run, Sync
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
@@ -156,9 +156,12 @@ class SyncOperations:
         self._state.resume(name, actor=actor)
         return self._state.get_sync(name)
 
-    def approve(self, name: str, digest: str, *, actor: str) -> Sync:
+    def approve(self, name: str, digest: str, *, actor: str) -> tuple[Held, ...]:
         """
-        Approve held changes.
+        Approve held changes, and have them carried out.
+
+        Returns:
+            What was approved.
 
         Raises:
             IllegalTransitionError: nothing is held, or what is held now has another digest.
@@ -172,7 +175,7 @@ class SyncOperations:
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
         self._state.approve(name, digest, actor=actor)
-        return self._state.get_sync(name)
+        return report.guarded.held
 
     def _require_runnable(self, name: str) -> Sync:
         sync = self._state.get_sync(name)
