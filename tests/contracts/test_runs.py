@@ -114,16 +114,6 @@ def test_an_unknown_run_is_not_found(store):
         store.state.get_run("nope")
 
 
-def test_versions_are_counted_by_remote_name(store):
-    sync = add_sync(store, "web")
-    add_sync(store, "two")
-    log(store, versions_written=2, changes=(change("a"), change("b"), change("c", None)))
-    log(store, versions_written=1, changes=(change("a"),))
-    log(store, versions_written=1, changes=(change("a"),), ended_at=ago(2 * DAY))
-    log(store, "two", versions_written=1, changes=(change("a"),))
-    assert store.state.versions_written(sync.id, since=ago(DAY)) == {"a": 2, "b": 1}
-
-
 def test_old_runs_are_pruned_but_the_newest_of_each_sync_stays(store):
     add_sync(store, "web")
     add_sync(store, "two")

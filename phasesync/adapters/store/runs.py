@@ -5,7 +5,6 @@ The sync log: what a run leaves behind, and reading it.
 one transaction.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -105,20 +104,6 @@ class RunsPart(Part):
         if row is None:
             raise _no_run(run_id)
         return to_run(row, self._sealer)
-
-    def versions_written(self, sync_id: str, *, since: datetime) -> Mapping[str, int]:
-        """Return remote name -> versions that runs of this sync wrote since then."""
-        statement = select_runs().where(
-            runs.c.sync_id == sync_id, runs.c.ended_at >= since, runs.c.versions_written > 0
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        return Counter(
-            change.remote_name
-            for row in rows
-            for change in to_run(row, self._sealer).changes
-            if change.version_id is not None
-        )
 
     def prune_runs(self, *, older_than: timedelta) -> int:
         """Delete runs older than that, except the newest of each sync; return how many."""
