@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,28 +133,65 @@ def test_a_right_that_is_taken_away_stops_the_sync_until_it_is_given_back(
     assert target.secret_values(NAME) == {"URL": "postgres://new"}
 
 
-def test_the_policy_of_a_sync_changes_what_is_ours_and_nothing_else(
+def test_the_policy_of_a_sync_creates_and_changes_what_is_ours_and_nothing_else(
     installation: Installation, target: Account, host: Key
 ) -> None:
-    """
-    For a secret that is there already.
+    """The role may do exactly what `aws policy SYNC` prints, from before its secret exists."""
+    role = add_credential(installation, target, host)
+    assert add_sync(installation, "--no-verify").exit_code == 0
+    target.set_role_policies("phasesync", printed_policy(installation))
+    theirs = [target.add_secret(name) for name in (f"{NAME}-of-another", "shop", "other/production")]
 
-    ministack matches a name that does not exist without the six characters, so nothing is created under this policy
-    there; the guide has it that six question marks also stand for a secret that does not exist yet.
-    """
-    role = add_credential(installation, target, host, sync_policy(region=REGION))
-    assert add_sync(installation).exit_code == 0
     installation.done("syncs", "run", "web")
-    arn, theirs = target.secret(NAME)["ARN"], target.add_secret(f"{NAME}-of-another")
+    assert target.secret_values(NAME) == {"URL": "postgres://db"}
 
-    target.set_role_policies("phasesync", json.loads(installation.done("aws", "policy", "web").stdout))
     installation.done("secrets", "set", "shop/production", "URL", "-", stdin="postgres://new")
     installation.done("syncs", "run", "web")
+    assert target.secret_values(NAME) == {"URL": "postgres://new"}
 
-    assert target.secret_values(NAME) == {"URL": "postgres://new"}
     session = target.client("secretsmanager", key=target.assume(role, by=host, external_id=EXTERNAL_ID))
+    arn = target.secret(NAME)["ARN"]
     target.client("secretsmanager").untag_resource(SecretId=arn, TagKeys=["phasesync:instance"])
-    for secret in (arn, theirs):
-        with pytest.raises(ClientError, match="not authorized to perform: secretsmanager:PutSecretValue"):
+    refused = partial(pytest.raises, ClientError)
+    for secret in (arn, *theirs):
+        with refused(match="not authorized to perform: secretsmanager:PutSecretValue"):
             session.put_secret_value(SecretId=secret, SecretString="{}")
+    for secret in theirs:
+        with refused(match="not authorized to perform: secretsmanager:DescribeSecret"):
+            session.describe_secret(SecretId=secret)
+        with refused(match="not authorized to perform: secretsmanager:TagResource"):
+            session.tag_resource(SecretId=secret, Tags=[{"Key": "phasesync:instance", "Value": "mine"}])
+    with refused(match="not authorized to perform: secretsmanager:CreateSecret"):
+        session.create_secret(Name=f"{NAME}-2", SecretString="{}")
+    with refused(match="not authorized to perform: secretsmanager:GetSecretValue"):
+        session.get_secret_value(SecretId=arn)
+    with refused(match="not authorized to perform: secretsmanager:DeleteSecret"):
+        session.delete_secret(SecretId=arn)
     assert target.secret_values(NAME) == {"URL": "postgres://new"}
+    assert [target.secret_values(secret) for secret in theirs] == [{"KEY": "theirs"}] * 3
+    assert target.secret_names() == sorted([NAME, f"{NAME}-of-another", "shop", "other/production"])
+
+
+def test_the_policy_of_a_sync_of_many_secrets_creates_those(
+    installation: Installation, target: Account, host: Key
+) -> None:
+    role = add_credential(installation, target, host)
+    where = ("--env", "shop/production", "--credential", "aws", "--no-verify")
+    installation.done("syncs", "add", "web", *where, "--layout", "per-key", "--name-template", "{app}/{env}/{key}")
+    target.set_role_policies("phasesync", printed_policy(installation))
+    theirs = target.add_secret("shop/staging/URL")
+
+    installation.done("syncs", "run", "web")
+    installation.done("secrets", "set", "shop/production", "USER", "-", stdin="shop")
+    installation.done("syncs", "run", "web")
+
+    assert target.secret_names() == ["shop/production/URL", "shop/production/USER", "shop/staging/URL"]
+    session = target.client("secretsmanager", key=target.assume(role, by=host, external_id=EXTERNAL_ID))
+    with pytest.raises(ClientError, match="not authorized to perform: secretsmanager:UntagResource"):
+        session.untag_resource(SecretId=theirs, TagKeys=["theirs"])
+
+
+def printed_policy(installation: Installation) -> Document:
+    """Return what `aws policy` prints for the sync `web`."""
+    printed: Document = json.loads(installation.done("aws", "policy", "web").stdout)
+    return printed

@@ -13,6 +13,7 @@ Pure: asks AWS nothing. Denies nothing, so that it never breaks what another pol
 kms:CallerAccount: the caller is always of the account that the policy is in.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -38,6 +39,10 @@ _GIVE_BACK: Final = frozenset({"secretsmanager:DescribeSecret", "secretsmanager:
 
 _OURS: Final = {"look": None, "read": None, "create": "aws:RequestTag", "change": "aws:ResourceTag"}
 """Kind of access -> the condition key that asks for our tag (Service Authorization Reference, Secrets Manager)."""
+_OF_NAMES: Final = ("look", "create")
+"""Kinds of access that also concern a secret that does not exist yet."""
+_LIKE_ANOTHERS_ARN: Final = re.compile(r"-[A-Za-z0-9]{6}$|\*[A-Za-z0-9]{1,6}$|[-*][A-Za-z0-9]{0,6}\*+$")
+"""What names, as patterns, end in that also match the ARN of a secret with another name, six characters included."""
 _SIDS: Final = {
     "look": "LookAtAndMark",
     "read": "ReadForImportAndVerify",
@@ -133,7 +138,8 @@ def policy_of(grants: Sequence[Grant], *, instance_id: str) -> Document:
         by_arn: dict[str, set[str]] = {}
         for grant in grants:
             for arn, needed in grant.secrets.items():
-                by_arn.setdefault(arn, set()).update(action for action in needed if _kind_of(action) == kind)
+                for one in {arn, _before_it_exists(arn)} if kind in _OF_NAMES else {arn}:
+                    by_arn.setdefault(one, set()).update(action for action in needed if _kind_of(action) == kind)
         key = _OURS[kind]
         condition = None if key is None else {"StringEquals": {f"{key}/{TAG_INSTANCE}": instance_id}}
         for actions, arns in _by_actions(by_arn):
@@ -156,6 +162,18 @@ def numbered(policy: Document) -> Document:
         seen[sid] = seen.get(sid, 0) + 1
         statements.append(statement | {"Sid": sid if seen[sid] == 1 else f"{sid}{seen[sid]}"})
     return policy | {"Statement": statements}
+
+
+def _before_it_exists(arn: str) -> str:
+    """
+    Return the pattern for a secret that does not exist yet and so has no six characters at its end.
+
+    The guide says that the six question marks cover it (User Guide, identity-based policies); AWS's own refusals name
+    such a secret without them. A pattern that ends like an ARN is returned as it is: without the question marks,
+    `shop-*` and `shop-abc123` would be the secret `shop` as well.
+    """
+    bare = arn.removesuffix("-??????")
+    return arn if _LIKE_ANOTHERS_ARN.search(bare.partition(":secret:")[2]) else bare
 
 
 def _kind_of(action: str) -> str:

@@ -14,6 +14,9 @@ MANAGED_POLICY_CHARACTERS: Final = 6_144
 MANAGED_POLICIES: Final = 10
 """As many may be attached to a role or user, unless AWS has raised the quota (IAM User Guide, quotas)."""
 
+_EMPTY: Final[Document] = {"Version": VERSION, "Statement": []}
+_CONTEXT: Final = "kms:EncryptionContext:SecretARN"
+
 
 def size_of(policy: Document) -> int:
     """Return the characters that IAM counts; nothing in our policies has white space of its own."""
@@ -31,14 +34,22 @@ def parts_of(policy: Document, limit: int = MANAGED_POLICY_CHARACTERS) -> list[D
     if size_of(policy) <= limit:
         return [policy]
     parts: list[Document] = []
-    for statement in (piece for whole in policy["Statement"] for piece in _pieces(whole, limit)):
+    rest = list(policy["Statement"])
+    while rest:
+        statement = rest.pop(0)
         for position, part in enumerate(parts):
-            grown = _with(part, statement)
-            if size_of(grown) <= limit:
-                parts[position] = grown
+            if (taken := _most_that_fits(part, statement, limit)) is not None:
+                parts[position] = _with(part, taken[0])
+                rest[:0] = taken[1]
                 break
         else:
-            parts.append(_with({"Version": VERSION, "Statement": []}, statement))
+            fits = _most_that_fits(_EMPTY, statement, limit)
+            first, others = fits or _cut(statement, 1)
+            if fits is None and others:
+                rest[:0] = [first, *others]  # Even one secret is too much for all of its lists: those are cut next.
+            else:
+                parts.append(_with(_EMPTY, first))
+                rest[:0] = others
     return parts
 
 
@@ -46,17 +57,33 @@ def _with(policy: Document, statement: Document) -> Document:
     return numbered(policy | {"Statement": [*policy["Statement"], statement]})
 
 
-def _pieces(statement: Document, limit: int) -> list[Document]:
-    """Cut a statement into halves, until each fits into a policy of its own."""
-    if size_of(_with({"Version": VERSION, "Statement": []}, statement)) <= limit:
-        return [statement]
-    for path in (("Resource",), ("Condition", "StringLike", "kms:EncryptionContext:SecretARN")):
-        values = _at(statement, path)
-        if len(values) > 1:
-            middle = len(values) // 2
-            halves = [_put(statement, path, part) for part in (values[:middle], values[middle:])]
-            return [piece for half in halves for piece in _pieces(half, limit)]
-    return [statement]
+def _most_that_fits(part: Document, statement: Document, limit: int) -> tuple[Document, list[Document]] | None:
+    """Return as much of a statement as a policy still has room for, and the rest; None = not even one secret."""
+
+    def fits(count: int) -> bool:
+        return size_of(_with(part, _cut(statement, count)[0])) <= limit
+
+    if not fits(1):
+        return None
+    least, most = 1, max(1, len(_at(statement, _list_to_cut(statement))))
+    while least < most:  # The largest count that fits lies from `least` to `most`.
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle - 1)
+    return _cut(statement, least)
+
+
+def _cut(statement: Document, count: int) -> tuple[Document, list[Document]]:
+    """Return a statement with the first so many of what it is about, and one with the others where there are some."""
+    path = _list_to_cut(statement)
+    values = _at(statement, path)
+    if len(values) <= count:
+        return statement, []
+    return _put(statement, path, values[:count]), [_put(statement, path, values[count:])]
+
+
+def _list_to_cut(statement: Document) -> tuple[str, ...]:
+    """Return which list of a statement is cut: its resources, and where it has one, the secrets that a key is for."""
+    return ("Resource",) if len(statement["Resource"]) > 1 else ("Condition", "StringLike", _CONTEXT)
 
 
 def _at(document: Any, path: tuple[str, ...]) -> list[str]:

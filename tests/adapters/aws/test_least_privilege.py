@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import SYNC_ACTIONS
 from phasesync.adapters.destinations.aws_secrets_manager import SPEC
 from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig
 from phasesync.core.remote import JournalEntry
+from phasesync.core.remote_names import fill
 from phasesync.core.status import SyncStatus
 from tests.support.aws import Aws
-from tests.support.iam import allows
+from tests.support.iam import allows, like
 
 ACCOUNT = "111122223333"
 INSTANCE = "0f3c5a7e-1b2d-4c6f-8a90-aabbccddeeff"
@@ -161,14 +164,61 @@ def test_a_name_matches_itself_and_no_longer_name():
 )
 def test_a_template_is_filled_in_up_to_the_key(template: str, path: str, pattern: str):
     sync = a_sync(path=path, layout=Layout.PER_KEY, remote_name=None, name_template=template)
-    expected = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{pattern}-??????"
-    assert resources(policy(sync), "LookAtAndMark") == [expected]
+    expected = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{pattern}"
+    assert resources(policy(sync), "LookAtAndMark") == [expected, f"{expected}-??????"]
+    assert resources(policy(sync), "ChangeWhereOurTagIs") == [f"{expected}-??????"]
 
 
 def test_an_account_that_is_not_known_yet_is_any_account():
-    assert resources(policy(a_sync(), account=None), "Look") == [
+    assert resources(policy(a_sync(), account=None), "Change") == [
         f"arn:aws:secretsmanager:{REGION}:*:secret:shop/production-??????"
     ]
+
+
+BEFORE_IT_EXISTS = SECRET.removesuffix("-Ab12Cd")
+
+
+def test_a_secret_that_does_not_exist_yet_has_no_six_characters():
+    document = policy(a_sync(**EVERYTHING), with_import=True)
+    assert may(document, "DescribeSecret", BEFORE_IT_EXISTS)
+    assert may(document, "TagResource", BEFORE_IT_EXISTS)
+    assert may(document, "CreateSecret", BEFORE_IT_EXISTS, **{"aws:RequestTag/phasesync:instance": INSTANCE})
+    assert not may(document, "CreateSecret", BEFORE_IT_EXISTS)
+    for statement in document["Statement"]:
+        of_names = statement["Sid"] in {"LookAtAndMark", "CreateWithOurTag"}
+        assert (BEFORE_IT_EXISTS in statement["Resource"]) is of_names, statement["Sid"]
+        if any(one.startswith("arn:aws:secretsmanager") for one in statement["Resource"]):
+            assert f"{BEFORE_IT_EXISTS}-??????" in statement["Resource"], statement["Sid"]
+
+
+@pytest.mark.parametrize("name", ["shop/production-abc123", "production-ABCDEF", "a-000000"])
+def test_a_name_that_ends_like_an_arn_is_not_the_secret_whose_arn_it_would_be(name: str):
+    document = policy(a_sync(remote_name=name))
+    every = {one for statement in document["Statement"] for one in statement["Resource"]} - {"*"}
+    assert every == {f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-??????"}
+    assert not may(document, "UntagResource", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
+
+
+PIECES = st.sampled_from(["{key}", "a", "-", "/", "_", "b1", "c23d", "e4f5g6", "x.y"])
+NAMES = st.text("ab1-/_", min_size=1, max_size=12)
+
+
+@given(
+    template=st.lists(PIECES, min_size=1, max_size=5).map("".join).filter(lambda template: "{key}" in template),
+    name=NAMES,
+    key=NAMES,
+    suffix=st.text("aB1", min_size=6, max_size=6),
+    append=st.booleans(),
+)
+def test_no_template_matches_a_secret_whose_name_it_does_not_make(
+    template: str, name: str, key: str, suffix: str, append: bool
+):
+    """Whatever somebody else's ARN ends in; names that look like it are tried above all."""
+    whole = fill(template, app="", environment="", path="", key=key)
+    name = name if append else whole[:-7] or name
+    document = policy(a_sync(layout=Layout.PER_KEY, remote_name=None, name_template=template))
+    arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{suffix}"
+    assert may(document, "UntagResource", arn) is like(template.replace("{key}", "*"), name)
 
 
 def entry(name: str, *, account: str = ACCOUNT, region: str = REGION, version: str | None = "v1") -> JournalEntry:
