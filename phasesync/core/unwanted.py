@@ -51,7 +51,8 @@ def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None]
     if (refusal := refusal_of(entry.remote_name, seen, policy.region)) is not None:
         return nothing(f"no longer wanted; left alone: {refusal[0]}")
     if seen.deleted_at is not None:
-        return nothing(f"scheduled for deletion on {seen.deleted_at:%Y-%m-%d}{_read_since(entry, seen)}")
+        # AWS's documents disagree on what its date means: when it was deleted, or when it will be gone.
+        return nothing(f"no longer wanted: scheduled for deletion{_read_since(entry, seen)}")
     due_at = (entry.unwanted_since or policy.now) + policy.grace
     if policy.now < due_at:
         return replace(nothing(f"no longer wanted: deleted after {due_at:%Y-%m-%d %H:%M:%S} UTC"), due_at=due_at)

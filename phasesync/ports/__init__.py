@@ -11,11 +11,10 @@ from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
 from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
 from phasesync.ports.runtime import Clock, EventSink
-from phasesync.ports.state import NO_VERSIONS, Acceptance, AfterRun, Claim, StateStore, SyncDraft, SyncState
+from phasesync.ports.state import Acceptance, AfterRun, Claim, StateStore, SyncDraft, SyncState
 from phasesync.ports.sweeps import Check, SweepGroup, SweepStore, SweptObject, SweptSync
 
 __all__ = [
-    "NO_VERSIONS",
     "Acceptance",
     "AfterRun",
     "Check",

@@ -1,17 +1,13 @@
 """What is remembered of syncs: configuration, claims, journal, runs. Never a plaintext value, never a payload."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Protocol
 
 from phasesync.core.model import Adopt, Credential, Paused, Run, Sync, SyncConfig
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-
-NO_VERSIONS: Mapping[str, str] = MappingProxyType({})
-"""A consent that was not given to certain versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +24,7 @@ class SyncDraft:
     config: SyncConfig
     account: str | None
     adopt: Adopt | None
-    adopt_versions: Mapping[str, str] = NO_VERSIONS
+    adopt_versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +160,7 @@ class StateStore(Protocol):
         ...
 
     def consent_to_adopt(
-        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] = NO_VERSIONS
+        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] | None = None
     ) -> None:
         """
         Note the consent and have the sync reconciled at once.
@@ -173,7 +169,7 @@ class StateStore(Protocol):
             name: of the sync.
             adopt: what was consented to.
             actor: who did.
-            versions: remote name -> version that was imported; empty = whatever stands there may be written over.
+            versions: remote name -> version that was imported; None = whatever stands there may be written over.
         """
         ...
 
@@ -287,10 +283,6 @@ class StateStore(Protocol):
 
     def get_run(self, run_id: str) -> Run:
         """Return one run. NotFoundError."""
-        ...
-
-    def versions_written(self, sync_id: str, *, since: datetime) -> Mapping[str, int]:
-        """Return remote name -> versions that runs of this sync wrote since then."""
         ...
 
     def reap_expired(self) -> list[str]:

@@ -42,7 +42,7 @@ from phasesync.errors import (
     IllegalTransitionError,
     NotFoundError,
 )
-from phasesync.ports import NO_VERSIONS, SyncDraft
+from phasesync.ports import SyncDraft
 
 
 class SyncsPart(Part):
@@ -182,7 +182,7 @@ class SyncsPart(Part):
         self._consent(name, {"approved_digest": digest}, actor)
 
     def consent_to_adopt(
-        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] = NO_VERSIONS
+        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] | None = None
     ) -> None:
         """Note the consent and have the sync reconciled at once."""
         self._consent(name, {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}, actor)
