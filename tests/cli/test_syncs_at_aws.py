@@ -1,0 +1,260 @@
+"""The operator's side of syncs, typed in, on AWS on loopback: adopt, release, remove, why, verify, force-delete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.support.aws import Aws
+
+NAME = "shop/web"
+SECRET = "postgres://theirs"
+
+
+@pytest.fixture
+def syncs(shop: CommandLine, aws: Aws) -> CommandLine:
+    """A command line with a credential, an environment of two keys, and an empty AWS."""
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
+    shop.done("secrets", "import", "shop/prod", "-", "--yes", stdin="URL=postgres://db\nUSER=shop\n")
+    return shop
+
+
+def add(syncs: CommandLine, *options: str) -> Any:
+    """Add the sync `web`; return it."""
+    given = ("--env", "shop/prod", "--credential", "host")
+    return syncs.json("syncs", "add", "web", *given, *(options or ("--secret-name", NAME)))
+
+
+def per_key(syncs: CommandLine, *options: str) -> Any:
+    """Add it with one secret a key."""
+    return add(syncs, "--name-template", "shop/{key}", *options)
+
+
+def their_secret(aws: Aws, value: str = json.dumps({"URL": SECRET, "PORT": 5432}), name: str = NAME) -> str:
+    """Somebody makes a secret; return its ARN."""
+    tags = [{"Key": "team", "Value": "other"}]
+    made = aws.boto("secretsmanager").create_secret(Name=name, SecretString=value, Tags=tags)
+    return str(made["ARN"])
+
+
+def tags_of(aws: Aws, name: str = NAME) -> dict[str, str]:
+    """The tags of a secret."""
+    listed = aws.boto("secretsmanager").describe_secret(SecretId=name).get("Tags", [])
+    return {tag["Key"]: tag["Value"] for tag in listed}
+
+
+def values(syncs: CommandLine) -> Any:
+    """What the store has."""
+    return json.loads(syncs.done("secrets", "export", "shop/prod", "--format", "json").stdout)
+
+
+# --- plan
+
+
+def test_a_plan_for_one_secret_a_key_counts_calls_and_versions(syncs: CommandLine) -> None:
+    added = per_key(syncs)
+    assert added["destination"]["name_template"] == "shop/{key}"
+
+    plan = syncs.json("syncs", "plan", "web")
+    run = syncs.json("syncs", "run", "web")
+
+    assert [(one["action"], one["remote_name"]) for one in plan["changes"]] == [
+        ("create", "shop/URL"),
+        ("create", "shop/USER"),
+    ]
+    assert (
+        plan["estimate"] == {"calls": run["aws_calls"], "writes": run["versions_written"]} == {"calls": 4, "writes": 2}
+    )
+    assert syncs.json("syncs", "plan", "web")["estimate"] == {"calls": 2, "writes": 0}
+
+
+# --- adopt and release
+
+
+def test_adopting_shows_what_is_there_asks_and_gives_back(
+    syncs: CommandLine, aws: Aws, answer: Callable[[], None]
+) -> None:
+    """ARN, tags, versions and owner are shown, a value never; a no changes nothing."""
+    arn = their_secret(aws)
+    add(syncs)
+
+    answer()
+    refused = syncs("syncs", "adopt", "web", stdin="n\n")
+    assert refused.exit_code == 1
+    for part in (arn, "team=other", "versions: 1", "exists and was not made by phasesync", "last changed 20"):
+        assert part in refused.stderr
+    assert SECRET not in refused.stderr + refused.stdout
+    assert syncs.json("syncs", "show", "web")["adopt"] is None
+
+    syncs.done("syncs", "adopt", "web", stdin="y\n")
+    syncs.done("syncs", "run", "web")
+    assert json.loads(aws.secret_text(NAME)) == {"URL": "postgres://db", "USER": "shop"}
+    assert tags_of(aws)["team"] == "other"
+    assert "nothing to take over" in syncs.done("syncs", "adopt", "web").stderr
+
+    released = syncs.json("syncs", "release", "web", "--yes")
+    assert (released["released"], released["kept"], released["status"]) == ([NAME], {}, "paused")
+    assert released["paused"]["reason"] == "released"
+    assert tags_of(aws) == {"team": "other"}
+    assert syncs("syncs", "run", "web").exit_code == 4
+
+
+def test_adopting_asks_nobody_where_nobody_is(syncs: CommandLine, aws: Aws) -> None:
+    their_secret(aws)
+    add(syncs)
+
+    for command in (("adopt", "web"), ("release", "web"), ("remove", "web", "--remote", "delete")):
+        assert syncs("syncs", *command).exit_code == 2
+
+
+@pytest.mark.parametrize(("prefer", "url"), [("prefer-store", "postgres://db"), ("prefer-aws", SECRET)])
+def test_adopting_with_an_import_merges_first(syncs: CommandLine, aws: Aws, prefer: str, url: str) -> None:
+    their_secret(aws)
+    add(syncs)
+
+    adopted = syncs.json("syncs", "adopt", "web", "--import", prefer, "--yes")
+
+    assert adopted["imported"]["added"] == ["PORT"]
+    assert adopted["imported"]["changed" if prefer == "prefer-aws" else "kept"] == ["URL"]
+    assert values(syncs) == {"PORT": 5432, "URL": url, "USER": "shop"}
+    syncs.done("syncs", "run", "web")
+    assert json.loads(aws.secret_text(NAME)) == values(syncs)
+
+
+def test_a_sync_can_be_added_with_an_import(syncs: CommandLine, aws: Aws) -> None:
+    """With --dry-run nothing is imported."""
+    their_secret(aws)
+    given = ("--secret-name", NAME, "--adopt", "prefer-aws")
+
+    add(syncs, *given, "--dry-run")
+    assert values(syncs)["URL"] == "postgres://db"
+
+    assert add(syncs, *given)["imported"]["changed"] == ["URL"]
+    assert values(syncs)["URL"] == SECRET
+    syncs.done("syncs", "run", "web")
+    assert syncs.json("syncs", "show", "web")["status"] == "in-sync"
+
+
+def test_an_import_of_a_secret_a_key_finds_those_that_the_store_does_not_have(syncs: CommandLine, aws: Aws) -> None:
+    their_secret(aws, "theirs", "shop/EXTRA")
+    their_secret(aws, "theirs", "other/EXTRA")
+    per_key(syncs)
+
+    syncs.done("syncs", "adopt", "web", "--import", "prefer-store", "--yes")
+
+    assert values(syncs) == {"EXTRA": "theirs", "URL": "postgres://db", "USER": "shop"}
+
+
+# --- remove
+
+
+def test_removing_a_sync_with_its_secrets_schedules_their_deletion(syncs: CommandLine, aws: Aws) -> None:
+    """What is not ours stays as it is."""
+    their_secret(aws, name="shop/URL")
+    per_key(syncs, "--recovery-days", "7")
+    assert syncs("syncs", "run", "web").exit_code == 4
+
+    removed = syncs.json("syncs", "remove", "web", "--remote", "delete", "--yes")
+
+    assert (removed["scheduled"], removed["left_alone"]) == (["shop/USER"], {})
+    describe = aws.boto("secretsmanager").describe_secret
+    assert "DeletedDate" in describe(SecretId="shop/USER")
+    assert "DeletedDate" not in describe(SecretId="shop/URL")
+    assert syncs.items("syncs", "list") == []
+
+
+def test_the_question_of_a_removal_names_the_number(syncs: CommandLine, answer: Callable[[], None]) -> None:
+    per_key(syncs)
+    syncs.done("syncs", "run", "web")
+    answer()
+
+    asked = syncs("syncs", "remove", "web", "--remote", "delete", stdin="n\n")
+
+    assert "schedule the deletion of 2 AWS secrets (gone for good after 30 days)" in asked.stderr
+    assert len(syncs.items("syncs", "list")) == 1
+
+
+# --- why and verify
+
+
+def test_why_explains_a_conflict(syncs: CommandLine, aws: Aws) -> None:
+    their_secret(aws)
+    add(syncs)
+    syncs("syncs", "run", "web")
+
+    found = syncs.json("syncs", "why", "web")
+
+    assert (found["sync"], found["status"]) == ("web", "halted")
+    (one,) = found["objects"]
+    assert (one["remote_name"], one["ownership"], one["decision"], one["held"]) == (NAME, "foreign", "conflict", None)
+    assert "the tag phasesync:instance is missing" in one["evidence"]
+    assert one["budget"] == {"used_24h": 0, "left": 30, "next_at": None}
+    printed = syncs.done("syncs", "why", "web").stdout
+    assert "not proven ours" in printed
+    assert SECRET not in printed + json.dumps(found)
+
+
+def test_why_explains_what_the_guard_holds(syncs: CommandLine) -> None:
+    add(syncs)
+    syncs.done("syncs", "run", "web")
+    syncs.done("secrets", "unset", "shop/prod", "URL")
+    syncs.done("secrets", "unset", "shop/prod", "USER")
+
+    (one,) = syncs.json("syncs", "why", "web")["objects"]
+
+    assert (one["held"], one["decision"]) == ("emptying", "put")
+    assert "it has 2 keys, the source has none" in one["held_reason"]
+    digest = syncs.json("syncs", "plan", "web")["digest"]
+    assert "emptying" in syncs.done("syncs", "approve", "web", "--plan", digest).stderr
+    assert "approved already" in syncs.done("syncs", "approve", "web", "--plan", digest).stderr
+    assert syncs.json("syncs", "plan", "web")["digest"] is None
+
+
+def test_verify_says_what_differs_and_shows_no_value(syncs: CommandLine, aws: Aws) -> None:
+    per_key(syncs)
+    missing = syncs("syncs", "verify", "web", "-o", "json")
+    assert (missing.exit_code, {one["result"] for one in json.loads(missing.stdout)["objects"]}) == (1, {"missing"})
+
+    syncs.done("syncs", "run", "web")
+    assert [one["result"] for one in syncs.json("syncs", "verify", "web")["objects"]] == ["same", "same"]
+
+    aws.boto("secretsmanager").put_secret_value(SecretId="shop/URL", SecretString=SECRET)
+    differs = syncs("syncs", "verify", "web")
+    assert differs.exit_code == 1
+    assert "differs" in differs.stdout
+    assert not any(text in differs.stdout + differs.stderr for text in (SECRET, "postgres://db"))
+
+
+# --- force-delete
+
+
+def test_a_secret_of_ours_can_be_deleted_for_good(syncs: CommandLine, aws: Aws, answer: Callable[[], None]) -> None:
+    """After its name was typed; another name changes nothing."""
+    add(syncs)
+    syncs.done("syncs", "run", "web")
+    command = ("aws", "force-delete", NAME, "--credential", "host")
+
+    assert syncs(*command).exit_code == 2
+    answer()
+    assert syncs(*command, stdin="shop/we\n").exit_code == 1
+    assert aws.secret_text(NAME)
+
+    syncs.done(*command, stdin=f"{NAME}\n")
+
+    assert aws.boto("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"] == []
+    run = syncs.json("syncs", "run", "web")
+    assert (run["counts"], run["error"]) == ({"create": 1}, None)
+
+
+def test_a_secret_of_others_cannot(syncs: CommandLine, aws: Aws) -> None:
+    their_secret(aws)
+
+    refused = syncs("aws", "force-delete", NAME, "--credential", "host", "--yes")
+
+    assert refused.exit_code == 4
+    assert "does not carry the tags of this phasesync" in refused.stderr
+    assert aws.secret_text(NAME)
