@@ -235,10 +235,10 @@ def _users(connection: sa.Connection, credential_id: str | None = None) -> dict[
     statement = sa.select(syncs.c.credential_id, syncs.c.name).order_by(syncs.c.name_key)
     if credential_id is not None:
         statement = statement.where(syncs.c.credential_id == credential_id)
-    users: dict[str, tuple[str, ...]] = {}
+    users: dict[str, list[str]] = {}
     for user in connection.execute(statement):
-        users[user.credential_id] = (*users.get(user.credential_id, ()), user.name)
-    return users
+        users.setdefault(user.credential_id, []).append(user.name)
+    return {user: tuple(names) for user, names in users.items()}
 
 
 def _refuse_circle(connection: sa.Connection, credential_id: str, source_id: str | None) -> None:

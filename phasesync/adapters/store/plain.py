@@ -6,7 +6,7 @@ Secret values are refused: they have no plain form.
 """
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -17,6 +17,8 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from phasesync.adapters.store.instants import from_microseconds, to_microseconds
 
 T = TypeVar("T")
+
+_Reader = Callable[[Any], Any]
 
 
 def to_json(value: object) -> str:
@@ -52,34 +54,44 @@ def to_plain(value: object) -> Any:
 
 def from_plain(expected: Any, plain: Any) -> Any:
     """Return a value of the expected type; the opposite of `to_plain`."""
-    origin, arguments = get_origin(expected), get_args(expected)
-    if origin in (Union, UnionType):
-        if plain is None:
-            return None
-        (inner,) = (one for one in arguments if one is not NoneType)
-        return from_plain(inner, plain)
-    if origin is tuple:
-        return tuple(from_plain(arguments[0], item) for item in plain)
-    if origin is not None and issubclass(origin, Mapping):
-        return {key: from_plain(arguments[1], item) for key, item in plain.items()}
-    if expected is timedelta:
-        return timedelta(microseconds=plain)
-    if expected is datetime:
-        return from_microseconds(plain)
-    if isinstance(expected, type) and issubclass(expected, Enum):
-        return expected(plain)
-    if is_dataclass(expected):
-        build = cast(type[Any], expected)
-        return build(**members(build, plain))
-    return plain
+    return _reader(expected)(plain)
 
 
 def members(expected: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a dataclass that `plain` holds, as values."""
-    hints = _hints(cast(Hashable, expected))
-    return {name: from_plain(hints[name], item) for name, item in plain.items() if name in hints}
+    readers = _readers(expected)
+    return {name: readers[name](item) for name, item in plain.items() if name in readers}
 
 
 @cache
-def _hints(expected: Hashable) -> dict[str, Any]:
-    return get_type_hints(expected)
+def _readers(expected: Any) -> dict[str, _Reader]:
+    return {name: _reader(hint) for name, hint in get_type_hints(expected).items()}
+
+
+@cache
+def _reader(expected: Any) -> _Reader:
+    """Return what makes a value of a type; found once, since rows come by the thousand."""
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin in (Union, UnionType):
+        (inner,) = (_reader(one) for one in arguments if one is not NoneType)
+        return lambda plain: None if plain is None else inner(plain)
+    if origin is tuple:
+        item = _reader(arguments[0])
+        return lambda plain: tuple(map(item, plain))
+    if origin is not None and issubclass(origin, Mapping):
+        value = _reader(arguments[1])
+        return lambda plain: {key: value(one) for key, one in plain.items()}
+    if expected is timedelta:
+        return lambda plain: timedelta(microseconds=plain)
+    if expected is datetime:
+        return from_microseconds
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return expected
+    if is_dataclass(expected):
+        build = cast(type[Any], expected)
+        return lambda plain: build(**members(build, plain))
+    return _as_it_is
+
+
+def _as_it_is(plain: Any) -> Any:
+    return plain
