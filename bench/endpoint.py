@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 ACCOUNT = "123456789012"
 
@@ -52,6 +52,12 @@ class Endpoint:
         with urlopen(self._control, timeout=30) as answer:
             return Seen(**json.load(answer))
 
+    def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> None:
+        """Put secrets there without a request for each: name -> (current version, tags); None takes one away."""
+        request = Request(self._control, data=json.dumps(secrets).encode(), method="PUT")
+        with urlopen(request, timeout=60) as answer:
+            answer.read()
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,13 +86,10 @@ class _Account:
         with self.lock:
             name = str(asked.get("Name") or asked.get("SecretId") or "")
             self.note(operation, name)
+            if operation == "ListSecrets":
+                return self.page(int(asked.get("NextToken", 0)), int(asked["MaxResults"]))
             if operation == "CreateSecret":
-                self.secrets[name] = {
-                    "ARN": f"arn:aws:secretsmanager:eu-west-1:{ACCOUNT}:secret:{name}-AbCdEf",
-                    "Name": name,
-                    "Tags": asked.get("Tags", []),
-                    "versions": [],
-                }
+                self.add(name, asked.get("Tags", []))
             secret = self.secrets.get(name.rpartition(":secret:")[2].removesuffix("-AbCdEf"))
             if secret is None:
                 return None
@@ -99,6 +102,37 @@ class _Account:
                 return told | {"Tags": secret["Tags"], "VersionIdsToStages": {current: ["AWSCURRENT"]}}
             told |= {"VersionId": current, "VersionStages": ["AWSCURRENT"]}
             return told | {"SecretString": secret["SecretString"]} if operation == "GetSecretValue" else told
+
+    def add(self, name: str, tags: list[dict[str, str]]) -> dict[str, Any]:
+        arn = f"arn:aws:secretsmanager:eu-west-1:{ACCOUNT}:secret:{name}-AbCdEf"
+        self.secrets[name] = {"ARN": arn, "Name": name, "Tags": tags, "versions": []}
+        return self.secrets[name]
+
+    def page(self, start: int, size: int) -> dict[str, Any]:
+        """Return a page of all secrets: filters would let every one through here."""
+        found = list(self.secrets.values())
+        entries = [
+            {
+                "ARN": one["ARN"],
+                "Name": one["Name"],
+                "Tags": one["Tags"],
+                "SecretVersionsToStages": {one["versions"][-1]: ["AWSCURRENT"]},
+            }
+            for one in found[start : start + size]
+        ]
+        more = {"NextToken": str(start + size)} if start + size < len(found) else {}
+        return {"SecretList": entries, **more}
+
+    def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> None:
+        with self.lock:
+            for name, planted in secrets.items():
+                if planted is None:
+                    del self.secrets[name]
+                    continue
+                version, tags = planted
+                made = self.add(name, [{"Key": key, "Value": value} for key, value in tags.items()])
+                made["versions"].append(version)
+                made["SecretString"] = "planted"
 
     def seen(self) -> dict[str, Any]:
         with self.lock:
@@ -114,6 +148,10 @@ def _handler(account: _Account) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self._say(200, json.dumps(account.seen()).encode(), "application/json")
+
+        def do_PUT(self) -> None:
+            account.plant(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self._say(200, b"", "text/plain")
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -57,6 +57,17 @@ def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_
     assert cells(printed, "read and update")[1:4] == ["2.0", "3", "3"], "the peers' way is counted alike"
 
 
+def test_a_sweep_of_unchanged_objects_is_lists_alone_and_finds_the_one_that_changed(bytecode: Path) -> None:
+    options = ("--databases", "sqlite", "--objects", "200", "--asked", "5", "--runs", "2")
+    code, printed = bench("sweep", *options, bytecode=bytecode)
+
+    assert code == 0
+    for shape in ("sqlite, 200 syncs of 1", "sqlite, 2 syncs of 100"):
+        calls, _, statements, _, unchanged, changed = cells(printed, shape)
+        assert (calls, statements, unchanged, changed) == ("2 ListSecrets", "7", "0", "1")
+    assert cells(printed, "GetSecretValue for each")[:2] == ["5", "5"], "the peers' way is counted alike"
+
+
 def test_nothing_is_due_among_idle_syncs(bytecode: Path) -> None:
     options = ("--databases", "postgresql", "--syncs", "7", "--asks", "3", "--idle-syncs", "3", "--seconds", "0.3")
     code, printed = bench("pending", *options, bytecode=bytecode)

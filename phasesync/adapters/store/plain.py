@@ -6,7 +6,7 @@ Secret values are refused: they have no plain form.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -59,7 +59,7 @@ def from_plain(expected: Any, plain: Any) -> Any:
 
 def members(expected: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a dataclass that `plain` holds, as values."""
-    readers = _readers(expected)
+    readers = _readers(cast(Hashable, expected))
     return {name: readers[name](item) for name, item in plain.items() if name in readers}
 
 
