@@ -41,7 +41,7 @@ def wait_for_readers(application: "Application", environment: tuple[str, str], t
     Wait until every sync that reads an environment, directly or by a reference, is in sync; paused ones are skipped.
 
     Raises:
-        IllegalTransitionError: one of them is not, when the time is over.
+        IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
     """
     edited = application.environments.get_environment(*environment)
     for sync in application.state.list_syncs():

@@ -43,7 +43,9 @@ def document_of(application: "Application", name: str) -> dict[str, Any]:
 @with_application
 def wait_(application: "Application", name: str, wanted: str, timeout: timedelta, out: Output) -> None:
     """
-    Wait until a sync has a status. Exit 4 when the time is over.
+    Wait until a sync has a status.
+
+    Exit 4 when the time is over, and at once when the sync waits for a person: held, halted, paused or incomplete.
 
     \b
     Example:

@@ -6,6 +6,12 @@ from phasesync.core.status import SyncStatus
 _OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """What these say holds until an edit, a change of the sync or a request that no run has answered yet."""
 
+NEEDS_A_PERSON = frozenset({SyncStatus.HELD, SyncStatus.HALTED, SyncStatus.PAUSED, SyncStatus.INCOMPLETE})
+"""
+What a sync does not leave by itself: `status_of` gives these only where no edit, request or run is under way that may
+change it. Only a pause may have an end.
+"""
+
 
 def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
     """Return the status word of a sync that uses a credential of this status."""

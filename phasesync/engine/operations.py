@@ -13,7 +13,7 @@ from phasesync.core.change import Plan
 from phasesync.core.estimate import Estimate, estimate
 from phasesync.core.guard import Guarded, Held
 from phasesync.core.model import CredentialStatus, Paused, Run, Sync
-from phasesync.core.standing import status_of
+from phasesync.core.standing import NEEDS_A_PERSON, status_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
@@ -127,22 +127,33 @@ class SyncOperations:
             since_run: id of a run: only what a later run leaves behind counts. None = any.
 
         Raises:
-            IllegalTransitionError: the time is over; says how it stands.
+            IllegalTransitionError: the time is over, or the sync waits for a person before; says how it stands and why.
         """
         deadline = self._clock.monotonic() + timeout.total_seconds()
         while True:
             sync = self._state.get_sync(name)
+            status = status_of(sync, self._credential_status(sync))
             fresh = since_run is None or sync.last_run_id != since_run
-            if fresh and status_of(sync, self._credential_status(sync)) is wanted:
+            if fresh and status is wanted:
                 return sync
-            if self._clock.monotonic() >= deadline:
-                status = status_of(sync, self._credential_status(sync))
+            left = deadline - self._clock.monotonic()
+            if self._stuck(sync, status, fresh=fresh, within=timedelta(seconds=left)):
                 raise IllegalTransitionError(
-                    f"the sync {name} is {status}, not {wanted}"
-                    + (f": {sync.status_reason}" if sync.status_reason else ""),
+                    f"the sync {name} is {status} and will not be {wanted} by itself{_because(sync, status)}",
+                    hint=_mend(sync, status),
+                )
+            if left <= 0:
+                raise IllegalTransitionError(
+                    f"the sync {name} is {status}, not {wanted}{_because(sync, status)}",
                     hint=f"phasesync syncs show {name}; is a daemon at work? phasesync status",
                 )
-            time.sleep(POLL)
+            time.sleep(min(POLL, left))
+
+    def _stuck(self, sync: Sync, status: SyncStatus, *, fresh: bool, within: timedelta) -> bool:
+        """Return whether waiting is in vain; a run that was asked for may still be ahead where the newest is old."""
+        if status is SyncStatus.PAUSED and sync.paused is not None and sync.paused.until is not None:
+            return sync.paused.until - self._clock.now() > within
+        return status in NEEDS_A_PERSON and (fresh or status in (SyncStatus.PAUSED, SyncStatus.INCOMPLETE))
 
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
         """Pause a sync; takes effect before its next AWS write."""
@@ -190,3 +201,27 @@ class SyncOperations:
 
     def _credential_status(self, sync: Sync) -> CredentialStatus:
         return self._credentials.get_by_id(sync.credential_id).status
+
+
+def _because(sync: Sync, status: SyncStatus) -> str:
+    """Return why a sync has a status, as the end of a sentence; empty where nothing is to be said."""
+    reason = sync.status_reason
+    if status is SyncStatus.PAUSED and sync.paused is not None:
+        until = "" if sync.paused.until is None else f" until {sync.paused.until:%Y-%m-%d %H:%M:%S} UTC"
+        reason = f"by {sync.paused.by}{until}" + (f", {sync.paused.reason}" if sync.paused.reason else "")
+    elif status is SyncStatus.INCOMPLETE:
+        reason = f"its credential {sync.credential} has no role yet"
+    return f": {reason}" if reason else ""
+
+
+def _mend(sync: Sync, status: SyncStatus) -> str:
+    """Return the command that helps a sync out of a status that it does not leave by itself."""
+    match status:
+        case SyncStatus.PAUSED:
+            return f"phasesync syncs resume {sync.name}"
+        case SyncStatus.INCOMPLETE:
+            return f"phasesync credentials update {sync.credential} --role-arn ARN"
+        case SyncStatus.HELD:
+            return f"phasesync syncs plan {sync.name} shows what is held, and how to approve it"
+        case _:
+            return f"phasesync syncs why {sync.name}"

@@ -1,15 +1,43 @@
-"""Asking the daemon for a run."""
+"""Asking the daemon for a run, and waiting for what comes of it."""
 
 from tests.cli.conftest import CommandLine
 
 
 def test_a_trigger_that_no_daemon_hears_is_warned_of(shop: CommandLine) -> None:
     shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-central-1")
-    shop.done(
-        *("syncs", "add", "web", "--env", "shop/prod", "--credential", "host", "--secret-name", "web", "--no-verify")
-    )
+    add_sync(shop, "host")
 
     done = shop.done("syncs", "trigger", "web")
 
     assert "warning: no daemon is running" in done.stderr
     assert "phasesync syncs run web" in done.stderr
+
+
+def test_waiting_for_a_paused_sync_ends_at_once(shop: CommandLine) -> None:
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-central-1")
+    add_sync(shop, "host")
+    shop.done("syncs", "pause", "web", "--reason", "a migration")
+
+    ended = shop("syncs", "wait", "web", "--timeout", "1h")
+
+    assert ended.exit_code == 4
+    assert "the sync web is paused and will not be in-sync by itself" in ended.stderr
+    assert "a migration" in ended.stderr
+    assert "phasesync syncs resume web" in ended.stderr
+
+
+def test_an_edit_that_a_sync_without_a_role_cannot_follow_is_not_waited_for(shop: CommandLine) -> None:
+    shop.done("credentials", "add", "later", "--type", "assume-role", "--region", "eu-central-1")
+    add_sync(shop, "later")
+
+    ended = shop("secrets", "set", "shop/prod", "URL", "-", "--wait", "--timeout", "1h", stdin="postgres://db")
+
+    assert ended.exit_code == 4
+    assert "the sync web is incomplete" in ended.stderr
+    assert "phasesync credentials update later --role-arn" in ended.stderr
+
+
+def add_sync(phasesync: CommandLine, credential: str) -> None:
+    """Add the sync `web` without asking AWS."""
+    where = ("--env", "shop/prod", "--credential", credential, "--secret-name", "web", "--no-verify")
+    phasesync.done("syncs", "add", "web", *where)

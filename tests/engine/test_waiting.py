@@ -1,0 +1,225 @@
+"""Waiting for a status: how long, and when it is in vain."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from phasesync.core.model import Paused, Sync
+from phasesync.core.status import SyncStatus, Trigger
+from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.operations import SyncOperations
+from phasesync.errors import DestinationUnavailableError, IllegalTransitionError
+from tests.support.stores import ACTOR, TTL, access_key, incomplete_role, sync_draft
+from tests.support.waiting import HANG_GUARD_S
+from tests.support.world import NAME, World
+
+LONG = timedelta(seconds=HANG_GUARD_S)
+"""Longer than a test may take: who waits it out has not ended early."""
+SHORT = timedelta(milliseconds=300)
+
+
+class Looks:
+    """The state store; something happens just before the second look at a sync."""
+
+    def __init__(self, world: World, happens: Callable[[], object]) -> None:
+        self._state = world.store.state
+        self._happens = happens
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_sync(self, name: str) -> Sync:
+        self.looks += 1
+        if self.looks == 2:
+            self._happens()
+        return self._state.get_sync(name)
+
+
+def nothing() -> None:
+    """Nobody does anything."""
+
+
+def wait(
+    world: World,
+    *,
+    name: str = "web",
+    wanted: SyncStatus = SyncStatus.IN_SYNC,
+    timeout: timedelta = LONG,
+    since_run: str | None = None,
+    meanwhile: Callable[[], object] = nothing,
+) -> SyncStatus:
+    """Wait; return the status that the newest run left behind."""
+    operations = SyncOperations(
+        credentials=world.store.credentials,
+        state=Looks(world, meanwhile),
+        reconciler=world.reconciler,
+        claims=ClaimTaker(world.store.state, world.clock, owner="cli", ttl=TTL),
+        clock=world.clock,
+    )
+    return operations.wait(name, wanted=wanted, timeout=timeout, since_run=since_run).settled_status
+
+
+def pause(world: World, *, until: timedelta | None = None) -> None:
+    """Pause the sync."""
+    now = world.clock.now()
+    paused = Paused(by="ann", at=now, reason="a migration", until=None if until is None else now + until)
+    world.store.state.pause("web", paused)
+
+
+def hold(world: World) -> None:
+    """Leave the sync held: its source was emptied."""
+    world.run()
+    world.edit(URL=None, USER=None)
+    world.run()
+    assert world.sync.settled_status is SyncStatus.HELD
+
+
+def halt(world: World) -> None:
+    """Leave the sync halted: somebody else's object has its name."""
+    world.remote.outside_create(NAME, "{}")
+    world.run()
+    assert world.sync.settled_status is SyncStatus.HALTED
+
+
+STUCK = {"held": hold, "halted": halt, "paused": pause}
+"""Status -> how a sync gets it."""
+SAID = {
+    "held": ("would empty the payload", "syncs plan web"),
+    "halted": ("not made by phasesync", "syncs why web"),
+    "paused": ("by ann, a migration", "syncs resume web"),
+}
+"""Status -> what is said of the reason, and of the mend."""
+
+
+@pytest.mark.parametrize("status", STUCK)
+def test_a_sync_that_waits_for_a_person_ends_the_waiting(world: World, status: str) -> None:
+    """Exit 4, with why and what to do."""
+    STUCK[status](world)
+
+    with pytest.raises(IllegalTransitionError, match=f"is {status} and will not be in-sync by itself") as ended:
+        wait(world)
+
+    reason, mend = SAID[status]
+    assert ended.value.exit_code == 4
+    assert reason in str(ended.value)
+    assert mend in str(ended.value.hint)
+
+
+def test_a_sync_without_a_role_ends_the_waiting(world: World) -> None:
+    world.store.credentials.add("later", incomplete_role())
+    world.store.state.add_sync(sync_draft("new", credential="later"))
+
+    with pytest.raises(IllegalTransitionError, match="its credential later has no role yet") as ended:
+        wait(world, name="new")
+
+    assert "credentials update later --role-arn" in str(ended.value.hint)
+
+
+@pytest.mark.parametrize("status", STUCK)
+def test_that_status_itself_can_be_waited_for(world: World, status: str) -> None:
+    STUCK[status](world)
+
+    wait(world, wanted=SyncStatus(status))
+
+
+def test_an_edit_of_a_held_sync_is_waited_for(world: World) -> None:
+    """What it was before the edit counts no more."""
+    hold(world)
+    world.edit(URL="postgres://new", USER="shop")
+
+    assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
+
+
+def test_an_edit_of_a_halted_sync_is_waited_for_until_it_is_halted_again(world: World) -> None:
+    halt(world)
+    world.edit(URL="postgres://new")
+    before = world.sync.last_run_id
+
+    with pytest.raises(IllegalTransitionError, match="is halted and will not"):
+        wait(world, meanwhile=world.run)
+
+    assert world.sync.last_run_id != before
+
+
+def test_a_request_is_waited_for_until_a_run_has_answered_it(world: World) -> None:
+    hold(world)
+    before = world.sync.last_run_id
+    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+
+    with pytest.raises(IllegalTransitionError, match="is held and will not"):
+        wait(world, since_run=before, meanwhile=world.run)
+
+    assert world.sync.last_run_id != before
+
+
+def test_a_changed_credential_is_waited_for(world: World) -> None:
+    """Its syncs are reconciled at once."""
+    halt(world)
+    before = world.sync.last_run_id
+    world.store.credentials.update("aws", access_key(region=world.sync.region), account=world.sync.account)
+
+    with pytest.raises(IllegalTransitionError, match="is halted and will not"):
+        wait(world, meanwhile=world.run)
+
+    assert world.sync.last_run_id != before
+
+
+def test_a_run_that_is_under_way_is_waited_for(world: World) -> None:
+    """A held sync that is checked again may come out otherwise."""
+    hold(world)
+    claim = world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
+
+    with pytest.raises(IllegalTransitionError, match="is held and will not"):
+        wait(world, meanwhile=lambda: world.store.state.release(claim))
+
+
+def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
+    with pytest.raises(IllegalTransitionError, match="is paused and will not be in-sync"):
+        wait(world, meanwhile=lambda: pause(world))
+
+
+def test_a_pause_that_ends_in_time_is_waited_out(world: World) -> None:
+    def end() -> None:
+        world.store.state.resume("web", actor=ACTOR)
+        world.run()
+
+    pause(world, until=timedelta(seconds=1))
+
+    assert wait(world, meanwhile=end) is SyncStatus.IN_SYNC
+
+
+def test_a_pause_that_ends_too_late_ends_the_waiting(world: World) -> None:
+    pause(world, until=2 * LONG)
+
+    with pytest.raises(IllegalTransitionError, match=r"is paused and will not.*by ann until \d{4}.* UTC, a migration"):
+        wait(world)
+
+
+def test_a_failing_sync_is_waited_for_since_it_is_tried_again(world: World) -> None:
+    failing(world)
+
+    assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
+
+
+def test_a_sync_that_goes_on_failing_says_why_when_the_time_is_over(world: World) -> None:
+    failing(world)
+
+    with pytest.raises(IllegalTransitionError, match=r"is failing, not in-sync: .*eu-west-1") as ended:
+        wait(world, timeout=SHORT)
+
+    assert "is a daemon at work" in str(ended.value.hint)
+
+
+def failing(world: World) -> None:
+    """Have one run fail in a way that is tried again."""
+
+    def unreachable(when: str, what: str) -> None:
+        if what == "observe":
+            raise DestinationUnavailableError("no way to eu-west-1")
+
+    with world.steps(unreachable):
+        world.run()
+    assert world.sync.settled_status is SyncStatus.FAILING
