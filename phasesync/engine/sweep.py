@@ -148,7 +148,8 @@ class Sweeper:
                 )
                 if destination.account_id() != group.account:
                     continue  # The syncs that use it are halted by their next run.
-                found = suspects(ledger.expected, self._listed(destination, stopping))
+                listed = self._listed(destination, stopping) if ledger.expected else iter(())
+                found = suspects(ledger.expected, listed)
             except PermissionDeniedError as error:
                 self._deny(credential, group, error)
                 continue

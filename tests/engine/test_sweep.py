@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
@@ -9,6 +10,8 @@ from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.scheduler import Member, Scheduler
 from phasesync.engine.sweep import ROUND
 from phasesync.errors import (
     CredentialRejectedError,
@@ -17,9 +20,10 @@ from phasesync.errors import (
     PermissionDeniedError,
     ThrottledError,
 )
+from phasesync.ports import Dispatcher
 from phasesync.testing.fake_remote import REGION
 from tests.support.fleet import SOON, Fleet
-from tests.support.stores import access_key
+from tests.support.stores import TTL, access_key
 from tests.support.world import KEY_ARN, World
 
 LAG = timedelta(minutes=5)
@@ -440,6 +444,56 @@ def test_nothing_due_means_no_call_and_no_claim(world: World) -> None:
 
     assert fleet.sweep() == []
     assert world.store.daemons.claim_chore("sweep", "x", every=ROUND)
+
+
+def scheduler_of(fleet: Fleet, owner: str) -> Scheduler:
+    """A daemon's rounds, with the fleet's sweeper."""
+    store = fleet.world.store
+    return Scheduler(
+        member=Member(owner=owner, host="localhost", pid=1),
+        state=store.state,
+        registry=store.daemons,
+        keeper=ClaimKeeper(store.state, fleet.world.clock, TTL),
+        dispatcher=cast(Dispatcher, None),
+        events=fleet.world,
+        clock=fleet.world.clock,
+        runs_kept=lambda: LAG,
+        share_among=lambda daemons: None,
+        sweeper=fleet.sweeper,
+    )
+
+
+def test_a_daemon_sweeps_while_it_works(fleet: Fleet) -> None:
+    daemon = scheduler_of(fleet, "first")
+    daemon.sweep()
+    assert fleet.swept == [], "it does not know its role yet"
+    daemon.beat()
+
+    daemon.sweep()
+    daemon.stop()
+    daemon.sweep()
+
+    assert len(fleet.swept) == 1
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_a_standby_does_not_sweep(fleet: Fleet) -> None:
+    scheduler_of(fleet, "first").beat()
+    second = scheduler_of(fleet, "second")
+    second.beat()
+
+    second.sweep()
+
+    assert fleet.swept == []
+
+
+def test_where_everything_was_written_just_now_there_is_nothing_to_list(world: World) -> None:
+    fleet = Fleet(world)
+    world.clock.pass_(minutes=-10)
+
+    assert fleet.sweep() == []
+
+    assert (fleet.swept[-1].objects, fleet.swept[-1].calls) == (4, 0)
 
 
 def test_a_current_version_under_another_label_is_no_change(fleet: Fleet) -> None:
