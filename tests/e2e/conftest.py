@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -48,7 +47,7 @@ def assert_no_value_was_read(aws: Aws) -> None:
 
 def versions_of(aws: Aws, name: str) -> list[str]:
     """Return the ids of all versions that a secret ever had."""
-    answer: Any = aws.boto("secretsmanager").list_secret_version_ids(SecretId=name, IncludeDeprecated=True)
+    answer = aws.server.outside.call("ListSecretVersionIds", SecretId=name, IncludeDeprecated=True)
     return [version["VersionId"] for version in answer["Versions"]]
 
 

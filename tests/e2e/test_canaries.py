@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from phasesync.testing.aws_shim import Answer
 from phasesync.testing.canary import (
     CANARY_ACCESS_KEY_ID,
     CANARY_COMMENT,
@@ -18,7 +19,6 @@ from phasesync.testing.canary import (
 )
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
-from tests.support.aws_server import Answer
 from tests.support.installation import REGION, Installation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

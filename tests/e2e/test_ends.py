@@ -9,9 +9,9 @@ import time
 import pytest
 
 from phasesync.core.status import Outcome
+from phasesync.testing.aws_shim import DROP, Answer, Operation, When
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
-from tests.support.aws_server import DROP, Answer, Operation, When
 from tests.support.installation import Installation
 from tests.support.waiting import HANG_GUARD_S
 

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from phasesync.testing.aws_shim import Answer, Operation
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
-from tests.support.aws_server import Answer, Operation
 from tests.support.daemon import Daemon
 from tests.support.installation import Installation
 from tests.support.waiting import HANG_GUARD_S

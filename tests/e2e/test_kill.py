@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.status import Outcome
+from phasesync.testing.aws_shim import DROP, Answer, Operation, When
 from tests.e2e.conftest import values_of, versions_of
-from tests.support.aws import ACCOUNT, REGION, Aws
-from tests.support.aws_server import DROP, Answer, Operation, When
+from tests.support.aws import Aws
 from tests.support.daemon import Daemon
 from tests.support.databases import BACKENDS
 from tests.support.installation import Installation
@@ -21,7 +21,7 @@ from tests.support.waiting import HANG_GUARD_S
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAME = "shop/web"
-KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/12345678-1234-1234-1234-123456789012"
+KEY_ID = "12345678-1234-1234-1234-123456789012"
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def edited(installation: Installation, _aws: Aws) -> None:
     installation.edit("web", URL="postgres://new")
 
 
-def rekeyed(installation: Installation, _aws: Aws) -> None:
+def rekeyed(installation: Installation, aws: Aws) -> None:
     """The operator has set another KMS key: it is set first, and a version under it follows."""
-    installation.configure_sync("web", kms_key=KEY_ARN)
+    installation.configure_sync("web", kms_key=aws.server.outside.create_key(KEY_ID))
 
 
 def deleted(installation: Installation, aws: Aws) -> None:
     """Somebody has scheduled the secret for deletion, and a check is due."""
-    aws.boto("secretsmanager").delete_secret(SecretId=NAME, RecoveryWindowInDays=7)
+    aws.server.outside.delete(NAME, recovery_days=7)
     installation.configure_sync("web", interval=timedelta(minutes=10))
 
 
@@ -116,10 +116,10 @@ def test_killed_before_and_again_after_a_write_it_is_made_once(
     wanted = {"URL": "postgres://new" if write.prepare is edited else "postgres://db", "USER": "shop"}
     assert values_of(aws, NAME) == wanted
     assert len(versions_of(aws, NAME)) == versions + write.new_versions
-    described = aws.boto("secretsmanager").describe_secret(SecretId=NAME)
+    described = aws.server.outside.describe(NAME)
     assert "DeletedDate" not in described
     if write.prepare is rekeyed:
-        assert described["KmsKeyId"] == KEY_ARN
+        assert described["KmsKeyId"].endswith(KEY_ID)
     if write.prepare is tagged:
         assert {"Key": "team", "Value": "shop"} in described["Tags"]
     assert survivor.stop() == 0

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.status import Trigger
+from phasesync.testing.aws_shim import Answer, Operation
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
-from tests.support.aws_server import Answer, Operation
 from tests.support.installation import ACCESS_KEY_ID, Installation
 from tests.support.stores import TTL
 

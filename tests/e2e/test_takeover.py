@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
-from tests.support.aws_server import DROP, Answer, Operation
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 

@@ -2,7 +2,8 @@
 
     def test_something(aws): ...
         aws.server.operations               what arrived, in order
-        aws.server.fail("PutSecretValue")   the connection drops before moto acts
+        aws.server.fail("PutSecretValue")   the connection drops before it is carried out
+        aws.server.outside.put("shop", "…") somebody else writes
         aws.boto("secretsmanager")          a plain client, to set the scene and to look at the result
         aws.environ                         what a subprocess needs in its environment
 
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws_server import AwsServer
+from phasesync.testing.aws_shim import AwsShim
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -29,7 +30,7 @@ OTHER_ACCOUNT = "222222222222"
 class Aws:
     """An AWS, empty at the start of every test."""
 
-    server: AwsServer
+    server: AwsShim
     environ: dict[str, str]
 
     def boto(self, service: str, *, region: str = REGION, **keys: str) -> Any:
@@ -44,23 +45,22 @@ class Aws:
 
     def secret_text(self, name: str, *, region: str = REGION) -> str:
         """Return the current value of a secret of the default account."""
-        return str(self.boto("secretsmanager", region=region).get_secret_value(SecretId=name)["SecretString"])
+        return self.server.outside.at(region=region).text(name)
 
     def role(self, name: str = "phasesync", *, account: str = OTHER_ACCOUNT) -> str:
-        """Return the ARN of a role that moto lets everybody assume; calls with its session land in that account."""
+        """Return the ARN of a role that is not there, so everybody may assume it; its calls land in that account."""
         return f"arn:aws:iam::{account}:role/{name}"
 
 
 @pytest.fixture(scope="session")
-def aws_server() -> Iterator[AwsServer]:
+def aws_server() -> Iterator[AwsShim]:
     """One server for the tests of this process."""
-    server = AwsServer()
-    yield server
-    server.stop()
+    with AwsShim() as server:
+        yield server
 
 
 @pytest.fixture
-def aws(aws_server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Aws:
+def aws(aws_server: AwsShim, monkeypatch: pytest.MonkeyPatch) -> Aws:
     """An empty AWS that this process and its children talk to."""
     aws_server.reset()
     keys = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "test-secret-access-key"}

@@ -1,8 +1,9 @@
 """
 An AWS on loopback that enforces: signatures, session tokens, IAM policies, trust policies and External IDs.
 
-moto (`aws_server.py`) knows Secrets Manager better and is the one to inject faults into; ministack is for who may do
-what. It pins botocore exactly, so it has an environment of its own inside the one of the tests, which `make` makes.
+Our own shim (`phasesync.testing.aws_shim`) knows Secrets Manager better and is the one to inject faults into; ministack
+is for who may do what. It pins botocore exactly, so it has an environment of its own inside the one of the tests, which
+`make` makes.
 
     with start_ministack(folder) as ministack:
         account = Account(ministack, "111122223333")      see `accounts.py`

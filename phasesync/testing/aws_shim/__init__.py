@@ -11,10 +11,22 @@ An AWS for tests, demos and benchmarks that refuses what AWS refuses: moto's obj
 
 from phasesync.testing.aws_shim.clock import ShimClock
 from phasesync.testing.aws_shim.errors import AwsError
-from phasesync.testing.aws_shim.faults import DROP, Answer, garbled
+from phasesync.testing.aws_shim.faults import DROP, Answer, When, garbled
 from phasesync.testing.aws_shim.outsider import Outsider
 from phasesync.testing.aws_shim.request import Operation
 from phasesync.testing.aws_shim.rules import RULES, Rule
 from phasesync.testing.aws_shim.shim import AwsShim
 
-__all__ = ["DROP", "RULES", "Answer", "AwsError", "AwsShim", "Operation", "Outsider", "Rule", "ShimClock", "garbled"]
+__all__ = [
+    "DROP",
+    "RULES",
+    "Answer",
+    "AwsError",
+    "AwsShim",
+    "Operation",
+    "Outsider",
+    "Rule",
+    "ShimClock",
+    "When",
+    "garbled",
+]

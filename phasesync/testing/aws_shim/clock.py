@@ -51,3 +51,8 @@ class ShimClock:
             raise ValueError("a clock does not run backwards")
         with self._lock:
             self._added += step
+
+    def rewind(self) -> None:
+        """Take back what `advance` added, for a beginning from nothing."""
+        with self._lock:
+            self._added = timedelta()

@@ -104,9 +104,14 @@ class AwsShim:
         self._server.close()
 
     def reset(self) -> None:
-        """Forget objects, log, faults, denials and hooks; take AWS's figures and the constructor's durations again."""
+        """
+        Forget objects, log, faults, denials and hooks; take AWS's figures and the constructor's durations again.
+
+        The clock goes back by what it was moved on.
+        """
         with self.world.lock:
             self.world.reset()
+            self.clock.rewind()
             self.faults.clear()
             self.access.clear()
             self.keys.uses.clear()

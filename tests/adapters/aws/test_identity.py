@@ -18,6 +18,7 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
 )
+from phasesync.testing.aws_shim import Answer, Operation
 from tests.support.aws import ACCOUNT, OTHER_ACCOUNT, Aws
 from tests.support.aws_builders import (
     EXTERNAL_ID,
@@ -27,7 +28,6 @@ from tests.support.aws_builders import (
     ambient_credential,
     role_credential,
 )
-from tests.support.aws_server import Answer, Operation
 
 DENIED = Answer("AccessDenied", "User: x is not authorized to perform: sts:AssumeRole on resource: y", status=403)
 

@@ -15,6 +15,7 @@ from phasesync.adapters.aws.rate_groups import RATE_GROUPS, SECRETS_MANAGER, Rat
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
 from phasesync.errors import InterruptedRunError, ThrottledError
+from phasesync.testing.aws_shim import Answer
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import (
     INSTANCE,
@@ -25,7 +26,6 @@ from tests.support.aws_builders import (
     role_credential,
     token,
 )
-from tests.support.aws_server import Answer
 from tests.support.waiting import wait_until
 
 PUT = "secretsmanager:PutSecretValue"

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import time_machine
 
 from phasesync import __version__
 from phasesync.adapters.aws.roles import session_name
@@ -21,6 +20,7 @@ from phasesync.errors import (
     DestinationUnavailableError,
     SettingsError,
 )
+from phasesync.testing.aws_shim import Answer
 from tests.support.aws import ACCOUNT, OTHER_ACCOUNT, REGION, Aws
 from tests.support.aws_builders import (
     INSTANCE,
@@ -30,9 +30,9 @@ from tests.support.aws_builders import (
     no_sources,
     role_credential,
 )
-from tests.support.aws_server import Answer
 
 Make = Callable[..., AwsClients]
+PassTime = Callable[[timedelta], None]
 
 
 @pytest.fixture
@@ -57,6 +57,17 @@ def make(clock: HandClock) -> Iterator[Make]:
 @pytest.fixture
 def clients(make: Make, aws: Aws) -> AwsClients:
     return make(endpoint_url=aws.server.url)
+
+
+@pytest.fixture
+def pass_time(aws: Aws, clock: HandClock) -> PassTime:
+    """Lets time pass here and at AWS."""
+
+    def turn(by: timedelta) -> None:
+        clock.turn(by)
+        aws.server.clock.advance(by)
+
+    return turn
 
 
 def sources(*credentials: Credential) -> Callable[[str], Credential]:
@@ -89,13 +100,13 @@ def test_a_session_serves_every_region_and_the_question_for_the_account(aws: Aws
     assert aws.server.names("sts") == ["AssumeRole"]
 
 
-def test_a_session_is_used_until_five_minutes_before_its_end(aws: Aws, clients: AwsClients, clock: HandClock):
+def test_a_session_is_used_until_five_minutes_before_its_end(aws: Aws, clients: AwsClients, pass_time: PassTime):
     credential = role_credential(aws.role())
     first = clients.secrets_manager(credential, REGION)
-    clock.turn(timedelta(minutes=54))
+    pass_time(timedelta(minutes=54))
     assert clients.secrets_manager(credential, REGION) is first
     assert aws.server.count("AssumeRole") == 1
-    clock.turn(timedelta(minutes=2))
+    pass_time(timedelta(minutes=2))
     renewed = clients.secrets_manager(credential, REGION)
     assert renewed is not first
     assert aws.server.count("AssumeRole") == 2
@@ -105,12 +116,11 @@ def test_a_session_is_used_until_five_minutes_before_its_end(aws: Aws, clients: 
     assert aws.server.operations[-1].access_key_id not in keys
 
 
-def test_threads_that_find_a_session_ending_renew_it_once(aws: Aws, clients: AwsClients, clock: HandClock):
+def test_threads_that_find_a_session_ending_renew_it_once(aws: Aws, clients: AwsClients, pass_time: PassTime):
     credential = role_credential(aws.role())
     clients.secrets_manager(credential, REGION)
-    clock.turn(timedelta(minutes=56))
-    # moto dates sessions by the clock of the process.
-    with time_machine.travel(clock.now()), ThreadPoolExecutor(16) as pool:
+    pass_time(timedelta(minutes=56))
+    with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: clients.secrets_manager(credential, REGION), range(16)))
     assert len({id(client) for client in answers}) == 1
     assert aws.server.count("AssumeRole") == 2

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from phasesync.ports import Destination
-from phasesync.testing.aws_shim import AwsShim
+from tests.contracts.destination.bare_moto import BareMoto
 from tests.contracts.destination.worlds import WORLDS, FakeWorld, MotoWorld, ShimWorld, World, open_in
 from tests.support.aws import REGION, Aws
 
 
 @pytest.fixture(scope="session")
-def shim_server() -> Iterator[AwsShim]:
-    """One shim for the tests of this process."""
-    with AwsShim() as shim:
-        yield shim
+def moto_server() -> Iterator[BareMoto]:
+    """One bare moto for the tests of this process."""
+    server = BareMoto()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -25,16 +26,16 @@ def fake_world() -> FakeWorld:
 
 
 @pytest.fixture
-def moto_world(aws: Aws) -> Iterator[MotoWorld]:
-    world = MotoWorld(aws)
+def moto_world(aws: Aws, moto_server: BareMoto) -> Iterator[MotoWorld]:
+    moto_server.reset()
+    world = MotoWorld(moto_server)
     yield world
     world.close()
 
 
 @pytest.fixture
-def shim_world(aws: Aws, shim_server: AwsShim) -> Iterator[ShimWorld]:
-    shim_server.reset()
-    world = ShimWorld(aws, shim_server)
+def shim_world(aws: Aws) -> Iterator[ShimWorld]:
+    world = ShimWorld(aws.server)
     yield world
     world.close()
 

@@ -21,14 +21,13 @@ from phasesync.adapters.destinations.opener import RegisteredDestinations
 from phasesync.core.model import Credential
 from phasesync.core.remote import TAG_INSTANCE, Written
 from phasesync.ports import Destination, Destinations
-from phasesync.testing.aws_shim import DROP as SHIM_DROP
 from phasesync.testing.aws_shim import AwsShim
 from phasesync.testing.fake_destination import FakeDestinations
 from phasesync.testing.fake_remote import ACCOUNT as FAKE_ACCOUNT
 from phasesync.testing.fake_remote import START, FakeRemote
-from tests.support.aws import ACCOUNT, REGION, Aws
+from tests.contracts.destination.bare_moto import BareMoto
+from tests.support.aws import ACCOUNT, REGION
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources, payload, token
-from tests.support.aws_server import DROP
 
 KIND = "aws-secrets-manager"
 NAME = "shop/production"
@@ -176,8 +175,7 @@ class EmulatedWorld:
 
     account = ACCOUNT
 
-    def __init__(self, aws: Aws, url: str) -> None:
-        self._aws = aws
+    def __init__(self, url: str) -> None:
         self._url = url
         self._boto: dict[tuple[str, str], Any] = {}
         self.clients = AwsClients(
@@ -239,21 +237,22 @@ class EmulatedWorld:
 class MotoWorld(EmulatedWorld):
     """moto as it is."""
 
-    def __init__(self, aws: Aws) -> None:
-        super().__init__(aws, aws.server.url)
+    def __init__(self, moto: BareMoto) -> None:
+        super().__init__(moto.url)
+        self._moto = moto
 
     def settle_replication(self) -> None:
         """moto copies at once."""
 
     def lose_next_answer(self, call: str) -> None:
-        self._aws.server.fail(OPERATIONS[call], DROP, when="after", times=3)
+        self._moto.lose_answers(OPERATIONS[call], 3)
 
 
 class ShimWorld(EmulatedWorld):
     """The shim."""
 
-    def __init__(self, aws: Aws, shim: AwsShim) -> None:
-        super().__init__(aws, shim.url)
+    def __init__(self, shim: AwsShim) -> None:
+        super().__init__(shim.url)
         self.shim = shim
 
     def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
@@ -264,7 +263,7 @@ class ShimWorld(EmulatedWorld):
         self.shim.clock.advance(self.shim.timing.replication_takes)
 
     def lose_next_answer(self, call: str) -> None:
-        self.shim.fail(OPERATIONS[call], SHIM_DROP, when="after", times=3)
+        self.shim.fail(OPERATIONS[call], when="after", times=3)
 
     def now(self) -> datetime:
         return self.shim.clock.now()
