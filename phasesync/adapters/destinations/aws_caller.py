@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOT_FOUND: Final = "ResourceNotFoundException"
+INVALID_PARAMETER: Final = "InvalidParameterException"
 _EXPIRED: Final = ("ExpiredToken", "ExpiredTokenException")
 
 

@@ -5,10 +5,16 @@ Sets what it is told and leaves the rest alone. Must not write values, and must 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from phasesync.adapters.destinations.aws_caller import AwsCaller
+from phasesync.adapters.destinations.aws_caller import INVALID_PARAMETER, NOT_FOUND, AwsCaller
 from phasesync.core.model import AWS_MANAGED_KEY
+from phasesync.errors import DestinationRejectedError
+
+_KEY_HINT: Final = (
+    "check that the key exists, is symmetric (SYMMETRIC_DEFAULT) and is in the secret's Region; "
+    "phasesync syncs update NAME --kms-key ARN sets another one"
+)
 
 
 class AwsMetadata(AwsCaller):
@@ -28,8 +34,7 @@ class AwsMetadata(AwsCaller):
             self._call("UpdateSecret", lambda sm: sm.update_secret(SecretId=arn, Description=description), write=True)
         if kms_key is not None:
             # An empty key id goes back to the AWS-managed key (API reference, UpdateSecret).
-            key_id = "" if kms_key == AWS_MANAGED_KEY else kms_key
-            self._call("UpdateSecret", lambda sm: sm.update_secret(SecretId=arn, KmsKeyId=key_id), write=True)
+            self._set_key(arn, "" if kms_key == AWS_MANAGED_KEY else kms_key)
         if tags:
             tagged: Any = tag_list(tags)
             self._call("TagResource", lambda sm: sm.tag_resource(SecretId=arn, Tags=tagged), write=True)
@@ -63,6 +68,36 @@ class AwsMetadata(AwsCaller):
                 lambda sm: sm.remove_regions_from_replication(SecretId=arn, RemoveReplicaRegions=removed),
                 write=True,
             )
+
+    def _set_key(self, arn: str, key_id: str) -> None:
+        try:
+            self._call("UpdateSecret", lambda sm: sm.update_secret(SecretId=arn, KmsKeyId=key_id), write=True)
+        except DestinationRejectedError as error:
+            refusal = error
+        else:
+            return
+        raise blaming_key(refusal, key_id)
+
+
+def blaming_key(refusal: DestinationRejectedError, key_id: str | None) -> DestinationRejectedError:
+    """
+    Return a refusal, with the key named as its cause where AWS may have meant the key.
+
+    Secrets Manager answers a key that does not exist, is in another Region or is asymmetric with the code of all wrong
+    arguments: "The operation failed because of an invalid KMS key" (public, terraform-provider-aws pull request 13303).
+
+    Args:
+        refusal: of a call that sets a key.
+        key_id: the key that was sent; empty and None = none of the customer's.
+    """
+    if refusal.code not in (INVALID_PARAMETER, NOT_FOUND) or not key_id:
+        return refusal
+    return DestinationRejectedError(
+        f"{refusal.message}: most likely it does not accept the KMS key",
+        hint=_KEY_HINT,
+        code=refusal.code,
+        request_id=refusal.request_id,
+    )
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

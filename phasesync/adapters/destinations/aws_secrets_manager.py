@@ -21,10 +21,10 @@ from phasesync.adapters.aws.policies import (
 )
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_answers import observed_of, told, value_of
-from phasesync.adapters.destinations.aws_caller import NOT_FOUND
+from phasesync.adapters.destinations.aws_caller import INVALID_PARAMETER, NOT_FOUND
 from phasesync.adapters.destinations.aws_keys import resolve_key
 from phasesync.adapters.destinations.aws_listing import AwsListing
-from phasesync.adapters.destinations.aws_metadata import AwsMetadata, tag_list
+from phasesync.adapters.destinations.aws_metadata import AwsMetadata, blaming_key, tag_list
 from phasesync.adapters.destinations.aws_resource_policy import AwsResourcePolicy
 from phasesync.adapters.destinations.secret_names import validate_name, warn_of_name
 from phasesync.adapters.destinations.spec import DestinationSpec
@@ -33,6 +33,7 @@ from phasesync.core.model import AWS_MANAGED_KEY, Credential, SecretValue, Value
 from phasesync.core.remote import CURRENT, Observed, Occupied, Payload, Written
 from phasesync.errors import (
     DestinationRejectedError,
+    InvalidInputError,
     OutcomeUnknownError,
     RemoteChangedError,
 )
@@ -43,7 +44,6 @@ RECOVERY_DAYS: Final = range(7, 31)
 """Recovery windows of a deletion, in days (API reference, DeleteSecret)."""
 
 _EXISTS: Final = "ResourceExistsException"
-_INVALID: Final = "InvalidParameterException"
 
 
 class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
@@ -74,6 +74,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         tags: Mapping[str, str],
     ) -> Written | Occupied:
         """Create an object with its first version. Occupied: the name is taken, by us or by somebody else."""
+        _check_name(remote_name)
         check_payload(payload)
         arguments: dict[str, Any] = {"Name": remote_name, "ClientRequestToken": token, **_value_argument(payload)}
         if description is not None:
@@ -87,16 +88,17 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         except RemoteChangedError as error:
             if error.code == _EXISTS:
                 return Occupied()
-            if error.code == NOT_FOUND:
-                # There is no object yet that could be missing.
-                raise DestinationRejectedError(
-                    f"secretsmanager:CreateSecret: the KMS key was not found ({NOT_FOUND})",
-                    hint="check that the key is in this Region and that its ARN is written in full",
-                    code=error.code,
-                    request_id=error.request_id,
-                ) from None
-            raise
-        return _written(answer, "CreateSecret")
+            if error.code != NOT_FOUND:
+                raise
+            # There is no object yet that could be missing, so nothing changed that a new plan would see.
+            refusal = DestinationRejectedError(
+                f"AWS rejected secretsmanager:CreateSecret ({NOT_FOUND})", code=error.code, request_id=error.request_id
+            )
+        except DestinationRejectedError as error:
+            refusal = error
+        else:
+            return _written(answer, "CreateSecret")
+        raise blaming_key(refusal, arguments.get("KmsKeyId"))
 
     def put_value(self, arn: str, payload: Payload, *, token: str) -> Written | Occupied:
         """Write a version. Occupied: the token is spent on another payload."""
@@ -133,7 +135,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         try:
             self._call("DeleteSecret", lambda sm: sm.delete_secret(SecretId=arn, **how), write=True)
         except DestinationRejectedError as error:
-            if error.code != _INVALID:
+            if error.code != INVALID_PARAMETER:
                 raise
             refusal = error
         else:
@@ -163,6 +165,14 @@ def check_payload(payload: Payload) -> None:
     check_size(payload)
     if len(payload.value) == 0:
         raise DestinationRejectedError("AWS does not take an empty value", hint="give the key a value, or unset it")
+
+
+def _check_name(remote_name: str) -> None:
+    """Refuse a name that AWS would refuse; names that come of a template grow with the keys."""
+    try:
+        validate_name(remote_name)
+    except InvalidInputError as error:
+        raise DestinationRejectedError(error.message, hint=error.hint) from None
 
 
 def _value_argument(payload: Payload) -> dict[str, str | bytes]:

@@ -15,18 +15,11 @@ from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources
 
 
-@pytest.fixture(scope="session")
-def shim_server() -> Iterator[AwsShim]:
-    """One shim for the tests of this process; they are refused for other reasons than for their number."""
-    with AwsShim(throttling=False) as server:
-        yield server
-
-
 @pytest.fixture
-def shim(aws: Aws, shim_server: AwsShim) -> AwsShim:
-    """An empty AWS; nothing else of AWS is in reach."""
-    shim_server.reset()
-    return shim_server
+def shim(aws: Aws) -> AwsShim:
+    """An empty AWS. Tests are refused for other reasons than for the number of their calls."""
+    aws.server.throttling.enabled = False
+    return aws.server
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import time_machine
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
@@ -22,10 +21,13 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
     DestinationUnavailableError,
+    Disposition,
     OutcomeUnknownError,
+    PayloadTooLargeError,
     PermissionDeniedError,
     PhasesyncError,
 )
+from phasesync.testing.aws_shim import DROP, Answer
 from phasesync.testing.canary import CANARY_VALUE, assert_absent
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import (
@@ -37,7 +39,6 @@ from tests.support.aws_builders import (
     role_credential,
     token,
 )
-from tests.support.aws_server import DROP, Answer
 
 NAME = "shop/production"
 ARN = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:{NAME}-AbCdEf"
@@ -86,10 +87,89 @@ def sent(aws: Aws, operation: str) -> dict[str, Any]:
 # --- refusals of AWS; those that all calls have in common are in test_aws_refusals.py
 
 
-def test_nothing_found_while_creating_is_the_key(aws: Aws, destination: AwsSecretsManager):
+@pytest.mark.parametrize(
+    "key",
+    [KEY_ARN, KEY_ARN.replace(REGION, "us-east-1"), "alias/nowhere", "asymmetric"],
+    ids=["unknown", "of another Region", "no such alias", "asymmetric"],
+)
+def test_a_key_that_cannot_be_is_named_as_the_likely_cause(aws: Aws, destination: AwsSecretsManager, key: str):
+    """AWS answers as to any wrong argument: when an object is made, and when its key is set."""
+    if key == "asymmetric":
+        key = aws.server.outside.create_key(spec="RSA_2048")
+    with pytest.raises(
+        DestinationRejectedError, match=r"CreateSecret \(InvalidParameterException\).*KMS key"
+    ) as created:
+        create(destination, kms_key=key)
+    written = create(destination)
+    assert isinstance(written, Written)
+    with pytest.raises(
+        DestinationRejectedError, match=r"UpdateSecret \(InvalidParameterException\).*KMS key"
+    ) as updated:
+        destination.update_metadata(written.arn, kms_key=key)
+    for caught in (created, updated):
+        assert "--kms-key ARN" in str(caught.value.hint)
+        assert caught.value.request_id
+        assert caught.value.__context__ is None
+
+
+def test_where_no_key_is_set_none_is_blamed(aws: Aws, destination: AwsSecretsManager):
+    aws.server.fail("CreateSecret", Answer("InvalidParameterException"), times=2)
+    for kms_key in (None, AWS_MANAGED_KEY):
+        with pytest.raises(DestinationRejectedError) as caught:
+            create(destination, kms_key=kms_key)
+        assert "KMS" not in f"{caught.value.message} {caught.value.hint}"
+    create(destination)
+    aws.server.fail("UpdateSecret", Answer("InvalidParameterException"), times=2)
+    changes: list[dict[str, str]] = [{"description": "new"}, {"kms_key": AWS_MANAGED_KEY}]
+    for change in changes:
+        with pytest.raises(DestinationRejectedError) as caught:
+            destination.update_metadata(NAME, **change)  # type: ignore[arg-type]
+        assert "KMS" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_nothing_found_while_creating_is_no_change_of_the_object(aws: Aws, destination: AwsSecretsManager):
+    """A new plan would do the same again."""
     aws.server.fail("CreateSecret", Answer("ResourceNotFoundException"))
     with pytest.raises(DestinationRejectedError, match="KMS key"):
         create(destination, kms_key=KEY_ARN)
+
+
+# --- what AWS would answer with ValidationException
+
+
+@pytest.mark.parametrize("name", ["", "x" * 513, "shop/größe", "shop!production"])
+def test_a_name_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSecretsManager, name: str):
+    with pytest.raises(DestinationRejectedError, match="name of an AWS secret"):
+        destination.create(name, payload(), token=token(1), description=None, kms_key=None, tags={})
+    assert aws.server.operations == []
+
+
+def test_a_name_of_the_greatest_length_is_sent(destination: AwsSecretsManager):
+    name = "x" * 512
+    assert isinstance(
+        destination.create(name, payload(), token=token(1), description=None, kms_key=None, tags={}), Written
+    )
+
+
+def test_a_value_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSecretsManager):
+    """The limit counts bytes: AWS refuses this text although it has half as many characters."""
+    written = create(destination, "ü" * 32_768)
+    assert isinstance(written, Written)
+    calls = len(aws.server.operations)
+    for text in ("ü" * 32_769, "x" * 65_537):
+        with pytest.raises(PayloadTooLargeError):
+            destination.put_value(written.arn, payload(text), token=token(2))
+    assert len(aws.server.operations) == calls
+
+
+def test_what_aws_finds_too_long_is_rejected_and_waits_for_a_person(aws: Aws, destination: AwsSecretsManager):
+    written = create(destination)
+    assert isinstance(written, Written)
+    with pytest.raises(DestinationRejectedError) as caught:
+        destination.update_metadata(written.arn, description="x" * 2_049)
+    assert (caught.value.code, caught.value.disposition) == ("ValidationException", Disposition.HALT)
+    assert "xxx" not in str(caught.value)
+    assert aws.server.outside.describe(NAME).get("Description") is None
 
 
 def test_a_key_that_may_not_be_used_is_named_as_such(aws: Aws, destination: AwsSecretsManager):
@@ -200,7 +280,8 @@ def test_values_never_go_out_with_update_secret(aws: Aws, destination: AwsSecret
 def test_each_thing_that_is_given_is_one_call(aws: Aws, destination: AwsSecretsManager):
     create(destination)
     calls = destination.calls
-    destination.update_metadata(NAME, description="new", kms_key=KEY_ARN, tags={"a": "1"}, untag=["b"])
+    key = aws.server.outside.create_key()
+    destination.update_metadata(NAME, description="new", kms_key=key, tags={"a": "1"}, untag=["b"])
     assert aws.server.names()[1:] == ["UpdateSecret", "UpdateSecret", "TagResource", "UntagResource"]
     assert destination.calls - calls == 4
 
@@ -215,10 +296,11 @@ def test_looking_and_writing_read_no_value(aws: Aws, destination: AwsSecretsMana
 
 
 def test_the_key_is_reported_as_aws_names_it(aws: Aws, destination: AwsSecretsManager):
-    aws.boto("secretsmanager").create_secret(Name=NAME, SecretString="x", KmsKeyId="alias/mine")
+    aws.boto("kms").create_alias(AliasName="alias/mine", TargetKeyId=aws.server.outside.create_key())
+    aws.server.outside.create(NAME, KmsKeyId="alias/mine")
     seen = destination.observe(NAME)
     assert seen is not None
-    assert seen.kms_key == "alias/mine"
+    assert seen.kms_key == f"arn:aws:kms:{REGION}:123456789012:alias/mine"
 
 
 def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, destination: AwsSecretsManager):
@@ -256,8 +338,8 @@ def test_a_long_run_outlives_its_session(aws: Aws, clients: AwsClients, clock: H
     destination = destination_of(clients, role_credential(aws.role()))
     create(destination)
     clock.turn(timedelta(minutes=58))
-    with time_machine.travel(clock.now()):
-        destination.observe(NAME)
+    aws.server.clock.advance(minutes=58)
+    destination.observe(NAME)
     assert aws.server.count("AssumeRole") == 2
     first, second = (found.access_key_id for found in aws.server.operations if found.service == "secretsmanager")
     assert first != second
