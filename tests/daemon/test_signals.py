@@ -70,9 +70,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
 
     def begin(settings: str = SETTINGS, *switches: str) -> Daemon:
-        daemon = Daemon(tmp_path, settings, *switches)
-        daemons.append(daemon)
-        return daemon
+        folder = tmp_path / f"daemon-{len(daemons) + 1}"
+        folder.mkdir()
+        daemons.append(Daemon(folder, settings, *switches))
+        return daemons[-1]
 
     yield begin
     for daemon in daemons:
@@ -142,11 +143,9 @@ def test_sighup_reads_the_settings_again(start) -> None:
     assert daemon.ends()[0] == 0
 
 
-def test_an_address_in_use_is_exit_6(start, tmp_path) -> None:
+def test_an_address_in_use_is_exit_6(start) -> None:
     first = start()
     address = first.wait_for_line("phasesync starts")["listening"]
-    folder = tmp_path / "second"
-    folder.mkdir()
-    second = Daemon(folder, f'http.listen = "{address}"\n')
+    second = start(f'http.listen = "{address}"\n')
 
     assert second.ends(within_s=HANG_GUARD_S) == (6, f"http.listen: {address} is in use by another process\n")

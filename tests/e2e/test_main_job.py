@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,9 +64,16 @@ class Operator:
         return items[::-1]
 
 
-def test_aws_follows_the_store(database_url: str, tmp_path: Any, environ: dict[str, str], aws: Aws) -> None:
-    installation = Installation(tmp_path, database_url, environ)
-    installation.in_process = "postgresql" in database_url
+@pytest.fixture
+def installation(database_url: str, tmp_path: Path, environ: dict[str, str]) -> Iterator[Installation]:
+    """Nothing yet; at the end no daemon is left, whatever becomes of the test."""
+    made = Installation(tmp_path, database_url, environ)
+    made.in_process = "postgresql" in database_url
+    yield made
+    made.close()
+
+
+def test_aws_follows_the_store(installation: Installation, aws: Aws) -> None:
     installation.done("init")
     operator = Operator(installation)
     operator.set_up()
@@ -114,7 +123,6 @@ def test_aws_follows_the_store(database_url: str, tmp_path: Any, environ: dict[s
     check_log(operator.runs(), aws)
     status = installation.json("status")
     assert (status["syncs"], status["needs_attention"], status["daemons"]) == ({"in-sync": 1}, [], [])
-    installation.close()
 
 
 def check_log(runs: list[Any], aws: Aws) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 KEYS = ("A", "B", "C", "D", "E")
 
 
+@pytest.fixture
+def installation(migrated_database_url: str, tmp_path: Path, environ: dict[str, str]) -> Iterator[Installation]:
+    """A database with keys and nothing in it. An operator may read from AWS; no daemon is left at the end."""
+    made = Installation(tmp_path, migrated_database_url, environ)
+    made.initialise()
+    made.in_process = True
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
-def test_secrets_are_taken_over_deleted_restored_and_removed(
-    migrated_database_url: str, tmp_path: Path, environ: dict[str, str], aws: Aws
-) -> None:
-    installation = Installation(tmp_path, migrated_database_url, environ)
-    installation.initialise()
-    installation.in_process = True
+def test_secrets_are_taken_over_deleted_restored_and_removed(installation: Installation, aws: Aws) -> None:
     done = installation.done
     for key in KEYS:
         aws.boto("secretsmanager").create_secret(Name=f"shop/{key}", SecretString=f"their {key}")
@@ -82,9 +88,8 @@ def test_secrets_are_taken_over_deleted_restored_and_removed(
     assert (removed["removed"], removed["left_alone"]) == ("keys", {})
     assert all("DeletedDate" in describe(aws, name) for name in KEYS)
     assert daemon.stop() == 0
-    log = (tmp_path / "daemon-1.log").read_text()
+    log = daemon.log.read_text()
     assert not any(text in log for text in ("their ", "new A", "changed by others"))
-    installation.close()
 
 
 def describe(aws: Aws, key: str) -> Any:

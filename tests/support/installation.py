@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -65,6 +66,7 @@ class Installation:
         self.in_process = False
         """Carry out commands in this process: ten times as quick, and all but the start is the same."""
         self.daemons: list[Daemon] = []
+        self._commands: list[subprocess.Popen[bytes]] = []
         self.environ = environ | {
             "HOME": str(folder),
             "PATH": os.environ["PATH"],
@@ -96,8 +98,8 @@ class Installation:
     # --- the command line
 
     def popen(self, *args: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own."""
-        return subprocess.Popen(
+        """Start a command in a process group of its own; `close` ends it if it is still there."""
+        process = subprocess.Popen(
             [str(PHASESYNC), *args],
             env=self.environ,
             stdin=subprocess.DEVNULL,
@@ -105,6 +107,8 @@ class Installation:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._commands.append(process)
+        return process
 
     def run(self, *args: str, stdin: str = "", **environ: str) -> Done:
         """Run a command."""
@@ -180,7 +184,12 @@ class Installation:
             yield connection
 
     def close(self) -> None:
-        """End every daemon that is left, and look for defects in their logs."""
+        """End every process that is left, and look for defects in the logs of the daemons."""
+        for process in (*self._commands, *(daemon.process for daemon in self.daemons)):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self._commands:
+            process.communicate(timeout=HANG_GUARD_S)
         for daemon in self.daemons:
             daemon.clean_up()
         for daemon in self.daemons:
