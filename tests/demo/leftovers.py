@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 MARK = "DEMO_TEST_MARK"
@@ -97,8 +98,7 @@ def start_demo(folder: Path, *, program: str | None = None) -> Demo:
         "PHASESYNC_CONFIG": str(home / "missing.toml"),
         "PHASESYNC_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
         "PHASESYNC_ROOT_KEY": "not a key",
-        "AWS_ENDPOINT_URL": "https://aws.invalid",
-        "AWS_ENDPOINT_URL_STS": "https://sts.invalid",
+        **dict.fromkeys(ENDPOINT_VARIABLES, "https://theirs.invalid"),
         "AWS_PROFILE": "missing",
         "AWS_SESSION_TOKEN": "stale",
         "http_proxy": "http://127.0.0.1:9",
@@ -115,8 +115,16 @@ def start_demo(folder: Path, *, program: str | None = None) -> Demo:
         encoding="utf-8",
         start_new_session=True,
     )
-    wait_until(lambda: process.pid in _marked(mark) or process.poll() is not None, what="the demo is seen by its mark")
-    return Demo(process, temporary, mark)
+    demo = Demo(process, temporary, mark)
+    try:
+        wait_until(
+            lambda: process.pid in _marked(mark) or process.poll() is not None, what="the demo is seen by its mark"
+        )
+    except BaseException:
+        process.kill()
+        demo.end()
+        raise
+    return demo
 
 
 def _marked(mark: str) -> list[int]:

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from rich.console import Console
 
+from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
 from phasesync.adapters.aws.policies import sync_policy
 from phasesync.cli.main import cli
 from phasesync.core.model import Run
@@ -54,7 +55,7 @@ def test_nothing_of_the_users_environment_is_used(tmp_path: Path, monkeypatch: p
     theirs = {
         "PHASESYNC_DATA_DIR": "/theirs",
         "AWS_PROFILE": "theirs",
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://theirs.invalid",
+        **dict.fromkeys(ENDPOINT_VARIABLES, "https://theirs.invalid"),
         "https_proxy": "http://theirs.invalid",
         "NOTIFY_SOCKET": "/theirs",
         "EDITOR": "ed",
@@ -67,7 +68,8 @@ def test_nothing_of_the_users_environment_is_used(tmp_path: Path, monkeypatch: p
         inside = dict(os.environ)
         settings = load_settings().settings
 
-    assert {name for name in theirs if name in inside} == {"EDITOR"}
+    assert {name for name in theirs if name in inside} == {"EDITOR", "AWS_ENDPOINT_URL"}
+    assert "AWS_ENDPOINT_URL_KMS" in theirs
     assert inside["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
     assert inside["PHASESYNC_CONFIG"] == str(config)
     assert settings.data_dir == tmp_path / "data"
