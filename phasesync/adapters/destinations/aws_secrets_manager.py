@@ -26,7 +26,7 @@ from phasesync.adapters.destinations.aws_keys import resolve_key
 from phasesync.adapters.destinations.aws_listing import AwsListing
 from phasesync.adapters.destinations.aws_metadata import AwsMetadata, blaming_key, tag_list
 from phasesync.adapters.destinations.aws_resource_policy import AwsResourcePolicy
-from phasesync.adapters.destinations.secret_names import validate_name, warn_of_name
+from phasesync.adapters.destinations.secret_names import validate_name
 from phasesync.adapters.destinations.spec import DestinationSpec
 from phasesync.core.mapping import LIMIT_BYTES, check_size
 from phasesync.core.model import AWS_MANAGED_KEY, Credential, SecretValue, ValueType
@@ -207,7 +207,6 @@ SPEC: Final = DestinationSpec(
     kind=KIND,
     payload_limit_bytes=LIMIT_BYTES,
     validate_name=validate_name,
-    warn_of_name=warn_of_name,
     actions={
         "sync": SYNC_ACTIONS,
         "delete": DELETE_ACTIONS,

@@ -36,7 +36,6 @@ class DestinationSpec:
         kind: its name on the command line and in the database.
         payload_limit_bytes: the most that one remote object takes.
         validate_name: raises InvalidInputError that says what is wrong with a remote name.
-        warn_of_name: returns lines on what may go wrong with a valid name.
         actions: what for -> the IAM actions it needs; `sync` is the main job, the others come on top of it.
         open: makes a destination.
         resolve_key: finds a KMS key that is named by id, alias or ARN.
@@ -45,7 +44,6 @@ class DestinationSpec:
     kind: str
     payload_limit_bytes: int
     validate_name: Callable[[str], None]
-    warn_of_name: Callable[[str], tuple[str, ...]]
     actions: Mapping[str, tuple[str, ...]]
     open: Opener
     resolve_key: KeyResolver
