@@ -63,7 +63,7 @@ def verify(application: "Application", name: str, out: Output) -> int:
     else:
         out.items(rows, ["remote_name", "result", "reason"], empty="there is nothing to compare")
     for hint in dict.fromkeys(one.hint for one in verified.objects if one.hint):
-        out.say(f"hint: {hint.replace('NAME', verified.sync.name)}")
+        out.say(f"hint: {hint}")
     return 0 if verified.all_same else 1
 
 

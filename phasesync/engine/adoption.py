@@ -8,6 +8,7 @@ versions that were read may be written over.
 from dataclasses import dataclass, replace
 
 from phasesync.core.model import Adopt, Sync
+from phasesync.engine.hints import hints_for
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.pinned_account import same_account
 from phasesync.engine.survey import Survey, survey
@@ -65,23 +66,24 @@ class Adoption:
         """
         state = self._state.state_of(name)
         draft = replace(draft_of(state.sync), adopt=adopt)
-        destination = self._destinations.open(draft.destination_kind, state.credential, draft.region)
-        account = same_account(state, destination)
-        stored = {
-            entry.remote_name: entry
-            for entry in state.journal
-            if (entry.account, entry.region) == (account, draft.region)
-        }
-        found = survey(
-            destination,
-            self._environments,
-            draft,
-            entries=stored,
-            sync_id=state.sync.id,
-            account=account,
-            instance_id=self._instance_id,
-            with_others=adopt is not Adopt.OVERWRITE,
-        )
+        with hints_for(state.sync):
+            destination = self._destinations.open(draft.destination_kind, state.credential, draft.region)
+            account = same_account(state, destination)
+            stored = {
+                entry.remote_name: entry
+                for entry in state.journal
+                if (entry.account, entry.region) == (account, draft.region)
+            }
+            found = survey(
+                destination,
+                self._environments,
+                draft,
+                entries=stored,
+                sync_id=state.sync.id,
+                account=account,
+                instance_id=self._instance_id,
+                with_others=adopt is not Adopt.OVERWRITE,
+            )
         return Offer(sync=state.sync, draft=draft, account=account, found=found, destination=destination)
 
     def accept(self, offer: Offer, *, actor: str) -> TakenIn | None:
@@ -108,7 +110,8 @@ class Adoption:
         if adopt is Adopt.OVERWRITE:
             self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor)
             return None
-        taken = take_in(self._environments, offer.destination, offer.draft, offer.found.takeable, actor=actor)
+        with hints_for(offer.sync):
+            taken = take_in(self._environments, offer.destination, offer.draft, offer.found.takeable, actor=actor)
         self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=taken.versions)
         return taken
 

@@ -133,6 +133,6 @@ def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -
     except InvalidInputError as error:
         raise InvalidInputError(
             f"{one.remote_name}: {error.message}",
-            hint="import it under a name (phasesync secrets import APP/ENV --from-aws ID --key NAME), or take it over "
+            hint="import it under a name (phasesync secrets import APP/ENV --from-aws ID --key KEY), or take it over "
             "without --import, which writes over it",
         ) from None

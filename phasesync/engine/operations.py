@@ -15,10 +15,10 @@ from phasesync.core.guard import Guarded, Held
 from phasesync.core.model import CredentialStatus, Paused, Run, Sync
 from phasesync.core.standing import NEEDS_A_PERSON, status_of
 from phasesync.core.status import SyncStatus, Trigger
-from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.hints import hints_for
 from phasesync.engine.reconcile import Reconciler
-from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
+from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import Clock, CredentialStore, StateStore
 
 POLL = 0.1
@@ -66,11 +66,8 @@ class SyncOperations:
     def plan(self, name: str) -> PlanReport:
         """Say what a run would do now; writes nothing."""
         state = self._state.state_of(name)
-        try:
+        with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
-        except PhasesyncError as error:
-            error.hint = hint_of(error, state.sync)
-            raise
         now = self._clock.now()
         entries = {**{entry.remote_name: entry for entry in state.journal}, **prepared.seen.entries}
         return PlanReport(

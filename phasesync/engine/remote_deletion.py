@@ -10,15 +10,22 @@ from datetime import timedelta
 
 from phasesync.core.change import Policy
 from phasesync.core.journal import settle_by_evidence
-from phasesync.core.model import OnRemove, Paused
+from phasesync.core.model import OnRemove, Paused, Sync
 from phasesync.core.ownership import Ownership, ownership_of
 from phasesync.core.remote import Action, JournalEntry
 from phasesync.core.unwanted import decide_unwanted
 from phasesync.engine.alter import Alterer
+from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pen import Pen
-from phasesync.errors import DestinationError, OwnershipConflictError, RemoteChangedError
+from phasesync.errors import (
+    DestinationError,
+    OwnershipConflictError,
+    PermissionDeniedError,
+    PhasesyncError,
+    RemoteChangedError,
+)
 from phasesync.ports import Clock, Destination, Destinations, StateStore
 
 REMOVING = "being removed with its AWS secrets"
@@ -105,10 +112,12 @@ class RemoteDeletion:
                 )
                 try:
                     self._delete(destination, alterer, entry, scheduled, left_alone)
-                except END_OF_LOOKING:
+                except END_OF_LOOKING as error:
+                    error.hint = hint_of(error, sync)
                     raise
                 except (DestinationError, OwnershipConflictError) as error:
-                    blocked[entry.remote_name] = error.message + (f" ({error.hint})" if error.hint else "")
+                    hint = _hint(error, sync)
+                    blocked[entry.remote_name] = error.message + (f" ({hint})" if hint else "")
         if not blocked:
             self._state.remove_sync(sync.name)
         return Deleted(scheduled=tuple(scheduled), left_alone=left_alone, blocked=blocked)
@@ -156,3 +165,12 @@ class RemoteDeletion:
 
 def _may_be_there(entry: JournalEntry) -> bool:
     return entry.written_before or entry.intent is not None
+
+
+def _hint(error: PhasesyncError, sync: Sync) -> str | None:
+    if isinstance(error, PermissionDeniedError) and sync.config.on_remove is OnRemove.RETAIN:
+        return (
+            f"phasesync aws policy {sync.name} prints a policy with that right after "
+            f"phasesync syncs update {sync.name} --on-remove delete"
+        )
+    return hint_of(error, sync)

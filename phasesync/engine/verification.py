@@ -7,11 +7,13 @@ from phasesync.core.fingerprint import fingerprint, same
 from phasesync.core.mapping import map_values
 from phasesync.core.model import Sync
 from phasesync.core.remote import Payload
+from phasesync.engine.attempt import hint_of
+from phasesync.engine.hints import hints_for
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pinned_account import same_account
 from phasesync.engine.source import read_source
 from phasesync.errors import DestinationError
-from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore
+from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore, SyncState
 
 
 class Comparison(StrEnum):
@@ -77,26 +79,33 @@ class Verification:
         """
         state = self._state.state_of(name)
         sync = state.sync
+        with hints_for(sync):
+            return Verified(sync=sync, objects=self._all(state))
+
+    def _all(self, state: SyncState) -> tuple[Compared, ...]:
+        sync = state.sync
         source = read_source(self._environments, sync)
         if (unresolved := source.error()) is not None:
             raise unresolved
         mapped = map_values(sync, source.values, self._digests)
         destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
         same_account(state, destination)
-        compared = [self._compare(destination, one, payload) for one, payload in mapped.payloads.items()]
+        compared = [self._compare(sync, destination, one, payload) for one, payload in mapped.payloads.items()]
         compared += [
-            Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=error.hint)
+            Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
             for one, error in mapped.problems.items()
         ]
-        return Verified(sync=sync, objects=tuple(sorted(compared, key=lambda one: one.remote_name)))
+        return tuple(sorted(compared, key=lambda one: one.remote_name))
 
-    def _compare(self, destination: Destination, name: str, payload: Payload) -> Compared:
+    def _compare(self, sync: Sync, destination: Destination, name: str, payload: Payload) -> Compared:
         try:
             value = destination.read_value(name)
         except END_OF_LOOKING:
             raise
         except DestinationError as error:
-            return Compared(remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=error.hint)
+            return Compared(
+                remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync)
+            )
         if value is None:
             return Compared(remote_name=name, result=Comparison.MISSING)
         is_same = same(fingerprint(self._digests, value), payload.fingerprint)

@@ -151,7 +151,7 @@ def test_a_refused_read_names_the_action(world: World) -> None:
     (one,) = verification(world).verify("web").objects
 
     assert (str(one.result), "secretsmanager:GetSecretValue" in (one.reason or "")) == ("unreadable", True)
-    assert "--with-import" in (one.hint or "")
+    assert "phasesync aws policy web --with-import" in (one.hint or "")
 
 
 def test_a_source_that_does_not_resolve_is_an_error(world: World) -> None:

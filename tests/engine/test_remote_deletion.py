@@ -103,7 +103,9 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
     two_objects(world)
     world.destinations.fail("delete", error=PermissionDeniedError(action="secretsmanager:DeleteSecret"))
 
-    assert "secretsmanager:DeleteSecret" in remove(world).blocked["shop/URL"]
+    refused = remove(world).blocked["shop/URL"]
+    assert "secretsmanager:DeleteSecret" in refused
+    assert "phasesync syncs update web --on-remove delete" in refused
     assert world.store.state.state_of("web").journal[0].deletion_at is None
 
     world.destinations.fail("observe", error=DestinationUnavailableError("no network"))
