@@ -78,10 +78,10 @@ def main(args: list[str]) -> int:
                     peers.append(_run_one_by_one(f"{database}, a run for each", installation, endpoint, given.runs))
                 if not asked:
                     asked = _ask_for_each(endpoint, planted.names[: given.asked])
-    head = ["sweep", "calls", "s", "SQL statements", "peak MiB", "suspects", "after one change"]
+    head = ["sweep", "calls", "s", "CPU s", "SQL statements", "peak MiB", "suspects", "after one change"]
     table(head, rows)
     print()
-    table(["a call for each object", "objects", "calls", "s", "ms an object"], [*asked, *peers])
+    table(["a call for each object", "objects", "calls", "s", "CPU s", "ms an object"], [*asked, *peers])
     return int(bad)
 
 
@@ -178,7 +178,7 @@ def _measure(planted: _Planted, endpoint: Endpoint) -> tuple[tuple[object, ...],
         destination.account_id()  # Asked once per session, by whoever comes first.
         planted.make_due()
         with counted(application.state._database.engine) as statements:
-            calls, seconds = _watched(endpoint, lambda: application.sweeper.sweep(lambda: False))
+            calls, seconds, cpu = _watched(endpoint, lambda: application.sweeper.sweep(lambda: False))
         planted.make_due()
         tracemalloc.start()
         application.sweeper.sweep(lambda: False)
@@ -190,16 +190,16 @@ def _measure(planted: _Planted, endpoint: Endpoint) -> tuple[tuple[object, ...],
     unchanged, _, changed = (swept.suspects for swept in events.swept)
     well = calls == {"ListSecrets": pages} and (unchanged, changed) == (0, 1)
     told = ", ".join(f"{count:,} {name}" for name, count in sorted(calls.items()))
-    return (told, seconds, len(statements), peak / 2**20, unchanged, changed), well
+    return (told, seconds, cpu, len(statements), peak / 2**20, unchanged, changed), well
 
 
-def _watched(endpoint: Endpoint, work: Callable[[], object]) -> tuple[Counter[str], float]:
-    """Do something; return the calls that arrived meanwhile, and the seconds."""
+def _watched(endpoint: Endpoint, work: Callable[[], object]) -> tuple[Counter[str], float, float]:
+    """Do something; return the calls that arrived meanwhile, the seconds, and those of this process on a core."""
     before = Counter(endpoint.seen().counts)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     work()
-    seconds = time.perf_counter() - began
-    return Counter(endpoint.seen().counts) - before, seconds
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
+    return Counter(endpoint.seen().counts) - before, seconds, cpu
 
 
 def _run_one_by_one(name: str, installation: Installation, endpoint: Endpoint, runs: int) -> tuple[object, ...]:
@@ -237,8 +237,8 @@ def _ask_for_each(endpoint: Endpoint, names: Sequence[str]) -> list[tuple[object
     ]
 
 
-def _row(name: str, objects: int, calls: Counter[str], seconds: float) -> tuple[object, ...]:
-    return name, objects, calls.total(), seconds, seconds / max(1, objects) * 1000
+def _row(name: str, objects: int, calls: Counter[str], seconds: float, cpu: float) -> tuple[object, ...]:
+    return name, objects, calls.total(), seconds, cpu, seconds / max(1, objects) * 1000
 
 
 def _only(connection: sa.Connection, rows: sa.Table) -> dict[str, Any]:
