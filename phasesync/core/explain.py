@@ -184,7 +184,8 @@ def _reported(seen: Observed | None) -> str:
         return "absent"
     parts = [f"current version {seen.current_version}" if seen.current_version else "no current version"]
     if seen.deleted_at is not None:
-        parts.append(f"deletion scheduled for {seen.deleted_at:%Y-%m-%d}")
+        # AWS's documents disagree on what its date means: when it was deleted, or when it will be gone.
+        parts.append(f"scheduled for deletion (AWS's date: {seen.deleted_at:%Y-%m-%d})")
     if seen.owning_service:
         parts.append(f"managed by {seen.owning_service}")
     if seen.rotation_enabled:

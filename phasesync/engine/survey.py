@@ -152,7 +152,7 @@ def _candidate(name: str, key: str | None, seen: Observed, ownership: Ownership,
     refusal = refusal_of(name, seen, region)
     reason = None if refusal is None else refusal[0]
     if reason is None and seen.deleted_at is not None:
-        reason = f"scheduled for deletion on {seen.deleted_at:%Y-%m-%d}"
+        reason = "scheduled for deletion"
     owner = NOT_OURS.get(ownership, "ours")
     if ownership is Ownership.FOREIGN and TAG_INSTANCE in seen.tags:
         owner = "carries the tags of another phasesync"

@@ -193,5 +193,5 @@ def test_what_aws_reports_is_told_without_a_value() -> None:
     seen = observed(deleted_at=NOW, rotation_enabled=True, owning_service="rds", versions={})
 
     assert why(entry(), seen).reported == (
-        "no current version, deletion scheduled for 2026-01-02, managed by rds, rotation is on"
+        "no current version, scheduled for deletion (AWS's date: 2026-01-02), managed by rds, rotation is on"
     )
