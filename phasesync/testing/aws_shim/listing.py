@@ -7,6 +7,7 @@ filters, failures in Errors); User Guide, finding secrets (how words are cut; `a
 moto takes a negated value as met when any one tag differs. The list lags by `Timing.list_lag`; single reads never do.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Entry = dict[str, Any]
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
 _PAGE_OF_VALUES: Final = 20
+_REMEMBERED: Final = 8
+"""So many lists may be under way at once and go on in what they found."""
 _FIELDS: Final[Mapping[str, str]] = {
     "name": "Name",
     "description": "Description",
@@ -41,17 +44,13 @@ _SORT_KEYS: Final[Mapping[str, str]] = {
 
 def list_secrets(service: Service, call: Call) -> Result:
     """Return secrets, without values."""
-    planned = bool(call.arguments.get("IncludePlannedDeletion"))
-    found = [
-        seen
-        for seen in _visible(service, call)
-        if (planned or "DeletedDate" not in seen.entry) and matches(seen.entry, call.listed("Filters"))
-    ]
-    key = _SORT_KEYS[call.text("SortBy") or "created-date"]
-    empty: str | float = "" if key == "Name" else 0.0
-    found.sort(key=lambda seen: seen.entry.get(key, empty), reverse=call.text("SortOrder") == "desc")
+    found = _found(service, call)
     page, token = page_of(found, call)
-    entries = [seen.entry if seen.secret is None else describe(service, seen.secret, call.region) for seen in page]
+    entries = [
+        seen.entry if seen.secret is None else describe(service, seen.secret, call.region)
+        for seen in page
+        if seen.secret is None or _is_shown(service, call, seen.secret)
+    ]
     return present({"SecretList": entries, "NextToken": token})
 
 
@@ -112,6 +111,44 @@ class _Seen:
     """What is told of it; of one that is seen as it is, only what filters and order ask for."""
     secret: Any | None
     """The secret itself; None = it is seen as it was."""
+
+
+def _found(service: Service, call: Call) -> list[_Seen]:
+    """
+    Return what a list finds, in its order.
+
+    The pages after the first one go on in what the first one found, so that a long list is searched once and not a
+    hundred times; what is gone by then is left out, as from any list that is a little old.
+    """
+    asked = {name: value for name, value in call.arguments.items() if name not in ("NextToken", "MaxResults")}
+    key = json.dumps([call.account, call.region, asked], sort_keys=True)
+    known = service.lists.get(key)
+    if known is not None and call.text("NextToken") is not None:
+        return known
+    planned, filters = _planned(call), call.listed("Filters")
+    found = [
+        seen
+        for seen in _visible(service, call)
+        if (planned or "DeletedDate" not in seen.entry) and matches(seen.entry, filters)
+    ]
+    sort_key = _SORT_KEYS[call.text("SortBy") or "created-date"]
+    empty: str | float = "" if sort_key == "Name" else 0.0
+    found.sort(key=lambda seen: seen.entry.get(sort_key, empty), reverse=call.text("SortOrder") == "desc")
+    service.lists.pop(key, None)
+    service.lists[key] = found
+    while len(service.lists) > _REMEMBERED:
+        del service.lists[next(iter(service.lists))]
+    return found
+
+
+def _is_shown(service: Service, call: Call, secret: Any) -> bool:
+    """Return whether a secret that was found for an earlier page is still there for a list."""
+    there = service.world.find(call.account, call.region, str(secret.arn))
+    return there is secret and (_planned(call) or deleted_date(service.world.source_of(secret)) is None)
+
+
+def _planned(call: Call) -> bool:
+    return bool(call.arguments.get("IncludePlannedDeletion"))
 
 
 def _visible(service: Service, call: Call) -> list[_Seen]:

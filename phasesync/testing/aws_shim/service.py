@@ -50,6 +50,8 @@ class Service:
     keys: Keys
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
+    lists: dict[str, list[Any]] = field(default_factory=dict, repr=False)
+    """What the first page of a list found, for its other pages; see `listing.py`."""
 
     def secret(self, call: Call, *, writes: bool = True, marked: bool = False) -> Any:
         """

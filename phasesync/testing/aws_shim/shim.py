@@ -119,6 +119,7 @@ class AwsShim:
             self.throttling.enabled = self._throttled
             self.service.timing = replace(self._timing)
             self.service.limits = Limits()
+            self.service.lists.clear()
             self.on_request = None
         with self._lock:
             self.operations.clear()

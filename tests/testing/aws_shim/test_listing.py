@@ -67,6 +67,24 @@ def test_a_list_comes_in_pages(aws: AwsShim, sm: Any):
 
 
 @refuses("pages")
+def test_pages_go_on_in_what_the_first_one_found(aws: AwsShim, sm: Any):
+    """What is new does not push anything off its page, and what is gone is not told any more."""
+    for number in range(6):
+        aws.clock.advance(seconds=1)
+        aws.outside.create(f"shop-{number}")
+    asked = {"MaxResults": 2, "SortBy": "name"}
+    first = sm.list_secrets(**asked)
+    aws.outside.create("a-shop")
+    aws.outside.delete("shop-2", recovery_days=None)
+    aws.outside.delete("shop-4")
+    second = sm.list_secrets(**asked, NextToken=first["NextToken"])
+    third = sm.list_secrets(**asked, NextToken=second["NextToken"])
+    names = [entry["Name"] for page in (first, second, third) for entry in page["SecretList"]]
+    assert names == ["shop-0", "shop-1", "shop-3", "shop-5"]
+    assert "NextToken" not in third
+    assert [entry["Name"] for entry in sm.list_secrets(**asked)["SecretList"]] == ["a-shop", "shop-0"]
+
+
 @pytest.mark.parametrize("token", ["2", "bm90aGluZw==", "nonsense!"])
 def test_refuses_a_token_that_it_did_not_give(sm: Any, token: str):
     assert code_of(lambda: sm.list_secrets(NextToken=token)) == "InvalidNextTokenException"
