@@ -13,11 +13,15 @@ from phasesync.core.model import ChangeResult, Run, RunError, Sync
 from phasesync.core.remote import Action
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
+from phasesync.engine.look import END_OF_LOOKING
 from phasesync.errors import (
     CredentialRejectedError,
+    DestinationError,
     InterruptedRunError,
+    InvalidInputError,
     OwnershipConflictError,
     PhasesyncError,
+    PlanError,
     PlanHeldError,
 )
 from phasesync.ports import AfterRun, Claim, Destination
@@ -153,7 +157,7 @@ class Attempt:
         after = AfterRun(
             status=verdict.status,
             reason=run.error.message if run.error else self._waiting(),
-            reads=self.reads if verdict.status in _SETTLED else None,
+            reads=self.reads if verdict.status in _SETTLED or self._apart() else None,
             applied_revision=reads.get(sync.environment_id) if error is None and not self.delayed else None,
             failures=failures,
             retry_in=following.retry_in,
@@ -202,15 +206,34 @@ class Attempt:
             following = soonest(nexts)
         else:
             following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
-        if self.delayed and not self.errors:
-            until = min(late.until for late in self.delayed) - now
-            following = Next(retry_in=until, due_in=until)
+        if self._apart():
+            # What failed or waits concerns single objects: edits of the others go out as ever, and they are checked.
+            following = Next(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
         wakes = [late.until - now for late in self.delayed]
         wakes += [at - now for at in self.wake_at]
+        if self.unlooked and sync.next_due_at is not None:
+            wakes.append(sync.next_due_at - now)  # The check of what this run did not look at is still owed.
         for wake in wakes:
             due_in = wake if following.due_in is None else min(following.due_in, wake)
             following = replace(following, due_in=max(due_in, timedelta(0)))
         return following
+
+    def _apart(self) -> bool:
+        """
+        Return whether what failed or waits says nothing of the sync as a whole.
+
+        So it is where some of its objects, or dimensions of one, came through and every error is about an object, or
+        where nothing but the version budget is waited for.
+        """
+        came_through = self.unlooked or any(
+            result.outcome in (Outcome.APPLIED, Outcome.UNCHANGED) for result in self.results
+        )
+        of_objects = all(
+            isinstance(error, (DestinationError, PlanError, InvalidInputError))
+            and not isinstance(error, END_OF_LOOKING)
+            for error in self.errors
+        )
+        return bool(came_through and of_objects and (self.errors or self.delayed))
 
     def _waiting(self) -> str | None:
         return _budget_reason(min(self.delayed, key=lambda late: late.until)) if self.delayed else None

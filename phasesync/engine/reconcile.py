@@ -303,7 +303,7 @@ class Reconciler:
                 entries[name] = applied.entry
             if applied.again:
                 again.add(name)
-            if change.deletes:
+            if change.deletes and change.action is not Action.DELETE:
                 attempt.wake_at.append(self._clock.now() + NEXT_STEP)
         attempt.wake_at += [change.due_at for change in prepared.plan.changes if change.due_at is not None]
         attempt.wait(

@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from phasesync.adapters.store import Store
+from phasesync.core.budget import BURST
 from phasesync.core.model import Layout, OnDrift, OnRemove, SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.errors import DestinationRejectedError, DestinationUnavailableError
+from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PermissionDeniedError
 from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.world import World
@@ -86,6 +87,19 @@ def test_an_edit_of_one_key_touches_one_object(keyed: World) -> None:
     assert keyed.destinations.log == ["observe", "put_value"]
     assert run.counts == {"noop": 1, "put": 1}
     assert keyed.remote.object(URL).text() == "postgres://new"
+
+
+def test_edits_do_not_put_off_the_check_of_the_others(keyed: World) -> None:
+    keyed.run()
+    due = keyed.sync.next_due_at
+    for number in range(3):
+        keyed.clock.pass_(minutes=1)
+        keyed.edit(URL=f"postgres://{number}")
+        keyed.run(Trigger.CHANGE)
+
+    after = keyed.sync.next_due_at
+    assert due is not None and after is not None
+    assert after <= due
 
 
 def test_one_bad_object_does_not_stop_the_others(keyed: World) -> None:
@@ -313,3 +327,51 @@ def test_a_failed_deletion_is_tried_again_and_told(deleting: World) -> None:
 
     assert deleting.run().outcome is Outcome.FAILED
     assert deleting.run().counts["delete"] == 1
+
+
+# --- one object that fails, and the others
+
+
+def test_edits_of_the_others_do_not_wait_for_one_that_fails(keyed: World) -> None:
+    """A name that somebody else has halts the sync; its other keys go out as ever, and are still checked."""
+    keyed.remote.outside_create("shop/production/TAKEN", "theirs")
+    keyed.edit(TAKEN="ours")
+    keyed.run()
+    assert keyed.sync.settled_status is SyncStatus.HALTED
+    assert keyed.sync.next_due_at is not None, "drift of the others is still looked for"
+    assert not keyed.due()
+
+    keyed.edit(URL="postgres://new")
+
+    assert keyed.due()
+    keyed.run(Trigger.CHANGE)
+    assert keyed.remote.object(URL).text() == "postgres://new"
+
+
+def test_a_right_that_is_missing_for_one_does_not_slow_the_others(keyed: World) -> None:
+    keyed.run()
+    keyed.edit(NEW="value")
+    keyed.destinations.fail("create", error=PermissionDeniedError(action="secretsmanager:CreateSecret"), times=9)
+    keyed.run(Trigger.CHANGE)
+    assert keyed.sync.settled_status is SyncStatus.FAILING
+
+    keyed.edit(URL="postgres://new")
+
+    assert keyed.due()
+    keyed.run(Trigger.CHANGE)
+    assert keyed.remote.object(URL).text() == "postgres://new"
+
+
+def test_a_key_that_waits_for_its_budget_does_not_hold_up_the_others(keyed: World) -> None:
+    for number in range(BURST + 2):
+        keyed.edit(URL=f"postgres://{number}")
+        keyed.run(Trigger.CHANGE)
+    assert keyed.sync.settled_status is SyncStatus.PENDING
+    assert not keyed.due()
+
+    keyed.edit(USER="somebody")
+
+    assert keyed.due()
+    keyed.run(Trigger.CHANGE)
+    assert keyed.remote.object(USER).text() == "somebody"
+    assert keyed.sync.settled_status is SyncStatus.PENDING
