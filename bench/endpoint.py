@@ -1,8 +1,8 @@
 """
-An AWS endpoint in a process of its own that answers at once: Secrets Manager and STS, as far as the benchmarks go.
+An AWS in a process of its own: the shim, which answers as strictly as AWS does, and a look at what arrived.
 
-It notes when each request arrived, on the clock that all processes of a machine share, and counts versions. moto takes
-3 to 7 ms for a call, which would be most of what is measured; `Endpoint(kind="moto")` shows that.
+It notes when each request arrived, on the clock that all processes of a machine share, and counts versions. An answer
+takes it about 2 ms, which is in the figures; AWS takes longer.
 
     with Endpoint() as endpoint:
         ... AWS_ENDPOINT_URL=endpoint.url ...
@@ -14,16 +14,15 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import parse_qs
+from typing import Final, Self
 from urllib.request import Request, urlopen
 
-ACCOUNT = "123456789012"
+_QUOTAS: Final = "quotas"
+_NO_LIMIT: Final = sys.maxsize
 
 
 @dataclass
@@ -38,11 +37,16 @@ class Seen:
 class Endpoint:
     """The process, seen from outside."""
 
-    def __init__(self, kind: str = "canned") -> None:
-        """`kind`: canned or moto."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.endpoint", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, *, quotas: bool = False) -> None:
+        """
+        Start it.
+
+        Args:
+            quotas: whether AWS's request rates and its 100 versions a secret hold; without, what is measured is who
+                calls and not where AWS stops it.
+        """
+        arguments = [sys.executable, "-m", "bench.endpoint", *([_QUOTAS] if quotas else [])]
+        self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is None:
             raise AssertionError
         self.url, self._control = self._process.stdout.readline().split()
@@ -52,11 +56,27 @@ class Endpoint:
         with urlopen(self._control, timeout=30) as answer:
             return Seen(**json.load(answer))
 
-    def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> None:
-        """Put secrets there without a request for each: name -> (current version, tags); None takes one away."""
-        request = Request(self._control, data=json.dumps(secrets).encode(), method="PUT")
-        with urlopen(request, timeout=60) as answer:
+    def empty(self) -> Self:
+        """Forget all secrets and what arrived; quicker than another process, which takes seconds to start."""
+        with urlopen(Request(self._control, method="DELETE"), timeout=30) as answer:
             answer.read()
+        return self
+
+    def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
+        """
+        Change secrets without a request for each, as somebody else would.
+
+        Args:
+            secrets: name -> (current version, tags), of which the version is new where the name is there already; None
+                takes one away.
+
+        Returns:
+            Name -> ARN, of those that are there now.
+        """
+        request = Request(self._control, data=json.dumps(secrets).encode(), method="PUT")
+        with urlopen(request, timeout=120) as answer:
+            arns: dict[str, str] = json.load(answer)
+        return arns
 
     def __enter__(self) -> Self:
         return self
@@ -68,147 +88,64 @@ class Endpoint:
 # --- the process itself
 
 
-@dataclass
-class _Account:
-    """What is there. One lock: the answers take microseconds."""
+def _main(quotas: bool) -> None:
+    # Here, so that a benchmark itself does not pay for moto.
+    from phasesync.testing.aws_shim import AwsShim, Operation
+    from phasesync.testing.aws_shim.http import LoopbackServer, Reply
+    from phasesync.testing.aws_shim.outsider import ACCOUNT, REGION
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    arrivals: list[tuple[float, str, str]] = field(default_factory=list)
+    aws = AwsShim(throttling=quotas)
+    guard = threading.Lock()
+    arrivals: list[tuple[float, str, str]] = []
 
-    def note(self, operation: str, name: str) -> None:
-        self.arrivals.append((time.monotonic(), operation, name))
-        self.counts[operation] += 1
+    def note(when: str, operation: Operation) -> None:
+        if when == "before":
+            with guard:
+                arrivals.append((time.monotonic(), operation.name, operation.secret_id or ""))
 
-    def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the answer, None = there is no such secret."""
-        with self.lock:
-            name = str(asked.get("Name") or asked.get("SecretId") or "")
-            self.note(operation, name)
-            if operation == "ListSecrets":
-                return self.page(int(asked.get("NextToken", 0)), int(asked["MaxResults"]))
-            if operation == "CreateSecret":
-                self.add(name, asked.get("Tags", []))
-            secret = self.secrets.get(name.rpartition(":secret:")[2].removesuffix("-AbCdEf"))
-            if secret is None:
-                return None
-            if "SecretString" in asked:
-                secret["versions"].append(asked.get("ClientRequestToken") or str(uuid.uuid4()))
-                secret["SecretString"] = asked["SecretString"]
-            current = secret["versions"][-1]
-            told = {"ARN": secret["ARN"], "Name": secret["Name"]}
-            if operation == "DescribeSecret":
-                return told | {"Tags": secret["Tags"], "VersionIdsToStages": {current: ["AWSCURRENT"]}}
-            told |= {"VersionId": current, "VersionStages": ["AWSCURRENT"]}
-            return told | {"SecretString": secret["SecretString"]} if operation == "GetSecretValue" else told
+    def empty() -> None:
+        aws.reset()
+        if not quotas:
+            aws.limits.versions = _NO_LIMIT
+        aws.on_request = note
+        with guard:
+            arrivals.clear()
 
-    def add(self, name: str, tags: list[dict[str, str]]) -> dict[str, Any]:
-        arn = f"arn:aws:secretsmanager:eu-west-1:{ACCOUNT}:secret:{name}-AbCdEf"
-        self.secrets[name] = {"ARN": arn, "Name": name, "Tags": tags, "versions": []}
-        return self.secrets[name]
-
-    def page(self, start: int, size: int) -> dict[str, Any]:
-        """Return a page of all secrets: filters would let every one through here."""
-        found = list(self.secrets.values())
-        entries = [
-            {
-                "ARN": one["ARN"],
-                "Name": one["Name"],
-                "Tags": one["Tags"],
-                "SecretVersionsToStages": {one["versions"][-1]: ["AWSCURRENT"]},
-            }
-            for one in found[start : start + size]
-        ]
-        more = {"NextToken": str(start + size)} if start + size < len(found) else {}
-        return {"SecretList": entries, **more}
-
-    def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> None:
-        with self.lock:
-            for name, planted in secrets.items():
-                if planted is None:
-                    del self.secrets[name]
-                    continue
-                version, tags = planted
-                made = self.add(name, [{"Key": key, "Value": value} for key, value in tags.items()])
-                made["versions"].append(version)
-                made["SecretString"] = "planted"
-
-    def seen(self) -> dict[str, Any]:
-        with self.lock:
-            versions = {name: len(secret["versions"]) for name, secret in self.secrets.items()}
-            return {"counts": dict(self.counts), "versions": versions, "arrivals": list(self.arrivals)}
-
-
-def _handler(account: _Account) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            self._say(200, json.dumps(account.seen()).encode(), "application/json")
-
-        def do_PUT(self) -> None:
-            account.plant(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self._say(200, b"", "text/plain")
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            operation = (self.headers.get("X-Amz-Target") or "").rpartition(".")[2]
-            if not operation:
-                action = parse_qs(body.decode())["Action"][0]
-                account.note(action, "")
-                result = f"<Account>{ACCOUNT}</Account><Arn>arn:aws:iam::{ACCOUNT}:user/bench</Arn><UserId>A</UserId>"
-                text = f"<{action}Response><{action}Result>{result}</{action}Result></{action}Response>"
-                self._say(200, text.encode(), "text/xml")
-                return
-            answer = account.answer(operation, json.loads(body))
-            if answer is None:
-                self._say(400, b'{"__type": "ResourceNotFoundException"}', "application/x-amz-json-1.1")
+    def plant(secrets: Mapping[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
+        there, arns = set(aws.outside.names()), {}
+        for name, planted in secrets.items():
+            if planted is None:
+                aws.outside.delete(name, recovery_days=None)
+                continue
+            version, tags = planted
+            if name in there:
+                aws.outside.put(name, "planted again", ClientRequestToken=version)
+                arns[name] = str(aws.outside.describe(name)["ARN"])
             else:
-                self._say(200, json.dumps(answer).encode(), "application/x-amz-json-1.1")
+                arns[name] = aws.outside.create(name, "planted", tags=tags, ClientRequestToken=version)
+        return arns
 
-        def _say(self, status: int, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def seen() -> Seen:
+        with aws.world.lock:
+            versions = {str(one.name): len(one.versions) for one in aws.world.secrets(ACCOUNT, REGION)}
+        with guard:
+            return Seen(Counter(name for _, name, _ in arrivals), versions, list(arrivals))
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
+    def control(method: str, _path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
+        answer: object = None
+        match method:
+            case "GET":
+                answer = vars(seen())
+            case "PUT":
+                answer = plant(json.loads(body))
+            case "DELETE":
+                empty()
+        return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
-    return Handler
-
-
-def _serve_moto(account: _Account) -> str:
-    """Put moto behind the same counters; return its URL."""
-    from tests.support.aws_server import AwsServer, Operation
-
-    server = AwsServer()
-
-    def note(operation: Operation) -> None:
-        asked = json.loads(operation.body)
-        account.note(operation.name, str(asked.get("Name") or asked.get("SecretId")))
-
-    for name in ("CreateSecret", "DescribeSecret", "PutSecretValue"):
-        server.do(name, note, times=1_000_000)
-    return server.url
-
-
-def _main(kind: str) -> None:
-    account = _Account()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(account))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    control = f"http://127.0.0.1:{server.server_port}"
-    if kind == "moto":
-        print(_serve_moto(account), control, flush=True)
-    else:
-        print(control, control, flush=True)
+    empty()
+    print(aws.url, LoopbackServer(control).url, flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(_QUOTAS in sys.argv[1:])

@@ -1,5 +1,6 @@
 """
-How long small syncs wait beside large ones: a real daemon, and AWS's quota of 50 CreateSecret a second.
+How long small syncs wait beside large ones: a real daemon, and AWS's quota of 50 CreateSecret a second, which the
+endpoint holds it to.
 
     python -m bench.fairness [--large 0,1,8] [--objects 300] [--small 50] [--workers 8]
 
@@ -24,7 +25,7 @@ QUOTA = 50
 PATIENCE_S = 300.0
 
 
-def main(args: list[str]) -> int:
+def main(args: list[str], endpoint: Endpoint) -> int:
     """Measure and print; exit code 1 where small syncs had to wait for the end of the large ones."""
     parser = argparse.ArgumentParser(prog="python -m bench.fairness")
     parser.add_argument("--large", default="0,1,8", help="how many large syncs, one scene after the other")
@@ -37,7 +38,7 @@ def main(args: list[str]) -> int:
     rows, unfair = [], False
     for database in given.databases:
         for large in map(int, given.large.split(",")):
-            with Endpoint() as endpoint, installed(database, endpoint.url) as installation:
+            with installed(database, endpoint.empty().url) as installation:
                 installation.configure(daemon__workers=given.workers)
                 waits, meanwhile = _measure(installation, endpoint, large, given.objects, given.small)
             unfair |= large > 0 and meanwhile >= large * given.objects * 0.9
@@ -98,4 +99,5 @@ def _created(endpoint: Endpoint, prefix: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with Endpoint(quotas=True) as started:
+        sys.exit(main(sys.argv[1:], started))

@@ -23,7 +23,7 @@ _MANY = 500
 """Rows in one insert."""
 
 
-def main(args: list[str]) -> int:
+def main(args: list[str], endpoint: Endpoint) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.pending")
     parser.add_argument("--syncs", default="10,1000,10000", help="how many, one after the other")
@@ -35,10 +35,10 @@ def main(args: list[str]) -> int:
     asked, idle = [], []
     for database in given.databases:
         for count in map(int, given.syncs.split(",")):
-            with Endpoint() as endpoint, installed(database, endpoint.url) as installation:
+            with installed(database, endpoint.empty().url) as installation:
                 _settle(installation, count)
                 asked.append((f"{database}, {count:,} syncs", *_ask(installation, given.asks)))
-        with Endpoint() as endpoint, installed(database, endpoint.url) as installation:
+        with installed(database, endpoint.empty().url) as installation:
             _settle(installation, given.idle_syncs)
             idle.append((f"{database}, {given.idle_syncs:,} syncs", _idle_percent(installation, given.seconds)))
     table(["is anything due? ms", "p50", "p95", "max"], asked)
@@ -98,4 +98,5 @@ def _idle_percent(installation: Installation, seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with Endpoint() as started:
+        sys.exit(main(sys.argv[1:], started))

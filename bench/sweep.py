@@ -34,6 +34,7 @@ from phasesync.bootstrap import Application
 from phasesync.core.events import Event, SweepFinished
 from phasesync.core.model import Layout
 from phasesync.core.ownership import owner_tags
+from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome
 from tests.support.installation import REGION, Installation
 from tests.support.sql import counted
@@ -55,7 +56,7 @@ class _Events:
             self.swept.append(event)
 
 
-def main(args: list[str]) -> int:
+def main(args: list[str], endpoint: Endpoint) -> int:
     """Measure and print; exit code 1 where a sweep made other calls than lists, or suspected wrongly."""
     parser = argparse.ArgumentParser(prog="python -m bench.sweep")
     parser.add_argument("--objects", type=int, default=10_000)
@@ -68,7 +69,7 @@ def main(args: list[str]) -> int:
     asked: list[tuple[object, ...]] = []
     for database in given.databases:
         for keys in (1, KEYS):
-            with Endpoint() as endpoint, installed(database, endpoint.url) as installation:
+            with installed(database, endpoint.empty().url) as installation:
                 planted = _Planted(installation, endpoint, given.objects, keys)
                 shape = f"{database}, {given.objects // keys:,} syncs of {keys}"
                 found, well = _measure(planted, endpoint)
@@ -108,7 +109,8 @@ class _Planted:
         endpoint.plant({"shop/web" if keys == 1 else "shop/web/KEY_0": None})
         first = {rows: _only(connection, rows) for rows in (environments, syncs, sync_reads, secrets)}
         (entry,) = application.state.state_of("web").journal
-        made: dict[sa.Table, list[dict[str, Any]]] = {rows: [] for rows in (*first, journal)}
+        made: dict[sa.Table, list[dict[str, Any]]] = {rows: [] for rows in first}
+        written: list[JournalEntry] = []
         there: dict[str, tuple[str, dict[str, str]] | None] = {}
         for number in range(count):
             name, sync_id = f"e{number}", uuid.uuid4().hex
@@ -129,24 +131,24 @@ class _Planted:
                 version = str(uuid.uuid4())
                 tags = owner_tags(application.instance_id, sync_id)
                 there[remote_name], self._tags[remote_name] = (version, tags), tags
-                written = replace(
+                one = replace(
                     entry,
                     id=uuid.uuid4().hex,
                     sync_id=sync_id,
                     remote_name=remote_name,
-                    arn=f"arn:aws:secretsmanager:{REGION}:{entry.account}:secret:{remote_name}-AbCdEf",
                     version_id=version,
                     keys={key: next(iter(entry.keys.values()))},
                     tags_written=tags,
                     touched_at=None,
                 )
-                made[journal].append(to_row(sealer, first[environments]["data_key_id"], written))
+                written.append(one)
                 if keys > 1:
                     lookup = lookup_of(ring, environment_id, "/", key)
                     made[secrets].append(
                         first[secrets] | {"id": uuid.uuid4().hex, "environment_id": environment_id, "lookup": lookup}
                     )
-        endpoint.plant(there)
+        arns, data_key_id = endpoint.plant(there), first[environments]["data_key_id"]
+        made[journal] = [to_row(sealer, data_key_id, replace(one, arn=arns[one.remote_name])) for one in written]
         for rows, values in made.items():
             for start in range(0, len(values), _MANY):
                 connection.execute(rows.insert(), values[start : start + _MANY])
@@ -247,4 +249,5 @@ def _only(connection: sa.Connection, rows: sa.Table) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with Endpoint() as started:
+        sys.exit(main(sys.argv[1:], started))
