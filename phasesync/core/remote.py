@@ -141,6 +141,7 @@ class Intent:
         fingerprint: of the payload that the token was last sent with; None for a restore.
         payloads: how many different payloads the token may have been sent with.
         keys: key name -> keyed digest of its value, of the payload that the token was last sent with.
+        binary: whether what the token was sent with is a SecretBinary; None = a restore, or payloads of both kinds.
     """
 
     action: Action
@@ -150,6 +151,7 @@ class Intent:
     payloads: int
     made_at: datetime
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    binary: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

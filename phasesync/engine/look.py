@@ -13,8 +13,9 @@ from phasesync.core.budget import within_a_day
 from phasesync.core.fingerprint import Digests, same
 from phasesync.core.journal import note_unwanted, note_wanted, settle_by_evidence
 from phasesync.core.metadata import wanted_metadata
-from phasesync.core.model import Layout, OnRemove
+from phasesync.core.model import Layout, OnRemove, Sync
 from phasesync.core.remote import Desired, JournalEntry, Observed
+from phasesync.core.remote_names import name_of_key
 from phasesync.engine.restored import check_not_restored
 from phasesync.errors import (
     CredentialRejectedError,
@@ -142,6 +143,7 @@ def may_be_trusted(
         and entry.unwanted_since is None
         and entry.deletion_at is None
         and not within_a_day(entry.enforced_at, now)
+        and not one.unwanted_tags
         and same(entry.fingerprint, one.payload.fingerprint)
         and dict(entry.metadata) == wanted_metadata(one)
     )
@@ -154,7 +156,11 @@ def leaving(state: SyncState, wanted: Iterable[str], account: str) -> list[Journ
 
 
 def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
-    """Return those of them that this run's destination could delete, where the sync asks for deletion at all."""
+    """
+    Return those of them that this run's destination could delete, where the sync asks for deletion at all.
+
+    Only what has the name that its key has now: changing where a sync writes removes nothing from the store.
+    """
     if (
         state.restored
         or state.sync.config.on_remove is not OnRemove.DELETE
@@ -166,7 +172,15 @@ def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: st
         for entry in left_behind
         if (entry.account, entry.region) == (account, state.sync.region)
         and (entry.written_before or entry.intent is not None)
+        and entry.remote_name in _names_now(state.sync, entry)
     ]
+
+
+def _names_now(sync: Sync, entry: JournalEntry) -> list[str]:
+    """Return the names that the keys of an object have now."""
+    keys = entry.keys or (entry.intent.keys if entry.intent is not None else {})
+    place = {"app": sync.app, "environment": sync.environment, "path": sync.path}
+    return [name_of_key(sync.config, **place, key=key) for key in keys]
 
 
 def entries_of(state: SyncState, names: Iterable[str], account: str) -> dict[str, JournalEntry]:

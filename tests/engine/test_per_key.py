@@ -7,7 +7,7 @@ import pytest
 
 from phasesync.adapters.store import Store
 from phasesync.core.budget import BURST
-from phasesync.core.model import Layout, OnDrift, OnRemove, SecretValue, ValueType
+from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PermissionDeniedError
@@ -265,6 +265,26 @@ def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
     assert len(names(deleting)) == 3
 
 
+def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
+    """Copies go a run before the objects; nothing of it is asked for twice."""
+    deleting.configure(replicas={"us-east-1": AWS_MANAGED_KEY})
+    deleting.run()
+    deleting.remote.settle_replication()
+    deleting.remote.remove_replicas(deleting.remote.object("shop/production/C"), ["us-east-1"])
+    deleting.edit(A=None, B=None, C=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    assert digest is not None
+    deleting.store.state.approve("web", digest, actor=ACTOR)
+
+    first, second = deleting.run(), deleting.run()
+
+    assert ("delete" in first.counts, first.counts["replicate"]) == (True, 2)
+    assert second.counts["delete"] == 3
+    assert set(names(deleting)) == {"shop/production/D", URL, USER}
+
+
 def test_all_of_two_wait_and_one_of_many_does_not(store: Store) -> None:
     world = per_key(store, on_remove=OnRemove.DELETE)
     world.run()
@@ -375,3 +395,41 @@ def test_a_key_that_waits_for_its_budget_does_not_hold_up_the_others(keyed: Worl
     keyed.run(Trigger.CHANGE)
     assert keyed.remote.object(USER).text() == "somebody"
     assert keyed.sync.settled_status is SyncStatus.PENDING
+
+
+def test_another_template_deletes_nothing(deleting: World) -> None:
+    """What was written under the old names stays for good: no key was removed from the store."""
+    deleting.configure(name_template="{env}/{key}")
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+
+    assert "delete" not in deleting.run().counts
+    assert len(names(deleting)) == 6
+
+
+def test_a_key_that_goes_after_the_names_came_back_has_its_whole_grace(deleting: World) -> None:
+    """The time under other names does not count as time without the key."""
+    deleting.configure(name_template="{env}/{key}")
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.run()
+    deleting.configure(name_template="{app}/{env}/{key}")
+    deleting.edit(A=None)
+
+    assert "delete" not in deleting.run().counts
+    deleting.clock.pass_(hours=2)
+    assert deleting.run().counts["delete"] == 1
+
+
+def test_text_becomes_binary_only_with_an_approval_although_an_answer_was_lost(keyed: World) -> None:
+    """What landed is known to be text, however it was found out."""
+    keyed.destinations.fail("create", when="after", times=2)
+    keyed.run()
+    writes = [SecretWrite(path="/", key="URL", value=SecretValue(b"\x00\xff", ValueType.BINARY))]
+    keyed.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+
+    assert keyed.run().outcome is Outcome.HELD
+    assert keyed.remote.object(URL).text() == "postgres://db"
