@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from phasesync.core.budget import spend, within_a_day
+from phasesync.core.budget import bounded, spend, within_a_day
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.fingerprint import same
 from phasesync.core.metadata import differing, wanted_metadata
@@ -133,6 +133,12 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
     if intent.payloads != 1 or intent.token not in observed.versions:
         return entry
     return settle_spent(entry, intent, arn=observed.arn)
+
+
+def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
+    """Return the entry with a version budget that a clock that was set back cannot block for long."""
+    until = bounded(entry.budget_until, now)
+    return entry if until == entry.budget_until else replace(entry, budget_until=until)
 
 
 def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:

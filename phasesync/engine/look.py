@@ -11,7 +11,7 @@ from datetime import datetime
 
 from phasesync.core.budget import within_a_day
 from phasesync.core.fingerprint import Digests, same
-from phasesync.core.journal import note_unwanted, note_wanted, settle_by_evidence
+from phasesync.core.journal import note_clock, note_unwanted, note_wanted, settle_by_evidence
 from phasesync.core.metadata import wanted_metadata
 from phasesync.core.model import Layout, OnRemove, Sync
 from phasesync.core.remote import Desired, JournalEntry, Observed
@@ -102,7 +102,7 @@ def look(
         except DestinationError as error:
             failed[name] = error
             continue
-        evident = settle_by_evidence(entry, seen)
+        evident = settle_by_evidence(note_clock(entry, now), seen)
         check_not_restored(evident, seen, digests, instance_id)
         observed[name] = seen
         settled[name] = (

@@ -85,3 +85,20 @@ def test_a_delayed_write_is_due_when_the_budget_allows_it(world: World) -> None:
     assert timedelta(0) < due - world.clock.now() <= timedelta(minutes=24, seconds=5)
     assert world.remote.object(NAME).text().count(f"postgres://{BURST - 1}") == 1
     assert not world.due(), "not at once, although there is a newer revision"
+
+
+def test_a_clock_that_was_years_ahead_blocks_nothing_for_long(world: World) -> None:
+    """A machine may start with a wrong date, write, and be corrected."""
+    world.clock.pass_(days=3650)
+    world.edit(URL="postgres://ahead")
+    world.run(Trigger.CHANGE)
+    world.clock.pass_(days=-3650)
+    world.edit(URL="postgres://new")
+
+    waited = timedelta(0)
+    while world.run(Trigger.SCHEDULE).versions_written == 0:
+        world.clock.pass_(hours=1)
+        waited += timedelta(hours=1)
+        assert waited < DAY
+
+    assert "postgres://new" in world.text
