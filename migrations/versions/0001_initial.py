@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("instance_id", sa.String(length=40), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("restored_at", sa.BigInteger()),
+        sa.Column("generation_floor", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_instance"),
     )
 

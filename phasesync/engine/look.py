@@ -189,6 +189,13 @@ def entries_of(state: SyncState, names: Iterable[str], account: str) -> dict[str
     stored = {(entry.remote_name, entry.account, entry.region): entry for entry in state.journal}
     return {
         name: stored.get((name, account, sync.region))
-        or JournalEntry(id=None, sync_id=sync.id, remote_name=name, account=account, region=sync.region)
+        or JournalEntry(
+            id=None,
+            sync_id=sync.id,
+            remote_name=name,
+            account=account,
+            region=sync.region,
+            generation=state.generation_floor,
+        )
         for name in names
     }

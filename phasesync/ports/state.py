@@ -53,12 +53,15 @@ class SyncState:
 
     Attributes:
         restored: the database was put in place of a later state and nobody has accepted that yet: nothing is deleted.
+        generation_floor: generations of objects that the journal does not know begin above it; an accepted older
+            database may have lost the journal of objects that were made since.
     """
 
     sync: Sync
     credential: Credential
     journal: tuple[JournalEntry, ...]
     restored: bool = False
+    generation_floor: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

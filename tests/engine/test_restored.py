@@ -168,6 +168,24 @@ def test_an_intent_of_the_backup_is_not_believed(world: World) -> None:
     assert world.run().outcome is Outcome.UNCHANGED
 
 
+def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) -> None:
+    """The journal of the backup knows nothing of it; it is taken over with consent, or by whoever removes it."""
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.delete())
+    assert world.run().outcome is Outcome.REFUSED
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+
+    refused = world.run()
+
+    assert refused.error is not None and refused.error.cls == "OwnershipConflictError"
+    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    assert world.run().outcome is Outcome.APPLIED
+    world.edit(URL="postgres://later")
+    assert world.run().outcome is Outcome.APPLIED
+    assert world.run().outcome is Outcome.UNCHANGED
+
+
 def test_nothing_is_accepted_under_a_run(world: World) -> None:
     world.run()
     world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)

@@ -54,6 +54,8 @@ class AcceptancePart(Part):
                 for entry in entries:
                     update_entry(connection, self._sealer, row.data_key_id, accept_restore(entry, ahead))
                 moved += len(entries)
-            connection.execute(instance.update().values(restored_at=None))
+            # What was made since the backup is in no journal; its tokens are passed over all the same.
+            floor = instance.c.generation_floor + ahead
+            connection.execute(instance.update().values(restored_at=None, generation_floor=floor))
             wake(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))

@@ -47,4 +47,5 @@ class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart, AcceptancePart
             credential=to_credential(credential, self._sealer, used_by=()),
             journal=load_journal(connection, sync.id, self._sealer),
             restored=rows[0].restored_at is not None,
+            generation_floor=rows[0].generation_floor,
         )

@@ -81,6 +81,7 @@ def select_syncs() -> sa.Select[Any]:
             _read_environments.c.revision.label("read_source"),
             now().label("clock"),
             sa.select(instance.c.restored_at).scalar_subquery().label("restored_at"),
+            sa.select(instance.c.generation_floor).scalar_subquery().label("generation_floor"),
         )
         .join_from(syncs, environments, syncs.c.environment_id == environments.c.id)
         .join(apps)

@@ -39,6 +39,8 @@ instance = sa.Table(
     sa.Column("instance_id", _Id, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("restored_at", Instant),  # since it was put in place of a later state, until an operator accepts it
+    # generations of objects that the journal does not know begin above this
+    sa.Column("generation_floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 data_keys = sa.Table(

@@ -50,11 +50,6 @@ def _round(stage: Stage, name: str) -> bool:
         raise AssertionError(f"a run of {name} was not recorded")
     if worker.run.error is not None and worker.run.error.cls == "RestoredDatabaseError":
         stage.accept()
-        journal = {entry.remote_name for entry in stage.state_of(name).journal}
-        for remote_name in stage.wanted(stage.sync(name), stage.commit).keys() - journal:
-            there = stage.remote.find(remote_name)
-            if there is not None:
-                stage.remote.drop(there)
         return False
     if worker.run.outcome is Outcome.HELD:
         stage.approve(name)
