@@ -66,7 +66,8 @@ class SyncOptions:
             if (value := getattr(self, name)) is not None:
                 given[name] = value
         if self.tags:
-            given["tags"] = dict(config.tags) | dict(self.tags)
+            before = {} if _NONE_OF_BEFORE in self.tags else dict(config.tags)
+            given["tags"] = before | dict(tag for tag in self.tags if tag != _NONE_OF_BEFORE)
         if self.replicas:
             given["replicas"] = _replicas(self.replicas)
         if self.resource_policy is not None:
@@ -147,8 +148,13 @@ def _words(kind: type[Layout | TagMode | OnDrift | OnRemove]) -> click.Choice[st
     return click.Choice([str(word) for word in kind])
 
 
+_NONE_OF_BEFORE = ("", "")
+"""Stands for an empty `--tag`: what was set before is taken back."""
+
+
 def _pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(PAIR.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
+    pairs = tuple(PAIR.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
+    return (_NONE_OF_BEFORE, *pairs) if "" in value else pairs
 
 
 def _comma_list_or_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -172,7 +178,14 @@ _OPTIONS = (
         help="Key that encrypts the secret; default: the AWS-managed one. Not given: left alone.",
     ),
     click.option("--description", metavar="TEXT", help="Description of the secret. Not given: left alone."),
-    click.option("--tag", "tags", multiple=True, callback=_pairs, metavar="K=V", help="Tag; may be repeated."),
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        callback=_pairs,
+        metavar="K=V",
+        help="Tag; may be repeated. Empty: none of those set before.",
+    ),
     click.option("--tag-mode", type=_words(TagMode), help="What happens to tags besides our own marks."),
     click.option(
         "--replica",

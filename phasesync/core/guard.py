@@ -15,6 +15,7 @@ from enum import StrEnum
 from phasesync.core.budget import within_a_day, writable_at
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.model import OnDrift, SyncConfig
+from phasesync.core.remote import Action
 
 MAX_ENFORCEMENTS = 3
 """How often drift of one object is repaired within 24 hours; after that somebody else keeps writing."""
@@ -175,7 +176,8 @@ def digest_of(tripped: Sequence[Held]) -> str:
         [
             *((held.change.entry.account, held.change.entry.region) if held.change.entry else ()),
             held.change.remote_name,
-            held.change.action,
+            # Copies go a run before their object; the approval of a deletion is for both steps.
+            Action.DELETE if held.change.deletes else held.change.action,
             held.change.desired.payload.fingerprint if held.change.desired else "",
             held.rule,
             # What is written over because somebody else changed it is that very version and no later one.

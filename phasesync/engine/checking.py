@@ -63,6 +63,8 @@ class Checker:
             changes["resource_policy"] = canonical_policy(config.resource_policy)
         if config.kms_key not in (None, AWS_MANAGED_KEY, former and former.kms_key):
             changes["kms_key"] = self._key(draft, credential, str(config.kms_key), ask=ask)
+        elif config.kms_key not in (None, AWS_MANAGED_KEY):
+            check_key_arn(str(config.kms_key), draft.region)  # The Region may be another one now.
         return replace(draft, config=replace(config, **changes), path=normalise_path(draft.path))  # type: ignore[arg-type]
 
     def names(self, draft: SyncDraft, *, account: str | None, but: str | None = None) -> tuple[str, ...]:

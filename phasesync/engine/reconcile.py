@@ -20,8 +20,8 @@ from phasesync.core.model import Layout, Run
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.engine.apply import Applier, landed
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.engine.apply import Applier, landed, result_of
 from phasesync.engine.attempt import Attempt, unreadable
 from phasesync.engine.claims import Permit
 from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, look, may_be_trusted
@@ -268,12 +268,18 @@ class Reconciler:
         unknown = 0
         for name in {change.remote_name for change in prepared.plan.changes}:
             attempt.forget(name)
+        # What was approved to be deleted together goes together: the approval names it still when the copies are gone.
+        copies_first = prepared.guarded.approved and any(_removes_copies(change) for change in prepared.guarded.go)
         for change in prepared.guarded.go:
             name = change.remote_name
             if name in again or name in failed:
                 continue
             if change.action in (Action.CONFLICT, Action.REFUSE):
                 attempt.refuse(change)
+                continue
+            if copies_first and change.action is Action.DELETE:
+                later = replace(change, action=Action.NOOP, reason="deleted when the copies of the others are gone")
+                attempt.results.append(result_of(later, Outcome.UNCHANGED))
                 continue
             try:
                 applied = applier.apply(change, entries.get(name) or change.entry)
@@ -303,7 +309,7 @@ class Reconciler:
                 entries[name] = applied.entry
             if applied.again:
                 again.add(name)
-            if change.deletes and change.action is not Action.DELETE:
+            if _removes_copies(change):
                 attempt.wake_at.append(self._clock.now() + NEXT_STEP)
         attempt.wake_at += [change.due_at for change in prepared.plan.changes if change.due_at is not None]
         attempt.wait(
@@ -311,7 +317,7 @@ class Reconciler:
             [late for late in prepared.guarded.delayed if late.change.remote_name not in again],
         )
         # An approval is for once: it outlives a call that failed, and nothing else.
-        attempt.approval_over = not failed and not again
+        attempt.approval_over = not failed and not again and not copies_first
         return sorted(again - failed)
 
     def _record(self, state: SyncState, claim: Claim, attempt: Attempt, started_at: datetime) -> Run:
@@ -339,6 +345,11 @@ def _copies_failed(change: Change) -> PermissionDeniedError:
         hint=f"aws secretsmanager describe-secret --secret-id {change.remote_name} says why (ReplicationStatus); the "
         "role needs kms:Decrypt here and kms:GenerateDataKey and kms:Encrypt there: phasesync aws policy NAME",
     )
+
+
+def _removes_copies(change: Change) -> bool:
+    """Whether a change prepares a deletion."""
+    return change.deletes and change.action is Action.REPLICATE
 
 
 def _without_leaving(task: Task) -> Task:
