@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from phasesync.demo.isolation import REGION
 
 if TYPE_CHECKING:
-    from phasesync.demo.emulator import Emulator
+    from phasesync.testing.aws_shim import AwsShim
 
 HOST_ACCOUNT: Final = "123456789012"
 """moto's account for keys that it does not know."""
@@ -41,7 +41,7 @@ class Stored:
 class Account:
     """One account of the emulator."""
 
-    def __init__(self, emulator: "Emulator", number: str) -> None:
+    def __init__(self, emulator: "AwsShim", number: str) -> None:
         """
         Args:
             emulator: has the account.

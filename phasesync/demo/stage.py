@@ -15,11 +15,11 @@ from phasesync.core.model import SecretValue
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus
 from phasesync.demo.account import Account, Stored
-from phasesync.demo.emulator import Emulator
 from phasesync.demo.failures import ClaimFailedError
 from phasesync.demo.process import DaemonProcess
 from phasesync.demo.screen import Screen
 from phasesync.ports import MemberRole, SecretWrite
+from phasesync.testing.aws_shim import AwsShim
 
 ACTOR: Final = "demo"
 APP: Final = "shop"
@@ -52,7 +52,7 @@ class Stage:
     """
 
     application: Application
-    emulator: Emulator
+    emulator: AwsShim
     accounts: Mapping[str, Account]
     daemons: Sequence[DaemonProcess]
     screen: Screen

@@ -47,7 +47,7 @@ def survive_a_kill(stage: Stage) -> None:
     before = stage.versions(PRODUCTION)
     stage.until("the second daemon stands by", lambda: stage.daemon(MemberRole.STANDBY))
     working, standby = stage.daemons
-    stage.emulator.after_next("PutSecretValue", working.kill)
+    stage.emulator.do("PutSecretValue", lambda _: working.kill(), when="after")
     stage.set("production", API_URL=V4)
     stage.until("the daemon dies in its write", lambda: working.pid is None)
     version = stage.at_aws(PRODUCTION).version_id

@@ -12,7 +12,6 @@ from typing import Final
 from phasesync.bootstrap import initialise_application, open_application
 from phasesync.demo.account import HOST_ACCOUNT, OTHER_ACCOUNT, Account
 from phasesync.demo.editing import edit_one, edit_quickly, pause_one, repair_an_outside_edit, resume_one
-from phasesync.demo.emulator import Emulator
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
 from phasesync.demo.for_real import COMMANDS
 from phasesync.demo.interruptions import Interruptions
@@ -24,6 +23,7 @@ from phasesync.demo.stage import PRODUCTION, STAGING, Stage
 from phasesync.demo.surviving import hold_an_emptied_environment, read_the_log, stop, survive_a_kill
 from phasesync.errors import PhasesyncError
 from phasesync.settings import load_settings
+from phasesync.testing.aws_shim import AwsShim
 
 TIME_LIMIT_S: Final = 27.0
 """The whole tour; stopping what it started comes on top of it."""
@@ -85,11 +85,12 @@ def run_tour(screen: Screen) -> int:
 def _walk(
     screen: Screen, folder: Path, daemons: Sequence[DaemonProcess], stack: ExitStack, interruptions: Interruptions
 ) -> None:
-    emulator = Emulator()
-    stack.callback(emulator.close)
+    emulator = AwsShim()
+    stack.callback(emulator.stop)
     screen.title(
         "phasesync, a tour",
-        f"AWS is played by an emulator (moto) at {emulator.url}; nothing leaves this machine.",
+        f"AWS is played by an emulator at {emulator.url}: moto, with AWS's limits and refusals added. Nothing leaves "
+        "this machine.",
         "All values are made up. They are shown on purpose.",
     )
     config = stack.enter_context(environment_of_its_own(folder, endpoint=emulator.url))

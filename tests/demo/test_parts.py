@@ -24,19 +24,19 @@ from phasesync.cli.main import cli
 from phasesync.core.model import Run
 from phasesync.core.status import Outcome, Trigger
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
-from phasesync.demo.emulator import Emulator
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
 from phasesync.demo.interruptions import Interruptions
 from phasesync.demo.isolation import REGION, environment_of_its_own, folder_of_its_own
 from phasesync.demo.screen import Screen
 from phasesync.settings import load_settings
+from phasesync.testing.aws_shim import AwsShim
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    served = Emulator()
-    yield served
-    served.close()
+def emulator() -> Iterator[AwsShim]:
+    with AwsShim() as served:
+        served.reset()
+        yield served
 
 
 @pytest.mark.parametrize("module", ["moto", "flask", "flask_cors"])
@@ -86,7 +86,7 @@ def test_its_folder_is_private_and_goes_with_what_is_in_it() -> None:
     assert not folder.exists()
 
 
-def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: Emulator) -> None:
+def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: AwsShim) -> None:
     account = Account(emulator, OTHER_ACCOUNT)
     arn = account.make_role("waiting", trust=trust("right"), policy=sync_policy(region=REGION))
     sts: Any = account._client("sts")
@@ -100,12 +100,12 @@ def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator
     account.close()
 
 
-def test_something_can_happen_between_a_write_and_its_answer(emulator: Emulator) -> None:
+def test_something_can_happen_between_a_write_and_its_answer(emulator: AwsShim) -> None:
     account = Account(emulator, OTHER_ACCOUNT)
     account._secrets.create_secret(Name="shop", SecretString='{"A":"1"}')
     seen: list[Stored | None] = []
     reader = Account(emulator, OTHER_ACCOUNT)
-    emulator.after_next("PutSecretValue", lambda: seen.append(reader.read("shop")))
+    emulator.do("PutSecretValue", lambda _: seen.append(reader.read("shop")), when="after")
 
     version = account.write("shop", '{"A":"2"}')
 

@@ -51,12 +51,22 @@ class ReplicaExtras:
 
 
 def _import_moto() -> None:
-    """Import here and now what is used below: two threads that import moto at once get halves of its modules."""
+    """
+    Import here and now what is used below, and what moto's application would load at a service's first request.
+
+    Two threads that import moto at once get halves of its modules.
+    """
+    import moto.iam.access_control
     import moto.iam.models
+    import moto.iam.urls
     import moto.kms.models
+    import moto.kms.urls
+    import moto.moto_api._internal.managed_state_model
     import moto.moto_api._internal.models
     import moto.secretsmanager.models
-    import moto.sts.models  # noqa: F401
+    import moto.secretsmanager.urls
+    import moto.sts.models
+    import moto.sts.urls  # noqa: F401
 
 
 class World:
