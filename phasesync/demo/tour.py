@@ -89,9 +89,8 @@ def _walk(
     stack.callback(emulator.stop)
     screen.title(
         "phasesync, a tour",
-        f"AWS is played by an emulator at {emulator.url}: moto, with AWS's limits and refusals added. Nothing leaves "
-        "this machine.",
-        "All values are made up. They are shown on purpose.",
+        f"AWS is played by an emulator at {emulator.url}, about as strict as AWS.",
+        "Nothing leaves this machine. All values are made up; they are shown on purpose.",
     )
     config = stack.enter_context(environment_of_its_own(folder, endpoint=emulator.url))
     settings = load_settings(config).settings
