@@ -1,27 +1,39 @@
 """What waits for an approval, and how long an approval holds."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from phasesync.core import guard
-from phasesync.core.change import Plan, Policy
-from phasesync.core.guard import Guarded
-from phasesync.core.model import SyncConfig
+from phasesync.core.budget import BURST, MANUAL_EXTRA, REFILL
+from phasesync.core.change import Change, Plan, Policy
+from phasesync.core.guard import MAX_ENFORCEMENTS, Guarded, Rule
+from phasesync.core.mapping import map_one
+from phasesync.core.metadata import wanted_metadata
+from phasesync.core.model import OnDrift, SecretValue, SyncConfig, ValueType
 from phasesync.core.plan import make_plan
-from phasesync.core.remote import Action
+from phasesync.core.remote import CURRENT, Action
+from tests.support.digests import FixedDigests
 from tests.support.values import (
     ACCOUNT,
     INSTANCE,
     NAME,
     NOW,
     REGION,
+    TOKEN,
     config,
     desired,
     entry,
+    intent,
     new_entry,
     observed,
     payload,
     plan,
 )
+
+OTHER = "44444444-4444-4444-8444-444444444444"
+"""A version that somebody else wrote."""
 
 
 def of_keys(count: int) -> dict[str, str]:
@@ -132,3 +144,235 @@ def test_a_digest_tells_nothing_of_the_values() -> None:
     assert digest is not None
     assert len(digest) == 16
     assert int(digest, 16) >= 0
+
+
+# --- drift
+
+
+def drifted(**journal: object) -> Plan:
+    """A plan for an object that somebody else wrote: its value is put back."""
+    return plan(desired(), observed(versions={OTHER: frozenset({CURRENT})}), entry(**journal))
+
+
+def test_drift_is_repaired_or_held_as_the_sync_says() -> None:
+    enforced = judge(drifted(), config(), None)
+    assert ([change.action for change in enforced.go], enforced.held) == ([Action.PUT], ())
+
+    (waits,) = judge(drifted(), config(on_drift=OnDrift.HOLD), None).held
+    assert (waits.rule, waits.change.action) == (Rule.DRIFT, Action.PUT)
+    assert "the sync holds on drift" in waits.reason
+
+
+def test_drift_of_a_description_is_held_too_and_a_change_of_the_sync_is_not() -> None:
+    """What the sync was in step with before tells them apart."""
+    wanted = desired(description="ours")
+    theirs = plan(wanted, observed(description="theirs"), entry(metadata=wanted_metadata(wanted)))
+    of_the_sync = plan(wanted, observed(description="theirs"), entry())
+
+    assert [one.rule for one in judge(theirs, config(on_drift=OnDrift.HOLD), None).held] == [Rule.DRIFT]
+    assert judge(of_the_sync, config(on_drift=OnDrift.HOLD), None).held == ()
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "contested"),
+    [((), False), ((1, 2), False), ((1, 2, 3), True), ((1, 2, 25), False), ((1, 2, 3, 25), True)],
+)
+def test_what_was_repaired_three_times_within_a_day_is_contested(hours_ago: tuple[int, ...], contested: bool) -> None:
+    enforced = tuple(NOW - timedelta(hours=hours) for hours in hours_ago)
+    held = judge(drifted(enforced_at=enforced), config(), None).held
+    assert [one.rule for one in held] == ([Rule.CONTESTED] if contested else [])
+    if contested:
+        assert "repaired 3 times within 24 h (limit 3)" in held[0].reason
+
+
+def test_an_edit_of_a_contested_object_is_written() -> None:
+    """Only what somebody else changed is held."""
+    journal = entry(enforced_at=(NOW,) * MAX_ENFORCEMENTS)
+    assert judge(plan(desired(payload=payload({"URL": "new", "USER": "shop"})), observed(), journal), config(), None).go
+
+
+# --- binary
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "waits"),
+    [(False, True, True), (True, False, False), (True, True, False), (False, False, False), (None, True, False)],
+)
+def test_text_that_would_become_binary_waits(was: bool | None, becomes: bool, waits: bool) -> None:
+    """Readers of SecretString would find nothing. None: what was written last is not known."""
+    value = SecretValue(b"\xff", ValueType.BINARY) if becomes else SecretValue("new")
+    new = map_one(NAME, "URL", value, FixedDigests())
+    changes = plan(desired(payload=new), observed(), entry(binary=was, keys={"URL": "x"}))
+    assert [one.rule for one in judge(changes, config(), None).held] == ([Rule.BINARY] if waits else [])
+
+
+# --- deletions
+
+
+def deletions(count: int, *, of: int, waiting: int = 0, step: Action = Action.DELETE) -> Plan:
+    """A plan that deletes some of the objects of a sync, beside more that wait for their grace."""
+
+    def change(number: int, **what: object) -> Change:
+        name = f"shop/{number:02}"
+        made = Change(action=Action.NOOP, remote_name=name, reason="gone", entry=entry(remote_name=name))
+        return replace(made, **what)  # type: ignore[arg-type]
+
+    going = [change(number, action=step, deletes=True) for number in range(count)]
+    coming = [change(number, due_at=NOW) for number in range(count, count + waiting)]
+    return Plan(changes=(*going, *coming), objects=of)
+
+
+@pytest.mark.parametrize(
+    ("count", "objects", "waits"),
+    [
+        (1, 1, False),
+        (2, 2, True),
+        (1, 2, False),
+        (2, 3, False),
+        (3, 3, True),
+        (3, 14, True),
+        (3, 15, False),
+        (4, 20, False),
+        (5, 20, True),
+        (60, 300, False),
+        (61, 300, True),
+    ],
+)
+def test_many_deletions_wait_and_so_does_the_last_of_several(count: int, objects: int, waits: bool) -> None:
+    """From three objects and more than a fifth on; or all of two or more."""
+    guarded = judge(deletions(count, of=objects), config(), None)
+    assert {one.rule for one in guarded.held} == ({Rule.DELETIONS} if waits else set())
+    assert len(guarded.held) == (count if waits else 0)
+    assert len(guarded.go) == (0 if waits else count)
+
+
+def test_what_waits_for_its_grace_counts_as_well() -> None:
+    """Else many keys that go one after the other would never be many."""
+    assert judge(deletions(2, of=12), config(), None).held == ()
+    guarded = judge(deletions(2, of=12, waiting=1), config(), None)
+    assert len(guarded.held) == 2
+    assert "would delete 3 of 12 objects; the limit is 20 % (from 3 objects on)" in guarded.held[0].reason
+
+
+def test_copies_that_go_before_their_object_are_held_with_it() -> None:
+    guarded = judge(deletions(2, of=2, step=Action.REPLICATE), config(), None)
+    assert [one.change.action for one in guarded.held] == [Action.REPLICATE] * 2
+
+
+def test_the_limits_of_deletions_are_the_syncs() -> None:
+    assert judge(deletions(3, of=14), config(delete_limit_percent=50), None).held == ()
+    assert judge(deletions(3, of=14), config(delete_limit_objects=4), None).held == ()
+    assert judge(deletions(1, of=2), config(delete_limit_objects=1), None).held
+    assert judge(deletions(2, of=2), config(delete_limit_percent=100, delete_limit_objects=9), None).held
+
+
+# --- the version budget
+
+
+def edited(**journal: object) -> Plan:
+    """A plan that writes a new value."""
+    return plan(desired(payload=payload({"URL": "new", "USER": "shop"})), observed(), entry(**journal))
+
+
+def test_a_write_beyond_the_budget_is_delayed_until_there_is_room() -> None:
+    until = NOW + BURST * REFILL
+    guarded = judge(edited(budget_until=until), config(), None)
+
+    assert (guarded.go, guarded.held) == ((), ())
+    assert [(one.change.action, one.until) for one in guarded.delayed] == [(Action.PUT, NOW + REFILL)]
+    assert judge(edited(budget_until=until - REFILL), config(), None).delayed == ()
+
+
+def test_a_person_may_use_what_is_kept_for_that() -> None:
+    assert judge(edited(budget_until=NOW + BURST * REFILL), config(), None, manual=True).delayed == ()
+    assert judge(edited(budget_until=NOW + (BURST + MANUAL_EXTRA) * REFILL), config(), None, manual=True).delayed
+
+
+def test_a_write_that_may_have_landed_is_not_delayed() -> None:
+    """It spends its token once more, which makes no further version."""
+    assert judge(edited(budget_until=NOW + 2 * BURST * REFILL, intent=intent()), config(), None).delayed == ()
+
+
+def test_only_values_wait_for_the_budget() -> None:
+    changes = plan(
+        desired(payload=payload({"URL": "new", "USER": "shop"}), description="new"),
+        observed(),
+        entry(budget_until=NOW + BURST * REFILL),
+    )
+    guarded = judge(changes, config(), None)
+    assert [change.action for change in guarded.go] == [Action.SET_DESCRIPTION]
+    assert [one.change.action for one in guarded.delayed] == [Action.PUT]
+
+
+def test_what_is_held_is_not_delayed_and_what_is_approved_may_be() -> None:
+    changes = plan(desired(payload=payload({})), observed(), entry(budget_until=NOW + BURST * REFILL))
+    first = judge(changes, config(), None)
+    assert (len(first.held), first.delayed) == (1, ())
+
+    approved = judge(changes, config(), first.digest)
+    assert (approved.held, len(approved.delayed), approved.approved) == ((), 1, True)
+
+
+# --- digests
+
+
+def digest(changes: Plan, **limits: object) -> str:
+    """What an approval of the held changes names."""
+    found = judge(changes, config(**limits), None).digest
+    assert found is not None
+    return found
+
+
+EMPTIED = {"wanted": desired(payload=payload({})), "seen": observed(), "journal": entry()}
+
+
+def emptied(**changes: object) -> Plan:
+    """A plan that empties an object; each part may be another."""
+    return plan(**(EMPTIED | changes))  # type: ignore[arg-type]
+
+
+def test_a_digest_is_the_same_for_the_same_held_changes() -> None:
+    with_more = desired(payload=payload({}), description="new")
+    assert digest(emptied()) == digest(emptied()) == digest(emptied(wanted=with_more))
+    assert digest(emptied()) == digest(emptied(journal=entry(budget_until=NOW + timedelta(days=1))))
+
+
+def test_a_digest_is_another_for_another_place_or_rule_or_value() -> None:
+    nine = payload(of_keys(9))
+    shrinking = plan(
+        desired(payload=payload(of_keys(1))), observed(), entry(fingerprint=nine.fingerprint, keys=nine.keys)
+    )
+    one_left = plan(
+        desired(payload=payload(of_keys(2))), observed(), entry(fingerprint=nine.fingerprint, keys=nine.keys)
+    )
+    every = [
+        digest(emptied()),
+        digest(emptied(journal=entry(account="999999999999"))),
+        digest(emptied(journal=entry(region="us-east-1"))),
+        digest(shrinking),
+        digest(one_left),
+        digest(deletions(2, of=2)),
+        digest(deletions(3, of=3)),
+        digest(drifted(), on_drift=OnDrift.HOLD),
+    ]
+    assert len(set(every)) == len(every)
+
+
+def test_an_approval_of_drift_is_for_the_version_that_was_seen() -> None:
+    """What somebody else writes afterwards is not written over unseen."""
+    later = plan(desired(), observed(versions={TOKEN: frozenset({CURRENT})}), entry())
+    seen = digest(drifted(), on_drift=OnDrift.HOLD)
+
+    assert judge(drifted(), config(on_drift=OnDrift.HOLD), seen).approved
+    assert not judge(later, config(on_drift=OnDrift.HOLD), seen).approved
+
+
+def test_one_more_held_change_lapses_the_approval_of_all() -> None:
+    two = digest(deletions(2, of=2))
+    guarded = judge(deletions(3, of=3), config(), two)
+    assert (guarded.approved, len(guarded.held), guarded.go) == (False, 3, ())
+
+
+def test_where_nothing_is_held_there_is_no_digest_and_nothing_to_approve() -> None:
+    guarded = judge(edited(), config(), "0123456789abcdef")
+    assert (guarded.digest, guarded.approved, guarded.held) == (None, False, ())
