@@ -20,7 +20,7 @@ VIOLATIONS = [
     ("the engine reads settings", "engine/apply.py", "import phasesync.settings"),
     ("an adapter knows its sibling", "adapters/store/runs.py", "import phasesync.adapters.keys"),
     ("an adapter knows the engine", "adapters/aws/session.py", "import phasesync.engine.claims"),
-    ("bootstrap knows an entry point", "bootstrap.py", "import phasesync.cli.main"),
+    ("bootstrap knows an entry point", "bootstrap/application.py", "import phasesync.cli.main"),
     ("the package uses the fakes", "cli/main.py", "import phasesync.testing.fake_remote"),
 ]
 

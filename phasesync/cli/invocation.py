@@ -1,7 +1,7 @@
 """
 One command line: its settings, who typed it, and the application it works with.
 
-The application is made by `bootstrap.py`, and only for commands that ask for one.
+The application is made by `phasesync.bootstrap`, and only for commands that ask for one.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the service is given: its view of the engine, and the working parts that `bootstrap.py` builds."""
+"""What the service is given: its view of the engine, and the working parts that `phasesync.bootstrap` builds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """
 Every port: what the engine needs from the world, and nothing about how it is done. One module a subject.
 
-Adapters implement these; `bootstrap.py` wires them. They raise only classes of `errors.py`.
+Adapters implement these; `phasesync.bootstrap` wires them. They raise only classes of `errors.py`.
 """
 
 from phasesync.core.fingerprint import Digests

@@ -1,0 +1,67 @@
+"""What a daemon drives, on an application of its own. It decides nothing: the daemon's service does."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from phasesync.bootstrap.application import Application
+from phasesync.bootstrap.opening import open_application
+from phasesync.ports import EventSink
+from phasesync.settings.model import Settings
+
+if TYPE_CHECKING:
+    from phasesync.adapters.dispatch.threads import ThreadDispatcher
+    from phasesync.engine.claims import ClaimKeeper
+    from phasesync.engine.scheduler import Scheduler
+
+LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
+"""Settings that a daemon's machinery reads anew whenever it needs them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machinery:
+    """What a daemon drives, on an application that it closes at its end."""
+
+    application: Application
+    scheduler: "Scheduler"
+    keeper: "ClaimKeeper"
+    dispatcher: "ThreadDispatcher"
+
+
+def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machinery:
+    """
+    Wire what a daemon drives.
+
+    Args:
+        current: returns the settings that are in effect now.
+        events: takes what happens.
+
+    Raises:
+        PhasesyncError: as `open_application` does.
+    """
+    from phasesync.adapters.dispatch.threads import ThreadDispatcher
+    from phasesync.engine.claims import ClaimKeeper
+    from phasesync.engine.scheduler import Member, Scheduler
+    from phasesync.engine.worker import Worker
+
+    application = open_application(current(), events=events, current=current)
+    quotas = application.clients.quotas
+    keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl, on_stop=quotas.stop)
+    worker = Worker(application.reconciler, keeper)
+    dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
+    scheduler = Scheduler(
+        member=Member(owner=application.owner, host=socket.gethostname(), pid=os.getpid()),
+        state=application.state,
+        registry=application.daemons,
+        keeper=keeper,
+        dispatcher=dispatcher,
+        events=events,
+        clock=application.clock,
+        runs_kept=lambda: timedelta(days=current().retention.runs_days),
+        share_among=quotas.share_among,
+        sweeper=application.sweeper,
+    )
+    return Machinery(application=application, scheduler=scheduler, keeper=keeper, dispatcher=dispatcher)

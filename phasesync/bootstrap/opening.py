@@ -1,0 +1,116 @@
+"""Settings -> an opened database with its key: opening, first set-up, and putting a backup in its place."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.adapters.keys import EnvelopeKeyRing, RootKey, load_root_key, write_new_root_key
+from phasesync.adapters.store import (
+    Database,
+    WrappedKeyTable,
+    initialise,
+    open_database,
+    open_store,
+    read_instance_id,
+)
+from phasesync.adapters.store.migrate import check, upgrade
+from phasesync.bootstrap.application import Application
+from phasesync.errors import KeyUnavailableError
+from phasesync.ports import EventSink
+from phasesync.settings.model import Settings
+
+
+def open_application(
+    settings: Settings, *, events: EventSink | None = None, current: Callable[[], Settings] | None = None
+) -> Application:
+    """
+    Open the database with its key; see `Parts` for the arguments.
+
+    Raises:
+        SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: with what mends it.
+    """
+    check(settings.database_url)
+    database = open_database(settings.database_url)
+    try:
+        # Asked for before the key: a daemon that starts beside `init` waits for it and does not miss a key yet to come.
+        read_instance_id(database)
+        root_key = find_root_key(settings)
+        store = open_store(database, EnvelopeKeyRing([root_key], WrappedKeyTable(database)))
+    except BaseException:
+        database.close()
+        raise
+    return Application(settings, store, root_key=root_key, events=events, current=current)
+
+
+def find_root_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> RootKey:
+    """Return the root key that the settings lead to. KeyUnavailableError, SettingsError."""
+    named = "root_key_file" in settings.model_fields_set
+    return load_root_key(
+        file=settings.root_key_file if named else None,
+        value=settings.root_key.get_secret_value() if settings.root_key else None,
+        default_file=settings.root_key_file,
+        environ=environ,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialised:
+    """What `init` made or found."""
+
+    root_key: RootKey
+    key_made: bool
+    instance_id: str
+
+
+def initialise_application(settings: Settings) -> Initialised:
+    """
+    Make what is missing: root key, database at the newest migration, keys in it. Safe to repeat.
+
+    Raises:
+        KeyUnavailableError: the database has keys of another root key, or its root key is gone: no new one is made.
+        SettingsError, StoreUnavailableError: directory, file or database are not usable.
+    """
+    upgrade(settings.database_url)
+    database = open_database(settings.database_url)
+    try:
+        stored = WrappedKeyTable(database)
+        made = False
+        try:
+            root_key = find_root_key(settings)
+        except KeyUnavailableError as error:
+            if settings.root_key_file.exists() or settings.root_key is not None:
+                raise
+            wrapped = stored.list_all()
+            if wrapped:
+                raise KeyUnavailableError(
+                    f"the root key is missing: this database was made with the key {wrapped[0].root_key_id}; "
+                    "no new one is made",
+                    hint=f"bring the key file back to {settings.root_key_file}, or set PHASESYNC_ROOT_KEY_FILE",
+                ) from error
+            root_key, made = write_new_root_key(settings.root_key_file), True
+        instance_id = initialise(database, EnvelopeKeyRing([root_key], stored))
+    finally:
+        database.close()
+    return Initialised(root_key=root_key, key_made=made, instance_id=instance_id)
+
+
+def restore_application(settings: Settings, file: Path) -> Path | None:
+    """
+    Put a backup in the place of the database; see `adapters.store.restore`.
+
+    Returns:
+        Where the former database was kept, None where there was none.
+
+    Raises:
+        KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
+    """
+    from phasesync.adapters.store.restore import restore
+
+    root_key = find_root_key(settings)
+
+    def check_keys(database: Database) -> None:
+        EnvelopeKeyRing([root_key], WrappedKeyTable(database)).verify()
+
+    return restore(settings.database_url, file, check=check_keys, at=SystemClock().now())

@@ -1,0 +1,205 @@
+"""
+The parts that runs stand on, each made when it is first asked for, so that a command pays for what it uses.
+
+What an operator asks for is added in `application.py`.
+"""
+
+import os
+import random
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.adapters.keys import RootKey
+from phasesync.adapters.store import Store
+from phasesync.adapters.store.migrate import SchemaStatus, status_of
+from phasesync.ports import Clock, EventSink
+from phasesync.settings.model import Settings
+
+if TYPE_CHECKING:
+    from phasesync.adapters.aws.session import AwsClients
+    from phasesync.adapters.destinations.opener import RegisteredDestinations
+    from phasesync.adapters.store.credentials import SqlCredentialStore
+    from phasesync.adapters.store.daemons import SqlDaemonRegistry
+    from phasesync.adapters.store.state import SqlStateStore
+    from phasesync.adapters.store.store import SqlEnvironmentStore
+    from phasesync.core.events import Event
+    from phasesync.engine.claims import ClaimTaker
+    from phasesync.engine.reconcile import Reconciler
+    from phasesync.engine.sweep import Sweeper
+    from phasesync.ports import CredentialTester
+
+
+class _Quiet:
+    """Takes events where nobody logs them: a command prints what it did itself."""
+
+    def emit(self, event: "Event") -> None:
+        """Do nothing with an event."""
+
+
+class Parts:
+    """What runs stand on: the opened database, AWS, claims, and what reconciles and sweeps."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        root_key: RootKey,
+        events: EventSink | None = None,
+        current: Callable[[], Settings] | None = None,
+    ) -> None:
+        """
+        Args:
+            settings: as they were read.
+            store: the opened database.
+            root_key: for its warnings.
+            events: takes what happens; None where commands print it.
+            current: returns the settings that are in effect now; None where they do not change.
+        """
+        self.settings = settings
+        self.current = current or (lambda: settings)
+        self.warnings = root_key.warnings
+        self.clock: Clock = SystemClock()
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._store = store
+        self._events: EventSink = events or _Quiet()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections to the database and to AWS."""
+        if "clients" in self.__dict__:
+            self.clients.close()
+        self._store.close()
+
+    @property
+    def environments(self) -> "SqlEnvironmentStore":
+        """Apps, environments, secrets."""
+        return self._store.environments
+
+    @property
+    def credentials(self) -> "SqlCredentialStore":
+        """Credentials."""
+        return self._store.credentials
+
+    @property
+    def state(self) -> "SqlStateStore":
+        """Syncs, journal, runs, claims."""
+        return self._store.state
+
+    @property
+    def daemons(self) -> "SqlDaemonRegistry":
+        """The daemons that are alive."""
+        return self._store.daemons
+
+    def schema(self) -> SchemaStatus:
+        """Return how the database's schema stands now. StoreUnavailableError."""
+        return status_of(self._store.database)
+
+    @property
+    def instance_id(self) -> str:
+        """Marks what is ours at AWS."""
+        return self._store.instance_id
+
+    @cached_property
+    def endpoint_url(self) -> str | None:
+        """The endpoint in place of AWS's own, None = AWS's. SettingsError."""
+        from phasesync.adapters.aws.endpoint import configured_endpoint
+
+        return configured_endpoint(os.environ)
+
+    @property
+    def endpoint_note(self) -> str:
+        """Text that names an endpoint which is not AWS's own; empty where it is."""
+        return f", endpoint {self.endpoint_url}" if self.endpoint_url else ""
+
+    @cached_property
+    def clients(self) -> "AwsClients":
+        """Clients of AWS, made once and shared."""
+        from phasesync.adapters.aws.quotas import PATIENCE, Quotas
+        from phasesync.adapters.aws.sdk import CallLimits
+        from phasesync.adapters.aws.session import AwsClients
+        from phasesync.engine.scheduler import working
+
+        aws = self.settings.aws
+        quotas = Quotas(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
+        # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
+        quotas.share_among(working(self.daemons) + 1)
+        return AwsClients(
+            source_of=self.credentials.get_by_id,
+            clock=self.clock,
+            instance_id=self.instance_id,
+            endpoint_url=self.endpoint_url,
+            limits=CallLimits(
+                connect_timeout_s=aws.connect_timeout_s, read_timeout_s=aws.read_timeout_s, attempts=aws.max_attempts
+            ),
+            quotas=quotas,
+        )
+
+    @cached_property
+    def destinations(self) -> "RegisteredDestinations":
+        """Opens destinations."""
+        from phasesync.adapters.destinations.opener import RegisteredDestinations
+
+        return RegisteredDestinations(self.clients, instance_id=self.instance_id)
+
+    @cached_property
+    def tester(self) -> "CredentialTester":
+        """Asks AWS who a credential is."""
+        from phasesync.adapters.aws.identity import AwsCredentialTester
+
+        return AwsCredentialTester(self.clients)
+
+    @cached_property
+    def claims(self) -> "ClaimTaker":
+        """Takes claims for commands."""
+        from phasesync.engine.claims import ClaimTaker
+
+        return ClaimTaker(self.state, self.clock, owner=self.owner, ttl=self.claim_ttl)
+
+    @cached_property
+    def reconciler(self) -> "Reconciler":
+        """Reconciles one sync, once."""
+        from phasesync.engine.reconcile import Reconciler
+
+        return Reconciler(
+            environments=self.environments,
+            state=self.state,
+            destinations=self.destinations,
+            digests=self._store.keys.digests,
+            instance_id=self.instance_id,
+            clock=self.clock,
+            events=self._events,
+            spread=random.random,  # spreads retries in time; nobody gains by guessing it
+            coalesce=lambda: timedelta(milliseconds=self.current().daemon.coalesce_ms),
+        )
+
+    @cached_property
+    def sweeper(self) -> "Sweeper":
+        """Checks many objects at once, by lists."""
+        from phasesync.engine.sweep import Sweeper
+
+        return Sweeper(
+            store=self._store.sweeps,
+            registry=self.daemons,
+            owner=self.owner,
+            destinations=self.destinations,
+            instance_id=self.instance_id,
+            clock=self.clock,
+            events=self._events,
+        )
+
+    @property
+    def claim_ttl(self) -> timedelta:
+        """Life of a claim without renewal."""
+        return timedelta(seconds=self.settings.daemon.claim_ttl_s)
