@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
+from phasesync.core.sync_config import Layout
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
@@ -32,7 +33,6 @@ from phasesync.adapters.store.sync_rows import destination_key, mac_of
 from phasesync.adapters.store.tables import chores, environments, journal, secrets, sync_reads, syncs
 from phasesync.bootstrap import Application
 from phasesync.core.events import Event, SweepFinished
-from phasesync.core.model import Layout
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome

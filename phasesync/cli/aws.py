@@ -9,7 +9,7 @@ from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
-from phasesync.core.model import CredentialType
+from phasesync.core.credential import CredentialType
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:

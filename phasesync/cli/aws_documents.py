@@ -15,7 +15,8 @@ from phasesync.adapters.aws.policies import (
 )
 from phasesync.adapters.destinations import spec_of
 from phasesync.core.arns import check_role_arn
-from phasesync.core.model import Credential, Sync
+from phasesync.core.credential import Credential
+from phasesync.core.sync import Sync
 from phasesync.errors import DestinationError, InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from phasesync.cli.input import confirm, confirmation_options, is_terminal, read
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
-from phasesync.core.model import Credential, CredentialStatus, CredentialType, SecretValue
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.model import SecretValue
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:

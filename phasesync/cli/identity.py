@@ -6,7 +6,7 @@ from phasesync.cli.output import Output
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.core.model import Credential
+    from phasesync.core.credential import Credential
 
 
 def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:

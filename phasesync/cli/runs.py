@@ -10,7 +10,7 @@ import click
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
-from phasesync.core.model import Run
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.errors import InvalidInputError
 

@@ -7,8 +7,8 @@ import click
 from phasesync import errors
 from phasesync.cli.failures import one_line
 from phasesync.cli.output import Output
-from phasesync.core.model import Run
 from phasesync.core.remote import Action
+from phasesync.core.run import Run
 from phasesync.core.status import exit_code_of
 
 

@@ -11,7 +11,7 @@ import click
 
 from phasesync.cli.input import read_file
 from phasesync.cli.params import DURATION, PAIR, Name, comma_list
-from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
 from phasesync.errors import InvalidInputError
 
 CREDENTIAL = Name("credential")

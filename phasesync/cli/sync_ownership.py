@@ -9,7 +9,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.sync_control import document_of
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.model import Adopt
+from phasesync.core.sync_config import Adopt
 from phasesync.errors import IllegalTransitionError
 
 if TYPE_CHECKING:

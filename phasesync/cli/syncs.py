@@ -11,7 +11,7 @@ from phasesync.cli.sync_control import approve, document_of, pause, resume, trig
 from phasesync.cli.sync_insight import verify, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
-from phasesync.core.model import Adopt, SyncConfig
+from phasesync.core.sync_config import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:

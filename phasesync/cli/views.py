@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from phasesync.core.change import Change
-from phasesync.core.model import ChangeResult, Credential, CredentialStatus, Run, Sync
+from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.remote import Action
+from phasesync.core.run import ChangeResult, Run
 from phasesync.core.standing import status_of
+from phasesync.core.sync import Sync
 from phasesync.engine.operations import PlanReport
 
 Document = dict[str, Any]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from phasesync.core.model import Adopt, Layout, OnRemove
 from phasesync.core.remote import Action, Desired, JournalEntry, Observed
+from phasesync.core.sync_config import Adopt, Layout, OnRemove
 
 ORDER = (
     Action.REFUSE,

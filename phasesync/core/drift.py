@@ -27,9 +27,9 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from phasesync.core.metadata import is_other_key
-from phasesync.core.model import OnRemove, SyncConfig
 from phasesync.core.ownership import owner_tags, refusal_of
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.sync_config import OnRemove, SyncConfig
 from phasesync.core.tags import desired_tags, unwanted_tags
 
 LAG: Final = timedelta(minutes=6)

@@ -10,13 +10,15 @@ from datetime import datetime
 
 from phasesync.core.budget import left, within_a_day, writable_at
 from phasesync.core.change import VALUE_WRITES, Change
+from phasesync.core.credential import CredentialStatus
 from phasesync.core.fingerprint import same
 from phasesync.core.guard import MAX_ENFORCEMENTS, Delayed, Held
 from phasesync.core.metadata import changed_outside, differing
-from phasesync.core.model import CredentialStatus, Run, Sync
 from phasesync.core.ownership import Ownership, ownership_of, refusal_of
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, Desired, JournalEntry, Observed
+from phasesync.core.run import Run
 from phasesync.core.standing import status_of
+from phasesync.core.sync import Sync
 
 ABSENT = "absent"
 """In place of an ownership where nothing has the name."""

@@ -14,8 +14,8 @@ from enum import StrEnum
 
 from phasesync.core.budget import within_a_day, writable_at
 from phasesync.core.change import VALUE_WRITES, Change, Plan
-from phasesync.core.model import OnDrift, SyncConfig
 from phasesync.core.remote import Action
+from phasesync.core.sync_config import OnDrift, SyncConfig
 
 MAX_ENFORCEMENTS = 3
 """How often drift of one object is repaired within 24 hours; after that somebody else keeps writing."""

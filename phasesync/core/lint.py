@@ -13,8 +13,9 @@ from typing import Final
 
 from phasesync.core.github_names import Taken, variable_name, variables_of
 from phasesync.core.key_material import ADVICE, Material, materials_in
-from phasesync.core.model import Layout, SecretValue, SyncConfig
+from phasesync.core.model import SecretValue
 from phasesync.core.remote_names import name_of_key
+from phasesync.core.sync_config import Layout, SyncConfig
 
 
 class LintCode(StrEnum):

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.fingerprint import Digests, fingerprint, key_digest
-from phasesync.core.model import Layout, SecretValue, Sync, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload
 from phasesync.core.remote_names import clashes, name_of_key
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import Layout
 from phasesync.errors import InvalidInputError, PayloadTooLargeError, PhasesyncError
 
 LIMIT_BYTES = 65_536

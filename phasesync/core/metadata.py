@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from phasesync.core.model import AWS_MANAGED_KEY
 from phasesync.core.remote import Desired, JournalEntry, Observed, ReplicaStatus
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 
 class Dimension(StrEnum):

@@ -31,9 +31,9 @@ from typing import Protocol
 from phasesync.core.change import ORDER, VALUE_WRITES, Change, KeyDiff, Plan, Policy
 from phasesync.core.fingerprint import same
 from phasesync.core.metadata import Dimension, changed_outside, differing, replica_diff
-from phasesync.core.model import Adopt, Layout
 from phasesync.core.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, Desired, JournalEntry, Observed
+from phasesync.core.sync_config import Adopt, Layout
 from phasesync.core.unwanted import decide_unwanted
 
 

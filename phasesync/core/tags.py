@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from phasesync.core.model import SyncConfig, TagMode
 from phasesync.core.remote import JournalEntry, Observed
+from phasesync.core.sync_config import SyncConfig, TagMode
 
 
 def desired_tags(config: SyncConfig, owner: Mapping[str, str]) -> dict[str, str]:

@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from phasesync.core.change import Change, Policy
-from phasesync.core.model import OnRemove
 from phasesync.core.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, JournalEntry, Observed
+from phasesync.core.sync_config import OnRemove
 
 
 def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: Policy) -> Change:

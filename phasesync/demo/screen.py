@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from phasesync.core.model import Run
+from phasesync.core.run import Run
 from phasesync.demo.account import Stored
 from phasesync.demo.failures import ClaimFailedError
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from phasesync.adapters.aws.policies import principal_of, sync_policy, trust_policy
-from phasesync.core.model import CredentialType, SecretValue, SyncConfig
+from phasesync.core.credential import CredentialType
+from phasesync.core.model import SecretValue
+from phasesync.core.sync_config import SyncConfig
 from phasesync.demo.isolation import REGION
 from phasesync.demo.stage import APP, PRODUCTION, SECRET_NAMES, STAGING, Stage
 from phasesync.ports import CredentialDraft, MemberRole, SyncDraft

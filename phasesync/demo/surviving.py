@@ -1,6 +1,6 @@
 """Steps in which something could go wrong: an emptied environment, a daemon killed in the middle of a write."""
 
-from phasesync.core.model import Run
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.demo.stage import ACTOR, APP, PRODUCTION, STAGING, Stage
 from phasesync.ports import MemberRole

@@ -7,7 +7,8 @@ versions that were read may be written over.
 
 from dataclasses import dataclass, replace
 
-from phasesync.core.model import Adopt, Sync
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import Adopt
 from phasesync.engine.hints import hints_for
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.pinned_account import same_account

@@ -21,8 +21,8 @@ from phasesync.core.journal import (
     settle_write,
 )
 from phasesync.core.metadata import Dimension, key_differs, wanted_metadata
-from phasesync.core.model import ChangeResult
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
+from phasesync.core.run import ChangeResult
 from phasesync.core.status import Outcome
 from phasesync.engine.alter import Alterer
 from phasesync.engine.pen import Pen

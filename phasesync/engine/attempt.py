@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
 from phasesync.core.guard import Delayed, Held, digest_of
-from phasesync.core.model import ChangeResult, Run, RunError, Sync
 from phasesync.core.remote import Action
+from phasesync.core.run import ChangeResult, Run, RunError
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
+from phasesync.core.sync import Sync
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.errors import (
     CredentialRejectedError,

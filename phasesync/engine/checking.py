@@ -10,10 +10,13 @@ from datetime import timedelta
 
 from phasesync.core.arns import check_key_arn, check_region, is_key_arn
 from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.credential import Credential
 from phasesync.core.lint import lint
-from phasesync.core.model import AWS_MANAGED_KEY, Credential, EnvironmentSnapshot, Layout, SecretValue, Sync, SyncConfig
+from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.names import normalise_path
 from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, SyncConfig
 from phasesync.errors import AlreadyExistsError, InvalidInputError
 from phasesync.ports import Destinations, EnvironmentStore, StateStore, SyncDraft
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from phasesync.core.model import Sync
 from phasesync.core.status import Trigger
+from phasesync.core.sync import Sync
 from phasesync.errors import (
     ClaimHeldError,
     ClaimLostError,

@@ -7,8 +7,10 @@ Does not reconcile; the daemon and `operations.py` do.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from phasesync.core.model import Adopt, Credential, CredentialStatus, Layout, Sync, SyncConfig
+from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.remote import CallerIdentity
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import Adopt, Layout, SyncConfig
 from phasesync.engine.checking import Checker
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.survey import survey

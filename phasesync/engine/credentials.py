@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from phasesync.core.arns import check_region, check_role_arn
-from phasesync.core.model import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 

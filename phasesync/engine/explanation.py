@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from phasesync.core.change import Change
+from phasesync.core.credential import CredentialStatus
 from phasesync.core.explain import ObjectWhy, explain_object, explain_sync, explain_unseen
-from phasesync.core.model import CredentialStatus, Run, Sync
+from phasesync.core.run import Run
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus
+from phasesync.core.sync import Sync
 from phasesync.engine.attempt import hint_of
 from phasesync.engine.look import entries_of
 from phasesync.engine.reconcile import Prepared, Reconciler

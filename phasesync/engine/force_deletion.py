@@ -6,9 +6,9 @@ Only what carries our tags and whose ARN is in this database's journal; never a 
 
 from dataclasses import replace
 
-from phasesync.core.model import Sync
 from phasesync.core.ownership import Ownership, ownership_of, refusal_of
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.sync import Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.pen import Pen
 from phasesync.errors import NotFoundError, OutcomeUnknownError, OwnershipConflictError, PhasesyncError

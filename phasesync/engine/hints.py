@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from phasesync.core.model import Sync
+from phasesync.core.sync import Sync
 from phasesync.engine.attempt import hint_of
 from phasesync.errors import PhasesyncError
 

@@ -4,8 +4,9 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from phasesync.core.foreign_values import members_of, whole_of
-from phasesync.core.model import Adopt, SecretValue
+from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
+from phasesync.core.sync_config import Adopt
 from phasesync.engine.survey import Candidate
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports import CredentialStore, Destination, Destinations, EnvironmentStore, SecretWrite, SyncDraft

@@ -13,9 +13,10 @@ from phasesync.core.budget import within_a_day
 from phasesync.core.fingerprint import Digests, same
 from phasesync.core.journal import note_clock, note_unwanted, note_wanted, settle_by_evidence
 from phasesync.core.metadata import wanted_metadata
-from phasesync.core.model import Layout, OnRemove, Sync
 from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import Layout, OnRemove
 from phasesync.engine.restored import check_not_restored
 from phasesync.errors import (
     CredentialRejectedError,

@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 
 from phasesync.core.budget import within_a_day
 from phasesync.core.change import Plan
+from phasesync.core.credential import CredentialStatus
 from phasesync.core.estimate import Estimate, estimate
 from phasesync.core.guard import Guarded, Held
-from phasesync.core.model import CredentialStatus, Paused, Run, Sync
+from phasesync.core.run import Run
 from phasesync.core.standing import NEEDS_A_PERSON, status_of
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Paused, Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.hints import hints_for
 from phasesync.engine.reconcile import Reconciler

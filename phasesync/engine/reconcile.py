@@ -16,11 +16,12 @@ from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
 from phasesync.core.guard import Guarded, judge
-from phasesync.core.model import Layout, Run
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
+from phasesync.core.run import Run
 from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync_config import Layout
 from phasesync.engine.apply import Applier, landed, result_of
 from phasesync.engine.attempt import Attempt, unreadable
 from phasesync.engine.claims import Permit

@@ -7,9 +7,9 @@ Writes no value and deletes nothing.
 from dataclasses import dataclass
 
 from phasesync.core.journal import give_back
-from phasesync.core.model import Paused
 from phasesync.core.ownership import Ownership, owner_tags, ownership_of
 from phasesync.core.remote import JournalEntry
+from phasesync.core.sync import Paused
 from phasesync.core.tags import tags_back
 from phasesync.engine.claims import ClaimTaker, Permit
 from phasesync.engine.pen import Pen

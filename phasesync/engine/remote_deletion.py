@@ -10,9 +10,10 @@ from datetime import timedelta
 
 from phasesync.core.change import Policy
 from phasesync.core.journal import settle_by_evidence
-from phasesync.core.model import OnRemove, Paused, Sync
 from phasesync.core.ownership import Ownership, ownership_of
 from phasesync.core.remote import Action, JournalEntry
+from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync_config import OnRemove
 from phasesync.core.unwanted import decide_unwanted
 from phasesync.engine.alter import Alterer
 from phasesync.engine.attempt import hint_of

@@ -6,9 +6,10 @@ Must not touch what is not proven ours.
 
 from datetime import timedelta
 
-from phasesync.core.model import Credential, Sync
+from phasesync.core.credential import Credential
 from phasesync.core.ownership import Ownership, owner_tags, ownership_of
 from phasesync.core.remote import JournalEntry
+from phasesync.core.sync import Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.errors import CiphertextError, DestinationError
 from phasesync.ports import Destinations, StateStore

@@ -7,8 +7,9 @@ Whole or not at all: any row that does not decrypt and any reference that does n
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phasesync.core.model import EnvironmentSnapshot, SecretValue, Sync
+from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.references import Problem, resolve, unresolved
+from phasesync.core.sync import Sync
 from phasesync.errors import NotFoundError, UnresolvedReferenceError
 from phasesync.ports import EnvironmentStore
 

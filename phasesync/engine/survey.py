@@ -7,10 +7,10 @@ Describes and lists; reads no value and writes nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from phasesync.core.model import Layout
 from phasesync.core.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry, Observed
 from phasesync.core.remote_names import key_of_name, name_of_key
+from phasesync.core.sync_config import Layout
 from phasesync.errors import PermissionDeniedError
 from phasesync.ports import Destination, EnvironmentStore, SyncDraft
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from phasesync.core.credential import Credential
 from phasesync.core.drift import (
     Aspect,
     Expected,
@@ -23,8 +24,8 @@ from phasesync.core.drift import (
     worth_a_list,
 )
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
-from phasesync.core.model import Credential, Layout
 from phasesync.core.remote import Observed
+from phasesync.core.sync_config import Layout
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,

@@ -9,9 +9,9 @@ from datetime import datetime
 from phasesync.core.change import Policy
 from phasesync.core.fingerprint import Digests
 from phasesync.core.mapping import map_values
-from phasesync.core.model import Sync
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import Desired, JournalEntry, Payload
+from phasesync.core.sync import Sync
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.attempt import Attempt
 from phasesync.engine.look import entries_of, leaving

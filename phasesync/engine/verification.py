@@ -5,8 +5,8 @@ from enum import StrEnum
 
 from phasesync.core.fingerprint import fingerprint, same
 from phasesync.core.mapping import map_values
-from phasesync.core.model import Sync
 from phasesync.core.remote import Payload
+from phasesync.core.sync import Sync
 from phasesync.engine.attempt import hint_of
 from phasesync.engine.hints import hints_for
 from phasesync.engine.look import END_OF_LOOKING

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from phasesync.core.model import Credential, CredentialStatus, CredentialType, SecretValue
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.model import SecretValue
 from phasesync.core.remote import CallerIdentity
 
 

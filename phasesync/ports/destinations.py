@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from phasesync.core.model import Credential, SecretValue
+from phasesync.core.credential import Credential
+from phasesync.core.model import SecretValue
 from phasesync.core.remote import Observed, Occupied, Payload, RemoteListing, Written
 
 

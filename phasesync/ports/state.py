@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from phasesync.core.model import Adopt, Credential, Paused, Run, Sync, SyncConfig
+from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync_config import Adopt, SyncConfig
 
 
 @dataclass(frozen=True, kw_only=True)

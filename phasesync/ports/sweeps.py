@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from phasesync.core.model import Credential, SyncConfig
+from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
+from phasesync.core.sync_config import SyncConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ Passes the same contract suite as the real adapter.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from phasesync.core.model import Credential, CredentialStatus, SecretValue
+from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
 from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError
 from phasesync.testing.fake_faults import FakeFaults

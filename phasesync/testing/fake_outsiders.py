@@ -6,8 +6,9 @@ Others are bound by AWS's rules as well, but nothing here is counted, hooked or 
 
 from collections.abc import Mapping, Sequence
 
-from phasesync.core.model import AWS_MANAGED_KEY, SecretValue, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import PENDING
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.testing.fake_deletion import FakeDeletion
 from phasesync.testing.fake_objects import ACCOUNT, REGION, FakeObject, FakeVersion
 

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from phasesync.core.mapping import check_size
-from phasesync.core.model import AWS_MANAGED_KEY, SecretValue
+from phasesync.core.model import SecretValue
 from phasesync.core.remote import CURRENT, Occupied, Payload, Written
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, QuotaExceededError
 from phasesync.testing.fake_keys import FakeKeys
 from phasesync.testing.fake_objects import (

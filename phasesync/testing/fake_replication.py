@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
-from phasesync.core.model import AWS_MANAGED_KEY
 from phasesync.core.remote import Replica, ReplicaStatus
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.testing.fake_objects import FakeObject, FakeObjects, in_the_way, rejected, writable
 
 

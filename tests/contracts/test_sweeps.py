@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from phasesync.core.sync import Paused
+from phasesync.core.sync_config import Layout, SyncConfig
 
 from phasesync.adapters.store import Store
-from phasesync.core.model import Layout, Paused, SyncConfig
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.ports import Check, SweepGroup, SweptObject

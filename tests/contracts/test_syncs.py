@@ -4,8 +4,10 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from phasesync.core.credential import CredentialStatus
+from phasesync.core.sync import Paused
+from phasesync.core.sync_config import Adopt, SyncConfig, TagMode
 
-from phasesync.core.model import Adopt, CredentialStatus, Paused, SyncConfig, TagMode
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.errors import (
     AlreadyExistsError,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phasesync.core.sync_config import AWS_MANAGED_KEY, OnRemove, SyncConfig, TagMode
 
 from phasesync.core.drift import (
     LAG,
@@ -21,7 +22,6 @@ from phasesync.core.drift import (
     suspects,
     worth_a_list,
 )
-from phasesync.core.model import AWS_MANAGED_KEY, OnRemove, SyncConfig, TagMode
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PENDING, TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.tags import desired_tags, unwanted_tags

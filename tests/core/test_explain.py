@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from phasesync.core.sync_config import OnDrift, OnRemove, SyncConfig
 
 from phasesync.core.budget import REFILL
 from phasesync.core.change import Policy
 from phasesync.core.explain import ObjectWhy, explain_object, explain_unseen
 from phasesync.core.guard import judge
 from phasesync.core.metadata import wanted_metadata
-from phasesync.core.model import OnDrift, OnRemove, SyncConfig
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, Desired, JournalEntry, Observed

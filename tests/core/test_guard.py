@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from phasesync.core.sync_config import OnDrift, SyncConfig
 
 from phasesync.core import guard
 from phasesync.core.budget import BURST, MANUAL_EXTRA, REFILL
@@ -11,7 +12,7 @@ from phasesync.core.change import Change, Plan, Policy
 from phasesync.core.guard import MAX_ENFORCEMENTS, Guarded, Rule
 from phasesync.core.mapping import map_one
 from phasesync.core.metadata import wanted_metadata
-from phasesync.core.model import OnDrift, SecretValue, SyncConfig, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, Action
 from tests.support.digests import FixedDigests

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 from phasesync.core.metadata import (
     Dimension,
@@ -16,7 +17,6 @@ from phasesync.core.metadata import (
     text_digest,
     wanted_metadata,
 )
-from phasesync.core.model import AWS_MANAGED_KEY
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import Replica, ReplicaStatus
 from tests.support.values import ACCOUNT, INSTANCE, REGION, SYNC, desired, entry, observed

@@ -4,8 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from phasesync.core.sync_config import Adopt, Layout
 
-from phasesync.core.model import Adopt, Layout, ValueType
+from phasesync.core.model import ValueType
 from phasesync.core.ownership import Ownership
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome

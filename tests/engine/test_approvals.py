@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import pytest
+from phasesync.core.sync_config import Layout, OnDrift, OnRemove
 
-from phasesync.core.model import Layout, OnDrift, OnRemove, SecretValue, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.status import Outcome
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports import SecretWrite

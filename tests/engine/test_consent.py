@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 
+from phasesync.core.sync_config import Adopt
+
 from phasesync.core.mapping import map_json
-from phasesync.core.model import Adopt, SecretValue
+from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.errors import OutcomeUnknownError, ThrottledError

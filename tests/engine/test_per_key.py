@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove
 
 from phasesync.adapters.store import Store
 from phasesync.core.budget import BURST
-from phasesync.core.model import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SecretValue, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PermissionDeniedError

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from phasesync.core.sync_config import Adopt
 
 from phasesync.adapters.store.tables import journal
 from phasesync.core.fingerprint import write_token
-from phasesync.core.model import Adopt
 from phasesync.core.remote import CURRENT, Observed
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.engine.restored import LOOK_AHEAD, check_not_restored

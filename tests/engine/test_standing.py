@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from phasesync.core.model import CredentialStatus, Paused
+from phasesync.core.credential import CredentialStatus
+from phasesync.core.sync import Paused
+
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
 from tests.support.stores import ACTOR, TTL

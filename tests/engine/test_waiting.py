@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from phasesync.core.sync import Paused, Sync
 
-from phasesync.core.model import Paused, Sync
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.operations import SyncOperations

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from phasesync.core.credential import Credential
 
 from phasesync.adapters.aws.policies import principal_of, sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.opener import RegisteredDestinations
-from phasesync.core.model import Credential, SecretValue
+from phasesync.core.model import SecretValue
 from phasesync.ports import Destination
 from tests.support.accounts import REGION, Account, Key, allow
 from tests.support.aws import environ_of, move_to

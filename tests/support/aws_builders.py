@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from phasesync.core.model import Credential, CredentialStatus, CredentialType, SecretValue, ValueType
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload
 
 INSTANCE = "0f3c5a7e-1b2d-4c6f-8a90-aabbccddeeff"

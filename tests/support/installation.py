@@ -22,10 +22,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from click.testing import CliRunner
+from phasesync.core.credential import CredentialType
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import SyncConfig
 
 from phasesync.bootstrap import Application, open_application
 from phasesync.cli.main import cli
-from phasesync.core.model import CredentialType, SecretValue, Sync, SyncConfig
+from phasesync.core.model import SecretValue
 from phasesync.core.standing import status_of
 from phasesync.ports import CredentialDraft, SecretWrite, SyncDraft
 from phasesync.settings import load_settings

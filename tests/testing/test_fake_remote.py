@@ -6,8 +6,8 @@ import json
 from datetime import timedelta
 
 import pytest
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 
-from phasesync.core.model import AWS_MANAGED_KEY
 from phasesync.core.remote import PENDING, TAG_INSTANCE, Replica, ReplicaStatus, Written
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, RemoteChangedError
 from phasesync.testing.fake_destination import FakeDestination, FakeDestinations

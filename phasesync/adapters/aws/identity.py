@@ -16,7 +16,7 @@ Must not change anything at AWS, and must not repeat what AWS says.
 from phasesync.adapters.aws.policies import principal_of, role_name, trust_policy, update_trust_command
 from phasesync.adapters.aws.roles import AssumedRole, caller_identity, incomplete
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.core.model import Credential, CredentialType
+from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import AccountMismatchError, CredentialRejectedError
 from phasesync.ports import CredentialReport

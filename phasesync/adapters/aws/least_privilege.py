@@ -20,9 +20,10 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from phasesync.adapters.aws.policies import KEY_ACTIONS, KMS_ACTIONS, VERSION, Document, allow, secret_arn, service_of
-from phasesync.core.model import AWS_MANAGED_KEY, OnRemove, Sync
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import name_of_key
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import AWS_MANAGED_KEY, OnRemove
 
 Actions = Mapping[str, tuple[str, ...]]
 """What for -> the IAM actions it needs; `DestinationSpec.actions`."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.adapters.aws.calls import invoke
-from phasesync.core.model import Credential, CredentialType
+from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import CredentialRejectedError, DestinationUnavailableError
 

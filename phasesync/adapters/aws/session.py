@@ -22,7 +22,7 @@ from phasesync.adapters.aws.roles import (
     refuse_cycle,
 )
 from phasesync.adapters.aws.sdk import CallLimits, Sdk, Service
-from phasesync.core.model import Credential, CredentialType
+from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.ports import Clock
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.quotas import Customer
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.core.model import Credential, CredentialType
+from phasesync.core.credential import Credential, CredentialType
 from phasesync.errors import CredentialRejectedError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_answers import MANAGED_ALIAS, told
 from phasesync.adapters.destinations.aws_caller import renewing_session
 from phasesync.core.arns import check_key_arn
-from phasesync.core.model import AWS_MANAGED_KEY, Credential
+from phasesync.core.credential import Credential
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,

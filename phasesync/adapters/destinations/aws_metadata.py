@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from phasesync.adapters.destinations.aws_caller import INVALID_PARAMETER, NOT_FOUND, AwsCaller
-from phasesync.core.model import AWS_MANAGED_KEY
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError
 
 _KEY_HINT: Final = (

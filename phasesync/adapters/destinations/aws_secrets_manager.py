@@ -28,9 +28,11 @@ from phasesync.adapters.destinations.aws_metadata import AwsMetadata, blaming_ke
 from phasesync.adapters.destinations.aws_resource_policy import AwsResourcePolicy
 from phasesync.adapters.destinations.secret_names import validate_name
 from phasesync.adapters.destinations.spec import DestinationSpec
+from phasesync.core.credential import Credential
 from phasesync.core.mapping import LIMIT_BYTES, check_size
-from phasesync.core.model import AWS_MANAGED_KEY, Credential, SecretValue, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import CURRENT, Observed, Occupied, Payload, Written
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import (
     DestinationRejectedError,
     InvalidInputError,

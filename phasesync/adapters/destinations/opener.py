@@ -3,7 +3,7 @@
 from phasesync.adapters.aws.roles import incomplete
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations import spec_of
-from phasesync.core.model import Credential, CredentialStatus
+from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.ports import Destination
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.core.model import Credential
+from phasesync.core.credential import Credential
 from phasesync.ports import Destination
 
 

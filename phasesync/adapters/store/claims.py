@@ -17,7 +17,7 @@ from phasesync.adapters.store.interrupted import Interrupted, log_interrupted
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
 from phasesync.adapters.store.waking import WAKER
-from phasesync.core.model import CredentialStatus
+from phasesync.core.credential import CredentialStatus
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.status import Trigger
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError

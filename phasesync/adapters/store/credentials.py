@@ -17,7 +17,8 @@ from phasesync.adapters.store.pinning import follow_account
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import credentials, syncs
 from phasesync.adapters.store.waking import wake_users
-from phasesync.core.model import Credential, CredentialStatus, CredentialType, SecretValue
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports import CredentialDraft

@@ -11,7 +11,7 @@ from phasesync.adapters.store.part import new_id
 from phasesync.adapters.store.run_rows import insert_runs
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import environments, syncs
-from phasesync.core.model import Run, RunError
+from phasesync.core.run import Run, RunError
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.errors import InterruptedRunError
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store.plain import members, to_plain
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import runs, syncs
-from phasesync.core.model import Run
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome, Trigger
 
 _PLAIN: Final = (

@@ -20,8 +20,9 @@ from phasesync.adapters.store.pinning import pinned
 from phasesync.adapters.store.run_rows import insert_runs, select_runs, to_run
 from phasesync.adapters.store.sync_rows import reason_context, select_syncs, to_syncs
 from phasesync.adapters.store.tables import environments, runs, sync_reads, syncs
-from phasesync.core.model import Run, Sync
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.sync import Sync
 from phasesync.errors import ClaimLostError, NotFoundError
 from phasesync.ports import AfterRun, Claim
 

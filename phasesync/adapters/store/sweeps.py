@@ -22,11 +22,12 @@ from phasesync.adapters.store.plain import from_json
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.sync_rows import mac_of
 from phasesync.adapters.store.tables import apps, credentials, environments, journal, secrets, syncs
+from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.drift import shown_by_lists
-from phasesync.core.model import Credential, CredentialStatus, Layout, SyncConfig
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.status import SyncStatus
+from phasesync.core.sync_config import Layout, SyncConfig
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.ports import Check, SweepGroup, SweptObject, SweptSync
 

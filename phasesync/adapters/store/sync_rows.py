@@ -17,8 +17,9 @@ from phasesync.adapters.store.plain import from_json, to_json
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
 from phasesync.adapters.store.tables import apps, credentials, environments, instance, sync_reads, syncs
 from phasesync.core.arns import partition_of
-from phasesync.core.model import Adopt, Paused, Sync, SyncConfig
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync_config import Adopt, SyncConfig
 from phasesync.errors import CiphertextError
 from phasesync.ports import KeyRing
 

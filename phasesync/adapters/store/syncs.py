@@ -31,10 +31,11 @@ from phasesync.adapters.store.sync_rows import (
 )
 from phasesync.adapters.store.tables import secrets, sync_reads, syncs
 from phasesync.adapters.store.waking import WAKER
-from phasesync.core.model import Adopt, Layout, Paused, Sync, SyncConfig
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync_config import Adopt, Layout, SyncConfig
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,

@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from phasesync.core.credential import Credential
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
-from phasesync.core.model import AWS_MANAGED_KEY, Credential, SecretValue, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE, Occupied, Payload, Written
 from phasesync.errors import (
     CredentialRejectedError,

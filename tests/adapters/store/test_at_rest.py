@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from phasesync.core.run import ChangeResult, RunError
+from phasesync.core.sync import Paused
 
 from phasesync.adapters.keys import EnvelopeKeyRing
 from phasesync.adapters.store import WrappedKeyTable, tables
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.secret_reads import select_current, to_version
-from phasesync.core.model import ChangeResult, Paused, RunError, SecretValue
+from phasesync.core.model import SecretValue
 from phasesync.core.remote import Action, Intent
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.errors import CiphertextError

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from phasesync.core.run import ChangeResult
 
-from phasesync.core.model import ChangeResult
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome
 from tests.support.sql import counted

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 
-from phasesync.core.model import AWS_MANAGED_KEY
 from phasesync.core.remote import Replica, ReplicaStatus
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports import Destination

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 
-from phasesync.core.model import AWS_MANAGED_KEY, SecretValue, ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Occupied
 from phasesync.errors import DestinationRejectedError, OutcomeUnknownError, PayloadTooLargeError, RemoteChangedError
 from phasesync.ports import Destination

@@ -6,8 +6,9 @@ Then AWS is as the store says, or the example has found something.
 
 from datetime import timedelta
 
+from phasesync.core.sync_config import OnRemove
+
 from phasesync.core.metadata import is_other_key
-from phasesync.core.model import OnRemove
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PREVIOUS
 from phasesync.core.status import Outcome, SyncStatus

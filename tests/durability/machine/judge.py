@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from phasesync.core.model import Layout, OnDrift, OnRemove, SecretValue, Sync, ValueType
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import Layout, OnDrift, OnRemove
+
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import PENDING, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
 from tests.durability.machine.ledger import Write
 
