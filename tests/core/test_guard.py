@@ -359,6 +359,17 @@ def test_a_digest_is_another_for_another_place_or_rule_or_value() -> None:
     assert len(set(every)) == len(every)
 
 
+def test_a_digest_is_another_where_the_same_payload_trips_another_rule() -> None:
+    """Who approved that text becomes binary has not seen that keys are dropped as well."""
+    new = map_one(NAME, "URL", SecretValue(b"\xff", ValueType.BINARY), FixedDigests())
+    binary = plan(desired(payload=new), observed(), entry(binary=False, keys=new.keys, fingerprint="before"))
+    dropped = plan(desired(payload=new), observed(), entry(keys=payload(of_keys(9)).keys, fingerprint="before"))
+
+    assert [one.rule for one in judge(binary, config(), None).held] == [Rule.BINARY]
+    assert [one.rule for one in judge(dropped, config(), None).held] == [Rule.SHRINKING]
+    assert digest(binary) != digest(dropped)
+
+
 def test_an_approval_of_drift_is_for_the_version_that_was_seen() -> None:
     """What somebody else writes afterwards is not written over unseen."""
     later = plan(desired(), observed(versions={TOKEN: frozenset({CURRENT})}), entry())

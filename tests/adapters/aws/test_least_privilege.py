@@ -200,6 +200,24 @@ def test_a_name_that_ends_like_an_arn_is_not_the_secret_whose_arn_it_would_be(na
     assert not may(document, "UntagResource", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
 
 
+@pytest.mark.parametrize(
+    ("template", "theirs"),
+    [
+        ("shop-{key}", "shop-Ab12Cd"),
+        ("shop-Ab{key}", "shop-Ab12Cd"),
+        ("{key}b1", "jobs-AAAAb1"),
+        ("{key}-Ab12Cd", "jobs-Ab12Cd"),
+        ("{key}x{key}", "axb-AAxBBB"),
+    ],
+)
+def test_a_template_that_ends_like_an_arn_is_not_the_secret_whose_arn_it_would_be(template: str, theirs: str):
+    document = policy(a_sync(layout=Layout.PER_KEY, remote_name=None, name_template=template))
+    arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{theirs}"
+    ours = like(template.replace("{key}", "*"), theirs[:-7])
+    assert may(document, "UntagResource", arn) is ours
+    assert len(resources(document, "LookAtAndMark")) == 1
+
+
 PIECES = st.sampled_from(["{key}", "a", "-", "/", "_", "b1", "c23d", "e4f5g6", "x.y"])
 NAMES = st.text("ab1-/_", min_size=1, max_size=12)
 
