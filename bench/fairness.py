@@ -13,11 +13,10 @@ import argparse
 import sys
 import time
 
-from phasesync.core.sync_config import Layout
-
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
 from phasesync.core.rates import Rate
+from phasesync.core.sync_config import Layout
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 

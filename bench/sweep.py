@@ -22,7 +22,6 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
-from phasesync.core.sync_config import Layout
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
@@ -36,6 +35,7 @@ from phasesync.core.events import Event, SweepFinished
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import Layout
 from tests.support.installation import REGION, Installation
 from tests.support.sql import counted
 

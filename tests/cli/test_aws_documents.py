@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 
 from phasesync.cli.aws_documents import setup_lines
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.errors import CredentialRejectedError
 
 WHO = "arn:aws:iam::123456789012:user/operator"

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from phasesync.core.sync_config import OnDrift
 
 from phasesync.adapters.store.tables import secret_versions
 from phasesync.cli.show import exit_code_of_run
+from phasesync.core.sync_config import OnDrift
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from phasesync.core.run import Run, RunError
 
 from phasesync.cli.output import Output
 from phasesync.cli.show import show_plan, show_run
+from phasesync.core.run import Run, RunError
 from phasesync.core.status import Outcome, Trigger
 
 

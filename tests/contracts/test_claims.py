@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from phasesync.core.run import RunError
-from phasesync.core.sync_config import SyncConfig
 
 from phasesync.core.remote import Action, Intent, JournalEntry
+from phasesync.core.run import RunError
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync_config import SyncConfig
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError, UnresolvedReferenceError
 from tests.support.stores import (
     EXPIRED,

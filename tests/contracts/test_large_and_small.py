@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import Layout, SyncConfig
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.dispatch.threads import ThreadDispatcher
@@ -17,6 +16,7 @@ from phasesync.adapters.store import Store
 from phasesync.core.events import Event
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.status import Trigger
+from phasesync.core.sync_config import Layout, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Member, Scheduler
 from phasesync.ports import Claim

@@ -4,11 +4,11 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from phasesync.core.credential import CredentialStatus
+from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused
 from phasesync.core.sync_config import Adopt, SyncConfig, TagMode
-
-from phasesync.core.status import SyncStatus, Trigger
 from phasesync.errors import (
     AlreadyExistsError,
     ClaimHeldError,

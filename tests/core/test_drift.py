@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import AWS_MANAGED_KEY, OnRemove, SyncConfig, TagMode
 
 from phasesync.core.drift import (
     LAG,
@@ -24,6 +23,7 @@ from phasesync.core.drift import (
 )
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PENDING, TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
+from phasesync.core.sync_config import AWS_MANAGED_KEY, OnRemove, SyncConfig, TagMode
 from phasesync.core.tags import desired_tags, unwanted_tags
 from tests.support.values import (
     ACCOUNT,

@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from phasesync.core.sync_config import OnDrift, OnRemove, SyncConfig
 
 from phasesync.core.budget import REFILL
 from phasesync.core.change import Policy
@@ -14,6 +13,7 @@ from phasesync.core.metadata import wanted_metadata
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, Desired, JournalEntry, Observed
+from phasesync.core.sync_config import OnDrift, OnRemove, SyncConfig
 from tests.support.values import (
     ACCOUNT,
     ARN,

@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from phasesync.core.sync_config import OnDrift, SyncConfig
 
 from phasesync.core import guard
 from phasesync.core.budget import BURST, MANUAL_EXTRA, REFILL
@@ -15,6 +14,7 @@ from phasesync.core.metadata import wanted_metadata
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, Action
+from phasesync.core.sync_config import OnDrift, SyncConfig
 from tests.support.digests import FixedDigests
 from tests.support.values import (
     ACCOUNT,

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 from phasesync.core.metadata import (
     Dimension,
@@ -19,6 +18,7 @@ from phasesync.core.metadata import (
 )
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import Replica, ReplicaStatus
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from tests.support.values import ACCOUNT, INSTANCE, REGION, SYNC, desired, entry, observed
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/12345678-1234-1234-1234-123456789012"

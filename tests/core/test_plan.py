@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt
 
 from phasesync.core.change import VALUE_WRITES, Policy
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, PENDING, Action, JournalEntry, Observed
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt
 from tests.support.values import (
     ACCOUNT,
     ARN,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import Layout
 
 from phasesync.core.remote_names import check_template, clashes, fill, key_of_name, name_of_key, taken
+from phasesync.core.sync_config import Layout
 from phasesync.errors import InvalidInputError
 from tests.support.values import config
 

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import OnRemove
 
 from phasesync.core.change import Change, Policy
 from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PENDING, Action, JournalEntry, Observed, Replica, ReplicaStatus
+from phasesync.core.sync_config import OnRemove
 from phasesync.core.unwanted import decide_unwanted
 from tests.support.values import ACCOUNT, ARN, INSTANCE, NAME, NOW, OLDER, REGION, SYNC, VERSION, entry, observed
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
-from phasesync.core.run import Run
 from rich.console import Console
 
 from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
 from phasesync.adapters.aws.policies import sync_policy
 from phasesync.cli.main import cli
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome, Trigger
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from phasesync.core.sync_config import Adopt
 
 from phasesync.adapters.store import Store
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import Adopt
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.world import KEY_ARN, NAME, Killed, World
 

@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from phasesync.core.sync_config import Adopt, Layout
 
 from phasesync.core.model import ValueType
 from phasesync.core.ownership import Ownership
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import Adopt, Layout
 from phasesync.engine.importing import TakenIn
 from phasesync.errors import (
     AccountMismatchError,

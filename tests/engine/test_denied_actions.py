@@ -12,13 +12,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.run import Run
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import KMS_ACTIONS
 from phasesync.adapters.destinations.aws_secrets_manager import SPEC
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from phasesync.errors import PermissionDeniedError
 from phasesync.testing.fake_remote import REGION
 from tests.support.aws_world import ACCOUNT, KIND, OTHER_REGION, AwsWorld, make_world, running_shim

@@ -1,9 +1,9 @@
 """What a run does with an object that somebody else changed: repair it, hold it, and when it gives up."""
 
 import pytest
-from phasesync.core.sync_config import OnDrift
 
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync_config import OnDrift
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 

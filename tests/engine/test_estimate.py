@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 
 from phasesync.core.estimate import Estimate, estimate
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from tests.support.stores import ACTOR
 from tests.support.world import KEY_ARN, NAME, World
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove
 
 from phasesync.adapters.store import Store
 from phasesync.core.budget import BURST
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PermissionDeniedError
 from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR, open_test_store

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, OnRemove, TagMode
 
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, OnRemove, TagMode
 from phasesync.errors import PermissionDeniedError
 from tests.engine.test_denied_actions import (
     PER_KEY,

@@ -1,10 +1,10 @@
 """Giving remote objects back: as they were before they were ours, and no business of ours afterwards."""
 
 import pytest
-from phasesync.core.sync_config import Adopt, Layout, TagMode
 
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import Adopt, Layout, TagMode
 from phasesync.engine.release import RELEASED, Released
 from phasesync.errors import PermissionDeniedError
 from tests.support.operator import adoption, release

@@ -1,10 +1,10 @@
 """Deleting at AWS on an operator's word: with a sync, or one object for good. Never what is not proven ours."""
 
 import pytest
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout
 
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout
 from phasesync.engine.remote_deletion import Deleted
 from phasesync.errors import (
     DestinationUnavailableError,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from phasesync.core.sync_config import Adopt
 
 from phasesync.adapters.store.tables import journal
 from phasesync.core.fingerprint import write_token
 from phasesync.core.remote import CURRENT, Observed
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync_config import Adopt
 from phasesync.engine.restored import LOOK_AHEAD, check_not_restored
 from phasesync.errors import ClaimHeldError, CredentialRejectedError, RestoredDatabaseError
 from tests.support.stores import ACTOR, TTL

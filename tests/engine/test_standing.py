@@ -3,10 +3,9 @@
 from datetime import timedelta
 
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.sync import Paused
-
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Paused
 from tests.support.stores import ACTOR, TTL
 from tests.support.world import World
 

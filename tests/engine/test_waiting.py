@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.sync import Paused, Sync
 
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Paused, Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.operations import SyncOperations
 from phasesync.errors import DestinationUnavailableError, IllegalTransitionError

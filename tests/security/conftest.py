@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from phasesync.core.credential import Credential
 
 from phasesync.adapters.aws.policies import principal_of, sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.opener import RegisteredDestinations
+from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
 from phasesync.ports import Destination
 from tests.support.accounts import REGION, Account, Key, allow

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from phasesync.core.credential import Credential
 
 from phasesync.adapters.aws.identity import AwsCredentialTester
 from phasesync.adapters.aws.policies import sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
+from phasesync.core.credential import Credential
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError
 from phasesync.ports import Destination
 from tests.security.conftest import add_trusting_role, credential_of

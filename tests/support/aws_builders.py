@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
-
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload
 

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 
+from phasesync.core.events import SweepFinished
+from phasesync.core.model import SecretValue
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import SyncConfig
-
-from phasesync.core.events import SweepFinished
-from phasesync.core.model import SecretValue
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports import DaemonRegistry, SecretWrite
 from phasesync.testing.fake_remote import REGION, FakeObject, FakeRemote

@@ -4,15 +4,14 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from phasesync.core.credential import CredentialType
-from phasesync.core.run import Run
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import SyncConfig
-
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
 from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store
+from phasesync.core.credential import CredentialType
 from phasesync.core.model import SecretValue
+from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import SyncConfig
 from phasesync.ports import AfterRun, Claim, CredentialDraft, SecretWrite, SyncDraft
 
 ROOT_KEY = RootKey(material=bytes(range(32)), source="a test")

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from phasesync.core.sync_config import SyncConfig
-
 from phasesync.core.change import Plan, Policy
 from phasesync.core.mapping import map_json
 from phasesync.core.model import SecretValue
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, PREVIOUS, Action, Desired, Intent, JournalEntry, Observed, Payload
+from phasesync.core.sync_config import SyncConfig
 from tests.support.digests import FixedDigests
 
 INSTANCE = "0f" * 16

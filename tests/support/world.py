@@ -15,16 +15,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.run import Run
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import SyncConfig
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.store import Store
 from phasesync.core.events import Event
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import JournalEntry
+from phasesync.core.run import Run
 from phasesync.core.status import Trigger
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import SyncConfig
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.configuration import SyncConfiguration
 from phasesync.engine.reconcile import Reconciler

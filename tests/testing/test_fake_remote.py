@@ -6,9 +6,9 @@ import json
 from datetime import timedelta
 
 import pytest
-from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 from phasesync.core.remote import PENDING, TAG_INSTANCE, Replica, ReplicaStatus, Written
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, RemoteChangedError
 from phasesync.testing.fake_destination import FakeDestination, FakeDestinations
 from phasesync.testing.fake_keys import KEY_ID

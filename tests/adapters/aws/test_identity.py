@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from phasesync.core.credential import Credential
 
 from phasesync.adapters.aws.identity import AwsCredentialTester
 from phasesync.adapters.aws.session import AwsClients
+from phasesync.core.credential import Credential
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
 
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import SYNC_ACTIONS
@@ -19,6 +17,8 @@ from phasesync.adapters.destinations.aws_secrets_manager import SPEC
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import fill
 from phasesync.core.status import SyncStatus
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
 from tests.support.aws import Aws
 from tests.support.iam import allows, like
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.credential import Credential
 
 from phasesync import __version__
 from phasesync.adapters.aws.roles import session_name
 from phasesync.adapters.aws.session import AwsClients
+from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
 from phasesync.errors import (
     CredentialRejectedError,

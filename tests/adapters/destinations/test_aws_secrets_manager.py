@@ -12,13 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from phasesync.core.credential import Credential
-from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
+from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE, Occupied, Payload, Written
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from phasesync.core.run import ChangeResult, RunError
-from phasesync.core.sync import Paused
 
 from phasesync.adapters.keys import EnvelopeKeyRing
 from phasesync.adapters.store import WrappedKeyTable, tables
@@ -16,7 +14,9 @@ from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.secret_reads import select_current, to_version
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import Action, Intent
+from phasesync.core.run import ChangeResult, RunError
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.sync import Paused
 from phasesync.errors import CiphertextError
 from phasesync.ports import SecretWrite
 from phasesync.testing.canary import (

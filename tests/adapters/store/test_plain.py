@@ -7,11 +7,11 @@ from enum import StrEnum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.sync_config import SyncConfig
 
 from phasesync.adapters.store.plain import from_json, to_json
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import Intent, JournalEntry
+from phasesync.core.sync_config import SyncConfig
 from tests.support.values import NOW, entry
 
 

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from phasesync.core.run import ChangeResult
 
 from phasesync.core.remote import JournalEntry
+from phasesync.core.run import ChangeResult
 from phasesync.core.status import Outcome
 from tests.support.sql import counted
 from tests.support.stores import ACTOR, TTL, add_sync, after, claim_due, claim_one, put, run_of, write

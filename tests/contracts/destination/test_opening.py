@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from phasesync.core.credential import CredentialStatus
 
+from phasesync.core.credential import CredentialStatus
 from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError
 from phasesync.ports import Destination
 from tests.contracts.destination.worlds import ELSEWHERE, KIND, NAME, World, create, open_in, put

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.sync_config import AWS_MANAGED_KEY
 
 from phasesync.core.remote import Replica, ReplicaStatus
+from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports import Destination
 from tests.contracts.destination.worlds import (

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import boto3.session
 import pytest
 from botocore.config import Config
-from phasesync.core.credential import Credential
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.opener import RegisteredDestinations
+from phasesync.core.credential import Credential
 from phasesync.core.remote import TAG_INSTANCE, Written
 from phasesync.ports import Destination, Destinations
 from phasesync.testing.aws_shim import AwsShim

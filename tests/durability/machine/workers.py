@@ -13,11 +13,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from phasesync.core.credential import Credential
-from phasesync.core.run import Run
-
 from phasesync.core.events import Event
 from phasesync.core.model import EnvironmentSnapshot
 from phasesync.core.remote import JournalEntry, Observed
+from phasesync.core.run import Run
 from phasesync.core.status import Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.reconcile import Reconciler
