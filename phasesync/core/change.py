@@ -87,7 +87,8 @@ class Plan:
     All changes of a sync, sorted by remote name and then by the order in which they are carried out.
 
     Attributes:
-        objects: how many remote objects the sync has written and not deleted, wanted or not.
+        objects: how many remote objects the sync has written and not deleted: those it wants, and those it could
+            delete. What it left behind elsewhere stays for good and makes no deletion look small.
     """
 
     changes: tuple[Change, ...]

@@ -59,7 +59,7 @@ def make_plan(
     # A write whose answer was lost may have landed, so an open intent counts as an object that stays.
     stays = [entry for entry in left_behind if entry.written_before or entry.intent is not None]
     changes: list[Change] = []
-    standing = sum(entry.deletion_at is None for entry in stays)
+    standing = sum(entry.deletion_at is None for entry in stays if _is_asked_for(entry, observed, policy))
     for wanted in desired:
         entry = journal[wanted.remote_name]
         standing += entry.written_before
@@ -69,6 +69,11 @@ def make_plan(
         changes.append(decide_unwanted(entry, observed, policy))
     ordered = sorted(changes, key=lambda change: (change.remote_name, ORDER.index(change.action)))
     return Plan(changes=tuple(ordered), objects=standing)
+
+
+def _is_asked_for(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: Policy) -> bool:
+    """Return whether an object that is no longer wanted may be deleted at all: what stays for good is not asked for."""
+    return (entry.account, entry.region) == (policy.account, policy.region) and entry.remote_name in observed
 
 
 def _moves(wanted: Desired, stays: Iterable[JournalEntry], layout: Layout) -> bool:

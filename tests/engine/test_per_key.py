@@ -297,6 +297,24 @@ def test_all_of_two_wait_and_one_of_many_does_not(store: Store) -> None:
     assert names(world) == [URL, USER]
 
 
+def test_what_a_moved_sync_left_behind_makes_no_deletion_look_small(deleting: World) -> None:
+    """Two objects under new names, six under the old ones: two of two go, not two of eight."""
+    deleting.edit(A=None, B=None, C=None, D=None)
+    deleting.configure(name_template="moved/{key}", grace=timedelta(0))
+    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    assert digest is not None
+    deleting.store.state.approve("web", digest, actor=ACTOR)
+    deleting.run()
+    assert {"moved/URL", "moved/USER"} < set(names(deleting))
+
+    deleting.edit(URL=None, USER=None)
+    run = deleting.run()
+
+    assert run.error is not None
+    assert "would delete 2 of 2 objects" in run.error.message
+    assert {"moved/URL", "moved/USER"} < set(names(deleting))
+
+
 def test_nothing_foreign_is_ever_deleted(deleting: World) -> None:
     """An object that lost our tags, or another one that took the name, is left alone."""
     deleting.edit(A=None, B=None)
