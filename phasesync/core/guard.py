@@ -180,10 +180,28 @@ def digest_of(tripped: Sequence[Held]) -> str:
             Action.DELETE if held.change.deletes else held.change.action,
             held.change.desired.payload.fingerprint if held.change.desired else "",
             held.rule,
-            # What is written over because somebody else changed it is that very version and no later one.
-            (held.change.observed.current_version if held.change.drift and held.change.observed else None) or "",
+            _written_over(held.change),
         ]
         for held in tripped
     ]
     text = json.dumps(facts, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _written_over(change: Change) -> object:
+    """Return what of a change outside is written over: an approval is for that very version or text, no later one."""
+    seen, wanted = change.observed, change.desired
+    if not change.drift or seen is None or wanted is None:
+        return ""
+    version = seen.current_version or ""
+    match change.action:
+        case Action.SET_DESCRIPTION:
+            return [version, seen.description]
+        case Action.SET_POLICY:
+            return [version, seen.resource_policy]
+        case Action.REKEY:
+            return [version, seen.kms_key]
+        case Action.RETAG:
+            return [version, {key: seen.tags.get(key) for key in (*wanted.tags, *wanted.unwanted_tags)}]
+        case _:
+            return version

@@ -27,7 +27,7 @@ from phasesync.core.status import Outcome
 from phasesync.engine.alter import Alterer
 from phasesync.engine.pen import Pen
 from phasesync.engine.restored import restored
-from phasesync.errors import RemoteChangedError
+from phasesync.errors import DestinationError, OutcomeUnknownError, RemoteChangedError
 from phasesync.ports import Destination, Digests
 
 
@@ -91,8 +91,16 @@ class Applier:
         """
         if entry is None or change.action is Action.NOOP:
             return Applied(result=result_of(change, Outcome.UNCHANGED), entry=entry)
-        if change.drift:
-            entry = self._note_enforced(entry)
+        noted = self._note_enforced(change, entry) if change.drift else entry
+        try:
+            return self._carry_out(change, noted)
+        except OutcomeUnknownError:
+            raise
+        except DestinationError:
+            self._unnote_enforced(entry, noted)
+            raise
+
+    def _carry_out(self, change: Change, entry: JournalEntry) -> Applied:
         if change.action is Action.CREATE and change.desired is not None:
             return self._create(change, change.desired, entry)
         observed = change.observed
@@ -113,13 +121,25 @@ class Applier:
         altered = self._alterer.set_metadata(change, change.desired, observed, entry)
         return Applied(result=result_of(change, Outcome.APPLIED), entry=altered)
 
-    def _note_enforced(self, entry: JournalEntry) -> JournalEntry:
-        """Count a repair of drift, once for each object and run, before the call that may be the last we hear of."""
-        if entry.remote_name in self._enforced:
+    def _note_enforced(self, change: Change, entry: JournalEntry) -> JournalEntry:
+        """
+        Count a repair of drift, once for each object and run, before the call that may be the last we hear of.
+
+        One that is under way was counted when it began: trying again is not a further repair.
+        """
+        under_way = entry.intent is not None and entry.intent.action is change.action
+        if entry.remote_name in self._enforced or under_way:
             return entry
         self._enforced.add(entry.remote_name)
         now = self._pen.now()
         return replace(entry, enforced_at=(*within_a_day(entry.enforced_at, now), now))
+
+    def _unnote_enforced(self, entry: JournalEntry, noted: JournalEntry) -> None:
+        """Take back the count of a repair that was refused, unless an open intent says that it is under way."""
+        stored = self._pen.latest(entry.remote_name, entry)
+        if noted is not entry and stored.enforced_at == noted.enforced_at and stored.intent == entry.intent:
+            self._enforced.discard(entry.remote_name)
+            self._pen.save(replace(stored, enforced_at=entry.enforced_at))
 
     def _create(self, change: Change, desired: Desired, entry: JournalEntry) -> Applied:
         before = _open_write(entry)

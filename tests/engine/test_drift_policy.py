@@ -4,6 +4,12 @@ import pytest
 
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync_config import OnDrift
+from phasesync.errors import (
+    DestinationError,
+    DestinationUnavailableError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+)
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -67,6 +73,17 @@ def test_an_approval_is_for_the_version_that_was_seen(holding: World) -> None:
     assert holding.text == "theirs"
 
 
+def test_an_approval_is_for_the_metadata_that_was_seen(holding: World) -> None:
+    describe(holding)
+    holding.run()
+    approved = digest(holding)
+    holding.object.description = "theirs, later"
+    holding.store.state.approve("web", approved, actor=ACTOR)
+
+    assert holding.run().outcome is Outcome.HELD
+    assert holding.object.description == "theirs, later"
+
+
 def test_an_edit_still_goes_out_where_nobody_interfered(holding: World) -> None:
     holding.edit(URL="postgres://new")
 
@@ -109,6 +126,45 @@ def test_contested_is_over_a_day_later_or_when_approved(world: World) -> None:
     assert world.run().outcome is Outcome.HELD
     world.clock.pass_(hours=25)
     assert world.run().outcome is Outcome.APPLIED
+
+
+@pytest.mark.parametrize(
+    ("somebody", "call"), [(delete, "create"), (schedule, "restore"), (describe, "update_metadata")]
+)
+@pytest.mark.parametrize("error", [DestinationUnavailableError("no connection"), PermissionDeniedError("denied")])
+def test_a_repair_that_fails_is_no_repair(world: World, somebody, call: str, error: DestinationError) -> None:
+    """An outage of AWS is no quarrel: nobody has to approve what nobody contests."""
+    world.configure(description="ours")
+    world.run()
+    somebody(world)
+
+    def refuse(when: str, what: str) -> None:
+        if (when, what) == ("before", call):
+            raise error
+
+    with world.steps(refuse):
+        outcomes = {world.run(Trigger.RETRY).outcome for _ in range(5)}
+
+    assert outcomes == {Outcome.FAILED}
+    assert world.run(Trigger.RETRY).outcome is Outcome.APPLIED
+    assert world.text == '{"URL":"postgres://db","USER":"shop"}'
+    assert world.object.description == "ours"
+
+
+def test_a_repair_whose_answers_are_lost_counts_once(world: World) -> None:
+    world.run()
+    delete(world)
+
+    def lose(when: str, what: str) -> None:
+        if (when, what) == ("before", "create"):
+            raise OutcomeUnknownError("no answer")
+
+    with world.steps(lose):
+        for _ in range(4):
+            assert world.run(Trigger.RETRY).outcome is Outcome.UNKNOWN
+
+    assert world.run(Trigger.RETRY).outcome is Outcome.APPLIED
+    assert len(world.entry.enforced_at) == 1
 
 
 def test_edits_of_ours_are_never_contested(world: World) -> None:
