@@ -24,6 +24,7 @@ from phasesync.errors import (
     PhasesyncError,
     PlanError,
     PlanHeldError,
+    RestoredDatabaseError,
 )
 from phasesync.ports import AfterRun, Claim, Destination
 
@@ -273,10 +274,14 @@ def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int
     return sync.failures + 1 if error and verdict.status in (SyncStatus.FAILING, SyncStatus.PENDING) else 0
 
 
-def _weight(error: PhasesyncError) -> tuple[int, bool]:
-    """Of errors that are equally bad, the one that is tried again by itself says how the sync stands."""
+def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
+    """
+    Return which error says how the sync stands: that its database is older than AWS, since nothing may be written then;
+    else the worst, and of those that are equally bad the one that is tried again by itself.
+    """
     verdict = verdict_of(error)
-    return SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
+    restored = isinstance(error, RestoredDatabaseError)
+    return restored, SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
 
 
 def _and_more(held: Sequence[Held]) -> str:

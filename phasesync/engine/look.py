@@ -22,12 +22,13 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
     DestinationUnavailableError,
+    RestoredDatabaseError,
     ThrottledError,
 )
 from phasesync.ports import Destination, SyncState
 
-END_OF_LOOKING = (CredentialRejectedError, DestinationUnavailableError, ThrottledError)
-"""What would meet every further object too."""
+END_OF_LOOKING = (CredentialRejectedError, DestinationUnavailableError, RestoredDatabaseError, ThrottledError)
+"""What would meet every further object too, or forbids to go on with any."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,10 +57,12 @@ class SyncRemoval:
         return tuple(line for entry in entries if (line := self._unmark(state.credential, sync, entry)) is not None)
 
     def _unmark(self, credential: Credential, sync: Sync, entry: JournalEntry) -> str | None:
-        if entry.arn is None:
+        if entry.arn is None and entry.intent is None:  # A create whose answer was lost may have landed.
             return None
         try:
             destination = self._destinations.open(sync.destination_kind, credential, entry.region, customer=sync.id)
+            if (account := destination.account_id()) != entry.account:
+                return f"{entry.remote_name} keeps our tags: it is in account {entry.account}, not in {account}"
             seen = destination.observe(entry.remote_name)
             if seen is not None and ownership_of(seen, entry, self._instance_id) is Ownership.OURS:
                 marks = tuple(owner_tags(self._instance_id, sync.id))

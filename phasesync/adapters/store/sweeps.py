@@ -20,7 +20,7 @@ from phasesync.adapters.store.journal import to_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.plain import from_json
 from phasesync.adapters.store.secret_reads import lookup_of
-from phasesync.adapters.store.sync_rows import mac_of
+from phasesync.adapters.store.sync_rows import COVERED, mac_of
 from phasesync.adapters.store.tables import apps, credentials, environments, journal, secrets, syncs
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.drift import shown_by_lists
@@ -194,25 +194,7 @@ def _select_objects(group: SweepGroup) -> sa.Select[Any]:
     )
 
 
-_OF_SYNC: Final = tuple(
-    syncs.c[name]
-    for name in (
-        "name",
-        "environment_id",
-        "path",
-        "credential_id",
-        "destination_kind",
-        "region",
-        "version",
-        "config",
-        "account",
-        "adopt",
-        "adopt_versions",
-        "approved_digest",
-        "mac",
-        "fence",
-    )
-)
+_OF_SYNC: Final = tuple(syncs.c[name] for name in (*COVERED, "mac", "fence") if name != "id")
 """What an operator set on a sync, but for its id, and its fence."""
 _OF_ENTRY: Final = tuple(column for column in journal.c if column.name not in ("account", "region"))
 """A journal entry, but for what the join makes equal to its sync's."""

@@ -25,7 +25,7 @@ from phasesync.ports import KeyRing
 
 NEVER_READ: Final = -1
 
-_COVERED: Final = (
+COVERED: Final = (
     "id",
     "name",
     "environment_id",
@@ -47,7 +47,7 @@ _read_environments = environments.alias("read_environments")
 
 def mac_of(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
     """Return the MAC of a sync's configuration columns."""
-    covered = {name: values[name] for name in _COVERED}
+    covered = {name: values[name] for name in COVERED}
     return keys.digests.digest("sync-configuration", to_json(covered).encode())
 
 

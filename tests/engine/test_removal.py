@@ -1,0 +1,27 @@
+"""Removing a sync that keeps its remote objects: our marks come off, or a line says where they stay."""
+
+from phasesync.core.remote import TAG_INSTANCE
+from tests.support.world import NAME, World
+
+
+def test_our_marks_come_off_an_object_whose_creation_was_never_answered(world: World) -> None:
+    """It is at AWS all the same, and nobody would look for it later."""
+    world.destinations.fail("create", when="after")
+    world.run()
+    assert TAG_INSTANCE in world.object.tags
+
+    lines = world.removal().remove("web", actor="ada")
+
+    assert lines == ()
+    assert TAG_INSTANCE not in world.object.tags
+
+
+def test_marks_that_stay_in_another_account_are_told(world: World) -> None:
+    """Not finding the name there says nothing of the object that we wrote."""
+    world.run()
+    world.destinations.accounts[world.sync.credential_id] = "444455556666"
+
+    (line,) = world.removal().remove("web", actor="ada")
+
+    assert line == f"{NAME} keeps our tags: it is in account {world.object.arn.split(':')[4]}, not in 444455556666"
+    assert TAG_INSTANCE in world.object.tags
