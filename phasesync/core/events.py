@@ -1,4 +1,9 @@
-"""What happened, as frozen values. No event carries a value, a key name or a remote name."""
+"""
+What happened, as frozen values.
+
+No event carries a value, a key name or a remote name, but for the message of `ChoreFailed`, which says what an error
+says: who shows events decides whether it may be shown.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
