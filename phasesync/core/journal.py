@@ -51,6 +51,7 @@ def intend_write(entry: JournalEntry, action: Action, payload: Payload, token: s
         payloads=payloads,
         made_at=now,
         keys=payload.keys,
+        binary=payload.binary if former is None or former.binary is payload.binary else None,
     )
     return replace(entry, intent=intent, touched_at=now)
 
@@ -114,7 +115,7 @@ def settle_spent(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEnt
         generation=before.generation,
         fingerprint=before.fingerprint if before.payloads == 1 else None,
         keys=before.keys,
-        binary=None,
+        binary=before.binary,
         intent=None,
     )
 

@@ -87,6 +87,8 @@ def counted(act: F) -> F:
 
     @wraps(act)
     def step(self: "Machine", *args: Any, **kwargs: Any) -> None:
+        if not {"data", "mishaps"} & kwargs.keys():
+            self.stage.chronicle.append(f"-- {act.__name__} {kwargs or ''}")
         act(self, *args, **kwargs)
         self.steps.of[act.__name__] += 1
 
@@ -223,6 +225,7 @@ class Machine(RuleBasedStateMachine):
         if hours < 0:
             self.stage.judge.clock_put_back()
 
+    @precondition(lambda self: len(self.stage.backups) < 3)
     @rule()
     @counted
     def back_up(self) -> None:
@@ -347,9 +350,8 @@ def ground(migrated_database_url: str) -> Iterator[tuple[Store, Rows]]:
     store.close()
 
 
-def take_steps(ground: tuple[Store, Rows], *, examples: int, derandomize: bool) -> Steps:
-    """Run examples; return how many steps they took."""
-    steps = Steps()
+def take_steps(ground: tuple[Store, Rows], steps: Steps, *, examples: int, derandomize: bool) -> None:
+    """Run examples; count the steps that they take."""
     run_state_machine_as_test(
         lambda: Machine(*ground, steps),  # type: ignore[arg-type]
         settings=settings(
@@ -362,7 +364,6 @@ def take_steps(ground: tuple[Store, Rows], *, examples: int, derandomize: bool) 
             suppress_health_check=list(HealthCheck),
         ),
     )
-    return steps
 
 
 @pytest.mark.parametrize(
@@ -373,12 +374,15 @@ def test_whatever_happens_aws_ends_as_the_store_says(
 ) -> None:
     """On SQLite most of it; PostgreSQL has its own locks and takes a part."""
     least = int(os.environ.get(STEPS, "0")) * examples // 13
-    taken = take_steps(ground, examples=examples, derandomize=not least)
-    while taken.all < least:
-        more = take_steps(ground, examples=max(10, (least - taken.all) // PER_EXAMPLE + 1), derandomize=False)
-        taken.of.update(more.of)
-    assert taken.all >= examples * 10
-    if least:
-        with capsys.disabled():
-            rules = ", ".join(f"{name} {count}" for name, count in taken.of.most_common())
-            print(f"\n{database_backend}: {taken.all} steps: {rules}")
+    steps = Steps()
+    try:
+        take_steps(ground, steps, examples=examples, derandomize=not least)
+        while steps.all < least:
+            more = max(10, (least - steps.all) // PER_EXAMPLE + 1)
+            take_steps(ground, steps, examples=more, derandomize=False)
+        assert steps.all >= examples * 10
+    finally:
+        if least:
+            with capsys.disabled():
+                rules = ", ".join(f"{name} {count}" for name, count in steps.of.most_common())
+                print(f"\n{database_backend}: {steps.all} steps: {rules}")

@@ -189,7 +189,8 @@ class Judge:
             self.blame(f"{write.name}: commit {commit.number} was written over commit {last.commit}")
         if write.what == "put":
             self._reason(write, last, fresh=fresh or _unanswered(write, worker))
-            self._guarded(write, sync, last)
+            # Whoever accepts an older database accepts what it says, against whatever is there.
+            self._guarded(write, sync, None if fresh else last)
         self._budget(write)
         self._fresh.discard(write.arn)
         key = write.after.observed.kms_key

@@ -308,6 +308,7 @@ class Stage:
             noted: by `phasesync db restore`, which leaves a note; else by the tools of the database.
         """
         self.end_all()
+        self.chronicle.append(f"the database of commit {backup.timeline[backup.revision].number} was put back")
         write_rows(self.store, backup.rows)
         if noted:
             with self.store.database.write() as connection:
