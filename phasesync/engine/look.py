@@ -178,6 +178,23 @@ def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: st
     ]
 
 
+def graces_that_ended(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
+    """
+    Return those whose grace had begun and which may not be deleted as the sync is set now, without that grace.
+
+    Nobody looks at them meanwhile, so that nothing tells whether their keys come back: a later grace begins anew.
+    """
+    if state.restored:
+        return []
+    left = list(left_behind)
+    leaving = {entry.id for entry in deletable(state, left, account)}
+    return [
+        replace(entry, unwanted_since=None)
+        for entry in left
+        if entry.unwanted_since is not None and entry.id not in leaving
+    ]
+
+
 def _names_now(sync: Sync, entry: JournalEntry) -> list[str]:
     """Return the names that the keys of an object have now."""
     keys = entry.keys or (entry.intent.keys if entry.intent is not None else {})

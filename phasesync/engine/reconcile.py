@@ -25,7 +25,7 @@ from phasesync.core.sync_config import Layout
 from phasesync.engine.apply import Applier, landed, result_of
 from phasesync.engine.attempt import Attempt, unreadable
 from phasesync.engine.claims import Permit
-from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, look, may_be_trusted
+from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, graces_that_ended, look, may_be_trusted
 from phasesync.engine.pen import Pen
 from phasesync.engine.task import Task, open_task, policy_of
 from phasesync.errors import (
@@ -187,6 +187,8 @@ class Reconciler:
         entries = entries_of(state, task.wanted, task.account)
         trusted = self._trusted(task, claim, entries)
         attempt.unlooked = len(trusted)
+        for entry in graces_that_ended(state, task.left_behind, task.account):
+            pen.save(entry)
         wanted = task.wanted
         for _ in range(MAX_ROUNDS):
             prepared = self._look(task, wanted, entries, trusted, attempt)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -437,6 +438,22 @@ def test_a_key_that_goes_after_the_names_came_back_has_its_whole_grace(deleting:
     deleting.run()
     deleting.configure(name_template="{app}/{env}/{key}")
     deleting.edit(A=None)
+
+    assert "delete" not in deleting.run().counts
+    deleting.clock.pass_(hours=2)
+    assert deleting.run().counts["delete"] == 1
+
+
+@pytest.mark.parametrize("meanwhile", [{"name_template": "{env}/{key}"}, {"on_remove": OnRemove.RETAIN}])
+def test_a_grace_does_not_go_on_while_nothing_may_be_deleted(deleting: World, meanwhile: dict[str, Any]) -> None:
+    """The key may have come back and gone again unseen."""
+    before = {name: getattr(deleting.sync.config, name) for name in meanwhile}
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.configure(**meanwhile)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.configure(**before)
 
     assert "delete" not in deleting.run().counts
     deleting.clock.pass_(hours=2)

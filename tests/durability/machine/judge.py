@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import Layout, OnDrift, OnRemove
-
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import PENDING, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.status import Outcome
+from phasesync.core.sync import Sync
+from phasesync.core.sync_config import Layout, OnDrift, OnRemove
 from tests.durability.machine.ledger import Write
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ DAY: Final = timedelta(hours=24)
 REFILL: Final = timedelta(minutes=24)
 MOST_AT_ONCE: Final = 40
 MOST_REPAIRS: Final = 3
+_LOOKED: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED, Outcome.HELD})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class Judge:
         self._adopted: dict[str, int] = {}
         """ARN -> how many own versions it had at the last adoption."""
         self._copied: dict[str, set[str]] = {}
+        self._seen_present: dict[tuple[str, str], list[datetime]] = {}
+        """Sync and key -> when a run ended well that found the key in the store."""
         self._written_at: dict[str, list[datetime]] = {}
         self._repaired_at: dict[str, list[datetime]] = {}
         self._tried: dict[str, list[SecretValue]] = {}
@@ -73,6 +76,7 @@ class Judge:
         """Its budgets and counts of repairs are older as well."""
         self._written_at.clear()
         self._repaired_at.clear()
+        self._seen_present.clear()
 
     def accepted(self) -> None:
         """Whatever was written before does not bind any more."""
@@ -84,6 +88,7 @@ class Judge:
         for key, since in self._stage.absent_since.items():
             self._stage.absent_since[key] = min(since, now)
         self._written_at.clear()
+        self._seen_present.clear()
 
     def spend_budget(self, entry: JournalEntry) -> datetime:
         """Let all but one of the unattended writes of an object have been made; return when its bucket is full."""
@@ -122,6 +127,9 @@ class Judge:
             self.blame(f"an exception escaped: {worker.escaped!r}")
         if worker.run is not None and worker.run.error is not None and worker.run.error.cls == "InternalError":
             self.blame(f"a defect: {worker.run.error.message}")
+        if worker.run is not None and worker.run.outcome in _LOOKED and worker.commit is not None:
+            for key in worker.commit.content:
+                self._seen_present.setdefault((worker.sync, key), []).append(self._stage.clock.now())
         if worker.state is None or worker.commit is None or worker.state.sync.approved_digest is not None:
             return
         sync = worker.state.sync
@@ -271,8 +279,16 @@ class Judge:
             self.blame(f"{write.name} was deleted because the sync writes elsewhere now")
             return
         since = self._stage.absent_since.get(key)
-        if since is not None and write.at < since + sync.config.grace:
+        if since is not None and write.at < since + sync.config.grace and not self._unseen(write, worker, key):
             self.blame(f"{write.name} was deleted {write.at - since} after its key went")
+
+    def _unseen(self, write: Write, worker: "Worker", key: str) -> bool:
+        """Whether the key had come back and gone again while no run was made: then its first grace counts."""
+        journal = worker.state.journal if worker.state is not None else ()
+        noted = next((entry.unwanted_since for entry in journal if entry.remote_name == write.name), None)
+        if noted is None or worker.state is None or write.at < noted + worker.state.sync.config.grace:
+            return False
+        return not any(number > noted for number in self._seen_present.get((worker.sync, key), []))
 
     @staticmethod
     def key_of(name: str, sync: Sync) -> str | None:

@@ -14,14 +14,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-from phasesync.core.sync import Paused, Sync
-from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
 
 from phasesync.adapters.store import Store
 from phasesync.adapters.store.tables import instance, metadata
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Trigger
+from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.restored import LOOK_AHEAD
 from phasesync.errors import PhasesyncError
