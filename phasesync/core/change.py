@@ -106,7 +106,8 @@ class Policy:
     What the decision depends on besides the objects: who we are, where we write, what was set and consented to.
 
     Attributes:
-        adopt_versions: remote name -> version that the operator saw when consenting to an import.
+        adopt_versions: remote name -> version that the operator saw when consenting; a consent to overwrite is for
+            these names, whatever their version, and for every name where there are none.
         now: the time, for graces.
     """
 

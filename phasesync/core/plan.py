@@ -133,7 +133,7 @@ def _not_ours(
     def conflict(reason: str, hint: str | None) -> list[Change]:
         return [Change(action=Action.CONFLICT, remote_name=wanted.remote_name, reason=reason, observed=seen, hint=hint)]
 
-    if policy.adopt is None:
+    if policy.adopt is None or _is_beyond(policy, wanted.remote_name):
         return conflict(NOT_OURS[ownership], None)
     if seen.deleted_at is not None:
         return conflict(
@@ -153,6 +153,12 @@ def _not_ours(
     # Tags and description wait with the value: what is held must not mark somebody else's object already. Copies and
     # policy follow when it is ours.
     return [replace(one, source_empty=changes[1].source_empty, moves=changes[1].moves) for one in changes]
+
+
+def _is_beyond(policy: Policy, remote_name: str) -> bool:
+    """Return whether a consent to overwrite was given for other objects: what came later was not seen by anybody."""
+    seen = policy.adopt_versions
+    return policy.adopt is Adopt.OVERWRITE and bool(seen) and remote_name not in seen
 
 
 def _bring_in_step(wanted: Desired, seen: Observed, entry: JournalEntry, change: "_MakeChange") -> list[Change]:

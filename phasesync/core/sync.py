@@ -27,8 +27,9 @@ class Sync:
         version: grows with every change of the configuration.
         account: the AWS account it writes to, None until pinned.
         adopt: a consent that the next run carries out, None when there is none.
-        adopt_versions: remote name -> version that the operator saw (and imported) when consenting; another one is not
-            written over. A name that is missing stands for an object that did not exist then.
+        adopt_versions: remote name -> version that the operator saw when consenting. After an import another version is
+            not written over; a consent to overwrite is for these names, and for every name where there are none. A name
+            that is missing stands for an object that did not exist then.
         approved_digest: digest of held changes that somebody approved, None when there is none.
         reads: environment id -> revision that the newest run read (-1 = never read).
         source_revision: revision of its environment now.

@@ -109,7 +109,8 @@ class Adoption:
             )
         adopt = offer.draft.adopt or Adopt.OVERWRITE
         if adopt is Adopt.OVERWRITE:
-            self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor)
+            shown = {one.remote_name: one.version or "" for one in offer.found.takeable}
+            self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=shown)
             return None
         with hints_for(offer.sync):
             taken = take_in(self._environments, offer.destination, offer.draft, offer.found.takeable, actor=actor)

@@ -123,8 +123,8 @@ class Checker:
         )
         return tuple(one.text for one in found)
 
-    def some_names(self, draft: SyncDraft, limit: int = 20) -> list[str]:
-        """Return the remote names that a sync would write to, the first ones where there are many."""
+    def some_names(self, draft: SyncDraft, limit: int | None = 20) -> list[str]:
+        """Return the remote names that a sync would write to; the first ones where there are many, None = all."""
         if draft.config.layout is Layout.JSON:
             return [draft.config.names]
         listed = self._environments.list_secrets(draft.app, draft.environment, path=draft.path)

@@ -92,6 +92,10 @@ class SyncConfiguration:
         draft = self._checker.settle(draft, credential, former=None, ask=verify)
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
         warnings = [] if importing else self._source_warnings(draft)
+        if draft.adopt is Adopt.OVERWRITE:
+            # For the names that there are now: a key that comes later may meet what nobody has thought of.
+            named = dict.fromkeys(self._checker.some_names(draft, limit=None), "")
+            draft = replace(draft, adopt=draft.adopt if named else None, adopt_versions=named)
         identity = None
         if verify:
             identity, findings = self._verify(draft, credential)
@@ -164,7 +168,8 @@ class SyncConfiguration:
         )
         draft = self._checker.settle(draft, used, former=sync.config, ask=True)
         warnings = self._checker.names(draft, account=draft.account, but=sync.name)
-        stays = (sync.config.names, sync.region, sync.credential_id) == (draft.config.names, draft.region, used.id)
+        before = (sync.config.names, sync.path, sync.region, sync.credential_id)
+        stays = before == (draft.config.names, draft.path, draft.region, used.id)
         updated = self._state.update_sync(
             name,
             config=draft.config,

@@ -175,7 +175,8 @@ class StateStore(Protocol):
             name: of the sync.
             adopt: what was consented to.
             actor: who did.
-            versions: remote name -> version that was imported; None = whatever stands there may be written over.
+            versions: remote name -> version that was imported, or that was seen where it may be overwritten; None =
+                whatever stands anywhere may be written over.
         """
         ...
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from phasesync.core.model import ValueType
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.ownership import Ownership
-from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
+from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Adopt, Layout
+from phasesync.core.sync_config import Adopt, Layout, SyncConfig
 from phasesync.engine.importing import TakenIn
 from phasesync.errors import (
     AccountMismatchError,
@@ -18,6 +18,7 @@ from phasesync.errors import (
     InvalidInputError,
     PermissionDeniedError,
 )
+from phasesync.ports import SecretWrite
 from tests.support.operator import adoption, values
 from tests.support.stores import ACTOR, sync_draft
 from tests.support.world import NAME, World
@@ -95,6 +96,48 @@ def test_another_account_than_the_pinned_one_is_not_looked_at(world: World) -> N
 
     with pytest.raises(AccountMismatchError):
         adoption(world).offer("web", Adopt.OVERWRITE)
+
+
+def test_a_consent_is_for_what_was_shown(world: World) -> None:
+    """Not for what another key meets later, while the consent still waits for an object that AWS rotates."""
+    per_key(world)
+    for name in (URL, USER, NEW):
+        world.remote.outside_create(name, f"their {name}")
+    world.remote.outside_rotation(USER)
+    adopt(world)
+    assert world.run().outcome is Outcome.REFUSED
+    assert world.remote.object(URL).text() == "postgres://db"
+
+    world.edit(NEW="ours")
+    run = world.run()
+
+    assert world.remote.object(NEW).text() == f"their {NEW}"
+    assert [one.remote_name for one in run.changes if one.action is Action.CONFLICT] == [NEW]
+
+
+def test_a_consent_ends_with_another_folder(world: World) -> None:
+    """Other keys have other names: what stands there was shown to nobody."""
+    world.configure(layout=Layout.PER_KEY, remote_name=None, name_template="{app}/{path}/{key}")
+    for name in ("shop/URL", "shop/db/PASSWORD"):
+        world.remote.outside_create(name, "theirs")
+    adopt(world)
+    write = SecretWrite(path="/db", key="PASSWORD", value=SecretValue("ours"))
+    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=[write])
+    world.configuration().update("web", change=lambda config: config, path="/db")
+
+    assert world.sync.adopt is None
+    assert world.run().outcome is Outcome.REFUSED
+    assert world.remote.object("shop/db/PASSWORD").text() == "theirs"
+
+
+def test_adding_with_overwrite_consents_to_the_names_that_there_are(world: World) -> None:
+    config = SyncConfig(layout=Layout.PER_KEY, name_template="second/{key}")
+    draft = sync_draft("second", region=world.sync.region, config=config, adopt=Adopt.OVERWRITE)
+
+    added = world.configuration().add(draft, verify=False).sync
+
+    assert added is not None
+    assert (added.adopt, set(added.adopt_versions)) == (Adopt.OVERWRITE, {"second/URL", "second/USER"})
 
 
 # --- one secret with all keys
