@@ -1,5 +1,6 @@
 """What one run finds out and does, and the record that it leaves: the run, the sync's next state, the event."""
 
+import re
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -318,9 +319,13 @@ def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
 
 
 def hint_of(error: PhasesyncError, sync: Sync) -> str | None:
-    """Return an error's hint with the name that NAME stands for."""
+    """Return an error's hint with the name that NAME stands for: the word after a command of ours."""
     meant = sync.credential if isinstance(error, CredentialRejectedError) else sync.name
-    return error.hint.replace("NAME", meant) if error.hint else None
+    return _PLACEHOLDER.sub(rf"\1 {meant}", error.hint) if error.hint else None
+
+
+_PLACEHOLDER = re.compile(r"(\bphasesync(?: [a-z-]+){1,2}) NAME\b")
+"""Remote names may have NAME in them: shop/production/HOSTNAME."""
 
 
 def _run_id(now: datetime) -> str:

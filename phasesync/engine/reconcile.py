@@ -201,11 +201,13 @@ class Reconciler:
         attempt.errors.append(RemoteChangedError("the remote object kept changing while it was written"))
 
     def _trusted(self, task: Task, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
-        sync = task.state.sync
+        sync, now = task.state.sync, self._clock.now()
         settled = sync.settled_status in (SyncStatus.IN_SYNC, SyncStatus.PENDING)
-        if sync.config.layout is not Layout.PER_KEY or claim.trigger is not Trigger.CHANGE or not settled:
+        # Where edits follow each other without a pause, no run but theirs would ever come to a check that is due.
+        due = sync.next_due_at is not None and sync.next_due_at <= now
+        if sync.config.layout is not Layout.PER_KEY or claim.trigger is not Trigger.CHANGE or not settled or due:
             return frozenset()
-        return may_be_trusted(task.wanted, entries, now=self._clock.now())
+        return may_be_trusted(task.wanted, entries, now=now)
 
     def _open(self, state: SyncState, attempt: Attempt, *, manual: bool) -> Task:
         return open_task(

@@ -11,7 +11,7 @@ from phasesync.core.budget import BURST
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove
+from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PermissionDeniedError
 from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR, open_test_store
@@ -95,13 +95,25 @@ def test_edits_do_not_put_off_the_check_of_the_others(keyed: World) -> None:
     keyed.run()
     due = keyed.sync.next_due_at
     for number in range(3):
-        keyed.clock.pass_(minutes=1)
+        keyed.clock.pass_(seconds=30)
         keyed.edit(URL=f"postgres://{number}")
         keyed.run(Trigger.CHANGE)
 
     after = keyed.sync.next_due_at
     assert due is not None and after is not None
     assert after <= due
+
+
+def test_an_edit_that_meets_a_check_that_is_due_makes_it_too(keyed: World) -> None:
+    """Edits without a pause would else keep an outside change of another key from ever being seen."""
+    keyed.run()
+    keyed.remote.outside_put(USER, "theirs")
+    keyed.clock.pass_(minutes=6)
+    keyed.edit(URL="postgres://new")
+
+    keyed.run(Trigger.CHANGE)
+
+    assert keyed.remote.object(USER).text() == "shop"
 
 
 def test_one_bad_object_does_not_stop_the_others(keyed: World) -> None:
@@ -158,6 +170,25 @@ def test_names_that_differ_in_case_only_are_left_alone(keyed: World) -> None:
     failed = sorted(change.remote_name for change in run.changes if change.outcome is Outcome.FAILED)
     assert failed == [URL, "shop/production/url"]
     assert names(keyed) == [USER]
+
+
+def test_a_hint_leaves_the_names_of_secrets_as_they_are(keyed: World) -> None:
+    """NAME in a hint is the sync; in the name of a secret it is a part of that."""
+    keyed.edit(HOSTNAME="h")
+    keyed.remote.outside_create("shop/production/HOSTNAME", "theirs")
+    keyed.remote.outside_delete("shop/production/HOSTNAME")
+    assert hint(keyed) == "phasesync syncs adopt web takes it over"
+
+    keyed.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+
+    assert hint(keyed) == "aws secretsmanager restore-secret --secret-id shop/production/HOSTNAME, then adopt it"
+
+
+def hint(world: World) -> str | None:
+    """What a run that ends with an error tells."""
+    error = world.run().error
+    assert error is not None
+    return error.hint
 
 
 def test_a_removed_key_keeps_its_object(keyed: World) -> None:
