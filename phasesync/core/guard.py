@@ -143,7 +143,7 @@ def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, 
             Rule.SHRINKING,
             f"would drop {dropped} of {had} keys; the limit is {share} % (from {config.shrink_limit_keys} keys on)",
         )
-    if entry.binary is False and desired.payload.binary:
+    if entry.written_before and not entry.binary and desired.payload.binary:  # not known counts as text
         return Rule.BINARY, "would turn text into binary: readers of SecretString would find nothing"
     return None
 

@@ -197,10 +197,10 @@ def test_an_edit_of_a_contested_object_is_written() -> None:
 
 @pytest.mark.parametrize(
     ("was", "becomes", "waits"),
-    [(False, True, True), (True, False, False), (True, True, False), (False, False, False), (None, True, False)],
+    [(False, True, True), (True, False, False), (True, True, False), (False, False, False), (None, True, True)],
 )
 def test_text_that_would_become_binary_waits(was: bool | None, becomes: bool, waits: bool) -> None:
-    """Readers of SecretString would find nothing. None: what was written last is not known."""
+    """Readers of SecretString would find nothing. None: what was written last is not known, and counts as text."""
     value = SecretValue(b"\xff", ValueType.BINARY) if becomes else SecretValue("new")
     new = map_one(NAME, "URL", value, FixedDigests())
     changes = plan(desired(payload=new), observed(), entry(binary=was, keys={"URL": "x"}))

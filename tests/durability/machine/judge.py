@@ -197,8 +197,9 @@ class Judge:
             self.blame(f"{write.name}: commit {commit.number} was written over commit {last.commit}")
         if write.what == "put":
             self._reason(write, last, fresh=fresh or _unanswered(write, worker))
-            # Whoever accepts an older database accepts what it says, against whatever is there.
-            self._guarded(write, sync, None if fresh else last)
+            # Whoever accepts an older database, or adopts an object, accepts what is written over.
+            adopted = self._adopted.get(write.arn) == len(former)
+            self._guarded(write, sync, None if fresh or adopted else last)
         self._budget(write)
         self._fresh.discard(write.arn)
         key = write.after.observed.kms_key
