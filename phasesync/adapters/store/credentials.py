@@ -6,7 +6,7 @@ An incomplete credential (a role that does not exist yet) is stored like any oth
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,14 +17,12 @@ from phasesync.adapters.store.pinning import follow_account
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import credentials, syncs
 from phasesync.adapters.store.waking import wake_users
+from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports import CredentialDraft
-
-CREDENTIALS_KEY: Final = "credentials"
-"""Purpose of the data key that all credentials share."""
 
 
 @dataclass(frozen=True, kw_only=True)

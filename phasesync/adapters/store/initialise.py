@@ -4,12 +4,11 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.credentials import CREDENTIALS_KEY
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import new_id
 from phasesync.adapters.store.tables import data_keys, instance
-from phasesync.adapters.store.wrapped_keys import insert_key
+from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY, insert_key
 from phasesync.errors import SchemaMismatchError
 from phasesync.ports import KeyRing
 

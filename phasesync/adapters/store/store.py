@@ -1,39 +1,72 @@
-"""Puts the store together for whoever wires the application."""
+"""
+Puts the store together for whoever wires the application.
 
-from dataclasses import dataclass
+What a command that lists apps does not need is imported when it is first asked for. The parts have no state of their
+own, so it does not matter where two threads make one at once.
+"""
 
-from phasesync.adapters.store.credentials import SqlCredentialStore
-from phasesync.adapters.store.daemons import SqlDaemonRegistry
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.initialise import read_instance_id
 from phasesync.adapters.store.secret_edits import SecretEditsPart
 from phasesync.adapters.store.secret_reads import SecretReadsPart
-from phasesync.adapters.store.state import SqlStateStore
-from phasesync.adapters.store.sweeps import SqlSweepStore
 from phasesync.ports import KeyRing
+
+if TYPE_CHECKING:
+    from phasesync.adapters.store.credentials import SqlCredentialStore
+    from phasesync.adapters.store.daemons import SqlDaemonRegistry
+    from phasesync.adapters.store.state import SqlStateStore
+    from phasesync.adapters.store.sweeps import SqlSweepStore
 
 
 class SqlEnvironmentStore(SecretEditsPart, SecretReadsPart):
     """Apps, environments, secrets and their versions (port `EnvironmentStore`)."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Store:
-    """
-    Everything that one database holds.
+    """Everything that one database holds. Safe to share between threads."""
 
-    Attributes:
-        instance_id: marks what is ours at AWS.
-    """
+    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str) -> None:
+        """
+        Args:
+            database: an initialised one.
+            keys: open it.
+            instance_id: marks what is ours at AWS.
+        """
+        self.database = database
+        self.keys = keys
+        self.instance_id = instance_id
+        self.environments = SqlEnvironmentStore(database, keys)
 
-    database: Database
-    keys: KeyRing
-    environments: SqlEnvironmentStore
-    credentials: SqlCredentialStore
-    state: SqlStateStore
-    sweeps: SqlSweepStore
-    daemons: SqlDaemonRegistry
-    instance_id: str
+    @cached_property
+    def credentials(self) -> "SqlCredentialStore":
+        """Credentials."""
+        from phasesync.adapters.store.credentials import SqlCredentialStore
+
+        return SqlCredentialStore(self.database, self.keys)
+
+    @cached_property
+    def state(self) -> "SqlStateStore":
+        """Syncs, journal, runs, claims."""
+        from phasesync.adapters.store.state import SqlStateStore
+
+        return SqlStateStore(self.database, self.keys)
+
+    @cached_property
+    def sweeps(self) -> "SqlSweepStore":
+        """What sweeps read and settle."""
+        from phasesync.adapters.store.sweeps import SqlSweepStore
+
+        return SqlSweepStore(self.database, self.keys)
+
+    @cached_property
+    def daemons(self) -> "SqlDaemonRegistry":
+        """The daemons that are alive."""
+        from phasesync.adapters.store.daemons import SqlDaemonRegistry
+
+        return SqlDaemonRegistry(self.database)
 
     def close(self) -> None:
         """Close every connection."""
@@ -49,13 +82,4 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         SchemaMismatchError: it is not migrated.
     """
     keys.verify()
-    return Store(
-        database=database,
-        keys=keys,
-        environments=SqlEnvironmentStore(database, keys),
-        credentials=SqlCredentialStore(database, keys),
-        state=SqlStateStore(database, keys),
-        sweeps=SqlSweepStore(database, keys),
-        daemons=SqlDaemonRegistry(database),
-        instance_id=read_instance_id(database),
-    )
+    return Store(database, keys, instance_id=read_instance_id(database))

@@ -1,11 +1,16 @@
 """Wrapped data keys, as rows. Never sees a key in the clear."""
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.tables import data_keys
 from phasesync.ports import WrappedKey
+
+CREDENTIALS_KEY: Final = "credentials"
+"""Purpose of the data key that all credentials share."""
 
 
 class WrappedKeyTable:
