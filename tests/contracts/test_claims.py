@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from phasesync.core.remote import Action, Intent, JournalEntry
 from phasesync.core.run import RunError
@@ -276,6 +277,42 @@ def test_a_run_by_hand_that_died_is_done_again_even_if_nothing_else_is_due(store
     store.state.claim(store.state.get_sync("web").id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
     store.state.reap_expired()
     assert claim_one(store).owner == "daemon-1"
+
+
+YEAR = timedelta(days=365)
+
+
+def test_a_clock_that_was_a_year_ahead_puts_nothing_off(store):
+    """What ran then is due at once, and once; an edit is seen after it as ever."""
+    add_sync(store)
+    settle(store, claim_one(store), due_in=LONG, retry_in=LONG)
+    set_back_the_clock(store)
+    assert claim_due(store) == []
+
+    store.state.reap_expired()
+    settle(store, claim_one(store), due_in=LONG)
+
+    store.state.reap_expired()
+    assert claim_due(store) == []
+    put(store, write())
+    assert claim_one(store).trigger is Trigger.CHANGE
+
+
+def test_a_holder_that_died_when_the_clock_was_a_year_ahead_is_replaced(store):
+    add_sync(store)
+    claim_one(store, "dead")
+    set_back_the_clock(store)
+
+    assert claim_one(store, "successor").owner == "successor"
+
+
+def set_back_the_clock(store) -> None:
+    """Have everything noted up to now lie a year ahead, as it does when a clock that was a year ahead is corrected."""
+    columns = ("claimed_at", "claim_until", "retry_at", "next_due_at")
+    year = YEAR // timedelta(microseconds=1)
+    moved = ", ".join(f"{column} = {column} + {year}" for column in columns)
+    with store.state._database.write() as connection:
+        connection.execute(sa.text(f"UPDATE syncs SET {moved}"))
 
 
 def test_a_stale_holder_can_write_nothing(store):

@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from phasesync.ports import MemberRole
-from tests.support.stores import EXPIRED, TTL
+from tests.support.stores import EXPIRED, LONG, TTL
 
 
 def beat(store, owner: str, ttl: timedelta = TTL) -> MemberRole:
@@ -34,6 +35,22 @@ def test_on_sqlite_a_daemon_that_went_silent_is_replaced_and_stands_by_when_it_r
 @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
 def test_on_postgresql_every_daemon_works(store):
     assert {beat(store, owner) for owner in ("a", "b", "c")} == {MemberRole.ACTIVE}
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_on_sqlite_a_daemon_that_died_when_the_clock_was_ahead_is_replaced(store):
+    beat(store, "dead", timedelta(days=365))
+    assert beat(store, "b") is MemberRole.ACTIVE
+    assert [one["owner"] for one in store.daemons.alive()] == ["b"]
+
+
+def test_a_chore_that_was_done_when_the_clock_was_ahead_is_done_again(store):
+    assert store.daemons.claim_chore("sweep", "a", every=LONG)
+    with store.state._database.write() as connection:
+        connection.execute(sa.text("UPDATE chores SET claimed_at = claimed_at + 31536000000000"))
+
+    assert store.daemons.claim_chore("sweep", "b", every=LONG)
+    assert not store.daemons.claim_chore("sweep", "c", every=LONG)
 
 
 def test_those_alive_are_listed(store):

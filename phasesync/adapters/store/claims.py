@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
-from phasesync.adapters.store.instants import after, now
+from phasesync.adapters.store.instants import AHEAD, after, now
 from phasesync.adapters.store.interrupted import Interrupted, log_interrupted
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
@@ -101,10 +101,14 @@ class ClaimsPart(Part):
             return connection.scalar(free) is None
 
     def reap_expired(self) -> list[str]:
-        """Log a run `interrupted` for every claim that expired without a result, and free it; return names."""
+        """
+        Log a run `interrupted` for every claim that expired without a result, and free it; return names.
+
+        What was last claimed by a clock that was ahead is due at once.
+        """
         statement = (
             syncs.update()
-            .where(syncs.c.claim_owner.is_not(None), syncs.c.claim_until < now())
+            .where(syncs.c.claim_owner.is_not(None), _expired())
             # The run that was asked for is still owed, whatever woke it.
             .values(**_CLEARED, next_due_at=now())
             .returning(syncs.c.id, syncs.c.name, syncs.c.claim_trigger, syncs.c.claim_actor, syncs.c.claimed_at)
@@ -116,6 +120,12 @@ class ClaimsPart(Part):
                 for row in rows
             ]
             log_interrupted(connection, self._sealer, former)
+            # Set by a clock that was ahead and has been set back since, their times would not come for as long.
+            connection.execute(
+                syncs.update()
+                .where(syncs.c.claim_owner.is_(None), syncs.c.claimed_at > after(AHEAD))
+                .values(claimed_at=now(), retry_at=None, next_due_at=now())
+            )
         return sorted(row.name for row in rows)
 
     def _log_former(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
@@ -147,7 +157,11 @@ def held_by(claim: Claim) -> sa.ColumnElement[bool]:
 
 
 def _free() -> sa.ColumnElement[bool]:
-    return syncs.c.claim_owner.is_(None) | (syncs.c.claim_until < now())
+    return syncs.c.claim_owner.is_(None) | _expired()
+
+
+def _expired() -> sa.ColumnElement[bool]:
+    return (syncs.c.claim_until < now()) | (syncs.c.claim_until > after(AHEAD))
 
 
 def _select_due() -> sa.Select[tuple[str]]:

@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import Database, insert_or_update
-from phasesync.adapters.store.instants import after, before, now
+from phasesync.adapters.store.instants import AHEAD, after, before, now
 from phasesync.adapters.store.tables import chores, daemons
 from phasesync.ports import MemberRole
 
@@ -55,7 +55,7 @@ class SqlDaemonRegistry:
         shown = [daemons.c[name] for name in ("owner", "host", "pid", "role", "started_at", "beat_at")]
         with self._database.read() as connection:
             rows = connection.execute(
-                sa.select(*shown).where(daemons.c.until >= now()).order_by(daemons.c.started_at, daemons.c.owner)
+                sa.select(*shown).where(_is_alive()).order_by(daemons.c.started_at, daemons.c.owner)
             )
             return [row._asdict() for row in rows]
 
@@ -66,12 +66,16 @@ class SqlDaemonRegistry:
             claimed = insert.on_conflict_do_update(
                 index_elements=["name"],
                 set_={"owner": insert.excluded.owner, "claimed_at": insert.excluded.claimed_at},
-                where=chores.c.claimed_at <= before(every),
+                where=(chores.c.claimed_at <= before(every)) | (chores.c.claimed_at > after(AHEAD)),
             ).returning(chores.c.name)
             return connection.scalar(claimed) is not None
 
     def _somebody_else_works(self, connection: sa.Connection, owner: str) -> bool:
         other = sa.select(daemons.c.owner).where(
-            daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, daemons.c.until >= now()
+            daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, _is_alive()
         )
         return connection.scalar(other.limit(1)) is not None
+
+
+def _is_alive() -> sa.ColumnElement[bool]:
+    return daemons.c.until.between(now(), after(AHEAD))

@@ -25,6 +25,10 @@ def from_microseconds(count: int) -> datetime:
     return _EPOCH + count * _MICROSECOND
 
 
+AHEAD: Final = timedelta(hours=1)
+"""What is noted of the present and lies further ahead comes of a clock that has been set back since."""
+
+
 class Instant(sa.types.TypeDecorator[datetime]):
     """An aware UTC instant, stored as a BIGINT of microseconds."""
 
