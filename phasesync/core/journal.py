@@ -185,7 +185,9 @@ def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool
     if observed.deleted_at is None and entry.deletion_at is not None:
         # Somebody restored it: that is a wish to keep it, so the grace begins anew.
         return replace(entry, deletion_at=None, unwanted_since=now)
-    return entry if entry.unwanted_since is not None else replace(entry, unwanted_since=now)
+    since = entry.unwanted_since
+    # A clock that was ahead when it was noted and has been set back must not prolong the grace by as much.
+    return entry if since is not None and since <= now else replace(entry, unwanted_since=now)
 
 
 def forget_object(entry: JournalEntry) -> JournalEntry:

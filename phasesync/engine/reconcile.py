@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from phasesync.core.budget import DAY
+from phasesync.core.budget import DAY, within_a_day
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
@@ -363,7 +363,7 @@ def _without_leaving(task: Task) -> Task:
 
 def _until_a_version_is_a_day_old(entry: JournalEntry, now: datetime) -> timedelta:
     """Return how long AWS will refuse another version: it prunes what is older than a day."""
-    oldest = min(entry.versions_at, default=now)
+    oldest = min(within_a_day(entry.versions_at, now), default=now)
     return max(oldest + DAY - now, timedelta(minutes=1))
 
 

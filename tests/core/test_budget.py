@@ -185,3 +185,9 @@ def test_an_instant_that_cannot_be_is_taken_for_that_of_an_empty_bucket() -> Non
 def test_a_day_is_the_last_twenty_four_hours() -> None:
     instants = (NOW - 2 * DAY, NOW - DAY, NOW - DAY + timedelta(microseconds=1), NOW)
     assert within_a_day(instants, NOW) == instants[2:]
+
+
+def test_what_was_noted_by_a_clock_that_was_far_ahead_is_not_of_the_last_day() -> None:
+    """A year of contested repairs and refused versions would follow else."""
+    instants = (NOW - timedelta(hours=1), NOW + timedelta(hours=1), NOW + timedelta(days=365))
+    assert within_a_day(instants, NOW) == instants[:2]

@@ -194,6 +194,11 @@ def test_an_object_whose_deletion_we_asked_for_and_that_is_gone_is_made_anew() -
 # --- and of one that is not
 
 
+def test_a_clock_that_is_set_back_does_not_prolong_the_grace() -> None:
+    ahead = entry(unwanted_since=NOW + timedelta(days=365))
+    assert note_unwanted(ahead, observed(), asked=True, now=NOW).unwanted_since == NOW
+
+
 def test_the_grace_begins_when_it_is_first_found_unwanted() -> None:
     first = note_unwanted(entry(), observed(), asked=True, now=NOW)
     assert first.unwanted_since == NOW
