@@ -120,8 +120,7 @@ class Machine(RuleBasedStateMachine):
     @counted
     def edit_and_run(self, changes: dict[str, SecretValue | None]) -> None:
         self.stage.edit(changes)
-        for sync in (WHOLE, KEYED):
-            self.stage.run(sync, Trigger.CHANGE)
+        self._run_both(Trigger.CHANGE)
 
     @rule(sync=syncs, changes=changes)
     @counted
@@ -184,6 +183,36 @@ class Machine(RuleBasedStateMachine):
         self.stage.edit(changes)
         self.stage.run(sync, Trigger.CHANGE, *mishaps)
 
+    @rule(sync=syncs, first=edits, second=edits, step=st.integers(0, 12))
+    @counted
+    def overtake_a_late_request(
+        self, sync: str, first: dict[str, SecretValue | None], second: dict[str, SecretValue | None], step: int
+    ) -> None:
+        self.stage.edit(first)
+        self.stage.run(sync, Trigger.CHANGE, Mishap(step, Fault.LATE))
+        self.stage.edit(second)
+        self.stage.run(sync, Trigger.CHANGE)
+        for late in list(self.stage.on_the_way):
+            self.stage.deliver(late)
+
+    @rule(sync=syncs, first=edits, second=edits, step=st.integers(0, 12), dies_at=st.none() | st.integers(0, 12))
+    @counted
+    def overtake_a_frozen_worker(
+        self,
+        sync: str,
+        first: dict[str, SecretValue | None],
+        second: dict[str, SecretValue | None],
+        step: int,
+        dies_at: int | None,
+    ) -> None:
+        self.stage.edit(first)
+        worker = self.stage.run(sync, Trigger.CHANGE, Mishap(step, Fault.FREEZE))
+        self.stage.edit(second)
+        deaths = [] if dies_at is None else [Mishap(dies_at, Fault.KILL)]
+        self.stage.run(sync, Trigger.CHANGE, *deaths)
+        if worker.frozen:
+            worker.thaw()
+
     @precondition(lambda self: self.stage.frozen())
     @rule(data=st.data())
     @counted
@@ -202,12 +231,18 @@ class Machine(RuleBasedStateMachine):
     def deliver(self, data: st.DataObject) -> None:
         self.stage.deliver(data.draw(st.sampled_from(self.stage.on_the_way)))
 
-    @rule(sync=syncs)
+    @rule(sync=syncs, manual=st.booleans())
     @counted
-    def use_up_budget(self, sync: str) -> None:
-        entries = [entry for entry in self.stage.state_of(sync).journal if entry.written_before]
-        assume(entries and not any(worker.sync == sync for worker in self.stage.frozen()))
-        self.stage.use_up_budget(entries[0], sync)
+    def write_often(self, sync: str, manual: bool) -> None:
+        """Its budget is nearly used up; then come more edits than are left, and a person may have the rest."""
+        entry = next((entry for entry in self.stage.state_of(sync).journal if entry.written_before), None)
+        assume(entry is not None and not any(worker.sync == sync for worker in self.stage.frozen()))
+        assert entry is not None
+        self.stage.use_up_budget(entry, sync)
+        for _ in range(4):
+            edited = {key: SecretValue(f"value {self.stage.next_number()}") for key in list(self.stage.content)[:2]}
+            self.stage.edit(edited or {"A": SecretValue("red")})
+            self.stage.run(sync, Trigger.MANUAL if manual else Trigger.CHANGE)
 
     # --- the world
 
@@ -236,6 +271,21 @@ class Machine(RuleBasedStateMachine):
     @counted
     def put_back(self, data: st.DataObject, noted: bool) -> None:
         self.stage.put_back(self.stage.backups[data.draw(st.integers(0, len(self.stage.backups) - 1))], noted=noted)
+
+    @rule(changes=edits, noted=st.booleans())
+    @counted
+    def lose_a_write(self, changes: dict[str, SecretValue | None], noted: bool) -> None:
+        """The database of before an edit is put back, which AWS has."""
+        self.stage.back_up()
+        backup = self.stage.backups.pop()
+        self.stage.edit(changes)
+        self._run_both(Trigger.CHANGE)
+        self.stage.put_back(backup, noted=noted)
+        self._run_both(Trigger.SCHEDULE)
+
+    def _run_both(self, trigger: Trigger) -> None:
+        for sync in (WHOLE, KEYED):
+            self.stage.run(sync, trigger)
 
     @precondition(lambda self: self.stage.store.state.is_restored())
     @rule()

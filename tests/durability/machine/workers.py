@@ -113,7 +113,7 @@ class Worker:
         self._in_hand: tuple[str, int] | None = None
         self._mishaps = list(mishaps)
         self._doomed = False
-        self._trigger = trigger
+        self.trigger = trigger
         self._main, self._mine = threading.Semaphore(0), threading.Semaphore(0)
         self._keeper = ClaimKeeper(stage.store.state, stage.clock, TTL)
         self.number = stage.next_number()
@@ -121,7 +121,7 @@ class Worker:
     def start(self) -> "Worker":
         """Run until it ends or freezes."""
         claim = self.stage.store.state.claim(
-            self.stage.sync_id(self.sync), f"daemon-{self.number}", trigger=self._trigger, actor=ACTOR, ttl=EXPIRED
+            self.stage.sync_id(self.sync), f"daemon-{self.number}", trigger=self.trigger, actor=ACTOR, ttl=EXPIRED
         )
         if any(mishap.fault is Fault.FREEZE for mishap in self._mishaps):
             threading.Thread(target=self._in_thread, args=(claim,), daemon=True).start()

@@ -1,0 +1,1 @@
+"""One test for each incident that users of other tools reported; `docs/incidents.md` has the reports."""
