@@ -31,6 +31,7 @@ def show_plan(out: Output, document: dict[str, Any]) -> None:
             click.echo(f"{action:<16}{'... and ' if shown else ''}{more}{_waiting(changes[len(shown) :])}")
     estimate = document["estimate"]
     click.echo(f"{_counted(estimate['writes'], 'new version')}, about {_counted(estimate['calls'], 'call')}")
+    _show_troubles(out, document)
     if document["digest"]:
         out.say(f"held until: phasesync syncs approve {document['sync']} --plan {document['digest']}")
 
@@ -48,6 +49,17 @@ def _show_change(change: dict[str, Any]) -> None:
     for sign, keys in zip("+~-", change["keys"].values(), strict=True):
         for key in keys:
             click.echo(f"{'':<16}{sign} {one_line(key)} = ***")
+
+
+def _show_troubles(out: Output, document: dict[str, Any]) -> None:
+    """Say on stderr what is in no plan and why, and what mends that and what is not ours to change; each hint once."""
+    problems = document["problems"]
+    for one in problems[:_SHOWN]:
+        out.say(f"error: {one['remote_name']}: {one['message']}")
+    if len(problems) > _SHOWN:
+        out.say(f"... and {len(problems) - _SHOWN} more that could not be planned")
+    for hint in dict.fromkeys(one["hint"] for one in (*problems, *document["changes"]) if one["hint"]):
+        out.say(f"hint: {hint}")
 
 
 def _waiting(changes: list[dict[str, Any]]) -> str:

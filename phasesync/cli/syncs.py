@@ -190,6 +190,8 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
     """
     Say what a run would change now. Writes nothing.
 
+    Where AWS does not say how a secret stands, or its value cannot be made, the exit code is that of the error.
+
     \b
     Example:
       phasesync syncs plan shop-production --detailed-exitcode
@@ -205,6 +207,8 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
         out.document(document)
     else:
         show_plan(out, document)
+    if report.problems:
+        return max(problem.exit_code for problem in report.problems.values())
     return 3 if detailed_exitcode and has_changes(report) else 0
 
 

@@ -14,7 +14,9 @@ from phasesync.core.remote import Action
 from phasesync.core.run import ChangeResult, Run
 from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
+from phasesync.engine.attempt import hint_of
 from phasesync.engine.operations import PlanReport
+from phasesync.errors import OwnershipConflictError
 
 Document = dict[str, Any]
 
@@ -86,8 +88,14 @@ def plan_document(report: PlanReport) -> Document:
         "digest": guarded.digest if guarded.held else None,
         "held": sorted({one.change.remote_name for one in guarded.held}),
         "changes": [
-            _planned(change, held.get(id(change)), delayed.get(id(change)), report.versions_24h)
+            _planned(
+                change, _hint(change, report.sync), held.get(id(change)), delayed.get(id(change)), report.versions_24h
+            )
             for change in report.plan.changes
+        ],
+        "problems": [
+            {"remote_name": name, "class": type(error).__name__, "message": error.message, "hint": error.hint}
+            for name, error in sorted(report.problems.items())
         ],
         "estimate": {"calls": report.estimate.calls, "writes": report.estimate.writes},
     }
@@ -146,7 +154,16 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _planned(change: Change, held: str | None, until: datetime | None, versions_24h: Mapping[str, int]) -> Document:
+def _hint(change: Change, sync: Sync) -> str | None:
+    """Return what mends a change that is not ours to make, None for every other."""
+    if change.action not in (Action.CONFLICT, Action.REFUSE):
+        return None
+    return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
+
+
+def _planned(
+    change: Change, hint: str | None, held: str | None, until: datetime | None, versions_24h: Mapping[str, int]
+) -> Document:
     reason = held or change.reason
     if until is not None:
         reason += f"; version budget used up, next write after {until:%Y-%m-%d %H:%M:%S} UTC"
@@ -154,6 +171,7 @@ def _planned(change: Change, held: str | None, until: datetime | None, versions_
         "action": str(change.action),
         "remote_name": change.remote_name,
         "reason": reason,
+        "hint": hint,
         "held": held is not None,
         "delayed_until": until,
         "keys": {

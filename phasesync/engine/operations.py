@@ -5,6 +5,7 @@ Asks the store and the reconciler; prints nothing and decides nothing about a si
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,10 +18,11 @@ from phasesync.core.run import Run
 from phasesync.core.standing import NEEDS_A_PERSON, status_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
+from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.hints import hints_for
 from phasesync.engine.reconcile import Reconciler
-from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError
+from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
 from phasesync.ports import Clock, CredentialStore, StateStore
 
 POLL = 0.1
@@ -29,7 +31,13 @@ POLL = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReport:
-    """A plan for reading. `versions_24h`: remote name -> versions written within 24 h."""
+    """
+    A plan for reading.
+
+    Attributes:
+        versions_24h: remote name -> versions written within 24 h.
+        problems: remote name -> why it is in no plan: its payload cannot be made, or AWS did not say how it stands.
+    """
 
     sync: Sync
     account: str
@@ -37,6 +45,7 @@ class PlanReport:
     guarded: Guarded
     versions_24h: dict[str, int]
     estimate: Estimate
+    problems: Mapping[str, PhasesyncError]
 
 
 class SyncOperations:
@@ -71,6 +80,9 @@ class SyncOperations:
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
         now = self._clock.now()
+        problems: dict[str, PhasesyncError] = {**prepared.task.problems, **prepared.seen.failed}
+        for problem in problems.values():
+            problem.hint = hint_of(problem, state.sync)
         entries = {**{entry.remote_name: entry for entry in state.journal}, **prepared.seen.entries}
         return PlanReport(
             sync=state.sync,
@@ -79,6 +91,7 @@ class SyncOperations:
             guarded=prepared.guarded,
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
             estimate=estimate(prepared.guarded.go, looks=prepared.task.destination.calls),
+            problems=problems,
         )
 
     def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:

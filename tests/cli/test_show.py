@@ -15,12 +15,14 @@ def change(**members: Any) -> dict[str, Any]:
     """One change of a plan."""
     keys: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
     made = {"action": "put", "remote_name": "web", "reason": "edited", "held": False, "delayed_until": None}
+    made |= {"hint": None}
     return made | {"keys": keys, "bytes": 1, "versions_used_24h": 0} | members
 
 
 def planned(*changes: dict[str, Any], digest: str | None = None) -> dict[str, Any]:
     """A plan of them."""
-    return {"sync": "web", "changes": changes, "held": [], "estimate": {"writes": 1, "calls": 2}, "digest": digest}
+    plan: dict[str, Any] = {"sync": "web", "changes": changes, "held": [], "problems": [], "digest": digest}
+    return plan | {"estimate": {"writes": 1, "calls": 2}}
 
 
 def test_a_plan_for_many_objects_stays_readable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +94,6 @@ def test_one_is_not_many(capsys: pytest.CaptureFixture[str], writes: int, calls:
     """Also where the number is filled in."""
     estimate = {"writes": writes, "calls": calls}
 
-    show_plan(Output(as_json=False), {"changes": [], "held": [], "estimate": estimate, "digest": None})
+    show_plan(Output(as_json=False), {"problems": [], "changes": [], "held": [], "estimate": estimate, "digest": None})
 
     assert capsys.readouterr().out == said

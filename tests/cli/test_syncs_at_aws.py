@@ -72,6 +72,46 @@ def test_a_plan_for_one_secret_a_key_counts_calls_and_versions(syncs: CommandLin
     assert syncs.json("syncs", "plan", "web")["estimate"] == {"calls": 2, "writes": 0}
 
 
+def test_a_plan_says_which_secret_aws_does_not_describe(syncs: CommandLine, aws: Aws) -> None:
+    """Silence would read as: nothing to do."""
+    per_key(syncs)
+    aws.server.deny("secretsmanager:DescribeSecret")
+
+    told = syncs("syncs", "plan", "web", "--detailed-exitcode")
+    plan = json.loads(syncs("syncs", "plan", "web", "-o", "json").stdout)
+
+    assert told.exit_code == 7
+    assert "error: shop/URL: the credential is not allowed to call secretsmanager:DescribeSecret" in told.stderr
+    assert told.stderr.count("phasesync aws policy web prints the whole policy") == 1
+    assert [(one["remote_name"], one["class"]) for one in plan["problems"]] == [
+        ("shop/URL", "PermissionDeniedError"),
+        ("shop/USER", "PermissionDeniedError"),
+    ]
+
+
+def test_a_plan_says_which_value_cannot_be_written(syncs: CommandLine) -> None:
+    """The others are planned as ever."""
+    per_key(syncs)
+    syncs.done("secrets", "set", "shop/prod", "URL", "-", stdin="x" * 70_000)
+
+    told = syncs("syncs", "plan", "web")
+
+    assert told.exit_code == 1
+    assert "error: shop/URL: the payload has 70,000 bytes" in told.stderr
+    assert "create          shop/USER" in told.stdout
+
+
+def test_a_plan_names_what_ends_a_conflict(syncs: CommandLine, aws: Aws) -> None:
+    """The secret of somebody else is in the way."""
+    their_secret(aws)
+    add(syncs)
+
+    told = syncs.done("syncs", "plan", "web")
+
+    assert "conflict" in told.stdout
+    assert "hint: phasesync syncs adopt web takes it over" in told.stderr
+
+
 # --- adopt and release
 
 
@@ -96,7 +136,7 @@ def test_adopting_shows_what_is_there_asks_and_gives_back(
     assert tags_of(aws)["team"] == "other"
     assert "nothing to take over" in syncs.done("syncs", "adopt", "web").stderr
 
-    released = syncs.json("syncs", "release", "web", "--yes")
+    released = syncs.json("syncs", "release", "web")
     assert (released["released"], released["kept"], released["status"]) == ([NAME], {}, "paused")
     assert released["paused"]["reason"] == "released"
     assert tags_of(aws) == {"team": "other"}
@@ -107,8 +147,16 @@ def test_adopting_asks_nobody_where_nobody_is(syncs: CommandLine, aws: Aws) -> N
     their_secret(aws)
     add(syncs)
 
-    for command in (("adopt", "web"), ("release", "web"), ("remove", "web", "--remote", "delete")):
+    for command in (("adopt", "web"), ("remove", "web", "--remote", "delete")):
         assert syncs("syncs", *command).exit_code == 2
+
+
+def test_releasing_asks_nobody_and_takes_the_options_of_those_that_do(syncs: CommandLine) -> None:
+    """It writes no value and deletes nothing, and adopting takes the secrets back."""
+    add(syncs)
+    syncs.done("syncs", "run", "web")
+
+    assert syncs.json("syncs", "release", "web", "--yes", "--no-input")["released"] == [NAME]
 
 
 @pytest.mark.parametrize(("prefer", "url"), [("prefer-store", "postgres://db"), ("prefer-aws", SECRET)])
