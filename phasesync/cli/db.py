@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 
@@ -78,9 +78,9 @@ def backup(file: Path, out: Output) -> None:
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@confirmation_options
+@never_asks
 @output_option
-def restore(file: Path, yes: bool, no_input: bool, out: Output) -> None:
+def restore(file: Path, out: Output) -> None:
     """
     Put a backup in the place of a SQLite database. The database that was there is kept beside it.
 
@@ -94,7 +94,6 @@ def restore(file: Path, yes: bool, no_input: bool, out: Output) -> None:
     from phasesync.bootstrap import restore_application
 
     settings = invocation().settings().settings
-    confirm(f"put {file} in the place of the database", yes=yes, no_input=no_input)
     kept = restore_application(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")

@@ -37,6 +37,13 @@ def confirmation_options(command: F) -> F:
     return click.option("-y", "--yes", is_flag=True, help="Do it without asking.")(no_input_option(command))
 
 
+def never_asks(command: F) -> F:
+    """Accept `--yes` and `--no-input` where nothing is asked, so that scripts may give them everywhere."""
+    for names in (("--no-input",), ("-y", "--yes")):
+        command = click.option(*names, is_flag=True, hidden=True, expose_value=False)(command)
+    return command
+
+
 def confirm(question: str, *, yes: bool, no_input: bool) -> None:
     """
     Ask before something that cannot be taken back.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options
+from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.sync_control import document_of
@@ -74,10 +74,10 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
 
 @click.command()
 @name_argument
-@confirmation_options
+@never_asks
 @output_option
 @with_application
-def release(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> int:
+def release(application: "Application", name: str, out: Output) -> int:
     """
     Give the AWS secrets of a sync back: our tags off, former tags back. The sync is paused; values stay as they are.
 
@@ -88,8 +88,6 @@ def release(application: "Application", name: str, yes: bool, no_input: bool, ou
     from phasesync.cli.identity import tell_identity
 
     sync = application.state.get_sync(name)
-    objects = application.releasing.objects(name)
-    confirm(f"give back {secrets_of(objects)} of the sync {name}, and pause it", yes=yes, no_input=no_input)
     tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
     released = application.releasing.release(name, actor=invocation().actor)
     for remote_name, reason in released.kept.items():

@@ -48,10 +48,6 @@ class SyncRelease:
         self._instance_id = instance_id
         self._clock = clock
 
-    def objects(self, name: str) -> tuple[str, ...]:
-        """Return the remote names that a release is about. NotFoundError."""
-        return tuple(entry.remote_name for entry in self._state.state_of(name).journal if _is_known(entry))
-
     def release(self, name: str, *, actor: str) -> Released:
         """
         Pause a sync, take our tags off its remote objects, put back what we changed, and forget them.
