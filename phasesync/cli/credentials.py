@@ -223,7 +223,7 @@ def _ask_secret_key() -> SecretValue:
         raise InvalidInputError("nobody is there to ask for the secret access key", hint="pipe it to stdin")
     data = read_stdin().strip()
     if not data:
-        raise InvalidInputError("stdin has no secret access key")
+        raise InvalidInputError("stdin has no secret access key", hint="pipe it to stdin, or type it at a terminal")
     return SecretValue(data)
 
 

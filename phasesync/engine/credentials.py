@@ -2,6 +2,7 @@
 What an operator may ask of a credential: add, update, test. Makes External IDs; never shows a secret again.
 """
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,9 @@ from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, 
 
 EXTERNAL_ID_BYTES = 32
 """Of chance, as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
+
+_ACCESS_KEY_ID = re.compile(r"\w{16,128}", re.ASCII)
+"""API reference, AccessKey: 16 to 128 characters of \\w."""
 
 
 class CredentialOperations:
@@ -92,10 +96,16 @@ def _check(draft: CredentialDraft) -> None:
         raise InvalidInputError(f"a role, an External ID and a source belong to assume-role, not to {draft.type}")
     has_key = draft.access_key_id is not None and draft.secret_access_key is not None
     if (draft.type is CredentialType.ACCESS_KEY) != has_key:
+        if draft.type is not CredentialType.ACCESS_KEY:
+            raise InvalidInputError(f"access keys belong to access-key, not to {draft.type}")
         raise InvalidInputError(
-            "an access-key credential needs an access key id and a secret access key"
-            if draft.type is CredentialType.ACCESS_KEY
-            else f"access keys belong to access-key, not to {draft.type}"
+            "an access-key credential needs an access key id and a secret access key",
+            hint="add --access-key-id ID; the secret access key is asked for, or read from stdin",
+        )
+    if draft.access_key_id is not None and _ACCESS_KEY_ID.fullmatch(draft.access_key_id) is None:
+        raise InvalidInputError(
+            "that is not an access key id: it has 16 to 128 letters and digits",
+            hint="an access key id looks like AKIAIOSFODNN7EXAMPLE; aws iam list-access-keys prints a user's",
         )
     if draft.external_id is not None and not 2 <= len(draft.external_id) <= 1224:
         raise InvalidInputError("an External ID has 2 to 1,224 characters")

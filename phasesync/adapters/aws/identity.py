@@ -42,11 +42,12 @@ class AwsCredentialTester:
             AccountMismatchError: it leads to another account than the pinned one.
             DestinationUnavailableError, ThrottledError: AWS could not be asked.
         """
-        if credential.type is CredentialType.ASSUME_ROLE:
-            report = self._test_role(credential)
-        else:
-            identity = caller_identity(self._clients.sts(credential))
-            report = CredentialReport(identity=identity, base=None, findings=(), open_without_external_id=None)
+        try:
+            report = self._ask(credential)
+        except CredentialRejectedError as error:
+            if error.hint == CredentialRejectedError.default_hint:  # It names this very test.
+                error.hint = _where_it_comes_from(credential)
+            raise
         if credential.account is not None and credential.account != report.identity.account:
             raise AccountMismatchError(
                 f"the credential {credential.name} leads to account {report.identity.account}, pinned is "
@@ -54,6 +55,12 @@ class AwsCredentialTester:
                 hint=f"correct the credential: phasesync credentials update {credential.name}",
             )
         return report
+
+    def _ask(self, credential: Credential) -> CredentialReport:
+        if credential.type is CredentialType.ASSUME_ROLE:
+            return self._test_role(credential)
+        identity = caller_identity(self._clients.sts(credential))
+        return CredentialReport(identity=identity, base=None, findings=(), open_without_external_id=None)
 
     def base_identity(self, credential: Credential) -> CallerIdentity:
         """Return who would assume the credential's role: its source, or the default chain. CredentialRejectedError."""
@@ -108,6 +115,18 @@ _NO_ID_REFUSED = (
     "the role does not exist, its trust policy does not name this identity, the identity itself lacks sts:AssumeRole "
     "on the role, or the trust policy asks for an External ID, which this credential does not have"
 )
+
+
+def _where_it_comes_from(credential: Credential) -> str:
+    """Return where to mend what AWS knows nothing of, or refuses before it is asked for a role."""
+    if credential.type is CredentialType.ACCESS_KEY:
+        return f"enter the key anew: phasesync credentials update {credential.name} --access-key-id ID"
+    if credential.source_name is not None:
+        return f"phasesync credentials test {credential.source_name}"
+    return (
+        "the identity of this shell is asked: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
+        "the host a role; aws sts get-caller-identity shows it"
+    )
 
 
 def _rejected(

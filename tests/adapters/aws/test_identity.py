@@ -186,3 +186,21 @@ def test_every_test_asks_anew(aws: Aws, tester: AwsCredentialTester):
     tester.test(credential)
     tester.test(credential)
     assert aws.server.count("AssumeRole") == 4
+
+
+@pytest.mark.parametrize(
+    ("credential", "hint"),
+    [
+        (access_key_credential(), "credentials update production --access-key-id ID"),
+        (ambient_credential(), "set AWS_PROFILE, or AWS_ACCESS_KEY_ID"),
+        (role_credential("arn:aws:iam::123456789012:role/phasesync"), "set AWS_PROFILE, or AWS_ACCESS_KEY_ID"),
+    ],
+    ids=["access-key", "ambient", "assume-role"],
+)
+def test_a_refused_identity_is_not_sent_back_to_this_very_test(
+    aws: Aws, tester: AwsCredentialTester, credential: Credential, hint: str
+):
+    aws.server.fail("GetCallerIdentity", Answer("MissingAuthenticationToken", "no", status=403), times=None)
+    with pytest.raises(CredentialRejectedError) as refused:
+        tester.test(credential)
+    assert hint in (refused.value.hint or "")
