@@ -11,6 +11,7 @@ from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
 from phasesync.core.sync import Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.pen import Pen
+from phasesync.engine.restored import check_may_delete
 from phasesync.errors import NotFoundError, OutcomeUnknownError, OwnershipConflictError, PhasesyncError
 from phasesync.ports import Clock, CredentialStore, Destinations, StateStore
 
@@ -57,7 +58,9 @@ class ForceDeletion:
         Raises:
             NotFoundError: the credential, or the object.
             OwnershipConflictError: it is not proven ours, is a copy or has copies, or a service manages it.
+            IllegalTransitionError: this database was restored, and nobody has accepted it.
         """
+        check_may_delete(self._state)
         found = self._credentials.get(credential)
         seen = self._destinations.open(kind, found, region or found.region).observe(remote_name)
         if seen is None:
@@ -77,7 +80,7 @@ class ForceDeletion:
         Args: as `find`.
 
         Raises:
-            NotFoundError, OwnershipConflictError: as `find`.
+            NotFoundError, OwnershipConflictError, IllegalTransitionError: as `find`.
             ClaimHeldError: another process keeps reconciling the sync.
             DestinationError: AWS refuses.
         """

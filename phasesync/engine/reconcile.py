@@ -198,7 +198,8 @@ class Reconciler:
                 return
             # Only what moved is looked at again; deletions have had their turn.
             wanted, task, trusted = {name: task.wanted[name] for name in again}, _without_leaving(task), frozenset()
-        attempt.errors.append(RemoteChangedError("the remote object kept changing while it was written"))
+        for name in wanted:
+            attempt.fail_object(name, RemoteChangedError("the remote object kept changing while it was written"))
 
     def _trusted(self, task: Task, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
         sync, now = task.state.sync, self._clock.now()

@@ -20,6 +20,7 @@ from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pen import Pen
+from phasesync.engine.restored import check_may_delete
 from phasesync.errors import (
     DestinationError,
     OwnershipConflictError,
@@ -94,10 +95,12 @@ class RemoteDeletion:
         Raises:
             NotFoundError: the sync.
             CiphertextError: its row or journal was altered; the sync stays.
+            IllegalTransitionError: this database was restored, and nobody has accepted it.
             ClaimHeldError: another process keeps reconciling it.
             DestinationError: what would meet every object; the sync stays, paused.
         """
         sync = self._state.get_sync(name)
+        check_may_delete(self._state)
         self._state.pause(sync.name, Paused(by=actor, at=self._clock.now(), reason=REMOVING, until=None))
         scheduled: list[str] = []
         left_alone: dict[str, str] = {}

@@ -10,7 +10,8 @@ from typing import Final
 
 from phasesync.core.fingerprint import Digests, write_token
 from phasesync.core.remote import JournalEntry, Observed
-from phasesync.errors import RestoredDatabaseError
+from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
+from phasesync.ports import StateStore
 
 LOOK_AHEAD: Final = 1_000
 """
@@ -41,6 +42,15 @@ def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: 
     later = range(entry.generation + 1, entry.generation + 1 + LOOK_AHEAD)
     if any(write_token(digests, instance_id, entry.sync_id, entry.remote_name, number) in unknown for number in later):
         raise restored()
+
+
+def check_may_delete(state: StateStore) -> None:
+    """Refuse to delete anything while this database counts as older than AWS. IllegalTransitionError."""
+    if state.is_restored():
+        raise IllegalTransitionError(
+            "this database is an older backup that nobody has accepted, so nothing is deleted at AWS",
+            hint="phasesync db accept-restore, and repeat it",
+        )
 
 
 def restored() -> RestoredDatabaseError:

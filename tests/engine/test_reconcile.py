@@ -18,6 +18,7 @@ from phasesync.errors import (
     DestinationUnavailableError,
     InterruptedRunError,
     PermissionDeniedError,
+    RemoteChangedError,
     ThrottledError,
 )
 from phasesync.ports import CredentialDraft, SecretWrite
@@ -570,3 +571,16 @@ def test_paused_until_an_instant_ends_by_itself(world: World) -> None:
     world.store.state.pause("web", over)
 
     assert world.due()
+
+
+def test_an_object_that_keeps_changing_is_named(world: World) -> None:
+    """A run looks again some times, and then it says which one it was."""
+    world.run()
+    world.edit(URL="postgres://new")
+    world.destinations.fail("put_value", error=RemoteChangedError("it moved"), times=99)
+
+    run = world.run()
+
+    assert run.error is not None
+    assert run.error.message == f"{NAME}: the remote object kept changing while it was written"
+    assert [(one.remote_name, one.outcome) for one in run.changes] == [(NAME, Outcome.FAILED)]

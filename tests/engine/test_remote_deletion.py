@@ -2,12 +2,14 @@
 
 import pytest
 
+from phasesync.adapters.store.tables import instance
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout
 from phasesync.engine.remote_deletion import Deleted
 from phasesync.errors import (
     DestinationUnavailableError,
+    IllegalTransitionError,
     NotFoundError,
     OutcomeUnknownError,
     OwnershipConflictError,
@@ -83,6 +85,25 @@ def test_copies_of_ours_go_first(world: World) -> None:
     assert [one.region for one in world.remote.objects.values()] == ["eu-west-1"]
 
 
+def test_copies_that_take_their_time_to_go_are_still_ours(world: World) -> None:
+    """The command says to repeat it, and then it succeeds."""
+    world.configure(replicas={"us-east-1": AWS_MANAGED_KEY})
+    world.run()
+    world.remote.settle_replication()
+    copied = world.object.replicas["us-east-1"]
+
+    def go_slowly(when: str, what: str) -> None:
+        if (when, what) == ("after", "remove_replicas"):
+            world.object.replicas["us-east-1"] = copied
+
+    with world.steps(go_slowly):
+        first = remove(world)
+    assert "repeat the command" in first.blocked[NAME]
+    world.object.replicas.clear()
+
+    assert remove(world).scheduled == (NAME,)
+
+
 def test_copies_of_others_keep_the_object_and_the_sync(world: World) -> None:
     """Paused, so that the command can be repeated; the hint names the line that mends it."""
     two_objects(world)
@@ -112,6 +133,23 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
     with pytest.raises(DestinationUnavailableError):
         remove(world)
     assert world.sync.paused is not None
+
+
+def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> None:
+    """What it does not know of came later; accepting it says that it is the one to go on with."""
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(instance.update().values(restored_at=world.clock.now()))
+
+    with pytest.raises(IllegalTransitionError):
+        remove(world)
+    with pytest.raises(IllegalTransitionError):
+        force_deletion(world).delete("aws", None, NAME, kind=KIND, actor=ACTOR)
+
+    assert world.object.deleted_at is None
+    assert world.sync.paused is None
+    world.store.state.accept_restore(ahead=10)
+    assert remove(world).scheduled == (NAME,)
 
 
 def test_a_create_whose_answer_was_lost_is_deleted_too(world: World) -> None:
