@@ -153,7 +153,7 @@ def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None,
         instance_id: nothing is noted of an object that is not ours.
     """
     if entry.unwanted_since is not None and (observed is None or observed.deleted_at is None):
-        entry = replace(entry, unwanted_since=None)
+        entry = replace(_without_copies_gone(entry, observed), unwanted_since=None)
     if observed is None:
         return forget_object(entry) if entry.deletion_at is not None else entry
     if observed.deleted_at is None and entry.deletion_at is not None:
@@ -185,9 +185,22 @@ def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool
     if observed.deleted_at is None and entry.deletion_at is not None:
         # Somebody restored it: that is a wish to keep it, so the grace begins anew.
         return replace(entry, deletion_at=None, unwanted_since=now)
-    since = entry.unwanted_since
+    entry, since = _without_copies_gone(entry, observed), entry.unwanted_since
     # A clock that was ahead when it was noted and has been set back must not prolong the grace by as much.
     return entry if since is not None and since <= now else replace(entry, unwanted_since=now)
+
+
+def _without_copies_gone(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
+    """
+    Return the entry without the copies that are gone.
+
+    While an object is on its way out its copies are removed first. They count as ours until AWS shows them no more: a
+    removal may take its time, and what is still there then is nobody else's.
+    """
+    if observed is None:
+        return entry
+    left = tuple(region for region in entry.replicas_written if region in observed.replicas)
+    return entry if left == entry.replicas_written else replace(entry, replicas_written=left)
 
 
 def forget_object(entry: JournalEntry) -> JournalEntry:

@@ -43,8 +43,7 @@ class Alterer:
             entry = self._pen.save(replace(entry, touched_at=now))
             self._permit()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
-            left = tuple(region for region in entry.replicas_written if region not in change.remove_replicas)
-            return self._pen.save(replace(entry, replicas_written=left))
+            return entry  # They are ours until a look shows that they are gone.
         # Noted before the call: an object whose deletion we asked for is not taken for one that somebody else deleted.
         entry = self._pen.save(replace(entry, touched_at=now, deletion_at=now))
         try:

@@ -318,6 +318,27 @@ def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
     assert set(names(deleting)) == {"shop/production/D", URL, USER}
 
 
+def test_copies_that_take_their_time_to_go_are_waited_for(deleting: World) -> None:
+    """They are taken for nobody else's meanwhile, and once they are gone a copy there is not ours any more."""
+    gone = "shop/production/A"
+    deleting.configure(replicas={"us-east-1": AWS_MANAGED_KEY})
+    deleting.run()
+    deleting.remote.settle_replication()
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    copied = deleting.remote.object(gone).replicas["us-east-1"]
+    assert deleting.run().counts["replicate"] == 1
+    deleting.remote.object(gone).replicas["us-east-1"] = copied
+
+    waiting = deleting.run()
+
+    assert (waiting.outcome, waiting.counts["replicate"]) == (Outcome.APPLIED, 1)
+    assert deleting.run().counts["delete"] == 1
+    (entry,) = [one for one in deleting.store.state.state_of("web").journal if one.remote_name == gone]
+    assert entry.replicas_written == ()
+
+
 def test_all_of_two_wait_and_one_of_many_does_not(store: Store) -> None:
     world = per_key(store, on_remove=OnRemove.DELETE)
     world.run()
