@@ -178,7 +178,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
     out.items(items, ["name", "ours", "owning_service", "deleted_at", "description"], empty="there are no secrets")
 
 
-@aws.command("force-delete")
+@aws.command("force-delete", short_help="Delete one AWS secret at once, for good.")
 @click.argument("name")
 @click.option("--credential", type=CREDENTIAL, required=True, help="How to reach AWS.")
 @click.option("--region", help="AWS Region. Default: the credential's.")

@@ -97,11 +97,14 @@ def restore(file: Path, out: Output) -> None:
     kept = restore_application(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
-    out.say("see what would be written: phasesync syncs plan NAME; then go on with it: phasesync db accept-restore")
-    out.done(f"restored {file}", {"restored": str(file), "kept": None if kept is None else str(kept)})
+    out.done(
+        f"restored {file}; see what would be written: phasesync syncs plan NAME; then go on with it: "
+        "phasesync db accept-restore",
+        {"restored": str(file), "kept": None if kept is None else str(kept)},
+    )
 
 
-@db.command("accept-restore")
+@db.command("accept-restore", short_help="Go on with a database that is older than AWS.")
 @confirmation_options
 @output_option
 @with_application

@@ -78,7 +78,9 @@ def _read_dotenv(text: str) -> dict[str, SecretValue]:
         if binding.key is None:
             continue
         if binding.value is None:
-            raise InvalidInputError(f"line {binding.original.line} has a key without a value")
+            raise InvalidInputError(
+                f"line {binding.original.line} has a key without a value", hint="KEY=VALUE; JSON needs --format json"
+            )
         found[binding.key] = SecretValue(escape(binding.value))
     return found
 

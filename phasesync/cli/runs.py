@@ -28,7 +28,14 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--sync", type=Name("sync"), help="Of one sync.")
-@click.option("--outcome", "outcomes", multiple=True, callback=comma_list, help="Only these outcomes.")
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    callback=comma_list,
+    metavar="OUTCOME,...",
+    help=f"Only these: {', '.join(Outcome)}.",
+)
 @click.option("--since", type=MOMENT, metavar="INSTANT|DURATION", help="Not older than 1h, or than an instant.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many.")
 @click.option("--follow", is_flag=True, help="Go on printing runs as they end; Ctrl-C ends it.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.output import Output, output_option
+from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
 from phasesync.core.status import SyncStatus
@@ -104,7 +104,7 @@ def pause(
     names = _names(application, name, every)
     for one in names:
         application.operations.pause(one, actor=invocation().actor, reason=reason, until=end)
-    _tell(application, "paused", names, every, out)
+    _tell(application, "paused", names, every, out, "" if end is None else f" until {instant(end)}")
 
 
 @click.command()
@@ -167,11 +167,11 @@ def _names(application: "Application", name: str | None, every: bool) -> list[st
     return [name] if name is not None else [sync.name for sync in application.state.list_syncs()]
 
 
-def _tell(application: "Application", what: str, names: list[str], every: bool, out: Output) -> None:
+def _tell(application: "Application", what: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
     documents = [document_of(application, one) for one in names]
     if not every:
-        out.done(f"{what} {names[0]}", documents[0])
+        out.done(f"{what} {names[0]}{more}", documents[0])
     elif out.as_json:
         out.items(documents, [])
     else:
-        out.say(f"{what} {len(names)} syncs: {', '.join(names)}" if names else "there are no syncs yet")
+        out.say(f"{what} {len(names)} syncs: {', '.join(names)}{more}" if names else "there are no syncs yet")

@@ -18,7 +18,7 @@ _SHOWN = 20
 """So many remote objects are explained one by one."""
 
 
-@click.command()
+@click.command(short_help="Explain how a sync stands, and what a run would decide.")
 @name_argument
 @output_option
 @with_application
@@ -37,7 +37,7 @@ def why(application: "Application", name: str, out: Output) -> None:
         _show_why(explained)
 
 
-@click.command()
+@click.command(short_help="Compare the values at AWS with the store's.")
 @name_argument
 @output_option
 @with_application
@@ -86,7 +86,9 @@ def why_document(explained: "Explanation") -> dict[str, Any]:
             "id": run.id,
             "outcome": str(run.outcome),
             "ended_at": run.ended_at,
-            "error": None if run.error is None else {"class": run.error.cls, "message": run.error.message},
+            "error": None
+            if run.error is None
+            else {"class": run.error.cls, "message": run.error.message, "hint": run.error.hint},
         },
         "problem": None
         if problem is None
@@ -121,6 +123,9 @@ def _show_why(explained: "Explanation") -> None:
     click.echo(explained.sync.name)
     for line in explained.reasons:
         click.echo(f"  {one_line(line)}")
+    run = explained.last_run
+    if explained.problem is None and run is not None and run.error is not None and run.error.hint:
+        click.echo(f"  hint: {one_line(run.error.hint)}")
     if explained.problem is not None:
         click.echo(f"  a run would end at once: {one_line(explained.problem.message)}")
         if explained.problem.hint:
@@ -144,12 +149,16 @@ def _show_object(one: "ObjectWhy") -> None:
         ("differs", ", ".join(f"{what} (changed by {_who(who)})" for what, who in one.differs.items()) or None),
         ("deleted after", instant(one.grace_until) if one.grace_until else None),
         ("versions", _budget(one)),
-        ("drift", f"repaired {one.repaired_24h} times in 24 h" + (": contested" if one.contested else "")),
+        ("drift", f"repaired {_times(one.repaired_24h)} in 24 h" + (": contested" if one.contested else "")),
     ]
     click.echo(f"\n{one.remote_name}")
     for title, text in lines:
         if text is not None and not (title == "drift" and not one.repaired_24h):
             click.echo(f"  {title:<14}{one_line(text)}")
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _who(who: str) -> str:

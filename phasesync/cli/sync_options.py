@@ -165,7 +165,11 @@ def _comma_list_or_empty(ctx: click.Context, param: click.Parameter, value: tupl
 _PERCENT = click.IntRange(0, 100)
 
 _OPTIONS = (
-    click.option("--layout", type=_words(Layout), help="json: one secret with all keys; per-key: one secret a key."),
+    click.option(
+        "--layout",
+        type=_words(Layout),
+        help="json: one secret with all keys; per-key: one secret a key. Told from the name or template.",
+    ),
     click.option("--secret-name", metavar="NAME", help="Name of the AWS secret (layout json)."),
     click.option(
         "--name-template",
@@ -186,7 +190,12 @@ _OPTIONS = (
         metavar="K=V",
         help="Tag; may be repeated. Empty: none of those set before.",
     ),
-    click.option("--tag-mode", type=_words(TagMode), help="What happens to tags besides our own marks."),
+    click.option(
+        "--tag-mode",
+        type=_words(TagMode),
+        help="Tags besides our own marks. never: none; upsert (new syncs): yours are set, others stay; replace-own: "
+        "also removes what an earlier --tag set.",
+    ),
     click.option(
         "--replica",
         "replicas",
@@ -198,27 +207,41 @@ _OPTIONS = (
     click.option(
         "--resource-policy", metavar="FILE", help="JSON file with the secret's resource policy. '': left alone."
     ),
-    click.option("--on-drift", type=_words(OnDrift), help="What to do with a secret that somebody else changed."),
-    click.option("--on-remove", type=_words(OnRemove), help="What to do with a secret whose key is gone (per-key)."),
-    click.option("--grace", type=DURATION, help="How long a key has to be gone before its secret is deleted."),
-    click.option("--recovery-days", type=click.IntRange(7, 30), help="Recovery window of deletions, in days."),
-    click.option("--interval", type=DURATION, help="Time between drift checks, such as 5m."),
+    click.option(
+        "--on-drift",
+        type=_words(OnDrift),
+        help="A secret that somebody else changed: put back what the store has (new syncs), or wait for an approval.",
+    ),
+    click.option(
+        "--on-remove",
+        type=_words(OnRemove),
+        help="A secret whose key is gone (per-key): leave it (new syncs), or delete it after the grace.",
+    ),
+    click.option(
+        "--grace", type=DURATION, help="How long a key has to be gone before its secret is deleted. New syncs: 1h."
+    ),
+    click.option(
+        "--recovery-days", type=click.IntRange(7, 30), help="Recovery window of deletions, in days. New syncs: 30."
+    ),
+    click.option("--interval", type=DURATION, help="Time between drift checks. New syncs: 5m."),
     click.option(
         "--shrink-limit-percent",
         type=_PERCENT,
-        help="A change that drops more of the keys than this waits for an approval.",
+        help="A change that drops more of the keys than this waits for an approval. New syncs: 50.",
     ),
     click.option(
-        "--shrink-limit-keys", type=click.IntRange(1), help="... from this many dropped keys on; fewer never wait."
+        "--shrink-limit-keys",
+        type=click.IntRange(1),
+        help="... from this many dropped keys on; fewer never wait. New syncs: 2.",
     ),
     click.option(
         "--delete-limit-percent",
         type=_PERCENT,
-        help="A run that deletes more of the sync's secrets than this waits for an approval.",
+        help="A run that deletes more of the sync's secrets than this waits for an approval. New syncs: 20.",
     ),
     click.option(
         "--delete-limit-objects",
         type=click.IntRange(1),
-        help="... from this many deleted secrets on; fewer wait only where none would be left.",
+        help="... from this many deleted secrets on; fewer wait only where none would be left. New syncs: 3.",
     ),
 )

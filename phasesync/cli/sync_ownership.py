@@ -23,7 +23,7 @@ _SHOWN = 20
 """So many secrets are described one by one."""
 
 
-@click.command()
+@click.command(short_help="Take over AWS secrets that are not ours.")
 @name_argument
 @click.option(
     "--import",
@@ -72,7 +72,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
     )
 
 
-@click.command()
+@click.command(short_help="Give the AWS secrets of a sync back.")
 @name_argument
 @never_asks
 @output_option
@@ -132,7 +132,7 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
     confirm(f"remove the sync {name} and its log; the AWS secrets stay", yes=yes, no_input=no_input)
     for line in application.removal.remove(name, actor=invocation().actor):
         out.warn(line)
-    out.done(f"removed the sync {name}", {"removed": name, "remote": remote})
+    out.done(f"removed the sync {name}; its AWS secrets stay", {"removed": name, "remote": remote})
 
 
 def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:
@@ -188,8 +188,9 @@ def import_document(taken: "TakenIn") -> dict[str, Any]:
 
 def import_line(environment: str, taken: "TakenIn") -> str:
     """Return what an import brought, as one line."""
+    added = "1 key" if len(taken.added) == 1 else f"{len(taken.added)} keys"
     return (
-        f"imported into {environment}: {len(taken.added)} keys added, {len(taken.changed)} changed, "
+        f"imported into {environment}: {added} added, {len(taken.changed)} changed, "
         f"{len(taken.kept)} kept as the store has them (revision {taken.revision})"
     )
 

@@ -157,7 +157,7 @@ class SyncOperations:
             if left <= 0:
                 raise IllegalTransitionError(
                     f"the sync {name} is {status}, not {wanted}{_because(sync, status)}",
-                    hint=f"phasesync syncs show {name}; is a daemon at work? phasesync status",
+                    hint=f"phasesync syncs why {name}; is a daemon at work? phasesync status",
                 )
             time.sleep(min(POLL, left))
 

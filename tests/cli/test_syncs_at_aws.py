@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -110,6 +111,33 @@ def test_a_plan_names_what_ends_a_conflict(syncs: CommandLine, aws: Aws) -> None
 
     assert "conflict" in told.stdout
     assert "hint: phasesync syncs adopt web takes it over" in told.stderr
+
+
+# --- pause, and waiting in vain
+
+
+def test_a_pause_says_when_it_ends(syncs: CommandLine) -> None:
+    """One that replaces it may have no end."""
+    add(syncs)
+    assert re.search(
+        r"paused web until \d{4}-\d\d-\d\dT[\d:.]+Z", syncs.done("syncs", "pause", "web", "--until", "2h").stderr
+    )
+    assert syncs.done("syncs", "pause", "web").stderr.strip() == "paused web"
+
+
+def test_what_mends_a_sync_that_fails_is_said_by_why(syncs: CommandLine, aws: Aws) -> None:
+    """Waiting for it points there: a daemon is not what it lacks."""
+    add(syncs)
+    aws.server.deny("secretsmanager:CreateSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    waited = syncs("syncs", "wait", "web", "--timeout", "0s")
+    told = syncs.done("syncs", "why", "web")
+
+    assert waited.exit_code == 4
+    assert "hint: phasesync syncs why web" in waited.stderr
+    assert 'hint: allow "secretsmanager:CreateSecret"' in told.stdout
+    assert "CreateSecret" in syncs.json("syncs", "why", "web")["last_run"]["error"]["hint"]
 
 
 # --- adopt and release
