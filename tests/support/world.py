@@ -42,15 +42,15 @@ class MovableClock(SystemClock):
     """The time, and whatever a test lets pass. The database's own clock does not follow."""
 
     def __init__(self) -> None:
-        self._passed = timedelta(0)
+        self.passed = timedelta(0)
 
     def now(self) -> datetime:
         """Return the time."""
-        return super().now() + self._passed
+        return super().now() + self.passed
 
     def pass_(self, **time: float) -> None:
         """Let time pass: hours=2."""
-        self._passed += timedelta(**time)
+        self.passed += timedelta(**time)
 
 
 class Killed(BaseException):
