@@ -89,10 +89,12 @@ class Plan:
     Attributes:
         objects: how many remote objects the sync has written and not deleted: those it wants, and those it could
             delete. What it left behind elsewhere stays for good and makes no deletion look small.
+        unseen: how many of these are not wanted and could not be described, so that they are in no change.
     """
 
     changes: tuple[Change, ...]
     objects: int = 0
+    unseen: int = 0
 
     @property
     def drifted(self) -> bool:

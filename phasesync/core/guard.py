@@ -149,10 +149,14 @@ def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, 
 
 
 def _too_many_deletions(plan: Plan, config: SyncConfig) -> str | None:
-    """Return why this many deletions may not run unattended, None when they may. Those that wait for a grace count."""
+    """
+    Return why this many deletions may not run unattended, None when they may.
+
+    Those that wait for a grace count, and those that AWS does not describe now: they are on their way as well.
+    """
     going = {change.remote_name for change in plan.changes if change.deletes}
     coming = {change.remote_name for change in plan.changes if change.due_at is not None}
-    count, share = len(going | coming), config.delete_limit_percent
+    count, share = len(going | coming) + plan.unseen, config.delete_limit_percent
     every = count >= 2 and count == plan.objects
     many = count >= config.delete_limit_objects and count * 100 > share * plan.objects
     if not (every or many):

@@ -12,7 +12,7 @@ from phasesync.core.change import Change
 from phasesync.core.metadata import Dimension, text_digest, wanted_metadata
 from phasesync.core.remote import Action, Desired, JournalEntry, Observed
 from phasesync.engine.pen import Pen
-from phasesync.errors import OutcomeUnknownError, PhasesyncError
+from phasesync.errors import OutcomeUnknownError, PermissionDeniedError, PhasesyncError
 from phasesync.ports import Destination
 
 
@@ -91,7 +91,8 @@ class Alterer:
         return replace(entry, policy_as_stored=text_digest(self._destination.resource_policy(observed.arn)))
 
     def _replicate(self, change: Change, observed: Observed, entry: JournalEntry) -> JournalEntry:
-        ours = sorted({*entry.replicas_written, *change.add_replicas})
+        before = set(entry.replicas_written)
+        ours = sorted({*before, *change.add_replicas})
         entry = self._pen.save(replace(entry, replicas_written=tuple(ours)))
         if change.remove_replicas:
             self._permit()
@@ -100,14 +101,25 @@ class Alterer:
             entry = replace(entry, replicas_written=left)
         if change.add_replicas:
             self._permit()
-            self._destination.replicate(observed.arn, change.add_replicas)
+            try:
+                self._destination.replicate(observed.arn, change.add_replicas)
+            except PermissionDeniedError:
+                # Nothing was made, whichever attempt was refused; a copy that somebody makes there later is theirs.
+                asked_for = change.add_replicas.keys() - before
+                self._pen.save(
+                    replace(
+                        entry, replicas_written=tuple(one for one in entry.replicas_written if one not in asked_for)
+                    )
+                )
+                raise
         return entry
 
     def _retag(self, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         differing = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
         untag = tuple(key for key in desired.unwanted_tags if key in observed.tags)
-        # Noted before the call and kept while they are there, so that no tag of ours is taken for somebody else's.
-        ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | dict(desired.tags)
+        # Noted before the call and kept while they are there, so that no tag of ours is taken for somebody else's; one
+        # that was there as wanted before we came is theirs.
+        ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | differing
         entry = self._pen.save(replace(entry, tags_written=ours))
         self._permit()
         self._destination.update_metadata(observed.arn, tags=differing or None, untag=untag)

@@ -249,7 +249,8 @@ class Reconciler:
             policy_of(sync, instance_id=self._instance_id, account=task.account, now=now),
         )
         standing = sum(entries[name].written_before for name in task.wanted if name not in seen.observed)
-        plan = replace(plan, objects=plan.objects + standing)
+        unseen = sum(entry.remote_name in seen.failed for entry in task.left_behind if _is_here(entry, task))
+        plan = replace(plan, objects=plan.objects + standing + unseen, unseen=unseen)
         attempt.drifted = attempt.drifted or plan.drifted
         guarded = judge(plan, sync.config, sync.approved_digest, now=now, manual=task.manual)
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)
@@ -356,6 +357,10 @@ def _copies_failed(change: Change) -> PermissionDeniedError:
 def _removes_copies(change: Change) -> bool:
     """Whether a change prepares a deletion."""
     return change.deletes and change.action is Action.REPLICATE
+
+
+def _is_here(entry: JournalEntry, task: Task) -> bool:
+    return (entry.account, entry.region) == (task.account, task.state.sync.region)
 
 
 def _without_leaving(task: Task) -> Task:

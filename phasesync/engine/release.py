@@ -12,6 +12,7 @@ from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Paused
 from phasesync.core.tags import tags_back
 from phasesync.engine.claims import ClaimTaker, Permit
+from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pen import Pen
 from phasesync.errors import DestinationError
 from phasesync.ports import Clock, Destination, Destinations, StateStore
@@ -70,13 +71,18 @@ class SyncRelease:
         kept: dict[str, str] = {}
         with self._claims.held(sync, actor=actor) as (claim, permit):
             state, pen = self._state.load(claim), Pen(self._state, claim, self._clock)
+            gone: DestinationError | None = None
             for entry in filter(_is_known, state.journal):
+                if gone is not None:  # It would meet every further object, each after its time-outs.
+                    kept[entry.remote_name] = f"not tried: {gone.message}"
+                    continue
                 try:
                     destination = self._destinations.open(
                         sync.destination_kind, state.credential, entry.region, customer=sync.id
                     )
                     self._give_back(destination, entry, permit)
                 except DestinationError as error:
+                    gone = error if isinstance(error, END_OF_LOOKING) else None
                     kept[entry.remote_name] = error.message
                     continue
                 pen.save(give_back(entry))

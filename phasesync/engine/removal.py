@@ -11,6 +11,7 @@ from phasesync.core.ownership import Ownership, owner_tags, ownership_of
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Sync
 from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.look import END_OF_LOOKING
 from phasesync.errors import CiphertextError, DestinationError
 from phasesync.ports import Destinations, StateStore
 
@@ -54,7 +55,17 @@ class SyncRemoval:
             self._state.remove_sync(name)
             return (f"what {name} wrote keeps our tags: its journal or credential was altered",)
         entries = self._state.remove_sync(name)
-        return tuple(line for entry in entries if (line := self._unmark(state.credential, sync, entry)) is not None)
+        lines: list[str] = []
+        for number, entry in enumerate(entries, start=1):
+            try:
+                line = self._unmark(state.credential, sync, entry)
+            except END_OF_LOOKING as error:  # It would meet every further object, each after its time-outs.
+                left = len(entries) - number
+                more = f", as do {left} more that were not tried" if left else ""
+                return (*lines, f"{entry.remote_name} keeps our tags{more}: {error.message}")
+            if line is not None:
+                lines.append(line)
+        return tuple(lines)
 
     def _unmark(self, credential: Credential, sync: Sync, entry: JournalEntry) -> str | None:
         if entry.arn is None and entry.intent is None:  # A create whose answer was lost may have landed.
@@ -67,6 +78,8 @@ class SyncRemoval:
             if seen is not None and ownership_of(seen, entry, self._instance_id) is Ownership.OURS:
                 marks = tuple(owner_tags(self._instance_id, sync.id))
                 destination.update_metadata(seen.arn, untag=marks)
+        except END_OF_LOOKING:
+            raise
         except DestinationError as error:
             return f"{entry.remote_name} keeps our tags: {error.message}"
         return None

@@ -6,6 +6,7 @@ from phasesync.core.canonical import canonical_json
 from phasesync.core.remote import ReplicaStatus
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.errors import PermissionDeniedError
 from tests.support.world import NAME, World
 
 POLICY = canonical_json(
@@ -57,6 +58,18 @@ def test_a_copy_that_somebody_else_made_stays(world: World) -> None:
 
     assert world.run().outcome is Outcome.UNCHANGED
     assert set(world.object.replicas) == {US, "eu-north-1"}
+
+
+def test_a_copy_that_somebody_made_after_we_were_refused_stays(world: World) -> None:
+    """Where the role may not replicate, an administrator does it; that copy is not ours to remove."""
+    world.configure(replicas={"us-east-1": AWS_MANAGED_KEY})
+    world.destinations.fail("replicate", error=PermissionDeniedError(action="secretsmanager:ReplicateSecretToRegions"))
+    world.run()
+    world.remote.replicate(world.object, {"us-east-1": AWS_MANAGED_KEY})
+    world.configure(replicas={})
+    world.run()
+
+    assert set(world.object.observed().replicas) == {"us-east-1"}
 
 
 def test_a_name_that_is_taken_there_is_refused_and_nothing_is_written_over(world: World) -> None:

@@ -368,6 +368,18 @@ def test_what_a_moved_sync_left_behind_makes_no_deletion_look_small(deleting: Wo
     assert {"moved/URL", "moved/USER"} < set(names(deleting))
 
 
+def test_what_aws_does_not_describe_now_makes_no_deletion_look_small(deleting: World) -> None:
+    """Three of six go, and two of them are not seen: the third waits with them."""
+    deleting.edit(A=None, B=None, C=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.destinations.fail("observe", error=PermissionDeniedError("denied"), times=2)
+
+    deleting.run()
+
+    assert len(names(deleting)) == 6
+
+
 def test_nothing_foreign_is_ever_deleted(deleting: World) -> None:
     """An object that lost our tags, or another one that took the name, is left alone."""
     deleting.edit(A=None, B=None)

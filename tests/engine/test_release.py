@@ -98,6 +98,20 @@ def test_what_aws_refuses_is_told_and_stays_ours(world: World) -> None:
     assert all(TAG_INSTANCE not in one.tags for one in world.remote.objects.values())
 
 
+def test_a_destination_that_is_gone_is_not_asked_for_every_object(world: World) -> None:
+    """What was not tried is told, and stays ours until the command is repeated."""
+    world.configure(layout=Layout.PER_KEY, remote_name=None, name_template="shop/{key}")
+    world.run()
+    world.destinations.log.clear()
+    world.destinations.fail("observe")
+
+    first = give_back(world)
+
+    assert first.kept == {"shop/URL": "no connection", "shop/USER": "not tried: no connection"}
+    assert world.destinations.log == ["observe"]
+    assert give_back(world).given_back == ("shop/URL", "shop/USER")
+
+
 def test_what_is_not_ours_any_more_is_left_alone(world: World) -> None:
     """Somebody took our marks off and set their own, or made another object of that name."""
     world.configure(tags={"team": "shop"}, tag_mode=TagMode.UPSERT)

@@ -1,6 +1,7 @@
 """Removing a sync that keeps its remote objects: our marks come off, or a line says where they stay."""
 
 from phasesync.core.remote import TAG_INSTANCE
+from phasesync.core.sync_config import Layout
 from tests.support.world import NAME, World
 
 
@@ -14,6 +15,21 @@ def test_our_marks_come_off_an_object_whose_creation_was_never_answered(world: W
 
     assert lines == ()
     assert TAG_INSTANCE not in world.object.tags
+
+
+def test_a_destination_that_is_gone_is_not_asked_for_every_object(world: World) -> None:
+    """Each question would last until its time-outs; the sync goes all the same."""
+    world.configure(layout=Layout.PER_KEY, remote_name=None, name_template="shop/{key}")
+    world.edit(MORE="x")
+    world.run()
+    world.destinations.log.clear()
+    world.destinations.fail("observe", times=9)
+
+    (line,) = world.removal().remove("web", actor="ada")
+
+    assert line == "shop/MORE keeps our tags, as do 2 more that were not tried: no connection"
+    assert world.destinations.log == ["observe"]
+    assert world.store.state.list_syncs() == []
 
 
 def test_marks_that_stay_in_another_account_are_told(world: World) -> None:
