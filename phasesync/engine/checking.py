@@ -161,7 +161,10 @@ class Checker:
 
 def canonical_policy(text: str) -> str:
     """Return a resource policy as canonical JSON. InvalidInputError where it is none, or too long."""
-    document = parse_json_document(text.encode())
+    try:
+        document = parse_json_document(text.encode())
+    except InvalidInputError as error:
+        raise InvalidInputError(error.message.replace("the value", "the resource policy", 1)) from None
     if not isinstance(document, dict) or "Statement" not in document:
         raise InvalidInputError("a resource policy is a JSON object with a Statement")
     canonical = canonical_json(document)

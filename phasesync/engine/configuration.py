@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Sync
-from phasesync.core.sync_config import Adopt, Layout, SyncConfig
+from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
 from phasesync.engine.checking import Checker
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.survey import survey
@@ -86,6 +86,10 @@ class SyncConfiguration:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
             DestinationError: identity or permission; nothing is added.
         """
+        if any(sync.name.lower() == draft.name.lower() for sync in self._state.list_syncs()):
+            raise AlreadyExistsError(
+                f"the sync {draft.name} exists already", hint=f"to change it: phasesync syncs update {draft.name}"
+            )
         found = self._environments.get_environment(draft.app, draft.environment)
         draft = replace(draft, app=found.app, environment=found.name)
         credential = self._credentials.get(draft.credential)
@@ -114,8 +118,6 @@ class SyncConfiguration:
 
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[TakenIn, tuple[str, ...]]:
         """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
-        if any(sync.name.lower() == draft.name.lower() for sync in self._state.list_syncs()):
-            raise AlreadyExistsError(f"the sync {draft.name} exists already")
         destination = self._destinations.open(draft.destination_kind, credential, draft.region)
         found = survey(
             destination,
@@ -167,7 +169,9 @@ class SyncConfiguration:
             adopt=sync.adopt,
         )
         draft = self._checker.settle(draft, used, former=sync.config, ask=True)
-        warnings = self._checker.names(draft, account=draft.account, but=sync.name)
+        warnings = [*self._checker.names(draft, account=draft.account, but=sync.name)]
+        warnings += _kept_keys(sync.config, draft.config)
+        warnings += _leaving_warnings(sync, draft)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
         updated = self._state.update_sync(
@@ -206,3 +210,26 @@ class SyncConfiguration:
         if draft.config.layout is Layout.PER_KEY:
             follows = "nothing will be written"
         return [f"{draft.app}/{draft.environment} has no keys in {draft.path}: {follows}"]
+
+
+def _kept_keys(former: SyncConfig, config: SyncConfig) -> list[str]:
+    """Say where a copy that is there keeps another key than the one that is asked for: AWS does not change it."""
+    before, after = former.replicas or {}, config.replicas or {}
+    return [
+        f"the copy in {region} keeps its key: AWS sets it when a copy is made. Leave {region} out of --replica until "
+        "the copy is gone, then name it again"
+        for region in sorted(before.keys() & after.keys())
+        if before[region] != after[region]
+    ]
+
+
+def _leaving_warnings(sync: Sync, draft: SyncDraft) -> list[str]:
+    """Say what another folder means where the names do not tell folders apart: its other keys count as removed."""
+    config = draft.config
+    deletes = config.layout is Layout.PER_KEY and config.on_remove is OnRemove.DELETE
+    if not deletes or draft.path == sync.path or "{path}" in config.names:
+        return []
+    return [
+        f"AWS secrets of keys that {draft.path} does not have are deleted after the grace, although {sync.path} still "
+        f"has the keys: phasesync syncs update {sync.name} --on-remove retain keeps them"
+    ]

@@ -113,6 +113,38 @@ def test_a_plan_names_what_ends_a_conflict(syncs: CommandLine, aws: Aws) -> None
     assert "hint: phasesync syncs adopt web takes it over" in told.stderr
 
 
+# --- add and update
+
+
+def test_a_sync_that_is_added_twice_is_said_to_exist(syncs: CommandLine) -> None:
+    """Not that it is in its own way."""
+    add(syncs)
+    again = syncs("syncs", "add", "web", "--env", "shop/prod", "--credential", "host", "--secret-name", NAME)
+    assert again.exit_code == 4
+    assert again.stderr == "error: the sync web exists already\nhint: to change it: phasesync syncs update web\n"
+
+
+def test_a_copy_that_is_there_keeps_its_key_and_that_is_said(syncs: CommandLine, aws: Aws) -> None:
+    """AWS takes a key for a copy only when it makes it."""
+    add(syncs, "--secret-name", NAME, "--replica", "us-east-1")
+    key = aws.server.outside.at(region="us-east-1").create_key()
+    told = syncs.done("syncs", "update", "web", "--replica", f"us-east-1={key}")
+    assert "warning: the copy in us-east-1 keeps its key" in told.stderr
+    assert "keeps its key" not in syncs.done("syncs", "update", "web", "--replica", "eu-central-1").stderr
+
+
+def test_a_resource_policy_that_is_no_json_is_called_that(syncs: CommandLine) -> None:
+    """The file, not some value."""
+    file = syncs.directory / "policy.json"
+    file.write_text('{"Statement": [')
+    refused = syncs(
+        "syncs", "add", "web", "--env", "shop/prod", "--credential", "host", "--secret-name", NAME,
+        "--resource-policy", str(file),
+    )  # fmt: skip
+    assert refused.exit_code == 2
+    assert "the resource policy is not valid JSON at line 1" in refused.stderr
+
+
 # --- pause, and waiting in vain
 
 
