@@ -423,6 +423,19 @@ def test_a_restored_database_deletes_nothing(deleting: World) -> None:
     assert deleting.run().counts["delete"] == 1
 
 
+def test_another_folder_under_the_same_names_says_what_goes(deleting: World) -> None:
+    """Nothing is said where the names tell folders apart, or where nothing is deleted."""
+
+    def warnings(path: str) -> tuple[str, ...]:
+        return deleting.configuration().update("web", change=lambda config: config, path=path).warnings
+
+    assert any("are deleted after the grace, although / still has" in line for line in warnings("/db"))
+    deleting.configure(on_remove=OnRemove.RETAIN)
+    assert warnings("/other") == ()
+    deleting.configure(on_remove=OnRemove.DELETE, name_template="{app}/{path}/{key}")
+    assert warnings("/") == ()
+
+
 def test_a_failed_deletion_is_tried_again_and_told(deleting: World) -> None:
     deleting.edit(A=None)
     deleting.run()
