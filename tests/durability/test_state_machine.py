@@ -158,6 +158,7 @@ class Machine(RuleBasedStateMachine):
     def pause(self, sync: str) -> None:
         self.stage.pause(sync)
 
+    @precondition(lambda self: any(self.stage.is_paused(sync) for sync in (WHOLE, KEYED)))
     @rule(sync=syncs)
     @counted
     def resume(self, sync: str) -> None:
@@ -352,11 +353,22 @@ class Machine(RuleBasedStateMachine):
     def outside_replicate(self, name: str, region: str) -> None:
         self._outside(lambda: self.remote.outside_replicate(name, region))
 
+    @rule(sync=syncs, wanted=st.sampled_from([{}, {US: AWS_MANAGED_KEY}]), region=st.sampled_from([US, NORTH]))
+    @counted
+    def copies_of_both(self, sync: str, wanted: dict[str, str], region: str) -> None:
+        """Somebody else copies what the sync copies as well, or wants no copies of."""
+        written = [entry.remote_name for entry in self.stage.state_of(sync).journal if entry.written_before]
+        assume(written)
+        self._outside(lambda: self.remote.outside_replicate(written[0], region))
+        self.stage.configure(sync, replicas=wanted)
+        self.stage.run(sync)
+
     @rule(name=names)
     @counted
     def outside_policy(self, name: str) -> None:
         self._outside(lambda: self.remote.outside_policy(name, POLICIES[1]))
 
+    @precondition(lambda self: any(there.replicas for there in self.stage.remote.objects.values()))
     @rule()
     @counted
     def settle_replication(self) -> None:

@@ -79,10 +79,11 @@ def _mend(stage: Stage, name: str) -> None:
             _make_room(stage, there, region)
     for entry in stage.state_of(name).journal:
         there = stage.remote.find(entry.remote_name)
-        if there is not None and there.replicas and there.deleted_at is None:
+        unwanted = entry.remote_name not in stage.wanted(sync, stage.commit)
+        if unwanted and there is not None and there.replicas and there.deleted_at is None:
             # Copies that somebody else made keep an object from being deleted.
             stage.remote.settle_replication()
-            theirs = there.replicas.keys() - set(entry.replicas_written) - set(sync.config.replicas or {})
+            theirs = there.replicas.keys() - set(entry.replicas_written)
             stage.remote.remove_replicas(there, sorted(theirs)) if theirs else None
     if adopt:
         stage.adopt(name)
