@@ -43,7 +43,8 @@ def why(application: "Application", name: str, out: Output) -> None:
 @with_application
 def verify(application: "Application", name: str, out: Output) -> int:
     """
-    Read the values at AWS and say whether they are what the store wants. Shows no value; exit 1 where one is not.
+    Read the values at AWS and say whether they are what the store wants. Shows no value; exit 1 where one is not, 7
+    where AWS did not let us read.
 
     Needs the right to read values, which nothing else here needs: phasesync aws policy SYNC --with-import.
 
@@ -64,6 +65,8 @@ def verify(application: "Application", name: str, out: Output) -> int:
         out.items(rows, ["remote_name", "result", "reason"], empty="there is nothing to compare")
     for hint in dict.fromkeys(one.hint for one in verified.objects if one.hint):
         out.say(f"hint: {hint}")
+    if verified.undecided:
+        return 7
     return 0 if verified.all_same else 1
 
 

@@ -136,6 +136,9 @@ class Attempt:
         outcome = worst([verdict.outcome, *(result.outcome for result in self.results)])
         failures = _failures(sync, error, verdict)
         following = self._following(sync, outcome, verdict, failures, coalesce=coalesce, spread=spread, now=now)
+        if claim.trigger is Trigger.MANUAL and isinstance(error, CredentialRejectedError) and error.code is None:
+            # The shell that ran it has no identity: that says nothing of the daemon's, which tries at once.
+            following = Next(retry_in=None, due_in=timedelta(0))
         reads = self.reads or {}
         counts = Counter(str(result.action) for result in self.results)
         counts[str(Action.NOOP)] += self.unlooked

@@ -300,7 +300,7 @@ class Reconciler:
             except DestinationError as error:
                 entry = pen.latest(name, entries.get(name) or prepared.seen.entries[name])
                 entries[name] = entry
-                if isinstance(error, QuotaExceededError):
+                if isinstance(error, QuotaExceededError) and change.action in (Action.PUT, Action.REKEY):
                     error.retry_after = _until_a_version_is_a_day_old(entry, self._clock.now())
                 attempt.fail(change, error)
                 if change.action not in _APART or change.adopts:

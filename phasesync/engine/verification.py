@@ -49,6 +49,12 @@ class Verified:
         """Whether every object is as the store wants it."""
         return all(one.result is Comparison.SAME for one in self.objects)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing differs as far as values could be read, and some could not."""
+        found = {one.result for one in self.objects}
+        return Comparison.UNREADABLE in found and found <= {Comparison.UNREADABLE, Comparison.SAME}
+
 
 class Verification:
     """Compares values. They are digested at once, and neither kept nor shown."""

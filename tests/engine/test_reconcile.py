@@ -584,3 +584,15 @@ def test_an_object_that_keeps_changing_is_named(world: World) -> None:
     assert run.error is not None
     assert run.error.message == f"{NAME}: the remote object kept changing while it was written"
     assert [(one.remote_name, one.outcome) for one in run.changes] == [(NAME, Outcome.FAILED)]
+
+
+def test_a_shell_without_an_identity_does_not_put_the_daemon_off(world: World) -> None:
+    """A run by hand that never reached AWS says nothing of the daemon's own identity."""
+    world.run()
+    world.destinations.fail("account_id", error=CredentialRejectedError("no AWS credentials were found"))
+    world.run()
+    assert world.due(), "at once"
+
+    world.destinations.fail("account_id", error=CredentialRejectedError("no AWS credentials were found"))
+    world.run(Trigger.SCHEDULE)
+    assert not world.due(), "the daemon's own trouble is slow"

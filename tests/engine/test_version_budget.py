@@ -2,11 +2,16 @@
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from phasesync.core.budget import BURST
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from tests.support.world import NAME, World
 
 DAY = timedelta(hours=24)
+
+# What is counted is in the journal, which the contract suite keeps the same on both databases.
+pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 
 
 def written(world: World) -> list[datetime]:
@@ -40,11 +45,11 @@ def test_two_hundred_edits_in_an_hour_make_no_more_than_ninety_versions_in_a_day
 
 
 def test_days_of_constant_editing_stay_within_the_budget(world: World) -> None:
-    """An edit every five minutes for two days."""
-    for number in range(2 * 24 * 12):
+    """An edit every ten minutes for two days."""
+    for number in range(2 * 24 * 6):
         world.edit(URL=f"postgres://{number}")
         world.run(Trigger.CHANGE)
-        world.clock.pass_(minutes=5)
+        world.clock.pass_(minutes=10)
 
     times = written(world)
     assert max(sum(at <= one < at + DAY for one in times) for at in times) <= 90

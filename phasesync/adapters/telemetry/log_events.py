@@ -110,7 +110,9 @@ class LogEvents:
             self._log.warning("run finished", **told)
 
     def _sweep(self, sweep: SweepFinished) -> None:
-        tell = self._log.warning if sweep.suspects else self._log.info
+        tell = self._log.info if sweep.calls else self._log.debug  # Nothing was asked: nothing is worth a line.
+        if sweep.suspects:
+            tell = self._log.warning
         tell(
             "sweep finished",
             account=sweep.account,
