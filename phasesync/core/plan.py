@@ -12,7 +12,7 @@ The first row that matches decides on one remote object that is wanted; `unwante
     absent, written before               -           drift "missing": create
     any                                  not proven  conflict, or take over with the operator's consent
     scheduled for deletion               ours        restore, then plan again
-    a write may still land (intent)      ours        put, spending the same token
+    a write may still land (intent)      ours        put, spending the same token; drift where somebody wrote as well
     no AWSCURRENT                        ours        put
     current id is not the journalled     ours        drift "changed outside": put
     current id as journalled             ours        put where the fingerprint differs, else nothing
@@ -218,6 +218,9 @@ def _blocked_replicas(wanted: Desired, seen: Observed, entry: JournalEntry) -> l
 def _value_reason(wanted: Desired, seen: Observed, entry: JournalEntry) -> tuple[str | None, bool]:
     """Return why the value has to be written (None = it has not), and whether somebody else is the cause."""
     if entry.intent is not None and entry.intent.action in VALUE_WRITES:
+        known = {None, entry.version_id, entry.intent.token}
+        if entry.written_before and seen.current_version not in known:
+            return "changed outside phasesync while an earlier write may still land", True
         return "an earlier write may still land", False
     if seen.current_version is None:
         return "has no current value", True

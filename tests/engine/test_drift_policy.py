@@ -84,6 +84,22 @@ def test_an_approval_is_for_the_metadata_that_was_seen(holding: World) -> None:
     assert holding.object.description == "theirs, later"
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_somebody_wrote_is_held_although_a_write_of_ours_was_not_answered(holding: World, when) -> None:
+    """Whether ours had landed before theirs, or not."""
+    holding.edit(URL="postgres://new")
+    holding.destinations.fail("put_value", when=when)
+    holding.run()
+    put(holding)
+
+    assert holding.run().outcome is Outcome.HELD
+    assert holding.text == "theirs"
+    holding.store.state.approve("web", digest(holding), actor=ACTOR)
+    assert holding.run().outcome is Outcome.APPLIED
+    assert "postgres://new" in holding.text
+    assert holding.run().outcome is Outcome.UNCHANGED
+
+
 def test_an_edit_still_goes_out_where_nobody_interfered(holding: World) -> None:
     holding.edit(URL="postgres://new")
 
