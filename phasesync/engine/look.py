@@ -17,7 +17,7 @@ from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Layout, OnRemove
-from phasesync.engine.restored import check_not_restored
+from phasesync.engine.restored import check_not_restored, check_open_write
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
@@ -70,6 +70,7 @@ def look(
     digests: Digests,
     instance_id: str,
     now: datetime,
+    restored: bool,
 ) -> Seen:
     """
     Describe objects and settle what that proves.
@@ -83,6 +84,7 @@ def look(
         digests: make the tokens of restored databases.
         instance_id: ours.
         now: the time.
+        restored: the database is known to be older than AWS, and nobody has accepted it.
 
     Raises:
         RestoredDatabaseError: this database is older than AWS; nothing may be written.
@@ -104,6 +106,8 @@ def look(
         except DestinationError as error:
             failed[name] = error
             continue
+        if restored:
+            check_open_write(entry, seen)
         evident = settle_by_evidence(note_clock(entry, now), seen)
         check_not_restored(evident, seen, digests, instance_id)
         observed[name] = seen

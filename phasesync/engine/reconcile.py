@@ -240,6 +240,7 @@ class Reconciler:
             digests=self._digests,
             instance_id=self._instance_id,
             now=now,
+            restored=task.state.restored,
         )
         plan = make_plan(
             [one for name, one in wanted.items() if name in seen.observed],

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import pytest
@@ -312,6 +312,30 @@ class Machine(RuleBasedStateMachine):
     @counted
     def outside_put(self, name: str, value: str) -> None:
         self._outside(lambda: self.remote.outside_put(name, value))
+
+    @rule(
+        sync=syncs,
+        on_drift=st.sampled_from(OnDrift),
+        changes=edits,
+        fault=st.none() | st.sampled_from([Fault.LOST, Fault.LATE, Fault.THROTTLED]),
+        times=st.sampled_from([1, 1, 2, 4]),
+    )
+    @counted
+    def interfere(
+        self, sync: str, on_drift: OnDrift, changes: dict[str, SecretValue | None], fault: Fault | None, times: int
+    ) -> None:
+        """Somebody writes what we write, also while a write of ours was not answered, and keeps at it."""
+        self.stage.configure(sync, on_drift=on_drift)
+        self.stage.run(sync)
+        for number in range(times):
+            self.stage.edit(changes if number % 2 == 0 else {"A": SecretValue("ours")})
+            self.stage.run(sync, Trigger.CHANGE, *([] if fault is None else [Mishap(4, fault)]))
+            written = [entry.remote_name for entry in self.stage.state_of(sync).journal if entry.written_before]
+            there = next((name for name in written if self.remote.find(name) is not None), None)
+            assume(there is not None)
+            assert there is not None
+            self._outside(partial(self.remote.outside_put, there, "theirs"))
+            self.stage.run(sync, Trigger.SCHEDULE)
 
     @rule(name=names, for_good=st.booleans())
     @counted

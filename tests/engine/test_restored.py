@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store.tables import journal
+from phasesync.adapters.store.tables import instance, journal
 from phasesync.core.fingerprint import write_token
 from phasesync.core.remote import CURRENT, Observed
 from phasesync.core.status import Outcome, SyncStatus, Trigger
@@ -184,6 +184,28 @@ def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) 
     world.edit(URL="postgres://later")
     assert world.run().outcome is Outcome.APPLIED
     assert world.run().outcome is Outcome.UNCHANGED
+
+
+def test_an_open_write_of_a_restored_database_is_not_taken_for_landed(world: World) -> None:
+    """The later state spent its token on a newer value, and wrote nothing after that."""
+    world.run()
+    world.edit(URL="postgres://older")
+    world.destinations.fail("put_value")
+    world.run()
+    with world.store.database.read() as connection:
+        with_intent = connection.execute(sa.select(journal)).one()._asdict()
+    world.edit(URL="postgres://newer")
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**with_intent))
+        connection.execute(instance.update().values(restored_at=world.clock.now()))
+    world.edit(URL="postgres://older")
+
+    assert [world.run().outcome for _ in range(2)] == [Outcome.REFUSED] * 2
+    assert "postgres://newer" in world.text
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    assert world.run().outcome is Outcome.APPLIED
+    assert "postgres://older" in world.text
 
 
 def test_nothing_is_accepted_under_a_run(world: World) -> None:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import PENDING, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.remote import PENDING, TAG_INSTANCE, TAG_SYNC, Intent, JournalEntry, Observed
 from phasesync.core.status import Outcome, Trigger
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Layout, OnDrift, OnRemove
@@ -64,8 +64,6 @@ class Judge:
         """Sync and key -> when a run ended well that found the key in the store."""
         self._written_at: dict[str, list[datetime]] = {}
         self._repaired_at: dict[str, list[datetime]] = {}
-        self._tried: dict[str, list[SecretValue]] = {}
-        """Payloads that were sent since the newest own version, landed or not."""
 
     def blame(self, text: str) -> None:
         """Note something that must not happen."""
@@ -193,14 +191,15 @@ class Judge:
             self.blame(f"{write.what} on {write.name} wrote what the source did not hold when it was read")
         former = self.own.setdefault(write.arn, [])
         last = former[-1] if former else None
-        fresh = write.arn in self._fresh
+        fresh = write.arn in self._fresh or _spent_by_a_later_state(write, worker)
         if last is not None and commit.number < last.commit and not fresh:
             self.blame(f"{write.name}: commit {commit.number} was written over commit {last.commit}")
         if write.what == "put":
             self._reason(write, last, fresh=fresh or _unanswered(write, worker))
             # Whoever accepts an older database, or adopts an object, accepts what is written over.
             adopted = self._adopted.get(write.arn) == len(former)
-            self._guarded(write, sync, None if fresh or adopted else last)
+            known = not (fresh or adopted or _of_two_payloads(write, worker))
+            self._guarded(write, sync, last if known else None)
         self._budget(write, by_hand=worker.trigger is Trigger.MANUAL)
         self._fresh.discard(write.arn)
         key = write.after.observed.kms_key
@@ -303,8 +302,29 @@ class Judge:
 
 def _unanswered(write: Write, worker: "Worker") -> bool:
     """Whether the journal that the worker found had an open intent to write this object."""
+    return _open_intent(write, worker) is not None
+
+
+def _open_intent(write: Write, worker: "Worker") -> Intent | None:
     journal = worker.state.journal if worker.state is not None else ()
-    return any(one.remote_name == write.name and one.intent is not None for one in journal)
+    return next((one.intent for one in journal if one.remote_name == write.name), None)
+
+
+def _of_two_payloads(write: Write, worker: "Worker") -> bool:
+    """Whether nobody can tell which of several payloads is there: the guard takes it for the one sent last."""
+    intent = _open_intent(write, worker)
+    return intent is not None and intent.payloads > 1
+
+
+def _spent_by_a_later_state(write: Write, worker: "Worker") -> bool:
+    """
+    Whether a database that was put back without a note had this write open, and a later state had spent its token.
+
+    That looks as if its own write had landed. With a note nothing is written until somebody accepts it.
+    """
+    intent = _open_intent(write, worker)
+    put_back = worker.state is not None and not worker.state.restored and worker.stage.backups_put_back
+    return bool(put_back and intent is not None and write.told is not None and intent.token in write.told.versions)
 
 
 def _members(value: SecretValue) -> Mapping[str, object]:

@@ -129,6 +129,7 @@ class Stage:
         self.on_the_way: list[Late] = []
         self.workers: list[Worker] = []
         self.backups: list[Backup] = []
+        self.backups_put_back = 0
         self._numbers = itertools.count(1)
         self._ids = {name: store.state.get_sync(name).id for name in (WHOLE, KEYED)}
         self.revision = store.environments.get_environment(APP, ENV).revision
@@ -315,6 +316,7 @@ class Stage:
                 connection.execute(instance.update().values(restored_at=self.clock.now()))
         self.timeline, self.revision = dict(backup.timeline), backup.revision
         self.absent_since = dict(backup.absent_since)
+        self.backups_put_back += 1
         self.judge.database_put_back()
 
     def accept(self) -> None:
