@@ -157,7 +157,7 @@ class Attempt:
             aws_calls=self.destination.calls if self.destination else 0,
             versions_written=sum(result.version_id is not None for result in self.results),
             error=_run_error(error, sync),
-            next_attempt_at=now + following.due_in if error and following.due_in else None,
+            next_attempt_at=now + following.due_in if error and following.due_in is not None else None,
             changes=_worth_keeping(self.results),
         )
         after = AfterRun(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -24,8 +25,8 @@ CROWD = 1_000
 @pytest.fixture
 def crowded(installation: Installation) -> Iterator[Installation]:
     """Many daemons are alive, as far as the database says."""
-    far = 2**53
-    row = {"host": "elsewhere", "pid": 1, "role": "active", "started_at": 1, "beat_at": far, "until": far}
+    soon = int((time.time() + 1_800) * 1_000_000)  # Further ahead it would be a clock that was set back.
+    row = {"host": "elsewhere", "pid": 1, "role": "active", "started_at": 1, "beat_at": soon, "until": soon}
     with installation.database() as connection:
         connection.execute(
             sa.text(

@@ -409,7 +409,7 @@ def test_an_oversize_payload_names_the_largest_keys(world: World) -> None:
     [
         (ThrottledError(), SyncStatus.FAILING),
         (DestinationUnavailableError(), SyncStatus.FAILING),
-        (CredentialRejectedError(), SyncStatus.FAILING),
+        (CredentialRejectedError(code="InvalidClientTokenId"), SyncStatus.FAILING),
         (PermissionDeniedError(action="secretsmanager:PutSecretValue"), SyncStatus.FAILING),
     ],
 )
