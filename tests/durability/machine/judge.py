@@ -32,6 +32,7 @@ REFILL: Final = timedelta(minutes=24)
 MOST_AT_ONCE: Final = 30
 MOST_BY_HAND: Final = 40
 MOST_REPAIRS: Final = 3
+_OLDER: Final = "RestoredDatabaseError"
 _LOOKED: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED, Outcome.HELD})
 
 
@@ -126,6 +127,9 @@ class Judge:
             self.blame(f"an exception escaped: {worker.escaped!r}")
         if worker.run is not None and worker.run.error is not None and worker.run.error.cls == "InternalError":
             self.blame(f"a defect: {worker.run.error.message}")
+        older = worker.run is not None and worker.run.error is not None and worker.run.error.cls == _OLDER
+        if older and not self._stage.backups_put_back:
+            self.blame("the database is taken for an older one, and was never put back")
         if worker.run is not None and worker.run.outcome in _LOOKED and worker.commit is not None:
             for key in worker.commit.content:
                 self._seen_present.setdefault((worker.sync, key), []).append(self._stage.clock.now())
@@ -199,7 +203,7 @@ class Judge:
             # Whoever accepts an older database, or adopts an object, accepts what is written over.
             adopted = self._adopted.get(write.arn) == len(former)
             known = not (fresh or adopted or _of_two_payloads(write, worker))
-            self._guarded(write, sync, last if known else None)
+            self._guarded(write, worker, sync, last if known else None)
         self._budget(write, by_hand=worker.trigger is Trigger.MANUAL)
         self._fresh.discard(write.arn)
         key = write.after.observed.kms_key
@@ -225,7 +229,7 @@ class Judge:
         if not any(reasons):
             self.blame(f"{write.name} got another version for no reason")
 
-    def _guarded(self, write: Write, sync: Sync, last: Own | None) -> None:
+    def _guarded(self, write: Write, worker: "Worker", sync: Sync, last: Own | None) -> None:
         """What had to wait for an approval."""
         if sync.approved_digest is not None or last is None or write.after is None or write.after.value is None:
             return
@@ -249,6 +253,8 @@ class Judge:
             return
         if sync.config.on_drift is OnDrift.HOLD:
             self.blame(f"{write.name} was written over although the sync holds on drift")
+        if _unanswered(write, worker):
+            return  # An edit of ours that goes out at last; what was begun as a repair was counted then.
         repairs = self._repaired_at.setdefault(write.arn, [])
         if sum(at > write.at - DAY for at in repairs) >= MOST_REPAIRS:
             self.blame(f"{write.name} was repaired more than {MOST_REPAIRS} times within a day")
