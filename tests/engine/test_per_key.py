@@ -12,7 +12,12 @@ from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove
-from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PermissionDeniedError
+from phasesync.errors import (
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+)
 from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.world import World
@@ -519,6 +524,23 @@ def test_a_key_that_goes_after_the_names_came_back_has_its_whole_grace(deleting:
     assert "delete" not in deleting.run().counts
     deleting.clock.pass_(hours=2)
     assert deleting.run().counts["delete"] == 1
+
+
+def test_an_edit_that_is_taken_back_is_not_left_to_a_write_that_may_still_land(keyed: World) -> None:
+    """The store says again what was written last, and yet the object is looked at: its token is spent."""
+    keyed.run()
+    keyed.run()
+    keyed.edit(URL="postgres://new")
+    keyed.destinations.fail("put_value", error=OutcomeUnknownError("no answer"))
+    keyed.run(Trigger.CHANGE)
+    keyed.edit(URL="postgres://db")
+
+    keyed.run(Trigger.CHANGE)
+
+    entries = {entry.remote_name: entry for entry in keyed.store.state.state_of("web").journal}
+    assert entries[URL].intent is None
+    assert keyed.remote.object(URL).text() == "postgres://db"
+    assert len(keyed.remote.object(URL).versions) == 2
 
 
 @pytest.mark.parametrize("meanwhile", [{"name_template": "{env}/{key}"}, {"on_remove": OnRemove.RETAIN}])

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from phasesync.adapters.store import Store
 from phasesync.adapters.store.tables import instance, metadata
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import JournalEntry
-from phasesync.core.status import Trigger
+from phasesync.core.remote import TAG_INSTANCE, JournalEntry
+from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
 from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
 from phasesync.engine.reconcile import Reconciler
@@ -198,6 +198,17 @@ class Stage:
         version = None if write.after is None else write.after.current
         where = f" in {', '.join(write.regions)}" if write.regions else ""
         self.chronicle.append(f"{write.at:%d %H:%M:%S} {who}: {write.what} {write.name}{where} -> {value!r} {version}")
+
+    def something_is_not_ours(self) -> bool:
+        """Whether there is an object at AWS that no sync made, or that lost our marks."""
+        return any(
+            there.arn not in self.judge.owner or there.tags.get(TAG_INSTANCE) != self.store.instance_id
+            for there in self.remote.objects.values()
+        )
+
+    def something_is_held(self) -> bool:
+        """Whether a sync waits for an approval."""
+        return any(self.sync(name).settled_status is SyncStatus.HELD for name in (WHOLE, KEYED))
 
     # --- what people do
 
