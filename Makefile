@@ -101,13 +101,14 @@ clean: ## Remove the environments, caches and builds
 	find phasesync migrations tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An environment is there when its stamp is newer than what it was made from. pip, not uv, because it
-# comes with Python.
+# comes with Python. No dependencies: the file names everything, and older releases of pip look for
+# the newest release of what is asked for with an extra, pinned or not.
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	@"$(BIN)/python" -c "" 2>/dev/null || { \
 	    python='$(PYTHON)'; test -n "$$python" || exit 1; \
 	    echo "Making $(VENV) with $$python; the first time takes about a minute."; \
 	    "$$python" -m venv --clear "$(VENV)"; }
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
 	    --requirement "$<"
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch "$@"
@@ -116,5 +117,5 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 $(VENV)/.ministack: requirements/ministack.txt | $(VENV)/.dev
 	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/ministack"
 	@"$(BIN)/python" -m pip --python "$(VENV)/ministack/bin/python" install --quiet --disable-pip-version-check \
-	    --require-hashes --only-binary :all: --requirement "$<"
+	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"
