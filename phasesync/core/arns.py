@@ -14,6 +14,10 @@ _KEY = re.compile(
     r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):key/"
     r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
 )
+_ANY_PARTITION = r"aws(?:-[a-z0-9]+)*"
+_POLICY = re.compile(rf"arn:{_ANY_PARTITION}:iam::(?:aws|\d{{12}}):policy/[\w+=,.@/-]{{1,640}}", re.ASCII)
+_GROUP_PREFIX = rf"arn:{_ANY_PARTITION}:iam::\d{{12}}:group/(?:[!-~]+/)?"
+_GROUP = re.compile(rf"(?:{_GROUP_PREFIX})?(?P<name>[\w+=,.@-]{{1,128}})", re.ASCII)
 _PARTITIONS = {
     "cn-": "aws-cn",
     "us-gov-": "aws-us-gov",
@@ -35,6 +39,27 @@ def check_role_arn(arn: str) -> str:
             hint="a role's ARN looks like arn:aws:iam::123456789012:role/name; aws iam get-role prints it",
         )
     return match[2]
+
+
+def check_policy_arn(arn: str) -> str:
+    """Return the ARN of a managed IAM policy as it is, an AWS-managed one or a customer's. InvalidInputError."""
+    if _POLICY.fullmatch(arn) is None:
+        raise InvalidInputError(
+            f"{arn!r} is not the ARN of a managed IAM policy",
+            hint="such as arn:aws:iam::aws:policy/ReadOnlyAccess or arn:aws:iam::123456789012:policy/name; "
+            "aws iam list-policies prints them",
+        )
+    return arn
+
+
+def group_name(group: str) -> str:
+    """Return the name of an IAM group that is given by name or by ARN, of whatever partition. InvalidInputError."""
+    found = _GROUP.fullmatch(group)
+    if found is None:
+        raise InvalidInputError(
+            f"{group!r} is neither the name nor the ARN of an IAM group", hint="aws iam list-groups prints them"
+        )
+    return found["name"]
 
 
 def check_key_arn(arn: str, region: str) -> str:

@@ -107,6 +107,21 @@ def backoff(failures: int, spread: float) -> timedelta:
     return max(FIRST_PAUSE, ceiling * spread)
 
 
+def pause_of_lease(error: PhasesyncError, *, failures: int, spread: float) -> timedelta:
+    """
+    Return the pause until a lease that could not be taken back is tried again: it always is, whatever went wrong.
+
+    Args:
+        error: what went wrong.
+        failures: failed attempts in a row, this one included, from 1.
+        spread: a random number in [0, 1) for full jitter.
+    """
+    pause = backoff(failures, spread)
+    if isinstance(error, ThrottledError) and error.retry_after is not None:
+        pause = max(pause, error.retry_after)
+    return pause
+
+
 def threads_for_large(threads: int) -> int:
     """Return how many threads large syncs may use together: three quarters, at least one."""
     return max(1, threads * 3 // 4)

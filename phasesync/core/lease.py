@@ -1,0 +1,284 @@
+"""
+The life of a lease, as a state machine. Pure: the store keeps what these functions return, with the database's time.
+
+    requested ──▶ issuing ──▶ active ──▶ revoking ──▶ revoked | expired
+        │            │           │        ▲   │
+        │            └───────────┼────────┘   ▼
+        │                        │        revoke-failed    tried again, until it holds
+        └──▶ revoked             └──▶ expired              sessions of roles end by themselves
+
+`requested`: nothing was called. `issuing`: from before the first call on, something may exist at AWS, so that whoever
+finds the lease in this state with nobody at work on it takes back what there is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from phasesync.errors import IllegalTransitionError
+
+
+class LeaseStatus(StrEnum):
+    """How a lease stands."""
+
+    REQUESTED = "requested"
+    ISSUING = "issuing"
+    ACTIVE = "active"
+    REVOKING = "revoking"
+    REVOKE_FAILED = "revoke-failed"
+    """Taking it back failed; it is tried again by itself."""
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class Cause(StrEnum):
+    """Why a lease is taken back."""
+
+    EXPIRY = "expiry"
+    REQUEST = "request"
+    FAILURE = "failure"
+    """It could not be issued, or who issued it died on the way."""
+
+
+ENDED: Final = (LeaseStatus.REVOKED, LeaseStatus.EXPIRED)
+"""Nothing of these is left at AWS. All others are live."""
+
+TRANSITIONS: Final[Mapping[LeaseStatus, tuple[LeaseStatus, ...]]] = {
+    LeaseStatus.REQUESTED: (LeaseStatus.ISSUING, LeaseStatus.REVOKED),
+    LeaseStatus.ISSUING: (LeaseStatus.ACTIVE, LeaseStatus.REVOKING),
+    LeaseStatus.ACTIVE: (LeaseStatus.ACTIVE, LeaseStatus.REVOKING, LeaseStatus.EXPIRED),
+    LeaseStatus.REVOKING: (
+        LeaseStatus.REVOKING,
+        LeaseStatus.REVOKE_FAILED,
+        LeaseStatus.REVOKED,
+        LeaseStatus.EXPIRED,
+    ),
+    LeaseStatus.REVOKE_FAILED: (LeaseStatus.REVOKING,),
+    LeaseStatus.REVOKED: (),
+    LeaseStatus.EXPIRED: (),
+}
+"""Status -> the ones that may follow."""
+
+ARRIVES_WITHIN: Final = timedelta(minutes=10)
+"""
+How long after its signing a request may still reach AWS: 5 minutes (IAM User Guide, signing requests), and as much
+again for a clock that is ahead. A user that is missing may come into being until then.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """
+    What a lease is made of, as it was when it was asked for: enough to make it, and to take it back.
+
+    Attributes:
+        name: of the user or session.
+        ttl: how long it was asked for.
+        groups: names of groups.
+        tags: all tags of the user, our marks included.
+    """
+
+    name: str
+    ttl: timedelta
+    iam_path: str | None = None
+    policy_arns: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    permission_boundary: str | None = None
+    inline_policy: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    role_arn: str | None = None
+    session_policy: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """
+    One issued set of short-lived credentials, without the secret ones.
+
+    Attributes:
+        dynamic: name of the dynamic secret.
+        issuer: kind of who hands it out.
+        credential_id: of the credential that made it and takes it back.
+        expires_at: when it is taken back; renewal moves it.
+        max_expires_at: renewal never moves it beyond.
+        account: where it is, None until somebody was about to make it.
+        principal: its ARN, None until it was issued.
+        access_key_id: None where it is not known.
+        issuing_at: when the first call was about to be made.
+        issued_at: when it was handed out, None = never.
+        retry_at: while it is taken back: not tried again earlier; None = at once.
+        failures: attempts to take it back that failed.
+        cause: why it is, or was, taken back.
+        reason: the same for the operator.
+        error: what went wrong when it was last tried, None where nothing did.
+        kept: its secret key is kept, encrypted.
+    """
+
+    id: str
+    dynamic_id: str
+    dynamic: str
+    issuer: str
+    credential_id: str
+    status: LeaseStatus
+    order: Order
+    requested_at: datetime
+    expires_at: datetime
+    max_expires_at: datetime
+    account: str | None = None
+    principal: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    issuing_at: datetime | None = None
+    issued_at: datetime | None = None
+    ended_at: datetime | None = None
+    retry_at: datetime | None = None
+    failures: int = 0
+    cause: Cause | None = None
+    reason: str | None = None
+    error: str | None = None
+    kept: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether something of it is, or may be, at AWS."""
+        return self.status not in ENDED
+
+    @property
+    def was_issued(self) -> bool:
+        """Whether it is known that what bears its name at AWS was made for it."""
+        return self.issued_at is not None
+
+
+def begin(lease: Lease, account: str, now: datetime) -> Lease:
+    """Return the lease that is about to be made in an account."""
+    return _to(lease, LeaseStatus.ISSUING, account=account, issuing_at=now)
+
+
+def issued(
+    lease: Lease,
+    now: datetime,
+    *,
+    principal: str,
+    access_key_id: str,
+    ends_at: datetime | None = None,
+    kept: bool = False,
+) -> Lease:
+    """
+    Return the lease that was made.
+
+    Args:
+        lease: being issued.
+        now: the time.
+        principal: its ARN.
+        access_key_id: its access key.
+        ends_at: when it ends by itself at AWS, None = never.
+        kept: its secret key is stored with it.
+    """
+    changes: dict[str, Any] = {} if ends_at is None else {"expires_at": ends_at, "max_expires_at": ends_at}
+    return _to(
+        lease,
+        LeaseStatus.ACTIVE,
+        principal=principal,
+        access_key_id=access_key_id,
+        issued_at=now,
+        kept=kept,
+        **changes,
+    )
+
+
+def renew(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
+    """
+    Return the lease with its end moved to `ttl` from now; nothing happens at AWS.
+
+    Raises:
+        IllegalTransitionError: it is not active, it has expired already, or that is beyond its maximum.
+    """
+    if lease.status is not LeaseStatus.ACTIVE or now >= lease.expires_at:
+        how = "has expired" if lease.status is LeaseStatus.ACTIVE else f"is {lease.status}"
+        raise IllegalTransitionError(
+            f"the lease {lease.id} {how}: only an active one is renewed",
+            hint=f"phasesync leases issue {lease.dynamic}",
+        )
+    if now + ttl > lease.max_expires_at:
+        left = max(0, (lease.max_expires_at - now) // timedelta(seconds=1))
+        raise IllegalTransitionError(
+            f"the lease {lease.id} ends at {lease.max_expires_at:%Y-%m-%d %H:%M:%S} UTC at the latest, "
+            f"{left} s from now",
+            hint=f"renew it with a --ttl of at most {left}s, or issue another: phasesync leases issue {lease.dynamic}",
+        )
+    return _to(lease, LeaseStatus.ACTIVE, expires_at=now + ttl)
+
+
+def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
+    """
+    Return the lease that is being taken back; one that nothing was called for is over at once.
+
+    What was begun for one cause is not called another later: a lease that expired stays one that expired.
+    """
+    if lease.status is LeaseStatus.REQUESTED:
+        return _to(lease, LeaseStatus.REVOKED, cause=cause, reason=reason, ended_at=now)
+    if lease.cause is not None:
+        cause, reason = lease.cause, lease.reason or reason
+    return _to(lease, LeaseStatus.REVOKING, cause=cause, reason=reason, retry_at=None)
+
+
+def gone(lease: Lease, now: datetime) -> Lease:
+    """Return the lease of which nothing is left at AWS."""
+    status = LeaseStatus.EXPIRED if lease.cause is Cause.EXPIRY else LeaseStatus.REVOKED
+    return _to(lease, status, ended_at=now, retry_at=None, error=None, kept=False)
+
+
+def missing(lease: Lease, now: datetime) -> Lease:
+    """
+    Return the lease of which nothing was found at AWS.
+
+    Where it is not known to have been made, a request that was sent for it may still arrive: it is looked at again.
+    """
+    until = None if lease.was_issued or lease.issuing_at is None else lease.issuing_at + ARRIVES_WITHIN
+    if until is None or until <= now:
+        return gone(lease, now)
+    return _to(lease, LeaseStatus.REVOKING, retry_at=until)
+
+
+def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime) -> Lease:
+    """Return the lease that could not be taken back; it is tried again after a pause."""
+    return _to(lease, LeaseStatus.REVOKE_FAILED, failures=lease.failures + 1, retry_at=now + pause, error=message)
+
+
+def lapsed(lease: Lease, now: datetime) -> Lease:
+    """Return the lease that ended by itself at AWS."""
+    return _to(lease, LeaseStatus.EXPIRED, cause=Cause.EXPIRY, ended_at=now, kept=False)
+
+
+def forgotten(lease: Lease, reason: str, now: datetime) -> Lease:
+    """Return the lease that cannot be taken back and is let go: at AWS it ends by itself."""
+    return replace(lease, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason=reason, ended_at=now, kept=False)
+
+
+def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
+    """
+    Return whether a daemon has to act on a lease that nobody is at work on.
+
+    Args:
+        lease: the lease.
+        now: the time.
+        restored: the database may be older than AWS, so that the lease may have been renewed since: it is left until
+            no renewal can have moved its end any further.
+    """
+    if lease.status in ENDED:
+        return False
+    if lease.status is LeaseStatus.ACTIVE:
+        return (lease.max_expires_at if restored else lease.expires_at) <= now
+    return lease.retry_at is None or lease.retry_at <= now
+
+
+def may_be_given_again(lease: Lease, now: datetime) -> bool:
+    """Return whether a lease whose secret key is kept has enough of its life left to be handed out once more."""
+    return lease.kept and lease.status is LeaseStatus.ACTIVE and lease.expires_at - now >= lease.order.ttl / 2
+
+
+def _to(lease: Lease, status: LeaseStatus, **changes: Any) -> Lease:
+    if status not in TRANSITIONS[lease.status]:
+        raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot become {status}")
+    return replace(lease, status=status, **changes)

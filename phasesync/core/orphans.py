@@ -1,0 +1,90 @@
+"""
+Users at AWS that carry our marks: how they are marked, and which of them nobody would take back.
+
+Nobody's but ours: the decision is by our instance's tag, and by what the database knows of the lease that it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from phasesync.core.lease import LeaseStatus
+from phasesync.core.remote import TAG_INSTANCE
+
+TAG_DYNAMIC: Final = "phasesync:dynamic"
+TAG_LEASE: Final = "phasesync:lease"
+TAG_MAX_EXPIRES_AT: Final = "phasesync:max-expires-at"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkedUser:
+    """A user under one of our IAM paths, and its tags."""
+
+    name: str
+    arn: str
+    tags: Mapping[str, str]
+
+
+class Fate(StrEnum):
+    """What becomes of a user that was found."""
+
+    THEIRS = "theirs"
+    """It does not carry our instance's tag: never touched."""
+    LIVE = "live"
+    """It belongs to a live lease."""
+    LEFT_OVER = "left-over"
+    """Its lease has ended: it came into being, or came back, afterwards."""
+    UNKNOWN = "unknown"
+    """No lease of this database; left until no database can want it any more."""
+    OVERDUE = "overdue"
+    """No lease of this database, and past the end that its tag names."""
+
+
+REMOVED: Final = (Fate.LEFT_OVER, Fate.OVERDUE)
+"""Fates of users that are removed."""
+
+
+def marks(instance_id: str, *, dynamic_id: str, lease_id: str, max_expires_at: datetime) -> dict[str, str]:
+    """Return the tags that say whose a user is, which lease it is for, and when nobody can want it any more."""
+    return {
+        TAG_INSTANCE: instance_id,
+        TAG_DYNAMIC: dynamic_id,
+        TAG_LEASE: lease_id,
+        TAG_MAX_EXPIRES_AT: max_expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def is_made_for(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Return whether a user's tags say that it was made for the lease whose tags these are."""
+    return all(tags.get(mark) == wanted.get(mark) is not None for mark in (TAG_INSTANCE, TAG_LEASE))
+
+
+def fate_of(user: MarkedUser, status: LeaseStatus | None, *, instance_id: str, now: datetime) -> Fate:
+    """
+    Return what becomes of a user.
+
+    Args:
+        user: what was found.
+        status: of the lease that its tag names; None = this database has no such lease, or cannot read it.
+        instance_id: our instance.
+        now: the time.
+    """
+    if user.tags.get(TAG_INSTANCE) != instance_id:
+        return Fate.THEIRS
+    if status in (LeaseStatus.REVOKED, LeaseStatus.EXPIRED):
+        return Fate.LEFT_OVER
+    if status is not None:
+        return Fate.LIVE
+    end = max_expires_at_of(user.tags)
+    return Fate.OVERDUE if end is not None and end < now else Fate.UNKNOWN
+
+
+def max_expires_at_of(tags: Mapping[str, str]) -> datetime | None:
+    """Return the end that a user's tag names; None where there is none or nothing can be read from it."""
+    try:
+        end = datetime.fromisoformat(tags.get(TAG_MAX_EXPIRES_AT, ""))
+    except ValueError:
+        return None
+    return end if end.tzinfo is not None else None
