@@ -9,7 +9,21 @@ from phasesync.ports.credentials import CredentialDraft, CredentialReport, Crede
 from phasesync.ports.daemons import DaemonRegistry, Dispatcher, MemberRole
 from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
+from phasesync.ports.issuers import Footprint, Found, LeaseIssuer, LeaseIssuers, Leave, Made
 from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
+from phasesync.ports.leases import (
+    ClaimedLease,
+    DynamicDraft,
+    DynamicStore,
+    Entry,
+    Given,
+    LeaseClaim,
+    LeaseEvent,
+    LeaseRecord,
+    LeaseStore,
+    Outputs,
+    Step,
+)
 from phasesync.ports.runtime import Clock, EventSink
 from phasesync.ports.state import Acceptance, AfterRun, Claim, StateStore, SyncDraft, SyncState
 from phasesync.ports.sweeps import Check, SweepGroup, SweepStore, SweptObject, SweptSync
@@ -19,6 +33,7 @@ __all__ = [
     "AfterRun",
     "Check",
     "Claim",
+    "ClaimedLease",
     "Clock",
     "CredentialDraft",
     "CredentialReport",
@@ -29,13 +44,29 @@ __all__ = [
     "Destinations",
     "Digests",
     "Dispatcher",
+    "DynamicDraft",
+    "DynamicStore",
+    "Entry",
     "EnvironmentReader",
     "EnvironmentStore",
     "EventSink",
+    "Footprint",
+    "Found",
+    "Given",
     "KeyRing",
+    "LeaseClaim",
+    "LeaseEvent",
+    "LeaseIssuer",
+    "LeaseIssuers",
+    "LeaseRecord",
+    "LeaseStore",
+    "Leave",
+    "Made",
     "MemberRole",
+    "Outputs",
     "SecretWrite",
     "StateStore",
+    "Step",
     "SweepGroup",
     "SweepStore",
     "SweptObject",

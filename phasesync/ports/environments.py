@@ -80,7 +80,11 @@ class EnvironmentStore(Protocol):
         ...
 
     def remove_environment(self, app: str, name: str) -> None:
-        """Remove an environment with its secrets. NotFoundError; IllegalTransitionError while syncs use it."""
+        """
+        Remove an environment with its secrets, dynamic ones too.
+
+        NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
+        """
         ...
 
     def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:

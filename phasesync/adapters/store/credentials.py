@@ -15,10 +15,11 @@ from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import Part, listed, new_id
 from phasesync.adapters.store.pinning import follow_account
 from phasesync.adapters.store.sealing import Sealer
-from phasesync.adapters.store.tables import credentials, syncs
+from phasesync.adapters.store.tables import credentials, dynamic_secrets, leases, syncs
 from phasesync.adapters.store.waking import wake_users
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.lease import ENDED
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
@@ -131,9 +132,22 @@ class SqlCredentialStore(Part):
         """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
         with self._database.write() as connection:
             row = find_credential(connection, name, lock=True)
-            used_by = list(_users(connection).get(row.id, ()))
-            if used_by:
+            if used_by := _names(connection, syncs, row.id):
                 raise IllegalTransitionError(f"the credential {row.name} is used by syncs: {listed(used_by)}")
+            if used_by := _names(connection, dynamic_secrets, row.id):
+                raise IllegalTransitionError(
+                    f"the credential {row.name} is used by dynamic secrets: {listed(used_by)}",
+                    hint=f"phasesync dynamic remove {used_by[0]}; all of them with their leases: "
+                    f"phasesync credentials remove {row.name} --revoke",
+                )
+            live = connection.scalar(
+                sa.select(sa.func.count()).where(leases.c.credential_id == row.id, leases.c.status.not_in(ENDED))
+            )
+            if live:
+                raise IllegalTransitionError(
+                    f"{live} live leases were issued with the credential {row.name}, and it takes them back",
+                    hint=f"phasesync credentials remove {row.name} --revoke",
+                )
             others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))
             if others:
                 raise IllegalTransitionError(f"the credential {row.name} is the source of: {listed(sorted(others))}")
@@ -230,14 +244,26 @@ def _sealed_of(draft: CredentialDraft) -> _Sealed:
 
 
 def _users(connection: sa.Connection, credential_id: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Return credential id -> names of the syncs that use it."""
-    statement = sa.select(syncs.c.credential_id, syncs.c.name).order_by(syncs.c.name_key)
+    """Return credential id -> names of the syncs and dynamic secrets that use it."""
+    using = sa.union_all(
+        *(sa.select(table.c.credential_id, table.c.name, table.c.name_key) for table in (syncs, dynamic_secrets))
+    ).subquery()
+    statement = sa.select(using.c.credential_id, using.c.name).order_by(using.c.name_key)
     if credential_id is not None:
-        statement = statement.where(syncs.c.credential_id == credential_id)
+        statement = statement.where(using.c.credential_id == credential_id)
     users: dict[str, list[str]] = {}
     for user in connection.execute(statement):
         users.setdefault(user.credential_id, []).append(user.name)
     return {user: tuple(names) for user, names in users.items()}
+
+
+def _names(connection: sa.Connection, table: sa.Table, credential_id: str) -> list[str]:
+    """Return the names of the syncs, or of the dynamic secrets, that use a credential."""
+    return list(
+        connection.scalars(
+            sa.select(table.c.name).where(table.c.credential_id == credential_id).order_by(table.c.name_key)
+        )
+    )
 
 
 def _refuse_circle(connection: sa.Connection, credential_id: str, source_id: str | None) -> None:

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.instants import now
-from phasesync.adapters.store.part import Part, listed, new_id
-from phasesync.adapters.store.tables import apps, data_keys, environments, secrets, syncs
+from phasesync.adapters.store.part import Part, listed, live_leases, new_id
+from phasesync.adapters.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.adapters.store.waking import grow, wake_readers, wake_unresolved
 from phasesync.adapters.store.wrapped_keys import insert_key
+from phasesync.core.lease import ENDED
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, NotFoundError
@@ -102,7 +103,11 @@ class EnvironmentsPart(Part):
             return to_environment(find_environment(connection, app, new_name))
 
     def remove_environment(self, app: str, name: str) -> None:
-        """Remove an environment with its secrets. NotFoundError; IllegalTransitionError while syncs use it."""
+        """
+        Remove an environment with its secrets, dynamic ones too.
+
+        NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
+        """
         with self._database.write() as connection:
             environment = find_environment(connection, app, name, lock=True)
             users = list(
@@ -115,6 +120,14 @@ class EnvironmentsPart(Part):
                     f"{environment.app}/{environment.name} is used by syncs: {listed(users)}",
                     hint=f"phasesync syncs remove {users[0]} --remote keep",
                 )
+            live = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(leases.join(dynamic_secrets))
+                .where(dynamic_secrets.c.environment_id == environment.id, leases.c.status.not_in(ENDED))
+            )
+            if live:
+                label = f"{environment.app}/{environment.name}"
+                raise live_leases(label, live, f"phasesync envs remove {label} --revoke")
             wake_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             # Without its key, copies of the rows in backups and on the disk say nothing any more.

@@ -20,7 +20,7 @@ from phasesync.errors import SchemaMismatchError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every revision, oldest first; a test compares it with the migrations."""
 
 EXPECTED: Final = REVISIONS[-1]

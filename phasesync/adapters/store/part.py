@@ -4,6 +4,7 @@ import uuid
 
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.sealing import Sealer
+from phasesync.errors import IllegalTransitionError
 from phasesync.ports import KeyRing
 
 
@@ -25,3 +26,9 @@ def listed(names: list[str]) -> str:
     """Return names for a message: the first ten, and how many more there are."""
     shown = ", ".join(names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "none"
+
+
+def live_leases(what: str, live: int, command: str) -> IllegalTransitionError:
+    """Return the error for the removal of something that has live leases."""
+    counted = "1 live lease" if live == 1 else f"{live} live leases"
+    return IllegalTransitionError(f"{what} has {counted}", hint=f"to revoke them first: {command}")

@@ -5,6 +5,7 @@ What a command that lists apps does not need is imported when it is first asked 
 own, so it does not matter where two threads make one at once.
 """
 
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from phasesync.ports import KeyRing
 if TYPE_CHECKING:
     from phasesync.adapters.store.credentials import SqlCredentialStore
     from phasesync.adapters.store.daemons import SqlDaemonRegistry
+    from phasesync.adapters.store.dynamic import SqlDynamicStore
+    from phasesync.adapters.store.leases import SqlLeaseStore
     from phasesync.adapters.store.state import SqlStateStore
     from phasesync.adapters.store.sweeps import SqlSweepStore
 
@@ -60,6 +63,19 @@ class Store:
         from phasesync.adapters.store.sweeps import SqlSweepStore
 
         return SqlSweepStore(self.database, self.keys)
+
+    @cached_property
+    def dynamics(self) -> "SqlDynamicStore":
+        """Dynamic secrets."""
+        from phasesync.adapters.store.dynamic import SqlDynamicStore
+
+        return SqlDynamicStore(self.database, self.keys)
+
+    def leases(self, *, ttl: timedelta) -> "SqlLeaseStore":
+        """Return the leases. `ttl`: life of a claim that is not prolonged; longer than any call takes."""
+        from phasesync.adapters.store.leases import SqlLeaseStore
+
+        return SqlLeaseStore(self.database, self.keys, ttl=ttl)
 
     @cached_property
     def daemons(self) -> "SqlDaemonRegistry":

@@ -4,8 +4,9 @@ Every table, once. `migrations/versions` makes the same ones step by step; a tes
     apps ─< environments ─< secrets ─< secret_versions
                   │  └─ data_keys
                   ├─< sync_reads >─┐
-                  └─────< syncs ───┴─< journal, runs
-             credentials ─<┘
+                  ├─────< syncs ───┴─< journal, runs
+             credentials ─<┤
+                  └─────< dynamic_secrets ─< leases ─< lease_events
     instance, daemons, chores
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, key names, folders, comments, reasons and
@@ -217,6 +218,57 @@ runs = sa.Table(
     sa.Column("error_class", sa.String(64)),
     sa.Column("details", sa.LargeBinary, nullable=False),  # revisions, counts, error and changes
     sa.Index("ix_runs_sync_id_number", "sync_id", "number"),
+    sqlite_autoincrement=True,
+)
+
+# --- dynamic secrets
+
+dynamic_secrets = sa.Table(
+    "dynamic_secrets",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),
+    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("credential_id", sa.ForeignKey("credentials.id"), nullable=False, index=True),
+    sa.Column("issuer", sa.String(64), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("config", sa.LargeBinary, nullable=False),  # bound to all of the above
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("dynamic_id", sa.ForeignKey("dynamic_secrets.id", ondelete="CASCADE"), nullable=False, index=True),
+    # of the credential that made it; one that has ended may outlive it
+    sa.Column("credential_id", _Id, nullable=False, index=True),
+    sa.Column("status", _Word, nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("max_expires_at", Instant, nullable=False),
+    sa.Column("retry_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("details", sa.LargeBinary, nullable=False),  # what it is made of, its key id, reasons
+    sa.Column("kept", sa.LargeBinary),  # values that were handed out, where somebody asked to keep them
+    # the claim
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("claim_owner", sa.Text),
+    sa.Column("claim_until", Instant),
+    sa.Index("ix_leases_status_expires_at", "status", "expires_at"),
+)
+
+lease_events = sa.Table(
+    "lease_events",
+    metadata,
+    sa.Column("number", _Sequence, primary_key=True),
+    sa.Column("lease_id", sa.ForeignKey("leases.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", _Word, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("detail", sa.LargeBinary),
     sqlite_autoincrement=True,
 )
 

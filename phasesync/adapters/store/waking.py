@@ -8,7 +8,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
+from phasesync.adapters.store.tables import credentials, environments, leases, sync_reads, syncs
+from phasesync.core.lease import LeaseStatus
 from phasesync.core.status import Trigger
 from phasesync.errors import UnresolvedReferenceError
 
@@ -48,10 +49,18 @@ def wake_readers(connection: sa.Connection, environment_id: str) -> None:
 
 
 def wake_users(connection: sa.Connection, credential_id: str) -> None:
-    """Wake the syncs of a credential and of the credentials that it is the source of, through any number of hops."""
+    """
+    Wake the syncs of a credential and of the credentials that it is the source of, through any number of hops.
+
+    Leases of theirs that could not be taken back are tried again at once.
+    """
     users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
     users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
     wake(connection, syncs.c.credential_id.in_(sa.select(users.c.id)))
+    failed = leases.c.status == LeaseStatus.REVOKE_FAILED
+    connection.execute(
+        leases.update().where(failed, leases.c.credential_id.in_(sa.select(users.c.id))).values(retry_at=None)
+    )
 
 
 def grow(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:

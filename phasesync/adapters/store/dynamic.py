@@ -1,0 +1,195 @@
+"""
+Dynamic secrets: recipes for short-lived credentials.
+
+What is set on one is one ciphertext, bound to the rest of its row. So somebody who can write to the database but has no
+key cannot give its users another policy, nor another account.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.credentials import find_credential
+from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.environments import find_environment
+from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.part import Part, listed, live_leases, new_id
+from phasesync.adapters.store.secret_reads import lookup_of
+from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
+from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.lease import ENDED
+from phasesync.core.names import check_name
+from phasesync.errors import AlreadyExistsError, CiphertextError, NotFoundError
+from phasesync.ports import DynamicDraft
+
+
+class SqlDynamicStore(Part):
+    """Dynamic secrets (port `DynamicStore`)."""
+
+    def add(self, draft: DynamicDraft) -> DynamicSecret:
+        """Add a dynamic secret. NotFoundError; AlreadyExistsError for its name and for its keys."""
+        check_name(draft.name, "dynamic secret")
+        with self._database.write() as connection:
+            taken = connection.scalar(
+                sa.select(dynamic_secrets.c.name).where(dynamic_secrets.c.name_key == draft.name.lower())
+            )
+            if taken is not None:
+                raise AlreadyExistsError(
+                    f"the dynamic secret {taken} exists already", hint=f"phasesync dynamic update {taken}"
+                )
+            environment = find_environment(connection, draft.app, draft.environment, lock=True)
+            self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="")
+            values = {
+                "id": new_id(),
+                "name": draft.name,
+                "name_key": draft.name.lower(),
+                "environment_id": environment.id,
+                "path": draft.path,
+                "credential_id": find_credential(connection, draft.credential).id,
+                "issuer": draft.issuer,
+                "version": 1,
+            }
+            values["config"] = self._sealer.json(environment.data_key_id, _context(values), draft.config)
+            connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
+            return self._to_dynamic(find_dynamic(connection, draft.name))
+
+    def list_all(self) -> list[DynamicSecret]:
+        """Return all dynamic secrets by name, in one statement."""
+        with self._database.read() as connection:
+            rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
+        return [self._to_dynamic(row) for row in rows]
+
+    def get(self, name: str) -> DynamicSecret:
+        """Return one dynamic secret. NotFoundError names what exists instead."""
+        with self._database.read() as connection:
+            return self._to_dynamic(find_dynamic(connection, name))
+
+    def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
+        """Replace credential and configuration; leases that were issued stay as they are."""
+        with self._database.write() as connection:
+            row = find_dynamic(connection, name, lock=True)
+            self._to_dynamic(row)  # What was altered is not blessed with a new ciphertext.
+            environment = find_environment(connection, row.app, row.environment, lock=True)
+            self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
+            values = {
+                **row._asdict(),
+                "credential_id": find_credential(connection, credential).id,
+                "version": row.version + 1,
+            }
+            connection.execute(
+                dynamic_secrets.update()
+                .where(dynamic_secrets.c.id == row.id)
+                .values(
+                    credential_id=values["credential_id"],
+                    version=values["version"],
+                    config=self._sealer.json(row.data_key_id, _context(values), config),
+                )
+            )
+            return self._to_dynamic(find_dynamic(connection, name))
+
+    def remove(self, name: str) -> None:
+        """Remove a dynamic secret with its ended leases. NotFoundError; IllegalTransitionError while one is live."""
+        with self._database.write() as connection:
+            row = find_dynamic(connection, name, lock=True)
+            if live := count_live(connection, row.id):
+                command = f"phasesync dynamic remove {row.name} --revoke"
+                raise live_leases(f"the dynamic secret {row.name}", live, command)
+            connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
+
+    def _refuse_taken_keys(
+        self, connection: sa.Connection, environment: sa.Row[Any], path: str, config: DynamicConfig, *, but: str
+    ) -> None:
+        """Refuse keys under which a secret, or another dynamic secret, of the same folder already stands."""
+        lookups = {lookup_of(self._keys, environment.id, path, key): key for key in config.keys.values()}
+        taken = connection.scalar(
+            sa.select(secrets.c.lookup).where(
+                secrets.c.environment_id == environment.id, secrets.c.is_set, secrets.c.lookup.in_(list(lookups))
+            )
+        )
+        label = f"{environment.app}/{environment.name} {path}"
+        hint = "choose other names: --key-map access_key_id=NAME,…"
+        if taken is not None:
+            raise AlreadyExistsError(f"{lookups[bytes(taken)]} is a secret of {label} already", hint=hint)
+        others = connection.execute(
+            _select().where(
+                dynamic_secrets.c.environment_id == environment.id,
+                dynamic_secrets.c.path == path,
+                dynamic_secrets.c.id != but,
+            )
+        ).all()
+        for other in map(self._to_dynamic, others):
+            if both := sorted(set(other.config.keys.values()) & set(config.keys.values())):
+                raise AlreadyExistsError(f"{both[0]} of {label} is handed out by {other.name} already", hint=hint)
+
+    def _to_dynamic(self, row: sa.Row[Any]) -> DynamicSecret:
+        try:
+            config = self._sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
+        except CiphertextError:
+            raise CiphertextError(
+                f"the dynamic secret {row.name} in table dynamic_secrets does not authenticate: it was altered outside "
+                "phasesync",
+                hint=f"restore a backup, or phasesync dynamic remove {row.name} and add it again",
+            ) from None
+        return DynamicSecret(
+            id=row.id,
+            name=row.name,
+            environment_id=row.environment_id,
+            app=row.app,
+            environment=row.environment,
+            path=row.path,
+            credential_id=row.credential_id,
+            credential=row.credential,
+            issuer=row.issuer,
+            version=row.version,
+            config=config,
+            live=row.live,
+            created_at=row.created_at,
+        )
+
+
+def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return a dynamic secret's row, with `data_key_id` and `clock`. NotFoundError names what exists instead."""
+    statement = _select().where(dynamic_secrets.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
+    if row is None:
+        names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
+        raise NotFoundError(
+            f"there is no dynamic secret {name}; there is: {listed(names)}", hint=f"phasesync dynamic add {name}"
+        )
+    return row
+
+
+def count_live(connection: sa.Connection, dynamic_id: str) -> int:
+    """Return how many leases of a dynamic secret have not ended."""
+    count = sa.select(sa.func.count()).where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
+    return connection.scalar(count) or 0
+
+
+def _select() -> sa.Select[Any]:
+    live = (
+        sa.select(sa.func.count())
+        .select_from(leases)
+        .where(leases.c.dynamic_id == dynamic_secrets.c.id, leases.c.status.not_in(ENDED))
+        .scalar_subquery()
+    )
+    return (
+        sa.select(
+            dynamic_secrets,
+            environments.c.name.label("environment"),
+            environments.c.data_key_id,
+            apps.c.name.label("app"),
+            credentials.c.name.label("credential"),
+            live.label("live"),
+            now().label("clock"),
+        )
+        .join_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
+        .join(apps, apps.c.id == environments.c.app_id)
+        .join(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
+    )
+
+
+def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a configuration is bound to: nobody swaps folder, credential or issuer underneath."""
+    bound = ("name", "environment_id", "path", "credential_id", "issuer")
+    return ("dynamic_secrets", values["id"], "config", str(values["version"]), *(str(values[name]) for name in bound))

@@ -1,0 +1,162 @@
+"""
+Leases as rows, and back. What a lease is made of, its access key id and its reasons are one ciphertext.
+
+The ciphertext is bound to the lease, its recipe, its credential and the end that it cannot outlive: somebody who can
+write to the database but has no key cannot have us take back another's user, nor lengthen a life.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store.instants import now, to_microseconds
+from phasesync.adapters.store.plain import members, to_plain
+from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
+from phasesync.adapters.store.tables import dynamic_secrets, environments, lease_events, leases
+from phasesync.core.lease import Lease, LeaseStatus, Order
+from phasesync.core.model import SecretValue
+from phasesync.errors import CiphertextError
+from phasesync.ports import LeaseEvent, LeaseRecord
+
+_PLAIN: Final = (
+    "id",
+    "dynamic_id",
+    "credential_id",
+    "requested_at",
+    "expires_at",
+    "max_expires_at",
+    "retry_at",
+    "ended_at",
+)
+"""Members that are columns as they are; `status` is one as well."""
+
+_ELSEWHERE: Final = (*_PLAIN, "status", "dynamic", "issuer", "kept")
+"""Every other member of a lease is in `details`."""
+
+
+def select_leases() -> sa.Select[Any]:
+    """Return the select behind `to_lease`: with `dynamic`, `issuer`, `data_key_id` and the database's `clock`."""
+    return (
+        sa.select(
+            leases,
+            dynamic_secrets.c.name.label("dynamic"),
+            dynamic_secrets.c.issuer,
+            environments.c.data_key_id,
+            now().label("clock"),
+        )
+        .join_from(leases, dynamic_secrets, dynamic_secrets.c.id == leases.c.dynamic_id)
+        .join(environments, environments.c.id == dynamic_secrets.c.environment_id)
+    )
+
+
+def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
+    """Return the lease that a row of `select_leases` tells of. CiphertextError."""
+    values = row._asdict()
+    try:
+        details = json.loads(sealer.keys.decrypt(_context(values), row.details))
+    except CiphertextError:
+        raise CiphertextError(
+            f"the lease {row.id} of {row.dynamic} in table leases does not authenticate: it was altered outside "
+            "phasesync",
+            hint="restore a backup; what it issued is removed from AWS by phasesync leases reap, once its end has come",
+        ) from None
+    return Lease(
+        **{name: getattr(row, name) for name in _PLAIN},
+        **members(Lease, details),
+        dynamic=row.dynamic,
+        issuer=row.issuer,
+        status=LeaseStatus(row.status),
+        kept=row.kept is not None,
+    )
+
+
+def to_listed_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
+    """Return a lease for a list: one that somebody altered stands in it with the reason, so that it hides no other."""
+    try:
+        return to_lease(row, sealer)
+    except CiphertextError as error:
+        return Lease(
+            **{name: getattr(row, name) for name in _PLAIN},
+            dynamic=row.dynamic,
+            issuer=row.issuer,
+            status=LeaseStatus(row.status),
+            order=Order(name="?", ttl=timedelta(0)),
+            error=error.message,
+        )
+
+
+def to_columns(lease: Lease, sealer: Sealer, data_key_id: str) -> dict[str, Any]:
+    """Return the columns of a lease, but for what is kept with it."""
+    values: dict[str, Any] = {name: getattr(lease, name) for name in _PLAIN} | {"status": lease.status}
+    details = {one.name: to_plain(getattr(lease, one.name)) for one in fields(lease) if one.name not in _ELSEWHERE}
+    values["details"] = sealer.json(data_key_id, _context(values), details)
+    return values
+
+
+def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], sealer: Sealer, data_key_id: str) -> bytes:
+    """Encrypt what was handed out."""
+    plain = {name: value.reveal_text() for name, value in outputs.items()}
+    return sealer.json(data_key_id, _kept_context(lease_id), plain)
+
+
+def open_outputs(lease_id: str, sealed: bytes, sealer: Sealer) -> dict[str, SecretValue]:
+    """Decrypt what was handed out. CiphertextError."""
+    plain = json.loads(sealer.keys.decrypt(_kept_context(lease_id), sealed))
+    return {name: SecretValue(text) for name, text in plain.items()}
+
+
+def insert_event(
+    connection: sa.Connection,
+    sealer: Sealer,
+    data_key_id: str,
+    lease_id: str,
+    *,
+    event: LeaseEvent,
+    actor: str,
+    detail: str | None,
+) -> None:
+    """Put an entry into the log of a lease."""
+    connection.execute(
+        lease_events.insert().values(
+            lease_id=lease_id,
+            at=now(),
+            event=event,
+            actor=actor,
+            detail=sealer.text(data_key_id, _detail_context(lease_id), detail),
+        )
+    )
+
+
+def to_record(row: sa.Row[Any], sealer: Sealer) -> LeaseRecord:
+    """Return the entry that a row of `lease_events` tells of. CiphertextError."""
+    return LeaseRecord(
+        lease_id=row.lease_id,
+        at=row.at,
+        event=LeaseEvent(row.event),
+        actor=row.actor,
+        detail=sealer.open_text(_detail_context(row.lease_id), row.detail),
+    )
+
+
+def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        "leases",
+        values["id"],
+        "details",
+        UNVERSIONED,
+        values["dynamic_id"],
+        values["credential_id"],
+        str(to_microseconds(values["max_expires_at"])),
+    )
+
+
+def _kept_context(lease_id: str) -> tuple[str, ...]:
+    return ("leases", lease_id, "kept", UNVERSIONED)
+
+
+def _detail_context(lease_id: str) -> tuple[str, ...]:
+    return ("lease_events", lease_id, "detail", UNVERSIONED)

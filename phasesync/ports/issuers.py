@@ -1,0 +1,126 @@
+"""Who hands out short-lived credentials, and takes them back."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from phasesync.core.credential import Credential, CredentialType
+from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.lease import Order
+from phasesync.core.model import SecretValue
+from phasesync.core.orphans import MarkedUser
+
+Leave = Callable[[], None]
+"""Called before every call that changes something; raises when this process may not go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """
+    What was handed out.
+
+    Attributes:
+        principal: ARN.
+        ends_at: when it ends by itself, None = never.
+        outputs: output -> value: `username`, `access_key_id`, `secret_access_key`, `session_token`.
+    """
+
+    principal: str
+    access_key_id: str = field(repr=False)
+    ends_at: datetime | None
+    outputs: Mapping[str, SecretValue] = field(repr=False)
+
+
+@dataclass
+class Footprint:
+    """Whether an attempt to make something left anything at AWS; kept up to date while it goes on."""
+
+    possible: bool = False
+
+
+class Found(Enum):
+    """What was there to be taken back."""
+
+    REMOVED = "removed"
+    MISSING = "missing"
+    """Nothing of that name."""
+    THEIRS = "theirs"
+    """Something of that name that was not made for this lease; it was left alone."""
+
+
+class LeaseIssuer(Protocol):
+    """Hands out credentials of one kind under one AWS credential, for one lease or one look. Decides nothing."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls of AWS were made through this object."""
+        ...
+
+    def account_id(self) -> str:
+        """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
+        ...
+
+    def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
+        """
+        Make what was ordered. A call that creates something is sent once; where its answer is lost, it looks first.
+
+        Args:
+            order: what to make.
+            leave: asked before every call.
+            footprint: says afterwards, also where this raises, whether anything may be there.
+
+        Raises:
+            DestinationError: AWS refuses or cannot be reached. What was made until then is still there.
+        """
+        ...
+
+    def revoke(self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave) -> Found:
+        """
+        Take back what was ordered: the key first, then everything else. What is gone already is no error.
+
+        Args:
+            order: what was made.
+            access_key_id: None where it is not known.
+            proven: what bears the name is known to have been made for this order; otherwise its tags have to say so.
+            leave: asked before every call.
+
+        Raises:
+            DestinationError: something of it is still there.
+        """
+        ...
+
+    def is_known(self, made: Made) -> bool:
+        """Return whether AWS knows the key that it has just made: that takes seconds. Asks with that key."""
+        ...
+
+    def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
+        """
+        Yield the users under IAM paths, with their tags, but for those whose name is known.
+
+        Args:
+            paths: IAM paths; whatever is below them counts too.
+            known: says of a name that nobody need look at it; one call each is saved.
+        """
+        ...
+
+
+class LeaseIssuers(Protocol):
+    """Opens issuers; clients behind them are shared and made once."""
+
+    def open(self, kind: str, credential: Credential, *, customer: str = "") -> LeaseIssuer:
+        """Return an issuer. CredentialRejectedError where the credential is incomplete; NotFoundError for the kind."""
+        ...
+
+    def outputs(self, kind: str) -> tuple[str, ...]:
+        """Return what an issuer hands out, by name. NotFoundError for the kind."""
+        ...
+
+    def takes_back(self, kind: str) -> bool:
+        """Return whether what an issuer hands out can be taken back; otherwise it ends by itself."""
+        ...
+
+    def check(self, kind: str, config: DynamicConfig, credential: CredentialType) -> None:
+        """Make sure that AWS would take a configuration, without asking. InvalidInputError; NotFoundError."""
+        ...
