@@ -20,10 +20,13 @@ from phasesync.errors import (
 )
 
 _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
-    # Secrets Manager (errors of its API model) for: in the way of a write, or the object is gone.
-    RemoteChangedError: "InvalidRequestException ResourceExistsException ResourceNotFoundException",
-    # A hard quota at Secrets Manager (versions, labels, secrets), although SDKs retry this code as throttling.
-    QuotaExceededError: "LimitExceededException",
+    # Secrets Manager and IAM (errors of their API models) for: in the way of a write, or the object is gone.
+    RemoteChangedError: (
+        "InvalidRequestException ResourceExistsException ResourceNotFoundException"
+        " NoSuchEntity EntityAlreadyExists DeleteConflict ConcurrentModification EntityTemporarilyUnmodifiable"
+    ),
+    # A hard quota at Secrets Manager (versions, labels, secrets), although SDKs retry this code as throttling; at IAM.
+    QuotaExceededError: "LimitExceededException LimitExceeded",
     PermissionDeniedError: (
         "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess 401 403"
         # The state of a KMS key or our rights on it: mended by a person, so asked again slowly.
@@ -49,6 +52,7 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " InternalServerException InternalError InternalErrorException ServiceUnavailable"
         " ServiceUnavailableException ServiceUnavailableError Unavailable RequestTimeout RequestTimeoutException"
         " ConnectionError HTTPClientError IDPCommunicationError KMSInternalException DependencyTimeoutException"
+        " ServiceFailure"
         " 408 500 502 503 504"
     ),
     DestinationRejectedError: (
@@ -60,14 +64,15 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " ValidationException InvalidAction InvalidParameterCombination InvalidParameterValue"
         " InvalidQueryParameter MalformedQueryString MissingAction MissingParameter SerializationException"
         " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException 400 404 405 413"
+        " InvalidInput PolicyNotAttachable UnmodifiableEntity NotSupportedService"
     ),
 }
 
 CODES: Final[Mapping[str, type[PhasesyncError]]] = {
     code: error for error, codes in _BY_CLASS.items() for code in codes.split()
 }
-"""AWS error code -> class. Sources: the API models of Secrets Manager, STS and KMS, AWS's common errors, and status
-codes where an answer carries no code. What is not here is rejected by AWS and waits for a person."""
+"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS and KMS, AWS's common errors, and
+status codes where an answer carries no code. What is not here is rejected by AWS and waits for a person."""
 
 _UNSENT: Final = False
 _MAYBE_SENT: Final = True

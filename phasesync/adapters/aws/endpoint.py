@@ -8,6 +8,7 @@ from phasesync.errors import SettingsError
 
 ENDPOINT_VARIABLES = (
     "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_IAM",
     "AWS_ENDPOINT_URL_KMS",
     "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     "AWS_ENDPOINT_URL_STS",

@@ -53,7 +53,12 @@ _REASON: Final = re.compile(
     r"session policy|service control policy|resource control policy|VPC endpoint policy|role trust policy)"
 )
 """Kinds of policy as AWS names them (IAM User Guide, access denied error messages)."""
-_ALREADY_THERE: Final = "ResourceExistsException"
+_TOO_LONG: Final = re.compile(r"DurationSeconds exceeds the (MaxSessionDuration|1 hour session limit)")
+_TOO_LONG_HINT: Final = (
+    "a shorter --ttl; or a role that allows longer ones: aws iam update-role --role-name ROLE --max-session-duration "
+    "SECONDS. A role that a role assumes is assumed for an hour at most"
+)
+_ALREADY_THERE: Final = ("ResourceExistsException", "EntityAlreadyExists")
 
 
 def translate(exc: Exception, *, action: str, write: bool, landed: bool | None = None) -> PhasesyncError:
@@ -109,7 +114,7 @@ def _of_answer(response: Mapping[str, Any], *, action: str, write: bool, landed:
     code = raw_code if _CODE.fullmatch(raw_code) else "unreadable code"
     request_id = _readable(metadata.get("RequestId"))
     cls = class_of_code(code, metadata.get("HTTPStatusCode", 0))
-    if write and code != _ALREADY_THERE:
+    if write and code not in _ALREADY_THERE:
         uncertain = cls is DestinationUnavailableError
         repeated = landed is None and metadata.get("RetryAttempts", 0) > 0
         if landed or uncertain or repeated:
@@ -139,7 +144,9 @@ def _words(cls: type[PhasesyncError], code: str, text: str, action: str) -> tupl
     if cls is DestinationUnavailableError:
         return f"AWS could not carry out {action} ({code})", None
     if cls is QuotaExceededError:
-        return f"{action} would exceed a hard quota of Secrets Manager ({code})", None
+        return f"{action} would exceed a hard quota of AWS ({code})", None
+    if _TOO_LONG.search(text):
+        return f"AWS rejected {action}: the session would be longer than the role allows ({code})", _TOO_LONG_HINT
     if cls is RemoteChangedError:
         return f"the remote object is not in a state that allows {action} ({code})", None
     return f"AWS rejected {action} ({code})", None

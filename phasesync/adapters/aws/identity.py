@@ -14,7 +14,7 @@ Must not change anything at AWS, and must not repeat what AWS says.
 """
 
 from phasesync.adapters.aws.policies import principal_of, role_name, trust_policy, update_trust_command
-from phasesync.adapters.aws.roles import AssumedRole, caller_identity, incomplete
+from phasesync.adapters.aws.roles import AssumedRole, incomplete
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
@@ -59,12 +59,12 @@ class AwsCredentialTester:
     def _ask(self, credential: Credential) -> CredentialReport:
         if credential.type is CredentialType.ASSUME_ROLE:
             return self._test_role(credential)
-        identity = caller_identity(self._clients.sts(credential))
+        identity = self._clients.ask_identity(credential)
         return CredentialReport(identity=identity, base=None, findings=(), open_without_external_id=None)
 
     def base_identity(self, credential: Credential) -> CallerIdentity:
         """Return who would assume the credential's role: its source, or the default chain. CredentialRejectedError."""
-        return caller_identity(self._clients.base_sts(credential))
+        return self._clients.ask_base_identity(credential)
 
     def _test_role(self, credential: Credential) -> CredentialReport:
         role_arn = credential.role_arn

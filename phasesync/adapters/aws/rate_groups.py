@@ -1,7 +1,7 @@
 """
 The table: which calls of AWS share a quota of calls a second, and how many it allows.
 
-Data only. Figures are AWS's own; how much of them we use is `core/rates.py`'s.
+Data only. Figures are AWS's own, but for those of IAM; how much of them we use is `core/rates.py`'s.
 """
 
 from dataclasses import dataclass
@@ -63,5 +63,60 @@ SECRETS_MANAGER: Final = (
 """Secrets Manager: calls a second of an account in a Region, none adjustable, throttled in the caller's account
 (User Guide, "AWS Secrets Manager quotas")."""
 
-RATE_GROUPS: Final = SECRETS_MANAGER
+STS: Final = (
+    RateGroup(
+        name="sts",
+        per_second=600,
+        actions=("sts:AssumeRole", "sts:GetCallerIdentity"),
+    ),
+)
+"""STS: requests a second of an account in a Region, which these calls share (IAM User Guide, IAM and STS quotas)."""
+
+KMS: Final = (RateGroup(name="kms:describe", per_second=2_000, actions=("kms:DescribeKey",)),)
+"""KMS: DescribeKey of an account in a Region (KMS Developer Guide, request quotas)."""
+
+_IAM_WRITES: Final = (
+    "AddUserToGroup",
+    "AttachUserPolicy",
+    "CreateAccessKey",
+    "CreateUser",
+    "DeactivateMFADevice",
+    "DeleteAccessKey",
+    "DeleteLoginProfile",
+    "DeleteServiceSpecificCredential",
+    "DeleteSigningCertificate",
+    "DeleteSSHPublicKey",
+    "DeleteUser",
+    "DeleteUserPolicy",
+    "DeleteVirtualMFADevice",
+    "DetachUserPolicy",
+    "PutUserPolicy",
+    "RemoveUserFromGroup",
+)
+_IAM_READS: Final = (
+    "GetUser",
+    "ListAccessKeys",
+    "ListAttachedUserPolicies",
+    "ListGroupsForUser",
+    "ListMFADevices",
+    "ListServiceSpecificCredentials",
+    "ListSigningCertificates",
+    "ListSSHPublicKeys",
+    "ListUserPolicies",
+    "ListUsers",
+)
+
+IAM: Final = tuple(
+    RateGroup(
+        name=f"iam:{name}",
+        per_second=20,
+        actions=tuple(f"iam:{operation}" for operation in operations),
+        region="global",
+    )
+    for name, operations in (("write", _IAM_WRITES), ("read", _IAM_READS))
+)
+"""IAM: AWS throttles by buckets whose figures it does not publish (AWS Security Blog, "How to monitor and query IAM
+resources at scale", part 2). 20 is ours to begin with; throttling slows it down. IAM knows no Regions."""
+
+RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM)
 """Every group that is known."""

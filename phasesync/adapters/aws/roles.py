@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.adapters.aws.calls import invoke
+from phasesync.adapters.aws.quotas import Turn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import CredentialRejectedError, DestinationUnavailableError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SESSION_LIFETIME: Final = timedelta(hours=1)
 """A role assumed with the session of another role lives one hour at most (STS, AssumeRole: role chaining), and one hour
 is what every role allows by default."""
+ASSUME_ROLE: Final = "sts:AssumeRole"
+GET_CALLER_IDENTITY: Final = "sts:GetCallerIdentity"
 MAX_CHAIN: Final = 8
 """Roles assumed one after the other; more is a mistake."""
 
@@ -57,7 +60,7 @@ def access_keys(credential: Credential) -> dict[str, str]:
 
 
 def assume_role(
-    client: "STSClient", credential: Credential, *, instance_id: str, with_external_id: bool = True
+    client: "STSClient", credential: Credential, turn: Turn, *, instance_id: str, with_external_id: bool = True
 ) -> AssumedRole:
     """
     Ask STS for a session of a credential's role.
@@ -65,6 +68,7 @@ def assume_role(
     Args:
         client: STS, as who assumes the role.
         credential: of type assume-role.
+        turn: the leave to make this call.
         instance_id: our instance; its first 8 characters stand in AWS's logs as part of the session's name.
         with_external_id: False leaves the External ID out, to see whether the role asks for it.
 
@@ -81,8 +85,8 @@ def assume_role(
     }
     if with_external_id and credential.external_id:
         request["ExternalId"] = credential.external_id
-    answer = invoke(lambda: client.assume_role(**request), action="sts:AssumeRole", write=False)
-    return _assumed_role(answer)
+    answer = invoke(lambda: client.assume_role(**request), action=ASSUME_ROLE, write=False, throttled=turn.throttled)
+    return assumed_role(answer)
 
 
 def refuse_cycle(credential: Credential, source_of: Callable[[str], Credential]) -> None:
@@ -106,9 +110,9 @@ def refuse_cycle(credential: Credential, source_of: Callable[[str], Credential])
         source_id = source.source_id
 
 
-def caller_identity(client: "STSClient") -> CallerIdentity:
+def caller_identity(client: "STSClient", turn: Turn) -> CallerIdentity:
     """Ask STS who a client is; needs no permission. CredentialRejectedError."""
-    answer = invoke(client.get_caller_identity, action="sts:GetCallerIdentity", write=False)
+    answer = invoke(client.get_caller_identity, action=GET_CALLER_IDENTITY, write=False, throttled=turn.throttled)
     return CallerIdentity(account=_told(answer, "Account"), arn=_told(answer, "Arn"))
 
 
@@ -127,7 +131,7 @@ def session_name(instance_id: str, credential_name: str) -> str:
     return _NOT_IN_SESSION_NAME.sub("-", f"phasesync-{instance_id[:8]}-{credential_name}")[:64]
 
 
-def _assumed_role(answer: Any) -> AssumedRole:
+def assumed_role(answer: Any) -> AssumedRole:
     """Read the answer of AssumeRole; the account stands in the ARN of the assumed role."""
     keys = answer.get("Credentials", {})
     arn = _told(answer.get("AssumedRoleUser", {}), "Arn")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
 
-Service = Literal["secretsmanager", "sts", "kms"]
+Service = Literal["secretsmanager", "sts", "kms", "iam"]
 
 _OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
 
@@ -62,7 +62,7 @@ class Sdk:
         self._limits = limits
         self._session: Session | None = None
 
-    def client(self, service: Service, region: str, keys: Mapping[str, str]) -> "BaseClient":
+    def client(self, service: Service, region: str, keys: Mapping[str, str], *, once: bool = False) -> "BaseClient":
         """
         Make a client; its attempts are watched.
 
@@ -70,6 +70,7 @@ class Sdk:
             service: the service.
             region: the Region.
             keys: arguments that say who it is; empty = the default chain of the SDK.
+            once: the SDK repeats no call of it: a call that creates something would create it twice.
 
         Raises:
             SettingsError: the Region, the endpoint or AWS's configuration files are not usable.
@@ -78,7 +79,7 @@ class Sdk:
             # boto3 would take the Region of its environment instead.
             raise SettingsError("no Region is set")
         try:
-            client = self._new(service, region, keys)
+            client = self._new(service, region, keys, once=once)
         except Exception as exc:  # noqa: BLE001 -- botocore raises classes of many kinds here, with arguments in them
             error = translate(exc, action=f"a client of {service} in {region!r}", write=False)
         else:
@@ -93,7 +94,7 @@ class Sdk:
         for service in _OF_A_RUN:
             self._new(service, "us-east-1", {"aws_access_key_id": "none", "aws_secret_access_key": "none"}).close()
 
-    def _new(self, service: Service, region: str, keys: Mapping[str, str]) -> "BaseClient":
+    def _new(self, service: Service, region: str, keys: Mapping[str, str], *, once: bool = False) -> "BaseClient":
         import boto3.session
         from botocore.config import Config
 
@@ -103,7 +104,7 @@ class Sdk:
         config = Config(
             connect_timeout=self._limits.connect_timeout_s,
             read_timeout=self._limits.read_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": self._limits.attempts},
+            retries={"mode": "standard", "total_max_attempts": 1 if once else self._limits.attempts},
             tcp_keepalive=True,
             max_pool_connections=CONNECTIONS,
             user_agent_extra=f"phasesync/{__version__}",

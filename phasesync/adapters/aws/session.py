@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
-from phasesync.adapters.aws.quotas import Quotas
+from phasesync.adapters.aws.quotas import Quotas, Turn
 from phasesync.adapters.aws.roles import (
+    ASSUME_ROLE,
+    GET_CALLER_IDENTITY,
     AssumedRole,
     access_keys,
     assume_role,
@@ -24,10 +26,12 @@ from phasesync.adapters.aws.roles import (
 from phasesync.adapters.aws.sdk import CallLimits, Sdk, Service
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
+from phasesync.errors import CredentialRejectedError
 from phasesync.ports import Clock
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
+    from mypy_boto3_iam.client import IAMClient
     from mypy_boto3_kms.client import KMSClient
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_sts.client import STSClient
@@ -38,6 +42,10 @@ MAX_CLIENTS: Final = 512
 
 _DEFAULT_CHAIN: Final = ("", 0)
 """Stands for a credential's id and version where the default chain of the SDK assumes a role."""
+
+
+_Place = tuple[str, str, Service, bool]
+"""Credential id, Region, service, and whether the SDK repeats nothing."""
 
 
 @dataclass
@@ -54,7 +62,7 @@ class _Kept:
     """
     A client and what it was made for: when version or session have moved on, it is replaced.
 
-    The place it is kept at is (credential id, Region, service), so that a superseded client is not kept beside its
+    The place it is kept at says nothing of the version, so that a superseded client is not kept beside its
     successor. The endpoint is the same for all.
     """
 
@@ -99,7 +107,7 @@ class AwsClients:
         self._max_clients = max_clients
         self.quotas = quotas or Quotas()
         self._lock = threading.Lock()  # guards what is below; held while a client is made, never during a call
-        self._clients: OrderedDict[tuple[str, str, Service], _Kept] = OrderedDict()
+        self._clients: OrderedDict[_Place, _Kept] = OrderedDict()
         self._logins: OrderedDict[tuple[str, int], _Login] = OrderedDict()
 
     def secrets_manager(self, credential: Credential, region: str) -> "SecretsManagerClient":
@@ -114,6 +122,10 @@ class AwsClients:
         """Return the client of KMS in a Region. CredentialRejectedError, SettingsError."""
         return cast("KMSClient", self._client(credential, "kms", region))
 
+    def iam(self, credential: Credential, *, once: bool = False) -> "IAMClient":
+        """Return the client of IAM in the credential's partition. `once`: no call of it is repeated by the SDK."""
+        return cast("IAMClient", self._client(credential, "iam", credential.region, once=once))
+
     def base_sts(self, credential: Credential) -> "STSClient":
         """
         Return the client of STS, in the credential's Region, as who assumes the credential's role: its source
@@ -124,7 +136,7 @@ class AwsClients:
             source = self._source_of(credential.source_id)
             return cast("STSClient", self._client(source, "sts", credential.region))
         chain, version = _DEFAULT_CHAIN
-        return cast("STSClient", self._make_once(chain, version, "sts", credential.region, None, {}))
+        return cast("STSClient", self._make_once((chain, credential.region, "sts", False), version, None, {}))
 
     def identity_of(self, credential: Credential) -> CallerIdentity:
         """
@@ -137,8 +149,16 @@ class AwsClients:
         login = self._login(credential)
         with login.lock:
             if login.identity is None:
-                login.identity = caller_identity(client)
+                login.identity = caller_identity(client, self._turn(GET_CALLER_IDENTITY, credential))
             return login.identity
+
+    def ask_identity(self, credential: Credential) -> CallerIdentity:
+        """Ask AWS who a credential is, whatever is known. CredentialRejectedError."""
+        return caller_identity(self.sts(credential), self._turn(GET_CALLER_IDENTITY, credential))
+
+    def ask_base_identity(self, credential: Credential) -> CallerIdentity:
+        """Ask AWS who assumes the credential's role: its source, or the default chain. CredentialRejectedError."""
+        return caller_identity(self.base_sts(credential), self._base_turn(GET_CALLER_IDENTITY, credential))
 
     def caller_of(self, credential: Credential) -> str:
         """Return the account that a credential leads to, as far as that is known without a call; else its id."""
@@ -154,7 +174,25 @@ class AwsClients:
         if credential.role_arn is None:
             raise incomplete(credential)
         client = self.base_sts(credential)
-        return assume_role(client, credential, instance_id=self._instance_id, with_external_id=with_external_id)
+        turn = self._base_turn(ASSUME_ROLE, credential)
+        return assume_role(client, credential, turn, instance_id=self._instance_id, with_external_id=with_external_id)
+
+    def is_known(self, access_key_id: str, secret_access_key: str, credential: Credential) -> bool:
+        """
+        Return whether STS, in a credential's Region, knows an access key; one that was just made is known in seconds.
+
+        DestinationUnavailableError, ThrottledError: it could not be asked.
+        """
+        keys = {"aws_access_key_id": access_key_id, "aws_secret_access_key": secret_access_key}
+        with self._lock:
+            client = self._sdk.client("sts", credential.region, keys)
+        try:
+            caller_identity(cast("STSClient", client), self._turn(GET_CALLER_IDENTITY, credential))
+        except CredentialRejectedError:
+            return False
+        finally:
+            client.close()
+        return True
 
     def prepare(self) -> None:
         """Load the SDK ahead of the first call. Makes no call and keeps no client."""
@@ -196,7 +234,19 @@ class AwsClients:
                 self._logins.popitem(last=False)
             return self._logins[key]
 
-    def _client(self, credential: Credential, service: Service, region: str) -> "BaseClient":
+    def _turn(self, action: str, credential: Credential) -> Turn:
+        """Wait for the turn of a call that is made as a credential. ThrottledError, InterruptedRunError."""
+        account = self.caller_of(credential)
+        return self.quotas.take(action, account=account, region=credential.region, customer=credential.id)
+
+    def _base_turn(self, action: str, credential: Credential) -> Turn:
+        """The same for a call that is made as who assumes the credential's role."""
+        account = _DEFAULT_CHAIN[0]
+        if credential.source_id is not None:
+            account = self.caller_of(self._source_of(credential.source_id))
+        return self.quotas.take(action, account=account, region=credential.region, customer=credential.id)
+
+    def _client(self, credential: Credential, service: Service, region: str, *, once: bool = False) -> "BaseClient":
         """Return the client of a credential; opens the role's session first where there is a role."""
         keys: dict[str, str] = {}
         session_id: str | None = None
@@ -206,23 +256,15 @@ class AwsClients:
             keys = session.keys()
         elif credential.type is CredentialType.ACCESS_KEY:
             keys = access_keys(credential)
-        return self._make_once(credential.id, credential.version, service, region, session_id, keys)
+        return self._make_once((credential.id, region, service, once), credential.version, session_id, keys)
 
-    def _make_once(
-        self,
-        credential_id: str,
-        version: int,
-        service: Service,
-        region: str,
-        session: str | None,
-        keys: dict[str, str],
-    ) -> "BaseClient":
+    def _make_once(self, place: _Place, version: int, session: str | None, keys: dict[str, str]) -> "BaseClient":
         """Return the client that is kept, or make it; one thread at a time."""
-        place = (credential_id, region, service)
+        _, region, service, once = place
         with self._lock:
             kept = self._clients.get(place)
             if kept is None or (kept.version, kept.session) != (version, session):
-                kept = _Kept(version, session, self._sdk.client(service, region, keys))
+                kept = _Kept(version, session, self._sdk.client(service, region, keys, once=once))
                 # Another thread may be in a call of the client that goes, so it is not closed but left to be collected.
                 self._clients[place] = kept
             self._clients.move_to_end(place)

@@ -8,11 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from phasesync.adapters.aws.calls import invoke
+from phasesync.adapters.aws.caller import Caller
 from phasesync.adapters.aws.policies import KEY_ACTIONS
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_answers import MANAGED_ALIAS, told
-from phasesync.adapters.destinations.aws_caller import renewing_session
 from phasesync.core.arns import check_key_arn
 from phasesync.core.credential import Credential
 from phasesync.core.sync_config import AWS_MANAGED_KEY
@@ -55,7 +54,7 @@ def resolve_key(clients: AwsClients, credential: Credential, region: str, key: s
         return AWS_MANAGED_KEY
     by_arn = _check_form(key, region)
     try:
-        answer = renewing_session(clients, credential, lambda: _describe(clients, credential, region, key))
+        answer = _describe(clients, credential, region, key)
     except PermissionDeniedError as error:
         if error.code not in _DENIED:
             raise
@@ -77,8 +76,13 @@ def resolve_key(clients: AwsClients, credential: Credential, region: str, key: s
 
 
 def _describe(clients: AwsClients, credential: Credential, region: str, key: str) -> Mapping[str, Any]:
-    client = clients.kms(credential, region)
-    return invoke(lambda: client.describe_key(KeyId=key), action=_ACTION, write=False)
+    return Caller(clients, credential).call(
+        _ACTION,
+        lambda: clients.kms(credential, region),
+        lambda client: client.describe_key(KeyId=key),
+        region=region,
+        write=False,
+    )
 
 
 def _check_form(key: str, region: str) -> bool:

@@ -1,0 +1,275 @@
+"""
+One IAM user for each lease, with an access key; and its end.
+
+Tags, path and boundary come with CreateUser, so that no user is ever without them. The key comes last, when the user
+may do what it shall, and goes first. What is known to have been put on a user is taken off without asking; only where
+IAM refuses to delete it is the rest looked for (`aws_iam_stripper.py`). Must not touch a user that is not proven ours.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.issuers.aws_iam_stripper import strip
+from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
+from phasesync.adapters.issuers.iam_caller import DELETE_CONFLICT, NO_SUCH_ENTITY, Answer, IamCaller
+from phasesync.adapters.issuers.spec import ACCESS_KEY_ID, SECRET_ACCESS_KEY, USERNAME, IssuerSpec
+from phasesync.core.arns import check_policy_arn
+from phasesync.core.credential import Credential, CredentialType
+from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.lease import Order
+from phasesync.core.model import SecretValue
+from phasesync.core.orphans import MarkedUser, is_made_for
+from phasesync.core.user_names import check_iam_path
+from phasesync.errors import (
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    InvalidInputError,
+    PhasesyncError,
+    RemoteChangedError,
+)
+from phasesync.ports import Footprint, Found, LeaseIssuer, Leave, Made
+
+KIND: Final = "aws-iam-user"
+INLINE_POLICY_NAME: Final = "phasesync"
+SHORTEST_TTL: Final = timedelta(seconds=60)
+MAX_INLINE_CHARACTERS: Final = 2_048
+"""Of all inline policies of a user, white space not counted (IAM User Guide, quotas)."""
+MAX_POLICIES: Final = 20
+MAX_GROUPS: Final = 10
+"""Managed policies of a user (10 unless AWS has raised the quota to at most 20), groups of a user (as above)."""
+MAX_TAGS: Final = 50
+_MARKS: Final = 4
+_PAGE: Final = 1_000
+"""Users on one page of a list, at most (API reference, ListUsers, MaxItems)."""
+
+
+class AwsIamUser:
+    """Makes and removes the IAM user of a lease (port `LeaseIssuer`)."""
+
+    def __init__(self, clients: AwsClients, credential: Credential, *, customer: str) -> None:
+        """
+        Args:
+            clients: shared clients.
+            credential: who makes the user; a session of its role is renewed in between.
+            customer: for whom.
+        """
+        self._clients = clients
+        self._credential = credential
+        self._iam = IamCaller(clients, credential, customer=customer)
+
+    @property
+    def calls(self) -> int:
+        """How many calls of IAM were made through this object."""
+        return self._iam.calls
+
+    def account_id(self) -> str:
+        """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
+        return self._iam.account_id()
+
+    # --- making
+
+    def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
+        """Make the user, put on it what was ordered, and make its key. DestinationError; what was made stays."""
+        user, arn = order.name, self._create_user(order, leave, footprint)
+        for policy in order.policy_arns:
+            self._put("AttachUserPolicy", leave, f"there is no policy {policy}", UserName=user, PolicyArn=policy)
+        for group in order.groups:
+            self._put("AddUserToGroup", leave, f"there is no group {group}", UserName=user, GroupName=group)
+        if order.inline_policy is not None:
+            self._put(
+                "PutUserPolicy",
+                leave,
+                f"the user {user} is gone",
+                UserName=user,
+                PolicyName=INLINE_POLICY_NAME,
+                PolicyDocument=order.inline_policy,
+            )
+        key = self._create_key(order, leave)
+        key_id, secret = _told(key, "AccessKeyId"), _told(key, "SecretAccessKey")
+        return Made(
+            principal=arn,
+            access_key_id=key_id,
+            ends_at=None,
+            outputs={
+                USERNAME: SecretValue(user),
+                ACCESS_KEY_ID: SecretValue(key_id),
+                SECRET_ACCESS_KEY: SecretValue(secret),
+            },
+        )
+
+    def is_known(self, made: Made) -> bool:
+        """Return whether AWS knows the key that it has just made."""
+        outputs = {name: value.reveal_text() for name, value in made.outputs.items()}
+        return self._clients.is_known(outputs[ACCESS_KEY_ID], outputs[SECRET_ACCESS_KEY], self._credential)
+
+    def _create_user(self, order: Order, leave: Leave, footprint: Footprint) -> str:
+        request: dict[str, Any] = {
+            "UserName": order.name,
+            "Path": order.iam_path or "/",
+            "Tags": [{"Key": key, "Value": value} for key, value in sorted(order.tags.items())],
+        }
+        if order.permission_boundary is not None:
+            request["PermissionsBoundary"] = order.permission_boundary
+
+        def sent(maybe: bool) -> None:
+            footprint.possible = maybe
+
+        def look() -> Answer | None:
+            user = self._user(order.name)
+            if user is not None and not is_made_for(_tags_of(user), order.tags):
+                raise DestinationRejectedError(
+                    f"there is an IAM user {order.name} already, and it is not ours", hint="issue another lease"
+                )
+            return None if user is None else {"User": user}
+
+        try:
+            answer = self._iam.create("CreateUser", leave, look=look, sent=sent, **request)
+        except RemoteChangedError as error:
+            raise _missing(error, f"there is no policy {order.permission_boundary}, the permission boundary") from None
+        return _told(answer.get("User") or {}, "Arn")
+
+    def _create_key(self, order: Order, leave: Leave) -> Answer:
+        def look() -> None:
+            # One whose answer was lost is of no use to anybody: its secret part was in that answer alone.
+            self._delete_keys(order.name, leave)
+
+        answer = self._iam.create("CreateAccessKey", leave, look=look, UserName=order.name)
+        return answer.get("AccessKey") or {}
+
+    def _put(self, operation: str, leave: Leave, missing: str, **arguments: Any) -> None:
+        try:
+            self._iam.put(operation, leave, **arguments)
+        except RemoteChangedError as error:
+            raise _missing(error, missing) from None
+
+    # --- taking back
+
+    def revoke(self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave) -> Found:
+        """Take back a user: the key first, then what was put on it, then whatever IAM says is still on it."""
+        name = order.name
+        if not proven:
+            user = self._user(name)
+            if user is None:
+                return Found.MISSING
+            if not is_made_for(_tags_of(user), order.tags):
+                return Found.THEIRS
+        if access_key_id is None:
+            self._delete_keys(name, leave)
+        else:
+            self._iam.take_away("DeleteAccessKey", leave, UserName=name, AccessKeyId=access_key_id)
+        for policy in order.policy_arns:
+            self._iam.take_away("DetachUserPolicy", leave, UserName=name, PolicyArn=policy)
+        for group in order.groups:
+            self._iam.take_away("RemoveUserFromGroup", leave, UserName=name, GroupName=group)
+        if order.inline_policy is not None:
+            self._iam.take_away("DeleteUserPolicy", leave, UserName=name, PolicyName=INLINE_POLICY_NAME)
+        try:
+            return self._delete_user(name, leave)
+        except RemoteChangedError as error:
+            if error.code != DELETE_CONFLICT:
+                raise
+        return self._strip_and_delete(order, leave)
+
+    def _strip_and_delete(self, order: Order, leave: Leave) -> Found:
+        user = self._user(order.name)
+        if user is None:
+            return Found.MISSING
+        if not is_made_for(_tags_of(user), order.tags):
+            raise DestinationRejectedError(
+                f"the IAM user {order.name} has more on it than we put there, and no longer carries our tags: what it "
+                "is for is not known, and it is left alone",
+                hint=f"look at it: aws iam get-user --user-name {order.name}; then delete it by hand, or tag it again",
+            )
+        strip(self._iam, order.name, leave)
+        return self._delete_user(order.name, leave)
+
+    def _delete_user(self, name: str, leave: Leave) -> Found:
+        return Found.REMOVED if self._iam.take_away("DeleteUser", leave, UserName=name) else Found.MISSING
+
+    def _delete_keys(self, name: str, leave: Leave) -> None:
+        for key in list(self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=name)):
+            self._iam.take_away("DeleteAccessKey", leave, UserName=name, AccessKeyId=key["AccessKeyId"])
+
+    # --- looking
+
+    def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
+        """Yield the users under IAM paths with their tags: a call for 1,000 users, one for each that is not known."""
+        seen: set[str] = set()
+        for path in _outermost(paths):
+            for entry in self._iam.pages("ListUsers", "Users", PathPrefix=path, MaxItems=_PAGE):
+                name = entry["UserName"]
+                if name in seen or known(name):
+                    continue
+                seen.add(name)
+                user = self._user(name)  # A list has no tags (API reference, ListUsers).
+                if user is not None:
+                    yield MarkedUser(name=name, arn=_told(user, "Arn"), tags=_tags_of(user))
+
+    def _user(self, name: str) -> Answer | None:
+        """Return a user as GetUser tells it, tags included; None = there is none."""
+        answer = self._iam.read("GetUser", UserName=name)
+        return None if answer is None else answer.get("User") or {}
+
+
+def _missing(error: RemoteChangedError, message: str) -> PhasesyncError:
+    """Return the error that says what does not exist, where that is what IAM said; else the error itself."""
+    if error.code != NO_SUCH_ENTITY:
+        return error
+    return DestinationRejectedError(message, code=error.code, request_id=error.request_id)
+
+
+def _outermost(paths: Sequence[str]) -> list[str]:
+    """Return paths without those that lie below another one."""
+    chosen: list[str] = []
+    for path in sorted(set(paths)):
+        if not chosen or not path.startswith(chosen[-1]):
+            chosen.append(path)
+    return chosen
+
+
+def _tags_of(user: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in user.get("Tags") or []}
+
+
+def _told(answer: Mapping[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise DestinationUnavailableError(f"IAM gave an answer without {name}")
+    return value
+
+
+# --- what IAM would take
+
+
+def check(config: DynamicConfig, credential: CredentialType) -> None:
+    """Raise InvalidInputError that says what IAM would not take of a configuration."""
+    require_no(KIND, role_arn=config.role_arn, session_policy=config.session_policy)
+    check_ttls(config, shortest=SHORTEST_TTL, longest=None, why="")
+    if config.iam_path is not None:
+        check_iam_path(config.iam_path)
+    for arn in config.policy_arns:
+        check_policy_arn(arn)
+    if config.permission_boundary is not None:
+        check_policy_arn(config.permission_boundary)
+    for what, given, most in (("policies", config.policy_arns, MAX_POLICIES), ("groups", config.groups, MAX_GROUPS)):
+        if len(given) > most:
+            raise InvalidInputError(f"{len(given)} {what} are more than a user takes: {most} (IAM quotas)")
+    if config.inline_policy is not None:
+        check_policy_document(config.inline_policy, MAX_INLINE_CHARACTERS, what="the inline policy")
+    if len(config.tags) + _MARKS > MAX_TAGS:
+        raise InvalidInputError(f"a user takes {MAX_TAGS} tags, {_MARKS} of them ours")
+
+
+def _open(clients: AwsClients, credential: Credential, *, customer: str) -> LeaseIssuer:
+    return AwsIamUser(clients, credential, customer=customer)
+
+
+SPEC: Final = IssuerSpec(
+    kind=KIND,
+    outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY),
+    takes_back=True,
+    check=check,
+    open=_open,
+)

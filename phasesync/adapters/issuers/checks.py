@@ -1,0 +1,58 @@
+"""What every issuer checks of a configuration: lives, policy documents, and settings that are another issuer's."""
+
+import json
+from datetime import timedelta
+
+from phasesync.core.dynamic import DynamicConfig
+from phasesync.errors import InvalidInputError
+
+
+def require_no(kind: str, **settings: object) -> None:
+    """Refuse settings that an issuer does not have. InvalidInputError names the first."""
+    for name, value in settings.items():
+        if value:
+            raise InvalidInputError(f"--{name.replace('_', '-')} is not for the issuer {kind}")
+
+
+def check_ttls(config: DynamicConfig, *, shortest: timedelta, longest: timedelta | None, why: str) -> None:
+    """
+    Make sure that an issuer can keep to the lives that are set.
+
+    Args:
+        config: what is set.
+        shortest: life that it hands out.
+        longest: None = any.
+        why: where the longest one comes from, for the message.
+
+    Raises:
+        InvalidInputError: out of bounds, or the default is longer than the maximum.
+    """
+    for name, ttl in (("--default-ttl", config.default_ttl), ("--max-ttl", config.max_ttl)):
+        if ttl < shortest:
+            raise InvalidInputError(f"{name} is {_seconds(ttl)} s; the shortest life is {_seconds(shortest)} s")
+        if longest is not None and ttl > longest:
+            raise InvalidInputError(f"{name} is {_seconds(ttl)} s; the longest life is {_seconds(longest)} s: {why}")
+    if config.default_ttl > config.max_ttl:
+        raise InvalidInputError(
+            f"--default-ttl ({_seconds(config.default_ttl)} s) is longer than --max-ttl ({_seconds(config.max_ttl)} s)"
+        )
+
+
+def check_policy_document(document: str, limit: int, *, what: str) -> None:
+    """Make sure that a text is an IAM policy of at most `limit` characters, without white space. InvalidInputError."""
+    try:
+        policy = json.loads(document)
+    except ValueError:
+        policy = None
+    if not isinstance(policy, dict) or not isinstance(policy.get("Statement"), list | dict):
+        raise InvalidInputError(
+            f"{what} is not an IAM policy: a JSON object with a Statement",
+            hint='{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListBucket","Resource":"*"}]}',
+        )
+    size = sum(not character.isspace() for character in document)
+    if size > limit:
+        raise InvalidInputError(f"{what} has {size:,} characters, IAM takes {limit:,}")
+
+
+def _seconds(ttl: timedelta) -> int:
+    return int(ttl.total_seconds())
