@@ -233,9 +233,12 @@ class PermissionDeniedError(DestinationError):
             message = f"the credential is not allowed to call {action}"
         if hint is None and action is not None:
             reading = " --with-import" if action == "secretsmanager:GetSecretValue" else ""
+            whole, what, kind = f"NAME{reading}", "a sync", f"sync{reading}"
+            if action.startswith(("iam:", "sts:")):
+                whole, what, kind = "--dynamic NAME", "a dynamic secret", "dynamic"
             hint = (
-                f'allow "{action}" in the policy of the role or user: phasesync aws policy NAME{reading} prints the '
-                f"whole policy of a sync, phasesync aws policy --starter sync{reading} the one to begin with"
+                f'allow "{action}" in the policy of the role or user: phasesync aws policy {whole} prints the '
+                f"whole policy of {what}, phasesync aws policy --starter {kind} the one to begin with"
             )
         super().__init__(message, hint=hint, code=code, request_id=request_id)
 

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from phasesync.engine.adoption import Adoption
     from phasesync.engine.configuration import SyncConfiguration
     from phasesync.engine.credentials import CredentialOperations
+    from phasesync.engine.dynamic import DynamicConfiguration
     from phasesync.engine.explanation import Explainer
     from phasesync.engine.force_deletion import ForceDeletion
+    from phasesync.engine.leases import LeaseOperations
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.release import SyncRelease
     from phasesync.engine.remote_deletion import RemoteDeletion
@@ -137,3 +139,35 @@ class Application(Parts):
         from phasesync.engine.credentials import CredentialOperations
 
         return CredentialOperations(self.credentials, lambda: self.tester)
+
+    @cached_property
+    def dynamic_configuration(self) -> "DynamicConfiguration":
+        """Adds and changes dynamic secrets."""
+        from phasesync.engine.dynamic import DynamicConfiguration
+
+        return DynamicConfiguration(
+            dynamics=self.dynamics,
+            environments=self.environments,
+            credentials=self.credentials,
+            issuers=self.issuers,
+        )
+
+    @cached_property
+    def lease_operations(self) -> "LeaseOperations":
+        """What an operator may ask of leases."""
+        import secrets
+
+        from phasesync.core.user_names import RANDOM, RANDOM_ALPHABET
+        from phasesync.engine.leases import LeaseOperations
+
+        return LeaseOperations(
+            dynamics=self.dynamics,
+            leases=self.leases,
+            credentials=self.credentials,
+            issuers=self.issuers,
+            ender=self.lease_ender,
+            clock=self.clock,
+            owner=self.owner,
+            instance_id=self.instance_id,
+            random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
+        )

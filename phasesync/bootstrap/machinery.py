@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 from phasesync.bootstrap.application import Application
 from phasesync.bootstrap.opening import open_application
-from phasesync.ports import EventSink
+from phasesync.ports import ClaimedLease, Dispatcher, EventSink
 from phasesync.settings.model import Settings
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch.threads import ThreadDispatcher
     from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.scheduler import Scheduler
+    from phasesync.engine.scheduler import LeaseWork, Scheduler
 
 LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
 """Settings that a daemon's machinery reads anew whenever it needs them."""
+
+LEASE_THREADS = 8
+"""More than IAM's rates keep busy: taking a lease back is five calls or so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Machinery:
     scheduler: "Scheduler"
     keeper: "ClaimKeeper"
     dispatcher: "ThreadDispatcher"
+    lease_dispatcher: "Dispatcher[ClaimedLease]"
 
 
 def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machinery:
@@ -52,6 +56,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl, on_stop=quotas.stop)
     worker = Worker(application.reconciler, keeper)
     dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
+    lease_work = build_lease_work(application, events)
     scheduler = Scheduler(
         member=Member(owner=application.owner, host=socket.gethostname(), pid=os.getpid()),
         state=application.state,
@@ -63,5 +68,34 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=quotas.share_among,
         sweeper=application.sweeper,
+        lease_work=lease_work,
     )
-    return Machinery(application=application, scheduler=scheduler, keeper=keeper, dispatcher=dispatcher)
+    return Machinery(
+        application=application,
+        scheduler=scheduler,
+        keeper=keeper,
+        dispatcher=dispatcher,
+        lease_dispatcher=lease_work.dispatcher,
+    )
+
+
+def build_lease_work(application: Application, events: EventSink) -> "LeaseWork":
+    """Wire what a daemon does about leases. They have threads of their own: large syncs must not keep a user alive."""
+    from phasesync.adapters.dispatch.threads import Threads
+    from phasesync.engine.expiry import LeaseExpiry
+    from phasesync.engine.scheduler import LeaseWork
+
+    expiry = LeaseExpiry(
+        leases=application.leases,
+        issuers=application.issuers,
+        ender=application.lease_ender,
+        owner=application.owner,
+        is_restored=application.state.is_restored,
+        events=events,
+    )
+    return LeaseWork(
+        leases=application.leases,
+        expiry=expiry,
+        dispatcher=Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease"),
+        reaper=application.reaper,
+    )

@@ -24,14 +24,19 @@ from phasesync.settings.model import Settings
 if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.destinations.opener import RegisteredDestinations
+    from phasesync.adapters.issuers.opener import RegisteredIssuers
     from phasesync.adapters.store.credentials import SqlCredentialStore
     from phasesync.adapters.store.daemons import SqlDaemonRegistry
+    from phasesync.adapters.store.dynamic import SqlDynamicStore
+    from phasesync.adapters.store.leases import SqlLeaseStore
     from phasesync.adapters.store.state import SqlStateStore
     from phasesync.adapters.store.store import SqlEnvironmentStore
     from phasesync.core.events import Event
     from phasesync.engine.claims import ClaimTaker
+    from phasesync.engine.reaping import Reaper
     from phasesync.engine.reconcile import Reconciler
     from phasesync.engine.sweep import Sweeper
+    from phasesync.engine.taking_back import LeaseEnder
     from phasesync.ports import CredentialTester
 
 
@@ -160,6 +165,52 @@ class Parts:
 
         return AwsCredentialTester(self.clients)
 
+    @property
+    def dynamics(self) -> "SqlDynamicStore":
+        """Dynamic secrets."""
+        return self._store.dynamics
+
+    @cached_property
+    def leases(self) -> "SqlLeaseStore":
+        """Leases."""
+        return self._store.leases(ttl=self.lease_claim_ttl)
+
+    @cached_property
+    def issuers(self) -> "RegisteredIssuers":
+        """Opens issuers."""
+        from phasesync.adapters.issuers.opener import RegisteredIssuers
+
+        return RegisteredIssuers(self.clients)
+
+    @cached_property
+    def lease_ender(self) -> "LeaseEnder":
+        """Takes leases back."""
+        from phasesync.engine.taking_back import LeaseEnder
+
+        return LeaseEnder(
+            leases=self.leases,
+            credentials=self.credentials,
+            issuers=self.issuers,
+            events=self._events,
+            spread=random.random,  # spreads retries in time; nobody gains by guessing it
+        )
+
+    @cached_property
+    def reaper(self) -> "Reaper":
+        """Removes users that no lease wants."""
+        from phasesync.engine.reaping import Reaper
+
+        return Reaper(
+            dynamics=self.dynamics,
+            leases=self.leases,
+            credentials=self.credentials,
+            issuers=self.issuers,
+            state=self.state,
+            events=self._events,
+            clock=self.clock,
+            instance_id=self.instance_id,
+        )
+
     @cached_property
     def claims(self) -> "ClaimTaker":
         """Takes claims for commands."""
@@ -203,3 +254,10 @@ class Parts:
     def claim_ttl(self) -> timedelta:
         """Life of a claim without renewal."""
         return timedelta(seconds=self.settings.daemon.claim_ttl_s)
+
+    @property
+    def lease_claim_ttl(self) -> timedelta:
+        """Life of a claim of a lease: it is prolonged before each call, and so outlives the longest one."""
+        aws = self.settings.aws
+        call = aws.max_attempts * (aws.connect_timeout_s + aws.read_timeout_s)
+        return self.claim_ttl + timedelta(seconds=call)

@@ -197,19 +197,33 @@ def update(
 
 @credentials.command()
 @name_argument
+@click.option("--revoke", is_flag=True, help="Revoke the leases made with it, and remove the dynamic secrets on it.")
 @confirmation_options
 @output_option
 @with_application
-def remove(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
+def remove(application: "Application", name: str, revoke: bool, yes: bool, no_input: bool, out: Output) -> None:
     """
-    Remove a credential that nothing uses any more.
+    Remove a credential that nothing uses any more; with --revoke also the dynamic secrets that use it.
 
     \b
-    Example:
+    Examples:
       phasesync credentials remove keys --yes
+      phasesync credentials remove keys --revoke
     """
-    application.credentials.get(name)
-    confirm(f"remove the credential {name}", yes=yes, no_input=no_input)
+    from phasesync.cli.lease_removal import leases_of, revoke_leases, with_leases
+
+    found = application.credentials.get(name)
+    dynamics = [one.name for one in application.dynamics.list_all() if one.credential_id == found.id] if revoke else []
+    live = leases_of(application, credential=name) if revoke else []
+    for dynamic in dynamics:  # A lease of theirs may be of a credential that they had before.
+        live += [lease for lease in leases_of(application, dynamic=dynamic) if lease.credential_id != found.id]
+    what = f"remove the credential {name}"
+    if dynamics:
+        what += f" and the dynamic secrets on it ({', '.join(dynamics)})"
+    confirm(f"{what}{with_leases(live)}", yes=yes, no_input=no_input)
+    revoke_leases(application, live, out)
+    for dynamic in dynamics:
+        application.dynamics.remove(dynamic)
     application.credentials.remove(name)
     out.done(f"removed the credential {name}", {"removed": name})
 

@@ -53,6 +53,7 @@ def daemon(out: Output) -> int:
             scheduler=machinery.scheduler,
             keeper=machinery.keeper,
             dispatcher=machinery.dispatcher,
+            also_draining=(machinery.lease_dispatcher,),
             close=machinery.application.close,
             live=LIVE_SETTINGS,
             warnings=machinery.application.warnings,

@@ -82,19 +82,28 @@ def update(application: "Application", environment: tuple[str, str], new_name: s
 
 @envs.command()
 @environment_argument
+@click.option("--revoke", is_flag=True, help="Revoke the live leases of its dynamic secrets first.")
 @confirmation_options
 @output_option
 @with_application
-def remove(application: "Application", environment: tuple[str, str], yes: bool, no_input: bool, out: Output) -> None:
+def remove(
+    application: "Application", environment: tuple[str, str], revoke: bool, yes: bool, no_input: bool, out: Output
+) -> None:
     """
-    Remove an environment with all its secrets and their history. Refused while syncs use it.
+    Remove an environment with all its secrets and their history, and its dynamic secrets. Refused while syncs use it.
 
     \b
-    Example:
+    Examples:
       phasesync envs remove shop/preview --yes
+      phasesync envs remove shop/preview --revoke
     """
+    from phasesync.cli.lease_removal import leases_of, revoke_leases, with_leases
+
     found = application.environments.get_environment(*environment)
-    confirm(f"remove {found.label} with {found.keys} secrets and their history", yes=yes, no_input=no_input)
+    live = leases_of(application, environment=environment) if revoke else []
+    question = f"remove {found.label} with {found.keys} secrets and their history{with_leases(live)}"
+    confirm(question, yes=yes, no_input=no_input)
+    revoke_leases(application, live, out)
     application.environments.remove_environment(*environment)
     out.done(f"removed the environment {found.label}", {"removed": found.label})
 

@@ -130,6 +130,14 @@ def read_file(path: Path) -> bytes:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def text_of(file: str) -> str:
+    """Read a file of text. InvalidInputError."""
+    try:
+        return read_file(Path(file)).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{file} is not UTF-8 text") from None
+
+
 def read_stdin() -> bytes:
     """Read stdin to its end. InvalidInputError."""
     try:

@@ -28,6 +28,9 @@ COMMANDS = {
     "credentials": ("phasesync.cli.credentials:credentials", "Credentials: how we authenticate to AWS."),
     "syncs": ("phasesync.cli.syncs:syncs", "Syncs: which environment goes where."),
     "runs": ("phasesync.cli.runs:runs", "The sync log."),
+    "dynamic": ("phasesync.cli.dynamic:dynamic", "Dynamic secrets: recipes for short-lived credentials."),
+    "leases": ("phasesync.cli.leases:leases", "Short-lived credentials, from dynamic secrets."),
+    "run": ("phasesync.cli.run:run", "Run a command with secrets, and with leases that end with it."),
     "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),
     "db": ("phasesync.cli.db:db", "The database: schema and backups."),
 }

@@ -1,6 +1,7 @@
 """How the command line writes durations, instants, environments, paths and lists."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
@@ -155,3 +156,24 @@ def comma_list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, .
     """Callback of an option with `multiple=True`: repeats and commas mean the same."""
     parts = (part.strip() for given in value for part in given.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def comma_list_or_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option with `multiple=True` in which an empty text on its own says something too."""
+    return comma_list(ctx, param, value) or (("",) if value else ())
+
+
+_NONE_OF_BEFORE = ("", "")
+"""Stands for an empty text among pairs: what was set before is taken back."""
+
+
+def pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Callback of an option with `multiple=True` whose values are KEY=VALUE; see `merged`."""
+    given = tuple(PAIR.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
+    return (_NONE_OF_BEFORE, *given) if "" in value else given
+
+
+def merged(before: Mapping[str, str], given: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return what was set before with the pairs that were given now; an empty text takes back what was before."""
+    kept = {} if _NONE_OF_BEFORE in given else dict(before)
+    return kept | dict(pair for pair in given if pair != _NONE_OF_BEFORE)

@@ -20,7 +20,7 @@ QUIET = ("in-sync", "paused", "running", "pending")
 @with_application
 def status(application: "Application", out: Output) -> None:
     """
-    Say how everything stands: daemons, syncs by status, and what needs somebody.
+    Say how everything stands: daemons, syncs by status, live leases, and what needs somebody.
 
     \b
     Example:
@@ -36,6 +36,18 @@ def status(application: "Application", out: Output) -> None:
         for document in documents
         if document["status"] not in QUIET
     ]
+    leases = application.leases.list_leases()
+    not_revoked = [
+        {
+            "lease": one.id,
+            "dynamic": one.dynamic,
+            "failures": one.failures,
+            "retry_at": one.retry_at,
+            "reason": one.error,
+        }
+        for one in leases
+        if one.error is not None
+    ]
     daemons = [dict(one) for one in application.daemons.alive()]
     summary = {
         "instance_id": application.instance_id,
@@ -43,6 +55,8 @@ def status(application: "Application", out: Output) -> None:
         "daemons": daemons,
         "syncs": counts,
         "needs_attention": needing,
+        "leases": dict(sorted(Counter(str(one.status) for one in leases).items())),
+        "leases_not_revoked": not_revoked,
     }
     if out.as_json:
         out.document(summary)
@@ -54,8 +68,13 @@ def status(application: "Application", out: Output) -> None:
             "instance": application.instance_id,
             "daemons": [f"{one['role']} {one['host']} pid {one['pid']}" for one in daemons] or "none is running",
             "syncs": counts or "none yet",
+            "leases": summary["leases"] or "none is live",
         }
     )
     if needing:
         click.echo()
         out.items(needing, ["sync", "status", "reason"])
+    if not_revoked:
+        click.echo()
+        out.warn("leases that could not be revoked, and may still be used; it is tried again by itself")
+        out.items(not_revoked, ["lease", "dynamic", "failures", "retry_at", "reason"])

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import update_wrapper
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from phasesync.cli.input import read_file
-from phasesync.cli.params import DURATION, PAIR, Name, comma_list
+from phasesync.cli.input import text_of
+from phasesync.cli.params import DURATION, Name, comma_list_or_empty, merged, pairs
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
 from phasesync.errors import InvalidInputError
 
@@ -66,12 +65,11 @@ class SyncOptions:
             if (value := getattr(self, name)) is not None:
                 given[name] = value
         if self.tags:
-            before = {} if _NONE_OF_BEFORE in self.tags else dict(config.tags)
-            given["tags"] = before | dict(tag for tag in self.tags if tag != _NONE_OF_BEFORE)
+            given["tags"] = merged(config.tags, self.tags)
         if self.replicas:
             given["replicas"] = _replicas(self.replicas)
         if self.resource_policy is not None:
-            given["resource_policy"] = _text_of(self.resource_policy) if self.resource_policy else None
+            given["resource_policy"] = text_of(self.resource_policy) if self.resource_policy else None
         return replace(config, **given)
 
     def _naming(self) -> dict[str, Any]:
@@ -137,29 +135,8 @@ def _replicas(given: tuple[str, ...]) -> dict[str, str] | None:
     return replicas
 
 
-def _text_of(file: str) -> str:
-    try:
-        return read_file(Path(file)).decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{file} is not UTF-8 text") from None
-
-
 def _words(kind: type[Layout | TagMode | OnDrift | OnRemove]) -> click.Choice[str]:
     return click.Choice([str(word) for word in kind])
-
-
-_NONE_OF_BEFORE = ("", "")
-"""Stands for an empty `--tag`: what was set before is taken back."""
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    pairs = tuple(PAIR.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
-    return (_NONE_OF_BEFORE, *pairs) if "" in value else pairs
-
-
-def _comma_list_or_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Read a list in which an empty text on its own says something too."""
-    return comma_list(ctx, param, value) or (("",) if value else ())
 
 
 _PERCENT = click.IntRange(0, 100)
@@ -186,7 +163,7 @@ _OPTIONS = (
         "--tag",
         "tags",
         multiple=True,
-        callback=_pairs,
+        callback=pairs,
         metavar="K=V",
         help="Tag; may be repeated. Empty: none of those set before.",
     ),
@@ -200,7 +177,7 @@ _OPTIONS = (
         "--replica",
         "replicas",
         multiple=True,
-        callback=_comma_list_or_empty,
+        callback=comma_list_or_empty,
         metavar="REGION[=KEY]",
         help="Region to copy it to, with the ARN of a key there; may be repeated. none: no copies; '': left alone.",
     ),

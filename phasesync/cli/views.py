@@ -14,7 +14,7 @@ from phasesync.core.remote import Action
 from phasesync.core.run import ChangeResult, Run
 from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
-from phasesync.engine.attempt import hint_of
+from phasesync.engine.hints import hint_of
 from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError
 

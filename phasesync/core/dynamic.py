@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from phasesync.core.lease import Order
+
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicConfig:
@@ -71,3 +73,27 @@ class DynamicSecret:
     def environment_label(self) -> str:
         """`app/environment`, as the command line writes it."""
         return f"{self.app}/{self.environment}"
+
+
+def order_of(config: DynamicConfig, *, name: str, ttl: timedelta, marks: Mapping[str, str]) -> Order:
+    """
+    Return what a lease is made of: the recipe as it is now.
+
+    Args:
+        config: what is set.
+        name: of the user or session.
+        ttl: how long it was asked for.
+        marks: our tags.
+    """
+    return Order(
+        name=name,
+        ttl=ttl,
+        iam_path=config.iam_path,
+        policy_arns=config.policy_arns,
+        groups=config.groups,
+        permission_boundary=config.permission_boundary,
+        inline_policy=config.inline_policy,
+        tags={**config.tags, **marks},
+        role_arn=config.role_arn,
+        session_policy=config.session_policy,
+    )

@@ -8,6 +8,7 @@ says: who shows events decides whether it may be shown.
 from dataclasses import dataclass
 from datetime import datetime
 
+from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 
 
@@ -79,9 +80,10 @@ class SchemaWaiting:
 
 @dataclass(frozen=True, kw_only=True)
 class RunsPruned:
-    """Housekeeping deleted old runs."""
+    """Housekeeping deleted old runs, and leases that ended long ago."""
 
     count: int
+    leases: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,57 @@ class SweepDenied:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeaseTakenBack:
+    """
+    A lease was taken back, or could not be.
+
+    Attributes:
+        dynamic: name of the dynamic secret.
+        status: how the lease stands afterwards.
+        cause: why it was to be taken back.
+        error: class name of the error, None when there was none.
+        code: AWS's error code, None when there is none.
+        failures: attempts that failed so far.
+        late_ms: how long after its end it was over, None where it did not end by its time, or is not over.
+        retry_at: when it is tried again, None where it is over.
+    """
+
+    dynamic: str
+    lease_id: str
+    status: LeaseStatus
+    cause: Cause
+    error: str | None
+    code: str | None
+    failures: int
+    aws_calls: int
+    late_ms: int | None
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseUnreadable:
+    """A lease cannot be taken back because its row does not authenticate."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsersReaped:
+    """
+    The users under our IAM paths were compared with the leases.
+
+    Attributes:
+        account: 12 digits.
+        ours: how many carry our tag and belong to no live lease.
+        removed: how many of these were removed.
+    """
+
+    account: str
+    ours: int
+    removed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
     """Something the daemon does by itself failed; it is tried again."""
 
@@ -134,5 +187,8 @@ Event = (
     | RunsPruned
     | SweepFinished
     | SweepDenied
+    | LeaseTakenBack
+    | LeaseUnreadable
+    | UsersReaped
     | ChoreFailed
 )

@@ -28,7 +28,8 @@ class Ended:
     How the work ended.
 
     Attributes:
-        unfinished: runs that were given back while their threads still hang in a call.
+        unfinished: runs that were given back while their threads still hang in a call, and dispatchers of other work
+            with such threads.
         signed_off: a standby need not wait for our claims and our heartbeat to expire.
     """
 
@@ -57,12 +58,16 @@ def end_work(
     drain_s = drain.total_seconds()
     within(1.0, parts.scheduler.stop)
     parts.keeper.stop()
-    drained = parts.dispatcher.drain(timedelta(seconds=max(0.0, began + drain_s - time.monotonic())))
+
+    def left() -> timedelta:
+        return timedelta(seconds=max(0.0, began + drain_s - time.monotonic()))
+
+    drained, *others = [one.drain(left()) for one in (parts.dispatcher, *parts.also_draining)]
     unfinished = [] if drained else list(parts.dispatcher.running())
     within(_MARGIN_S, stop_rounds)
     latest = began + drain_s + STOP_BEYOND_DRAIN.total_seconds() - _MARGIN_S
     signed_off = within(max(_MARGIN_S, latest - time.monotonic()), lambda: leave(unfinished))
-    ended = Ended(unfinished=len(unfinished), signed_off=signed_off)
+    ended = Ended(unfinished=len(unfinished) + others.count(False), signed_off=signed_off)
     if ended.clean:
         within(_MARGIN_S, parts.close)
     return ended

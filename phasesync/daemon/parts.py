@@ -52,8 +52,16 @@ class Chores(Protocol):
         """Check many objects at once, by lists."""
         ...
 
+    def expire_leases(self) -> None:
+        """Take back the leases that are due."""
+        ...
+
+    def reap_users(self) -> None:
+        """Remove users at AWS that belong to no live lease."""
+        ...
+
     def keep_house(self) -> None:
-        """Delete old runs."""
+        """Delete old runs and leases."""
         ...
 
     def stop(self) -> None:
@@ -73,15 +81,19 @@ class Keeper(Protocol):
         ...
 
 
-class Work(Protocol):
-    """The dispatcher, as far as the service goes."""
-
-    def running(self) -> Sequence[Claim]:
-        """Return the claims that are being worked on."""
-        ...
+class Draining(Protocol):
+    """A dispatcher, as far as its end goes."""
 
     def drain(self, timeout: timedelta) -> bool:
         """Take no more work and wait; return whether all was done in time."""
+        ...
+
+
+class Work(Draining, Protocol):
+    """The dispatcher of syncs, as far as the service goes."""
+
+    def running(self) -> Sequence[Claim]:
+        """Return the claims that are being worked on."""
         ...
 
 
@@ -98,6 +110,7 @@ class Parts:
         scheduler: its rounds.
         keeper: permits writes.
         dispatcher: does the work.
+        also_draining: dispatchers of other work, whose calls in hand are waited for likewise.
         close: called at the end, when nothing runs any more.
         live: names of settings that the parts read anew through `current` whenever they need them, such as
             `retention.runs_days`; a change of any other one takes a restart.
@@ -107,6 +120,7 @@ class Parts:
     scheduler: Chores
     keeper: Keeper
     dispatcher: Work
+    also_draining: Sequence[Draining] = ()
     close: Callable[[], None] = _nothing
     live: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ class _Round:
 class Rounds:
     """Chores in rounds. A chore never runs twice at once; a failure does not end its rounds."""
 
-    def __init__(self, *, threads: int = 7) -> None:
+    def __init__(self, *, threads: int = 9) -> None:
         """
         Args:
             threads: one for each chore that may take long; otherwise they wait for each other.

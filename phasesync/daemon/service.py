@@ -37,6 +37,8 @@ TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
 """How often a standby asks whether it is its turn: it has to follow a clean stop at once."""
 SWEEP_EVERY: Final = timedelta(seconds=10)
 """How often it is asked which checks are due soon: `engine.sweep.ROUND`."""
+EXPIRE_EVERY: Final = timedelta(seconds=1)
+"""How often it is asked which leases are due: `engine.expiry.ROUND`."""
 
 _TICK_S: Final = 0.5
 _LIVE: Final = frozenset({"log.level", "daemon.poll_interval_ms", "daemon.drain_s"})
@@ -194,6 +196,13 @@ class Service:
         rounds.add("schema", self._lookout.see, every=LOOK_EVERY, first_in=LOOK_EVERY)
         rounds.add("reap", while_schema_is_right(scheduler.reap), every=timedelta(seconds=1))
         rounds.add("sweep", while_schema_is_right(scheduler.sweep), every=SWEEP_EVERY, first_in=timedelta(seconds=1))
+        rounds.add("leases", while_schema_is_right(scheduler.expire_leases), every=EXPIRE_EVERY)
+        rounds.add(
+            "reap-users",
+            while_schema_is_right(scheduler.reap_users),
+            every=timedelta(hours=1),
+            first_in=timedelta(minutes=2),
+        )
         rounds.add(
             "housekeeping",
             while_schema_is_right(scheduler.keep_house),

@@ -1,6 +1,5 @@
 """What one run finds out and does, and the record that it leaves: the run, the sync's next state, the event."""
 
-import re
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from phasesync.core.run import ChangeResult, Run, RunError
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
 from phasesync.core.sync import Sync
+from phasesync.engine.hints import hint_of
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.errors import (
     CredentialRejectedError,
@@ -319,16 +319,6 @@ def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
         request_id=error.request_id,
         hint=hint_of(error, sync),
     )
-
-
-def hint_of(error: PhasesyncError, sync: Sync) -> str | None:
-    """Return an error's hint with the name that NAME stands for: the word after a command of ours."""
-    meant = sync.credential if isinstance(error, CredentialRejectedError) else sync.name
-    return _PLACEHOLDER.sub(rf"\1 {meant}", error.hint) if error.hint else None
-
-
-_PLACEHOLDER = re.compile(r"(\bphasesync(?: [a-z-]+){1,2}) NAME\b")
-"""Remote names may have NAME in them: shop/production/HOSTNAME."""
 
 
 def _run_id(now: datetime) -> str:

@@ -10,7 +10,7 @@ from phasesync.core.run import Run
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus
 from phasesync.core.sync import Sync
-from phasesync.engine.attempt import hint_of
+from phasesync.engine.hints import hint_of
 from phasesync.engine.look import entries_of
 from phasesync.engine.reconcile import Prepared, Reconciler
 from phasesync.errors import NotFoundError, PhasesyncError

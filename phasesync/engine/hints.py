@@ -1,18 +1,42 @@
-"""Hints of errors that end what an operator asked of one sync: NAME in them is that sync, or its credential."""
+"""Hints of errors that end what an operator asked of one thing: NAME in them is that thing, or its credential."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from phasesync.core.sync import Sync
-from phasesync.engine.attempt import hint_of
-from phasesync.errors import PhasesyncError
+from phasesync.errors import CredentialRejectedError, PhasesyncError
+
+
+class Named(Protocol):
+    """A sync or a dynamic secret."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def credential(self) -> str:
+        """Name of its credential."""
+        ...
+
+
+def hint_of(error: PhasesyncError, what: Named) -> str | None:
+    """Return an error's hint with the name that NAME stands for: the word after a command of ours."""
+    meant = what.credential if isinstance(error, CredentialRejectedError) else what.name
+    return _PLACEHOLDER.sub(rf"\1 {meant}", error.hint) if error.hint else None
 
 
 @contextmanager
-def hints_for(sync: Sync) -> Iterator[None]:
-    """Have the hints of errors that pass name this sync."""
+def hints_for(what: Named) -> Iterator[None]:
+    """Have the hints of errors that pass name this sync or dynamic secret."""
     try:
         yield
     except PhasesyncError as error:
-        error.hint = hint_of(error, sync)
+        error.hint = hint_of(error, what)
         raise
+
+
+_PLACEHOLDER = re.compile(r"(\bphasesync(?: [a-z-]+){1,3}) NAME\b")
+"""Remote names may have NAME in them: shop/production/HOSTNAME."""

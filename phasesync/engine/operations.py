@@ -18,9 +18,8 @@ from phasesync.core.run import Run
 from phasesync.core.standing import NEEDS_A_PERSON, status_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
-from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
-from phasesync.engine.hints import hints_for
+from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
 from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
 from phasesync.ports import Clock, CredentialStore, StateStore

@@ -1,5 +1,6 @@
-"""Keeps a sync in the AWS account that it was pinned to: an edited role must not make everything anew elsewhere."""
+"""Keeps us in the AWS account that was pinned: an edited role must not make everything anew elsewhere."""
 
+from phasesync.core.credential import Credential
 from phasesync.errors import AccountMismatchError
 from phasesync.ports import Destination, SyncState
 
@@ -12,12 +13,16 @@ def same_account(state: SyncState, destination: Destination) -> str:
         AccountMismatchError: the sync or its credential is pinned to another one.
         DestinationError: AWS does not say who we are.
     """
-    sync, account = state.sync, destination.account_id()
-    for pinned in (sync.account, state.credential.account):
-        if pinned is not None and pinned != account:
+    return require_account(state.credential, destination.account_id(), state.sync.account)
+
+
+def require_account(credential: Credential, account: str, *pinned: str | None) -> str:
+    """Return the account that a credential leads to; AccountMismatchError where it, or `pinned`, says another one."""
+    for one in (*pinned, credential.account):
+        if one is not None and one != account:
             raise AccountMismatchError(
-                f"the credential {sync.credential} now leads to account {account}, pinned is {pinned}",
+                f"the credential {credential.name} now leads to account {account}, pinned is {one}",
                 hint=f"correct the credential, or accept the account: phasesync credentials update "
-                f"{sync.credential} --account {account}",
+                f"{credential.name} --account {account}",
             )
     return account

@@ -5,11 +5,9 @@ Level-based: the claim names a sync and nothing else is taken from whoever woke 
 this happens is `scheduler.py`'s.
 """
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from phasesync.core.budget import DAY, within_a_day
 from phasesync.core.change import VALUE_WRITES, Change, Plan
@@ -25,6 +23,7 @@ from phasesync.core.sync_config import Layout
 from phasesync.engine.apply import Applier, landed, result_of
 from phasesync.engine.attempt import Attempt, unreadable
 from phasesync.engine.claims import Permit
+from phasesync.engine.defects import internal_error
 from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, graces_that_ended, look, may_be_trusted
 from phasesync.engine.pen import Pen
 from phasesync.engine.task import Task, open_task, policy_of
@@ -32,7 +31,6 @@ from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
     DestinationError,
-    InternalError,
     KeyUnavailableError,
     NotFoundError,
     OutcomeUnknownError,
@@ -142,7 +140,7 @@ class Reconciler:
         except PhasesyncError as error:
             attempt.errors.append(error)
         except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others, nor pass in silence.
-            attempt.errors.append(InternalError(f"internal error: {_where(error)}"))
+            attempt.errors.append(internal_error(error))
         try:
             return self._record(state, claim, attempt, started_at)
         except ClaimLostError:
@@ -372,9 +370,3 @@ def _until_a_version_is_a_day_old(entry: JournalEntry, now: datetime) -> timedel
     """Return how long AWS will refuse another version: it prunes what is older than a day."""
     oldest = min(within_a_day(entry.versions_at, now), default=now)
     return max(oldest + DAY - now, timedelta(minutes=1))
-
-
-def _where(error: Exception) -> str:
-    """Name the class and the place of a defect; the text may carry values and is left out."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"

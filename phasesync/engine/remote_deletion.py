@@ -16,8 +16,8 @@ from phasesync.core.sync import Paused, Sync
 from phasesync.core.sync_config import OnRemove
 from phasesync.core.unwanted import decide_unwanted
 from phasesync.engine.alter import Alterer
-from phasesync.engine.attempt import hint_of
 from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.hints import hint_of
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pen import Pen
 from phasesync.engine.restored import check_may_delete

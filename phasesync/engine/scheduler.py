@@ -12,9 +12,22 @@ from functools import partial
 
 from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.expiry import LeaseExpiry
+from phasesync.engine.reaping import EVERY, Reaper
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError
-from phasesync.ports import Claim, Clock, DaemonRegistry, Dispatcher, EventSink, MemberRole, StateStore
+from phasesync.ports import (
+    Claim,
+    ClaimedLease,
+    Clock,
+    DaemonRegistry,
+    Dispatcher,
+    EventSink,
+    LeaseStore,
+    MemberRole,
+    StateStore,
+    SyncDispatcher,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +37,16 @@ class Member:
     owner: str
     host: str
     pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseWork:
+    """What a daemon needs for leases: what is due, who takes it back, and what was left behind."""
+
+    leases: LeaseStore
+    expiry: LeaseExpiry
+    dispatcher: Dispatcher[ClaimedLease]
+    reaper: Reaper
 
 
 class Scheduler:
@@ -36,12 +59,13 @@ class Scheduler:
         state: StateStore,
         registry: DaemonRegistry,
         keeper: ClaimKeeper,
-        dispatcher: Dispatcher,
+        dispatcher: SyncDispatcher,
         events: EventSink,
         clock: Clock,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
         sweeper: Sweeper | None = None,
+        lease_work: LeaseWork | None = None,
     ) -> None:
         """
         Args:
@@ -55,6 +79,7 @@ class Scheduler:
             runs_kept: how long runs are kept, asked at each housekeeping.
             share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
             sweeper: checks many objects at once; None = each sync is checked by a run of its own.
+            lease_work: what is done about leases; None = nothing is.
         """
         self._member = member
         self._state = state
@@ -66,6 +91,7 @@ class Scheduler:
         self._runs_kept = runs_kept
         self._share_among = share_among
         self._sweeper = sweeper
+        self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
         self.role: MemberRole | None = None
@@ -98,6 +124,18 @@ class Scheduler:
             sweeper = self._sweeper
             self._round("sweep", lambda: sweeper.sweep(lambda: not self._works()))
 
+    def expire_leases(self) -> None:
+        """Take back the leases that are due."""
+        work = self._lease_work
+        if work is not None and self._works():
+            self._round("leases", lambda: work.expiry.hand_out(work.dispatcher))
+
+    def reap_users(self) -> None:
+        """Remove users at AWS that belong to no live lease; one daemon a day does it."""
+        work = self._lease_work
+        if work is not None and self._works():
+            self._round("reap-users", lambda: self._reap_users(work))
+
     def keep_house(self) -> None:
         """Delete old runs; one daemon an hour does it."""
         if self.role is MemberRole.ACTIVE:
@@ -106,6 +144,8 @@ class Scheduler:
     def stop(self) -> None:
         """Claim nothing more; returns when no poll is under way. A sweep ends after the call that it is in."""
         self._stopped = True
+        if self._lease_work is not None:
+            self._lease_work.expiry.stop()
         with self._polling:
             pass
 
@@ -113,6 +153,9 @@ class Scheduler:
         """Give back what could not be finished and sign off, so that a standby takes over at once."""
         for claim in unfinished:
             self._round("release", partial(self._release, claim))
+        if self._lease_work is not None:
+            for claimed in self._lease_work.dispatcher.running():
+                self._round("release", partial(self._lease_work.expiry.give_back, claimed))
         self._round("sign-off", lambda: self._registry.leave(self._member.owner))
 
     def _works(self) -> bool:
@@ -138,11 +181,18 @@ class Scheduler:
             self.role = role
             self._events.emit(RoleChanged(role=role))
 
+    def _reap_users(self, work: "LeaseWork") -> None:
+        if self._registry.claim_chore("reap-users", self._member.owner, every=EVERY):
+            work.reaper.reap(work.expiry.permit)
+
     def _prune(self) -> None:
         if not self._registry.claim_chore("housekeeping", self._member.owner, every=timedelta(hours=1)):
             return
-        if count := self._state.prune_runs(older_than=self._runs_kept()):
-            self._events.emit(RunsPruned(count=count))
+        kept = self._runs_kept()
+        count = self._state.prune_runs(older_than=kept)
+        leases = 0 if self._lease_work is None else self._lease_work.leases.prune(older_than=kept)
+        if count or leases:
+            self._events.emit(RunsPruned(count=count, leases=leases))
 
     def _release(self, claim: Claim) -> None:
         try:

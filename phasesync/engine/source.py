@@ -1,5 +1,5 @@
 """
-Reads what a sync wants to push: its environment and every environment that it references, in one database snapshot.
+Reads one folder with its references resolved: its environment and every one that it refers to, in one snapshot.
 
 Whole or not at all: any row that does not decrypt and any reference that does not resolve means no plan.
 """
@@ -37,16 +37,21 @@ class Source:
 
 
 def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
+    """Read and resolve the environment and path of a sync; see `read_folder`."""
+    return read_folder(environments, sync.app, sync.environment, sync.path)
+
+
+def read_folder(environments: EnvironmentStore, app: str, environment_name: str, path: str) -> Source:
     """
-    Read and resolve the environment and path of a sync.
+    Read and resolve one folder of an environment.
 
     Loads one environment, then all those that its references reach, one statement a hop.
 
     Raises:
         CiphertextError, KeyUnavailableError, StoreUnavailableError: nothing may be planned.
-        NotFoundError: the sync's environment is gone.
+        NotFoundError: the environment is gone.
     """
-    home = (sync.app.lower(), sync.environment.lower())
+    home = (app.lower(), environment_name.lower())
     loaded: dict[tuple[str, str], EnvironmentSnapshot | None] = {}
     needs = frozenset({home})
     with environments.snapshot() as reader:
@@ -55,8 +60,8 @@ def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
             loaded |= {name: found.get(name) for name in needs}
             environment = loaded[home]
             if environment is None:
-                raise NotFoundError(f"the environment {sync.environment_label} does not exist")
-            resolution = resolve(environment, sync.path, loaded)
+                raise NotFoundError(f"the environment {app}/{environment_name} does not exist")
+            resolution = resolve(environment, path, loaded)
             if not resolution.needs:
                 break
             needs = resolution.needs

@@ -7,8 +7,7 @@ from phasesync.core.fingerprint import fingerprint, same
 from phasesync.core.mapping import map_values
 from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
-from phasesync.engine.attempt import hint_of
-from phasesync.engine.hints import hints_for
+from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pinned_account import same_account
 from phasesync.engine.source import read_source

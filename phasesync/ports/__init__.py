@@ -6,10 +6,10 @@ Adapters implement these; `phasesync.bootstrap` wires them. They raise only clas
 
 from phasesync.core.fingerprint import Digests
 from phasesync.ports.credentials import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
-from phasesync.ports.daemons import DaemonRegistry, Dispatcher, MemberRole
+from phasesync.ports.daemons import DaemonRegistry, Dispatcher, MemberRole, SyncDispatcher
 from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
-from phasesync.ports.issuers import Footprint, Found, LeaseIssuer, LeaseIssuers, Leave, Made
+from phasesync.ports.issuers import Footprint, Found, IssuerTraits, LeaseIssuer, LeaseIssuers, Leave, Made
 from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
 from phasesync.ports.leases import (
     ClaimedLease,
@@ -21,6 +21,7 @@ from phasesync.ports.leases import (
     LeaseEvent,
     LeaseRecord,
     LeaseStore,
+    MakeEntry,
     Outputs,
     Step,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Footprint",
     "Found",
     "Given",
+    "IssuerTraits",
     "KeyRing",
     "LeaseClaim",
     "LeaseEvent",
@@ -62,6 +64,7 @@ __all__ = [
     "LeaseStore",
     "Leave",
     "Made",
+    "MakeEntry",
     "MemberRole",
     "Outputs",
     "SecretWrite",
@@ -71,6 +74,7 @@ __all__ = [
     "SweepStore",
     "SweptObject",
     "SweptSync",
+    "SyncDispatcher",
     "SyncDraft",
     "SyncState",
     "WrappedKey",

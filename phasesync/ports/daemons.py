@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from phasesync.ports.state import Claim
+
+Work = TypeVar("Work")
 
 
 class MemberRole(StrEnum):
@@ -35,9 +37,9 @@ class DaemonRegistry(Protocol):
         ...
 
 
-class Dispatcher(Protocol):
+class Dispatcher(Protocol[Work]):
     """
-    Runs claimed syncs. It distributes; exclusion is the claim's, so that a dead worker never blocks a sync.
+    Runs what was claimed. It distributes; exclusion is the claim's, so that a dead worker never blocks anything.
     """
 
     @property
@@ -45,19 +47,23 @@ class Dispatcher(Protocol):
         """How many more claims can be started at once."""
         ...
 
-    @property
-    def free_for_large(self) -> int:
-        """How many of these may be claims of large syncs; 0 or less = none, so that small ones need not wait."""
+    def submit(self, work: Work) -> None:
+        """Do it soon."""
         ...
 
-    def submit(self, claim: Claim) -> None:
-        """Reconcile a claimed sync soon."""
-        ...
-
-    def running(self) -> Sequence[Claim]:
-        """Return the claims that are being worked on."""
+    def running(self) -> Sequence[Work]:
+        """Return what is being worked on."""
         ...
 
     def drain(self, timeout: timedelta) -> bool:
         """Take no more work and wait; return whether all was done in time."""
+        ...
+
+
+class SyncDispatcher(Dispatcher[Claim], Protocol):
+    """Runs claimed syncs."""
+
+    @property
+    def free_for_large(self) -> int:
+        """How many of those that are free large syncs may have; 0 or less = none, so that small ones need not wait."""
         ...

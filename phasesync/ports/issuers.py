@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
@@ -31,6 +31,24 @@ class Made:
     access_key_id: str = field(repr=False)
     ends_at: datetime | None
     outputs: Mapping[str, SecretValue] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuerTraits:
+    """
+    What an issuer is like.
+
+    Attributes:
+        outputs: what it hands out, by name; the values of `Made.outputs`.
+        takes_back: what it hands out can be taken back; otherwise it ends by itself, and is not renewed either.
+        has_path: what it makes lies under an IAM path.
+        shortest_ttl: the shortest life that it hands out.
+    """
+
+    outputs: tuple[str, ...]
+    takes_back: bool
+    has_path: bool
+    shortest_ttl: timedelta
 
 
 @dataclass
@@ -113,12 +131,12 @@ class LeaseIssuers(Protocol):
         """Return an issuer. CredentialRejectedError where the credential is incomplete; NotFoundError for the kind."""
         ...
 
-    def outputs(self, kind: str) -> tuple[str, ...]:
-        """Return what an issuer hands out, by name. NotFoundError for the kind."""
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of issuers that there are."""
         ...
 
-    def takes_back(self, kind: str) -> bool:
-        """Return whether what an issuer hands out can be taken back; otherwise it ends by itself."""
+    def traits(self, kind: str) -> IssuerTraits:
+        """Return what an issuer is like. NotFoundError for the kind."""
         ...
 
     def check(self, kind: str, config: DynamicConfig, credential: CredentialType) -> None:

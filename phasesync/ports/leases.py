@@ -113,6 +113,9 @@ class ClaimedLease:
     error: str | None = None
 
 
+MakeEntry = Callable[[Lease], Entry | None]
+"""Makes the entry for a lease as a step has left it."""
+
 Outputs = Mapping[str, SecretValue]
 """Output of an issuer -> its value."""
 
@@ -155,7 +158,7 @@ class LeaseStore(Protocol):
         claim: LeaseClaim,
         step: Step,
         *,
-        entry: Entry | None = None,
+        entry: Entry | MakeEntry | None = None,
         keep: Outputs | None = None,
         done: bool = False,
     ) -> Lease:
@@ -165,7 +168,7 @@ class LeaseStore(Protocol):
         Args:
             claim: the right to do it; prolonged by this, or given back where the lease is done.
             step: the step.
-            entry: goes into its log.
+            entry: goes into its log; one that depends on what becomes of the lease is made from it.
             keep: values to store with it, encrypted; they go with the end of the lease.
             done: give the claim back.
 

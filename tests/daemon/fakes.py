@@ -100,6 +100,12 @@ class World:
     def sweep(self) -> None:
         pass
 
+    def expire_leases(self) -> None:
+        pass
+
+    def reap_users(self) -> None:
+        pass
+
     def keep_house(self) -> None:
         pass
 

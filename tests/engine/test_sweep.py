@@ -20,7 +20,7 @@ from phasesync.errors import (
     PermissionDeniedError,
     ThrottledError,
 )
-from phasesync.ports import Dispatcher
+from phasesync.ports import SyncDispatcher
 from phasesync.testing.fake_remote import REGION
 from tests.support.fleet import SOON, Fleet
 from tests.support.stores import TTL, access_key
@@ -454,7 +454,7 @@ def scheduler_of(fleet: Fleet, owner: str) -> Scheduler:
         state=store.state,
         registry=store.daemons,
         keeper=ClaimKeeper(store.state, fleet.world.clock, TTL),
-        dispatcher=cast(Dispatcher, None),
+        dispatcher=cast(SyncDispatcher, None),
         events=fleet.world,
         clock=fleet.world.clock,
         runs_kept=lambda: LAG,

@@ -1,55 +1,53 @@
-"""A dispatcher of threads in this process, for SQLite and PostgreSQL alike."""
+"""Dispatchers of threads in this process, for SQLite and PostgreSQL alike."""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
+from typing import Generic, TypeVar
 
 from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.errors import PhasesyncError
 from phasesync.ports import Claim, EventSink
 
+Work = TypeVar("Work")
 
-class ThreadDispatcher:
-    """Runs each claim in a thread of a fixed pool. AWS calls wait on the network, so threads are enough."""
 
-    def __init__(self, work: Callable[[Claim], None], *, threads: int, events: EventSink) -> None:
+class Threads(Generic[Work]):
+    """Does each piece of work in a thread of a fixed pool. AWS calls wait on the network, so threads are enough."""
+
+    def __init__(self, work: Callable[[Work], None], *, threads: int, events: EventSink, chore: str) -> None:
         """
         Args:
-            work: reconciles one claimed sync.
-            threads: how many at once.
-            events: takes failures that could not be recorded as a run.
+            work: does one piece of work.
+            threads: how many at once; each is made when it is first needed.
+            events: takes failures that could not be recorded with the work.
+            chore: what the work is, for those, and for the names of the threads.
         """
         self._work = work
         self._events = events
+        self._chore = chore
         self._threads = threads
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="reconcile")
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=chore)
         self._lock = threading.Lock()
-        self._running: dict[Future[None], Claim] = {}
+        self._running: dict[Future[None], Work] = {}
 
     @property
     def free(self) -> int:
-        """How many more claims can be started at once."""
+        """How much more work can be started at once."""
         with self._lock:
             return self._threads - len(self._running)
 
-    @property
-    def free_for_large(self) -> int:
-        """How many of these may be claims of large syncs: together they leave some threads to the small ones."""
+    def submit(self, work: Work) -> None:
+        """Do it as soon as a thread is free."""
         with self._lock:
-            large = sum(claim.objects > LARGE_ABOVE for claim in self._running.values())
-        return threads_for_large(self._threads) - large
-
-    def submit(self, claim: Claim) -> None:
-        """Reconcile a claimed sync as soon as a thread is free."""
-        with self._lock:
-            future = self._pool.submit(self._work, claim)
-            self._running[future] = claim
+            future = self._pool.submit(self._work, work)
+            self._running[future] = work
         future.add_done_callback(self._done)
 
-    def running(self) -> Sequence[Claim]:
-        """Return the claims that are being worked on."""
+    def running(self) -> Sequence[Work]:
+        """Return what is being worked on."""
         with self._lock:
             return list(self._running.values())
 
@@ -68,4 +66,24 @@ class ThreadDispatcher:
             return
         # The text of an unexpected exception may carry values; its class is enough to find it.
         message = error.message if isinstance(error, PhasesyncError) else "a defect; the claim ends by itself"
-        self._events.emit(ChoreFailed(chore="reconcile", error=type(error).__name__, message=message))
+        self._events.emit(ChoreFailed(chore=self._chore, error=type(error).__name__, message=message))
+
+
+class ThreadDispatcher(Threads[Claim]):
+    """Reconciles claimed syncs."""
+
+    def __init__(self, work: Callable[[Claim], None], *, threads: int, events: EventSink) -> None:
+        """
+        Args:
+            work: reconciles one claimed sync.
+            threads: how many at once.
+            events: takes failures that could not be recorded as a run.
+        """
+        super().__init__(work, threads=threads, events=events, chore="reconcile")
+
+    @property
+    def free_for_large(self) -> int:
+        """How many of those that are free large syncs may have: together they leave some threads to the small ones."""
+        with self._lock:
+            large = sum(claim.objects > LARGE_ABOVE for claim in self._running.values())
+        return threads_for_large(self._threads) - large

@@ -20,7 +20,7 @@ from phasesync.core.lease import Order
 from phasesync.core.model import SecretValue
 from phasesync.core.orphans import MarkedUser
 from phasesync.errors import CredentialRejectedError, InvalidInputError
-from phasesync.ports import Footprint, Found, LeaseIssuer, Leave, Made
+from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made
 
 if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
@@ -151,8 +151,12 @@ def _open(clients: AwsClients, credential: Credential, *, customer: str) -> Leas
 
 SPEC: Final = IssuerSpec(
     kind=KIND,
-    outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN),
-    takes_back=False,
+    traits=IssuerTraits(
+        outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN),
+        takes_back=False,
+        has_path=False,
+        shortest_ttl=SHORTEST_TTL,
+    ),
     check=check,
     open=_open,
 )

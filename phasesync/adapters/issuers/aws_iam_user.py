@@ -29,7 +29,7 @@ from phasesync.errors import (
     PhasesyncError,
     RemoteChangedError,
 )
-from phasesync.ports import Footprint, Found, LeaseIssuer, Leave, Made
+from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made
 
 KIND: Final = "aws-iam-user"
 INLINE_POLICY_NAME: Final = "phasesync"
@@ -268,8 +268,12 @@ def _open(clients: AwsClients, credential: Credential, *, customer: str) -> Leas
 
 SPEC: Final = IssuerSpec(
     kind=KIND,
-    outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY),
-    takes_back=True,
+    traits=IssuerTraits(
+        outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY),
+        takes_back=True,
+        has_path=True,
+        shortest_ttl=SHORTEST_TTL,
+    ),
     check=check,
     open=_open,
 )

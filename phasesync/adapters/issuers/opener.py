@@ -2,10 +2,10 @@
 
 from phasesync.adapters.aws.roles import incomplete
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.issuers import spec_of
+from phasesync.adapters.issuers import REGISTRY, spec_of
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.ports import LeaseIssuer
+from phasesync.ports import IssuerTraits, LeaseIssuer
 
 
 class RegisteredIssuers:
@@ -36,13 +36,13 @@ class RegisteredIssuers:
             raise incomplete(credential)
         return spec.open(self._clients, credential, customer=customer)
 
-    def outputs(self, kind: str) -> tuple[str, ...]:
-        """Return what an issuer hands out, by name. NotFoundError for the kind."""
-        return spec_of(kind).outputs
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of issuers that there are."""
+        return tuple(REGISTRY)
 
-    def takes_back(self, kind: str) -> bool:
-        """Return whether what an issuer hands out can be taken back; otherwise it ends by itself."""
-        return spec_of(kind).takes_back
+    def traits(self, kind: str) -> IssuerTraits:
+        """Return what an issuer is like. NotFoundError for the kind."""
+        return spec_of(kind).traits
 
     def check(self, kind: str, config: DynamicConfig, credential: CredentialType) -> None:
         """Make sure that AWS would take a configuration, without asking. InvalidInputError; NotFoundError."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.ports import LeaseIssuer
+from phasesync.ports import IssuerTraits, LeaseIssuer
 
 USERNAME = "username"
 ACCESS_KEY_ID = "access_key_id"
@@ -30,14 +30,12 @@ class IssuerSpec:
 
     Attributes:
         kind: its name on the command line and in the database.
-        outputs: what it hands out, by name.
-        takes_back: what it hands out can be taken back; otherwise it ends by itself.
+        traits: what it is like.
         check: raises InvalidInputError that says what AWS would not take of a configuration.
         open: makes an issuer.
     """
 
     kind: str
-    outputs: tuple[str, ...]
-    takes_back: bool
+    traits: IssuerTraits
     check: Callable[[DynamicConfig, CredentialType], None]
     open: Opener

@@ -37,7 +37,18 @@ from phasesync.errors import (
     NotFoundError,
     StalePlanError,
 )
-from phasesync.ports import ClaimedLease, Entry, Given, KeyRing, LeaseClaim, LeaseEvent, LeaseRecord, Outputs, Step
+from phasesync.ports import (
+    ClaimedLease,
+    Entry,
+    Given,
+    KeyRing,
+    LeaseClaim,
+    LeaseEvent,
+    LeaseRecord,
+    MakeEntry,
+    Outputs,
+    Step,
+)
 
 _ID_CHARACTERS: Final = 16
 _CLEARED: Final = {"claim_owner": None, "claim_until": None}
@@ -102,7 +113,7 @@ class SqlLeaseStore(Part):
         claim: LeaseClaim,
         step: Step,
         *,
-        entry: Entry | None = None,
+        entry: Entry | MakeEntry | None = None,
         keep: Outputs | None = None,
         done: bool = False,
     ) -> Lease:
@@ -127,7 +138,7 @@ class SqlLeaseStore(Part):
         connection: sa.Connection,
         row: sa.Row[Any],
         step: Step,
-        entry: Entry | None,
+        entry: Entry | MakeEntry | None,
         *,
         keep: Outputs | None = None,
         **columns: Any,
@@ -139,8 +150,8 @@ class SqlLeaseStore(Part):
             columns["kept"] = None
         values = to_columns(lease, self._sealer, row.data_key_id) | columns
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
-        if entry is not None:
-            self._log(connection, row, entry)
+        if (told := entry(lease) if callable(entry) else entry) is not None:
+            self._log(connection, row, told)
         return lease
 
     def _log(self, connection: sa.Connection, row: sa.Row[Any], entry: Entry) -> None:

@@ -1,8 +1,9 @@
 """
 One log line for each event of the core.
 
-Shows names of syncs, words and numbers. Never a value, a key name or a remote name: so the messages of errors, which
-may name keys and remote objects, are shown only where the daemon's own chores met the database.
+Shows names of syncs and dynamic secrets, ids of leases, words and numbers. Never a value, a key name or a remote name:
+so the messages of errors, which may name keys and remote objects, are shown only where the daemon's own chores met the
+database.
 """
 
 from typing import Final
@@ -15,6 +16,8 @@ from phasesync.core.events import (
     ClaimExpired,
     ClaimLost,
     Event,
+    LeaseTakenBack,
+    LeaseUnreadable,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -22,6 +25,7 @@ from phasesync.core.events import (
     SweepDenied,
     SweepFinished,
     SyncUnreadable,
+    UsersReaped,
 )
 from phasesync.core.status import Outcome, SyncStatus
 
@@ -30,7 +34,20 @@ _TELLING_ERRORS: Final = frozenset(
 )
 """Classes whose messages are about the database or the settings: places and codes."""
 _CHORES: Final = frozenset(
-    {"poll", "renewal", "heartbeat", "reap", "housekeeping", "release", "sign-off", "schema", "start", "sweep"}
+    {
+        "poll",
+        "renewal",
+        "heartbeat",
+        "reap",
+        "housekeeping",
+        "release",
+        "sign-off",
+        "schema",
+        "start",
+        "sweep",
+        "leases",
+        "reap-users",
+    }
 )
 """What the daemon does without reading secrets. Not `reconcile`: what ends a run may name keys."""
 
@@ -70,7 +87,7 @@ class LogEvents:
                     command=event.command,
                 )
             case RunsPruned():
-                self._log.info("old runs deleted", count=event.count)
+                self._log.info("old runs deleted", count=event.count, leases=event.leases)
             case SweepFinished():
                 self._sweep(event)
             case SweepDenied():
@@ -81,6 +98,13 @@ class LogEvents:
                     credential=event.credential,
                     hint=event.hint,
                 )
+            case LeaseTakenBack():
+                self._lease(event)
+            case LeaseUnreadable():
+                self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
+            case UsersReaped():
+                tell = self._log.warning if event.ours else self._log.info
+                tell("users reaped", account=event.account, ours=event.ours, removed=event.removed)
             case ChoreFailed():
                 self._chore(event)
 
@@ -108,6 +132,25 @@ class LogEvents:
             self._log.error("run finished", **told)
         else:
             self._log.warning("run finished", **told)
+
+    def _lease(self, lease: LeaseTakenBack) -> None:
+        fields = {
+            "dynamic": lease.dynamic,
+            "lease": lease.lease_id,
+            "status": lease.status.value,
+            "cause": lease.cause.value,
+            "error": lease.error,
+            "code": lease.code,
+            "failures": lease.failures or None,
+            "aws_calls": lease.aws_calls,
+            "late_ms": lease.late_ms,
+            "retry_at": lease.retry_at.isoformat(timespec="seconds") if lease.retry_at else None,
+        }
+        told = {name: value for name, value in fields.items() if value is not None}
+        if lease.error is None:
+            self._log.info("lease taken back", **told)
+        else:
+            self._log.error("lease not taken back", **told)
 
     def _sweep(self, sweep: SweepFinished) -> None:
         tell = self._log.info if sweep.calls else self._log.debug  # Nothing was asked: nothing is worth a line.

@@ -1,0 +1,229 @@
+"""`phasesync leases`: short-lived credentials, from dynamic secrets."""
+
+import json
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import click
+
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.lease_reaping import reap
+from phasesync.cli.output import Output, instant, output_option
+from phasesync.cli.params import DURATION, Name, Word
+from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+    from phasesync.engine.leases import Issued
+
+DYNAMIC = Name("dynamic secret")
+lease_argument = click.argument("lease", metavar="LEASE")
+ttl_option = click.option("--ttl", type=DURATION, help="How long it lives. Default: that of the dynamic secret.")
+
+
+class Handout(StrEnum):
+    """Forms in which credentials are handed out, besides the table and JSON of `-o`."""
+
+    DOTENV = "dotenv"
+    CREDENTIAL_PROCESS = "credential-process"
+
+
+@click.group()
+def leases() -> None:
+    """Leases: short-lived AWS credentials, from dynamic secrets."""
+
+
+@leases.command()
+@click.argument("dynamic", type=DYNAMIC)
+@ttl_option
+@click.option(
+    "--format",
+    "format_",
+    type=Word(Handout),
+    help="dotenv: lines KEY=value. credential-process: what the AWS command line and the SDKs read from a command.",
+)
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep the secret key, encrypted, and hand out a kept lease again while half of its life is left.",
+)
+@click.option("--no-probe", is_flag=True, help="Do not wait until AWS knows the new key; that takes some seconds.")
+@output_option
+@with_application
+def issue(
+    application: "Application",
+    dynamic: str,
+    ttl: timedelta | None,
+    format_: Handout | None,
+    keep: bool,
+    no_probe: bool,
+    out: Output,
+) -> None:
+    """
+    Issue a lease and print its credentials, this once. The daemon takes it back when its time is over.
+
+    \b
+    Examples:
+      phasesync leases issue ci --ttl 15m -o json
+      phasesync leases issue ci --format dotenv > .env
+      credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
+    """
+    from phasesync.engine.leases import KNOWN_WITHIN
+
+    if format_ is not None and out.as_json:
+        raise InvalidInputError("--format and -o json exclude each other")
+    operations, actor = application.lease_operations, invocation().actor
+    issued = operations.give_again(dynamic, actor=actor) if keep and ttl is None else None
+    if issued is None:
+        issued = operations.issue(
+            dynamic, ttl=ttl, actor=actor, keep=keep, probe_for=None if no_probe else KNOWN_WITHIN
+        )
+        tell_issued(application, issued, out)
+    else:
+        out.say(f"the lease {issued.lease.id} is handed out again; it ends at {instant(issued.lease.expires_at)}")
+    _hand_out(issued, format_, out)
+
+
+def tell_issued(application: "Application", issued: "Issued", out: Output) -> None:
+    """Say on stderr as whom AWS was asked, and what will become of the lease."""
+    from phasesync.cli.identity import tell_identity
+
+    lease = issued.lease
+    tell_identity(application, application.credentials.get_by_id(lease.credential_id), out)
+    out.say(f"issued the lease {lease.id} of {lease.dynamic}; it ends at {instant(lease.expires_at)}")
+    if issued.known is False:
+        out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
+    if not application.daemons.alive() and application.issuers.traits(lease.issuer).takes_back:
+        out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
+
+
+def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:
+    from phasesync.cli.lease_views import lease_document
+
+    values = {key: value.reveal_text() for key, value in issued.credentials.items()}
+    if format_ is Handout.DOTENV:
+        from phasesync.cli.formats import Format, write
+
+        click.echo(write(issued.credentials, Format.DOTENV), nl=False)
+    elif format_ is Handout.CREDENTIAL_PROCESS:
+        click.echo(json.dumps(_credential_process(issued)))
+    elif out.as_json:
+        out.document(lease_document(issued.lease) | {"credentials": values})
+    else:
+        out.item(lease_document(issued.lease) | values)
+
+
+def _credential_process(issued: "Issued") -> dict[str, object]:
+    """Return what an SDK reads (AWS SDKs and Tools Reference Guide, process credential provider)."""
+    outputs = {name: value.reveal_text() for name, value in issued.outputs.items()}
+    document: dict[str, object] = {
+        "Version": 1,
+        "AccessKeyId": outputs["access_key_id"],
+        "SecretAccessKey": outputs["secret_access_key"],
+        "Expiration": instant(issued.lease.expires_at),
+    }
+    if "session_token" in outputs:
+        document["SessionToken"] = outputs["session_token"]
+    return document
+
+
+@leases.command("list")
+@click.option("--dynamic", type=DYNAMIC, help="Of this dynamic secret only.")
+@click.option("--all", "every", is_flag=True, help="Those that have ended too.")
+@output_option
+@with_application
+def list_(application: "Application", dynamic: str | None, every: bool, out: Output) -> None:
+    """
+    List live leases, the newest first.
+
+    \b
+    Example:
+      phasesync leases list --dynamic ci --all
+    """
+    from phasesync.cli.lease_views import lease_document
+
+    columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
+    found = application.leases.list_leases(dynamic=dynamic, ended=every)
+    out.items(map(lease_document, found), columns, empty="there are no such leases")
+
+
+@leases.command()
+@lease_argument
+@output_option
+@with_application
+def show(application: "Application", lease: str, out: Output) -> None:
+    """
+    Show one lease and its log: who did what, when. Never the key.
+
+    \b
+    Example:
+      phasesync leases show 3f0c9a1be2d44c55
+    """
+    from phasesync.cli.lease_views import lease_details
+
+    found = application.leases.get(lease)
+    document = lease_details(found, application.leases.records(lease))
+    if out.as_json:
+        out.document(document)
+        return
+    out.item({name: value for name, value in document.items() if name != "log"})
+    click.echo()
+    out.items(document["log"], ["at", "event", "actor", "detail"])
+
+
+@leases.command()
+@lease_argument
+@click.option("--ttl", type=DURATION, required=True, help="How long it lives from now on.")
+@output_option
+@with_application
+def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -> None:
+    """
+    Move the end of a lease to now + TTL, never beyond its maximum. Asks AWS nothing.
+
+    \b
+    Example:
+      phasesync leases renew 3f0c9a1be2d44c55 --ttl 1h
+    """
+    from phasesync.cli.lease_views import lease_document
+
+    renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
+    out.done(f"the lease {lease} ends at {instant(renewed.expires_at)}", lease_document(renewed))
+
+
+@leases.command()
+@lease_argument
+@output_option
+@with_application
+def revoke(application: "Application", lease: str, out: Output) -> None:
+    """
+    Take a lease back now: its key first, then its user. One that has ended already is no error.
+
+    \b
+    Example:
+      phasesync leases revoke 3f0c9a1be2d44c55
+    """
+    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.lease_views import lease_document
+
+    was_live = application.leases.get(lease).live
+    done = application.lease_operations.revoke(lease, actor=invocation().actor)
+    if done.error is not None:
+        done.error.message += f"; it is tried again by itself, from {_at(done.lease.retry_at)} on"
+        raise done.error
+    if was_live:
+        tell_identity(application, application.credentials.get_by_id(done.lease.credential_id), out)
+    message = f"the lease {lease} is {done.lease.status}"
+    if done.lease.live:
+        message = (
+            f"there is nothing of the lease {lease} at AWS; a request for it may still arrive, so the daemon looks "
+            f"once more at {_at(done.lease.retry_at)}"
+        )
+    out.done(message, lease_document(done.lease))
+
+
+def _at(moment: datetime | None) -> str:
+    return "now" if moment is None else instant(moment)
+
+
+leases.add_command(reap)

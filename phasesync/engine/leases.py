@@ -1,0 +1,366 @@
+"""
+What an operator may ask of leases: issue, renew, revoke.
+
+A lease is noted before anything is called for it, and whatever goes wrong until it is handed out is undone at once.
+What cannot be undone is left to the daemon, which finds it by its row.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from phasesync.core import lease as life
+from phasesync.core.dynamic import DynamicSecret, order_of
+from phasesync.core.lease import Cause, Lease, Order
+from phasesync.core.model import SecretValue
+from phasesync.core.orphans import marks
+from phasesync.core.user_names import check_user_template, render_user_name
+from phasesync.engine.hints import hints_for
+from phasesync.engine.pinned_account import require_account
+from phasesync.engine.taking_back import LeaseEnder, TakenBack
+from phasesync.errors import (
+    ClaimHeldError,
+    DestinationError,
+    IllegalTransitionError,
+    InvalidInputError,
+    PhasesyncError,
+)
+from phasesync.ports import (
+    ClaimedLease,
+    Clock,
+    CredentialStore,
+    DynamicStore,
+    Entry,
+    Footprint,
+    LeaseClaim,
+    LeaseEvent,
+    LeaseIssuer,
+    LeaseIssuers,
+    LeaseStore,
+    Made,
+)
+
+PATIENCE = timedelta(seconds=30)
+"""How long a command waits for a lease that another process is at work on."""
+KNOWN_WITHIN = timedelta(seconds=30)
+"""How long a new key is waited for until AWS knows it; that takes a few seconds."""
+
+_POLL = 0.1
+_FIRST_PROBE_S = 0.5
+_LONGEST_PROBE_S = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued:
+    """
+    A lease with what is handed out with it.
+
+    Attributes:
+        outputs: output of the issuer -> value.
+        known: AWS knows the key already; None = nobody asked.
+    """
+
+    lease: Lease
+    dynamic: DynamicSecret
+    outputs: Mapping[str, SecretValue] = field(repr=False)
+    known: bool | None
+
+    @property
+    def credentials(self) -> dict[str, SecretValue]:
+        """Key -> value, under the names that the dynamic secret gives them."""
+        return {key: self.outputs[output] for output, key in self.dynamic.config.keys.items() if output in self.outputs}
+
+
+class LeaseOperations:
+    """The operator's side of leases."""
+
+    def __init__(
+        self,
+        *,
+        dynamics: DynamicStore,
+        leases: LeaseStore,
+        credentials: CredentialStore,
+        issuers: LeaseIssuers,
+        ender: LeaseEnder,
+        clock: Clock,
+        owner: str,
+        instance_id: str,
+        random_text: Callable[[], str],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Args:
+            dynamics: the recipes.
+            leases: keeps what is issued.
+            credentials: what it is issued with.
+            issuers: hand credentials out.
+            ender: takes leases back.
+            clock: measures patience.
+            owner: names this process in claims.
+            instance_id: marks what is ours.
+            random_text: returns what stands for {{random}} in names, new each time; nobody can guess it.
+            sleep: waits for so many seconds.
+        """
+        self._dynamics = dynamics
+        self._leases = leases
+        self._credentials = credentials
+        self._issuers = issuers
+        self._ender = ender
+        self._clock = clock
+        self._owner = owner
+        self._instance_id = instance_id
+        self._random_text = random_text
+        self._sleep = sleep
+
+    # --- issuing
+
+    def issue(
+        self,
+        name: str,
+        *,
+        ttl: timedelta | None = None,
+        actor: str,
+        keep: bool = False,
+        probe_for: timedelta | None = KNOWN_WITHIN,
+    ) -> Issued:
+        """
+        Issue a lease.
+
+        Args:
+            name: of the dynamic secret.
+            ttl: how long it lives; None = the dynamic secret's default.
+            actor: who asked.
+            keep: store the secret key with the lease, encrypted, so that it can be handed out again.
+            probe_for: how long to wait until AWS knows the new key; None = do not ask.
+
+        Raises:
+            NotFoundError, InvalidInputError, IllegalTransitionError: the name, the life, the cap on live leases.
+            AccountMismatchError: the credential leads to another account than the pinned one.
+            DestinationError: AWS refused or was not reached; what was made until then has been taken back, or will be.
+        """
+        dynamic = self._dynamics.get(name)
+        lives = self._life(dynamic, ttl)
+        with hints_for(dynamic):
+            credential = self._credentials.get_by_id(dynamic.credential_id)
+            issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
+            account = require_account(credential, issuer.account_id())
+            claim, lease = self._leases.request(dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._owner)
+            return self._make(dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for)
+
+    def give_again(self, name: str, *, actor: str) -> Issued | None:
+        """Return a lease whose secret key is kept and that has half of its life left; None = there is none."""
+        dynamic = self._dynamics.get(name)
+        given = self._leases.give_again(dynamic, actor=actor)
+        if given is None:
+            return None
+        return Issued(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=None)
+
+    def _make(
+        self,
+        dynamic: DynamicSecret,
+        issuer: LeaseIssuer,
+        claim: LeaseClaim,
+        lease: Lease,
+        account: str,
+        *,
+        actor: str,
+        keep: bool,
+        probe_for: timedelta | None,
+    ) -> Issued:
+        footprint = Footprint()
+        made: Made | None = None
+
+        def leave() -> None:
+            self._leases.extend(claim)
+
+        try:
+            lease = self._leases.save(claim, lambda one, now: life.begin(one, account, now))
+            made = made_now = issuer.issue(lease.order, leave=leave, footprint=footprint)
+            known = None if probe_for is None else self._wait_until_known(issuer, made, probe_for, leave)
+            lease = self._leases.save(
+                claim,
+                lambda one, now: life.issued(
+                    one,
+                    now,
+                    principal=made_now.principal,
+                    access_key_id=made_now.access_key_id,
+                    ends_at=made_now.ends_at,
+                    kept=keep,
+                ),
+                entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {_seconds(lease.order.ttl)} s"),
+                keep=made.outputs if keep else None,
+                done=True,
+            )
+        except BaseException as error:
+            # Ctrl-C among them: nobody has seen the key yet, so that nobody would miss it.
+            self._undo(claim, lease, issuer, made, footprint, error, actor)
+            raise
+        return Issued(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
+
+    def _orders(self, dynamic: DynamicSecret, ttl: timedelta) -> Callable[[str, datetime], Order]:
+        words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
+        check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names by now.
+
+        def make(lease_id: str, max_expires_at: datetime) -> Order:
+            ours = marks(self._instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at)
+            name = render_user_name(dynamic.config.user_template, words, self._random_text)
+            return order_of(dynamic.config, name=name, ttl=ttl, marks=ours)
+
+        return make
+
+    def _life(self, dynamic: DynamicSecret, ttl: timedelta | None) -> timedelta:
+        if ttl is None:
+            return dynamic.config.default_ttl
+        self._check_life(dynamic.issuer, ttl)
+        if ttl > dynamic.config.max_ttl:
+            raise InvalidInputError(
+                f"{_seconds(ttl)} s is longer than leases of {dynamic.name} may live: "
+                f"{_seconds(dynamic.config.max_ttl)} s",
+                hint=f"phasesync dynamic update {dynamic.name} --max-ttl T",
+            )
+        return ttl
+
+    def _check_life(self, kind: str, ttl: timedelta) -> None:
+        shortest = self._issuers.traits(kind).shortest_ttl
+        if ttl < shortest:
+            raise InvalidInputError(f"{_seconds(ttl)} s is too short: leases of {kind} live {_seconds(shortest)} s")
+
+    def _wait_until_known(
+        self, issuer: LeaseIssuer, made: Made, patience: timedelta, leave: Callable[[], None]
+    ) -> bool:
+        """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
+        deadline = self._clock.monotonic() + patience.total_seconds()
+        pause_s = _FIRST_PROBE_S
+        while True:
+            leave()
+            try:
+                if issuer.is_known(made):
+                    return True
+            except DestinationError:
+                return False  # The lease is good; that nobody could be asked is told with it.
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                return False
+            self._sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _LONGEST_PROBE_S)
+
+    def _undo(
+        self,
+        claim: LeaseClaim,
+        lease: Lease,
+        issuer: LeaseIssuer,
+        made: Made | None,
+        footprint: Footprint,
+        error: BaseException,
+        actor: str,
+    ) -> None:
+        """Take back what there is of a lease that could not be handed out. Raises nothing of its own."""
+        why = error.message if isinstance(error, PhasesyncError) else type(error).__name__
+        reason = "it could not be issued"
+        failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
+
+        def begin(one: Lease, now: datetime) -> Lease:
+            back = life.take_back(one, Cause.FAILURE, reason, now)
+            return back if footprint.possible or not back.live else life.gone(back, now)
+
+        try:
+            begun = self._leases.save(claim, begin, entry=failed, done=not footprint.possible)
+            left = begun.live
+            if left:
+                taken = self._ender.end(claim, begun, cause=Cause.FAILURE, reason=reason, actor=actor)
+                left = taken.lease.live
+        except PhasesyncError:
+            # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
+            left = footprint.possible
+            with suppress(PhasesyncError):
+                if footprint.possible:
+                    key_id = None if made is None else made.access_key_id
+                    issuer.revoke(lease.order, access_key_id=key_id, proven=made is not None, leave=lambda: None)
+        if left and isinstance(error, PhasesyncError):
+            error.message += f"; the daemon takes back what there may be of the lease {lease.id}"
+
+    # --- renewing, revoking
+
+    def renew(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
+        """
+        Move the end of a lease to `ttl` from now. Nothing is called.
+
+        Raises:
+            NotFoundError, InvalidInputError: the lease, the life.
+            IllegalTransitionError: it is not active, that is beyond its maximum, or it ends by itself.
+        """
+        lease = self._leases.get(lease_id)
+        if not self._issuers.traits(lease.issuer).takes_back:
+            raise IllegalTransitionError(
+                f"the lease {lease_id} is a session of a role, which AWS ends by itself and prolongs for nobody",
+                hint=f"phasesync leases issue {lease.dynamic}",
+            )
+        self._check_life(lease.issuer, ttl)
+        entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=f"for {_seconds(ttl)} s from now")
+        return self._leases.change(lease_id, lambda one, now: life.renew(one, ttl, now), entry=entry)
+
+    def revoke(self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE) -> TakenBack:
+        """
+        Take a lease back now, whatever its pauses say; one that has ended already stays as it is.
+
+        Args:
+            lease_id: of the lease.
+            actor: who asked.
+            patience: how long to wait while another process is at work on it.
+
+        Raises:
+            NotFoundError, ClaimHeldError: the lease.
+            IllegalTransitionError: it ends by itself, and only so.
+        """
+        lease = self._leases.get(lease_id)
+        if not lease.live:
+            return TakenBack(lease=lease, error=None)
+        if not self._issuers.traits(lease.issuer).takes_back and lease.was_issued:
+            raise IllegalTransitionError(
+                f"the lease {lease_id} is a session of a role: AWS ends it at "
+                f"{lease.expires_at:%Y-%m-%d %H:%M:%S} UTC, and nobody can end it before",
+                hint="to end all sessions of that role at once, revoke its active sessions in the IAM console, or "
+                "attach a policy to the role that denies everything where aws:TokenIssueTime is before now",
+            )
+        claimed = self._claim(lease_id, patience)
+        if claimed.lease is None or not claimed.lease.live:
+            self._leases.release(claimed.claim)
+            return TakenBack(lease=self._leases.get(lease_id), error=None)
+        return self._ender.end(
+            claimed.claim, claimed.lease, cause=Cause.REQUEST, reason=f"revoked by {actor}", actor=actor
+        )
+
+    def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[TakenBack]:
+        """
+        Take several leases back, and let go of those that only end by themselves; what fails is in the results.
+
+        For what is removed together with its leases. ClaimHeldError where another process keeps one of them.
+        """
+        results = []
+        for lease in leases:
+            if self._issuers.traits(lease.issuer).takes_back or not lease.was_issued:
+                results.append(self.revoke(lease.id, actor=actor))
+                continue
+            results.append(TakenBack(lease=self._let_go(lease, actor), error=None))
+        return results
+
+    def _let_go(self, lease: Lease, actor: str) -> Lease:
+        reason = f"let go by {actor}; AWS ends it by itself"
+        entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
+        return self._leases.change(lease.id, lambda one, now: life.forgotten(one, reason, now), entry=entry)
+
+    def _claim(self, lease_id: str, patience: timedelta) -> ClaimedLease:
+        deadline = self._clock.monotonic() + patience.total_seconds()
+        while True:
+            try:
+                return self._leases.claim(lease_id, self._owner)
+            except ClaimHeldError:
+                if self._clock.monotonic() >= deadline:
+                    raise
+            self._sleep(_POLL)
+
+
+def _seconds(ttl: timedelta) -> int:
+    return int(ttl.total_seconds())

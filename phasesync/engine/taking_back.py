@@ -1,0 +1,208 @@
+"""
+Takes a lease back: has its issuer remove what there is of it, and notes what came of that.
+
+Whoever does it holds the lease's claim. What fails is noted with a pause after which it is tried again, until it holds.
+Must not touch another account than the one that the lease was made in.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from phasesync.core.events import LeaseTakenBack
+from phasesync.core.lease import Cause, Lease, LeaseStatus, gone, lapsed, missing, not_gone, take_back
+from phasesync.core.schedule import pause_of_lease
+from phasesync.engine.defects import internal_error
+from phasesync.errors import (
+    AccountMismatchError,
+    ClaimLostError,
+    InterruptedRunError,
+    PhasesyncError,
+    StoreUnavailableError,
+)
+from phasesync.ports import (
+    CredentialStore,
+    Entry,
+    EventSink,
+    Found,
+    LeaseClaim,
+    LeaseEvent,
+    LeaseIssuer,
+    LeaseIssuers,
+    LeaseStore,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenBack:
+    """
+    What came of taking a lease back.
+
+    Attributes:
+        lease: as it is now.
+        error: why it is not over, None where it is, or where nothing of it was found yet.
+    """
+
+    lease: Lease
+    error: PhasesyncError | None
+
+
+class LeaseEnder:
+    """Ends leases. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        leases: LeaseStore,
+        credentials: CredentialStore,
+        issuers: LeaseIssuers,
+        events: EventSink,
+        spread: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            leases: keeps them.
+            credentials: what they were made with.
+            issuers: take back what they handed out.
+            events: takes what happened.
+            spread: returns a random number in [0, 1), so that many that fail together are not tried again together.
+        """
+        self._leases = leases
+        self._credentials = credentials
+        self._issuers = issuers
+        self._events = events
+        self._spread = spread
+
+    def end(
+        self,
+        claim: LeaseClaim,
+        lease: Lease,
+        *,
+        cause: Cause,
+        reason: str,
+        actor: str,
+        permit: Callable[[], None] = lambda: None,
+    ) -> TakenBack:
+        """
+        Take a claimed lease back; the claim is given back in any case.
+
+        Args:
+            claim: of the lease.
+            lease: as it was claimed.
+            cause: why.
+            reason: the same for the operator.
+            actor: who does it, for the lease's log.
+            permit: asked before every call; raises when this process may not go on.
+
+        Raises:
+            ClaimLostError: somebody else is at it.
+            InterruptedRunError: of `permit`; the lease is as due as it was.
+            StoreUnavailableError: nothing could be noted; whatever was not removed will be.
+        """
+        try:
+            return self._end(claim, lease, cause, reason, actor, permit)
+        except BaseException:
+            # Ctrl-C among them. The claim ends by itself where it cannot be given back.
+            with suppress(PhasesyncError):
+                self._leases.release(claim)
+            raise
+
+    def let_lapse(self, claim: LeaseClaim, *, actor: str) -> Lease:
+        """Note that a claimed lease has ended by itself at AWS; the claim is given back. ClaimLostError."""
+        lease = self._leases.save(claim, lapsed, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
+        self._tell(lease, None, calls=0)
+        return lease
+
+    def _end(
+        self, claim: LeaseClaim, lease: Lease, cause: Cause, reason: str, actor: str, permit: Callable[[], None]
+    ) -> TakenBack:
+        nothing_called = lease.status is LeaseStatus.REQUESTED
+
+        def begin(one: Lease, now: datetime) -> Lease:
+            return take_back(one, cause, reason, now)
+
+        entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason) if nothing_called else None
+        begun = self._leases.save(claim, begin, entry=entry, done=nothing_called)
+        if not begun.live:
+            self._tell(begun, None, calls=0)
+            return TakenBack(lease=begun, error=None)
+
+        def leave() -> None:
+            permit()
+            self._leases.extend(claim)
+
+        issuer: LeaseIssuer | None = None
+        try:
+            leave()
+            issuer = self._issuer_of(begun)
+            found = issuer.revoke(begun.order, access_key_id=begun.access_key_id, proven=begun.was_issued, leave=leave)
+        except (ClaimLostError, InterruptedRunError, StoreUnavailableError):
+            raise
+        except PhasesyncError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  A defect must not leave a user behind that nobody hears of.
+            failure = internal_error(error)
+        else:
+            ended = self._note(claim, found, actor)
+            self._tell(ended, None, calls=issuer.calls)
+            return TakenBack(lease=ended, error=None)
+        left = self._note_failure(claim, begun, failure, actor)
+        self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
+        return TakenBack(lease=left, error=failure)
+
+    def _issuer_of(self, lease: Lease) -> LeaseIssuer:
+        credential = self._credentials.get_by_id(lease.credential_id)
+        issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
+        account = issuer.account_id()
+        if lease.account is not None and account != lease.account:
+            raise AccountMismatchError(
+                f"the credential {credential.name} now leads to account {account}, and the lease {lease.id} is in "
+                f"{lease.account}",
+                hint=f"correct the credential: phasesync credentials update {credential.name} --help",
+            )
+        return issuer
+
+    def _note(self, claim: LeaseClaim, found: Found, actor: str) -> Lease:
+        def entry(ended: Lease) -> Entry | None:
+            if ended.live:
+                return None  # Nothing of it yet: it is looked at once more.
+            event = LeaseEvent.EXPIRED if ended.status is LeaseStatus.EXPIRED else LeaseEvent.REVOKED
+            told = "; ".join(part for part in (ended.reason, _FOUND[found]) if part)
+            return Entry(event=event, actor=actor, detail=told or None)
+
+        return self._leases.save(claim, missing if found is Found.MISSING else gone, entry=entry, done=True)
+
+    def _note_failure(self, claim: LeaseClaim, lease: Lease, error: PhasesyncError, actor: str) -> Lease:
+        pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._spread())
+        # The same failure, time after time, is one entry of the log.
+        told = lease.error != error.message
+        entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if told else None
+        return self._leases.save(
+            claim, lambda one, now: not_gone(one, error.message, pause, now), entry=entry, done=True
+        )
+
+    def _tell(self, lease: Lease, error: PhasesyncError | None, *, calls: int) -> None:
+        over_at = lease.ended_at if lease.status is LeaseStatus.EXPIRED else None
+        self._events.emit(
+            LeaseTakenBack(
+                dynamic=lease.dynamic,
+                lease_id=lease.id,
+                status=lease.status,
+                cause=lease.cause or Cause.EXPIRY,
+                error=None if error is None else type(error).__name__,
+                code=None if error is None else error.code,
+                failures=lease.failures,
+                aws_calls=calls,
+                late_ms=None if over_at is None else round((over_at - lease.expires_at).total_seconds() * 1000),
+                retry_at=lease.retry_at,
+            )
+        )
+
+
+_FOUND: Final = {
+    Found.REMOVED: None,
+    Found.MISSING: "there was nothing of it any more",
+    Found.THEIRS: "the user of that name was not made for it, and was left alone",
+}
