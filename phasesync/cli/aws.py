@@ -26,22 +26,30 @@ def aws() -> None:
 
 @aws.command()
 @click.argument("sync", type=Name("sync"), required=False)
-@click.option("--all", "every", is_flag=True, help="For all syncs of one credential, in one policy.")
-@click.option("--credential", type=CREDENTIAL, help="With --all: whose policy, where the syncs use several.")
-@click.option("--starter", type=click.Choice(["sync"]), help="The policy to begin with, for any name.")
-@click.option("--region", help=f"With --starter: Region of the secrets. Default: {STARTER_REGION}.")
-@click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts them and that no sync names.")
+@click.option("--dynamic", type=Name("dynamic secret"), help="For one dynamic secret, in place of a sync.")
+@click.option(
+    "--all", "every", is_flag=True, help="For all syncs and dynamic secrets of one credential, in one policy."
+)
+@click.option("--credential", type=CREDENTIAL, help="With --all: whose policy, where several are in use.")
+@click.option("--starter", type=click.Choice(["sync", "dynamic"]), help="The policy to begin with, for any name.")
+@click.option("--region", help=f"With --starter: AWS Region; tells the partition. Default: {STARTER_REGION}.")
+@click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts secrets and that no sync names.")
+@click.option(
+    "--permission-boundary", metavar="ARN", help="With --starter dynamic: the policy that has to bound every user."
+)
 @click.option("--with-import", is_flag=True, help="Add the right to read values: imports and syncs verify need it.")
 @click.option("--no-sweep", is_flag=True, help="Leave out the right to list secrets; drift is then asked one by one.")
 @click.option("--part", type=click.IntRange(1), metavar="N", help="One of the parts that fit into managed policies.")
 @output_option
 def policy(
     sync: str | None,
+    dynamic: str | None,
     every: bool,
     credential: str | None,
     starter: str | None,
     region: str | None,
     kms_key: str | None,
+    permission_boundary: str | None,
     with_import: bool,
     no_sweep: bool,
     part: int | None,
@@ -50,29 +58,38 @@ def policy(
     """
     Print a least-privilege IAM policy. The bare document, whatever -o says.
 
-    For a sync, or for --all: exactly what its configuration needs, on its names, and changes only where our tag is. IAM
-    takes managed policies of 6,144 characters; of a larger one, --part N prints one part at a time.
+    For a sync, a dynamic secret, or --all: exactly what its configuration needs, on its names, and changes only where
+    our tag is. IAM takes managed policies of 6,144 characters; of a larger one, --part N prints one part at a time.
 
     \b
     Examples:
       phasesync aws policy shop-production
+      phasesync aws policy --dynamic ci
       phasesync aws policy --all --credential aws
       phasesync aws policy --starter sync --region eu-central-1
     """
-    if sum((sync is not None, every, starter is not None)) != 1:
+    if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
         raise InvalidInputError(
-            "name one sync, or say --all or --starter sync", hint="phasesync aws policy shop-production"
+            "name one sync, or say --dynamic NAME, --all, --starter sync or --starter dynamic",
+            hint="phasesync aws policy shop-production",
         )
+    if permission_boundary is not None and starter != "dynamic":
+        raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")
     if starter is not None:
         if credential or no_sweep or part:
             raise InvalidInputError("--credential, --no-sweep and --part are not for the starter policy")
-        _print_starter(region or STARTER_REGION, kms_key=kms_key, with_import=with_import)
+        if starter == "dynamic":
+            _print_dynamic_starter(region or STARTER_REGION, permission_boundary, out)
+        else:
+            _print_starter(region or STARTER_REGION, kms_key=kms_key, with_import=with_import)
         return
     if region is not None:
         raise InvalidInputError("--region is for the starter policy: a sync has its own Region")
     if credential is not None and not every:
-        raise InvalidInputError("--credential goes with --all: a sync has its own credential")
-    _print_policy(sync, credential, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, part=part, out=out)
+        raise InvalidInputError("--credential goes with --all: a sync or dynamic secret has its own credential")
+    _print_policy(
+        sync, dynamic, credential, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, part=part, out=out
+    )
 
 
 def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> None:
@@ -85,10 +102,27 @@ def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> No
     click.echo(json.dumps(sync_policy(region=region, kms_key_arn=kms_key, with_import=with_import), indent=2))
 
 
+def _print_dynamic_starter(region: str, boundary: str | None, out: Output) -> None:
+    from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
+    from phasesync.core.arns import check_policy_arn, check_region
+
+    check_region(region)
+    if boundary is not None:
+        check_policy_arn(boundary)
+    click.echo(json.dumps(starter_policy(region=region, boundary=boundary), indent=2))
+    if boundary is None:
+        out.say(
+            f"every user needs the permission boundary {STARTER_BOUNDARY}: a policy of yours that says what such users "
+            "may do at most. Give another one with --permission-boundary ARN"
+        )
+    out.say("groups are not in it; once there is a dynamic secret: phasesync aws policy --dynamic NAME")
+
+
 @with_application
 def _print_policy(
     application: "Application",
     sync: str | None,
+    dynamic: str | None,
     credential: str | None,
     *,
     kms_key: str | None,
@@ -98,14 +132,14 @@ def _print_policy(
     out: Output,
 ) -> None:
     from phasesync.adapters.aws.policy_size import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
-    from phasesync.cli.aws_documents import policy_for, syncs_for_policy
+    from phasesync.cli.aws_documents import covered_by, policy_for
     from phasesync.core.arns import check_key_arn
 
-    syncs = syncs_for_policy(application, sync, credential)
-    for one in syncs:
+    covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)
+    for one in covered.syncs:
         if kms_key is not None:
             check_key_arn(kms_key, one.region)
-    whole = policy_for(application, syncs, kms_key=kms_key, with_import=with_import, sweep=sweep)
+    whole = policy_for(application, covered, kms_key=kms_key, with_import=with_import, sweep=sweep)
     parts = parts_of(whole)
     if part is not None and part > len(parts):
         raise InvalidInputError(f"the policy has {len(parts)} part{'s' if len(parts) > 1 else ''}, there is no {part}")

@@ -1,9 +1,10 @@
 """IAM documents for one credential, and the lines that put them in place."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from phasesync.adapters.aws.dynamic_policies import Issuing, dynamic_statements
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import (
     Document,
@@ -16,6 +17,7 @@ from phasesync.adapters.aws.policies import (
 from phasesync.adapters.destinations import spec_of
 from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import Credential
+from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.sync import Sync
 from phasesync.errors import DestinationError, InvalidInputError, NotFoundError
 
@@ -26,73 +28,92 @@ UNKNOWN_PRINCIPAL = "arn:aws:iam::111122223333:role/WHO-ASSUMES-IT"
 """Stands in a trust policy where nobody could say who assumes the role."""
 
 
-def syncs_for_policy(application: "Application", name: str | None, credential: str | None) -> list[Sync]:
+@dataclass(frozen=True, kw_only=True)
+class Covered:
+    """What one policy is for: syncs and dynamic secrets of one credential."""
+
+    syncs: tuple[Sync, ...] = ()
+    dynamics: tuple[DynamicSecret, ...] = ()
+
+
+def covered_by(application: "Application", *, sync: str | None, dynamic: str | None, credential: str | None) -> Covered:
     """
-    Return the syncs that one policy is for: they write with the same credential.
+    Return what one policy is for.
 
     Args:
-        application: has the syncs.
-        name: of one sync; None = all.
-        credential: those that write with it; None = there is one credential only.
+        application: has the syncs and dynamic secrets.
+        sync: name of one sync.
+        dynamic: name of one dynamic secret; where neither is given, it is for all.
+        credential: those that use it; None = there is one credential only.
 
     Raises:
         NotFoundError: there is none.
-        InvalidInputError: they write with several credentials, each of which needs a policy of its own.
+        InvalidInputError: they use several credentials, each of which needs a policy of its own.
     """
-    if name is not None:
-        return [application.state.get_sync(name)]
-    syncs = application.state.list_syncs()
+    if sync is not None:
+        return Covered(syncs=(application.state.get_sync(sync),))
+    if dynamic is not None:
+        return Covered(dynamics=(application.dynamics.get(dynamic),))
+    syncs, dynamics = application.state.list_syncs(), application.dynamics.list_all()
     if credential is not None:
         wanted = application.credentials.get(credential).id
-        syncs = [sync for sync in syncs if sync.credential_id == wanted]
-    if not syncs:
+        syncs = [one for one in syncs if one.credential_id == wanted]
+        dynamics = [one for one in dynamics if one.credential_id == wanted]
+    if not syncs and not dynamics:
         raise NotFoundError(
-            "there are no syncs yet" if credential is None else f"no sync writes with the credential {credential}",
+            "there are no syncs and no dynamic secrets yet"
+            if credential is None
+            else f"no sync and no dynamic secret uses the credential {credential}",
             hint="phasesync aws policy --starter sync prints the policy to begin with",
         )
-    used = sorted({sync.credential for sync in syncs})
+    used = sorted({one.credential for one in syncs} | {one.credential for one in dynamics})
     if len(used) > 1:
         raise InvalidInputError(
-            f"the syncs write with {len(used)} credentials, and each needs a policy of its own: {', '.join(used)}",
+            f"{len(used)} credentials are in use, and each needs a policy of its own: {', '.join(used)}",
             hint=f"phasesync aws policy --all --credential {used[0]}",
         )
-    return syncs
+    return Covered(syncs=tuple(syncs), dynamics=tuple(dynamics))
 
 
 def policy_for(
-    application: "Application", syncs: Sequence[Sync], *, kms_key: str | None, with_import: bool, sweep: bool
+    application: "Application", covered: Covered, *, kms_key: str | None, with_import: bool, sweep: bool
 ) -> Document:
     """
-    Return the policy for exactly what some syncs do.
+    Return the policy for exactly what some syncs and dynamic secrets do.
 
     Args:
         application: has what they wrote, and our instance.
-        syncs: all write with one credential.
+        covered: all use one credential.
         kms_key: a key that is used although no sync names it.
         with_import: adds reading values.
         sweep: adds listing secrets.
     """
     grants = []
-    for sync in syncs:
+    for sync in covered.syncs:
         state = application.state.state_of(sync.name)
         grant = grant_of(
             sync,
             spec_of(sync.destination_kind).actions,
-            account=_account_of(sync, state.credential),
+            account=sync.account or _account_of(state.credential),
             journal=state.journal,
             kms_key=kms_key,
             with_import=with_import,
             sweep=sweep,
         )
         grants.append(grant)
-    return policy_of(grants, instance_id=application.instance_id)
+    issuing = []
+    for dynamic in covered.dynamics:
+        credential = application.credentials.get_by_id(dynamic.credential_id)
+        issuing.append(
+            Issuing(config=dynamic.config, name=dynamic.name, region=credential.region, account=_account_of(credential))
+        )
+    more = dynamic_statements(issuing, instance_id=application.instance_id)
+    return policy_of(grants, instance_id=application.instance_id, more=more)
 
 
-def _account_of(sync: Sync, credential: Credential) -> str | None:
-    """Return the account that a sync writes to, as far as it is known before its first run."""
-    if sync.account or credential.account:
-        return sync.account or credential.account
-    return check_role_arn(credential.role_arn) if credential.role_arn else None
+def _account_of(credential: Credential) -> str | None:
+    """Return the account that a credential leads to, as far as it is known before it is first used."""
+    return credential.account or (check_role_arn(credential.role_arn) if credential.role_arn else None)
 
 
 def trust_of(application: "Application", credential: Credential, principal: str | None) -> tuple[dict[str, Any], bool]:

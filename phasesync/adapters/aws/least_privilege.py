@@ -126,13 +126,14 @@ def grant_of(
     )
 
 
-def policy_of(grants: Sequence[Grant], *, instance_id: str) -> Document:
+def policy_of(grants: Sequence[Grant], *, instance_id: str, more: Sequence[Document] = ()) -> Document:
     """
     Return the policy for what some syncs need, merged.
 
     Args:
         grants: of the syncs.
         instance_id: our instance, as our tags say it.
+        more: further statements, for what else is done with the same credential.
     """
     statements: list[Document] = []
     for kind, sid in _SIDS.items():
@@ -151,7 +152,7 @@ def policy_of(grants: Sequence[Grant], *, instance_id: str) -> Document:
         # Without it every secret is asked for on its own, which finds the same and takes more calls.
         here = {"StringEquals": {"aws:RequestedRegion": regions}}
         statements.append(allow("OptionalSweepByListing", ["secretsmanager:ListSecrets"], ["*"], here))
-    return numbered({"Version": VERSION, "Statement": statements})
+    return numbered({"Version": VERSION, "Statement": [*statements, *more]})
 
 
 def numbered(policy: Document) -> Document:
