@@ -11,6 +11,8 @@ PYTHON ?= $(shell .ci/pythons | head -n 1)
 ARGS ?=
 
 BIN = $(VENV)/bin
+# What tests run beside phasesync, each in an environment of its own: an AWS, and AWS's command line.
+BESIDE = $(VENV)/.ministack $(VENV)/.awscli
 # `-n auto` counts physical cores and finds one where there are two.
 PYTEST = $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --only-binary :all: \
@@ -34,7 +36,7 @@ demo: $(VENV)/.demo ## The tour of phasesync, on an AWS emulator inside the proc
 test: static pytest ## Everything that must pass: style, types, imports, every test on SQLite and PostgreSQL
 
 .PHONY: fast
-fast: $(VENV)/.dev $(VENV)/.ministack ## The quick tests, while working: stops at the first failure
+fast: $(VENV)/.dev $(BESIDE) ## The quick tests, while working: stops at the first failure
 	$(PYTEST) --quiet --maxfail 1 -m "not slow and not e2e" $(ARGS)
 
 .PHONY: format
@@ -64,7 +66,7 @@ static: $(VENV)/.dev ## Style, types, import contracts
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 
 .PHONY: pytest
-pytest: $(VENV)/.dev $(VENV)/.ministack ## The test suite alone
+pytest: $(VENV)/.dev $(BESIDE) ## The test suite alone
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-pythons
@@ -90,6 +92,7 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) pyproject.toml --extra postgres --constraint requirements/dev.txt --output-file requirements/runtime.txt $(ARGS)
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
+	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
 
 .PHONY: dist
 dist: $(VENV)/.dev ## Build the source archive, and the wheel from it, into dist/
@@ -113,9 +116,9 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch "$@"
 
-# The AWS of tests/security, inside the environment that its tests run in: they look for it there.
-$(VENV)/.ministack: requirements/ministack.txt | $(VENV)/.dev
-	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/ministack"
-	@"$(BIN)/python" -m pip --python "$(VENV)/ministack/bin/python" install --quiet --disable-pip-version-check \
+# Inside the environment that the tests run in, which look for them there.
+$(BESIDE): $(VENV)/.%: requirements/%.txt | $(VENV)/.dev
+	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"
+	@"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" install --quiet --disable-pip-version-check \
 	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"

@@ -17,6 +17,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 GROUPS = PYPROJECT["dependency-groups"]
 
 ASKED = {
+    "awscli.txt": GROUPS["awscli"],
     "build.txt": GROUPS["build"],
     "demo.txt": [*PROJECT["dependencies"], *EXTRAS["demo"], *GROUPS["build"]],
     "dev.txt": [

@@ -117,6 +117,9 @@ class EnvironmentStore(Protocol):
 
         Returns:
             The environment after the edit.
+
+        Raises:
+            AlreadyExistsError: a dynamic secret of the same folder hands something out under a key that is new.
         """
         ...
 

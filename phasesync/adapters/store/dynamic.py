@@ -15,6 +15,7 @@ from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.environments import find_environment
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
+from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -111,26 +112,13 @@ class SqlDynamicStore(Part):
         hint = "choose other names: --key-map access_key_id=NAME,…"
         if taken is not None:
             raise AlreadyExistsError(f"{lookups[bytes(taken)]} is a secret of {label} already", hint=hint)
-        others = connection.execute(
-            _select().where(
-                dynamic_secrets.c.environment_id == environment.id,
-                dynamic_secrets.c.path == path,
-                dynamic_secrets.c.id != but,
-            )
-        ).all()
-        for other in map(self._to_dynamic, others):
-            if both := sorted(set(other.config.keys.values()) & set(config.keys.values())):
-                raise AlreadyExistsError(f"{both[0]} of {label} is handed out by {other.name} already", hint=hint)
+        handed_out = keys_handed_out(connection, environment.id, self._sealer, but=but)
+        for key in config.keys.values():
+            if (other := handed_out.get((path, key))) is not None:
+                raise AlreadyExistsError(f"{key} of {label} is handed out by {other} already", hint=hint)
 
     def _to_dynamic(self, row: sa.Row[Any]) -> DynamicSecret:
-        try:
-            config = self._sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
-        except CiphertextError:
-            raise CiphertextError(
-                f"the dynamic secret {row.name} in table dynamic_secrets does not authenticate: it was altered outside "
-                "phasesync",
-                hint=f"restore a backup, or phasesync dynamic remove {row.name} and add it again",
-            ) from None
+        config = _open_config(row, self._sealer)
         return DynamicSecret(
             id=row.id,
             name=row.name,
@@ -158,6 +146,34 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
             f"there is no dynamic secret {name}; there is: {listed(names)}", hint=f"phasesync dynamic add {name}"
         )
     return row
+
+
+def keys_handed_out(
+    connection: sa.Connection, environment_id: str, sealer: Sealer, *, but: str = ""
+) -> dict[tuple[str, str], str]:
+    """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""
+    rows = connection.execute(
+        _select().where(dynamic_secrets.c.environment_id == environment_id, dynamic_secrets.c.id != but)
+    ).all()
+    found: dict[tuple[str, str], str] = {}
+    for row in rows:
+        try:
+            config = _open_config(row, sealer)
+        except CiphertextError:
+            continue  # Nothing that it says is believed, and it must not stand in the way of others.
+        found |= {(row.path, key): row.name for key in config.keys.values()}
+    return found
+
+
+def _open_config(row: sa.Row[Any], sealer: Sealer) -> DynamicConfig:
+    try:
+        return sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
+    except CiphertextError:
+        raise CiphertextError(
+            f"the dynamic secret {row.name} in table dynamic_secrets does not authenticate: it was altered outside "
+            "phasesync",
+            hint=f"restore a backup, or phasesync dynamic remove {row.name} and add it again",
+        ) from None
 
 
 def count_live(connection: sa.Connection, dynamic_id: str) -> int:

@@ -25,10 +25,10 @@ from phasesync.adapters.store.secret_reads import (
     to_version,
     version_context,
 )
-from phasesync.adapters.store.tables import environments, secret_versions, secrets
+from phasesync.adapters.store.tables import dynamic_secrets, environments, secret_versions, secrets
 from phasesync.core.model import Environment, SecretValue
 from phasesync.core.names import check_key, normalise_path
-from phasesync.errors import InvalidInputError
+from phasesync.errors import AlreadyExistsError, InvalidInputError
 from phasesync.ports import SecretWrite
 
 _NAMED: Final = 500
@@ -62,13 +62,18 @@ class SecretEditsPart(EnvironmentsPart):
         writes: Sequence[SecretWrite] = (),
         unsets: Sequence[tuple[str, str]] = (),
     ) -> Environment:
-        """Commit edits as one revision; one that changes nothing makes none. NotFoundError, InvalidInputError."""
+        """
+        Commit edits as one revision; one that changes nothing makes none.
+
+        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret hands out.
+        """
         wanted = _wanted(writes, unsets)
         with self._database.write() as connection:
             found = find_environment(connection, app, environment, lock=True)
             steps = self._steps(connection, found, wanted)
             if not steps:
                 return to_environment(found)
+            self._refuse_handed_out(connection, found, steps)
             self._commit(connection, found, steps, actor, origin)
             return to_environment(find_environment(connection, app, environment))
 
@@ -114,6 +119,22 @@ class SecretEditsPart(EnvironmentsPart):
             if former is None or former != write.value or comment != new_comment:
                 steps.append(_Step(place=place, lookup=lookups[place], row=row, value=write.value, comment=new_comment))
         return steps
+
+    def _refuse_handed_out(self, connection: sa.Connection, environment: sa.Row[Any], steps: Sequence[_Step]) -> None:
+        """Refuse new keys under which a dynamic secret of the same folder hands something out. AlreadyExistsError."""
+        new = [step.place for step in steps if step.value is not None and (step.row is None or not step.row.is_set)]
+        some = sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id).limit(1)
+        if not new or connection.scalar(some) is None:
+            return
+        from phasesync.adapters.store.dynamic import keys_handed_out  # Most environments have no dynamic secrets.
+
+        handed_out = keys_handed_out(connection, environment.id, self._sealer)
+        for path, key in new:
+            if (name := handed_out.get((path, key))) is not None:
+                raise AlreadyExistsError(
+                    f"{key} of {environment.app}/{environment.name} {path} is handed out by the dynamic secret {name}",
+                    hint=f"choose another key, or: phasesync dynamic update {name} --key-map OUTPUT=NAME",
+                )
 
     def _commit(
         self, connection: sa.Connection, environment: sa.Row[Any], steps: Sequence[_Step], actor: str, origin: str
