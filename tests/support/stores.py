@@ -1,18 +1,40 @@
 """A store on a fresh database, and valid things to put into it that a test changes in one place."""
 
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import TypeVar
+
+import sqlalchemy as sa
 
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
-from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store
+from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store, tables
 from phasesync.core.credential import CredentialType
+from phasesync.core.dynamic import DynamicSecret, order_of
+from phasesync.core.lease import Cause, Lease, Order, begin, gone, issued, not_gone, take_back
 from phasesync.core.model import SecretValue
+from phasesync.core.orphans import marks
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import SyncConfig
-from phasesync.ports import AfterRun, Claim, CredentialDraft, SecretWrite, SyncDraft
+from phasesync.errors import PhasesyncError
+from phasesync.ports import (
+    AfterRun,
+    Claim,
+    CredentialDraft,
+    DynamicDraft,
+    LeaseClaim,
+    Outputs,
+    SecretWrite,
+    SyncDraft,
+)
+from tests.support.values import ACCOUNT, dynamic_config
+
+T = TypeVar("T")
 
 ROOT_KEY = RootKey(material=bytes(range(32)), source="a test")
 OTHER_ROOT_KEY = RootKey(material=bytes(range(1, 33)), source="a test")
@@ -151,3 +173,119 @@ def settle(store: Store, claim: Claim, **changes: object) -> Sync:
     sync = store.state.load(claim).sync
     changes = {"reads": {sync.environment_id: sync.source_revision}, **changes}
     return store.state.finish(claim, run_of(claim), after(**changes))
+
+
+# --- dynamic secrets and their leases
+
+USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/phasesync/shop/production/ci"
+
+
+def dynamic_draft(name: str = "ci", **changes: object) -> DynamicDraft:
+    """A dynamic secret of shop/production that hands out keys under names of its own."""
+    keys = {"access_key_id": f"{name.upper()}_KEY_ID", "secret_access_key": f"{name.upper()}_SECRET_KEY"}
+    draft = DynamicDraft(
+        name=name,
+        app="shop",
+        environment="production",
+        path="/",
+        credential="aws",
+        issuer="aws-iam-user",
+        config=dynamic_config(keys=keys),
+    )
+    return replace(draft, **changes)  # type: ignore[arg-type]
+
+
+def add_dynamic(
+    store: Store,
+    name: str = "ci",
+    *,
+    environment: str = "production",
+    path: str = "/",
+    credential: str = "aws",
+    **config: object,
+) -> DynamicSecret:
+    """Add a dynamic secret with the environment and the credential that it needs; its configuration may differ."""
+    put(store, environment=environment)
+    if not any(one.name == credential for one in store.credentials.list_all()):
+        store.credentials.add(credential, access_key())
+    draft = dynamic_draft(name, environment=environment, path=path, credential=credential)
+    return store.dynamics.add(replace(draft, config=replace(draft.config, **config)))  # type: ignore[arg-type]
+
+
+def request_lease(
+    store: Store, dynamic: DynamicSecret, owner: str = "cli-1", *, ttl: timedelta = LONG, claim_ttl: timedelta = TTL
+) -> tuple[LeaseClaim, Lease]:
+    """Ask for a lease; nothing is called yet."""
+
+    def make_order(lease_id: str, max_expires_at: datetime) -> Order:
+        ours = marks(store.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at)
+        return order_of(dynamic.config, name=f"{dynamic.name}-{lease_id}", ttl=ttl, marks=ours)
+
+    return store.leases(ttl=claim_ttl).request(dynamic, make_order, ttl=ttl, owner=owner)
+
+
+def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
+    """Take a requested lease to active; the claim is given back."""
+    leases = store.leases(ttl=TTL)
+    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    return leases.save(
+        claim,
+        lambda one, now: issued(
+            one, now, principal=USER_ARN, access_key_id="AKIAIOSFODNN7EXAMPLE", kept=keep is not None
+        ),
+        keep=keep,
+        done=done,
+    )
+
+
+def issue_lease(store: Store, dynamic: DynamicSecret, *, ttl: timedelta = LONG, keep: Outputs | None = None) -> Lease:
+    """An active lease that nobody is at work on."""
+    return hand_out(store, request_lease(store, dynamic, ttl=ttl)[0], keep=keep)
+
+
+def revoke_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) -> LeaseClaim:
+    """Begin to take a lease back; the claim is kept."""
+    leases = store.leases(ttl=TTL)
+    claim = leases.claim(lease.id, "revoker").claim
+    leases.save(claim, lambda one, now: take_back(one, cause, "by ada", now))
+    return claim
+
+
+def end_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) -> Lease:
+    """Take a lease back."""
+    return store.leases(ttl=TTL).save(revoke_lease(store, lease, cause=cause), gone, done=True)
+
+
+def fail_lease(store: Store, lease: Lease, *, pause: timedelta = LONG) -> Lease:
+    """Try to take a lease back, in vain."""
+    claim = revoke_lease(store, lease)
+    return store.leases(ttl=TTL).save(claim, lambda one, now: not_gone(one, "denied", pause, now), done=True)
+
+
+def alter(store: Store, table: sa.Table, row_id: str | None = None, **values: object) -> None:
+    """Change rows behind the store's back: the one of an id, or all of a table."""
+    statement = table.update() if row_id is None else table.update().where(table.c.id == row_id)
+    with store.database.write() as connection:
+        assert connection.execute(statement.values(**values)).rowcount > 0
+
+
+def move_lease(store: Store, lease: Lease, by: timedelta, *columns: str) -> None:
+    """Move instants of a lease, as if so much more time, or so much less, had passed."""
+    microseconds = by // timedelta(microseconds=1)
+    moved = {name: sa.type_coerce(tables.leases.c[name], sa.BigInteger()) + microseconds for name in columns}
+    alter(store, tables.leases, lease.id, **moved)
+
+
+def at_once(*calls: Callable[[], T]) -> list[T | PhasesyncError]:
+    """Begin all calls in the same moment, each in a thread; return what each returned, or our error that it raised."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T | PhasesyncError:
+        barrier.wait()
+        try:
+            return call()
+        except PhasesyncError as error:
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))

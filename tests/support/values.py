@@ -5,8 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from phasesync.core.change import Plan, Policy
+from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.lease import Lease, LeaseStatus, Order
 from phasesync.core.mapping import map_json
 from phasesync.core.model import SecretValue
+from phasesync.core.orphans import marks
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
 from phasesync.core.remote import CURRENT, PREVIOUS, Action, Desired, Intent, JournalEntry, Observed, Payload
@@ -23,6 +26,10 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 VERSION = "11111111-1111-4111-8111-111111111111"
 OLDER = "22222222-2222-4222-8222-222222222222"
 TOKEN = "33333333-3333-4333-8333-333333333333"
+LEASE = "1ea5e" * 3 + "0"
+DYNAMIC = "d1" * 16
+CREDENTIAL = "c7" * 16
+HOUR = timedelta(hours=1)
 
 
 def payload(values: Mapping[str, str] | None = None) -> Payload:
@@ -101,3 +108,45 @@ def plan(wanted: Desired, seen: Observed | None, journal: JournalEntry, **policy
     """Plan for one object."""
     rules = replace(Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
     return make_plan([wanted], {NAME: seen}, {NAME: journal}, [], rules)
+
+
+def order(**changes: object) -> Order:
+    """What a lease of one managed policy is made of."""
+    made = Order(
+        name="ci-k3v9",
+        ttl=HOUR,
+        iam_path="/phasesync/shop/production/",
+        policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
+        tags=marks(INSTANCE, dynamic_id=DYNAMIC, lease_id=LEASE, max_expires_at=NOW + 4 * HOUR),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def lease(**changes: object) -> Lease:
+    """A lease that was just asked for, of one hour and four at most."""
+    wanted = Lease(
+        id=LEASE,
+        dynamic_id=DYNAMIC,
+        dynamic="ci",
+        issuer="aws-iam-user",
+        credential_id=CREDENTIAL,
+        status=LeaseStatus.REQUESTED,
+        order=order(),
+        requested_at=NOW,
+        expires_at=NOW + HOUR,
+        max_expires_at=NOW + 4 * HOUR,
+    )
+    return replace(wanted, **changes)  # type: ignore[arg-type]
+
+
+def dynamic_config(**changes: object) -> DynamicConfig:
+    """A recipe of IAM users with one managed policy."""
+    recipe = DynamicConfig(
+        user_template="{{name}}-{{random}}",
+        iam_path="/phasesync/shop/production/",
+        policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
+        default_ttl=HOUR,
+        max_ttl=4 * HOUR,
+        keys={"access_key_id": "CI_ACCESS_KEY_ID", "secret_access_key": "CI_SECRET_ACCESS_KEY"},
+    )
+    return replace(recipe, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,328 @@
+"""
+Leases of one dynamic secret on the AWS shim: the real store, engine, issuers and clients; a daemon's rounds by hand.
+
+    world.issue(); world.sweep()          as `leases issue` does it, and as a daemon takes back what is due
+    world.users()                         the users that IAM has under our path
+    world.wanted()                        the names of those that a live lease was handed out for
+    world.let_time_pass(minutes=10)       for leases in the database, and for the reaper's clock
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import boto3.session
+import pytest
+import sqlalchemy as sa
+from botocore.config import Config
+
+from phasesync.adapters.aws.quotas import Quotas
+from phasesync.adapters.aws.sdk import CallLimits
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.issuers import iam_caller
+from phasesync.adapters.issuers.opener import RegisteredIssuers
+from phasesync.adapters.store import Store
+from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.tables import instance
+from phasesync.adapters.store.tables import leases as lease_rows
+from phasesync.core.credential import CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.events import Event
+from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.core.user_names import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
+from phasesync.engine.dynamic import DynamicConfiguration
+from phasesync.engine.expiry import LeaseExpiry
+from phasesync.engine.leases import Issued, LeaseOperations
+from phasesync.engine.reaping import Reaper
+from phasesync.engine.taking_back import LeaseEnder, TakenBack
+from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
+from phasesync.testing.aws_shim import AwsShim, Operation, ShimClock
+from phasesync.testing.aws_shim.access import Denial
+from tests.support.stores import ACTOR, EXPIRED, open_test_store
+from tests.support.world import MovableClock
+
+ACCOUNT = "123456789012"
+"""The account of moto for keys that it does not know."""
+ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
+_LOOKER = "AKIALOOKSFORTHETEST1"
+"""Whose calls are phasesync's, and whose the test's own."""
+REGION = "eu-west-1"
+OUR_PATH = "/phasesync/shop/production/"
+NAME = "ci"
+INLINE = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
+GROUP = "deployers"
+TTL, MAX_TTL = timedelta(hours=1), timedelta(hours=8)
+
+
+def policy_arn(name: str) -> str:
+    """ARN of a customer's policy of the account."""
+    return f"arn:aws:iam::{ACCOUNT}:policy/{name}"
+
+
+BOUNDARY = policy_arn("boundary")
+POLICIES = (policy_arn("read"), policy_arn("write"))
+
+
+_hours = itertools.count(0.0, 3600.0)
+"""The time of our quotas: they are tried elsewhere, and nobody waits for them here."""
+
+
+@cache
+def _session() -> Any:
+    """One for all tests: it keeps the models of the services."""
+    return boto3.session.Session()
+
+
+class LeaseProcess:
+    """One process of phasesync: what it needs to issue, take back and reap."""
+
+    def __init__(self, store: Store, url: str, *, owner: str, claim_ttl: timedelta = EXPIRED) -> None:
+        """
+        Args:
+            store: the database.
+            url: of the AWS.
+            owner: names it in claims.
+            claim_ttl: of its claims; a claim that is over already can be taken over at once, and is good until then.
+        """
+        self.store = store
+        self.clock = MovableClock()
+        self.events: list[Event] = []
+        self.clients = AwsClients(
+            source_of=store.credentials.get_by_id,
+            clock=self.clock,
+            instance_id=store.instance_id,
+            endpoint_url=url,
+            limits=CallLimits(attempts=1),
+            quotas=Quotas(_hours.__next__),
+        )
+        self.leases = store.leases(ttl=claim_ttl)
+        self.issuers = RegisteredIssuers(self.clients)
+        self.ender = LeaseEnder(
+            leases=self.leases,
+            credentials=store.credentials,
+            issuers=self.issuers,
+            events=self,
+            spread=lambda: 0.0,
+        )
+        self.operations = LeaseOperations(
+            dynamics=store.dynamics,
+            leases=self.leases,
+            credentials=store.credentials,
+            issuers=self.issuers,
+            ender=self.ender,
+            clock=self.clock,
+            owner=owner,
+            instance_id=store.instance_id,
+            random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
+            sleep=lambda _seconds: None,
+        )
+        self.expiry = LeaseExpiry(
+            leases=self.leases,
+            issuers=self.issuers,
+            ender=self.ender,
+            owner=owner,
+            is_restored=store.state.is_restored,
+            events=self,
+        )
+        self.reaper = Reaper(
+            dynamics=store.dynamics,
+            leases=self.leases,
+            credentials=store.credentials,
+            issuers=self.issuers,
+            state=store.state,
+            events=self,
+            clock=self.clock,
+            instance_id=store.instance_id,
+        )
+        self.configuration = DynamicConfiguration(
+            dynamics=store.dynamics,
+            environments=store.environments,
+            credentials=store.credentials,
+            issuers=self.issuers,
+        )
+
+    def emit(self, event: Event) -> None:
+        """Take an event."""
+        self.events.append(event)
+
+    def issue(self, **how: Any) -> Issued:
+        """Issue a lease of the dynamic secret, without waiting until its key is known."""
+        return self.operations.issue(NAME, actor=ACTOR, **{"probe_for": None, **how})
+
+    def sweep(self) -> None:
+        """Do a round of a daemon: take back all that is due."""
+        self.expiry.hand_out(_AtOnce(self.expiry.work))
+
+
+class _AtOnce:
+    """A dispatcher that does the work where it is handed over."""
+
+    free = 100
+
+    def __init__(self, work: Callable[[ClaimedLease], None]) -> None:
+        self.submit = work
+
+    def running(self) -> Sequence[ClaimedLease]:
+        return []
+
+    def drain(self, timeout: timedelta) -> bool:
+        return True
+
+
+class LeaseWorld(LeaseProcess):
+    """
+    The daemon of a database with one dynamic secret: two policies, a group, an inline policy and a boundary.
+
+    `config` is set on it in place of these.
+    """
+
+    def __init__(self, store: Store, aws: AwsShim, **config: Any) -> None:
+        super().__init__(store, aws.url, owner="daemon-0")
+        self.aws = aws
+        self._owners = (f"process-{number}" for number in itertools.count(1))
+        self._processes: list[LeaseProcess] = []
+        self.iam = self.boto("iam", aws_access_key_id=_LOOKER, aws_secret_access_key="the-secret-of-the-test")
+        for arn in (BOUNDARY, *POLICIES):
+            self.iam.create_policy(PolicyName=arn.rpartition("/")[2], PolicyDocument=INLINE)
+        self.iam.create_group(GroupName=GROUP)
+        store.environments.add_app("shop")
+        store.environments.add_environment("shop", "production")
+        store.credentials.add("aws", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
+        given = {
+            "policy_arns": POLICIES,
+            "groups": (GROUP,),
+            "inline_policy": INLINE,
+            "permission_boundary": BOUNDARY,
+        } | config
+        plain = DynamicConfig(user_template=DEFAULT_TEMPLATE, default_ttl=TTL, max_ttl=MAX_TTL)
+        self.dynamic = self.add(NAME, config=replace(plain, **given))
+
+    def add(self, name: str, **changes: Any) -> DynamicSecret:
+        """Add a dynamic secret of shop/production."""
+        draft = DynamicDraft(
+            name=name,
+            app="shop",
+            environment="production",
+            path="/",
+            credential="aws",
+            issuer="aws-iam-user",
+            config=DynamicConfig(user_template=DEFAULT_TEMPLATE, default_ttl=TTL, max_ttl=MAX_TTL),
+        )
+        return self.configuration.add(replace(draft, **changes)).dynamic
+
+    def another_process(self, *, claim_ttl: timedelta = EXPIRED) -> LeaseProcess:
+        """A process beside the daemon: a command of an operator, or another daemon."""
+        made = LeaseProcess(self.store, self.aws.url, owner=next(self._owners), claim_ttl=claim_ttl)
+        self._processes.append(made)
+        return made
+
+    def close(self) -> None:
+        """Close the connections to AWS."""
+        for process in (self, *self._processes):
+            process.clients.close()
+
+    def boto(self, service: str, **keys: str) -> Any:
+        """A plain client; `keys` are aws_access_key_id and so on, the default is the environment's."""
+        config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1)
+        return _session().client(service, region_name=REGION, endpoint_url=self.aws.url, config=config, **keys)
+
+    # --- what there is
+
+    def users(self) -> set[str]:
+        """The names of the users under our IAM path."""
+        pages = self.iam.get_paginator("list_users").paginate(PathPrefix="/phasesync/")
+        return {user["UserName"] for page in pages for user in page["Users"]}
+
+    def wanted(self) -> set[str]:
+        """The names of the users of leases that were handed out and are live."""
+        return {lease.order.name for lease in self.leases.list_leases() if lease.status is LeaseStatus.ACTIVE}
+
+    def lease(self, lease_id: str) -> Lease:
+        """A lease as it is now."""
+        return self.leases.get(lease_id)
+
+    def only_lease(self) -> Lease:
+        """The one lease that there ever was."""
+        (lease,) = self.leases.list_leases(ended=True)
+        return lease
+
+    def revoke(self, lease_id: str) -> TakenBack:
+        """Revoke a lease, as an operator does."""
+        return self.operations.revoke(lease_id, actor=ACTOR)
+
+    def calls(self) -> list[str]:
+        """The operations of IAM that phasesync asked for, in order."""
+        return [one.name for one in self.aws.operations if one.service == "iam" and self.is_ours(one)]
+
+    def is_ours(self, operation: Operation) -> bool:
+        """Whether phasesync asked for it, and not the test."""
+        return operation.access_key_id == ACCESS_KEY_ID
+
+    def deny(self, action: str) -> Denial:
+        """Have AWS refuse something to phasesync; `allow` takes it back."""
+        return self.aws.deny(action, caller=ACCESS_KEY_ID)
+
+    def allow(self, denial: Denial) -> None:
+        """Take a denial back."""
+        self.aws.access.allow(denial)
+
+    # --- time
+
+    def become_restored(self) -> None:
+        """Have the database count as an older backup that was put in place of a later state."""
+        with self.store.database.write() as connection:
+            connection.execute(instance.update().values(restored_at=now()))
+
+    def let_time_pass(self, **time: float) -> None:
+        """Let time pass for all leases, but not for the ends that no renewal moves; they are sealed."""
+        by = timedelta(**time)
+        self.clock.passed += by
+        shift = by // timedelta(microseconds=1)
+        moved = ("expires_at", "retry_at", "claim_until")
+        earlier = {name: sa.type_coerce(lease_rows.c[name], sa.BigInteger) - shift for name in moved}
+        with self.store.database.write() as connection:
+            connection.execute(lease_rows.update().values(earlier))
+
+
+@pytest.fixture(scope="session")
+def lease_shim() -> Iterator[AwsShim]:
+    """One shim for the tests of this process; its clock stands still unless a test moves it."""
+    with AwsShim(clock=ShimClock(frozen=True), throttling=False) as aws:
+        yield aws
+
+
+@pytest.fixture
+def make_lease_world(
+    migrated_database_url: str, lease_shim: AwsShim, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., LeaseWorld]]:
+    """Makes the world of a test; its arguments are set on the dynamic secret."""
+    from tests.support.aws import environ_of, move_to
+
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": "test-secret-access-key"}
+    move_to(environ_of(lease_shim.url) | keys, monkeypatch)
+    # What AWS did not answer is asked once more after seconds; nothing else depends on how many.
+    monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
+    lease_shim.reset()
+    store = open_test_store(migrated_database_url)
+    made: list[LeaseWorld] = []
+
+    def make(**config: Any) -> LeaseWorld:
+        made.append(LeaseWorld(store, lease_shim, **config))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+    store.close()
+
+
+@pytest.fixture
+def world(make_lease_world: Callable[..., LeaseWorld]) -> LeaseWorld:
+    """A world with the usual dynamic secret."""
+    return make_lease_world()
