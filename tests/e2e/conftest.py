@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.support.aws import Aws
 from tests.support.installation import ACCESS_KEY_ID, Installation
@@ -55,3 +56,14 @@ def values_of(aws: Aws, name: str) -> dict[str, str]:
     """Return what readers of a secret get."""
     found: dict[str, str] = json.loads(aws.secret_text(name))
     return found
+
+
+def dump(database_url: str) -> Iterator[tuple[str, bytes]]:
+    """Yield every table of a PostgreSQL database as text; BYTEA is hexadecimal there, a form that is searched."""
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        tables = sa.inspect(engine).get_table_names()
+        assert len(tables) > 10
+        for table in tables:
+            rows = connection.exec_driver_sql(f'SELECT "{table}"::text FROM "{table}"').scalars()
+            yield table, "\n".join(rows).encode()

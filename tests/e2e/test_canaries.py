@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import sqlalchemy as sa
 
 from phasesync.testing.aws_shim import Answer
 from phasesync.testing.canary import (
@@ -17,7 +14,7 @@ from phasesync.testing.canary import (
     find,
     find_in_tree,
 )
-from tests.e2e.conftest import values_of
+from tests.e2e.conftest import dump, values_of
 from tests.support.aws import Aws
 from tests.support.installation import REGION, Installation
 
@@ -27,17 +24,6 @@ NAME = "shop/production"
 VALUES = [CANARY_VALUE, CANARY_SECRET_ACCESS_KEY]
 ALL = [*VALUES, CANARY_KEY, CANARY_COMMENT]
 """Nothing of these is in the database or in the log of the daemon."""
-
-
-def dump(database_url: str) -> Iterator[tuple[str, bytes]]:
-    """Yield every table of a PostgreSQL database as text; BYTEA is hexadecimal there, a form that is searched."""
-    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        tables = sa.inspect(engine).get_table_names()
-        assert len(tables) > 10
-        for table in tables:
-            rows = connection.exec_driver_sql(f'SELECT "{table}"::text FROM "{table}"').scalars()
-            yield table, "\n".join(rows).encode()
 
 
 def test_nothing_leaks(installation: Installation, aws: Aws) -> None:

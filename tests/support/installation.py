@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -157,7 +158,35 @@ class Installation:
                 connection.execute(
                     sa.text("UPDATE syncs SET claim_until = 1 WHERE claim_owner = :owner"), {"owner": owner}
                 )
+                connection.execute(
+                    sa.text("UPDATE leases SET claim_until = 1 WHERE claim_owner = :owner"), {"owner": owner}
+                )
                 connection.execute(sa.text("UPDATE daemons SET until = 1 WHERE owner = :owner"), {"owner": owner})
+
+    # --- leases
+
+    def add_dynamic(self, name: str = "ci", *options: str) -> None:
+        """Add a dynamic secret of shop/production, with the app and a credential `aws` of the environment's keys."""
+        self.done("apps", "add", "shop")
+        self.done("envs", "add", "shop/production")
+        self.done("credentials", "add", "aws", "--type", "ambient", "--region", REGION)
+        policy = self.folder / "inline.json"
+        statement = {"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}
+        policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+        lives = ("--default-ttl", "1h", "--max-ttl", "8h")
+        recipe = ("--env", "shop/production", "--credential", "aws", "--inline-policy", str(policy), *lives, *options)
+        self.done("dynamic", "add", name, *recipe)
+
+    def leases(self) -> dict[str, dict[str, Any]]:
+        """Return id -> every lease that there ever was, as `leases list` prints it."""
+        return {one["id"]: one for one in self.json("leases", "list", "--all")["items"]}
+
+    def ends_in(self, lease_id: str, *, seconds: float) -> None:
+        """Have a lease end so many seconds from now; negative = its time was over then."""
+        ends_at = (time.time() + seconds) * 1_000_000
+        with self.database() as connection:
+            statement = sa.text("UPDATE leases SET expires_at = :at WHERE id = :id")
+            assert connection.execute(statement, {"at": int(ends_at), "id": lease_id}).rowcount == 1
 
     def claim_owner(self, name: str) -> str:
         """Return who has the claim of a sync; empty when nobody has."""
