@@ -1,5 +1,5 @@
 """
-What an identity policy allows, for the little of the language that our policies use: Allow, StringEquals, StringLike.
+What an identity policy allows, for the little of the language that our policies use: Allow, texts and ARNs compared.
 
 Rules from the IAM User Guide: policy evaluation logic (what nothing allows is denied; all conditions of a statement
 have to hold), condition operators (a key that is missing does not match; one of several values is enough), wildcards.
@@ -52,6 +52,6 @@ def _list(values: str | list[str]) -> list[str]:
 def _matches(operator: str, values: Iterable[str], found: str) -> bool:
     if operator == "StringEquals":
         return found in values
-    if operator == "StringLike":
+    if operator in ("StringLike", "ArnLike", "ArnEquals"):  # Of ARNs the two are the same; ours have no star alone.
         return any(like(value, found) for value in values)
     raise NotImplementedError(operator)
