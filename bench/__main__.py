@@ -14,6 +14,7 @@ BENCHMARKS = {
     "latency": "From an edit to the value at AWS, by a real daemon.",
     "unchanged": "What a run costs that finds nothing to do, beside the peers' way.",
     "sweep": "What it costs to check 10,000 objects for drift, beside a call for each.",
+    "leases": "Leases made, expired and taken back: calls for each, beside the model product's way.",
     "fairness": "How long small syncs wait beside large ones, at AWS's quotas.",
     "pending": "What it costs to ask whether anything is due, and an idle daemon.",
 }

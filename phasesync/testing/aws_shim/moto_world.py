@@ -1,8 +1,9 @@
 """
 What there is: moto's objects, and what moto does not keep about them.
 
-The only file that touches moto. moto keeps accounts, keys, users, roles and secrets; the rules of the other files
-decide what happens to them. All Regions and accounts of the process are one world, because moto's are.
+The only file that touches moto, but for `moto_users.py`, which has the IAM users. moto keeps accounts, keys, roles and
+secrets; the rules of the other files decide what happens to them. All Regions and accounts of the process are one
+world, because moto's are.
 """
 
 import re
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from phasesync.testing.aws_shim.clock import ShimClock
+from phasesync.testing.aws_shim.moto_users import Users
 from phasesync.testing.aws_shim.request import Principal
 
 CURRENT: Final = "AWSCURRENT"
@@ -80,7 +82,8 @@ class World:
         _import_moto()
         self.clock = clock
         self.lock = threading.RLock()
-        """Held while a request to Secrets Manager is carried out: each one is whole."""
+        """Held while a request to Secrets Manager, IAM or STS is carried out: each one is whole."""
+        self.users = Users(clock)
         self._extras: dict[str, Extras] = {}
         self._replicas: dict[str, ReplicaExtras] = {}
         self._replica_at: dict[tuple[str, str, str], str] = {}
@@ -94,6 +97,7 @@ class World:
 
         with self.lock:
             moto_api_backend.reset()
+            self.users.clear()
             self._extras.clear()
             self._replicas.clear()
             self._replica_at.clear()
@@ -107,17 +111,17 @@ class World:
         known = self._principals.get(access_key_id)
         if known is not None:
             return known
-        from moto.iam.models import get_account_id_from, iam_backends
+        account, user = self.users.whose(access_key_id)
+        if user is not None:  # never kept: its name may change
+            return Principal(access_key_id, account, user.arn)
         from moto.sts.models import sts_backends
 
-        account = get_account_id_from(access_key_id)
         role = sts_backends[account]["aws"].get_assumed_role_from_access_key(access_key_id)
-        if role is not None:
-            found = Principal(access_key_id, account, role.arn, role.role_arn, self._ends.get(access_key_id))
-            self._principals[access_key_id] = found
-            return found
-        user = iam_backends[account]["aws"].get_user_from_access_key_id(access_key_id)
-        return Principal(access_key_id, account, user.arn if user else f"arn:aws:sts::{account}:user/moto")
+        if role is None:
+            return Principal(access_key_id, account, f"arn:aws:sts::{account}:user/moto")
+        found = Principal(access_key_id, account, role.arn, role.role_arn, self._ends.get(access_key_id))
+        self._principals[access_key_id] = found
+        return found
 
     def begin_session(self, access_key_id: str, seconds: float) -> datetime:
         """Note when a session ends; return it."""
@@ -135,12 +139,9 @@ class World:
 
     def make_user(self, account: str, name: str) -> tuple[str, str]:
         """Make an IAM user with an access key in an account; return the key's id and its secret part."""
-        from moto.iam.models import iam_backends
-
-        backend = iam_backends[account]["aws"]
-        if name not in backend.users:
-            backend.create_user("aws", name)
-        key = backend.create_access_key(name)
+        with self.lock:
+            user = self.users.find(account, name) or self.users.create(account, name)
+            key = self.users.create_key(user)
         return key.access_key_id, key.secret_access_key
 
     def role_external_id(self, role_arn: str) -> str | None:

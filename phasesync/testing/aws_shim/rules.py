@@ -3,27 +3,17 @@ What is stricter here than in moto, rule by rule, and where each was read.
 
 "API reference" and "User Guide" are AWS's for Secrets Manager where no other service is named. "Public" means: seen in
 somebody's public report or code, and not in AWS's own texts. The tests ask of every rule one case that it refuses (or
-changes) and one that it lets pass.
+changes) and one that it lets pass. Rules of IAM users are in `iam_rules.py`.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+from phasesync.testing.aws_shim.iam_rules import IAM_RULES
+from phasesync.testing.aws_shim.rule import Rule
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One rule."""
+__all__ = ["RULES", "Rule"]
 
-    name: str
-    module: str
-    """The file of this package that holds it."""
-    adds: str
-    """What it adds to moto."""
-    source: str
-    """Where it was read."""
-
-
-RULES: Final = (
+RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="API model",
         module="shapes",
@@ -284,5 +274,6 @@ RULES: Final = (
         adds="refused with BlockPublicPolicy: PublicPolicyException",
         source="API reference, PutResourcePolicy, BlockPublicPolicy",
     ),
+    *IAM_RULES,
 )
 """All rules."""

@@ -25,11 +25,13 @@ class Timing:
     """ "There might be a short delay before the secret is permanently deleted" (API reference, DeleteSecret)."""
     replication_takes: timedelta = timedelta()
     """Until a replica is InSync."""
+    new_key_takes: timedelta = timedelta()
+    """Until AWS knows a new access key (IAM User Guide, "Changes that I make are not always immediately visible")."""
 
 
 @dataclass
 class Limits:
-    """Quotas that do not recover (User Guide, quotas). All may be changed."""
+    """Quotas that do not recover (User Guide, quotas; of users: IAM User Guide, quotas). All may be changed."""
 
     secrets: int = 500_000
     """Per account and Region."""
@@ -39,6 +41,20 @@ class Limits:
     """Over all versions of a secret."""
     tags: int = 50
     """Per secret (General Reference, tag naming limits)."""
+    users: int = 5_000
+    """IAM users of an account."""
+    user_policies: int = 10
+    """Managed policies of a user; AWS raises it to 20 at most."""
+    user_groups: int = 10
+    """Groups that a user is in."""
+    user_keys: int = 2
+    """Access keys of a user."""
+    user_inline_characters: int = 2_048
+    """Of all inline policies of a user together, white space not counted."""
+    user_tags: int = 50
+    """Per user."""
+    iam_page: int = 1_000
+    """Entries on a page of IAM, however many were asked for: it "might return fewer" (API reference, ListUsers)."""
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """
 The server: takes a request, writes it down, lets faults have their say, checks it as AWS does, has it carried out.
 
-Secrets Manager is answered by `operations.py` on moto's objects; all other services (KMS, STS, IAM) by moto itself,
-after the checks of rights and sessions.
+Secrets Manager is answered by `operations.py` on moto's objects, what IAM knows of users by `iam.py`; all else of IAM,
+and the other services (KMS, STS), by moto itself, after the checks of keys, rights and sessions.
 """
 
 import json
@@ -16,25 +16,27 @@ from typing import Self
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
-from phasesync.testing.aws_shim.access import Access, Denial, refusal_text
+from phasesync.testing.aws_shim.access import Access, Denial
 from phasesync.testing.aws_shim.clock import ShimClock
 from phasesync.testing.aws_shim.errors import AwsError
 from phasesync.testing.aws_shim.faults import DROP, Answer, Faults, Handler, When
 from phasesync.testing.aws_shim.http import LoopbackServer, Reply
+from phasesync.testing.aws_shim.iam import carry_out_iam
 from phasesync.testing.aws_shim.kms import Keys
 from phasesync.testing.aws_shim.moto_app import MotoApp
 from phasesync.testing.aws_shim.moto_world import World
 from phasesync.testing.aws_shim.operations import OPERATIONS, carry_out
 from phasesync.testing.aws_shim.outsider import Outsider
 from phasesync.testing.aws_shim.request import SECRETS_MANAGER, Call, Operation, Principal, read_json, read_operation
+from phasesync.testing.aws_shim.rights import check_rights
 from phasesync.testing.aws_shim.service import Limits, Service, Timing
 from phasesync.testing.aws_shim.throttling import Throttling
-from phasesync.testing.aws_shim.trust import check_assume_role, check_session, note_session
+from phasesync.testing.aws_shim.trust import QUERY, check_assume_role, check_key, check_session, note_session
 
 Hook = Callable[[When, Operation], Answer | None]
 
-_QUERY = ("sts", "iam")
 _JSON = "application/x-amz-json-1.1"
+_XML = "text/xml"
 
 
 class AwsShim:
@@ -59,6 +61,7 @@ class AwsShim:
         list_lag: timedelta = timedelta(),
         force_delete_takes: timedelta = timedelta(),
         replication_takes: timedelta = timedelta(),
+        new_key_takes: timedelta = timedelta(),
         port: int = 0,
     ) -> None:
         """
@@ -68,12 +71,13 @@ class AwsShim:
             list_lag: how old the answers of ListSecrets are.
             force_delete_takes: how long a name stays taken after a deletion without recovery.
             replication_takes: until a replica is InSync.
+            new_key_takes: until a new access key of a user is known.
             port: where to listen; 0 = a free port.
         """
         self.clock = clock or ShimClock()
         self.throttling = Throttling(self.clock, enabled=throttling)
         """May be switched off (`enabled`), and set to other figures (`rates`)."""
-        self._timing = Timing(list_lag, force_delete_takes, replication_takes)
+        self._timing = Timing(list_lag, force_delete_takes, replication_takes, new_key_takes)
         self.faults = Faults()
         self.access = Access()
         self.world = World(self.clock)
@@ -210,12 +214,14 @@ class AwsShim:
     def _carry_out(
         self, operation: Operation, principal: Principal, method: str, path: str, headers: Mapping[str, str]
     ) -> Reply:
+        check_key(self.world, principal, operation.service, self.timing.new_key_takes)
         check_session(self.world, principal, operation.service)
+        if operation.service in QUERY:
+            with self.world.lock:  # each request is whole
+                return self._of_query(operation, principal, method, path, headers)
         if operation.service != SECRETS_MANAGER:
             self._check_access(operation, principal)
-            check_assume_role(self.world, principal, operation)
-            reply = self._of_moto(method, path, headers, operation.body)
-            return replace(reply, body=note_session(self.world, operation, reply.body))
+            return self._of_moto(method, path, headers, operation.body)
         self.throttling.check(principal.account, operation.region, operation.name)
         if operation.name not in OPERATIONS:
             self.access.check(principal, f"{SECRETS_MANAGER}:{operation.name}", None)
@@ -225,18 +231,25 @@ class AwsShim:
         answer = carry_out(self.service, call)
         return Reply(200, json.dumps(answer).encode(), {"Content-Type": _JSON, "x-amzn-RequestId": str(uuid4())})
 
+    def _of_query(
+        self, operation: Operation, principal: Principal, method: str, path: str, headers: Mapping[str, str]
+    ) -> Reply:
+        def by_moto(body: bytes) -> Reply:
+            return self._of_moto(method, path, headers, body)
+
+        if operation.service == "iam":
+            return carry_out_iam(self.service, operation, principal, by_moto)
+        check_rights(self.world, self.access, operation, principal)
+        check_assume_role(self.world, principal, operation)
+        reply = by_moto(operation.body)
+        return replace(reply, body=note_session(self.world, operation, reply.body))
+
     def _check_access(self, operation: Operation, principal: Principal) -> None:
-        action = f"{operation.service}:{operation.name}"
+        """Refuse a call of KMS, or of a service of which nothing is known, that is denied."""
         resource = "*"
         if operation.service == "kms":
             resource = str(read_json(operation.body, strict=False).get("KeyId") or "*")
-        elif operation.name == "AssumeRole":
-            resource = operation.form.get("RoleArn", "*")
-        denial = self.access.denial(principal, action, [resource])
-        if denial is not None:
-            query = operation.service in _QUERY
-            text = refusal_text(principal, action, resource, denial)
-            raise AwsError("AccessDenied" if query else "AccessDeniedException", text, status=403 if query else 400)
+        self.access.check(principal, f"{operation.service}:{operation.name}", resource)
 
     def _of_moto(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         status, answered, content = self._moto.answer(method, path, headers, body)
@@ -246,12 +259,13 @@ class AwsShim:
 def _refused(error: AwsError, service: str) -> Reply:
     """Write a refusal in the form of the service."""
     request_id = str(uuid4())
-    if service in _QUERY:
+    if service in QUERY:
+        fault = "Receiver" if error.status >= 500 else "Sender"
         text = (
-            f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(error.code)}</Code>"
+            f"<ErrorResponse><Error><Type>{fault}</Type><Code>{escape(error.code)}</Code>"
             f"<Message>{escape(error.message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
         )
-        return Reply(error.status, text.encode(), {"Content-Type": "text/xml", "x-amzn-RequestId": request_id})
+        return Reply(error.status, text.encode(), {"Content-Type": _XML, "x-amzn-RequestId": request_id})
     body = json.dumps({"__type": error.code, "message": error.message, "Message": error.message}).encode()
     return Reply(error.status, body, {"Content-Type": _JSON, "x-amzn-RequestId": request_id})
 
@@ -259,7 +273,7 @@ def _refused(error: AwsError, service: str) -> Reply:
 def _injected(answer: Answer, service: str) -> Reply | None:
     """Write an answer that a test asked for."""
     if answer.raw is not None:
-        headers = {"Content-Type": _JSON, "x-amzn-RequestId": str(uuid4())}
+        headers = {"Content-Type": _XML if service in QUERY else _JSON, "x-amzn-RequestId": str(uuid4())}
         return Reply(answer.status, answer.raw, headers, cut=answer.cut)
     if answer.code is None:
         return None

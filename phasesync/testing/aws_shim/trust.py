@@ -1,18 +1,23 @@
 """
-Sessions of roles: who may assume a role, for how long, and when a session ends.
+Whether a caller's key is good, and sessions of roles: who may assume a role, for how long, and when a session ends.
 
 Sources: API reference of STS, AssumeRole (DurationSeconds, at most one hour where a role assumes a role), IAM User
 Guide, External IDs (a trust policy that asks for one refuses without it); common errors,
-ExpiredTokenException. moto lets everybody assume every role, and its sessions never end.
+ExpiredTokenException. Keys: API reference, common errors (UnrecognizedClientException; InvalidClientTokenId of STS and
+IAM), IAM User Guide, troubleshooting ("Changes that I make are not always immediately visible"). moto lets everybody
+assume every role, its sessions never end, and neither do its keys.
 """
 
 import re
+from datetime import timedelta
 from typing import Any, Final
 
 from phasesync.testing.aws_shim.errors import AwsError
 from phasesync.testing.aws_shim.moto_world import World
 from phasesync.testing.aws_shim.request import Operation, Principal
 
+QUERY: Final = ("sts", "iam")
+"""Services that take forms and answer in XML."""
 _DEFAULT_SECONDS: Final = 3600
 _CHAINED_SECONDS: Final = 3600
 _KEY: Final = re.compile(rb"<AccessKeyId>(\w+)</AccessKeyId>")
@@ -20,11 +25,29 @@ _END: Final = re.compile(rb"<Expiration>[^<]*</Expiration>")
 _BEGINS_SESSION: Final = ("AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML")
 
 
+def check_key(world: World, principal: Principal, service: str, new_key_takes: timedelta) -> None:
+    """
+    Refuse a user's key that is deleted, inactive or too new: UnrecognizedClientException, or InvalidClientTokenId.
+
+    Args:
+        world: has the keys; those that it never issued are let pass.
+        principal: who calls.
+        service: that is called.
+        new_key_takes: how long AWS takes to know a new key.
+    """
+    if world.users.is_usable(principal.access_key_id, new_key_takes):
+        return
+    text = "The security token included in the request is invalid."
+    if service in QUERY:
+        raise AwsError("InvalidClientTokenId", text, status=403)
+    raise AwsError("UnrecognizedClientException", text)
+
+
 def check_session(world: World, principal: Principal, service: str) -> None:
     """Refuse a caller whose session has ended: ExpiredTokenException, or STS's and IAM's ExpiredToken."""
     if principal.expires_at is not None and principal.expires_at <= world.clock.now():
         text = "The security token included in the request is expired"
-        if service in ("sts", "iam"):
+        if service in QUERY:
             raise AwsError("ExpiredToken", text, status=403)
         raise AwsError("ExpiredTokenException", text)
 

@@ -70,6 +70,11 @@ def sm(boto: Boto) -> Any:
     return boto()
 
 
+@pytest.fixture
+def iam(boto: Boto) -> Any:
+    return boto("iam")
+
+
 def code_of(call: Callable[[], Any]) -> str:
     """Return the code that a call is refused with; it fails the test when the call is not refused."""
     with pytest.raises(ClientError) as caught:
@@ -82,6 +87,14 @@ def text_of(call: Callable[[], Any]) -> str:
     with pytest.raises(ClientError) as caught:
         call()
     return str(caught.value.response["Error"]["Message"])
+
+
+def refusal_of(call: Callable[[], Any]) -> tuple[str, int, str]:
+    """Return code, HTTP status and text that a call is refused with."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    answer = caught.value.response
+    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Message"]
 
 
 def refuses(*rules: str) -> Callable[[Test], Test]:
