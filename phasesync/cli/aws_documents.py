@@ -19,7 +19,7 @@ from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.sync import Sync
-from phasesync.errors import DestinationError, InvalidInputError, NotFoundError
+from phasesync.errors import CiphertextError, DestinationError, InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -66,6 +66,9 @@ def covered_by(application: "Application", *, sync: str | None, dynamic: str | N
             else f"no sync and no dynamic secret uses the credential {credential}",
             hint="phasesync aws policy --starter sync prints the policy to begin with",
         )
+    for one in dynamics:
+        if one.error is not None:
+            raise CiphertextError(one.error)
     used = sorted({one.credential for one in syncs} | {one.credential for one in dynamics})
     if len(used) > 1:
         raise InvalidInputError(

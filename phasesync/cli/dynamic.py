@@ -41,8 +41,12 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.lease_views import dynamic_document
 
     columns = ["name", "env", "path", "issuer", "credential", "default_ttl_s", "max_ttl_s", "live_leases"]
+    found = application.dynamics.list_all()
+    for one in found:
+        if one.error is not None:
+            out.warn(one.error)
     out.items(
-        map(dynamic_document, application.dynamics.list_all()),
+        map(dynamic_document, found),
         columns,
         empty="there are no dynamic secrets yet: phasesync dynamic add --help",
     )

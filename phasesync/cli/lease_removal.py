@@ -36,6 +36,12 @@ def revoke_leases(application: "Application", live: Sequence[Lease], out: Output
         return
     results = application.lease_operations.revoke_all(live, actor=invocation().actor)
     for one in results:
+        if one.dropped:
+            out.warn(
+                f"the lease {one.lease.id} was altered outside phasesync and is forgotten; if it has a user at AWS, "
+                "phasesync leases reap --credential NAME removes it once its end is over"
+            )
+            continue
         if one.error is not None:
             one.error.message = f"the lease {one.lease.id} could not be revoked, so nothing else is removed: " + (
                 one.error.message
@@ -47,7 +53,9 @@ def revoke_leases(application: "Application", live: Sequence[Lease], out: Output
                 "else is removed until that cannot be any more",
                 hint=f"repeat it in a few minutes; phasesync leases show {one.lease.id}",
             )
-    sessions = [one.lease for one in results if not application.issuers.traits(one.lease.issuer).takes_back]
+    sessions = [
+        one.lease for one in results if not one.dropped and not application.issuers.traits(one.lease.issuer).takes_back
+    ]
     if sessions:
         last = max(lease.expires_at for lease in sessions)
         out.warn(

@@ -38,6 +38,7 @@ def dynamic_document(dynamic: DynamicSecret) -> Document:
         "role_arn": config.role_arn,
         "session_policy": config.session_policy,
         "created_at": dynamic.created_at,
+        "error": dynamic.error,
     }
 
 

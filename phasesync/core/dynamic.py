@@ -53,6 +53,7 @@ class DynamicSecret:
         issuer: kind of who hands the credentials out.
         version: grows with every change.
         live: how many of its leases have not ended.
+        error: why nothing of `config` can be believed, None where it can; only in lists.
     """
 
     id: str
@@ -68,6 +69,7 @@ class DynamicSecret:
     config: DynamicConfig
     live: int
     created_at: datetime
+    error: str | None = None
 
     @property
     def environment_label(self) -> str:

@@ -61,6 +61,9 @@ TRANSITIONS: Final[Mapping[LeaseStatus, tuple[LeaseStatus, ...]]] = {
 }
 """Status -> the ones that may follow."""
 
+CLOCK_AHEAD: Final = timedelta(hours=1)
+"""What was asked for further ahead than this was asked for with a clock that has been set back since."""
+
 ARRIVES_WITHIN: Final = timedelta(minutes=10)
 """
 How long after its signing a request may still reach AWS: 5 minutes (IAM User Guide, signing requests), and as much
@@ -175,6 +178,7 @@ def issued(
         ends_at: when it ends by itself at AWS, None = never.
         kept: its secret key is stored with it.
     """
+    _require(lease, LeaseStatus.ISSUING, "be handed out")
     changes: dict[str, Any] = {} if ends_at is None else {"expires_at": ends_at, "max_expires_at": ends_at}
     return _to(
         lease,
@@ -247,12 +251,14 @@ def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime) -> Lea
 
 
 def lapsed(lease: Lease, now: datetime) -> Lease:
-    """Return the lease that ended by itself at AWS."""
+    """Return the lease that ended by itself at AWS; one that is being taken back ends otherwise."""
+    _require(lease, LeaseStatus.ACTIVE, "lapse")
     return _to(lease, LeaseStatus.EXPIRED, cause=Cause.EXPIRY, ended_at=now, kept=False)
 
 
 def forgotten(lease: Lease, reason: str, now: datetime) -> Lease:
     """Return the lease that cannot be taken back and is let go: at AWS it ends by itself."""
+    _require(lease, LeaseStatus.ACTIVE, "be let go")
     return replace(lease, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason=reason, ended_at=now, kept=False)
 
 
@@ -269,13 +275,20 @@ def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
     if lease.status in ENDED:
         return False
     if lease.status is LeaseStatus.ACTIVE:
-        return (lease.max_expires_at if restored else lease.expires_at) <= now
+        end = lease.max_expires_at if restored else min(lease.expires_at, lease.max_expires_at)
+        # Nobody can say any more how long it has lived; by the clock as it is, it might live for years.
+        return end <= now or lease.requested_at > now + CLOCK_AHEAD
     return lease.retry_at is None or lease.retry_at <= now
 
 
 def may_be_given_again(lease: Lease, now: datetime) -> bool:
     """Return whether a lease whose secret key is kept has enough of its life left to be handed out once more."""
     return lease.kept and lease.status is LeaseStatus.ACTIVE and lease.expires_at - now >= lease.order.ttl / 2
+
+
+def _require(lease: Lease, status: LeaseStatus, what: str) -> None:
+    if lease.status is not status:
+        raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot {what}")
 
 
 def _to(lease: Lease, status: LeaseStatus, **changes: Any) -> Lease:

@@ -24,6 +24,12 @@ LONGEST_PAUSE = timedelta(minutes=10)
 SLOW_PAUSE = timedelta(minutes=15)
 """People mend credentials and policies; asking more often than this only fills CloudTrail."""
 
+LONGEST_OBEYED = timedelta(hours=1)
+"""
+A pause that AWS asks for beyond this is not heeded to its end: a key that should be gone is worth another question, and
+what lies further ahead counts as noted by a clock that was ahead.
+"""
+
 LARGE_ABOVE = 20
 """A sync with more remote objects than this is large: its runs take long, and leave threads to the others."""
 
@@ -118,7 +124,7 @@ def pause_of_lease(error: PhasesyncError, *, failures: int, spread: float) -> ti
     """
     pause = backoff(failures, spread)
     if isinstance(error, ThrottledError) and error.retry_after is not None:
-        pause = max(pause, error.retry_after)
+        pause = max(pause, min(error.retry_after, LONGEST_OBEYED))
     return pause
 
 

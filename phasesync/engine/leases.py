@@ -21,6 +21,7 @@ from phasesync.engine.hints import hints_for
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.errors import (
+    CiphertextError,
     ClaimHeldError,
     DestinationError,
     IllegalTransitionError,
@@ -336,10 +337,18 @@ class LeaseOperations:
         """
         Take several leases back, and let go of those that only end by themselves; what fails is in the results.
 
-        For what is removed together with its leases. ClaimHeldError where another process keeps one of them.
+        For what is removed together with its leases. One whose row was altered is dropped: the reaper finds what it
+        made. ClaimHeldError where another process keeps one of them.
         """
         results = []
         for lease in leases:
+            try:
+                self._leases.get(lease.id)
+            except CiphertextError as error:
+                # Nothing that it says is believed; what it made is removed once the end is over that its tag names.
+                self._leases.drop_altered(lease.id)
+                results.append(TakenBack(lease=lease, error=error, dropped=True))
+                continue
             if self._issuers.traits(lease.issuer).takes_back or not lease.was_issued:
                 results.append(self.revoke(lease.id, actor=actor))
                 continue
@@ -349,7 +358,10 @@ class LeaseOperations:
     def _let_go(self, lease: Lease, actor: str) -> Lease:
         reason = f"let go by {actor}; AWS ends it by itself"
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
-        return self._leases.change(lease.id, lambda one, now: life.forgotten(one, reason, now), entry=entry)
+        try:
+            return self._leases.change(lease.id, lambda one, now: life.forgotten(one, reason, now), entry=entry)
+        except IllegalTransitionError:
+            return self._leases.get(lease.id)  # Its time was over meanwhile.
 
     def _claim(self, lease_id: str, patience: timedelta) -> ClaimedLease:
         deadline = self._clock.monotonic() + patience.total_seconds()

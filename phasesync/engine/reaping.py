@@ -193,11 +193,14 @@ class Reaper:
 
     def _lookers(self, dynamics: Sequence[DynamicSecret], credential: str | None) -> list[tuple[str, Credential]]:
         """Return (kind of issuer, credential) to look with."""
-        with_users = [one for one in dynamics if self._issuers.traits(one.issuer).has_path]
+        kinds = [kind for kind in self._issuers.kinds() if self._issuers.traits(kind).has_path]
         if credential is not None:
             found = self._credentials.get(credential)
-            return [(kind, found) for kind in self._issuers.kinds() if self._issuers.traits(kind).has_path]
-        places = sorted({(one.issuer, one.credential_id) for one in with_users})
+            return [(kind, found) for kind in kinds]
+        # Of one whose row was altered nobody knows what it issues: it is looked for.
+        places = sorted(
+            {(kind, one.credential_id) for one in dynamics for kind in kinds if one.issuer == kind or one.error}
+        )
         lookers = []
         for kind, credential_id in places:
             try:

@@ -43,10 +43,12 @@ class TakenBack:
     Attributes:
         lease: as it is now.
         error: why it is not over, None where it is, or where nothing of it was found yet.
+        dropped: its row was altered, and is gone; nobody knows what it had made.
     """
 
     lease: Lease
     error: PhasesyncError | None
+    dropped: bool = False
 
 
 class LeaseEnder:

@@ -39,7 +39,12 @@ class DynamicStore(Protocol):
         ...
 
     def list_all(self) -> list[DynamicSecret]:
-        """Return all dynamic secrets by name, in a fixed number of statements."""
+        """
+        Return all dynamic secrets by name, in a fixed number of statements.
+
+        One whose row does not authenticate stands in the list with the reason and an empty configuration, so that it
+        hides no other.
+        """
         ...
 
     def get(self, name: str) -> DynamicSecret:
@@ -143,7 +148,7 @@ class LeaseStore(Protocol):
         Args:
             dynamic: the recipe, as it was read.
             make_order: called with the id of the lease and the end that no renewal moves it beyond.
-            ttl: how long it lives, counted from now.
+            ttl: how long it lives, counted from now; no longer than the recipe's maximum, whatever this says.
             owner: who is at work on it.
 
         Raises:
@@ -201,6 +206,14 @@ class LeaseStore(Protocol):
         """
         ...
 
+    def drop_altered(self, lease_id: str) -> None:
+        """
+        Delete a lease whose row does not authenticate, since nothing that it says can be believed.
+
+        NotFoundError; IllegalTransitionError for one that does authenticate.
+        """
+        ...
+
     def release(self, claim: LeaseClaim) -> None:
         """Give a claim back; the lease stays as due as it was."""
         ...
@@ -231,6 +244,9 @@ class LeaseStore(Protocol):
             environment: (app, environment); None = whichever.
             ended: those that have ended too.
             limit: at most so many; None = all.
+
+        Raises:
+            NotFoundError: the dynamic secret. Of a credential or environment that does not exist there are none.
         """
         ...
 

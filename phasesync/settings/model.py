@@ -95,7 +95,7 @@ class RetentionSettings(_Group):
     """What is kept, and how long."""
 
     runs_days: int = Field(90, ge=1, le=3_650)
-    """Days that runs are kept: a quarter, for reviews. The newest run of each sync stays always."""
+    """Days that runs and ended leases are kept: a quarter, for reviews. The newest run of each sync stays always."""
 
 
 class AwsSettings(_Group):

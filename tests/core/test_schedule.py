@@ -13,6 +13,7 @@ from phasesync.core.schedule import (
     after_error,
     after_success,
     backoff,
+    pause_of_lease,
 )
 from phasesync.core.status import Outcome
 from phasesync.errors import (
@@ -81,3 +82,36 @@ def test_what_follows_an_error(error: PhasesyncError, retry_in: timedelta | None
     following = after_error(error, failures=1, interval=INTERVAL, spread=0.0)
 
     assert (following.retry_in, following.due_in) == (retry_in, due_in)
+
+
+# --- leases
+
+
+@given(failures=st.integers(min_value=1, max_value=100_000), spread=chance)
+def test_a_lease_is_always_tried_again_within_ten_minutes(failures: int, spread: float) -> None:
+    """Whatever went wrong, and however often: it is somebody's key that is still good."""
+    errors = (CredentialRejectedError(), PermissionDeniedError(), CiphertextError(), DestinationUnavailableError())
+    pauses = {pause_of_lease(error, failures=failures, spread=spread) for error in (*errors, ThrottledError())}
+
+    assert pauses == {backoff(failures, spread)}
+    assert FIRST_PAUSE <= min(pauses) <= LONGEST_PAUSE
+
+
+@given(failures=st.integers(min_value=1, max_value=1000), spread=chance)
+def test_the_pauses_of_a_lease_grow(failures: int, spread: float) -> None:
+    error = PermissionDeniedError()
+
+    first = pause_of_lease(error, failures=failures, spread=spread)
+    assert first <= pause_of_lease(error, failures=failures + 1, spread=spread)
+    assert pause_of_lease(error, failures=20, spread=0.999) > LONGEST_PAUSE * 0.99
+
+
+@given(seconds=st.integers(min_value=0, max_value=3600), failures=st.integers(1, 100), spread=chance)
+def test_a_pause_that_aws_asks_for_is_heeded_and_our_own_where_it_is_longer(
+    seconds: int, failures: int, spread: float
+) -> None:
+    asked = timedelta(seconds=seconds)
+
+    pause = pause_of_lease(ThrottledError(retry_after=asked), failures=failures, spread=spread)
+
+    assert pause == max(asked, backoff(failures, spread))

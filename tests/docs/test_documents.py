@@ -10,6 +10,7 @@ import pytest
 
 from phasesync import errors
 from phasesync.cli.main import cli
+from phasesync.core.lease import LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.settings.model import setting_names, variable_of
 
@@ -59,7 +60,7 @@ def test_every_command_and_option_in_a_document_exists(path) -> None:
             assert command is not None, f"phasesync {' '.join(words)}"
         assert command is not None
         options = {name for parameter in command.params for name in parameter.opts}
-        used = {word for word in rest if word.startswith("--")}
+        used = {word for word in rest if word.startswith("--") and word != "--"}
         assert used <= options | {"--help"}, f"phasesync {' '.join(words)}"
 
 
@@ -98,6 +99,27 @@ def test_every_status_word_is_explained() -> None:
     assert sorted(explained) == sorted(status.value for status in SyncStatus)
 
 
+def test_every_status_word_of_a_lease_is_explained() -> None:
+    explained = table((ROOT / "docs/operations.md").read_text(), "Dynamic secrets")
+    words = [word for row in explained for word in row.split(", ")]
+
+    assert sorted(words) == sorted(status.value for status in LeaseStatus)
+
+
+def test_pinned_requirements_are_installed_as_they_are_wherever_that_is_done() -> None:
+    places = [ROOT / name for name in ("Makefile", "deploy/Dockerfile", "docs/operations.md")]
+    commands = [line for path in places for line in _joined(path.read_text()) if "--require-hashes" in line]
+
+    assert len(commands) >= 4
+    # Older releases of pip ask for the newest release of what has an extra, and then refuse it for want of a hash.
+    assert [line for line in commands if "--no-deps" not in line] == []
+
+
+def _joined(text: str) -> list[str]:
+    """Return lines, with those that are continued as one."""
+    return text.replace("\\\n", " ").splitlines()
+
+
 def test_the_glossary_knows_the_words_of_the_code() -> None:
     text = (ROOT / "docs/glossary.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, flags=re.MULTILINE))
@@ -105,6 +127,7 @@ def test_the_glossary_knows_the_words_of_the_code() -> None:
     assert [word for word in Outcome if word.value not in rows["outcome"]] == []
     assert [word for word in Trigger if word.value not in rows["trigger"]] == []
     assert [word for word in SyncStatus if word.value not in rows["status"]] == []
+    assert [word for word in LeaseStatus if word.value not in rows["lease status"]] == []
     words = [row for row in rows if row not in ("word", "---")]
     assert words == sorted(words, key=str.lower), "in alphabetical order"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
 
+from phasesync.adapters.store.tables import leases as lease_rows
+from phasesync.core.events import LeaseUnreadable
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.orphans import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
 from phasesync.core.remote import TAG_INSTANCE
@@ -241,3 +243,22 @@ def test_a_database_that_may_be_older_takes_no_lease_back_before_the_last_possib
     world.sweep()
 
     assert world.users() == {lease.order.name} == world.wanted()
+
+
+def test_a_lease_whose_row_was_altered_goes_with_its_recipe_and_its_user_by_its_tag(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    with world.store.database.write() as connection:
+        # Its ciphertext is bound to that end.
+        connection.execute(lease_rows.update().values(max_expires_at=datetime(2026, 1, 1, tzinfo=UTC)))
+    world.sweep()
+    assert world.users() == {lease.order.name}, "nothing that the row says is believed"
+    assert [one for one in world.events if isinstance(one, LeaseUnreadable)]
+
+    (done,) = world.operations.revoke_all(world.leases.list_leases(), actor=ACTOR)
+    world.store.dynamics.remove("ci")
+    assert (done.dropped, world.leases.list_leases(ended=True)) == (True, [])
+
+    world.clock.pass_(hours=9)
+    (look,) = world.reaper.look("aws")
+    world.reaper.remove(look.strays, actor=ACTOR)
+    assert world.users() == set()

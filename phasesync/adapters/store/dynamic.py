@@ -6,6 +6,7 @@ key cannot give its users another policy, nor another account.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,10 +57,10 @@ class SqlDynamicStore(Part):
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
     def list_all(self) -> list[DynamicSecret]:
-        """Return all dynamic secrets by name, in one statement."""
+        """Return all dynamic secrets by name, in one statement; an altered one with the reason."""
         with self._database.read() as connection:
             rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
-        return [self._to_dynamic(row) for row in rows]
+        return [self._to_listed(row) for row in rows]
 
     def get(self, name: str) -> DynamicSecret:
         """Return one dynamic secret. NotFoundError names what exists instead."""
@@ -69,9 +70,11 @@ class SqlDynamicStore(Part):
     def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
         """Replace credential and configuration; leases that were issued stay as they are."""
         with self._database.write() as connection:
+            row = find_dynamic(connection, name)
+            # In the order in which everybody locks: the environment, then what is in it.
+            environment = find_environment(connection, row.app, row.environment, lock=True)
             row = find_dynamic(connection, name, lock=True)
             self._to_dynamic(row)  # What was altered is not blessed with a new ciphertext.
-            environment = find_environment(connection, row.app, row.environment, lock=True)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             values = {
                 **row._asdict(),
@@ -117,23 +120,34 @@ class SqlDynamicStore(Part):
             if (other := handed_out.get((path, key))) is not None:
                 raise AlreadyExistsError(f"{key} of {label} is handed out by {other} already", hint=hint)
 
+    def _to_listed(self, row: sa.Row[Any]) -> DynamicSecret:
+        try:
+            return self._to_dynamic(row)
+        except CiphertextError as error:
+            none = timedelta(0)
+            return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
+
     def _to_dynamic(self, row: sa.Row[Any]) -> DynamicSecret:
-        config = _open_config(row, self._sealer)
-        return DynamicSecret(
-            id=row.id,
-            name=row.name,
-            environment_id=row.environment_id,
-            app=row.app,
-            environment=row.environment,
-            path=row.path,
-            credential_id=row.credential_id,
-            credential=row.credential,
-            issuer=row.issuer,
-            version=row.version,
-            config=config,
-            live=row.live,
-            created_at=row.created_at,
-        )
+        return _dynamic_of(row, _open_config(row, self._sealer))
+
+
+def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = None) -> DynamicSecret:
+    return DynamicSecret(
+        id=row.id,
+        name=row.name,
+        environment_id=row.environment_id,
+        app=row.app,
+        environment=row.environment,
+        path=row.path,
+        credential_id=row.credential_id,
+        credential=row.credential,
+        issuer=row.issuer,
+        version=row.version,
+        config=config,
+        live=row.live,
+        created_at=row.created_at,
+        error=error,
+    )
 
 
 def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:

@@ -120,6 +120,13 @@ class EnvironmentsPart(Part):
                     f"{environment.app}/{environment.name} is used by syncs: {listed(users)}",
                     hint=f"phasesync syncs remove {users[0]} --remote keep",
                 )
+            # Locked, so that none of them has a lease issued meanwhile that would go with it.
+            connection.execute(
+                row_lock(
+                    sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id),
+                    dynamic_secrets,
+                )
+            ).all()
             live = connection.scalar(
                 sa.select(sa.func.count())
                 .select_from(leases.join(dynamic_secrets))

@@ -50,7 +50,8 @@ class now(sa.sql.functions.FunctionElement[int]):
 
     It is a scalar subquery, so that the clock is asked once and not for every row, and an index on the other side of a
     comparison can be used. PostgreSQL asks anew for every `now()` that stands in a statement: they may be microseconds
-    apart, but a statement that waited for a lock does not work with an old time.
+    apart. A statement that waits for a lock goes by the time from before: claims come out shorter, and nothing is due
+    early. Where that would not do, lock first and ask then.
     """
 
     type = sa.BigInteger()

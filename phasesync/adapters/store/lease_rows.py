@@ -34,12 +34,12 @@ _PLAIN: Final = (
 )
 """Members that are columns as they are; `status` is one as well."""
 
-_ELSEWHERE: Final = (*_PLAIN, "status", "dynamic", "issuer", "kept")
-"""Every other member of a lease is in `details`."""
+_ELSEWHERE: Final = (*_PLAIN, "status", "dynamic", "kept")
+"""Every other member of a lease is in `details`, the issuer too: its recipe may be altered by now."""
 
 
 def select_leases() -> sa.Select[Any]:
-    """Return the select behind `to_lease`: with `dynamic`, `issuer`, `data_key_id` and the database's `clock`."""
+    """Return the select behind `to_lease`: with `dynamic`, `issuer` of that by now, `data_key_id` and `clock`."""
     return (
         sa.select(
             leases,
@@ -62,13 +62,13 @@ def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
         raise CiphertextError(
             f"the lease {row.id} of {row.dynamic} in table leases does not authenticate: it was altered outside "
             "phasesync",
-            hint="restore a backup; what it issued is removed from AWS by phasesync leases reap, once its end has come",
+            hint=f"restore a backup, or drop it with its recipe: phasesync dynamic remove {row.dynamic} --revoke; what "
+            "it issued is then removed by phasesync leases reap, once its end has come",
         ) from None
     return Lease(
         **{name: getattr(row, name) for name in _PLAIN},
         **members(Lease, details),
         dynamic=row.dynamic,
-        issuer=row.issuer,
         status=LeaseStatus(row.status),
         kept=row.kept is not None,
     )

@@ -28,7 +28,7 @@ from phasesync.adapters.store.lease_rows import (
 from phasesync.adapters.store.part import Part, new_id
 from phasesync.adapters.store.tables import apps, credentials, environments, lease_events, leases
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import ENDED, Lease, LeaseStatus, Order, may_be_given_again
+from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, Order, may_be_given_again
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
@@ -88,7 +88,7 @@ class SqlLeaseStore(Part):
                     hint=f"phasesync leases list --dynamic {dynamic.name}, then leases revoke LEASE; or: "
                     f"phasesync dynamic update {dynamic.name} --max-leases N",
                 )
-            clock = from_microseconds(row.clock)
+            clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
             lease_id, most = new_id()[:_ID_CHARACTERS], clock + dynamic.config.max_ttl
             lease = Lease(
                 id=lease_id,
@@ -99,7 +99,7 @@ class SqlLeaseStore(Part):
                 status=LeaseStatus.REQUESTED,
                 order=make_order(lease_id, most),
                 requested_at=clock,
-                expires_at=clock + ttl,
+                expires_at=min(clock + ttl, most),
                 max_expires_at=most,
             )
             columns = to_columns(lease, self._sealer, row.data_key_id)
@@ -143,8 +143,9 @@ class SqlLeaseStore(Part):
         keep: Outputs | None = None,
         **columns: Any,
     ) -> Lease:
-        lease = step(to_lease(row, self._sealer), from_microseconds(row.clock))
-        if keep is not None:
+        # Asked for once the row is locked: a statement that waited for that knows the time from before.
+        lease = step(to_lease(row, self._sealer), from_microseconds(connection.scalar(sa.select(now())) or 0))
+        if keep is not None and lease.kept:
             columns["kept"] = seal_outputs(row.id, keep, self._sealer, row.data_key_id)
         elif not lease.kept:
             columns["kept"] = None
@@ -170,9 +171,12 @@ class SqlLeaseStore(Part):
     def extend(self, claim: LeaseClaim) -> None:
         """Prolong a claim, before a call. ClaimLostError when a successor has it."""
         with self._database.write() as connection:
-            prolonged = leases.update().where(_held_by(claim)).values(claim_until=after(self._ttl))
-            if connection.execute(prolonged).rowcount != 1:
+            # Locked first: a statement that has to wait for the lock would go by the time from before.
+            if connection.scalar(row_lock(sa.select(leases.c.id).where(_held_by(claim)), leases)) is None:
                 raise ClaimLostError(f"the lease {claim.lease_id} passed to another process")
+            connection.execute(
+                leases.update().where(leases.c.id == claim.lease_id).values(claim_until=after(self._ttl))
+            )
 
     def claim(self, lease_id: str, owner: str) -> ClaimedLease:
         """Claim one lease. NotFoundError; ClaimHeldError while another process is at work on it."""
@@ -203,6 +207,19 @@ class SqlLeaseStore(Part):
         with self._database.write() as connection:
             rows = self._take(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
             return [self._claimed(row, owner) for row in sorted(rows, key=lambda row: row.expires_at)]
+
+    def drop_altered(self, lease_id: str) -> None:
+        """Delete a lease whose row does not authenticate. NotFoundError; IllegalTransitionError for one that does."""
+        with self._database.write() as connection:
+            row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
+            if row is None:
+                raise _unknown(lease_id)
+            try:
+                to_lease(row, self._sealer)
+            except CiphertextError:
+                connection.execute(leases.delete().where(leases.c.id == lease_id))
+                return
+            raise IllegalTransitionError(f"the lease {lease_id} is as we wrote it")
 
     def release(self, claim: LeaseClaim) -> None:
         """Give a claim back; the lease stays as due as it was."""
@@ -293,8 +310,8 @@ class SqlLeaseStore(Part):
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
         with self._database.write() as connection:
             for row in connection.execute(kept).all():
-                lease = to_lease(row, self._sealer)
-                if may_be_given_again(lease, from_microseconds(row.clock)):
+                lease = to_listed_lease(row, self._sealer)
+                if lease.error is None and may_be_given_again(lease, from_microseconds(row.clock)):
                     self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
                     return Given(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
         return None
@@ -318,8 +335,10 @@ class SqlLeaseStore(Part):
 
 def _is_due(restored: bool) -> sa.ColumnElement[bool]:
     """Return `core.lease.is_due` of leases that nobody is at work on, in SQL."""
-    end = leases.c.max_expires_at if restored else leases.c.expires_at
-    over = (leases.c.status == LeaseStatus.ACTIVE) & (end <= now())
+    end = leases.c.max_expires_at <= now()
+    if not restored:
+        end |= leases.c.expires_at <= now()
+    over = (leases.c.status == LeaseStatus.ACTIVE) & (end | (leases.c.requested_at > after(CLOCK_AHEAD)))
     # A pause beyond what any can be comes of a clock that was ahead and has been set back since.
     pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(AHEAD))
     return _free() & (over | (leases.c.status.in_(_TAKEN_BACK) & pause_over))

@@ -27,6 +27,7 @@ from phasesync.core.events import (
     SyncUnreadable,
     UsersReaped,
 )
+from phasesync.core.lease import ENDED
 from phasesync.core.status import Outcome, SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
@@ -147,10 +148,12 @@ class LogEvents:
             "retry_at": lease.retry_at.isoformat(timespec="seconds") if lease.retry_at else None,
         }
         told = {name: value for name, value in fields.items() if value is not None}
-        if lease.error is None:
+        if lease.error is not None:
+            self._log.error("lease not taken back", **told)
+        elif lease.status in ENDED:
             self._log.info("lease taken back", **told)
         else:
-            self._log.error("lease not taken back", **told)
+            self._log.info("nothing of the lease was found; it is looked at once more", **told)
 
     def _sweep(self, sweep: SweepFinished) -> None:
         tell = self._log.info if sweep.calls else self._log.debug  # Nothing was asked: nothing is worth a line.

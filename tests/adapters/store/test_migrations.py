@@ -12,8 +12,20 @@ from alembic.script import ScriptDirectory
 
 from phasesync.adapters.store import migrate, open_database
 from phasesync.adapters.store.tables import metadata
+from phasesync.core.status import Trigger
 from phasesync.errors import SchemaMismatchError
-from tests.support.stores import add_sync, open_test_store
+from tests.support.stores import (
+    TTL,
+    add_dynamic,
+    add_sync,
+    claim_one,
+    issue_lease,
+    open_test_store,
+    put,
+    settle,
+    write,
+)
+from tests.support.values import entry
 
 UPGRADE = "import sys; from phasesync.adapters.store import migrate; migrate.upgrade(sys.argv[1])"
 
@@ -66,6 +78,64 @@ def test_upgrading_again_changes_nothing(migrated_database_url):
     migrate.upgrade(migrated_database_url)
     assert [sync.name for sync in store.state.list_syncs()] == ["web"]
     store.close()
+
+
+def test_what_was_stored_before_there_were_dynamic_secrets_is_kept(migrated_database_url):
+    """A database of the first release, with secrets, a sync, its journal and its runs."""
+    store = open_test_store(migrated_database_url)
+    put(store, write("URL", "old"), write("URL", "new", comment="why"), write("PASSWORD", "x", path="/db"))
+    sync = add_sync(store)
+    settle(store, claim_one(store), account="111122223333")
+    store.state.save_entry(claim := manual_claim(store), entry(id=None, sync_id=sync.id))
+    settle(store, claim)
+    before = everything_in(store)
+    store.close()
+    migrate.downgrade(migrated_database_url, "0001")
+    assert migrate.status(migrated_database_url).current == "0001"
+    assert not tables_of(migrated_database_url) & NEW_IN_0002
+
+    migrate.upgrade(migrated_database_url)
+
+    assert migrate.status(migrated_database_url).is_current
+    store = open_test_store(migrated_database_url)
+    assert everything_in(store) == before
+    assert issue_lease(store, add_dynamic(store)).live
+    store.close()
+
+
+NEW_IN_0002 = {"dynamic_secrets", "leases", "lease_events"}
+
+
+def manual_claim(store):
+    sync = store.state.get_sync("web")
+    return store.state.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="ada", ttl=TTL)
+
+
+def everything_in(store):
+    """Everything that the first release knew."""
+    return (
+        store.environments.list_secrets("shop", "production"),
+        store.environments.history("shop", "production", "/", "URL"),
+        store.environments.list_environments(),
+        store.credentials.list_all(),
+        store.state.list_syncs(),
+        store.state.state_of("web"),
+        store.state.list_runs(),
+        store.instance_id,
+    )
+
+
+def test_the_first_migration_alone_has_no_tables_of_dynamic_secrets(database_url):
+    """What a downgrade leaves is what the first release made."""
+    from alembic import command
+
+    migrate._migrate(open_database(database_url, create=True), lambda config: command.upgrade(config, "0001"))
+    first = tables_of(database_url)
+    assert migrate.status(database_url).current == "0001"
+    migrate.upgrade(database_url)
+    assert tables_of(database_url) == first | NEW_IN_0002
+    migrate.downgrade(database_url, "0001")
+    assert tables_of(database_url) == first
 
 
 def test_the_expected_revision_is_the_newest_migration():

@@ -57,7 +57,7 @@ def test_an_edit_does_not_depend_on_the_number_of_keys(store, size):
     def edit():
         put_directly(store, secrets(size, "y"))
 
-    assert count(store, edit) <= 7
+    assert count(store, edit) <= 8  # One of them asks whether dynamic secrets hand anything out under new keys.
     assert store.environments.get_environment("shop", "production").keys == size
 
 

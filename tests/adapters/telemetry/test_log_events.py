@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,8 @@ from phasesync.core.events import (
     ClaimExpired,
     ClaimLost,
     Event,
+    LeaseTakenBack,
+    LeaseUnreadable,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -21,7 +24,9 @@ from phasesync.core.events import (
     SweepDenied,
     SweepFinished,
     SyncUnreadable,
+    UsersReaped,
 )
+from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.ports import MemberRole
 from phasesync.testing.canary import CANARY_KEY
@@ -41,6 +46,29 @@ RUN = RunFinished(
     code=None,
     next_attempt_at=None,
 )
+RETRY_AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+TAKEN_BACK = LeaseTakenBack(
+    dynamic="ci",
+    lease_id="1ea5e1ea5e1ea5e0",
+    status=LeaseStatus.EXPIRED,
+    cause=Cause.EXPIRY,
+    error=None,
+    code=None,
+    failures=0,
+    aws_calls=5,
+    late_ms=412,
+    retry_at=None,
+)
+NOT_TAKEN_BACK = replace(
+    TAKEN_BACK,
+    status=LeaseStatus.REVOKE_FAILED,
+    error="PermissionDeniedError",
+    code="AccessDenied",
+    failures=3,
+    aws_calls=1,
+    late_ms=None,
+    retry_at=RETRY_AT,
+)
 EVENTS: list[Event] = [
     RUN,
     ClaimExpired(sync="billing"),
@@ -53,6 +81,9 @@ EVENTS: list[Event] = [
         account="111122223333", region="eu-west-1", objects=900, suspects=0, syncs=9, calls=9, duration_ms=80
     ),
     SweepDenied(account="111122223333", region="eu-west-1", credential="aws", hint="allow it"),
+    TAKEN_BACK,
+    LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
+    UsersReaped(account="111122223333", ours=0, removed=0),
     ChoreFailed(chore="poll", error="StoreUnavailableError", message="the database is locked"),
 ]
 
@@ -123,6 +154,101 @@ def test_a_failed_run_names_error_code_and_next_attempt(lines) -> None:
     line = lines()[0]
     assert (line["error"], line["code"]) == ("ThrottledError", "ThrottlingException")
     assert line["next_attempt_at"] == "2026-01-02T03:04:05+00:00"
+
+
+def only_line(lines) -> dict[str, Any]:
+    """The one line, without when and by whom it was written."""
+    (line,) = lines()
+    return {name: value for name, value in line.items() if name not in ("timestamp", "logger")}
+
+
+def test_a_lease_that_was_taken_back_says_how_late_and_with_how_many_calls(lines) -> None:
+    LogEvents().emit(TAKEN_BACK)
+
+    assert only_line(lines) == {
+        "level": "info",
+        "event": "lease taken back",
+        "dynamic": "ci",
+        "lease": "1ea5e1ea5e1ea5e0",
+        "status": "expired",
+        "cause": "expiry",
+        "aws_calls": 5,
+        "late_ms": 412,
+    }
+
+
+def test_a_lease_that_was_over_in_time_and_without_calls_says_so(lines) -> None:
+    """Noughts are told; what is not known is not."""
+    LogEvents().emit(replace(TAKEN_BACK, aws_calls=0, late_ms=0))
+    LogEvents().emit(replace(TAKEN_BACK, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, late_ms=None, failures=2))
+
+    in_time, by_hand = lines()
+    assert (in_time["aws_calls"], in_time["late_ms"]) == (0, 0)
+    assert (by_hand["status"], by_hand["cause"], by_hand["failures"]) == ("revoked", "request", 2)
+    assert "late_ms" not in by_hand
+
+
+def test_a_lease_that_could_not_be_taken_back_is_an_error_that_says_why_and_what_follows(lines) -> None:
+    LogEvents().emit(NOT_TAKEN_BACK)
+
+    assert only_line(lines) == {
+        "level": "error",
+        "event": "lease not taken back",
+        "dynamic": "ci",
+        "lease": "1ea5e1ea5e1ea5e0",
+        "status": "revoke-failed",
+        "cause": "expiry",
+        "error": "PermissionDeniedError",
+        "code": "AccessDenied",
+        "failures": 3,
+        "aws_calls": 1,
+        "retry_at": "2026-01-02T03:04:05+00:00",
+    }
+
+
+def test_a_lease_that_is_looked_at_again_is_not_called_taken_back(lines) -> None:
+    """Nothing of it was found, and a request that was sent for it may still arrive: it is not over."""
+    LogEvents().emit(replace(TAKEN_BACK, status=LeaseStatus.REVOKING, late_ms=None, retry_at=RETRY_AT))
+
+    line = only_line(lines)
+    assert (line["level"], line["status"], line["retry_at"]) == ("info", "revoking", "2026-01-02T03:04:05+00:00")
+    assert line["event"] != "lease taken back"
+
+
+def test_a_lease_that_cannot_be_read_needs_a_person(lines) -> None:
+    LogEvents().emit(LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"))
+
+    assert only_line(lines) == {
+        "level": "error",
+        "event": "lease not taken back: it cannot be read",
+        "lease": "1ea5e1ea5e1ea5e0",
+    }
+
+
+@pytest.mark.parametrize(("ours", "removed", "level"), [(0, 0, "info"), (2, 2, "warning"), (2, 0, "warning")])
+def test_users_that_nobody_would_have_taken_back_are_a_warning(ours, removed, level, lines) -> None:
+    LogEvents().emit(UsersReaped(account="111122223333", ours=ours, removed=removed))
+
+    assert only_line(lines) == {
+        "level": level,
+        "event": "users reaped",
+        "account": "111122223333",
+        "ours": ours,
+        "removed": removed,
+    }
+
+
+def test_old_leases_that_were_deleted_are_counted(lines) -> None:
+    LogEvents().emit(RunsPruned(count=3, leases=2))
+
+    assert only_line(lines) == {"level": "info", "event": "old runs deleted", "count": 3, "leases": 2}
+
+
+@pytest.mark.parametrize("chore", ["leases", "reap-users"])
+def test_chores_about_leases_show_what_the_database_said(chore, lines) -> None:
+    LogEvents().emit(ChoreFailed(chore=chore, error="StoreUnavailableError", message="the database is locked"))
+
+    assert lines()[0]["message"] == "the database is locked"
 
 
 def test_the_message_of_a_chore_at_the_database_is_shown(lines) -> None:

@@ -1,0 +1,265 @@
+"""Whoever can write to the database but has no key: an altered recipe or lease is noticed, and stops nothing else."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from phasesync.adapters.store import Store, tables
+from phasesync.core.dynamic import DynamicSecret
+from phasesync.core.lease import Cause, Lease, LeaseStatus, take_back
+from phasesync.core.model import SecretValue
+from phasesync.errors import CiphertextError, IllegalTransitionError
+from phasesync.ports import Entry, LeaseEvent
+from tests.support.stores import (
+    EXPIRED,
+    TTL,
+    access_key,
+    add_dynamic,
+    alter,
+    dynamic_draft,
+    end_lease,
+    issue_lease,
+    move_lease,
+    put,
+    request_lease,
+)
+from tests.support.values import HOUR
+
+YEAR = timedelta(days=365)
+KEPT = {"secret_access_key": SecretValue("wJalrXUtnFEMI")}
+
+
+def column(store: Store, table: sa.Table, row_id: str, name: str) -> Any:
+    """What stands in a row."""
+    with store.database.read() as connection:
+        return connection.scalar(sa.select(table.c[name]).where(table.c.id == row_id))
+
+
+def swap(store: Store, table: sa.Table, name: str, ids: tuple[str, str]) -> None:
+    """Exchange what two rows have in a column."""
+    first, second = (column(store, table, one, name) for one in ids)
+    assert first != second, "there would be nothing to notice"
+    alter(store, table, ids[0], **{name: second})
+    alter(store, table, ids[1], **{name: first})
+
+
+def flip(store: Store, table: sa.Table, name: str, row_id: str) -> None:
+    """Change one bit of a ciphertext."""
+    found = column(store, table, row_id, name)
+    alter(store, table, row_id, **{name: found[:-1] + bytes([found[-1] ^ 1])})
+
+
+def two_recipes(store: Store) -> tuple[DynamicSecret, DynamicSecret]:
+    """Two dynamic secrets that have nothing in common."""
+    first = add_dynamic(store, "ci")
+    put(store, environment="staging")
+    store.credentials.add("other", access_key())
+    draft = dynamic_draft("cd", environment="staging", path="/db", credential="other", issuer="aws-assume-role")
+    store.dynamics.add(draft)
+    return first, store.dynamics.update("cd", credential="other", config=replace(draft.config, max_ttl=9 * HOUR))
+
+
+# --- recipes
+
+BOUND = ("name", "environment_id", "path", "credential_id", "issuer", "version", "config")
+
+
+@pytest.mark.parametrize("name", BOUND)
+def test_two_recipes_that_were_mixed_are_both_noticed(store: Store, name: str) -> None:
+    ids = tuple(one.id for one in two_recipes(store))
+    swap(store, tables.dynamic_secrets, name, (ids[0], ids[1]))
+    for attempt in (
+        lambda: store.dynamics.get("ci"),
+        lambda: store.dynamics.get("cd"),
+        lambda: store.dynamics.update("ci", credential="aws", config=dynamic_draft().config),
+    ):
+        with pytest.raises(CiphertextError, match=r"the dynamic secret c[id] in table dynamic_secrets does not auth"):
+            attempt()
+    listed = store.dynamics.list_all()
+    assert [one.error is not None for one in listed] == [True, True], "each stands in the list with the reason"
+    assert [one.config.policy_arns for one in listed] == [(), ()]
+
+
+def test_a_recipe_of_which_a_bit_was_changed_is_noticed(store: Store) -> None:
+    flip(store, tables.dynamic_secrets, "config", add_dynamic(store).id)
+    with pytest.raises(CiphertextError, match="the dynamic secret ci ") as caught:
+        store.dynamics.get("ci")
+    assert "phasesync dynamic remove ci" in str(caught.value.hint)
+
+
+def test_an_older_recipe_does_not_pass_for_the_current_one(store: Store) -> None:
+    before = add_dynamic(store)
+    old = column(store, tables.dynamic_secrets, before.id, "config")
+    store.dynamics.update("ci", credential="aws", config=replace(before.config, policy_arns=()))
+    alter(store, tables.dynamic_secrets, before.id, config=old)
+    with pytest.raises(CiphertextError):
+        store.dynamics.get("ci")
+
+
+def test_an_altered_recipe_is_not_blessed_by_an_update_and_can_be_removed(store: Store) -> None:
+    dynamic = add_dynamic(store)
+    end_lease(store, issue_lease(store, dynamic))
+    alter(store, tables.dynamic_secrets, path="/elsewhere")
+    with pytest.raises(CiphertextError):
+        store.dynamics.update("ci", credential="aws", config=dynamic.config)
+    assert column(store, tables.dynamic_secrets, dynamic.id, "version") == 1
+    store.dynamics.remove("ci")
+    assert store.dynamics.list_all() == []
+
+
+def test_an_altered_recipe_does_not_stand_in_the_way_of_others(store: Store) -> None:
+    flip(store, tables.dynamic_secrets, "config", add_dynamic(store).id)
+    assert add_dynamic(store, "other").name == "other"
+
+
+# --- leases
+
+
+def two_leases(store: Store, *, ttl: timedelta = EXPIRED) -> tuple[Lease, Lease]:
+    """Leases of two recipes, that are due."""
+    first, second = two_recipes(store)
+    return issue_lease(store, first, ttl=ttl, keep=KEPT), issue_lease(store, second, ttl=ttl, keep=KEPT)
+
+
+ALTERED: dict[str, Callable[[Store, Lease, Lease], None]] = {
+    **{
+        f"{name} swapped": lambda store, one, other, name=name: swap(  # type: ignore[misc]
+            store, tables.leases, name, (one.id, other.id)
+        )
+        for name in ("dynamic_id", "credential_id", "max_expires_at", "details")
+    },
+    "a longer life": lambda store, one, _: move_lease(store, one, timedelta(microseconds=1), "max_expires_at"),
+    "another credential": lambda store, one, _: alter(store, tables.leases, one.id, credential_id="0" * 32),
+    "a bit changed": lambda store, one, _: flip(store, tables.leases, "details", one.id),
+}
+
+
+@pytest.fixture(params=list(ALTERED.values()), ids=list(ALTERED))
+def altered(request: pytest.FixtureRequest, store: Store) -> Lease:
+    """A lease that somebody altered; another one is there as well."""
+    one, other = two_leases(store)
+    request.param(store, one, other)
+    return one
+
+
+def test_an_altered_lease_is_neither_read_nor_changed(store: Store, altered: Lease) -> None:
+    leases = store.leases(ttl=TTL)
+    claim = leases.claim(altered.id, "me").claim
+    entry = Entry(event=LeaseEvent.REVOKED, actor="ada")
+    for attempt in (
+        lambda: leases.get(altered.id),
+        lambda: leases.save(claim, lambda one, now: take_back(one, Cause.REQUEST, "why", now), entry=entry),
+        lambda: leases.change(altered.id, lambda one, now: take_back(one, Cause.REQUEST, "why", now), entry=entry),
+    ):
+        with pytest.raises(CiphertextError, match=f"the lease {altered.id} of c[id] in table leases does not auth"):
+            attempt()
+    assert column(store, tables.leases, altered.id, "status") == "active"
+    assert leases.records(altered.id) == []
+
+
+def test_an_altered_lease_stands_in_the_list_with_the_reason_and_hides_no_other(store: Store, altered: Lease) -> None:
+    third = issue_lease(store, add_dynamic(store, "third"))
+    listed = {one.id: one for one in store.leases(ttl=TTL).list_leases()}
+    assert len(listed) == 3
+    assert listed[third.id] == third
+    assert "does not authenticate" in (listed[altered.id].error or "")
+    assert (listed[altered.id].status, listed[altered.id].access_key_id) == (LeaseStatus.ACTIVE, None)
+
+
+def test_an_altered_lease_is_due_and_comes_with_the_reason(store: Store, altered: Lease) -> None:
+    leases = store.leases(ttl=TTL)
+    third = issue_lease(store, add_dynamic(store, "third"), ttl=EXPIRED)
+
+    claimed = {one.claim.lease_id: one for one in leases.claim_due("daemon", limit=9, restored=False)}
+
+    assert len(claimed) == 3
+    assert claimed[altered.id].lease is None
+    assert f"the lease {altered.id} of " in (claimed[altered.id].error or "")
+    assert (claimed[third.id].lease, claimed[third.id].error) == (third, None)
+
+
+def test_an_altered_lease_that_is_put_off_stays_live_and_is_looked_at_later(store: Store, altered: Lease) -> None:
+    leases = store.leases(ttl=TTL)
+    claimed = leases.claim(altered.id, "me")
+    assert (claimed.lease, "does not authenticate" in (claimed.error or "")) == (None, True)
+    leases.put_off(claimed.claim, TTL)
+    assert altered.id not in [one.claim.lease_id for one in leases.claim_due("daemon", limit=9, restored=False)]
+    move_lease(store, altered, -TTL, "retry_at")
+    assert [one.claim.lease_id for one in leases.claim_due("daemon", limit=9, restored=False)] == [altered.id]
+
+
+def test_nothing_that_an_altered_lease_says_of_its_status_is_believed(store: Store, altered: Lease) -> None:
+    third = issue_lease(store, add_dynamic(store, "third"))
+    assert store.leases(ttl=TTL).statuses([altered.id, third.id]) == {third.id: LeaseStatus.ACTIVE}
+
+
+def test_two_leases_of_one_recipe_that_were_mixed_are_both_noticed(store: Store) -> None:
+    """Before anything was issued, too: each would take back the other's user."""
+    dynamic = add_dynamic(store)
+    one, other = (request_lease(store, dynamic)[1] for _ in range(2))
+    swap(store, tables.leases, "details", (one.id, other.id))
+    for lease in (one, other):
+        with pytest.raises(CiphertextError):
+            store.leases(ttl=TTL).get(lease.id)
+
+
+@pytest.mark.parametrize("happening", ["swapped", "changed", "another lease's"])
+def test_values_that_were_kept_are_not_given_out_altered(store: Store, happening: str) -> None:
+    one, other = two_leases(store, ttl=HOUR)
+    match happening:
+        case "swapped":
+            swap(store, tables.leases, "kept", (one.id, other.id))
+        case "changed":
+            flip(store, tables.leases, "kept", one.id)
+        case _:
+            alter(store, tables.leases, one.id, kept=column(store, tables.leases, other.id, "kept"))
+    with pytest.raises(CiphertextError, match="kept in table leases"):
+        store.leases(ttl=TTL).give_again(store.dynamics.get("ci"), actor="bob")
+    assert store.leases(ttl=TTL).records(one.id) == []
+
+
+def test_an_entry_that_was_moved_to_another_lease_is_noticed(store: Store) -> None:
+    leases = store.leases(ttl=TTL)
+    one, other = two_leases(store)
+    leases.change(one.id, lambda lease, now: lease, entry=Entry(event=LeaseEvent.RENEWED, actor="ada", detail="why"))
+    with store.database.write() as connection:
+        connection.execute(tables.lease_events.update().values(lease_id=other.id))
+    with pytest.raises(CiphertextError, match="detail in table lease_events"):
+        leases.records(other.id)
+
+
+# --- what is not bound must not lengthen a life either
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_lease_past_its_maximum_is_due_whatever_its_end_was_moved_to(store: Store, restored: bool) -> None:
+    lease = issue_lease(store, add_dynamic(store, max_ttl=EXPIRED), ttl=EXPIRED)
+    move_lease(store, lease, YEAR, "expires_at")
+    claimed = store.leases(ttl=TTL).claim_due("daemon", limit=9, restored=restored)
+    assert [one.claim.lease_id for one in claimed] == [lease.id]
+
+
+def test_a_lease_stays_with_its_issuer_though_its_recipe_is_given_another(store: Store) -> None:
+    """Of a session a daemon believes that AWS ends it by itself; a user would live for ever."""
+    dynamic = add_dynamic(store)
+    lease = issue_lease(store, dynamic, ttl=EXPIRED)
+    alter(store, tables.dynamic_secrets, dynamic.id, issuer="aws-assume-role")
+    (claimed,) = store.leases(ttl=TTL).claim_due("daemon", limit=9, restored=False)
+    assert claimed.lease is None or claimed.lease.issuer == lease.issuer == "aws-iam-user"
+
+
+def test_an_altered_lease_can_be_dropped_and_one_that_is_as_we_wrote_it_cannot(store: Store) -> None:
+    dynamic = add_dynamic(store)
+    altered, good = issue_lease(store, dynamic), issue_lease(store, dynamic)
+    flip(store, tables.leases, "details", altered.id)
+    leases = store.leases(ttl=TTL)
+
+    leases.drop_altered(altered.id)
+    with pytest.raises(IllegalTransitionError, match="is as we wrote it"):
+        leases.drop_altered(good.id)
+
+    assert [one.id for one in leases.list_leases(ended=True)] == [good.id]
