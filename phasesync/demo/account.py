@@ -74,6 +74,21 @@ class Account:
         """Make a customer-managed key; return its ARN."""
         return str(self._client("kms").create_key(Description="phasesync demo", **_SYMMETRIC)["KeyMetadata"]["Arn"])
 
+    def users(self) -> list[str]:
+        """Return the names of all users."""
+        return [one["UserName"] for one in self._client("iam").list_users()["Users"]]
+
+    def holder_of(self, access_key_id: str, secret_access_key: str) -> str | None:
+        """Return the ARN of whose access key that is; None = AWS does not know it."""
+        keys = {"aws_access_key_id": access_key_id, "aws_secret_access_key": secret_access_key}
+        sts = self._make("sts", keys)
+        try:
+            return str(sts.get_caller_identity()["Arn"])
+        except sts.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "InvalidClientTokenId":
+                raise
+            return None
+
     def read(self, name: str) -> Stored | None:
         """Read a secret; None = there is none."""
         try:

@@ -19,6 +19,7 @@ from phasesync.demo.isolation import environment_of_its_own, folder_of_its_own
 from phasesync.demo.process import DaemonProcess, stop_all
 from phasesync.demo.screen import Screen
 from phasesync.demo.setting_up import add_credentials, add_syncs, fill_the_store
+from phasesync.demo.short_lived import lend_a_key
 from phasesync.demo.stage import PRODUCTION, STAGING, Stage
 from phasesync.demo.surviving import hold_an_emptied_environment, read_the_log, stop, survive_a_kill
 from phasesync.errors import PhasesyncError
@@ -39,6 +40,7 @@ STEPS: Final[tuple[Callable[[Stage], None], ...]] = (
     resume_one,
     hold_an_emptied_environment,
     survive_a_kill,
+    lend_a_key,
     read_the_log,
     stop,
 )

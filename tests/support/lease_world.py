@@ -157,10 +157,10 @@ class LeaseProcess:
 
     def sweep(self) -> None:
         """Do a round of a daemon: take back all that is due."""
-        self.expiry.hand_out(_AtOnce(self.expiry.work))
+        self.expiry.hand_out(AtOnce(self.expiry.work))
 
 
-class _AtOnce:
+class AtOnce:
     """A dispatcher that does the work where it is handed over."""
 
     free = 100

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.codes import CODES, EXCEPTIONS
 from phasesync.adapters.aws.errors import may_have_landed, translate
+from phasesync.adapters.aws.rate_groups import IAM
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -33,6 +34,7 @@ WRITE: dict[str, Any] = {"action": "secretsmanager:PutSecretValue", "write": Tru
 
 # Operations that phasesync calls; every error that their API models name has to stand in the table.
 USED = {
+    "iam": tuple(action.removeprefix("iam:") for group in IAM for action in group.actions),
     "secretsmanager": (
         "CreateSecret",
         "DeleteSecret",

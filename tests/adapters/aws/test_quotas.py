@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
+import botocore.session
 import pytest
 
+from phasesync.adapters import issuers
 from phasesync.adapters.aws.quotas import Customer, Quotas, Turn
-from phasesync.adapters.aws.rate_groups import RATE_GROUPS, SECRETS_MANAGER, RateGroup
+from phasesync.adapters.aws.rate_groups import IAM, RATE_GROUPS, SECRETS_MANAGER, RateGroup
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
 from phasesync.errors import InterruptedRunError, ThrottledError
@@ -86,6 +90,23 @@ def test_every_call_of_secrets_manager_is_in_one_group() -> None:
     assert {f"secretsmanager:{name}" for name in model.operation_names} - set(listed) == WITHOUT_FIGURE
     assert set(listed) <= {f"secretsmanager:{name}" for name in model.operation_names}
     assert len({group.name for group in RATE_GROUPS}) == len(RATE_GROUPS)
+
+
+def test_every_call_of_iam_that_we_make_is_in_a_group() -> None:
+    """Read from the source: what is called and in no group would be held back by nothing."""
+    folder = Path(issuers.__file__).parent
+    operations = botocore.session.get_session().get_service_model("iam").operation_names
+    called = {
+        name
+        for file in folder.glob("*.py")
+        for name in re.findall(r'"([A-Z][A-Za-z]+)"', file.read_text())
+        if name in operations
+    }
+
+    grouped = {action.removeprefix("iam:") for group in IAM for action in group.actions}
+
+    assert len(called) > 20
+    assert called == grouped
 
 
 def test_calls_of_a_group_share_one_quota_and_other_groups_have_their_own(quotas: Quotas) -> None:

@@ -312,14 +312,27 @@ def _unanswered(write: Write, worker: "Worker") -> bool:
 
 
 def _open_intent(write: Write, worker: "Worker") -> Intent | None:
+    entry = _entry(write, worker)
+    return None if entry is None else entry.intent
+
+
+def _entry(write: Write, worker: "Worker") -> JournalEntry | None:
+    """Return what the journal that the worker found has of this object."""
     journal = worker.state.journal if worker.state is not None else ()
-    return next((one.intent for one in journal if one.remote_name == write.name), None)
+    return next((one for one in journal if one.remote_name == write.name), None)
 
 
 def _of_two_payloads(write: Write, worker: "Worker") -> bool:
-    """Whether nobody can tell which of several payloads is there: the guard takes it for the one sent last."""
+    """
+    Whether nobody can tell which of several payloads is there: the guard takes it for the one sent last.
+
+    That is so while the write is open, and after it was found done, when its fingerprint is not known.
+    """
     intent = _open_intent(write, worker)
-    return intent is not None and intent.payloads > 1
+    if intent is not None:
+        return intent.payloads > 1
+    entry = _entry(write, worker)
+    return entry is not None and entry.version_id is not None and entry.fingerprint is None
 
 
 def _spent_by_a_later_state(write: Write, worker: "Worker") -> bool:

@@ -1,0 +1,105 @@
+"""A daemon's rounds as far as leases go: who does them, how often, and what becomes of old ones."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from phasesync.core.events import RunsPruned
+from phasesync.core.lease import LeaseStatus
+from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.scheduler import LeaseWork, Member, Scheduler
+from phasesync.ports import MemberRole, SyncDispatcher
+from tests.support.lease_world import AtOnce, LeaseProcess, LeaseWorld
+
+TTL = timedelta(seconds=15)
+
+
+def scheduler(process: LeaseProcess, owner: str = "daemon-0", *, kept: timedelta = timedelta(days=90)) -> Scheduler:
+    """A daemon's rounds on a process of the world; its syncs are nobody's here."""
+    store = process.store
+    work = LeaseWork(
+        leases=process.leases,
+        expiry=process.expiry,
+        dispatcher=AtOnce(process.expiry.work),
+        reaper=process.reaper,
+    )
+    return Scheduler(
+        member=Member(owner=owner, host="host", pid=1),
+        state=store.state,
+        registry=store.daemons,
+        keeper=ClaimKeeper(store.state, process.clock, TTL),
+        dispatcher=cast(SyncDispatcher, None),
+        events=process,
+        clock=process.clock,
+        runs_kept=lambda: kept,
+        share_among=lambda _: None,
+        lease_work=work,
+    )
+
+
+def test_nothing_is_taken_back_before_it_is_known_who_works(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.let_time_pass(hours=2)
+    rounds = scheduler(world)
+
+    rounds.expire_leases()
+    assert world.users() == {lease.order.name}
+
+    rounds.beat()
+    rounds.expire_leases()
+    assert (world.users(), world.lease(lease.id).status) == (set(), LeaseStatus.EXPIRED)
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_who_stands_by_takes_nothing_back_and_reaps_nobody(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.let_time_pass(hours=2)
+    first, second = scheduler(world), scheduler(world.another_process(), "daemon-1")
+    for daemon in (first, second):
+        daemon.beat()
+    before = len(world.calls())
+
+    second.expire_leases()
+    second.reap_users()
+
+    assert (first.role, second.role) == (MemberRole.ACTIVE, MemberRole.STANDBY)
+    assert (world.users(), world.calls()[before:]) == ({lease.order.name}, [])
+
+
+def test_users_are_reaped_once_a_day_whichever_daemon_asks(world: LeaseWorld) -> None:
+    first, second = scheduler(world), scheduler(world.another_process(), "daemon-1")
+    for daemon in (first, second):
+        daemon.beat()
+    before = len(world.calls())
+
+    for rounds in (first, second, first):
+        rounds.reap_users()
+
+    assert world.calls()[before:] == ["ListUsers"]
+
+
+def test_a_daemon_that_stops_hands_nothing_out_any_more(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.let_time_pass(hours=2)
+    rounds = scheduler(world)
+    rounds.beat()
+
+    rounds.stop()
+    rounds.expire_leases()
+
+    assert world.users() == {lease.order.name}
+
+
+def test_leases_that_ended_long_ago_are_deleted_with_their_log(world: LeaseWorld) -> None:
+    over, live = world.issue().lease, world.issue().lease
+    world.revoke(over.id)
+    rounds = scheduler(world, kept=timedelta(microseconds=-1))
+    rounds.beat()
+
+    rounds.keep_house()
+
+    assert [one.id for one in world.leases.list_leases(ended=True)] == [live.id]
+    assert [one for one in world.events if isinstance(one, RunsPruned)] == [RunsPruned(count=0, leases=1)]
