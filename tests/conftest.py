@@ -11,6 +11,8 @@ from importlib.util import find_spec
 
 from hypothesis import HealthCheck, settings
 
+from tests.support.sdk import keep_models
+
 # A module that another change brings is loaded as soon as it is there.
 _FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.support.world"]
 pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
@@ -24,3 +26,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+keep_models()

@@ -6,12 +6,16 @@ later state of this database, or by a copy of it. Going on would put older value
 somebody has decided.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from phasesync.core.fingerprint import Digests, write_token
 from phasesync.core.remote import JournalEntry, Observed
 from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
 from phasesync.ports import StateStore
+
+LOOK_BACK: Final = 10
+"""How many of our own earlier writes are recognised, which saves looking ahead."""
 
 LOOK_AHEAD: Final = 1_000
 """
@@ -39,8 +43,16 @@ def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: 
     if observed is None or observed.current_version in (None, entry.version_id, open_token):
         return
     unknown = set(observed.versions) - {entry.version_id, open_token}
+
+    def tokens(generations: range) -> Iterator[str]:
+        return (write_token(digests, instance_id, entry.sync_id, entry.remote_name, number) for number in generations)
+
+    # Nearly always what else is there is what we wrote before.
+    unknown.difference_update(tokens(range(max(1, entry.generation - LOOK_BACK), entry.generation + 1)))
+    if not unknown:
+        return
     later = range(entry.generation + 1, entry.generation + 1 + LOOK_AHEAD)
-    if any(write_token(digests, instance_id, entry.sync_id, entry.remote_name, number) in unknown for number in later):
+    if any(token in unknown for token in tokens(later)):
         raise restored()
 
 

@@ -15,6 +15,7 @@ import pytest
 from phasesync.adapters.store import Store
 from phasesync.core.status import Outcome
 from phasesync.core.sync_config import Adopt
+from tests.durability.moments import Moment, go_back, keep
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.world import KEY_ARN, NAME, Killed, World
 
@@ -116,14 +117,20 @@ def store(migrated_database_url: str) -> Iterator[Store]:
     opened.close()
 
 
-def count_steps(world: World, scenario: Scenario) -> tuple[list[str], int]:
-    """Run a scenario undisturbed; return its steps and how many versions there are at the end."""
-    steps: list[str] = []
+def prepared(store: Store, scenario: Scenario) -> tuple[World, Moment, list[str], int]:
+    """
+    Return a world with the scenario ahead of it, and that moment to go back to.
+
+    Also what an undisturbed run makes of it: its steps, and how many versions there are then.
+    """
+    world = World(store)
     scenario.arrange(world)
     scenario.act(world)
+    moment = keep(world)
+    steps: list[str] = []
     with world.steps(lambda when, what: steps.append(f"{when} {what}")):
         assert world.run().outcome is Outcome.APPLIED
-    return steps, world.versions
+    return world, moment, steps, world.versions
 
 
 def kill_at(step: int) -> Callable[[str, str], None]:
@@ -139,25 +146,12 @@ def kill_at(step: int) -> Callable[[str, str], None]:
     return hook
 
 
-def reset(world: World) -> World:
-    """Return a world like new on the same database: another app's worth of rows would do, a clean one is clearer."""
-    store = world.store
-    store.state.remove_sync("web")
-    store.credentials.remove("aws")
-    store.environments.remove_environment("shop", "production")
-    store.environments.remove_app("shop")
-    return World(store)
-
-
 def killed_once(store: Store, scenario: Scenario) -> Iterator[tuple[World, str, int]]:
     """Yield a world whose run was killed, for each step; with the step and the versions of an undisturbed run."""
-    world = World(store)
-    steps, versions = count_steps(world, scenario)
+    world, moment, steps, versions = prepared(store, scenario)
     assert len(steps) >= 6
     for step, label in enumerate(steps):
-        world = reset(world)
-        scenario.arrange(world)
-        scenario.act(world)
+        go_back(world, moment)
         with world.steps(kill_at(step)), pytest.raises(Killed):
             world.run()
         yield world, label, versions
@@ -200,13 +194,10 @@ on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tru
 @by_scenario
 def test_two_kills_in_a_row_lose_nothing_and_add_no_version(store: Store, scenario: Scenario) -> None:
     """Killed at any step, and again at any step of the recovery."""
-    world = World(store)
-    steps, versions = count_steps(world, scenario)
+    world, moment, steps, versions = prepared(store, scenario)
     for first in range(len(steps)):
         for second in range(first % 3, len(steps), 3):
-            world = reset(world)
-            scenario.arrange(world)
-            scenario.act(world)
+            go_back(world, moment)
             for step in (first, second):
                 try:
                     with world.steps(kill_at(step)):
@@ -252,13 +243,10 @@ def test_reverting_an_edit_whose_write_may_have_landed_ends_with_the_old_value(
 @by_scenario
 def test_a_frozen_worker_that_wakes_puts_nothing_older_on_top(store: Store, scenario: Scenario) -> None:
     """It froze before a call; a successor wrote a newer value; then the call goes out after all."""
-    world = World(store)
-    steps, _ = count_steps(world, scenario)
+    world, moment, steps, _ = prepared(store, scenario)
     frozen_at = [step for step, label in enumerate(steps) if label.startswith("before ")]
     for step in frozen_at:
-        world = reset(world)
-        scenario.arrange(world)
-        scenario.act(world)
+        go_back(world, moment)
         seen = 0
 
         def freeze(_when: str, _what: str, step: int = step, world: World = world) -> None:
@@ -286,16 +274,13 @@ def test_a_worker_that_wakes_after_its_successor_died_is_undone(store: Store, sc
 
     Both sent the same token, so that the version alone does not tell whose payload is at AWS.
     """
-    world = World(store)
-    steps, _ = count_steps(world, scenario)
+    world, moment, steps, _ = prepared(store, scenario)
     writes = ("create", "put_value", "update_metadata", "restore")
     frozen_at = [step for step, label in enumerate(steps) if label.removeprefix("before ") in writes]
     assert frozen_at
     for step in frozen_at:
         for successor_step in range(len(steps)):
-            world = reset(world)
-            scenario.arrange(world)
-            scenario.act(world)
+            go_back(world, moment)
             seen = 0
 
             def freeze(

@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from phasesync.adapters.aws.caller import Caller
@@ -24,9 +25,14 @@ from phasesync.adapters.store.engine import Database
 from phasesync.core.lease import LeaseStatus
 from tests.leases.test_failures import settle
 from tests.support.lease_world import LeaseProcess, LeaseWorld
+from tests.support.sdk import keep_models
 from tests.support.stores import ACTOR, open_test_store
 
 pytestmark = [pytest.mark.slow]
+
+keep_models()
+for _service in ("iam", "sts"):
+    boto3.client(_service, region_name="eu-west-1")  # In the process that children come from: it is read once for all.
 
 LIVES = 0
 """Step at which nobody dies."""
@@ -85,7 +91,7 @@ def child(
 def children() -> ForkServerContext:
     """Where children come from: a process of one thread that has everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.leases.test_kills", "boto3", "mypy_boto3_iam"])
+    context.set_forkserver_preload(["tests.leases.test_kills"])
     return context
 
 
