@@ -154,6 +154,7 @@ def setup_lines(application: "Application", credential: Credential) -> list[str]
             *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
             "Once there are syncs, this prints the narrower policy for exactly them: "
             f"phasesync aws policy --all --credential {credential.name}",
+            "For dynamic secrets the role needs other rights: phasesync aws policy --starter dynamic",
         ]
     else:
         lines += [
