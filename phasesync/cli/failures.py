@@ -69,6 +69,21 @@ def report(error: BaseException, args: Sequence[str]) -> int:
 _DEBUG_HINT = "PHASESYNC_DEBUG=1 shows where it happened; please report it"
 
 
+def hide_unraisable() -> None:
+    """
+    Have what is raised where nothing can catch it show nothing, unless PHASESYNC_DEBUG asks for its place.
+
+    Ctrl-C in the middle of a constructor of the standard library leaves half an object, whose finalizer then fails
+    (http.client.HTTPResponse does). By default Python prints such a failure with its text.
+    """
+
+    def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        if os.environ.get("PHASESYNC_DEBUG"):
+            click.echo("".join(traceback.format_tb(args.exc_traceback)), err=True, nl=False)
+
+    sys.unraisablehook = unraisable
+
+
 def one_line(text: str) -> str:
     """Return a text without control characters: what a terminal would obey must not come from data."""
     return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from phasesync import __version__
-from phasesync.cli.failures import report
+from phasesync.cli.failures import hide_unraisable, report
 from phasesync.cli.invocation import Invocation
 from phasesync.cli.lazy import LazyGroup
 from phasesync.cli.streams import fill_closed_streams
@@ -89,4 +89,5 @@ def cli(ctx: click.Context, config: Path | None, actor: str | None) -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    hide_unraisable()
     cli.main(prog_name="phasesync")

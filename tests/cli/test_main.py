@@ -68,6 +68,29 @@ def test_the_text_of_a_foreign_exception_is_never_shown(debug, monkeypatch):
     assert ("line" in done.stderr) == bool(debug)
 
 
+HALF_MADE = """
+import sys
+from phasesync.cli import main
+
+class Half:
+    def __del__(self):
+        raise AttributeError("can" "ary")
+
+main.cli.main = lambda **_: Half() and sys.exit(0)
+main.main()
+"""
+
+
+@pytest.mark.parametrize("debug", [None, "1"])
+def test_what_a_finalizer_raises_is_not_printed(debug):
+    """As after Ctrl-C in a constructor of the standard library: Python prints such an exception, with its text."""
+    environ = {"PATH": "", **({"PHASESYNC_DEBUG": debug} if debug else {})}
+    done = subprocess.run([sys.executable, "-c", HALF_MADE], env=environ, capture_output=True, text=True, check=True)
+    assert "canary" not in done.stderr
+    assert ("in __del__" in done.stderr) == bool(debug)
+    assert bool(done.stderr) == bool(debug)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort(), EOFError()])
 def test_an_interrupted_command_ends_with_130(error):
     assert ending_with(error).exit_code == 130
