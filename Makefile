@@ -10,6 +10,10 @@ PYTHON ?= $(shell .ci/pythons | head -n 1)
 # Further arguments for the tool: make fast ARGS="-k guard", make demo ARGS="--help".
 ARGS ?=
 
+# Modules are compiled when they are first used, and once: every command here starts many processes.
+unexport PYTHONDONTWRITEBYTECODE
+PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
+
 BIN = $(VENV)/bin
 # What tests run beside phasesync, each in an environment of its own: an AWS, and AWS's command line.
 BESIDE = $(VENV)/.ministack $(VENV)/.awscli
@@ -111,14 +115,13 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	    python='$(PYTHON)'; test -n "$$python" || exit 1; \
 	    echo "Making $(VENV) with $$python; the first time takes about a minute."; \
 	    "$$python" -m venv --clear "$(VENV)"; }
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
-	    --requirement "$<"
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@"$(BIN)/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
+	@"$(BIN)/python" -m pip $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
 	@touch "$@"
 
 # Inside the environment that the tests run in, which look for them there.
 $(BESIDE): $(VENV)/.%: requirements/%.txt | $(VENV)/.dev
 	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"
-	@"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" install --quiet --disable-pip-version-check \
+	@"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
 	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"

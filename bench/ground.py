@@ -35,8 +35,7 @@ def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
     it lies in memory and does not wait, which flatters it by what a commit costs on your disk.
     """
     folder = Path(tempfile.mkdtemp(prefix="phasesync-bench-"))
-    bytecode = os.environ.get("PYTHONPYCACHEPREFIX") or str(folder / "bytecode")
-    environ = _AWS | {"AWS_ENDPOINT_URL": endpoint_url, "PYTHONPYCACHEPREFIX": bytecode}
+    environ = _AWS | {"AWS_ENDPOINT_URL": endpoint_url}
     os.environ.update(_AWS, AWS_ENDPOINT_URL=endpoint_url)
     server = start_server() if database == "postgresql" else None
     try:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from hypothesis import HealthCheck, settings
 
 from tests.support.sdk import keep_models
+from tests.support.sql_cache import share_compiled_statements
 
 # A module that another change brings is loaded as soon as it is there.
 _FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.support.world"]
@@ -28,3 +29,4 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 keep_models()
+share_compiled_statements()

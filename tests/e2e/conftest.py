@@ -16,24 +16,10 @@ READS = frozenset({"GetSecretValue", "BatchGetSecretValue"})
 """What the daemon's role has no right to, because the daemon never does it."""
 
 
-@pytest.fixture(scope="session")
-def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where commands keep their bytecode: without it each would compile all that it imports."""
-    return tmp_path_factory.mktemp("bytecode")
-
-
 @pytest.fixture
-def environ(aws: Aws, bytecode: Path) -> dict[str, str]:
-    """What every process of phasesync gets."""
-    return aws.environ | {"PYTHONPYCACHEPREFIX": str(bytecode)}
-
-
-@pytest.fixture
-def installation(
-    tmp_path: Path, migrated_database_url: str, environ: dict[str, str], aws: Aws
-) -> Iterator[Installation]:
+def installation(tmp_path: Path, migrated_database_url: str, aws: Aws) -> Iterator[Installation]:
     """A database with keys and nothing in it. At the end no daemon is left, and none has read a value from AWS."""
-    made = Installation(tmp_path, migrated_database_url, environ)
+    made = Installation(tmp_path, migrated_database_url, aws.environ)
     made.initialise()
     yield made
     made.close()

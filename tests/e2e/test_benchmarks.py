@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 
 
-def bench(name: str, *options: str, bytecode: Path) -> tuple[int, str]:
+def bench(name: str, *options: str) -> tuple[int, str]:
     """Run one benchmark in a process of its own; return its exit code and what it printed."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PHASESYNC_"))}
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{name}", *options],
         cwd=ROOT,
-        env=environ | {"PYTHONPYCACHEPREFIX": str(bytecode)},
+        env=environ,
         capture_output=True,
         text=True,
         timeout=120,
@@ -38,16 +38,16 @@ def cells(printed: str, row: str) -> list[str]:
     return [cell.strip() for cell in found[1].split("|")]
 
 
-def test_latency_finds_every_edit_at_the_endpoint(bytecode: Path) -> None:
+def test_latency_finds_every_edit_at_the_endpoint() -> None:
     options = ("--databases", "sqlite", "--edits", "3", "--quiet-ms", "20")
-    _, printed = bench("latency", *options, bytecode=bytecode)
+    _, printed = bench("latency", *options)
 
     p50, p95, most = map(float, cells(printed, "sqlite, from the commit"))
     assert 0 < p50 <= p95 <= most
 
 
-def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_of_secrets(bytecode: Path) -> None:
-    code, printed = bench("unchanged", "--runs", "3", "--few", "2", bytecode=bytecode)
+def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_of_secrets() -> None:
+    code, printed = bench("unchanged", "--runs", "3", "--few", "2")
 
     assert code == 0
     for database in ("sqlite", "postgresql"):
@@ -57,9 +57,9 @@ def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_
     assert cells(printed, "read and update")[1:4] == ["2.0", "3", "3"], "the peers' way is counted alike"
 
 
-def test_a_sweep_of_unchanged_objects_is_lists_alone_and_finds_the_one_that_changed(bytecode: Path) -> None:
+def test_a_sweep_of_unchanged_objects_is_lists_alone_and_finds_the_one_that_changed() -> None:
     options = ("--databases", "sqlite", "--objects", "200", "--asked", "5", "--runs", "2")
-    code, printed = bench("sweep", *options, bytecode=bytecode)
+    code, printed = bench("sweep", *options)
 
     assert code == 0
     for shape in ("sqlite, 200 syncs of 1", "sqlite, 2 syncs of 100"):
@@ -68,18 +68,18 @@ def test_a_sweep_of_unchanged_objects_is_lists_alone_and_finds_the_one_that_chan
     assert cells(printed, "GetSecretValue for each")[:2] == ["5", "5"], "the peers' way is counted alike"
 
 
-def test_nothing_is_due_among_idle_syncs(bytecode: Path) -> None:
+def test_nothing_is_due_among_idle_syncs() -> None:
     options = ("--databases", "postgresql", "--syncs", "7", "--asks", "3", "--idle-syncs", "3", "--seconds", "0.3")
-    code, printed = bench("pending", *options, bytecode=bytecode)
+    code, printed = bench("pending", *options)
 
     assert code == 0
     assert float(cells(printed, "postgresql, 7 syncs")[0]) > 0
     assert float(cells(printed, "postgresql, 3 syncs")[0]) < 100
 
 
-def test_small_syncs_are_done_long_before_large_ones(bytecode: Path) -> None:
+def test_small_syncs_are_done_long_before_large_ones() -> None:
     options = ("--large", "2", "--objects", "40", "--small", "3", "--workers", "2")
-    code, printed = bench("fairness", *options, bytecode=bytecode)
+    code, printed = bench("fairness", *options)
 
     assert code == 0, printed
     for database in ("sqlite", "postgresql"):
@@ -88,7 +88,7 @@ def test_small_syncs_are_done_long_before_large_ones(bytecode: Path) -> None:
         assert int(meanwhile) < 80
 
 
-def test_the_list_names_what_there_is(bytecode: Path) -> None:
+def test_the_list_names_what_there_is() -> None:
     done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=True)
 
     listed = set(re.findall(r"python -m bench\.(\w+)", done.stdout))

@@ -65,9 +65,9 @@ class Operator:
 
 
 @pytest.fixture
-def installation(database_url: str, tmp_path: Path, environ: dict[str, str]) -> Iterator[Installation]:
+def installation(database_url: str, tmp_path: Path, aws: Aws) -> Iterator[Installation]:
     """Nothing yet; at the end no daemon is left, whatever becomes of the test."""
-    made = Installation(tmp_path, database_url, environ)
+    made = Installation(tmp_path, database_url, aws.environ)
     made.in_process = "postgresql" in database_url
     yield made
     made.close()

@@ -18,9 +18,9 @@ KEYS = ("A", "B", "C", "D", "E")
 
 
 @pytest.fixture
-def installation(migrated_database_url: str, tmp_path: Path, environ: dict[str, str]) -> Iterator[Installation]:
+def installation(migrated_database_url: str, tmp_path: Path, aws: Aws) -> Iterator[Installation]:
     """A database with keys and nothing in it. An operator may read from AWS; no daemon is left at the end."""
-    made = Installation(tmp_path, migrated_database_url, environ)
+    made = Installation(tmp_path, migrated_database_url, aws.environ)
     made.initialise()
     made.in_process = True
     yield made

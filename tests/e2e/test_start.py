@@ -18,10 +18,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 
 
-def test_it_waits_for_the_schema_and_goes_on_after_the_migration(
-    database_url: str, tmp_path: Path, environ: dict[str, str], aws: Aws
-) -> None:
-    installation = Installation(tmp_path, database_url, environ)
+def test_it_waits_for_the_schema_and_goes_on_after_the_migration(database_url: str, tmp_path: Path, aws: Aws) -> None:
+    installation = Installation(tmp_path, database_url, aws.environ)
     made = installation.json("init")
     assert made["root_key_made"]
     installation.add_syncs("web")

@@ -60,7 +60,7 @@ class Installation:
             folder: home, settings file, data directory and logs go there.
             database_url: of a database at the newest migration, or of an empty one; `phasesync init` or `initialise`
                 make its keys.
-            environ: what processes need to reach AWS, and where bytecode is kept.
+            environ: what processes need to reach AWS.
         """
         self.folder = folder
         self.database_url = database_url

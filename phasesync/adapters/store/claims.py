@@ -7,6 +7,7 @@ nothing any more. On PostgreSQL claimers skip rows that others hold; on SQLite w
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -164,6 +165,7 @@ def _expired() -> sa.ColumnElement[bool]:
     return (syncs.c.claim_until < now()) | (syncs.c.claim_until > after(AHEAD))
 
 
+@cache
 def _select_due() -> sa.Select[tuple[str]]:
     """Syncs that a daemon may claim now."""
     return (

@@ -6,6 +6,7 @@ An incomplete credential (a role that does not exist yet) is stored like any oth
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -186,6 +187,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
     return row
 
 
+@cache
 def select_credentials() -> sa.Select[Any]:
     """Return the select behind `to_credential`."""
     sources = credentials.alias("sources")

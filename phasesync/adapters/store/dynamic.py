@@ -7,6 +7,7 @@ key cannot give its users another policy, nor another account.
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -196,6 +197,7 @@ def count_live(connection: sa.Connection, dynamic_id: str) -> int:
     return connection.scalar(count) or 0
 
 
+@cache
 def _select() -> sa.Select[Any]:
     live = (
         sa.select(sa.func.count())

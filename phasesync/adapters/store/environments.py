@@ -4,6 +4,7 @@ Apps and environments: adding, listing, renaming, removing. Secrets are in `secr
 Names are unique regardless of case. A rename or a new name wakes the syncs whose references it may concern.
 """
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -183,6 +184,7 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
     return row
 
 
+@cache
 def select_environments() -> sa.Select[Any]:
     """Return the select behind `to_environment`. `clock` is the database's time in microseconds."""
     key_count = (

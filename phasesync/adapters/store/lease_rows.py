@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -38,6 +39,7 @@ _ELSEWHERE: Final = (*_PLAIN, "status", "dynamic", "kept")
 """Every other member of a lease is in `details`, the issuer too: its recipe may be altered by now."""
 
 
+@cache
 def select_leases() -> sa.Select[Any]:
     """Return the select behind `to_lease`: with `dynamic`, `issuer` of that by now, `data_key_id` and `clock`."""
     return (

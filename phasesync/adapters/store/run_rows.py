@@ -7,6 +7,7 @@ Numbers follow the order of commits, so that whoever follows the log misses none
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -43,6 +44,7 @@ def insert_runs(connection: sa.Connection, sealer: Sealer, entries: Sequence[tup
     connection.execute(runs.insert(), [_values(run, data_key_id, sealer) for run, data_key_id in entries])
 
 
+@cache
 def select_runs() -> sa.Select[Any]:
     """Return the select behind `to_run`."""
     return sa.select(runs, syncs.c.name.label("sync")).join_from(runs, syncs)

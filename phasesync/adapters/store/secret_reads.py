@@ -7,6 +7,7 @@ database.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -110,6 +111,7 @@ def lookup_of(keys: KeyRing, environment_id: str, path: str, key: str) -> bytes:
     return keys.digests.digest("secret-lookup", environment_id.encode(), path.encode(), key.encode())
 
 
+@cache
 def select_versions() -> sa.Select[Any]:
     """Return the select of every version of every secret."""
     return sa.select(
@@ -117,6 +119,7 @@ def select_versions() -> sa.Select[Any]:
     ).join_from(secrets, secret_versions)
 
 
+@cache
 def select_current() -> sa.Select[Any]:
     """Return the select of the current version of every secret, unset ones included."""
     return select_versions().where(secret_versions.c.version == secrets.c.version)

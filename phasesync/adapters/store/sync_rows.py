@@ -7,6 +7,7 @@ at another place, nor consent to anything.
 
 import hmac
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, Final
 
@@ -63,6 +64,7 @@ def destination_key(values: Mapping[str, Any]) -> str:
     return f"{place}:{config.remote_name.lower()}"
 
 
+@cache
 def select_syncs() -> sa.Select[Any]:
     """
     Return the select behind `to_syncs`: a row for every environment that a sync reads, ordered by name.
