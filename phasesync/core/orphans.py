@@ -77,6 +77,8 @@ def fate_of(user: MarkedUser, status: LeaseStatus | None, *, instance_id: str, n
         return Fate.LEFT_OVER
     if status is not None:
         return Fate.LIVE
+    if TAG_LEASE not in user.tags:
+        return Fate.UNKNOWN  # Not as we make them.
     end = max_expires_at_of(user.tags)
     return Fate.OVERDUE if end is not None and end < now else Fate.UNKNOWN
 

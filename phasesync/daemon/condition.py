@@ -25,12 +25,14 @@ class Pulse:
     Attributes:
         role: what it does, None until it is known.
         poll_age: since a poll last came to an end.
+        leases_age: since what is due of leases was last handed out.
         beat_age: since a heartbeat last came to an end.
         beat_every: its rhythm.
     """
 
     role: MemberRole | None
     poll_age: timedelta
+    leases_age: timedelta
     beat_age: timedelta
     beat_every: timedelta
 
@@ -55,6 +57,7 @@ class Condition:
         detail = {"state": self.words(), "last_poll_s": round(pulse.poll_age.total_seconds(), 3)}
         for what, age, limit in (
             ("polls", pulse.poll_age, STALLED_AFTER),
+            ("expiries of leases", pulse.leases_age, STALLED_AFTER),
             ("heartbeats", pulse.beat_age, max(STALLED_AFTER, 3 * pulse.beat_every)),
         ):
             if age > limit and not self.stopping:

@@ -167,6 +167,7 @@ class Service:
         self._condition.pulse = lambda: Pulse(
             role=parts.scheduler.role,
             poll_age=timedelta(seconds=rounds.age("poll")),
+            leases_age=timedelta(seconds=rounds.age("leases")),
             beat_age=timedelta(seconds=rounds.age("beat")),
             beat_every=beat_every,
         )

@@ -61,9 +61,13 @@ class LeaseExpiry:
         self._stopping = threading.Event()
 
     def hand_out(self, dispatcher: Dispatcher[ClaimedLease]) -> None:
-        """Claim what is due, overdue longest first, and hand it to the dispatcher. StoreUnavailableError."""
+        """Claim what is due and hand it to the dispatcher. StoreUnavailableError."""
         while not self._stopping.is_set() and (free := dispatcher.free) > 0:
-            due = self._leases.claim_due(self._owner, limit=free, restored=self._is_restored())
+            running = dispatcher.running()
+            failed = sum(one.lease is not None and one.lease.failures > 0 for one in running)
+            # Calls that AWS does not answer take their time: what failed before has half of the threads, no more.
+            again = max(0, (free + len(running) + 1) // 2 - failed)
+            due = self._leases.claim_due(self._owner, limit=free, again=again, restored=self._is_restored())
             for claimed in due:
                 dispatcher.submit(claimed)
             if len(due) < free:

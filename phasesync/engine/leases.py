@@ -23,6 +23,7 @@ from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
+    ClaimLostError,
     DestinationError,
     IllegalTransitionError,
     InvalidInputError,
@@ -266,12 +267,19 @@ class LeaseOperations:
             back = life.take_back(one, Cause.FAILURE, reason, now)
             return back if footprint.possible or not back.live else life.gone(back, now)
 
+        def take_back(held: LeaseClaim) -> bool:
+            """Return whether something of it may be left."""
+            begun = self._leases.save(held, begin, entry=failed, done=not footprint.possible)
+            if not begun.live:
+                return False
+            return self._ender.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
+
         try:
-            begun = self._leases.save(claim, begin, entry=failed, done=not footprint.possible)
-            left = begun.live
-            if left:
-                taken = self._ender.end(claim, begun, cause=Cause.FAILURE, reason=reason, actor=actor)
-                left = taken.lease.live
+            try:
+                left = take_back(claim)
+            except ClaimLostError:
+                # It was noted as issued, only nobody heard of that. A key that is kept must not outlive its user.
+                left = take_back(self._leases.claim(lease.id, self._owner).claim)
         except PhasesyncError:
             # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
             left = footprint.possible

@@ -26,7 +26,7 @@ from phasesync.core.user_names import OUR_PATH
 from phasesync.engine.expiry import DAEMON
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.restored import check_may_delete
-from phasesync.errors import IllegalTransitionError, InterruptedRunError, NotFoundError, PhasesyncError
+from phasesync.errors import CiphertextError, IllegalTransitionError, InterruptedRunError, NotFoundError, PhasesyncError
 from phasesync.ports import (
     Clock,
     CredentialStore,
@@ -43,6 +43,8 @@ from phasesync.ports import (
 
 EVERY: Final = timedelta(days=1)
 """How often the daemons look, whichever of them."""
+AGAIN: Final = timedelta(hours=1)
+"""The same where the last look of this daemon, or a removal, failed."""
 _CUSTOMER: Final = "reap"
 
 
@@ -132,7 +134,8 @@ class Reaper:
         Look for users that belong to no live lease, in each account once. Removes nothing.
 
         Args:
-            credential: look with this one; None = with those of all dynamic secrets.
+            credential: look with this one; None = with all. Those that no dynamic secret and no live lease uses may
+                have been used: what they find counts, and that they may not look is nothing to tell.
 
         Raises:
             NotFoundError: the credential.
@@ -142,10 +145,17 @@ class Reaper:
         paths = sorted({OUR_PATH, *_paths(dynamics, live)})
         known = {lease.order.name for lease in live}
         looks: list[Look] = []
-        for kind, one in self._lookers(dynamics, credential):
+        for kind, credential_id, needed in self._lookers(dynamics, live, credential):
+            try:
+                one = self._credentials.get_by_id(credential_id)
+            except NotFoundError:
+                continue  # Removed in this moment, and its dynamic secrets with it.
+            except CiphertextError as error:
+                looks.append(Look(account=None, credential=credential_id, strays=(), error=error))
+                continue
             looked = {look.account for look in looks if look.error is None}
             look = self._look(kind, one, paths, known, looked)
-            if look is not None:
+            if look is not None and (needed or look.error is None or look.strays):
                 looks.append(look)
         return looks
 
@@ -175,39 +185,43 @@ class Reaper:
                 results.append((stray, error))
         return results
 
-    def reap(self, permit: Callable[[], None]) -> None:
-        """Look and remove; for a daemon, once a day. Tells what came of it. StoreUnavailableError."""
+    def reap(self, permit: Callable[[], None]) -> bool:
+        """Look and remove; for a daemon. Tells what came of it; returns whether it all held. StoreUnavailableError."""
         if self._state.is_restored():
-            return
+            return True
+        held = True
         for look in self.look():
             if look.error is not None:
+                held = False
                 self._events.emit(
                     ChoreFailed(chore="reap-users", error=type(look.error).__name__, message=look.error.message)
                 )
             try:
                 done = self.remove((one for one in look.strays if one.goes), actor=DAEMON, permit=permit)
             except (IllegalTransitionError, InterruptedRunError):
-                return  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
+                return True  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
             removed = sum(result is Found.REMOVED for _, result in done)
+            held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
             self._events.emit(UsersReaped(account=look.account or "", ours=len(look.strays), removed=removed))
+        return held
 
-    def _lookers(self, dynamics: Sequence[DynamicSecret], credential: str | None) -> list[tuple[str, Credential]]:
-        """Return (kind of issuer, credential) to look with."""
+    def _lookers(
+        self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
+    ) -> list[tuple[str, str, bool]]:
+        """Return (kind of issuer, id of a credential to look with, whether something needs it), those needed first."""
         kinds = [kind for kind in self._issuers.kinds() if self._issuers.traits(kind).has_path]
         if credential is not None:
             found = self._credentials.get(credential)
-            return [(kind, found) for kind in kinds]
+            return [(kind, found.id, True) for kind in kinds]
+        used = [(one.issuer, one.credential_id, one.error) for one in dynamics]
+        used += [(one.issuer, one.credential_id, one.error) for one in live]
         # Of one whose row was altered nobody knows what it issues: it is looked for.
-        places = sorted(
-            {(kind, one.credential_id) for one in dynamics for kind in kinds if one.issuer == kind or one.error}
-        )
-        lookers = []
-        for kind, credential_id in places:
-            try:
-                lookers.append((kind, self._credentials.get_by_id(credential_id)))
-            except NotFoundError:
-                continue  # Removed in this moment, and its dynamic secrets with it.
-        return lookers
+        needed = {(kind, user) for issuer, user, error in used for kind in kinds if issuer == kind or error}
+        try:
+            others = {(kind, one.id) for one in self._credentials.list_all() for kind in kinds} - needed
+        except CiphertextError:
+            others = set()
+        return [(*one, True) for one in sorted(needed)] + [(*one, False) for one in sorted(others)]
 
     def _look(
         self, kind: str, credential: Credential, paths: Sequence[str], known: set[str], looked: set[str | None]

@@ -13,7 +13,7 @@ from functools import partial
 from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.expiry import LeaseExpiry
-from phasesync.engine.reaping import EVERY, Reaper
+from phasesync.engine.reaping import AGAIN, EVERY, Reaper
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError
 from phasesync.ports import (
@@ -94,6 +94,7 @@ class Scheduler:
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
+        self._reaped = True
         self.role: MemberRole | None = None
         self.last_poll: float | None = None
         self.last_error: str | None = None
@@ -182,8 +183,10 @@ class Scheduler:
             self._events.emit(RoleChanged(role=role))
 
     def _reap_users(self, work: "LeaseWork") -> None:
-        if self._registry.claim_chore("reap-users", self._member.owner, every=EVERY):
-            work.reaper.reap(work.expiry.permit)
+        every = EVERY if self._reaped else AGAIN
+        if self._registry.claim_chore("reap-users", self._member.owner, every=every):
+            self._reaped = False  # Whatever ends it before it has returned.
+            self._reaped = work.reaper.reap(work.expiry.permit)
 
     def _prune(self) -> None:
         if not self._registry.claim_chore("housekeeping", self._member.owner, every=timedelta(hours=1)):

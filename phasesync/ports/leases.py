@@ -195,13 +195,17 @@ class LeaseStore(Protocol):
         """Claim one lease. NotFoundError; ClaimHeldError while another process is at work on it."""
         ...
 
-    def claim_due(self, owner: str, *, limit: int, restored: bool) -> list[ClaimedLease]:
+    def claim_due(self, owner: str, *, limit: int, again: int, restored: bool) -> list[ClaimedLease]:
         """
-        Claim leases that a daemon has to act on (`core.lease.is_due`), those that are overdue longest first.
+        Claim leases that a daemon has to act on (`core.lease.is_due`).
+
+        Those first that have not failed yet, so that many that cannot be taken back keep nobody waiting; of each kind
+        those that have been due longest.
 
         Args:
             owner: the daemon.
             limit: how many.
+            again: how many of these may be such that failed before.
             restored: this database may be older than AWS.
         """
         ...

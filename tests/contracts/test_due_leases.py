@@ -34,8 +34,10 @@ MINUTE = timedelta(minutes=1)
 YEAR = timedelta(days=365)
 
 
-def due(store: Store, *, limit: int = 10, restored: bool = False, owner: str = "daemon") -> list[ClaimedLease]:
-    return store.leases(ttl=TTL).claim_due(owner, limit=limit, restored=restored)
+def due(
+    store: Store, *, limit: int = 10, again: int = 10, restored: bool = False, owner: str = "daemon"
+) -> list[ClaimedLease]:
+    return store.leases(ttl=TTL).claim_due(owner, limit=limit, again=again, restored=restored)
 
 
 def ids(claimed: list[ClaimedLease]) -> list[str]:
@@ -123,13 +125,26 @@ def test_a_lease_that_somebody_works_on_is_not_due(store: Store) -> None:
 def test_those_that_are_overdue_longest_come_first_and_no_more_than_asked_for(store: Store) -> None:
     dynamic = add_dynamic(store)
     late = {late: issue_lease(store, dynamic, ttl=-late * MINUTE).id for late in (30, 1, 500, 7, 100)}
-    fail_lease(store, store.leases(ttl=TTL).get(late[500]), pause=EXPIRED)
     issue_lease(store, dynamic)
 
     assert ids(due(store, limit=2)) == [late[500], late[100]]
     assert ids(due(store, limit=2)) == [late[30], late[7]]
     assert ids(due(store, limit=2)) == [late[1]]
     assert due(store, limit=2) == []
+
+
+def test_what_failed_before_keeps_nothing_else_waiting(store: Store) -> None:
+    """However long it has been overdue: a credential that is refused leaves many behind."""
+    dynamic = add_dynamic(store)
+    failed = [issue_lease(store, dynamic, ttl=-late * MINUTE) for late in (500, 400, 300)]
+    for lease in failed:
+        fail_lease(store, lease, pause=EXPIRED)
+    late = issue_lease(store, dynamic, ttl=-MINUTE)
+
+    assert ids(due(store, limit=2, again=1)) == [late.id, failed[0].id]
+    assert due(store, limit=2, again=0) == []
+    assert ids(due(store, limit=2, again=1)) == [failed[1].id]
+    assert ids(due(store, limit=2)) == [failed[2].id]
 
 
 def test_none_is_claimed_where_none_is_asked_for(store: Store) -> None:

@@ -81,7 +81,7 @@ def test_the_fence_grows_with_every_claim(store: Store) -> None:
     leases.release(first)
     second = leases.claim(first.lease_id, "b").claim
     leases.release(second)
-    (third,) = leases.claim_due("c", limit=1, restored=False)
+    (third,) = leases.claim_due("c", limit=1, again=1, restored=False)
     assert first.fence < second.fence < third.claim.fence
 
 
@@ -89,7 +89,7 @@ def test_an_expired_claim_is_free(store: Store) -> None:
     leases = store.leases(ttl=EXPIRED)
     former, lease = request_lease(store, add_dynamic(store), "dead", claim_ttl=EXPIRED)
     successor = leases.claim(lease.id, "alive").claim
-    (third,) = leases.claim_due("daemon", limit=1, restored=False)
+    (third,) = leases.claim_due("daemon", limit=1, again=1, restored=False)
     assert former.fence < successor.fence < third.claim.fence
 
 
@@ -169,31 +169,31 @@ def test_a_step_gives_the_claim_back_where_the_lease_is_done(store: Store, done:
 def test_a_lease_whose_claim_is_given_back_is_as_due_as_it_was(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     lease = issue_lease(store, add_dynamic(store), ttl=EXPIRED)
-    (claimed,) = leases.claim_due("a", limit=1, restored=False)
+    (claimed,) = leases.claim_due("a", limit=1, again=1, restored=False)
     leases.release(claimed.claim)
-    (again,) = leases.claim_due("b", limit=1, restored=False)
+    (again,) = leases.claim_due("b", limit=1, again=1, restored=False)
     assert claimed.lease == again.lease == lease
 
 
 def test_a_lease_that_is_put_off_is_looked_at_again_after_a_pause(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     issue_lease(store, add_dynamic(store), ttl=EXPIRED)
-    (claimed,) = leases.claim_due("a", limit=1, restored=False)
+    (claimed,) = leases.claim_due("a", limit=1, again=1, restored=False)
 
     leases.put_off(claimed.claim, TTL)
 
     put_off = leases.get(claimed.claim.lease_id)
     assert put_off.live
-    assert leases.claim_due("b", limit=1, restored=False) == []
+    assert leases.claim_due("b", limit=1, again=1, restored=False) == []
     move_lease(store, put_off, -TTL, "retry_at")
-    (again,) = leases.claim_due("b", limit=1, restored=False)
+    (again,) = leases.claim_due("b", limit=1, again=1, restored=False)
     assert again.claim.lease_id == put_off.id
 
 
 def test_a_holder_that_died_when_the_clock_was_a_year_ahead_is_replaced(store: Store) -> None:
     _, lease = request_lease(store, add_dynamic(store), "dead")
     move_lease(store, lease, YEAR, "claim_until")
-    (claimed,) = store.leases(ttl=TTL).claim_due("successor", limit=1, restored=False)
+    (claimed,) = store.leases(ttl=TTL).claim_due("successor", limit=1, again=1, restored=False)
     assert claimed.lease == lease
 
 

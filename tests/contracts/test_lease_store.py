@@ -227,7 +227,7 @@ def test_a_lease_that_was_let_go_has_ended(store: Store) -> None:
     lease = issue_lease(store, add_dynamic(store))
     let_go = store.leases(ttl=TTL).change(lease.id, lambda one, now: forgotten(one, "let go", now))
     assert (get(store, lease), let_go.live, let_go.reason) == (let_go, False, "let go")
-    assert store.leases(ttl=TTL).claim_due("daemon", limit=10, restored=False) == []
+    assert store.leases(ttl=TTL).claim_due("daemon", limit=10, again=10, restored=False) == []
 
 
 def test_all_that_a_lease_can_say_comes_back(store: Store) -> None:

@@ -13,11 +13,13 @@ from tests.daemon.fakes import FakeSchema
 S = timedelta(seconds=1)
 
 
-def working(*, role=MemberRole.ACTIVE, poll_age=S, beat_age=S, beat_every=5 * S) -> Condition:
+def working(*, role=MemberRole.ACTIVE, poll_age=S, leases_age=S, beat_age=S, beat_every=5 * S) -> Condition:
     condition = Condition()
     condition.database_reachable = True
     condition.schema = FakeSchema()
-    condition.pulse = lambda: Pulse(role=role, poll_age=poll_age, beat_age=beat_age, beat_every=beat_every)
+    condition.pulse = lambda: Pulse(
+        role=role, poll_age=poll_age, leases_age=leases_age, beat_age=beat_age, beat_every=beat_every
+    )
     return condition
 
 
@@ -33,6 +35,8 @@ def test_a_daemon_at_work_is_healthy_and_ready() -> None:
     [
         ({"poll_age": 30 * S}, True),
         ({"poll_age": 30.1 * S}, False),
+        ({"leases_age": 30 * S}, True),
+        ({"leases_age": 31 * S}, False),
         ({"beat_age": 30 * S}, True),
         ({"beat_age": 30.1 * S}, False),
         ({"beat_age": 599 * S, "beat_every": 200 * S}, True),

@@ -193,10 +193,10 @@ on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tru
 @on_sqlite
 @by_scenario
 def test_two_kills_in_a_row_lose_nothing_and_add_no_version(store: Store, scenario: Scenario) -> None:
-    """Killed at any step, and again at any step of the recovery."""
+    """Killed at any step, and again at some of the steps of the recovery, others each time."""
     world, moment, steps, versions = prepared(store, scenario)
     for first in range(len(steps)):
-        for second in range(first % 3, len(steps), 3):
+        for second in range(first % 6, len(steps), 6):
             go_back(world, moment)
             for step in (first, second):
                 try:
@@ -279,7 +279,7 @@ def test_a_worker_that_wakes_after_its_successor_died_is_undone(store: Store, sc
     frozen_at = [step for step, label in enumerate(steps) if label.removeprefix("before ") in writes]
     assert frozen_at
     for step in frozen_at:
-        for successor_step in range(len(steps)):
+        for successor_step in range(step % 2, len(steps), 2):
             go_back(world, moment)
             seen = 0
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from phasesync.adapters.issuers.iam_caller import IamCaller
 from phasesync.core.credential import CredentialType
-from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.errors import (
     AccountMismatchError,
     DestinationRejectedError,
     InvalidInputError,
     PhasesyncError,
     QuotaExceededError,
+    StoreUnavailableError,
 )
 from phasesync.ports import CredentialDraft, LeaseEvent
 from phasesync.testing.aws_shim import DROP, Answer, Operation, garbled
@@ -151,6 +153,27 @@ def test_ctrl_c_on_the_way_leaves_nothing(world: LeaseWorld, monkeypatch: pytest
 
 
 # --- keys take time
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, StoreUnavailableError])
+def test_a_kept_key_of_which_nobody_heard_is_not_handed_out_dead(
+    world: LeaseWorld, failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row was active already when Ctrl-C came, or when the answer of the commit was lost."""
+    save = world.leases.save
+
+    def heard_of_nothing(*args: Any, **how: Any) -> Lease:
+        saved = save(*args, **how)
+        if saved.status is LeaseStatus.ACTIVE:
+            raise failure
+        return saved
+
+    monkeypatch.setattr(world.leases, "save", heard_of_nothing)
+    with pytest.raises(failure):
+        world.issue(keep=True)
+
+    assert (world.users(), world.only_lease().status, world.only_lease().kept) == (set(), LeaseStatus.REVOKED, False)
+    assert world.operations.give_again("ci", actor="somebody") is None
 
 
 def test_it_is_waited_until_aws_knows_the_key(world: LeaseWorld) -> None:

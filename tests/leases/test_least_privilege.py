@@ -94,17 +94,6 @@ def certificate() -> str:
     return made.public_bytes(Encoding.PEM).decode()
 
 
-def delete_by_hand(world: LeaseWorld, name: str) -> None:
-    for key in world.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
-        world.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-    for arn in POLICIES:
-        world.iam.detach_user_policy(UserName=name, PolicyArn=arn)
-    for group in world.dynamic.config.groups:
-        world.iam.remove_user_from_group(UserName=name, GroupName=group)
-    world.iam.delete_user_policy(UserName=name, PolicyName="phasesync")
-    world.iam.delete_user(UserName=name)
-
-
 def live_through(world: LeaseWorld) -> None:
     """Do everything that leases do, once."""
     plain = world.issue().lease
@@ -112,7 +101,7 @@ def live_through(world: LeaseWorld) -> None:
     laden = world.issue().lease
     hang_everything_on(world, laden.order.name)
     by_hand = world.issue().lease
-    delete_by_hand(world, by_hand.order.name)
+    world.delete_by_hand(by_hand.order.name)
     for lease in (plain, laden, by_hand):
         done = world.revoke(lease.id)
         assert (done.lease.status, done.error) == (LeaseStatus.REVOKED, None)

@@ -132,19 +132,28 @@ def test_revoking_twice_is_revoking_once(world: LeaseWorld) -> None:
 
 def test_a_user_that_somebody_deleted_by_hand_is_no_error(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    name = lease.order.name
-    for key in world.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
-        world.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-    for arn in POLICIES:
-        world.iam.detach_user_policy(UserName=name, PolicyArn=arn)
-    world.iam.remove_user_from_group(UserName=name, GroupName=GROUP)
-    world.iam.delete_user_policy(UserName=name, PolicyName="phasesync")
-    world.iam.delete_user(UserName=name)
+    world.delete_by_hand(lease.order.name)
 
     done = world.revoke(lease.id)
 
     assert (done.lease.status, done.error) == (LeaseStatus.REVOKED, None)
     assert [record.event for record in world.leases.records(lease.id)] == [LeaseEvent.ISSUED, LeaseEvent.REVOKED]
+
+
+def test_a_user_that_somebody_else_made_under_its_name_is_left_alone(world: LeaseWorld) -> None:
+    """Deleted by hand, and made again for something else: what is on it now is none of ours."""
+    lease = world.issue().lease
+    name = lease.order.name
+    world.delete_by_hand(name)
+    world.iam.create_user(UserName=name, Path="/humans/")
+    world.iam.attach_user_policy(UserName=name, PolicyArn=POLICIES[0])
+    world.iam.add_user_to_group(UserName=name, GroupName=GROUP)
+
+    done = world.revoke(lease.id)
+
+    assert (done.lease.status, done.error) == (LeaseStatus.REVOKED, None)
+    assert len(world.iam.list_attached_user_policies(UserName=name)["AttachedPolicies"]) == 1
+    assert len(world.iam.list_groups_for_user(UserName=name)["Groups"]) == 1
 
 
 def test_a_broken_credential_is_told_and_mended_it_takes_the_lease_back(world: LeaseWorld) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from phasesync.adapters.store import Store
+from phasesync.adapters.store.tables import credentials as credential_rows
 from phasesync.adapters.store.tables import leases as lease_rows
+from phasesync.core.credential import CredentialType
 from phasesync.core.events import ChoreFailed, UsersReaped
 from phasesync.core.orphans import TAG_LEASE, TAG_MAX_EXPIRES_AT, Fate
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError
-from phasesync.ports import Found
-from tests.support.lease_world import INLINE, LeaseWorld
-from tests.support.stores import ACTOR
+from phasesync.ports import CredentialDraft, Found
+from tests.support.lease_world import INLINE, REGION, LeaseWorld
+from tests.support.stores import ACTOR, alter
 
 
 def lose_rows(store: Store) -> None:
@@ -143,8 +145,7 @@ def test_nothing_is_removed_while_the_database_may_be_an_older_one(world: LeaseW
 
 
 def test_paths_that_operators_chose_are_looked_at_as_well(world: LeaseWorld) -> None:
-    config: Any = world.dynamic.config
-    world.add("ops", config=type(config)(**{**vars(config), "iam_path": "/teams/ops/", "keys": _other_keys()}))
+    world.add("ops", config=replace(world.dynamic.config, iam_path="/teams/ops/", keys=_other_keys()))
     ours = {"instance": world.store.instance_id, "lease": "lost", "end": "2020-01-01T00:00:00Z"}
     add_user(world, "ops-1", path="/teams/ops/", **ours)
     add_user(world, "else-1", path="/elsewhere/", **ours)
@@ -168,6 +169,41 @@ def test_a_credential_that_may_not_list_is_told_and_removes_nothing(world: Lease
     assert look.error is not None and "iam:ListUsers" in look.error.message
     failed = [one for one in world.events if isinstance(one, ChoreFailed)]
     assert [(one.chore, one.error) for one in failed] == [("reap-users", "PermissionDeniedError")]
+
+
+def test_a_user_that_may_not_be_looked_at_hides_no_other(world: LeaseWorld) -> None:
+    """Another's, elsewhere under our path: the printed policy names paths of recipes alone."""
+    world.iam.create_user(UserName="another", Path="/phasesync/other/")
+    add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
+    world.aws.deny("iam:GetUser", caller="AKIATESTTESTTESTTEST", resource="*/another")
+
+    assert world.reaper.reap(lambda: None)
+
+    assert world.users() == {"another"}
+
+
+def test_a_credential_that_was_altered_is_told_and_hides_no_other(world: LeaseWorld) -> None:
+    world.store.credentials.add("zz", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
+    world.add("other", credential="zz", config=replace(world.dynamic.config, keys=_other_keys()))
+    add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
+    alter(world.store, credential_rows, world.store.credentials.get("zz").id, sealed=b"nothing of ours")
+
+    assert not world.reaper.reap(lambda: None), "it is tried again sooner"
+
+    assert world.users() == set()
+    assert [one.error for one in world.events if isinstance(one, ChoreFailed)] == ["CiphertextError"]
+
+
+def test_credentials_that_no_recipe_uses_any_more_look_as_well(world: LeaseWorld) -> None:
+    """What came into being late would be nobody's; that one without any right finds nothing is no failure."""
+    add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
+    world.store.dynamics.remove("ci")
+
+    assert world.reaper.reap(lambda: None)
+    assert world.users() == set()
+
+    world.deny("iam:*")
+    assert world.reaper.look() == []
 
 
 def test_a_removal_that_fails_is_told_and_the_others_go_on(world: LeaseWorld) -> None:

@@ -256,6 +256,17 @@ class LeaseWorld(LeaseProcess):
         """Revoke a lease, as an operator does."""
         return self.operations.revoke(lease_id, actor=ACTOR)
 
+    def delete_by_hand(self, name: str) -> None:
+        """Have somebody delete the user of a lease."""
+        for key in self.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+            self.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        for arn in POLICIES:
+            self.iam.detach_user_policy(UserName=name, PolicyArn=arn)
+        for group in self.dynamic.config.groups:
+            self.iam.remove_user_from_group(UserName=name, GroupName=group)
+        self.iam.delete_user_policy(UserName=name, PolicyName="phasesync")
+        self.iam.delete_user(UserName=name)
+
     def calls(self) -> list[str]:
         """The operations of IAM that phasesync asked for, in order."""
         return [one.name for one in self.aws.operations if one.service == "iam" and self.is_ours(one)]

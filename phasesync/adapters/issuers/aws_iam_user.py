@@ -157,7 +157,14 @@ class AwsIamUser:
             if not is_made_for(_tags_of(user), order.tags):
                 return Found.THEIRS
         try:
-            self._take_off(order, access_key_id, leave)
+            if not self._take_key(order, access_key_id, leave):
+                # Somebody has been at it, and the user of this name may be another one by now.
+                user = self._user(name)
+                if user is None:
+                    return Found.MISSING
+                if not is_made_for(_tags_of(user), order.tags):
+                    return Found.THEIRS
+            self._take_off(order, leave)
             return self._delete_user(name, leave)
         except PermissionDeniedError:
             # A user that is gone has no path and no tags, so that a policy which asks for them refuses.
@@ -169,13 +176,16 @@ class AwsIamUser:
                 raise
         return self._strip_and_delete(order, leave)
 
-    def _take_off(self, order: Order, access_key_id: str | None, leave: Leave) -> None:
-        """Take off a user what was ordered for it, the key first."""
-        name = order.name
+    def _take_key(self, order: Order, access_key_id: str | None, leave: Leave) -> bool:
+        """Delete the key, or all there are where it is not known; return whether it was there, or nobody knows."""
         if access_key_id is None:
-            self._delete_keys(name, leave)
-        else:
-            self._iam.take_away("DeleteAccessKey", leave, UserName=name, AccessKeyId=access_key_id)
+            self._delete_keys(order.name, leave)
+            return True
+        return self._iam.take_away("DeleteAccessKey", leave, UserName=order.name, AccessKeyId=access_key_id)
+
+    def _take_off(self, order: Order, leave: Leave) -> None:
+        """Take off a user what was ordered for it."""
+        name = order.name
         for policy in order.policy_arns:
             self._iam.take_away("DetachUserPolicy", leave, UserName=name, PolicyArn=policy)
         for group in order.groups:
@@ -221,7 +231,10 @@ class AwsIamUser:
                 if name in seen or known(name):
                     continue
                 seen.add(name)
-                user = self._user(name)  # A list has no tags (API reference, ListUsers).
+                try:
+                    user = self._user(name)  # A list has no tags (API reference, ListUsers).
+                except PermissionDeniedError:
+                    continue  # Our own we may look at; whoever else is under the path is nothing to us.
                 if user is not None:
                     yield MarkedUser(name=name, arn=_told(user, "Arn"), tags=_tags_of(user))
 

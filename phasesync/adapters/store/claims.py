@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
-from phasesync.adapters.store.instants import AHEAD, after, now
+from phasesync.adapters.store.instants import AHEAD, after, next_fence, now
 from phasesync.adapters.store.interrupted import Interrupted, log_interrupted
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
@@ -162,7 +162,8 @@ def _free() -> sa.ColumnElement[bool]:
 
 
 def _expired() -> sa.ColumnElement[bool]:
-    return (syncs.c.claim_until < now()) | (syncs.c.claim_until > after(AHEAD))
+    until = syncs.c.claim_until
+    return until.is_(None) | (until < now()) | (until > after(AHEAD))
 
 
 @cache
@@ -226,7 +227,7 @@ def _take(owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.
     return syncs.update().values(
         claim_owner=owner,
         claim_until=after(ttl),
-        fence=syncs.c.fence + 1,
+        fence=next_fence(syncs.c.fence),
         claim_trigger=trigger,
         claim_actor=actor,
         # Nothing that woke the run is cleared before it has a result, so that a crash loses nothing.

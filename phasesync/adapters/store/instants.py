@@ -13,6 +13,8 @@ from sqlalchemy.ext.compiler import compiles
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -21,8 +23,16 @@ def to_microseconds(moment: datetime) -> int:
 
 
 def from_microseconds(count: int) -> datetime:
-    """Return the aware UTC instant of microseconds since 1970."""
-    return _EPOCH + count * _MICROSECOND
+    """
+    Return the aware UTC instant of microseconds since 1970.
+
+    What no calendar has is somebody's alteration, and becomes the nearest instant that one can reckon with: whoever
+    reads many rows must not fail over one.
+    """
+    try:
+        return min(max(_EPOCH + count * _MICROSECOND, _EARLIEST), _LATEST)
+    except OverflowError:
+        return _EARLIEST if count < 0 else _LATEST
 
 
 AHEAD: Final = timedelta(hours=1)
@@ -39,9 +49,19 @@ class Instant(sa.types.TypeDecorator[datetime]):
         """Python to database. TypeError for an instant without a time zone."""
         return None if value is None else to_microseconds(value)
 
-    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
-        """Database to Python."""
-        return None if value is None else from_microseconds(value)
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """Database to Python. SQLite keeps whatever is put into a column; a text sorts after every number there."""
+        if value is None:
+            return None
+        return from_microseconds(value) if isinstance(value, int) else _LATEST
+
+
+def next_fence(fence: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """Return the number of a new claim; one that cannot be counted on from, which nobody but a tamperer writes, too."""
+    return sa.case(((fence >= 0) & (fence < _LAST_FENCE), fence + 1), else_=1)
+
+
+_LAST_FENCE: Final = 2**62
 
 
 class now(sa.sql.functions.FunctionElement[int]):

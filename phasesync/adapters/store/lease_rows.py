@@ -60,7 +60,8 @@ def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
     values = row._asdict()
     try:
         details = json.loads(sealer.keys.decrypt(_context(values), row.details))
-    except CiphertextError:
+        status = LeaseStatus(row.status)
+    except (CiphertextError, ValueError):
         raise CiphertextError(
             f"the lease {row.id} of {row.dynamic} in table leases does not authenticate: it was altered outside "
             "phasesync",
@@ -71,7 +72,7 @@ def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
         **{name: getattr(row, name) for name in _PLAIN},
         **members(Lease, details),
         dynamic=row.dynamic,
-        status=LeaseStatus(row.status),
+        status=status,
         kept=row.kept is not None,
     )
 
@@ -85,7 +86,8 @@ def to_listed_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
             **{name: getattr(row, name) for name in _PLAIN},
             dynamic=row.dynamic,
             issuer=row.issuer,
-            status=LeaseStatus(row.status),
+            # A status that there is not: it stands as what a daemon makes of it.
+            status=LeaseStatus(row.status) if row.status in tuple(LeaseStatus) else LeaseStatus.REVOKE_FAILED,
             order=Order(name="?", ttl=timedelta(0)),
             error=error.message,
         )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.dynamic import count_live, find_dynamic
 from phasesync.adapters.store.engine import Database, row_lock
-from phasesync.adapters.store.instants import AHEAD, after, before, from_microseconds, now
+from phasesync.adapters.store.instants import AHEAD, after, before, from_microseconds, next_fence, now
 from phasesync.adapters.store.lease_rows import (
     insert_event,
     open_outputs,
@@ -54,6 +54,7 @@ _ID_CHARACTERS: Final = 16
 _CLEARED: Final = {"claim_owner": None, "claim_until": None}
 _TAKEN_BACK: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
 """In these a lease that nobody is at work on is a daemon's, once its pause is over; `core.lease.is_due`."""
+_due_since: Final = sa.func.coalesce(leases.c.retry_at, leases.c.expires_at)
 
 
 class SqlLeaseStore(Part):
@@ -189,24 +190,18 @@ class SqlLeaseStore(Part):
             raise _unknown(lease_id)
         raise ClaimHeldError(f"the lease {lease_id} is being worked on by {holder.claim_owner}")
 
-    def claim_due(self, owner: str, *, limit: int, restored: bool) -> list[ClaimedLease]:
-        """Claim leases that a daemon has to act on, those that are overdue longest first."""
+    def claim_due(self, owner: str, *, limit: int, again: int, restored: bool) -> list[ClaimedLease]:
+        """Claim leases that a daemon has to act on: those first that have not failed, of each kind the longest due."""
         due = _is_due(restored)
         # Nearly always nothing is due: a look locks nothing.
         with self._database.read() as connection:
             if connection.scalar(sa.select(leases.c.id).where(due).limit(1)) is None:
                 return []
-        first = (
-            sa.select(leases.c.id)
-            .where(due)
-            .order_by(leases.c.expires_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=leases, key_share=True)
-            .cte("due")
-        )
+        failed = leases.c.status == LeaseStatus.REVOKE_FAILED
         with self._database.write() as connection:
-            rows = self._take(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
-            return [self._claimed(row, owner) for row in sorted(rows, key=lambda row: row.expires_at)]
+            rows = self._take_first(connection, owner, due & ~failed, limit)
+            rows += self._take_first(connection, owner, due & failed, min(again, limit - len(rows)))
+            return [self._claimed(row, owner) for row in rows]
 
     def drop_altered(self, lease_id: str) -> None:
         """Delete a lease whose row does not authenticate. NotFoundError; IllegalTransitionError for one that does."""
@@ -236,12 +231,29 @@ class SqlLeaseStore(Part):
                 .values(**_CLEARED, status=LeaseStatus.REVOKE_FAILED, retry_at=after(pause))
             )
 
+    def _take_first(
+        self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool], limit: int
+    ) -> list[sa.Row[Any]]:
+        """Claim those that have been due longest."""
+        if limit < 1:
+            return []
+        first = (
+            sa.select(leases.c.id)
+            .where(which)
+            .order_by(_due_since)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=leases, key_share=True)
+            .cte("due")
+        )
+        rows = self._take(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
+        return sorted(rows, key=lambda row: row.retry_at or row.expires_at)
+
     def _take(self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
         taken = list(
             connection.scalars(
                 leases.update()
                 .where(which)
-                .values(claim_owner=owner, claim_until=after(self._ttl), fence=leases.c.fence + 1)
+                .values(claim_owner=owner, claim_until=after(self._ttl), fence=next_fence(leases.c.fence))
                 .returning(leases.c.id)
             )
         )
@@ -310,10 +322,15 @@ class SqlLeaseStore(Part):
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
         with self._database.write() as connection:
             for row in connection.execute(kept).all():
-                lease = to_listed_lease(row, self._sealer)
-                if lease.error is None and may_be_given_again(lease, from_microseconds(row.clock)):
-                    self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
-                    return Given(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
+                try:
+                    lease = to_lease(row, self._sealer)
+                    if not may_be_given_again(lease, from_microseconds(row.clock)):
+                        continue
+                    outputs = open_outputs(row.id, row.kept, self._sealer)
+                except CiphertextError:
+                    continue  # What somebody altered hides no other, and is given to nobody.
+                self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
+                return Given(lease=lease, outputs=outputs)
         return None
 
     def records(self, lease_id: str) -> list[LeaseRecord]:
@@ -341,11 +358,14 @@ def _is_due(restored: bool) -> sa.ColumnElement[bool]:
     over = (leases.c.status == LeaseStatus.ACTIVE) & (end | (leases.c.requested_at > after(CLOCK_AHEAD)))
     # A pause beyond what any can be comes of a clock that was ahead and has been set back since.
     pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(AHEAD))
-    return _free() & (over | (leases.c.status.in_(_TAKEN_BACK) & pause_over))
+    # A status that there is not was put there by somebody: the row is looked at, and noted for what it is.
+    taken_back = leases.c.status.in_(_TAKEN_BACK) | leases.c.status.not_in(tuple(LeaseStatus))
+    return _free() & (over | (taken_back & pause_over))
 
 
 def _free() -> sa.ColumnElement[bool]:
-    return leases.c.claim_owner.is_(None) | (leases.c.claim_until < now()) | (leases.c.claim_until > after(AHEAD))
+    until = leases.c.claim_until
+    return leases.c.claim_owner.is_(None) | until.is_(None) | (until < now()) | (until > after(AHEAD))
 
 
 def _held_by(claim: LeaseClaim) -> sa.ColumnElement[bool]:

@@ -13,7 +13,7 @@ from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, take_back
 from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError, IllegalTransitionError
-from phasesync.ports import Entry, LeaseEvent
+from phasesync.ports import ClaimedLease, Entry, LeaseEvent
 from tests.support.stores import (
     EXPIRED,
     TTL,
@@ -61,6 +61,12 @@ def two_recipes(store: Store) -> tuple[DynamicSecret, DynamicSecret]:
     draft = dynamic_draft("cd", environment="staging", path="/db", credential="other", issuer="aws-assume-role")
     store.dynamics.add(draft)
     return first, store.dynamics.update("cd", credential="other", config=replace(draft.config, max_ttl=9 * HOUR))
+
+
+def due(store: Store, *, restored: bool = False) -> dict[str, ClaimedLease]:
+    """Claim what a daemon has to act on; lease id -> it."""
+    claimed = store.leases(ttl=TTL).claim_due("daemon", limit=9, again=9, restored=restored)
+    return {one.claim.lease_id: one for one in claimed}
 
 
 # --- recipes
@@ -171,10 +177,9 @@ def test_an_altered_lease_stands_in_the_list_with_the_reason_and_hides_no_other(
 
 
 def test_an_altered_lease_is_due_and_comes_with_the_reason(store: Store, altered: Lease) -> None:
-    leases = store.leases(ttl=TTL)
     third = issue_lease(store, add_dynamic(store, "third"), ttl=EXPIRED)
 
-    claimed = {one.claim.lease_id: one for one in leases.claim_due("daemon", limit=9, restored=False)}
+    claimed = due(store)
 
     assert len(claimed) == 3
     assert claimed[altered.id].lease is None
@@ -187,9 +192,9 @@ def test_an_altered_lease_that_is_put_off_stays_live_and_is_looked_at_later(stor
     claimed = leases.claim(altered.id, "me")
     assert (claimed.lease, "does not authenticate" in (claimed.error or "")) == (None, True)
     leases.put_off(claimed.claim, TTL)
-    assert altered.id not in [one.claim.lease_id for one in leases.claim_due("daemon", limit=9, restored=False)]
+    assert altered.id not in due(store)
     move_lease(store, altered, -TTL, "retry_at")
-    assert [one.claim.lease_id for one in leases.claim_due("daemon", limit=9, restored=False)] == [altered.id]
+    assert list(due(store)) == [altered.id]
 
 
 def test_nothing_that_an_altered_lease_says_of_its_status_is_believed(store: Store, altered: Lease) -> None:
@@ -217,9 +222,15 @@ def test_values_that_were_kept_are_not_given_out_altered(store: Store, happening
             flip(store, tables.leases, "kept", one.id)
         case _:
             alter(store, tables.leases, one.id, kept=column(store, tables.leases, other.id, "kept"))
-    with pytest.raises(CiphertextError, match="kept in table leases"):
-        store.leases(ttl=TTL).give_again(store.dynamics.get("ci"), actor="bob")
-    assert store.leases(ttl=TTL).records(one.id) == []
+    leases = store.leases(ttl=TTL)
+    assert leases.give_again(store.dynamics.get("ci"), actor="bob") is None, "another one is issued"
+    assert leases.records(one.id) == []
+
+    third = issue_lease(store, store.dynamics.get("ci"), ttl=HOUR, keep=KEPT)
+    alter(store, tables.leases, third.id, expires_at=third.expires_at - timedelta(minutes=1))
+    given = leases.give_again(store.dynamics.get("ci"), actor="bob")
+    assert given is not None
+    assert given.lease.id == third.id, "those whose values were altered hide no other"
 
 
 def test_an_entry_that_was_moved_to_another_lease_is_noticed(store: Store) -> None:
@@ -239,8 +250,58 @@ def test_an_entry_that_was_moved_to_another_lease_is_noticed(store: Store) -> No
 def test_a_lease_past_its_maximum_is_due_whatever_its_end_was_moved_to(store: Store, restored: bool) -> None:
     lease = issue_lease(store, add_dynamic(store, max_ttl=EXPIRED), ttl=EXPIRED)
     move_lease(store, lease, YEAR, "expires_at")
-    claimed = store.leases(ttl=TTL).claim_due("daemon", limit=9, restored=restored)
-    assert [one.claim.lease_id for one in claimed] == [lease.id]
+    assert list(due(store, restored=restored)) == [lease.id]
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "asked for in no year": {"requested_at": 10**18},
+    "asked for before all years": {"requested_at": -(10**18)},
+    "ends in no year": {"expires_at": 2**63 - 1},
+    "its maximum is in no year": {"max_expires_at": 2**63 - 1},
+    "tried again in no year": {"status": "revoke-failed", "retry_at": 10**18},
+    "ended in no year": {"ended_at": 10**18},
+    "in a state that there is not": {"status": "lent"},
+    "of the last claim that can be counted": {"fence": 2**63 - 1},
+    "claimed without an end": {"claim_owner": "x", "claim_until": None},
+}
+
+
+@pytest.mark.parametrize("columns", ODD.values(), ids=ODD)
+def test_an_odd_row_keeps_no_other_lease_alive_and_ends_itself_or_is_told(
+    store: Store, columns: dict[str, Any]
+) -> None:
+    dynamic = add_dynamic(store, max_ttl=HOUR)
+    odd, good = issue_lease(store, dynamic, ttl=EXPIRED), issue_lease(store, dynamic, ttl=EXPIRED)
+    plain = ", ".join(f"{name} = :{name}" for name in columns)
+    with store.database.write() as connection:
+        connection.execute(sa.text(f"UPDATE leases SET {plain} WHERE id = :id"), {**columns, "id": odd.id})
+
+    claimed = due(store)
+
+    assert claimed[good.id].lease == good
+    if columns != {"expires_at": 2**63 - 1}:  # That one is due at its maximum, which is bound.
+        assert odd.id in claimed
+    leases = store.leases(ttl=TTL)
+    assert {one.id for one in leases.list_leases()} == {odd.id, good.id}
+    for one in claimed.values():
+        leases.put_off(one.claim, EXPIRED)
+    again = due(store)
+    assert set(again) == set(claimed), "whatever it was, it is looked at again"
+    if "status" in columns:
+        assert again[odd.id].lease is not None, "what was altered of it is written anew"
+
+
+def test_a_text_in_place_of_an_instant_is_no_end_to_the_rounds(store: Store) -> None:
+    """SQLite alone keeps such a thing."""
+    if not store.database.is_sqlite:
+        return
+    dynamic = add_dynamic(store)
+    odd, good = issue_lease(store, dynamic, ttl=EXPIRED), issue_lease(store, dynamic, ttl=EXPIRED)
+    with store.database.write() as connection:
+        for name in ("retry_at", "expires_at", "ended_at", "requested_at"):
+            connection.execute(sa.text(f"UPDATE leases SET {name} = 'soon' WHERE id = :id"), {"id": odd.id})
+    assert good.id in due(store)
+    assert len(store.leases(ttl=TTL).list_leases()) == 2
 
 
 def test_a_lease_stays_with_its_issuer_though_its_recipe_is_given_another(store: Store) -> None:
@@ -248,7 +309,7 @@ def test_a_lease_stays_with_its_issuer_though_its_recipe_is_given_another(store:
     dynamic = add_dynamic(store)
     lease = issue_lease(store, dynamic, ttl=EXPIRED)
     alter(store, tables.dynamic_secrets, dynamic.id, issuer="aws-assume-role")
-    (claimed,) = store.leases(ttl=TTL).claim_due("daemon", limit=9, restored=False)
+    (claimed,) = due(store).values()
     assert claimed.lease is None or claimed.lease.issuer == lease.issuer == "aws-iam-user"
 
 
