@@ -139,10 +139,10 @@ class Reaper:
         """
         dynamics = self._dynamics.list_all()
         live = self._leases.list_leases()
-        paths = sorted({OUR_PATH, *_paths(dynamics, live)})
+        paths = sorted({OUR_PATH, *self._paths(dynamics, live)})
         known = {lease.order.name for lease in live}
         looks: list[Look] = []
-        for kind, one in self._lookers(dynamics, credential):
+        for kind, one in self._lookers(dynamics, live, credential):
             looked = {look.account for look in looks if look.error is None}
             look = self._look(kind, one, paths, known, looked)
             if look is not None:
@@ -191,7 +191,18 @@ class Reaper:
             removed = sum(result is Found.REMOVED for _, result in done)
             self._events.emit(UsersReaped(account=look.account or "", ours=len(look.strays), removed=removed))
 
-    def _lookers(self, dynamics: Sequence[DynamicSecret], credential: str | None) -> list[tuple[str, Credential]]:
+    def _paths(self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
+        """Yield the IAM paths that users of ours lie under; of what was altered nobody knows them."""
+        for one in dynamics:
+            if one.error is None and self._issuers.traits(one.issuer).has_path:
+                yield one.config.iam_path or "/"
+        for lease in live:
+            if lease.is_readable and self._issuers.traits(lease.issuer).has_path:
+                yield lease.order.iam_path or "/"
+
+    def _lookers(
+        self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
+    ) -> list[tuple[str, Credential]]:
         """Return (kind of issuer, credential) to look with."""
         kinds = [kind for kind in self._issuers.kinds() if self._issuers.traits(kind).has_path]
         if credential is not None:
@@ -200,6 +211,7 @@ class Reaper:
         # Of one whose row was altered nobody knows what it issues: it is looked for.
         places = sorted(
             {(kind, one.credential_id) for one in dynamics for kind in kinds if one.issuer == kind or one.error}
+            | {(lease.issuer, lease.credential_id) for lease in live if lease.issuer in kinds}
         )
         lookers = []
         for kind, credential_id in places:
@@ -258,10 +270,3 @@ class Reaper:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
             self._leases.change(stray.lease_id, lambda lease, _now: lease, entry=entry)
         return found
-
-
-def _paths(dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
-    """Yield the IAM paths that users of ours lie under."""
-    for path in (*(one.config.iam_path for one in dynamics), *(lease.order.iam_path for lease in live)):
-        if path is not None:
-            yield path
