@@ -8,6 +8,7 @@ from phasesync.bootstrap.application import Application
 from phasesync.bootstrap.machinery import LIVE_SETTINGS, Machinery, build_machinery
 from phasesync.bootstrap.opening import (
     Initialised,
+    find_instance_id,
     find_root_key,
     initialise_application,
     open_application,
@@ -20,6 +21,7 @@ __all__ = [
     "Initialised",
     "Machinery",
     "build_machinery",
+    "find_instance_id",
     "find_root_key",
     "initialise_application",
     "open_application",

@@ -44,6 +44,16 @@ def open_application(
     return Application(settings, store, root_key=root_key, events=events, current=current)
 
 
+def find_instance_id(settings: Settings) -> str:
+    """Return the id of the installation whose database this is; needs no key. Raises as `open_application` does."""
+    check(settings.database_url)
+    database = open_database(settings.database_url)
+    try:
+        return read_instance_id(database)
+    finally:
+        database.close()
+
+
 def find_root_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> RootKey:
     """Return the root key that the settings lead to. KeyUnavailableError, SettingsError."""
     named = "root_key_file" in settings.model_fields_set

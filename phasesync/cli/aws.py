@@ -104,18 +104,36 @@ def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> No
 
 def _print_dynamic_starter(region: str, boundary: str | None, out: Output) -> None:
     from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
-    from phasesync.core.arns import check_policy_arn, check_region
+    from phasesync.core.arns import check_partition, check_policy_arn, check_region
+    from phasesync.core.user_names import OUR_PATH
 
     check_region(region)
     if boundary is not None:
-        check_policy_arn(boundary)
-    click.echo(json.dumps(starter_policy(region=region, boundary=boundary), indent=2))
+        check_partition(check_policy_arn(boundary), region)
+    instance_id, why_not = _instance_id()
+    click.echo(json.dumps(starter_policy(region=region, boundary=boundary, instance_id=instance_id), indent=2))
+    if why_not is not None:
+        out.warn(
+            f"it is not known which installation this is for, since {why_not}: the policy gives whoever holds the role "
+            f"keys of every user under {OUR_PATH}, other installations' too; print it again after phasesync init"
+        )
     if boundary is None:
         out.say(
             f"every user needs the permission boundary {STARTER_BOUNDARY}: a policy of yours that says what such users "
             "may do at most. Give another one with --permission-boundary ARN"
         )
     out.say("groups are not in it; once there is a dynamic secret: phasesync aws policy --dynamic NAME")
+
+
+def _instance_id() -> tuple[str | None, str | None]:
+    """Return the id of this installation, and why there is none where there is no database to tell it."""
+    from phasesync.bootstrap import find_instance_id
+    from phasesync.errors import PhasesyncError
+
+    try:
+        return find_instance_id(invocation().settings().settings), None
+    except PhasesyncError as error:
+        return None, error.message
 
 
 @with_application
@@ -136,6 +154,11 @@ def _print_policy(
     from phasesync.core.arns import check_key_arn
 
     covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)
+    for other in covered.elsewhere:
+        out.warn(
+            f"live leases of {dynamic} were made with the credential {other}, whose policy has to take them back: "
+            f"phasesync aws policy --all --credential {other}"
+        )
     for one in covered.syncs:
         if kms_key is not None:
             check_key_arn(kms_key, one.region)

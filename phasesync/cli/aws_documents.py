@@ -1,10 +1,11 @@
 """IAM documents for one credential, and the lines that put them in place."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from phasesync.adapters.aws.dynamic_policies import Issuing, dynamic_statements
+from phasesync.adapters.aws.dynamic_policies import Issuing, Live, dynamic_statements
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import (
     Document,
@@ -18,6 +19,7 @@ from phasesync.adapters.destinations import spec_of
 from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
+from phasesync.core.lease import Lease
 from phasesync.core.sync import Sync
 from phasesync.errors import CiphertextError, DestinationError, InvalidInputError, NotFoundError
 
@@ -30,10 +32,18 @@ UNKNOWN_PRINCIPAL = "arn:aws:iam::111122223333:role/WHO-ASSUMES-IT"
 
 @dataclass(frozen=True, kw_only=True)
 class Covered:
-    """What one policy is for: syncs and dynamic secrets of one credential."""
+    """
+    What one policy is for: syncs and dynamic secrets of one credential.
+
+    Attributes:
+        leases: live ones that this credential made; of dynamic secrets that have another one by now too.
+        elsewhere: names of the credentials that made the other live leases of these dynamic secrets.
+    """
 
     syncs: tuple[Sync, ...] = ()
     dynamics: tuple[DynamicSecret, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 def covered_by(application: "Application", *, sync: str | None, dynamic: str | None, credential: str | None) -> Covered:
@@ -53,13 +63,21 @@ def covered_by(application: "Application", *, sync: str | None, dynamic: str | N
     if sync is not None:
         return Covered(syncs=(application.state.get_sync(sync),))
     if dynamic is not None:
-        return Covered(dynamics=(application.dynamics.get(dynamic),))
+        one = application.dynamics.get(dynamic)
+        live = application.leases.list_leases(dynamic=dynamic)
+        return Covered(
+            dynamics=(one,),
+            leases=tuple(lease for lease in live if lease.credential_id == one.credential_id),
+            elsewhere=_credentials_of(application, live, but=one.credential),
+        )
     syncs, dynamics = application.state.list_syncs(), application.dynamics.list_all()
+    leases = application.leases.list_leases()
     if credential is not None:
         wanted = application.credentials.get(credential).id
         syncs = [one for one in syncs if one.credential_id == wanted]
         dynamics = [one for one in dynamics if one.credential_id == wanted]
-    if not syncs and not dynamics:
+        leases = [one for one in leases if one.credential_id == wanted]
+    if not syncs and not dynamics and not leases:
         raise NotFoundError(
             "there are no syncs and no dynamic secrets yet"
             if credential is None
@@ -69,13 +87,20 @@ def covered_by(application: "Application", *, sync: str | None, dynamic: str | N
     for one in dynamics:
         if one.error is not None:
             raise CiphertextError(one.error)
-    used = sorted({one.credential for one in syncs} | {one.credential for one in dynamics})
+    made_by = _credentials_of(application, leases)
+    used = sorted({*(one.credential for one in syncs), *(one.credential for one in dynamics), *made_by})
     if len(used) > 1:
         raise InvalidInputError(
             f"{len(used)} credentials are in use, and each needs a policy of its own: {', '.join(used)}",
             hint=f"phasesync aws policy --all --credential {used[0]}",
         )
-    return Covered(syncs=tuple(syncs), dynamics=tuple(dynamics))
+    return Covered(syncs=tuple(syncs), dynamics=tuple(dynamics), leases=tuple(leases))
+
+
+def _credentials_of(application: "Application", leases: Iterable[Lease], *, but: str | None = None) -> tuple[str, ...]:
+    """Return the names of the credentials that made leases, without one of them."""
+    made_by = {lease.credential_id for lease in leases}
+    return tuple(sorted({application.credentials.get_by_id(one).name for one in made_by} - {but}))
 
 
 def policy_for(
@@ -104,13 +129,25 @@ def policy_for(
             sweep=sweep,
         )
         grants.append(grant)
-    issuing = []
+    issuing, live = [], []
     for dynamic in covered.dynamics:
         credential = application.credentials.get_by_id(dynamic.credential_id)
         issuing.append(
-            Issuing(config=dynamic.config, name=dynamic.name, region=credential.region, account=_account_of(credential))
+            Issuing(
+                config=dynamic.config,
+                id=dynamic.id,
+                name=dynamic.name,
+                region=credential.region,
+                account=_account_of(credential),
+            )
         )
-    more = dynamic_statements(issuing, instance_id=application.instance_id)
+    for lease in covered.leases:
+        credential = application.credentials.get_by_id(lease.credential_id)
+        if lease.is_readable:  # Of one that was altered nobody knows what it is; the reaper finds its user.
+            live.append(
+                Live(order=lease.order, region=credential.region, account=lease.account or _account_of(credential))
+            )
+    more = dynamic_statements(issuing, instance_id=application.instance_id, live=live)
     return policy_of(grants, instance_id=application.instance_id, more=more)
 
 

@@ -102,7 +102,11 @@ _OPTIONS: Final = (
         help="Names of the users, or of the sessions; with {{random}}, and {{app}}, {{env}}, {{name}}. "
         "Default: '{{name}}-{{random}}'.",
     ),
-    click.option("--iam-path", metavar="PATH", help="IAM path of the users. Default: /phasesync/APP/ENV/."),
+    click.option(
+        "--iam-path",
+        metavar="PATH",
+        help="IAM path of the users, where no others lie. Default, which an empty text restores: /phasesync/APP/ENV/.",
+    ),
     click.option(
         "--policy-arn",
         "policy_arns",

@@ -96,6 +96,17 @@ def partition_of(region: str) -> str:
     return next((partition for prefix, partition in _PARTITIONS.items() if region.startswith(prefix)), "aws")
 
 
+def check_partition(arn: str, region: str) -> str:
+    """Return an ARN as it is where a Region's accounts can have or use what it names. InvalidInputError."""
+    _, partition, rest = arn.split(":", 2)
+    if partition != (wanted := partition_of(region)):
+        raise InvalidInputError(
+            f"{arn} is in the partition {partition}, and the Region {region} is in {wanted}",
+            hint=f"what is in {wanted} has an ARN of its own, such as arn:{wanted}:{rest}",
+        )
+    return arn
+
+
 def _near(arn: str, service: str, kind: str) -> str:
     """Name the part of an ARN that is off, as far as that can be told."""
     parts = arn.split(":", 5)

@@ -148,6 +148,11 @@ class Lease:
         return self.status not in ENDED
 
     @property
+    def is_readable(self) -> bool:
+        """Whether it says what it was made of: not if somebody altered its row. Every order has our marks."""
+        return bool(self.order.tags)
+
+    @property
     def was_issued(self) -> bool:
         """Whether it is known that what bears its name at AWS was made for it."""
         return self.issued_at is not None

@@ -25,7 +25,9 @@ PLACEHOLDERS: Final = ("random", "app", "env", "name")
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
-_PATH: Final = re.compile(r"/|/[!-~]+/")
+_PATH: Final = re.compile(r"/[!-~]+/")
+_NOT_IN_POLICIES: Final = frozenset("*?$")
+"""IAM takes them in a path; in a policy they would stand for other characters, or for a variable's value."""
 _HINT: Final = "such as --user-template 'ci-{{random}}'; placeholders: " + ", ".join(
     f"{{{{{name}}}}}" for name in PLACEHOLDERS
 )
@@ -85,10 +87,25 @@ OUR_PATH: Final = "/phasesync/"
 
 
 def check_iam_path(path: str) -> str:
-    """Return an IAM path as it is: slashes at both ends, printable ASCII between them. InvalidInputError."""
+    """
+    Return an IAM path as it is: slashes at both ends, printable ASCII between them.
+
+    Raises:
+        InvalidInputError: AWS would not take it; a policy for it would be for other paths as well; or it is `/`, where
+            the users of everybody lie.
+    """
+    if path == "/":
+        raise InvalidInputError(
+            "the IAM path / is no path of ours: the users of everybody lie there", hint="--iam-path /ci/shop/"
+        )
     if _PATH.fullmatch(path) is None or len(path) > MAX_PATH:
         raise InvalidInputError(
             f"{path!r} is not an IAM path",
             hint=f"it begins and ends with a slash, such as /ci/shop/; {MAX_PATH} characters at most, no spaces",
+        )
+    if found := sorted(_NOT_IN_POLICIES & set(path)):
+        raise InvalidInputError(
+            f"the IAM path {path!r} has a {found[0]}: the policy for it would be for other paths too",
+            hint="leave out * ? and $, such as --iam-path /ci/shop/",
         )
     return path

@@ -4,11 +4,12 @@ Configuring dynamic secrets: add and update, with the checks that find trouble b
 Asks AWS nothing: what it would not take is known beforehand, and whether it lets us, the first lease says.
 """
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from phasesync.core.arns import group_name
+from phasesync.core.arns import check_partition, group_name
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -29,6 +30,7 @@ _OF_OTHERS: Final = ("aws:", "phasesync:")
 _MAX_TAG_KEY: Final = 128
 _MAX_TAG_VALUE: Final = 256
 """Characters of a tag (IAM User Guide, tags, naming conventions)."""
+_IN_TAGS: Final = "_.:/=+-@"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,8 @@ class DynamicConfiguration:
         found = self._environments.get_environment(draft.app, draft.environment)
         draft = replace(draft, app=found.app, environment=found.name)
         credential = self._credentials.get(draft.credential)
-        if self._issuers.traits(draft.issuer).has_path and draft.config.iam_path is None:
-            path = default_iam_path(draft.app, draft.environment, draft.path)
-            draft = replace(draft, config=replace(draft.config, iam_path=path))
         words = {"app": draft.app, "env": draft.environment, "name": draft.name}
-        config = self._settled(draft.config, draft.issuer, credential, words)
+        config = self._settled(draft.config, draft.issuer, credential, words, draft.path)
         dynamic = self._dynamics.add(replace(draft, credential=credential.name, config=config))
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic)))
 
@@ -99,16 +98,20 @@ class DynamicConfiguration:
         former = self._dynamics.get(name)
         found = self._credentials.get(credential or former.credential)
         words = {"app": former.app, "env": former.environment, "name": former.name}
-        config = self._settled(change(former.config), former.issuer, found, words)
+        config = self._settled(change(former.config), former.issuer, found, words, former.path)
         dynamic = self._dynamics.update(name, credential=found.name, config=config)
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic)))
 
     def _settled(
-        self, config: DynamicConfig, kind: str, credential: Credential, words: Mapping[str, str]
+        self, config: DynamicConfig, kind: str, credential: Credential, words: Mapping[str, str], folder: str
     ) -> DynamicConfig:
         """Return a configuration in the form that is stored. InvalidInputError for what AWS would not take."""
+        path = config.iam_path
+        if path is None and self._issuers.traits(kind).has_path:
+            path = default_iam_path(words["app"], words["env"], folder)
         config = replace(
             config,
+            iam_path=path,
             groups=tuple(dict.fromkeys(group_name(group) for group in config.groups)),
             policy_arns=tuple(dict.fromkeys(config.policy_arns)),
             inline_policy=_canonical(config.inline_policy),
@@ -118,6 +121,9 @@ class DynamicConfiguration:
         check_user_template(config.user_template, words)
         _check_tags(config.tags)
         self._issuers.check(kind, config, credential.type)
+        for arn in (*config.policy_arns, config.permission_boundary, config.role_arn):
+            if arn is not None:
+                check_partition(arn, credential.region)
         return config
 
     def _warnings(self, dynamic: DynamicSecret) -> list[str]:
@@ -149,6 +155,7 @@ def _keys(given: Mapping[str, str], outputs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
+    seen: dict[str, str] = {}
     for key, value in tags.items():
         if key.lower().startswith(_OF_OTHERS):
             raise InvalidInputError(f"the tag {key!r} cannot be set: aws: is AWS's prefix, phasesync: is ours")
@@ -157,6 +164,21 @@ def _check_tags(tags: Mapping[str, str]) -> None:
                 f"the tag {key[:_MAX_TAG_KEY]!r} is too long: keys have {_MAX_TAG_KEY} characters at most, values "
                 f"{_MAX_TAG_VALUE}"
             )
+        if refused := next((one for one in key + value if not _is_for_tags(one)), None):
+            raise InvalidInputError(
+                f"the tag {key!r} has the character {refused!r}, which AWS does not take in tags",
+                hint="letters, digits, spaces and _ . : / = + - @",
+            )
+        if (other := seen.setdefault(key.lower(), key)) != key:
+            raise InvalidInputError(
+                f"the tags {other!r} and {key!r} are one to AWS, which does not tell them apart by case",
+                hint="leave one of them out; --tag '' takes back those set before",
+            )
+
+
+def _is_for_tags(character: str) -> bool:
+    """Return whether AWS takes a character in a tag: letters, numbers, separators, and a few (IAM's API model, Tag)."""
+    return unicodedata.category(character)[0] in "LNZ" or character in _IN_TAGS
 
 
 def _canonical(document: str | None) -> str | None:

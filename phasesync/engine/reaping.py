@@ -142,7 +142,7 @@ class Reaper:
         """
         dynamics = self._dynamics.list_all()
         live = self._leases.list_leases()
-        paths = sorted({OUR_PATH, *_paths(dynamics, live)})
+        paths = sorted({OUR_PATH, *self._paths(dynamics, live)})
         known = {lease.order.name for lease in live}
         looks: list[Look] = []
         for kind, credential_id, needed in self._lookers(dynamics, live, credential):
@@ -205,6 +205,15 @@ class Reaper:
             self._events.emit(UsersReaped(account=look.account or "", ours=len(look.strays), removed=removed))
         return held
 
+    def _paths(self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
+        """Yield the IAM paths that users of ours lie under; of what was altered nobody knows them."""
+        for one in dynamics:
+            if one.error is None and self._issuers.traits(one.issuer).has_path:
+                yield one.config.iam_path or "/"
+        for lease in live:
+            if lease.is_readable and self._issuers.traits(lease.issuer).has_path:
+                yield lease.order.iam_path or "/"
+
     def _lookers(
         self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
     ) -> list[tuple[str, str, bool]]:
@@ -213,10 +222,10 @@ class Reaper:
         if credential is not None:
             found = self._credentials.get(credential)
             return [(kind, found.id, True) for kind in kinds]
-        used = [(one.issuer, one.credential_id, one.error) for one in dynamics]
-        used += [(one.issuer, one.credential_id, one.error) for one in live]
+        used = [(one.issuer, one.credential_id, one.error is None) for one in dynamics]
+        used += [(one.issuer, one.credential_id, one.is_readable) for one in live]
         # Of one whose row was altered nobody knows what it issues: it is looked for.
-        needed = {(kind, user) for issuer, user, error in used for kind in kinds if issuer == kind or error}
+        needed = {(kind, user) for issuer, user, known in used for kind in kinds if issuer == kind or not known}
         try:
             others = {(kind, one.id) for one in self._credentials.list_all() for kind in kinds} - needed
         except CiphertextError:
@@ -272,10 +281,3 @@ class Reaper:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
             self._leases.change(stray.lease_id, lambda lease, _now: lease, entry=entry)
         return found
-
-
-def _paths(dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
-    """Yield the IAM paths that users of ours lie under."""
-    for path in (*(one.config.iam_path for one in dynamics), *(lease.order.iam_path for lease in live)):
-        if path is not None:
-            yield path

@@ -162,5 +162,54 @@ def test_the_starter_policy_needs_no_installation(phasesync: CommandLine, monkey
     assert "secretsmanager:GetSecretValue" not in actions(policy)
 
 
+def test_the_starter_policy_of_dynamic_secrets_is_for_this_installation(phasesync: CommandLine):
+    done = phasesync.done("aws", "policy", "--starter", "dynamic")
+    conditions = {one["Sid"]: one.get("Condition") for one in json.loads(done.stdout)["Statement"]}
+    instance = conditions["CreateKeys"]["StringEquals"]["aws:ResourceTag/phasesync:instance"]
+
+    assert instance
+    assert conditions["TakeBack"] == conditions["CreateKeys"]
+    assert conditions["TagUsers"] == {
+        "StringEquals": {"aws:RequestTag/phasesync:instance": instance},
+        "StringEqualsIfExists": {"aws:ResourceTag/phasesync:instance": instance},
+    }
+    assert "other installations" not in done.stderr
+
+
+def test_without_an_installation_it_says_whose_keys_it_gives(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", "/nonexistent")
+    done = phasesync.done("aws", "policy", "--starter", "dynamic")
+
+    assert "keys of every user under /phasesync/, other installations' too" in done.stderr
+    assert "print it again after phasesync init" in done.stderr
+    assert {"Sid": "CreateKeys"}.items() <= json.loads(done.stdout)["Statement"][3].items()
+
+
+def test_a_boundary_of_another_partition_is_refused(phasesync: CommandLine):
+    boundary = ("--permission-boundary", "arn:aws:iam::111122223333:policy/boundary")
+    refused = phasesync("aws", "policy", "--starter", "dynamic", "--region", "cn-north-1", *boundary)
+    assert refused.exit_code == 2
+    assert "arn:aws-cn:iam::111122223333:policy/boundary" in refused.stderr
+
+
+def test_an_empty_path_is_the_usual_one_in_the_policy_too(shop: CommandLine):
+    def users() -> list[str]:
+        keys = (one for one in document(shop, "--dynamic", "ci")["Statement"] if one["Sid"] == "CreateKeys")
+        return [arn.rpartition(":user")[2] for one in keys for arn in one["Resource"]]
+
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "us-east-1")
+    recipe = ("--env", "shop/prod", "--credential", "host", "--default-ttl", "1h", "--max-ttl", "8h")
+    shop.done("dynamic", "add", "ci", *recipe, "--iam-path", "/teams/")
+    assert users() == ["/teams/*"]
+
+    shop.done("dynamic", "update", "ci", "--iam-path", "")
+
+    assert users() == ["/phasesync/shop/prod/*"]
+    for path, mend in (("/", "--iam-path /ci/shop/"), ("/a*/", "leave out * ? and $")):
+        refused = shop("dynamic", "update", "ci", "--iam-path", path)
+        assert refused.exit_code == 2
+        assert mend in refused.stderr
+
+
 def test_help_says_who_needs_the_right_to_read(phasesync: CommandLine):
     assert "imports and syncs verify need it" in " ".join(phasesync.done("aws", "policy", "--help").stdout.split())

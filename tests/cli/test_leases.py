@@ -45,6 +45,23 @@ def issue(ci: CommandLine, *options: str) -> str:
 # --- dynamic
 
 
+def test_a_former_credential_keeps_its_policy_while_its_leases_live(ci: CommandLine) -> None:
+    lease = issue(ci)
+    ci.done("credentials", "add", "two", "--type", "ambient", "--region", "eu-west-1")
+    ci.done("dynamic", "update", "ci", "--credential", "two")
+
+    former = json.loads(ci.done("aws", "policy", "--all", "--credential", "host").stdout)
+    assert "iam:DeleteAccessKey" in {action for one in former["Statement"] for action in one["Action"]}
+    assert ci("aws", "policy", "--all").exit_code == 2
+    now = ci.done("aws", "policy", "--dynamic", "ci")
+    assert "made with the credential host" in now.stderr
+    assert "phasesync aws policy --all --credential host" in now.stderr
+
+    ci.done("leases", "revoke", lease)
+    assert ci("aws", "policy", "--all", "--credential", "host").exit_code == 5
+    assert ci.done("aws", "policy", "--dynamic", "ci").stderr == ""
+
+
 def test_a_dynamic_secret_is_shown_with_everything_that_was_set(ci: CommandLine) -> None:
     ci.done(
         *("dynamic", "update", "ci", "--group", "deployers,readers", "--tag", "team=shop", "--max-leases", "3"),

@@ -81,7 +81,7 @@ def test_a_name_has_64_characters_at_most_with_all_that_stands_for_placeholders(
     assert "names of 80 characters" in refused("{{random}}" * 5)
 
 
-@pytest.mark.parametrize("character", [" ", "/", "ü", "\n", "{", "}", "*", ":", "é", "４"])
+@pytest.mark.parametrize("character", [" ", "/", "ü", "\n", "{", "}", "*", "?", "$", ":", "é", "４"])
 def test_a_character_that_aws_does_not_take_is_refused(character: str) -> None:
     assert "characters that AWS does not take" in refused(f"ci{character}{{{{random}}}}")
 
@@ -136,7 +136,7 @@ def test_the_usual_path_is_one_that_iam_takes_however_long_the_names(app: str, e
     assert path.startswith("/phasesync/")
 
 
-@pytest.mark.parametrize("path", ["/", "/ci/", "/ci/shop/", "/a!b~/", f"/{'x' * (MAX_PATH - 2)}/"])
+@pytest.mark.parametrize("path", ["/ci/", "/ci/shop/", "/a!b~/", f"/{'x' * (MAX_PATH - 2)}/"])
 def test_an_iam_path_is_taken_as_it_is(path: str) -> None:
     assert check_iam_path(path) == path
     assert AWS_PATH.fullmatch(path)
@@ -150,9 +150,22 @@ def test_what_iam_does_not_take_for_a_path_is_refused(path: str) -> None:
         check_iam_path(path)
 
 
+@pytest.mark.parametrize("path", ["/a*/", "/team?/", "/${aws:username}/", "/*/", "/a$/"])
+def test_a_path_whose_policy_would_be_for_others_is_refused(path: str) -> None:
+    with pytest.raises(InvalidInputError, match="the policy for it would be for other paths too") as caught:
+        check_iam_path(path)
+    assert "leave out" in (caught.value.hint or "")
+
+
+def test_the_path_of_everybody_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="the users of everybody lie there") as caught:
+        check_iam_path("/")
+    assert caught.value.hint
+
+
 @given(st.text(alphabet=st.characters(max_codepoint=0x180), max_size=12).map(lambda text: f"/{text}/"))
-def test_a_path_is_taken_exactly_if_aws_takes_it(path: str) -> None:
-    if AWS_PATH.fullmatch(path):
+def test_a_path_is_taken_exactly_if_aws_takes_it_and_a_policy_means_it_alone(path: str) -> None:
+    if AWS_PATH.fullmatch(path) and not set("*?$") & set(path):
         assert check_iam_path(path) == path
     else:
         with pytest.raises(InvalidInputError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, Issuing, dynamic_statements, starter_policy
-from phasesync.adapters.aws.least_privilege import policy_of
+from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
+from phasesync.adapters.store.tables import leases as lease_rows
+from phasesync.cli.aws_documents import covered_by, policy_for
+from phasesync.core.credential import CredentialType
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.orphans import TAG_LEASE, TAG_MAX_EXPIRES_AT
+from phasesync.core.orphans import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
+from phasesync.errors import NotFoundError
+from phasesync.ports import CredentialDraft
 from phasesync.testing.aws_shim import Answer, Operation, When
 from phasesync.testing.aws_shim.rights import asks
 from tests.support.iam import allows
@@ -41,11 +47,21 @@ ADMINISTRATOR = policy_arn("administrator")
 Policy = dict[str, Any]
 
 
-def printed(world: LeaseWorld) -> Policy:
-    """The policy as `aws policy --dynamic ci` prints it."""
-    issuing = Issuing(config=world.dynamic.config, name=world.dynamic.name, region=REGION, account=ACCOUNT)
-    more = dynamic_statements([issuing], instance_id=world.store.instance_id)
-    return policy_of([], instance_id=world.store.instance_id, more=more)
+def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | None = None) -> Policy:
+    """The policy as `aws policy --dynamic ci` prints it, or for None, `aws policy --all --credential`."""
+    application: Any = SimpleNamespace(
+        state=world.store.state,
+        dynamics=world.store.dynamics,
+        leases=world.leases,
+        credentials=world.store.credentials,
+        instance_id=world.store.instance_id,
+    )
+    covered = covered_by(application, sync=None, dynamic=dynamic, credential=credential)
+    return policy_for(application, covered, kms_key=None, with_import=False, sweep=True)
+
+
+def starter(world: LeaseWorld, boundary: str | None = None) -> Policy:
+    return starter_policy(region=REGION, boundary=boundary, instance_id=world.store.instance_id)
 
 
 class Judge:
@@ -132,7 +148,7 @@ def test_the_policy_to_begin_with_is_enough(make_lease_world: Callable[..., Leas
     world.iam.create_policy(PolicyName=STARTER_BOUNDARY, PolicyDocument=INLINE)
     bounded = policy_arn(STARTER_BOUNDARY)
     world.dynamic = world.configuration.update("ci", lambda one: replace(one, permission_boundary=bounded)).dynamic
-    judge = Judge(world, starter_policy(region=REGION, boundary=None))
+    judge = Judge(world, starter(world))
 
     live_through(world)
 
@@ -140,25 +156,108 @@ def test_the_policy_to_begin_with_is_enough(make_lease_world: Callable[..., Leas
     assert all(refusal.partition(" ")[2].startswith(gone) for refusal in judge.refused), judge.refused
 
 
+# --- leases that live while what they were made of is changed
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "path": {"iam_path": "/elsewhere/"},
+    "path of a folder": {"iam_path": "/phasesync/shop/production/inner/"},
+    "groups": {"groups": ("others",)},
+    "policies": {"policy_arns": POLICIES[:1], "inline_policy": None},
+    "boundary": {"permission_boundary": policy_arn("another")},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_what_lives_is_taken_back_under_the_policy_that_is_printed_now(
+    world: LeaseWorld, change: dict[str, Any]
+) -> None:
+    plain, laden = world.issue().lease, world.issue().lease
+    hang_everything_on(world, laden.order.name)
+    world.configuration.update("ci", lambda config: replace(config, **change))
+
+    judge = Judge(world, printed(world))
+
+    for lease in (plain, laden):
+        assert world.revoke(lease.id).lease.status is LeaseStatus.REVOKED
+    assert (judge.refused, world.users()) == ([], set())
+
+
+def test_a_lease_with_a_former_name_is_found_gone(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.configuration.update("ci", lambda config: replace(config, user_template="zz-{{random}}"))
+    Judge(world, printed(world))
+    world.aws.on_request, judge = None, world.aws.on_request
+    world.delete_by_hand(lease.order.name)
+    world.aws.on_request = judge
+
+    assert world.revoke(lease.id).lease.status is LeaseStatus.REVOKED
+
+
+def test_a_former_credential_has_a_policy_while_its_leases_live(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.store.credentials.add("two", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
+    world.configuration.update("ci", lambda config: config, credential="two")
+
+    assert actions(printed(world, dynamic=None, credential="two")) >= {"iam:CreateUser", "iam:CreateAccessKey"}
+    policy = printed(world, dynamic=None, credential="aws")
+    assert not actions(policy) & {"iam:CreateUser", "iam:TagUser", "iam:CreateAccessKey", "iam:AddUserToGroup"}
+    judge = Judge(world, policy)
+    assert world.revoke(lease.id).lease.status is LeaseStatus.REVOKED
+    assert judge.refused == []
+    with pytest.raises(NotFoundError):
+        printed(world, dynamic=None, credential="aws")
+
+
+def test_a_lease_that_somebody_altered_adds_nothing(world: LeaseWorld) -> None:
+    without = printed(world)
+    world.issue()
+    with world.store.database.write() as connection:
+        connection.execute(lease_rows.update().values(details=b"altered"))
+
+    assert printed(world) == without
+
+
 # --- what who holds the role cannot do
 
 
-def tags_of(world: LeaseWorld) -> list[dict[str, str]]:
-    return [{"Key": TAG_INSTANCE, "Value": world.store.instance_id}]
+FITTING = "ci-" + "0" * 16
+"""A name as the dynamic secret would give one."""
+OTHERS = "ci-" + "1" * 16
+"""The user of another installation."""
 
 
-def attacks(world: LeaseWorld, iam: Any, ours: str) -> Iterator[tuple[str, Callable[[], object]]]:
+def tags_of(world: LeaseWorld, dynamic: str | None = None, *, instance: str | None = None) -> list[dict[str, str]]:
+    tags = {TAG_INSTANCE: instance or world.store.instance_id}
+    if dynamic is not None:
+        tags[TAG_DYNAMIC] = world.store.dynamics.get(dynamic).id
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def user_of_another_dynamic(world: LeaseWorld) -> str:
+    """The user of a lease of another dynamic secret in the environment, whose users have no boundary."""
+    keys = {"username": "A", "access_key_id": "B", "secret_access_key": "C"}
+    config = replace(world.dynamic.config, policy_arns=(ADMINISTRATOR,), groups=(), permission_boundary=None, keys=keys)
+    world.add("admin", config=replace(config, user_template="ci-{{random}}"))
+    return world.operations.issue("admin", actor=ACTOR, probe_for=None).lease.order.name
+
+
+def attacks(world: LeaseWorld, iam: Any, ours: str, another: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield what somebody would try who got hold of the daemon's role."""
-    tags = tags_of(world)
+    tags = tags_of(world, "ci")
     bounded = {"PermissionsBoundary": BOUNDARY, "Tags": tags}
-    yield "no boundary", lambda: iam.create_user(UserName="ci-1", Path=OUR_PATH, Tags=tags)
+    yield "no boundary", lambda: iam.create_user(UserName=FITTING, Path=OUR_PATH, Tags=tags)
     yield (
         "another boundary",
-        lambda: iam.create_user(UserName="ci-1", Path=OUR_PATH, Tags=tags, PermissionsBoundary=ADMINISTRATOR),
+        lambda: iam.create_user(UserName=FITTING, Path=OUR_PATH, Tags=tags, PermissionsBoundary=ADMINISTRATOR),
     )
-    yield "another path", lambda: iam.create_user(UserName="ci-1", Path="/", **bounded)
-    yield "a path beside", lambda: iam.create_user(UserName="ci-1", Path="/phasesync/shop/", **bounded)
-    yield "no tag", lambda: iam.create_user(UserName="ci-1", Path=OUR_PATH, PermissionsBoundary=BOUNDARY)
+    yield "another path", lambda: iam.create_user(UserName=FITTING, Path="/", **bounded)
+    yield "a path beside", lambda: iam.create_user(UserName=FITTING, Path="/phasesync/shop/", **bounded)
+    yield (
+        "another's mark",
+        lambda: iam.create_user(UserName=FITTING, Path=OUR_PATH, PermissionsBoundary=BOUNDARY, Tags=tags_of(world)),
+    )
+    yield "another name", lambda: iam.create_user(UserName="alice", Path=OUR_PATH, **bounded)
+    yield "no tag", lambda: iam.create_user(UserName=FITTING, Path=OUR_PATH, PermissionsBoundary=BOUNDARY)
     yield "administrator", lambda: iam.attach_user_policy(UserName=ours, PolicyArn=ADMINISTRATOR)
     yield "rights without a boundary", lambda: iam.attach_user_policy(UserName="unbounded", PolicyArn=POLICIES[0])
     yield (
@@ -172,12 +271,18 @@ def attacks(world: LeaseWorld, iam: Any, ours: str) -> Iterator[tuple[str, Calla
     )
     yield "boundary rewritten", lambda: iam.create_policy_version(PolicyArn=BOUNDARY, PolicyDocument=INLINE)
     yield "another group", lambda: iam.add_user_to_group(UserName=ours, GroupName="admins")
-    yield "a key of somebody", lambda: iam.create_access_key(UserName="somebody")
-    yield "a key of another under our path", lambda: iam.create_access_key(UserName="theirs")
-    yield "another under our path", lambda: iam.delete_user(UserName="theirs")
-    yield "somebody", lambda: iam.delete_user(UserName="somebody")
-    yield "our tag on somebody", lambda: iam.tag_user(UserName="somebody", Tags=tags)
+    for name in ("somebody", "theirs", OTHERS, another):
+        yield from taking_over(iam, name, tags)
+    for name in ("somebody", "theirs", OTHERS):
+        yield f"deleting {name}", partial(iam.delete_user, UserName=name)
     yield "a password", lambda: iam.create_login_profile(UserName=ours, Password="Correct-Horse-9")
+
+
+def taking_over(iam: Any, name: str, tags: list[dict[str, str]]) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield f"our tags on {name}", partial(iam.tag_user, UserName=name, Tags=tags)
+    yield f"a key of {name}", partial(iam.create_access_key, UserName=name)
+    yield f"rights for {name}", partial(iam.attach_user_policy, UserName=name, PolicyArn=POLICIES[0])
+    yield f"fewer rights for {name}", partial(iam.delete_user_policy, UserName=name, PolicyName="theirs")
 
 
 def is_refused(attack: Callable[[], object]) -> bool:
@@ -191,18 +296,36 @@ def is_refused(attack: Callable[[], object]) -> bool:
     return False
 
 
+def role_under(world: LeaseWorld, policy: Policy) -> Any:
+    """IAM as somebody uses it who got hold of a role with a policy."""
+    Judge(world, policy)
+    return world.boto("iam", aws_access_key_id=ACCESS_KEY_ID, aws_secret_access_key="stolen")
+
+
 def test_who_holds_the_role_makes_no_administrator_and_touches_nobody(world: LeaseWorld) -> None:
     iam = world.iam
     iam.create_policy(PolicyName="administrator", PolicyDocument=INLINE)
     iam.create_group(GroupName="admins")
     iam.create_user(UserName="somebody")
     iam.create_user(UserName="theirs", Path=OUR_PATH)
-    iam.create_user(UserName="unbounded", Path=OUR_PATH, Tags=tags_of(world))
-    ours = world.issue().lease.order.name
-    Judge(world, printed(world))
-    role = world.boto("iam", aws_access_key_id=ACCESS_KEY_ID, aws_secret_access_key="stolen")
+    iam.create_user(UserName="unbounded", Path=OUR_PATH, Tags=tags_of(world, "ci"))
+    iam.create_user(UserName=OTHERS, Path=OUR_PATH, Tags=tags_of(world, "ci", instance="another"))
+    ours, another = world.issue().lease.order.name, user_of_another_dynamic(world)
+    iam.put_user_policy(UserName=another, PolicyName="theirs", PolicyDocument=INLINE)
+    role = role_under(world, printed(world))
 
-    got_through = [name for name, attack in attacks(world, role, ours) if not is_refused(attack)]
+    got_through = [name for name, attack in attacks(world, role, ours, another) if not is_refused(attack)]
+
+    # Taking back is for all users of our installation, lost ones too.
+    assert got_through == [f"fewer rights for {another}"]
+    assert world.users() == {ours, another, "theirs", "unbounded", OTHERS}
+
+
+def test_who_holds_the_role_to_begin_with_touches_no_other_installation(world: LeaseWorld) -> None:
+    tags = tags_of(world, instance="another")
+    world.iam.create_user(UserName=OTHERS, Path="/phasesync/other/prod/", Tags=tags)
+    role = role_under(world, starter(world, BOUNDARY))
+
+    got_through = [name for name, attack in taking_over(role, OTHERS, tags_of(world)) if not is_refused(attack)]
 
     assert got_through == []
-    assert world.users() == {ours, "theirs", "unbounded"}

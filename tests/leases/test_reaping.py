@@ -8,9 +8,11 @@ import pytest
 
 from phasesync.adapters.store import Store
 from phasesync.adapters.store.tables import credentials as credential_rows
+from phasesync.adapters.store.tables import dynamic_secrets as dynamic_rows
 from phasesync.adapters.store.tables import leases as lease_rows
 from phasesync.core.credential import CredentialType
 from phasesync.core.events import ChoreFailed, UsersReaped
+from phasesync.core.model import SecretValue
 from phasesync.core.orphans import TAG_LEASE, TAG_MAX_EXPIRES_AT, Fate
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError
@@ -154,6 +156,48 @@ def test_paths_that_operators_chose_are_looked_at_as_well(world: LeaseWorld) -> 
 
     left = {user["UserName"] for user in world.iam.list_users()["Users"]}
     assert left == {"else-1"}, "that path is none of ours"
+
+
+def test_a_path_whose_leases_live_is_looked_at_although_the_dynamic_secret_has_another_one(world: LeaseWorld) -> None:
+    world.configuration.update("ci", lambda config: replace(config, iam_path="/teams/ops/"))
+    world.issue()
+    world.configuration.update("ci", lambda config: replace(config, iam_path=None))
+    add_user(world, "ops-1", path="/teams/ops/", **_overdue(world))
+
+    assert fates(world) == {"ops-1": Fate.OVERDUE}
+
+
+def test_the_credential_of_live_leases_looks_as_well(world: LeaseWorld) -> None:
+    world.issue()
+    other = {"access_key_id": "AKIAANOTHERCREDENTIAL", "secret_access_key": SecretValue("not-a-real-secret")}
+    draft = CredentialDraft(type=CredentialType.ACCESS_KEY, region=REGION, **other)  # type: ignore[arg-type]
+    world.store.credentials.add("two", draft)
+    world.configuration.update("ci", lambda config: config, credential="two")
+    world.aws.deny("iam:ListUsers", caller="AKIAANOTHERCREDENTIAL")
+    add_user(world, "ci-1", **_overdue(world))
+
+    assert fates(world) == {"ci-1": Fate.OVERDUE}
+
+
+def test_where_users_lie_under_no_path_all_users_are_looked_at(world: LeaseWorld) -> None:
+    world.store.dynamics.update("ci", credential="aws", config=replace(world.dynamic.config, iam_path=None))
+    add_user(world, "ci-1", path="/", **_overdue(world))
+
+    assert fates(world) == {"ci-1": Fate.OVERDUE}
+
+
+def test_what_was_altered_tells_no_path(world: LeaseWorld) -> None:
+    world.issue()
+    with world.store.database.write() as connection:
+        connection.execute(lease_rows.update().values(details=b"altered"))
+        connection.execute(dynamic_rows.update().values(config=b"altered"))
+    add_user(world, "elsewhere", path="/", **_overdue(world))
+
+    assert "elsewhere" not in fates(world)
+
+
+def _overdue(world: LeaseWorld) -> dict[str, str]:
+    return {"instance": world.store.instance_id, "lease": "lost", "end": "2020-01-01T00:00:00Z"}
 
 
 def _other_keys() -> dict[str, str]:

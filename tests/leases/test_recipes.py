@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.user_names import DEFAULT_TEMPLATE
 from phasesync.errors import AlreadyExistsError, InvalidInputError, NotFoundError
-from phasesync.ports import DynamicDraft
+from phasesync.ports import CredentialDraft, DynamicDraft
 from tests.support.lease_world import BOUNDARY, INLINE, LeaseWorld, policy_arn
-from tests.support.stores import put, write
+from tests.support.stores import ACTOR, put, write
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 
@@ -47,6 +48,15 @@ def recipe(**changes: Any) -> DynamicConfig:
         ({"default_ttl": timedelta(hours=9)}, "longer than --max-ttl"),
         ({"tags": {"phasesync:lease": "mine"}}, "phasesync: is ours"),
         ({"tags": {"aws:x": "y"}}, "aws: is AWS's prefix"),
+        ({"tags": {"k": "x", "K": "y"}}, "the tags 'k' and 'K' are one to AWS"),
+        ({"tags": {"<>": "x"}}, "has the character '<', which AWS does not take in tags"),
+        ({"tags": {"team": "a\nb"}}, "which AWS does not take in tags"),
+        ({"inline_policy": '{"Statement":[NaN]}'}, "not an IAM policy: .* NaN and Infinity"),
+        ({"inline_policy": '{"Statement":' + "[" * 100_000 + "]" * 100_000 + "}"}, "nested more than 100 levels"),
+        ({"policy_arns": ("arn:aws-cn:iam::aws:policy/ReadOnlyAccess",)}, "in the partition aws-cn, and .* in aws"),
+        ({"permission_boundary": BOUNDARY.replace("arn:aws:", "arn:aws-us-gov:")}, "in the partition aws-us-gov"),
+        ({"iam_path": "/a*/"}, "the policy for it would be for other paths"),
+        ({"iam_path": "/"}, "the users of everybody lie there"),
         ({"tags": {f"tag-{number}": "" for number in range(47)}}, "a user takes 50 tags, 4 of them ours"),
         ({"keys": {"password": "PASSWORD"}}, "there is no output 'password'"),
         ({"keys": {**KEYS, "username": "OPS_ID"}}, "two outputs have the key OPS_ID"),
@@ -71,6 +81,34 @@ def test_what_is_not_given_is_what_one_expects(world: LeaseWorld) -> None:
         "secret_access_key": "AWS_SECRET_ACCESS_KEY",
     }
     assert (made.config.max_leases, made.live) == (50, 0)
+
+
+def test_a_path_that_is_taken_back_is_the_usual_one_again(world: LeaseWorld) -> None:
+    world.add("ops", path="/db", config=recipe(iam_path="/ops/"))
+
+    updated = world.configuration.update("ops", lambda config: replace(config, iam_path=None)).dynamic
+
+    assert updated.config.iam_path == "/phasesync/shop/production/db/"
+
+
+def test_tags_may_have_whatever_aws_takes(world: LeaseWorld) -> None:
+    tags = {"Équipe _.:/=+-@": "héllo wörld ４ 2/3=@", "empty": ""}
+
+    made = world.add("ops", config=recipe(tags=tags, policy_arns=(BOUNDARY,)))
+
+    assert made.config.tags == tags
+    assert world.operations.issue("ops", actor=ACTOR, probe_for=None).lease.live
+
+
+def test_a_credential_of_another_partition_does_not_fit_the_policies(world: LeaseWorld) -> None:
+    world.store.credentials.add("cn", CredentialDraft(type=CredentialType.AMBIENT, region="cn-north-1"))
+
+    with pytest.raises(
+        InvalidInputError, match="in the partition aws, and the Region cn-north-1 is in aws-cn"
+    ) as caught:
+        world.configuration.update("ci", lambda config: config, credential="cn")
+
+    assert "arn:aws-cn:iam::123456789012:policy/read" in (caught.value.hint or "")
 
 
 def test_groups_may_be_arns_of_any_partition_and_policies_stand_once(world: LeaseWorld) -> None:

@@ -2,7 +2,8 @@
 What an identity policy allows, for the little of the language that our policies use: Allow, texts and ARNs compared.
 
 Rules from the IAM User Guide: policy evaluation logic (what nothing allows is denied; all conditions of a statement
-have to hold), condition operators (a key that is missing does not match; one of several values is enough), wildcards.
+have to hold), condition operators (a key that is missing does not match, unless the operator ends in IfExists; one of
+several values is enough), wildcards.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ def like(pattern: str, text: str) -> bool:
 
 def _holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool:
     for operator, wanted in condition.items():
+        plain = operator.removesuffix("IfExists")
         for key, values in wanted.items():
             found = context.get(key)
-            if found is None or not _matches(operator, _list(values), found):
+            if found is None and plain != operator:
+                continue
+            if found is None or not _matches(plain, _list(values), found):
                 return False
     return True
 

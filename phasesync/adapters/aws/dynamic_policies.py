@@ -1,24 +1,32 @@
 """
 The IAM policy for exactly what dynamic secrets do, and not more: nobody who holds it can make an administrator.
 
-Users are told apart by their path and by our instance tag. Where a dynamic secret has a permission boundary, users are
-made with it and with no other, and get rights only while they have it; nothing here changes a boundary or a policy.
-Rights on groups are for the groups that are named: IAM cannot be told whom one may add to them. Pure.
+Users are told apart by their path and by our tags: keys and rights only go to users of the same dynamic secrets, and
+what is taken back is taken off users of our instance. Where a dynamic secret has a permission boundary, users are made
+with it and with no other, and get rights only while they have it; nothing here changes a boundary or a policy. Rights
+on groups are for the groups that are named: IAM cannot be told whom one may add to them. Pure.
+
+A lease keeps the path, the name and the groups that it was made with, whatever is set on its dynamic secret later: the
+policy has them until it has ended.
 
 A user that is gone has no path and no tags: asked to remove it, AWS refuses where a policy asks for them, and does not
 say that it is gone. So whether a user is there may also be asked by its name alone.
 
-Which condition keys and resources an action has: Service Authorization Reference, IAM. CreateUser with tags needs
-TagUser as well (IAM User Guide, tags of users).
+Which condition keys and resources an action has: Service Authorization Reference, IAM (a user's own: aws:ResourceTag).
+CreateUser with tags needs TagUser as well (IAM User Guide, tags of users), and IAM cannot be told the one from the
+other: a user that is there already is told by tags that are not ours, or by a name that we would not give.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from phasesync.adapters.aws.policies import VERSION, Document, allow
 from phasesync.core.arns import partition_of
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.lease import Order
+from phasesync.core.orphans import TAG_DYNAMIC
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.user_names import OUR_PATH, RANDOM, render_user_name
 
@@ -48,6 +56,7 @@ _LOOK: Final = (
     "iam:ListUserPolicies",
 )
 _GROUP: Final = ("iam:AddUserToGroup", "iam:RemoveUserFromGroup")
+_OUT_OF_GROUPS: Final = ("iam:RemoveUserFromGroup",)
 _MFA: Final = "iam:DeleteVirtualMFADevice"
 _LIST: Final = "iam:ListUsers"
 
@@ -59,54 +68,84 @@ class Issuing:
 
     Attributes:
         config: what is set on it; one with a role hands out sessions.
+        id: as our tags say it.
         name: its name.
         region: of its credential; tells the partition.
         account: 12 digits; None = not known yet, any.
     """
 
     config: DynamicConfig
+    id: str
     name: str
     region: str
     account: str | None
 
 
-def dynamic_statements(issuing: Sequence[Issuing], *, instance_id: str) -> list[Document]:
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """
+    A live lease, whose user has to be taken back.
+
+    Attributes:
+        order: what it was made of.
+        region: of the credential that made it; tells the partition.
+        account: 12 digits; None = not known yet, any.
+    """
+
+    order: Order
+    region: str
+    account: str | None
+
+
+def dynamic_statements(issuing: Sequence[Issuing], *, instance_id: str, live: Sequence[Live] = ()) -> list[Document]:
     """
     Return the statements for what some dynamic secrets do; those that differ in their resources only are one.
 
     Args:
         issuing: all of them use one credential.
         instance_id: our instance, as our tags say it.
+        live: leases that this credential takes back, whatever the dynamic secrets are like by now.
     """
     found: list[Document] = []
     for one in issuing:
         found += _of_role(one) if one.config.role_arn is not None else _of_users(one, instance_id)
+    named = {group for one in issuing for group in one.config.groups}
+    for lease in live:
+        if lease.order.role_arn is None:
+            found += _of_live(lease, instance_id, [one for one in lease.order.groups if one not in named])
     return _merged(found)
 
 
-def starter_policy(*, region: str, boundary: str | None) -> Document:
+def starter_policy(*, region: str, boundary: str | None, instance_id: str | None) -> Document:
     """
     Return the policy to begin with: any dynamic secret under our IAM path, each with one permission boundary.
 
     Args:
         region: tells the partition.
         boundary: ARN of the policy that has to bound every user; None = one named `STARTER_BOUNDARY`, of any account.
+        instance_id: our instance, as our tags say it; None = there is none yet: then for every user under the path.
     """
     partition = partition_of(region)
     users = f"arn:{partition}:iam::*:user{OUR_PATH}*"
     bounded = {"ArnLike": {_BOUNDARY: boundary or f"arn:{partition}:iam::*:policy/{STARTER_BOUNDARY}"}}
+    marks = {} if instance_id is None else {TAG_INSTANCE: instance_id}
+    asked, ours = _tagged(_REQUEST, marks), _tagged(_RESOURCE, marks)
     statements = [
-        allow("CreateBoundedUsers", ["iam:CreateUser"], [users], bounded),
-        allow("TagUsers", ["iam:TagUser"], [users]),
-        allow("GiveRightsToBoundedUsers", ["iam:AttachUserPolicy", "iam:PutUserPolicy"], [users], bounded),
-        allow("CreateKeys", ["iam:CreateAccessKey"], [users]),
-        allow("TakeBack", _TAKE_BACK, [users]),
+        allow("CreateBoundedUsers", ["iam:CreateUser"], [users], asked | bounded),
+        allow("TagUsers", ["iam:TagUser"], [users], (asked | _unless_others(marks)) or None),
+        allow("GiveRightsToBoundedUsers", ["iam:AttachUserPolicy", "iam:PutUserPolicy"], [users], ours | bounded),
+        allow("CreateKeys", ["iam:CreateAccessKey"], [users], ours or None),
+        allow("TakeBack", _TAKE_BACK, [users], ours or None),
         *_everywhere(users, f"arn:{partition}:iam::*", names="*"),
     ]
     return {"Version": VERSION, "Statement": statements}
 
 
 _BOUNDARY: Final = "iam:PermissionsBoundary"
+_REQUEST: Final = "aws:RequestTag"
+_RESOURCE: Final = "aws:ResourceTag"
+_TOGETHER: Final = 25
+"""Dynamic secrets in one statement, at most: twice their ids, and a resource, have to fit into a managed policy."""
 
 
 def _of_role(one: Issuing) -> list[Document]:
@@ -114,31 +153,53 @@ def _of_role(one: Issuing) -> list[Document]:
 
 
 def _of_users(one: Issuing, instance_id: str) -> list[Document]:
-    config, partition = one.config, partition_of(one.region)
-    account = f"arn:{partition}:iam::{one.account or '*'}"
-    users = f"{account}:user{config.iam_path or '/'}*"
-    bounded = {} if config.permission_boundary is None else {_BOUNDARY: config.permission_boundary}
-    asked = {f"aws:RequestTag/{TAG_INSTANCE}": instance_id}
-    ours = {f"aws:ResourceTag/{TAG_INSTANCE}": instance_id}
-    statements = [
-        allow("CreateUsersWithOurTag", ["iam:CreateUser"], [users], _equal(asked | bounded)),
-        allow("TagUsers", ["iam:TagUser"], [users], _equal(asked)),
-        allow("CreateKeys", ["iam:CreateAccessKey"], [users], _equal(ours)),
-        allow("TakeBack", _TAKE_BACK, [users], _equal(ours)),
-    ]
-    if config.policy_arns:
-        named = {"ArnEquals": {"iam:PolicyARN": sorted(config.policy_arns)}}
-        attaching = _equal(ours | bounded) | named
-        statements.append(allow("AttachNamedPolicies", ["iam:AttachUserPolicy"], [users], attaching))
-    if config.inline_policy is not None:
-        statements.append(allow("PutInlinePolicy", ["iam:PutUserPolicy"], [users], _equal(ours | bounded)))
-    if config.groups:
-        # A group may have a path, which its name does not tell.
-        groups = [f"{account}:group/{prefix}{name}" for name in sorted(config.groups) for prefix in ("", "*/")]
-        statements.append(allow("NamedGroups", _GROUP, groups))
+    config, account = one.config, _account(one.region, one.account)
+    path = config.iam_path or "/"
     words = {"app": "*", "env": "*", "name": one.name}  # Apps and environments may be renamed while users live.
     names = render_user_name(config.user_template, words, lambda: "?" * RANDOM)
-    return statements + _everywhere(users, account, names=names)
+    users, named = f"{account}:user{path}*", f"{account}:user{path}{names}"
+    bounded = {} if config.permission_boundary is None else {_BOUNDARY: config.permission_boundary}
+    marks = {TAG_INSTANCE: instance_id, TAG_DYNAMIC: [one.id]}
+    asked = _tagged(_REQUEST, marks)
+    statements = [
+        allow("CreateUsersWithOurTag", ["iam:CreateUser"], [named], _tagged(_REQUEST, marks, bounded)),
+        allow("TagUsers", ["iam:TagUser"], [named], asked | _unless_others(marks)),
+        allow("CreateKeys", ["iam:CreateAccessKey"], [users], _tagged(_RESOURCE, marks)),
+    ]
+    giving = _tagged(_RESOURCE, marks, bounded)
+    if config.policy_arns:
+        policies = {"ArnEquals": {"iam:PolicyARN": sorted(config.policy_arns)}}
+        statements.append(allow("AttachNamedPolicies", ["iam:AttachUserPolicy"], [users], giving | policies))
+    if config.inline_policy is not None:
+        statements.append(allow("PutInlinePolicy", ["iam:PutUserPolicy"], [users], giving))
+    if config.groups:
+        statements.append(allow("NamedGroups", _GROUP, _groups(account, config.groups)))
+    return statements + _taking_back(users, account, names=names, instance_id=instance_id)
+
+
+def _of_live(one: Live, instance_id: str, groups: Sequence[str]) -> list[Document]:
+    """Return what it takes to take a lease back. `groups`: those of its groups that no dynamic secret names now."""
+    account = _account(one.region, one.account)
+    users = f"{account}:user{one.order.iam_path or '/'}*"
+    statements = _taking_back(users, account, names=one.order.name, instance_id=instance_id)
+    if groups:
+        statements.append(allow("TakeOutOfGroups", _OUT_OF_GROUPS, _groups(account, groups)))
+    return statements
+
+
+def _account(region: str, account: str | None) -> str:
+    return f"arn:{partition_of(region)}:iam::{account or '*'}"
+
+
+def _groups(account: str, names: Sequence[str]) -> list[str]:
+    """Return the ARNs of groups; one may have a path, which its name does not tell."""
+    return [f"{account}:group/{prefix}{name}" for name in sorted(names) for prefix in ("", "*/")]
+
+
+def _taking_back(users: str, account: str, *, names: str, instance_id: str) -> list[Document]:
+    """Return the statements for users that go; a lost one is ours whichever dynamic secret it was made for."""
+    ours = _tagged(_RESOURCE, {TAG_INSTANCE: instance_id})
+    return [allow("TakeBack", _TAKE_BACK, [users], ours), *_everywhere(users, account, names=names)]
 
 
 def _everywhere(users: str, account: str, *, names: str) -> list[Document]:
@@ -152,18 +213,72 @@ def _everywhere(users: str, account: str, *, names: str) -> list[Document]:
     ]
 
 
-def _equal(values: dict[str, str]) -> dict[str, Any]:
-    return {"StringEquals": dict(sorted(values.items()))}
+def _tagged(where: str, marks: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the condition that tags, of the request or of the user, are our marks; empty where there are none."""
+    values = {f"{where}/{tag}": value for tag, value in marks.items()} | dict(more or {})
+    return {"StringEquals": dict(sorted(values.items()))} if values else {}
+
+
+def _unless_others(marks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the condition that a user's tags are not the marks of others. One that is being made has no tags yet."""
+    return {f"{operator}IfExists": values for operator, values in _tagged(_RESOURCE, marks).items()}
 
 
 def _merged(statements: Sequence[Document]) -> list[Document]:
-    """Return statements with those together that allow the same under the same conditions."""
+    """
+    Return statements with those together that allow the same under the same conditions.
+
+    Users of dynamic secrets that one credential serves need not be told apart: their conditions name all of them.
+    """
     merged: list[Document] = []
     for statement in statements:
         for known in merged:
-            if all(known.get(part) == statement.get(part) for part in ("Action", "Condition")):
-                known["Resource"] = sorted({*known["Resource"], *statement["Resource"]})
+            if _is_alike(known, statement):
+                known["Resource"] = _widest({*known["Resource"], *statement["Resource"]})
+                if "Condition" in known:
+                    known["Condition"] = _for_either(known["Condition"], statement["Condition"])
                 break
         else:
             merged.append(dict(statement))
     return merged
+
+
+def _widest(arns: Collection[str]) -> list[str]:
+    """Return resources without those that another of them covers."""
+    return sorted(arn for arn in arns if not any(arn != other and _covers(other, arn) for other in arns))
+
+
+def _covers(pattern: str, arn: str) -> bool:
+    if pattern.endswith("*") and arn.startswith(pattern[:-1]):
+        return True
+    return not {"*", "?"} & set(arn) and fnmatchcase(arn, pattern)
+
+
+def _is_alike(one: Document, other: Document) -> bool:
+    """Return whether two statements differ in their resources and dynamic secrets only, and have room for both."""
+    if one["Action"] != other["Action"] or _without_dynamics(one) != _without_dynamics(other):
+        return False
+    return len(_dynamics(one) | _dynamics(other)) <= _TOGETHER
+
+
+def _without_dynamics(statement: Document) -> Document:
+    return {
+        operator: {key: None if key.endswith(TAG_DYNAMIC) else value for key, value in keys.items()}
+        for operator, keys in statement.get("Condition", {}).items()
+    }
+
+
+def _dynamics(statement: Document) -> set[str]:
+    keys = (pair for pairs in statement.get("Condition", {}).values() for pair in pairs.items())
+    return {one for key, values in keys if key.endswith(TAG_DYNAMIC) for one in values}
+
+
+def _for_either(condition: Document, other: Document) -> Document:
+    """Return a condition for the dynamic secrets of two that are the same else."""
+    return {
+        operator: {
+            key: sorted({*value, *other[operator][key]}) if key.endswith(TAG_DYNAMIC) else value
+            for key, value in keys.items()
+        }
+        for operator, keys in condition.items()
+    }

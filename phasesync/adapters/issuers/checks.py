@@ -1,8 +1,8 @@
 """What every issuer checks of a configuration: lives, policy documents, and settings that are another issuer's."""
 
-import json
 from datetime import timedelta
 
+from phasesync.core.canonical import parse_json_document
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.errors import InvalidInputError
 
@@ -41,12 +41,12 @@ def check_ttls(config: DynamicConfig, *, shortest: timedelta, longest: timedelta
 def check_policy_document(document: str, limit: int, *, what: str) -> None:
     """Make sure that a text is an IAM policy of at most `limit` characters, without white space. InvalidInputError."""
     try:
-        policy = json.loads(document)
-    except ValueError:
-        policy = None
+        policy, why = parse_json_document(document.encode()), "a JSON object with a Statement"
+    except InvalidInputError as error:
+        policy, why = None, error.message
     if not isinstance(policy, dict) or not isinstance(policy.get("Statement"), list | dict):
         raise InvalidInputError(
-            f"{what} is not an IAM policy: a JSON object with a Statement",
+            f"{what} is not an IAM policy: {why}",
             hint='{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListBucket","Resource":"*"}]}',
         )
     size = sum(not character.isspace() for character in document)
