@@ -6,34 +6,43 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phasesync.cli.child import Child
+from phasesync.cli.child import Child, Stopped
 from phasesync.cli.output import Output
 from tests.support.waiting import HANG_GUARD_S
 
 COUNTS = """
-import os, signal
+import os, signal, sys, time
+came, heeded = sys.argv[1:]
 got = []
 def interrupted(*_):
     got.append(1)
-    os.kill(os.getppid(), signal.SIGUSR1)  # It comes back after whatever else we are to be sent.
+    open(came, "w").close()
 signal.signal(signal.SIGINT, interrupted)
-signal.signal(signal.SIGUSR1, lambda *_: os._exit(40 + len(got)))
 print("ready", flush=True)
-while True:
-    signal.pause()
+while not os.path.exists(heeded):
+    time.sleep(0.01)
+sys.exit(40 + len(got))
 """
-"""Exits with 40 + how many SIGINT came."""
+"""Exits with 40 + how many SIGINT came, once whoever runs it has done what it does at one."""
 ON_A_TERMINAL = """
-import os, sys
-os.open(sys.argv[1], os.O_RDWR)  # The first terminal that the head of a session opens is the one that controls it.
+import os, sys, time
 from phasesync.cli.child import Child
 from phasesync.cli.output import Output
-with Child(Output(as_json=False)) as child:
-    raise SystemExit(child.run([sys.executable, "-c", sys.argv[2]], os.environ))
+terminal, counts, came, heeded = sys.argv[1:]
+os.open(terminal, os.O_RDWR)  # The first terminal that the head of a session opens is the one that controls it.
+class Later(Child):
+    def _take(self, number, frame):
+        while not os.path.exists(came):  # Two that come together would count as one.
+            time.sleep(0.01)
+        super()._take(number, frame)
+        open(heeded, "w").close()
+with Later(Output(as_json=False)) as child:
+    sys.exit(child.run([sys.executable, "-c", counts, came, heeded], os.environ))
 """
 
 
@@ -51,16 +60,26 @@ def test_a_signal_in_the_moment_of_the_start_reaches_the_command(monkeypatch: py
     try:
         with Child(Output(as_json=False)) as child:
             assert child.run([sys.executable, "-c", "import time; time.sleep(60)"], os.environ) == 128 + signal.SIGTERM
+    except Stopped:
+        pytest.fail("the command was left alone")
     finally:
         for process in started:
             process.kill()
             process.wait()
 
 
-def test_ctrl_c_at_a_terminal_reaches_the_command_once_whatever_stdin_is() -> None:
+def test_ctrl_c_at_a_terminal_reaches_the_command_once_whatever_stdin_is(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", ON_A_TERMINAL, os.ttyname(theirs), COUNTS],
+        [
+            sys.executable,
+            "-c",
+            ON_A_TERMINAL,
+            os.ttyname(theirs),
+            COUNTS,
+            str(tmp_path / "came"),
+            str(tmp_path / "heeded"),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
