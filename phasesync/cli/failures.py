@@ -89,6 +89,17 @@ def one_line(text: str) -> str:
     return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
 
 
+def tell(line: str) -> None:
+    """Print a line on stderr. Where nobody can read it, what is being done goes on: this raises nothing."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        # The descriptor stays as it is: a command that we run has it from us, and speaks for itself.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
+    except RuntimeError:
+        return  # A signal's line, in the middle of another one: the stream takes no two at once.
+
+
 def wants_json(args: Sequence[str]) -> bool:
     """Return whether a command line asks for JSON output."""
     pairs = zip(args, [*args[1:], ""], strict=True)
@@ -107,11 +118,8 @@ def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> Non
         lines = [f"{click.style('error:', fg='red')} {message}"]
         if hint:
             lines.append(f"{click.style('hint:', fg='cyan')} {one_line(hint)}")
-    try:
-        for line in lines:
-            click.echo(line, err=True)
-    except OSError:
-        _give_up(sys.stderr)  # on a full disk the exit code still tells
+    for line in lines:
+        tell(line)  # on a full disk the exit code still tells
 
 
 def _from_output(error: OSError) -> bool:

@@ -64,6 +64,11 @@ def write(values: Mapping[str, SecretValue], format_: Format) -> str:
     return "".join(f"{_dotenv_key(key)}={_quoted(_text(values[key]))}\n" for key in sorted(values))
 
 
+def is_dotenv_key(key: str) -> bool:
+    """Return whether a key can stand in a dotenv file."""
+    return _DOTENV_KEY.fullmatch(key) is not None
+
+
 def _read_dotenv(text: str) -> dict[str, SecretValue]:
     from io import StringIO
 
@@ -86,7 +91,7 @@ def _read_dotenv(text: str) -> dict[str, SecretValue]:
 
 
 def _dotenv_key(key: str) -> str:
-    if not _DOTENV_KEY.fullmatch(key):
+    if not is_dotenv_key(key):
         raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint="add --format json")
     return key
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line
+from phasesync.cli.failures import one_line, tell
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -89,4 +89,4 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
 
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {one_line(warning)}", err=True)
+        tell(f"{click.style('warning:', fg='yellow')} {one_line(warning)}")

@@ -1,6 +1,7 @@
 """`phasesync leases`: short-lived credentials, from dynamic secrets."""
 
 import json
+import sys
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.lease_ending import give_back_unseen
 from phasesync.cli.lease_reaping import reap
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, Name, Word
@@ -15,6 +17,7 @@ from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.core.dynamic import DynamicSecret
     from phasesync.engine.leases import Issued
 
 DYNAMIC = Name("dynamic secret")
@@ -73,16 +76,20 @@ def issue(
 
     if format_ is not None and out.as_json:
         raise InvalidInputError("--format and -o json exclude each other")
+    _check_keys(application.dynamics.get(dynamic), format_)
     operations, actor = application.lease_operations, invocation().actor
-    issued = operations.give_again(dynamic, actor=actor) if keep and ttl is None else None
-    if issued is None:
-        issued = operations.issue(
-            dynamic, ttl=ttl, actor=actor, keep=keep, probe_for=None if no_probe else KNOWN_WITHIN
-        )
+    if keep and ttl is None and (again := operations.give_again(dynamic, actor=actor)) is not None:
+        out.say(f"the lease {again.lease.id} is handed out again; it ends at {instant(again.lease.expires_at)}")
+        _hand_out(again, format_, out)
+        return
+    issued = operations.issue(dynamic, ttl=ttl, actor=actor, keep=keep, probe_for=None if no_probe else KNOWN_WITHIN)
+    try:
         tell_issued(application, issued, out)
-    else:
-        out.say(f"the lease {issued.lease.id} is handed out again; it ends at {instant(issued.lease.expires_at)}")
-    _hand_out(issued, format_, out)
+        _hand_out(issued, format_, out)
+    except BaseException:
+        # Ctrl-C among them: nobody has the key, or not all of it, so that nobody would miss it.
+        give_back_unseen(application, issued.lease, actor, out)
+        raise
 
 
 def tell_issued(application: "Application", issued: "Issued", out: Output) -> None:
@@ -96,6 +103,24 @@ def tell_issued(application: "Application", issued: "Issued", out: Output) -> No
         out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
     if not application.daemons.alive() and application.issuers.traits(lease.issuer).takes_back:
         out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
+
+
+def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
+    """Refuse keys that cannot be printed, before anything is issued. InvalidInputError."""
+    if format_ is Handout.CREDENTIAL_PROCESS:
+        return  # The SDKs have names of their own for them.
+    from phasesync.cli.formats import is_dotenv_key
+
+    for output, key in recipe.config.keys.items():
+        another = f"give it another name: phasesync dynamic update {recipe.name} --key-map {output}=NAME"
+        if format_ is Handout.DOTENV and not is_dotenv_key(key):
+            raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint=f"-o json, or {another}")
+        try:
+            key.encode(sys.stdout.encoding, sys.stdout.errors or "strict")
+        except UnicodeEncodeError:
+            raise InvalidInputError(
+                f"the key {key!r} cannot be printed in {sys.stdout.encoding}", hint=f"set LC_ALL=C.UTF-8, or {another}"
+            ) from None
 
 
 def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:

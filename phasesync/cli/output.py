@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line
+from phasesync.cli.failures import one_line, tell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,11 +65,11 @@ class Output:
 
     def say(self, message: str) -> None:
         """Print a line for the operator on stderr."""
-        click.echo(one_line(message), err=True)
+        tell(one_line(message))
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
-        click.echo(f"{click.style('warning:', fg='yellow')} {one_line(message)}", err=True)
+        tell(f"{click.style('warning:', fg='yellow')} {one_line(message)}")
 
 
 def output_option(command: F) -> F:

@@ -1,9 +1,13 @@
-"""Keeps leases alive while a command runs: renews each at two thirds of its life, up to its maximum."""
+"""
+Keeps leases alive while a command runs: renews each at two thirds of its life, up to its maximum.
 
-import threading
+Each is looked after from its own request on, so that none ends while another is still being issued.
+"""
+
 import time
-from collections.abc import Callable, Sequence
 from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,77 +16,78 @@ from phasesync.errors import IllegalTransitionError, NotFoundError, PhasesyncErr
 
 if TYPE_CHECKING:
     from phasesync.engine.leases import Issued, LeaseOperations
-    from phasesync.ports import IssuerTraits
 
 _TRY_AGAIN_S = 5.0
 
 
 class _Care:
-    """One lease, by the clock that never jumps: when to renew it, and until when that can be."""
+    """One lease, and when to renew it by the clock that never jumps."""
 
-    def __init__(self, issued: "Issued", now: float) -> None:
-        lease = issued.lease
-        self.id = lease.id
-        self.ttl = lease.order.ttl
-        self.lasts_until = now + (lease.max_expires_at - lease.requested_at).total_seconds()
-        self.renew_at = now + self.ttl.total_seconds() * 2 / 3
+    def __init__(self, lease_id: str, ttl: timedelta, since: float) -> None:
+        self.id = lease_id
+        self.ttl = ttl
+        self.renew_at = self.at_two_thirds(since)
         self.told: str | None = None
+
+    def at_two_thirds(self, since: float) -> float:
+        return since + self.ttl.total_seconds() * 2 / 3
 
 
 class Upkeep:
     """A thread that renews leases until the end of `with`."""
 
-    def __init__(
-        self,
-        operations: "LeaseOperations",
-        issued: "Sequence[Issued]",
-        *,
-        traits: "Callable[[str], IssuerTraits]",
-        actor: str,
-        out: Output,
-    ) -> None:
+    def __init__(self, operations: "LeaseOperations", *, actor: str, out: Output) -> None:
         """
         Args:
             operations: renew leases.
-            issued: the leases.
-            traits: tell which kinds can be renewed, and how short a life may be.
             actor: who asks, for the leases' logs.
             out: says what cannot be renewed.
         """
-        now = time.monotonic()
         self._operations = operations
-        self._shortest = {one.lease.id: traits(one.lease.issuer).shortest_ttl for one in issued}
-        self._cares = [_Care(one, now) for one in issued if traits(one.lease.issuer).takes_back]
         self._actor = actor
         self._out = out
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
+        self._came: SimpleQueue[_Care | None] = SimpleQueue()
+        """Leases to look after; None ends it."""
+        self._thread = Thread(target=self._work, name="upkeep", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ends.set()
+        self._came.put(None)
         self._thread.join()
 
+    def take(self, issued: "Issued", *, since: float) -> None:
+        """
+        Look after a lease from now on.
+
+        Args:
+            issued: a lease that can be renewed.
+            since: `time.monotonic` from before it was asked for; its life is counted from no earlier.
+        """
+        self._came.put(_Care(issued.lease.id, issued.lease.order.ttl, since))
+
     def _work(self) -> None:
-        while self._cares and not self._ends.is_set():
-            due = min(self._cares, key=lambda care: care.renew_at)
-            if not self._ends.wait(max(0.0, due.renew_at - time.monotonic())) and not self._renew(due):
-                self._cares.remove(due)
+        cares: list[_Care] = []
+        while True:
+            due = min(cares, key=lambda care: care.renew_at, default=None)
+            try:
+                came = self._came.get(timeout=None if due is None else max(0.0, due.renew_at - time.monotonic()))
+            except Empty:
+                if due is not None and not self._renew(due):
+                    cares.remove(due)
+                continue
+            if came is None:
+                return
+            cares.append(came)
 
     def _renew(self, care: _Care) -> bool:
         """Renew a lease; return whether it is to be renewed again."""
         now = time.monotonic()
-        # A second less than the rest: the database counts by its own clock.
-        rest = timedelta(seconds=int(care.lasts_until - now) - 1)
-        ttl = min(care.ttl, rest)
-        if ttl < self._shortest[care.id]:
-            self._out.warn(f"the lease {care.id} cannot be renewed any more; its credentials end before long")
-            return False
         try:
-            lease = self._operations.renew(care.id, ttl, actor=self._actor)
+            # How much is left until the maximum, the database knows: it counts by its own clock.
+            lease = self._operations.prolong(care.id, care.ttl, actor=self._actor)
         except (IllegalTransitionError, NotFoundError) as error:
             self._out.warn(f"the lease {care.id} is not renewed: {error.message}")
             return False
@@ -93,8 +98,8 @@ class Upkeep:
             care.renew_at = now + _TRY_AGAIN_S
             return True
         care.told = None
-        care.renew_at = now + ttl.total_seconds() * 2 / 3
-        if ttl < care.ttl:
+        care.renew_at = care.at_two_thirds(now)
+        if lease.expires_at >= lease.max_expires_at:
             self._out.warn(f"the lease {care.id} ends at {instant(lease.expires_at)} for good: its maximum is reached")
             return False
         return True

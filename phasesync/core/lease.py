@@ -219,6 +219,16 @@ def renew(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
     return _to(lease, LeaseStatus.ACTIVE, expires_at=now + ttl)
 
 
+def prolong(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
+    """
+    Return the lease with its end moved to `ttl` from now, or to its maximum where that is nearer; never to an earlier.
+
+    IllegalTransitionError: it is not active, or has expired already.
+    """
+    end = min(max(now + ttl, lease.expires_at), lease.max_expires_at)
+    return renew(lease, end - now, now)
+
+
 def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
     """
     Return the lease that is being taken back; one that nothing was called for is over at once.

@@ -310,6 +310,19 @@ class LeaseOperations:
         entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=f"for {_seconds(ttl)} s from now")
         return self._leases.change(lease_id, lambda one, now: life.renew(one, ttl, now), entry=entry)
 
+    def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
+        """Move the end of a lease to `ttl` from now, or to its maximum where that is nearer. Raises as `renew` does."""
+        return self._leases.change(
+            lease_id,
+            lambda one, now: life.prolong(one, ttl, now),
+            entry=lambda one: Entry(event=LeaseEvent.RENEWED, actor=actor, detail=f"until {_moment(one.expires_at)}"),
+        )
+
+    def begin_revoking(self, lease_id: str, *, actor: str) -> None:
+        """Note that a lease is to be taken back, so that a daemon does it if nobody else does. Nothing is called."""
+        with suppress(IllegalTransitionError):  # It has ended.
+            self._leases.change(lease_id, lambda one, now: life.take_back(one, *_by(actor), now))
+
     def revoke(self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE) -> TakenBack:
         """
         Take a lease back now, whatever its pauses say; one that has ended already stays as it is.
@@ -328,8 +341,8 @@ class LeaseOperations:
             return TakenBack(lease=lease, error=None)
         if not self._issuers.traits(lease.issuer).takes_back and lease.was_issued:
             raise IllegalTransitionError(
-                f"the lease {lease_id} is a session of a role: AWS ends it at "
-                f"{lease.expires_at:%Y-%m-%d %H:%M:%S} UTC, and nobody can end it before",
+                f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and nobody "
+                "can end it before",
                 hint="to end all sessions of that role at once, revoke its active sessions in the IAM console, or "
                 "attach a policy to the role that denies everything where aws:TokenIssueTime is before now",
             )
@@ -337,9 +350,8 @@ class LeaseOperations:
         if claimed.lease is None or not claimed.lease.live:
             self._leases.release(claimed.claim)
             return TakenBack(lease=self._leases.get(lease_id), error=None)
-        return self._ender.end(
-            claimed.claim, claimed.lease, cause=Cause.REQUEST, reason=f"revoked by {actor}", actor=actor
-        )
+        cause, reason = _by(actor)
+        return self._ender.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
 
     def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[TakenBack]:
         """
@@ -380,6 +392,14 @@ class LeaseOperations:
                 if self._clock.monotonic() >= deadline:
                     raise
             self._sleep(_POLL)
+
+
+def _by(actor: str) -> tuple[Cause, str]:
+    return Cause.REQUEST, f"revoked by {actor}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _seconds(ttl: timedelta) -> int:

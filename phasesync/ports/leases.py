@@ -183,7 +183,7 @@ class LeaseStore(Protocol):
         """
         ...
 
-    def change(self, lease_id: str, step: Step, *, entry: Entry | None = None) -> Lease:
+    def change(self, lease_id: str, step: Step, *, entry: Entry | MakeEntry | None = None) -> Lease:
         """Take a step that needs no claim, since nothing is called for it. NotFoundError; what the step raises."""
         ...
 

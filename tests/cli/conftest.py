@@ -13,6 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from phasesync.cli.main import cli
+from tests.support.aws import Aws
+
+LIVES = ("--default-ttl", "1h", "--max-ttl", "8h")
+POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,23 @@ def shop(phasesync: CommandLine) -> CommandLine:
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it to have a terminal, where somebody can answer."""
     return lambda: monkeypatch.setattr("phasesync.cli.input.is_terminal", lambda: True)
+
+
+def add_dynamic(shop: CommandLine, name: str, *options: str) -> None:
+    """Add a dynamic secret of shop/prod."""
+    shop.done("dynamic", "add", name, "--env", "shop/prod", "--credential", "host", *LIVES, *options)
+
+
+@pytest.fixture
+def ci(shop: CommandLine, aws: Aws) -> CommandLine:
+    """A dynamic secret `ci` of shop/prod, on an AWS."""
+    policy = shop.directory / "policy.json"
+    policy.write_text(POLICY)
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
+    add_dynamic(shop, "ci", "--inline-policy", str(policy))
+    return shop
+
+
+def users(aws: Aws) -> set[str]:
+    """The names of the users that IAM has under our path."""
+    return {user["UserName"] for user in aws.boto("iam").list_users(PathPrefix="/phasesync/")["Users"]}

@@ -11,31 +11,11 @@ import pytest
 from click.testing import Result
 from dotenv import dotenv_values
 
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import LIVES, POLICY, CommandLine, users
 from tests.support.aws import Aws
 
-LIVES = ("--default-ttl", "1h", "--max-ttl", "8h")
 LEASE = {"id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"}
-POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
 KEYS = {"AWS_IAM_USERNAME", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-
-
-def add(shop: CommandLine, name: str, *options: str) -> None:
-    shop.done("dynamic", "add", name, "--env", "shop/prod", "--credential", "host", *LIVES, *options)
-
-
-@pytest.fixture
-def ci(shop: CommandLine, aws: Aws) -> CommandLine:
-    """A dynamic secret `ci` of shop/prod, on an AWS."""
-    policy = shop.directory / "policy.json"
-    policy.write_text(POLICY)
-    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
-    add(shop, "ci", "--inline-policy", str(policy))
-    return shop
-
-
-def users(aws: Aws) -> set[str]:
-    return {user["UserName"] for user in aws.boto("iam").list_users(PathPrefix="/phasesync/")["Users"]}
 
 
 def issue(ci: CommandLine, *options: str) -> str:

@@ -57,3 +57,9 @@ def test_an_error_that_cannot_be_told_still_has_its_exit_code(shop: CommandLine)
     assert in_shell("phasesync secrets get shop/prod NONE 2>&-").returncode == 5
     if FULL.exists():
         assert in_shell("phasesync secrets get shop/prod NONE 2>/dev/full").returncode == 5
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+def test_what_was_done_was_done_though_nobody_can_be_told(shop: CommandLine) -> None:
+    assert in_shell("phasesync apps add other 2>/dev/full").returncode == 0
+    assert [one["name"] for one in shop.items("apps", "list")] == ["other", "shop"]

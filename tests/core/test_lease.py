@@ -23,6 +23,7 @@ from phasesync.core.lease import (
     may_be_given_again,
     missing,
     not_gone,
+    prolong,
     renew,
     take_back,
 )
@@ -193,6 +194,15 @@ def test_a_lease_is_renewed_up_to_its_end_and_not_at_it() -> None:
     with pytest.raises(IllegalTransitionError, match="has expired: only an active one is renewed") as caught:
         renew(active(), HOUR, end)
     assert caught.value.hint == "phasesync leases issue ci"
+
+
+def test_prolonging_goes_as_far_as_the_maximum_and_never_back() -> None:
+    most = active().max_expires_at
+    assert prolong(active(), 2 * HOUR, LATER) == active(expires_at=LATER + 2 * HOUR)
+    assert prolong(active(), 9 * HOUR, LATER) == active(expires_at=most)
+    assert prolong(active(expires_at=most), SECOND, LATER) == active(expires_at=most)
+    with pytest.raises(IllegalTransitionError, match="has expired"):
+        prolong(active(), HOUR, active().expires_at)
 
 
 # --- taking back

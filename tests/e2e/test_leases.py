@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from phasesync.core.lease import Lease
 from phasesync.testing.aws_shim import DROP, Answer, Operation, When
 from tests.support.aws import Aws
+from tests.support.daemon import PHASESYNC
 from tests.support.databases import BACKENDS
 from tests.support.installation import Installation
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -201,6 +204,14 @@ def test_a_command_gets_a_lease_that_is_gone_when_it_ends(alone: Installation, a
     assert environ["AWS_IAM_USERNAME"] == name_of(lease)
 
 
+def add_second(alone: Installation) -> None:
+    """Add a dynamic secret `second` whose keys are not those of `ci`."""
+    keys = "username=B_USER,access_key_id=B_ID,secret_access_key=B_SECRET"
+    policy = str(alone.folder / "inline.json")
+    lives = ("--default-ttl", "1h", "--max-ttl", "8h", "--key-map", keys, "--inline-policy", policy)
+    alone.done("dynamic", "add", "second", "--env", "shop/production", "--credential", "aws", *lives)
+
+
 def waits(alone: Installation, aws: Aws, code: str) -> Any:
     """Start a command with a lease; return its process as soon as the command runs."""
     flag = alone.folder / "runs"
@@ -263,10 +274,7 @@ def test_killed_outright_its_lease_goes_at_its_end(alone: Installation, aws: Aws
 
 @on_sqlite
 def test_the_second_lease_that_cannot_be_issued_takes_the_first_with_it(alone: Installation, aws: Aws) -> None:
-    keys = "username=B_USER,access_key_id=B_ID,secret_access_key=B_SECRET"
-    policy = str(alone.folder / "inline.json")
-    lives = ("--default-ttl", "1h", "--max-ttl", "8h", "--key-map", keys, "--inline-policy", policy)
-    alone.done("dynamic", "add", "second", "--env", "shop/production", "--credential", "aws", *lives)
+    add_second(alone)
     aws.server.deny("iam:CreateUser", resource="*second-*")
 
     done = alone.run(
@@ -289,3 +297,47 @@ def test_keys_that_meet_are_refused_before_anything_is_issued(alone: Installatio
     assert done.exit_code == 2
     assert "B_ID is a key of shop/production /b and of second" in done.stderr
     assert alone.leases() == {}
+
+
+@on_sqlite
+def test_nobody_to_tell_changes_neither_the_exit_code_nor_what_becomes_of_leases(alone: Installation, aws: Aws) -> None:
+    add_second(alone)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = (sys.executable, "-c", "raise SystemExit(7)")
+
+    with open(writer, "wb") as stderr:
+        done = subprocess.run(
+            [str(PHASESYNC), "run", "--env", "shop/production", "--dynamic", "ci,second", "--", *command],
+            env=alone.environ,
+            stderr=stderr,
+            check=False,
+        )
+
+    assert (done.returncode, users(aws)) == (7, set())
+    assert [lease["status"] for lease in alone.leases().values()] == ["revoked", "revoked"]
+
+
+@on_sqlite
+def test_a_second_signal_leaves_all_leases_to_the_daemon(alone: Installation, aws: Aws) -> None:
+    add_second(alone)
+    command = (sys.executable, "-c", "raise SystemExit(7)")
+    process: list[Any] = []
+
+    def signal_twice(_operation: Operation) -> Answer | None:
+        process[0].send_signal(signal.SIGTERM)
+        assert process[0].stderr is not None
+        while b"a second signal leaves that to the daemon" not in process[0].stderr.readline():
+            pass
+        process[0].send_signal(signal.SIGTERM)
+        process[0].wait(HANG_GUARD_S)
+        return DROP
+
+    aws.server.do("DeleteAccessKey", signal_twice)
+    process.append(alone.popen("run", "--env", "shop/production", "--dynamic", "ci,second", "--", *command))
+
+    assert process[0].wait(HANG_GUARD_S) == 7
+    assert [lease["status"] for lease in alone.leases().values()] == ["revoking", "revoking"]
+    daemon = alone.start_daemon()
+    daemon.wait_for_line("lease taken back", count=2)
+    assert users(aws) == set()

@@ -126,7 +126,7 @@ class SqlLeaseStore(Part):
             claimed = _CLEARED if done else {"claim_until": after(self._ttl)}
             return self._step(connection, row, step, entry, keep=keep, **claimed)
 
-    def change(self, lease_id: str, step: Step, *, entry: Entry | None = None) -> Lease:
+    def change(self, lease_id: str, step: Step, *, entry: Entry | MakeEntry | None = None) -> Lease:
         """Take a step that needs no claim. NotFoundError; what the step raises."""
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()

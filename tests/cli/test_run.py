@@ -1,0 +1,118 @@
+"""`phasesync run`: what is refused before anything is issued, and leases that outlast the issue of others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import sqlalchemy as sa
+
+from phasesync.testing.aws_shim import Answer, Operation
+from tests.cli.conftest import CommandLine, add_dynamic, users
+from tests.support.aws import Aws
+
+SECOND = ("--key-map", "username=B_USER,access_key_id=B_ID,secret_access_key=B_SECRET")
+RUN = ("run", "--env", "shop/prod")
+
+
+@pytest.mark.parametrize("dynamics", [(), ("--dynamic", "ci")], ids=["secrets", "lease"])
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("{folder}/missing", 127, "No such file"),
+        ("{folder}/plain/missing", 127, "Not a directory"),
+        ("missing", 127, "No such file"),
+        ("", 127, "No such file"),
+        ("{folder}", 126, "Is a directory"),
+        ("{folder}/plain", 126, "Permission denied"),
+        ("plain", 126, "Permission denied"),
+    ],
+)
+def test_a_command_that_cannot_be_run_has_a_shells_exit_code_and_no_lease(
+    ci: CommandLine, dynamics: tuple[str, ...], command: str, code: int, said: str
+) -> None:
+    """It is looked for where the command's own environment says: a secret may be called PATH."""
+    folder = ci.directory / "bin"
+    folder.mkdir()
+    (folder / "plain").write_text("no program")
+    ci.done("secrets", "set", "shop/prod", "PATH", "-", stdin=str(folder))
+
+    refused = ci(*RUN, *dynamics, "--", command.format(folder=folder))
+
+    assert (refused.exit_code, said in refused.stderr) == (code, True), refused.stderr
+    assert ci.items("leases", "list", "--all") == []
+
+
+def test_what_only_the_kernel_refuses_is_there_and_cannot_be_executed(ci: CommandLine, aws: Aws) -> None:
+    script = ci.directory / "script"
+    script.write_text("#!/nonexistent/interpreter\n")
+    script.chmod(0o755)
+
+    assert ci(*RUN, "--dynamic", "ci", "--", str(script)).exit_code == 126
+    assert users(aws) == set()
+
+
+def test_a_key_that_is_no_name_of_a_variable_is_refused_with_what_mends_it(ci: CommandLine) -> None:
+    ci.done("dynamic", "update", "ci", "--key-map", "access_key_id=A=B")
+
+    refused = ci(*RUN, "--dynamic", "ci", "--", "true")
+
+    assert refused.exit_code == 2
+    assert "phasesync dynamic update ci --key-map access_key_id=NAME" in refused.stderr
+    assert ci.items("leases", "list", "--all") == []
+
+
+def test_a_value_that_no_environment_can_have_is_refused(ci: CommandLine) -> None:
+    ci.done("secrets", "set", "shop/prod", "ODD", "-", stdin="canary\0")
+
+    refused = ci(*RUN, "--dynamic", "ci", "--", "true")
+
+    assert (refused.exit_code, "the value of ODD" in refused.stderr) == (2, True)
+    assert "canary" not in refused.stderr
+    assert ci.items("leases", "list", "--all") == []
+
+
+def test_a_value_that_this_locale_cannot_write_is_refused(shop: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.done("secrets", "set", "shop/prod", "UMLAUT", "-", stdin="ü€")
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+    refused = subprocess.run(
+        [sys.executable, "-m", "phasesync", *RUN, "--", "true"], capture_output=True, text=True, check=False
+    )
+
+    assert (refused.returncode, "set LC_ALL=C.UTF-8" in refused.stderr) == (2, True), refused.stderr
+    assert "the value of UMLAUT" in refused.stderr
+
+
+def test_a_lease_is_renewed_in_time_however_long_the_next_one_takes(
+    ci: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_dynamic(ci, "second", *SECOND)
+    ahead = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
+    monkeypatch.setattr("phasesync.cli.upkeep.time", clock)
+
+    def take_long(_operation: Operation) -> Answer | None:
+        """45 s of the first lease's minute go by."""
+        ahead[0] = 45.0
+        engine = sa.create_engine(f"sqlite:///{ci.directory}/data/phasesync.db", poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE leases SET expires_at = expires_at - 45000000 WHERE status = 'active'"))
+        return None
+
+    aws.server.do("CreateUser", take_long, nth=2)
+    wait_for_it = (
+        "import sys, time, sqlite3; db = sqlite3.connect(sys.argv[1], timeout=30)\n"
+        "while not db.execute(\"SELECT 1 FROM lease_events WHERE event = 'renewed'\").fetchall(): time.sleep(0.05)"
+    )
+    command = ("timeout", "10", sys.executable, "-c", wait_for_it, str(ci.directory / "data" / "phasesync.db"))
+
+    done = ci(*RUN, "--dynamic", "ci,second", "--ttl", "60s", "--", *command)
+
+    assert done.exit_code == 0, done.stderr
+    first = ci.items("leases", "list", "--all", "--dynamic", "ci")[0]["id"]
+    assert [one["event"] for one in ci.json("leases", "show", first)["log"]] == ["issued", "renewed", "revoked"]
