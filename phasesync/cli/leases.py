@@ -49,7 +49,8 @@ def leases() -> None:
 @click.option(
     "--keep",
     is_flag=True,
-    help="Keep the secret key, encrypted, and hand out a kept lease again while half of its life is left.",
+    help="Keep the secret key, encrypted, and hand out a kept lease again while half of its life is left. With --ttl: "
+    "always a new lease.",
 )
 @click.option("--no-probe", is_flag=True, help="Do not wait until AWS knows the new key; that takes some seconds.")
 @output_option
@@ -72,11 +73,13 @@ def issue(
       phasesync leases issue ci --format dotenv > .env
       credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
     """
+    from phasesync.adapters.aws.own_profile import issuing
     from phasesync.engine.leases import KNOWN_WITHIN
 
     if format_ is not None and out.as_json:
         raise InvalidInputError("--format and -o json exclude each other")
     _check_keys(application.dynamics.get(dynamic), format_)
+    click.get_current_context().with_resource(issuing(dynamic))
     operations, actor = application.lease_operations, invocation().actor
     if keep and ttl is None and (again := operations.give_again(dynamic, actor=actor)) is not None:
         out.say(f"the lease {again.lease.id} is handed out again; it ends at {instant(again.lease.expires_at)}")

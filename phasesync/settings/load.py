@@ -20,7 +20,7 @@ from pydantic_settings import InitSettingsSource
 from phasesync.errors import SettingsError
 from phasesync.settings.model import PREFIX, Settings, setting_names, variable_of
 
-NOT_SETTINGS = frozenset({"PHASESYNC_CONFIG", "PHASESYNC_ACTOR", "PHASESYNC_DEBUG"})
+NOT_SETTINGS = frozenset({"PHASESYNC_CONFIG", "PHASESYNC_ACTOR", "PHASESYNC_DEBUG", "PHASESYNC_ISSUING"})
 """Variables with our prefix that other parts of the program read."""
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from phasesync.adapters.aws.codes import class_of_code, row_of_exception
+from phasesync.adapters.aws.own_profile import SAID, own_profile
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -185,6 +186,8 @@ def _reason(text: str) -> str:
 def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
     """Translate what botocore raised without an answer of AWS."""
     cls, sent, what = row_of_exception(exc)
+    if cls is CredentialRejectedError and SAID in str(exc):  # Said by the process that the SDK started.
+        return own_profile()
     if landed and cls is DestinationRejectedError:
         # It was sent, so what failed is the reading of the answer.
         cls, what = DestinationUnavailableError, "a garbled answer"
