@@ -1,7 +1,7 @@
 """`phasesync status`: how everything stands, on one screen."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,7 +9,10 @@ from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phasesync.bootstrap import Application
+    from phasesync.core.lease import Lease
 
 QUIET = ("in-sync", "paused", "running", "pending")
 """Statuses that ask nothing of anybody."""
@@ -49,6 +52,7 @@ def status(application: "Application", out: Output) -> None:
         if one.error is not None
     ]
     daemons = [dict(one) for one in application.daemons.alive()]
+    overdue = [] if daemons else _overdue(application, leases)
     summary = {
         "instance_id": application.instance_id,
         "restored": application.state.is_restored(),
@@ -57,6 +61,7 @@ def status(application: "Application", out: Output) -> None:
         "needs_attention": needing,
         "leases": dict(sorted(Counter(str(one.status) for one in leases).items())),
         "leases_not_revoked": not_revoked,
+        "leases_overdue": overdue,
     }
     if out.as_json:
         out.document(summary)
@@ -74,7 +79,37 @@ def status(application: "Application", out: Output) -> None:
     if needing:
         click.echo()
         out.items(needing, ["sync", "status", "reason"])
-    if not_revoked:
+    if overdue:
+        single = len(overdue) == 1
+        what = "1 lease is past its end and its key still works"
+        if not single:
+            what = f"{len(overdue)} leases are past their end and their keys still work"
         click.echo()
-        out.warn("leases that could not be revoked, and may still be used; it is tried again by itself")
+        out.warn(
+            f"{what}: no daemon is running to take {'it' if single else 'them'} back; start one: phasesync daemon; or "
+            f"take {'it' if single else 'each'} back: phasesync leases revoke {overdue[0]['lease']}"
+        )
+        out.items(overdue, ["lease", "dynamic", "expires_at"])
+    if not_revoked:
+        again = "it is tried again by itself" if daemons else "no daemon is running to try it again"
+        click.echo()
+        out.warn(
+            f"leases that could not be revoked, and may still be used; {again}. Once the reason is mended, to try it "
+            f"at once: phasesync leases revoke {not_revoked[0]['lease']}"
+        )
         out.items(not_revoked, ["lease", "dynamic", "failures", "retry_at", "reason"])
+
+
+def _overdue(application: "Application", leases: "Sequence[Lease]") -> list[dict[str, Any]]:
+    """Return active leases that a daemon would take back now; sessions of roles end by themselves."""
+    from phasesync.core.lease import LeaseStatus, is_due
+
+    now, restored = application.clock.now(), application.state.is_restored()
+    return [
+        {"lease": one.id, "dynamic": one.dynamic, "expires_at": one.expires_at}
+        for one in leases
+        if one.error is None
+        and one.status is LeaseStatus.ACTIVE
+        and is_due(one, now, restored=restored)
+        and application.issuers.traits(one.issuer).takes_back
+    ]

@@ -48,7 +48,11 @@ class CredentialStore(Protocol):
         ...
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
-        """Note the result of a test; a given account is pinned if none is yet. The version stays."""
+        """
+        Note the result of a test; a given account is pinned if none is yet. The version stays.
+
+        One that works has the leases tried again at once that could not be taken back.
+        """
         ...
 
     def remove(self, name: str) -> None:

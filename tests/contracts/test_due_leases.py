@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from phasesync.adapters.store import Store
+from phasesync.core.credential import CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, is_due, missing, renew, take_back
 from phasesync.core.schedule import pause_of_lease
@@ -191,7 +192,18 @@ def test_a_pause_that_aws_asked_for_is_heeded_however_long(store: Store) -> None
     assert due(store) == []
 
 
-def test_a_new_credential_has_what_could_not_be_taken_back_tried_again_at_once(store: Store) -> None:
+def give_anew(store: Store) -> None:
+    store.credentials.update("base", access_key(), account=ACCOUNT)
+
+
+def verify(store: Store) -> None:
+    store.credentials.mark(store.credentials.get("base").id, CredentialStatus.VERIFIED)
+
+
+@pytest.mark.parametrize("mend", [give_anew, verify])
+def test_a_new_or_verified_credential_has_what_could_not_be_taken_back_tried_again_at_once(
+    store: Store, mend: Callable[[Store], None]
+) -> None:
     """Of the credentials that it is the source of as well, and of no other."""
     store.credentials.add("base", access_key())
     store.credentials.add("role", access_key(source_name="base"))
@@ -201,7 +213,9 @@ def test_a_new_credential_has_what_could_not_be_taken_back_tried_again_at_once(s
     }
     assert due(store) == []
 
-    store.credentials.update("base", access_key(), account=ACCOUNT)
+    store.credentials.mark(store.credentials.get("base").id, CredentialStatus.REJECTED)
+    assert due(store) == []
+    mend(store)
 
     leases = store.leases(ttl=TTL)
     assert {name: leases.get(lease.id).retry_at for name, lease in failed.items()} == {

@@ -17,7 +17,7 @@ from phasesync.adapters.store.part import Part, listed, new_id
 from phasesync.adapters.store.pinning import follow_account
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import credentials, dynamic_secrets, leases, syncs
-from phasesync.adapters.store.waking import wake_users
+from phasesync.adapters.store.waking import wake_leases, wake_users
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.core.lease import ENDED
@@ -107,7 +107,12 @@ class SqlCredentialStore(Part):
             return self._get(connection, credentials.c.id == row.id, name)
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
-        """Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError."""
+        """
+        Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError.
+
+        One that works has the leases tried again at once that could not be taken back: what was in their way, such as
+        a policy at AWS, may be mended.
+        """
         with self._database.write() as connection:
             row = connection.execute(
                 row_lock(select_credentials().where(credentials.c.id == credential_id), credentials)
@@ -128,6 +133,8 @@ class SqlCredentialStore(Part):
                     lenient=True,
                 )
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            if status is CredentialStatus.VERIFIED:
+                wake_leases(connection, row.id)
 
     def remove(self, name: str) -> None:
         """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""

@@ -54,13 +54,23 @@ def wake_users(connection: sa.Connection, credential_id: str) -> None:
 
     Leases of theirs that could not be taken back are tried again at once.
     """
-    users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
-    users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
-    wake(connection, syncs.c.credential_id.in_(sa.select(users.c.id)))
+    wake(connection, syncs.c.credential_id.in_(_users(credential_id)))
+    wake_leases(connection, credential_id)
+
+
+def wake_leases(connection: sa.Connection, credential_id: str) -> None:
+    """Have leases of a credential, and of those that it is the source of, tried again that could not be taken back."""
     failed = leases.c.status == LeaseStatus.REVOKE_FAILED
     connection.execute(
-        leases.update().where(failed, leases.c.credential_id.in_(sa.select(users.c.id))).values(retry_at=None)
+        leases.update().where(failed, leases.c.credential_id.in_(_users(credential_id))).values(retry_at=None)
     )
+
+
+def _users(credential_id: str) -> sa.Select[tuple[str]]:
+    """Return the ids of a credential and of those that it is the source of, through any number of hops."""
+    users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
+    users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
+    return sa.select(users.c.id)
 
 
 def grow(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
