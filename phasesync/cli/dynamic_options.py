@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, Final
 
 import click
 
 from phasesync.cli.input import text_of
-from phasesync.cli.params import DURATION, comma_list_or_empty, merged, pairs
+from phasesync.cli.params import COUNT, DURATION, Pair, comma_list_or_empty, merged, pairs
 from phasesync.core.dynamic import DynamicConfig
 
 
@@ -123,8 +123,10 @@ _OPTIONS: Final = (
         metavar="NAME|ARN",
         help="Group of the users; may be repeated. Empty: none.",
     ),
-    click.option("--permission-boundary", metavar="ARN", help="Policy that bounds what the users may do."),
-    click.option("--inline-policy", metavar="FILE", help="JSON file with a policy that every user gets inline."),
+    click.option("--permission-boundary", metavar="ARN", help="Policy that bounds what the users may do. Empty: none."),
+    click.option(
+        "--inline-policy", metavar="FILE", help="JSON file with a policy that every user gets inline. Empty: none."
+    ),
     click.option(
         "--tag",
         "tags",
@@ -134,12 +136,14 @@ _OPTIONS: Final = (
         help="Tag of the users; may be repeated. Empty: none of those set before.",
     ),
     click.option("--role-arn", metavar="ARN", help="Role whose sessions are handed out (aws-assume-role)."),
-    click.option("--session-policy", metavar="FILE", help="JSON file with a policy that narrows the sessions down."),
-    click.option("--max-leases", type=click.IntRange(1), help="How many leases may be live at once. New ones: 50."),
+    click.option(
+        "--session-policy", metavar="FILE", help="JSON file with a policy that narrows the sessions down. Empty: none."
+    ),
+    click.option("--max-leases", type=COUNT, help="How many leases may be live at once. New ones: 50."),
     click.option(
         "--key-map",
         multiple=True,
-        callback=pairs,
+        callback=partial(pairs, form=Pair("OUTPUT=NAME, such as username=CI_USER")),
         metavar="OUTPUT=NAME",
         help="Key under which an output is handed out: username, access_key_id, secret_access_key, session_token; may "
         "be repeated.",

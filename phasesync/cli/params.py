@@ -115,14 +115,30 @@ class Pair(click.ParamType[tuple[str, str]]):
 
     name = "key=value"
 
+    def __init__(self, form: str = "KEY=VALUE") -> None:
+        self.form = form
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Read a pair."""
         if isinstance(value, tuple):
             return value
         key, equals, rest = str(value).partition("=")
         if not key or not equals:
-            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+            self.fail(f"{value!r} is not {self.form}", param, ctx)
         return key, rest
+
+
+class Count(click.IntRange):
+    """A whole number, 1 or more."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number; click would call another text "not a valid integer range"."""
+        if not re.fullmatch(r"-?[0-9]+", str(value)):
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 E = TypeVar("E", bound=StrEnum)
@@ -146,6 +162,7 @@ ENVIRONMENT = EnvironmentLabel()
 PATH = FolderPath()
 KEY = SecretKey()
 PAIR = Pair()
+COUNT = Count()
 
 environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
 key_argument = click.argument("key", type=KEY)
@@ -167,9 +184,11 @@ _NONE_OF_BEFORE = ("", "")
 """Stands for an empty text among pairs: what was set before is taken back."""
 
 
-def pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def pairs(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...], *, form: Pair = PAIR
+) -> tuple[tuple[str, str], ...]:
     """Callback of an option with `multiple=True` whose values are KEY=VALUE; see `merged`."""
-    given = tuple(PAIR.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
+    given = tuple(form.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
     return (_NONE_OF_BEFORE, *given) if "" in value else given
 
 

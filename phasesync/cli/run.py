@@ -52,9 +52,9 @@ def run(
     """
     Run a command with the secrets of an environment in its own environment, references resolved.
 
-    With --dynamic it also gets a lease of each, renewed while it runs and revoked when it ends, however it ends. Exits
-    with what the command exits with; 127 where there is no such command, 126 where it cannot be executed, 128 + N
-    where signal N ended it.
+    With --dynamic it also gets a lease of each, renewed while it runs and revoked when it ends, however it ends;
+    sessions of a role are neither renewed nor revoked. Exits with what the command exits with; 127 where there is no
+    such command, 126 where it cannot be executed, 128 + N where signal N ended it.
 
     \b
     Examples:

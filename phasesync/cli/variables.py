@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from phasesync.cli.output import Output
 from phasesync.core.model import ValueType
-from phasesync.errors import InvalidInputError
+from phasesync.errors import AlreadyExistsError, InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -31,6 +31,7 @@ def read_variables(application: "Application", environment: tuple[str, str], pat
     """
     from phasesync.engine.source import read_folder
 
+    application.environments.get_environment(*environment)  # Where there is none, it says which there are.
     source = read_folder(application.environments, *environment, path)
     if (unresolved := source.error()) is not None:
         raise unresolved
@@ -52,11 +53,15 @@ def read_variables(application: "Application", environment: tuple[str, str], pat
 
 def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) -> None:
     """
-    Refuse recipes whose keys cannot be names of variables, or are the keys of something else. InvalidInputError.
+    Refuse recipes whose keys cannot be names of variables, or are the keys of something else.
 
     Args:
         recipes: whose leases a command is to get.
         taken: key -> what it is a key of.
+
+    Raises:
+        InvalidInputError: a key cannot be the name of a variable.
+        AlreadyExistsError: a key is that of something else.
     """
     owners = dict(taken)
     for recipe in recipes:
@@ -68,7 +73,7 @@ def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) ->
                     hint=hint,
                 )
             if key in owners:
-                raise InvalidInputError(f"{key} is a key of {owners[key]} and of {recipe.name}", hint=hint)
+                raise AlreadyExistsError(f"{key} is a key of {owners[key]} and of {recipe.name}", hint=hint)
             _check_encoding(f"the key {key}", key)
             owners[key] = recipe.name
 

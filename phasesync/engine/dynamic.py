@@ -11,7 +11,7 @@ from typing import Final
 
 from phasesync.core.arns import check_partition, group_name
 from phasesync.core.canonical import canonical_json, parse_json_document
-from phasesync.core.credential import Credential
+from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.names import check_key
 from phasesync.core.user_names import check_user_template, default_iam_path
@@ -69,17 +69,21 @@ class DynamicConfiguration:
         Add a dynamic secret.
 
         Raises:
-            InvalidInputError: AWS would not take it, or its lives or keys do not go together.
-            NotFoundError: environment, credential or issuer.
+            InvalidInputError: there is no such issuer, AWS would not take it, or its lives or keys do not go together.
+            NotFoundError: environment or credential.
             AlreadyExistsError: its name is taken, or one of its keys.
         """
+        if draft.issuer not in self._issuers.kinds():
+            raise InvalidInputError(
+                f"{draft.issuer!r} is not an issuer", hint=f"issuers: {', '.join(self._issuers.kinds())}"
+            )
         found = self._environments.get_environment(draft.app, draft.environment)
         draft = replace(draft, app=found.app, environment=found.name)
         credential = self._credentials.get(draft.credential)
         words = {"app": draft.app, "env": draft.environment, "name": draft.name}
         config = self._settled(draft.config, draft.issuer, credential, words, draft.path)
         dynamic = self._dynamics.add(replace(draft, credential=credential.name, config=config))
-        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic)))
+        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, credential)))
 
     def update(
         self, name: str, change: Callable[[DynamicConfig], DynamicConfig], *, credential: str | None = None
@@ -100,7 +104,7 @@ class DynamicConfiguration:
         words = {"app": former.app, "env": former.environment, "name": former.name}
         config = self._settled(change(former.config), former.issuer, found, words, former.path)
         dynamic = self._dynamics.update(name, credential=found.name, config=config)
-        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic)))
+        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, found)))
 
     def _settled(
         self, config: DynamicConfig, kind: str, credential: Credential, words: Mapping[str, str], folder: str
@@ -126,9 +130,14 @@ class DynamicConfiguration:
                 check_partition(arn, credential.region)
         return config
 
-    def _warnings(self, dynamic: DynamicSecret) -> list[str]:
+    def _warnings(self, dynamic: DynamicSecret, credential: Credential) -> list[str]:
         config = dynamic.config
         warnings = []
+        if credential.status is CredentialStatus.INCOMPLETE:
+            warnings.append(
+                f"the credential {credential.name} has no role yet, and nothing can be issued with it: "
+                f"phasesync credentials update {credential.name} --role-arn ARN"
+            )
         if self._issuers.traits(dynamic.issuer).has_path:
             if not (config.policy_arns or config.groups or config.inline_policy):
                 warnings.append("its users may do nothing: there is no --policy-arn, no --group and no --inline-policy")

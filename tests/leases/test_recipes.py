@@ -132,7 +132,7 @@ def test_keys_do_not_meet_secrets_nor_other_dynamic_secrets_of_the_folder(world:
 
     with pytest.raises(AlreadyExistsError, match="OPS_ID is a secret of shop/production / already"):
         world.add("ops", config=recipe())
-    with pytest.raises(AlreadyExistsError, match="is handed out by ci already"):
+    with pytest.raises(AlreadyExistsError, match="are handed out by ci already"):
         world.add("ops", config=recipe(keys={}))
     world.add("ops", path="/ops", config=recipe())
 
@@ -149,7 +149,7 @@ def test_no_secret_is_set_under_a_key_that_is_handed_out(world: LeaseWorld) -> N
 
 
 def test_what_does_not_exist_is_named(world: LeaseWorld) -> None:
-    with pytest.raises(NotFoundError, match="'vault' is not an issuer"):
+    with pytest.raises(InvalidInputError, match="'vault' is not an issuer"):
         world.add("ops", issuer="vault", config=recipe())
     with pytest.raises(NotFoundError, match="nobody"):
         world.add("ops", credential="nobody", config=recipe())

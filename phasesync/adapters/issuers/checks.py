@@ -34,7 +34,8 @@ def check_ttls(config: DynamicConfig, *, shortest: timedelta, longest: timedelta
             raise InvalidInputError(f"{name} is {_seconds(ttl)} s; the longest life is {_seconds(longest)} s: {why}")
     if config.default_ttl > config.max_ttl:
         raise InvalidInputError(
-            f"--default-ttl ({_seconds(config.default_ttl)} s) is longer than --max-ttl ({_seconds(config.max_ttl)} s)"
+            f"--default-ttl ({_seconds(config.default_ttl)} s) is longer than --max-ttl ({_seconds(config.max_ttl)} s)",
+            hint="give --default-ttl too",
         )
 
 

@@ -42,7 +42,8 @@ class SqlDynamicStore(Part):
                     f"the dynamic secret {taken} exists already", hint=f"phasesync dynamic update {taken}"
                 )
             environment = find_environment(connection, draft.app, draft.environment, lock=True)
-            self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="")
+            hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
+            self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
             values = {
                 "id": new_id(),
                 "name": draft.name,
@@ -103,23 +104,42 @@ class SqlDynamicStore(Part):
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
 
     def _refuse_taken_keys(
-        self, connection: sa.Connection, environment: sa.Row[Any], path: str, config: DynamicConfig, *, but: str
+        self,
+        connection: sa.Connection,
+        environment: sa.Row[Any],
+        path: str,
+        config: DynamicConfig,
+        *,
+        but: str,
+        or_else: str = "",
     ) -> None:
-        """Refuse keys under which a secret, or another dynamic secret, of the same folder already stands."""
+        """
+        Refuse keys under which a secret, or another dynamic secret, of the same folder already stands.
+
+        AlreadyExistsError names all of them, and ends its hint with `or_else`. `but`: id of one that does not count.
+        """
         lookups = {lookup_of(self._keys, environment.id, path, key): key for key in config.keys.values()}
-        taken = connection.scalar(
+        taken = connection.scalars(
             sa.select(secrets.c.lookup).where(
                 secrets.c.environment_id == environment.id, secrets.c.is_set, secrets.c.lookup.in_(list(lookups))
             )
         )
         label = f"{environment.app}/{environment.name} {path}"
-        hint = "choose other names: --key-map access_key_id=NAME,…"
-        if taken is not None:
-            raise AlreadyExistsError(f"{lookups[bytes(taken)]} is a secret of {label} already", hint=hint)
+        stands = {lookups[bytes(one)]: "" for one in taken}
         handed_out = keys_handed_out(connection, environment.id, self._sealer, but=but)
-        for key in config.keys.values():
-            if (other := handed_out.get((path, key))) is not None:
-                raise AlreadyExistsError(f"{key} of {label} is handed out by {other} already", hint=hint)
+        holders = stands | {key: handed_out[path, key] for key in lookups.values() if (path, key) in handed_out}
+        if not holders:
+            return
+        told = []
+        for holder in sorted(set(holders.values())):
+            keys = [key for key in config.keys.values() if holders.get(key) == holder]
+            one = len(keys) == 1
+            if holder:
+                told.append(f"{_and(keys)} of {label} {'is' if one else 'are'} handed out by {holder} already")
+            else:
+                told.append(f"{_and(keys)} {'is a secret' if one else 'are secrets'} of {label} already")
+        renamed = ",".join(f"{output}=NAME" for output, key in config.keys.items() if key in holders)
+        raise AlreadyExistsError("; ".join(told), hint=f"choose other names: --key-map {renamed}{or_else}")
 
     def _to_listed(self, row: sa.Row[Any]) -> DynamicSecret:
         try:
@@ -130,6 +150,11 @@ class SqlDynamicStore(Part):
 
     def _to_dynamic(self, row: sa.Row[Any]) -> DynamicSecret:
         return _dynamic_of(row, _open_config(row, self._sealer))
+
+
+def _and(keys: list[str]) -> str:
+    """Return keys as a sentence lists them."""
+    return " and ".join(part for part in (", ".join(keys[:-1]), keys[-1]) if part)
 
 
 def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = None) -> DynamicSecret:
@@ -158,7 +183,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
     if row is None:
         names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
         raise NotFoundError(
-            f"there is no dynamic secret {name}; there is: {listed(names)}", hint=f"phasesync dynamic add {name}"
+            f"there is no dynamic secret {name}; there is: {listed(names)}", hint="phasesync dynamic list"
         )
     return row
 
