@@ -220,12 +220,12 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     what = f"remove the credential {name}"
     if dynamics:
         what += f" and the dynamic secrets on it ({', '.join(dynamics)})"
-    confirm(f"{what}{with_leases(live)}", yes=yes, no_input=no_input)
+    confirm(f"{what}{with_leases(application, live)}", yes=yes, no_input=no_input)
     revoke_leases(application, live, out)
     for dynamic in dynamics:
         application.dynamics.remove(dynamic)
     application.credentials.remove(name)
-    out.done(f"removed the credential {name}", {"removed": name})
+    out.done(f"removed the credential {name}", {"removed": name, "revoked": [lease.id for lease in live]})
 
 
 def _ask_secret_key() -> SecretValue:

@@ -102,7 +102,7 @@ def add(
       phasesync dynamic add ci --env shop/production --credential aws --default-ttl 1h --max-ttl 8h
         --policy-arn arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess
         --permission-boundary arn:aws:iam::111122223333:policy/phasesync-boundary
-      phasesync dynamic add ops --env shop/production --credential aws --issuer aws-assume-role
+      phasesync dynamic add ops --env shop/production --path /ops --credential aws --issuer aws-assume-role
         --role-arn arn:aws:iam::111122223333:role/ops --default-ttl 15m --max-ttl 1h
     """
     from phasesync.cli.lease_views import dynamic_document
@@ -141,7 +141,7 @@ def add(
 @with_application
 def update(application: "Application", name: str, credential: str | None, options: DynamicOptions, out: Output) -> None:
     """
-    Change a dynamic secret. Leases that were issued stay as they are.
+    Change a dynamic secret. Leases that were issued stay as they are. Environment, folder and issuer cannot change.
 
     \b
     Example:
@@ -171,10 +171,11 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     Example:
       phasesync dynamic remove ci --revoke
     """
-    from phasesync.cli.lease_removal import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_removal import leases_of, revoke_leases, sessions_told, with_leases
 
     live = leases_of(application, dynamic=name) if revoke else []
-    confirm(f"remove the dynamic secret {name}{with_leases(live)}", yes=yes, no_input=no_input)
+    confirm(f"remove the dynamic secret {name}{with_leases(application, live)}", yes=yes, no_input=no_input)
     revoke_leases(application, live, out)
-    application.dynamics.remove(name)
+    with sessions_told(application, name):
+        application.dynamics.remove(name)
     out.done(f"removed the dynamic secret {name}", {"removed": name, "revoked": [lease.id for lease in live]})

@@ -101,11 +101,14 @@ def remove(
 
     found = application.environments.get_environment(*environment)
     live = leases_of(application, environment=environment) if revoke else []
-    question = f"remove {found.label} with {found.keys} secrets and their history{with_leases(live)}"
-    confirm(question, yes=yes, no_input=no_input)
+    question = f"remove {found.label} with {found.keys} secrets and their history"
+    if dynamics := [one.name for one in application.dynamics.list_all() if one.environment_id == found.id]:
+        question += f", and its dynamic secrets ({', '.join(dynamics)})"
+    confirm(f"{question}{with_leases(application, live)}", yes=yes, no_input=no_input)
     revoke_leases(application, live, out)
     application.environments.remove_environment(*environment)
-    out.done(f"removed the environment {found.label}", {"removed": found.label})
+    document = {"removed": found.label, "revoked": [lease.id for lease in live]}
+    out.done(f"removed the environment {found.label}", document)
 
 
 @envs.command()

@@ -10,6 +10,8 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from phasesync.bootstrap import Application
     from phasesync.engine.reaping import Stray
 
@@ -34,7 +36,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
       phasesync leases reap --yes
     """
     from phasesync.cli.identity import tell_identity
-    from phasesync.errors import PhasesyncError
+    from phasesync.errors import OperatorError, PhasesyncError
     from phasesync.ports import Found
 
     looks = application.reaper.look(credential)
@@ -53,7 +55,12 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     results: dict[str, str] = {}
     if going:
         users = "1 user" if len(going) == 1 else f"{len(going)} users"
-        confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
+        try:
+            confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
+        except OperatorError:
+            if out.as_json:  # What would go is said in any case, as the table is.
+                out.document(_listed(strays, {}))
+            raise
         for stray, result in application.reaper.remove(going, actor=invocation().actor):
             if isinstance(result, PhasesyncError):
                 out.warn(f"{stray.user.name}: {result.message}")
@@ -64,9 +71,14 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
                 if result is Found.THEIRS:
                     results[stray.user.arn] = "left alone"
     removed = sum(result == "removed" for result in results.values())
-    items = [_document(stray) | {"result": results.get(stray.user.arn)} for stray in strays]
-    out.done(f"removed {removed} of {len(going)}", {"items": items, "next": None})
+    if going or out.as_json:
+        out.done(f"removed {removed} of {len(going)}", _listed(strays, results))
     return 0 if failure is None else failure.exit_code
+
+
+def _listed(strays: "Sequence[Stray]", results: "Mapping[str, str]") -> dict[str, Any]:
+    items = [_document(stray) | {"result": results.get(stray.user.arn)} for stray in strays]
+    return {"items": items, "next": None}
 
 
 def _document(stray: "Stray") -> dict[str, Any]:

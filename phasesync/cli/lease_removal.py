@@ -1,8 +1,10 @@
 """What `--revoke` does before something is removed that leases hang on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from phasesync.cli.identity import tell_identity
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output
 from phasesync.core.lease import Lease
@@ -17,11 +19,40 @@ def leases_of(application: "Application", **which: Any) -> list[Lease]:
     return application.leases.list_leases(**which)
 
 
-def with_leases(live: Sequence[Lease]) -> str:
-    """Return the end of a question that says what is revoked first; empty where nothing is."""
-    if not live:
-        return ""
-    return " after revoking its live lease" if len(live) == 1 else f" after revoking its {len(live)} live leases"
+def with_leases(application: "Application", live: Sequence[Lease]) -> str:
+    """Return the end of a question that says what is revoked first, and what cannot be; empty where nothing is live."""
+    sessions = [lease for lease in live if _is_session(application, lease)]
+    users = len(live) - len(sessions)
+    told = ""
+    if users:
+        told = " after revoking its live lease" if users == 1 else f" after revoking its {users} live leases"
+    if sessions:
+        last, counted = _last_end(sessions), "1 session" if len(sessions) == 1 else f"{len(sessions)} sessions"
+        told += f"{' and' if users else ' after'} letting go of {counted} of a role that AWS ends by {last}"
+    return told
+
+
+@contextmanager
+def sessions_told(application: "Application", dynamic: str) -> Iterator[None]:
+    """Have the refusal to remove a dynamic secret with live sessions of a role say that these end by themselves."""
+    try:
+        yield
+    except IllegalTransitionError as error:
+        if sessions := [one for one in leases_of(application, dynamic=dynamic) if _is_session(application, one)]:
+            name = sessions[0].dynamic
+            error.hint = (
+                f"sessions of a role cannot be revoked; AWS ends these by {_last_end(sessions)}; to remove {name} "
+                f"before, and let them go: phasesync dynamic remove {name} --revoke"
+            )
+        raise
+
+
+def _is_session(application: "Application", lease: Lease) -> bool:
+    return not application.issuers.traits(lease.issuer).takes_back
+
+
+def _last_end(leases: Sequence[Lease]) -> str:
+    return f"{max(lease.expires_at for lease in leases):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def revoke_leases(application: "Application", live: Sequence[Lease], out: Output) -> None:
@@ -53,12 +84,16 @@ def revoke_leases(application: "Application", live: Sequence[Lease], out: Output
                 "else is removed until that cannot be any more",
                 hint=f"repeat it in a few minutes; phasesync leases show {one.lease.id}",
             )
-    sessions = [
-        one.lease for one in results if not one.dropped and not application.issuers.traits(one.lease.issuer).takes_back
-    ]
+    ended = [one.lease for one in results if not one.dropped]
+    sessions = [lease for lease in ended if _is_session(application, lease)]
+    revoked = [lease for lease in ended if lease not in sessions]
+    # One that has no account was never made: AWS was not asked about it.
+    for credential_id in dict.fromkeys(lease.credential_id for lease in revoked if lease.account is not None):
+        tell_identity(application, application.credentials.get_by_id(credential_id), out)
+    if revoked:
+        out.say("revoked 1 lease" if len(revoked) == 1 else f"revoked {len(revoked)} leases")
     if sessions:
-        last = max(lease.expires_at for lease in sessions)
         out.warn(
-            f"sessions of roles end by themselves, the last of {len(sessions)} at {last:%Y-%m-%d %H:%M:%S} UTC: until "
+            f"sessions of roles end by themselves, the last of {len(sessions)} at {_last_end(sessions)}: until "
             "then they can be used"
         )

@@ -3,9 +3,12 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
+from phasesync.core.lease import Lease
 from phasesync.errors import CredentialRejectedError, PhasesyncError
+from phasesync.ports import CredentialStore
 
 
 class Named(Protocol):
@@ -20,6 +23,24 @@ class Named(Protocol):
     def credential(self) -> str:
         """Name of its credential."""
         ...
+
+
+@dataclass(frozen=True)
+class LeaseNames:
+    """What hints about a lease name: its dynamic secret, and the credential that it was made with."""
+
+    credentials: CredentialStore
+    lease: Lease
+
+    @property
+    def name(self) -> str:
+        """Name of its dynamic secret."""
+        return self.lease.dynamic
+
+    @property
+    def credential(self) -> str:
+        """Name of its credential."""
+        return self.credentials.get_by_id(self.lease.credential_id).name
 
 
 def hint_of(error: PhasesyncError, what: Named) -> str | None:
