@@ -10,7 +10,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
 from phasesync.core.credential import CredentialType
-from phasesync.errors import InvalidInputError
+from phasesync.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -79,6 +79,8 @@ def policy(
         if credential or no_sweep or part:
             raise InvalidInputError("--credential, --no-sweep and --part are not for the starter policy")
         if starter == "dynamic":
+            if with_import or kms_key is not None:
+                raise InvalidInputError("--with-import and --kms-key are for --starter sync: leases read no secrets")
             _print_dynamic_starter(region or STARTER_REGION, permission_boundary, out)
         else:
             _print_starter(region or STARTER_REGION, kms_key=kms_key, with_import=with_import)
@@ -153,7 +155,12 @@ def _print_policy(
     from phasesync.cli.aws_documents import covered_by, policy_for
     from phasesync.core.arns import check_key_arn
 
-    covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)
+    try:
+        covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)
+    except NotFoundError as error:
+        if sync is not None and sync.lower() in {one.name.lower() for one in application.dynamics.list_all()}:
+            error.hint = f"there is a dynamic secret of that name: phasesync aws policy --dynamic {sync}"
+        raise
     for other in covered.elsewhere:
         out.warn(
             f"live leases of {dynamic} were made with the credential {other}, whose policy has to take them back: "

@@ -9,6 +9,7 @@ from phasesync.adapters.aws.dynamic_policies import Issuing, Live, dynamic_state
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import (
     Document,
+    leases_command,
     principal_of,
     setup_commands,
     sync_policy,
@@ -191,7 +192,8 @@ def setup_lines(application: "Application", credential: Credential) -> list[str]
             *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
             "Once there are syncs, this prints the narrower policy for exactly them: "
             f"phasesync aws policy --all --credential {credential.name}",
-            "For dynamic secrets the role needs other rights: phasesync aws policy --starter dynamic",
+            "For dynamic secrets the role needs other rights as well:",
+            leases_command(role=f"phasesync-{credential.name}", region=credential.region),
         ]
     else:
         lines += [

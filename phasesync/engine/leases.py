@@ -17,7 +17,7 @@ from phasesync.core.lease import Cause, Lease, Order
 from phasesync.core.model import SecretValue
 from phasesync.core.orphans import marks
 from phasesync.core.user_names import check_user_template, render_user_name
-from phasesync.engine.hints import LeaseNames, hint_of, hints_for
+from phasesync.engine.hints import hints_for
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.errors import (
@@ -353,10 +353,7 @@ class LeaseOperations:
             self._leases.release(claimed.claim)
             return TakenBack(lease=self._leases.get(lease_id), error=None)
         cause, reason = _by(actor)
-        taken = self._ender.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
-        if taken.error is not None:
-            taken.error.hint = hint_of(taken.error, LeaseNames(self._credentials, lease))
-        return taken
+        return self._ender.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
 
     def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[TakenBack]:
         """

@@ -15,6 +15,7 @@ from phasesync.core.events import LeaseTakenBack
 from phasesync.core.lease import Cause, Lease, LeaseStatus, gone, lapsed, missing, not_gone, take_back
 from phasesync.core.schedule import pause_of_lease
 from phasesync.engine.defects import internal_error
+from phasesync.engine.hints import LeaseNames, hint_of
 from phasesync.errors import (
     AccountMismatchError,
     ClaimLostError,
@@ -150,6 +151,7 @@ class LeaseEnder:
             ended = self._note(claim, found, actor)
             self._tell(ended, None, calls=issuer.calls)
             return TakenBack(lease=ended, error=None)
+        failure.hint = hint_of(failure, LeaseNames(self._credentials, begun))
         left = self._note_failure(claim, begun, failure, actor)
         self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
         return TakenBack(lease=left, error=failure)

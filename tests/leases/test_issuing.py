@@ -77,18 +77,19 @@ def test_a_name_that_is_somebody_elses_is_refused_and_left_alone(world: LeaseWor
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "said", "option"),
     [
-        ({"policy_arns": (policy_arn("gone"),)}, f"there is no policy {policy_arn('gone')}"),
-        ({"groups": ("gone",)}, "there is no group gone"),
+        ({"policy_arns": (policy_arn("gone"),)}, f"there is no policy {policy_arn('gone')}", "--policy-arn ARN"),
+        ({"groups": ("gone",)}, "there is no group gone", "--group GROUP"),
         (
             {"permission_boundary": policy_arn("gone")},
             f"there is no policy {policy_arn('gone')}, the permission boundary",
+            "--permission-boundary ARN",
         ),
     ],
 )
 def test_what_does_not_exist_is_named_and_nothing_is_left(
-    make_lease_world: Callable[..., LeaseWorld], config: dict[str, object], said: str
+    make_lease_world: Callable[..., LeaseWorld], config: dict[str, object], said: str, option: str
 ) -> None:
     world = make_lease_world(**config)
 
@@ -96,6 +97,7 @@ def test_what_does_not_exist_is_named_and_nothing_is_left(
         world.issue()
 
     assert caught.value.message == said
+    assert caught.value.hint == f"make it at AWS, or name another one: phasesync dynamic update ci {option}"
     assert (world.users(), world.only_lease().status) == (set(), LeaseStatus.REVOKED)
     events = [record.event for record in world.leases.records(world.only_lease().id)]
     assert events in ([LeaseEvent.ISSUE_FAILED], [LeaseEvent.ISSUE_FAILED, LeaseEvent.REVOKED])

@@ -149,6 +149,15 @@ def setup_commands(
     ]
 
 
+def leases_command(*, role: str, region: str) -> str:
+    """Return the line that gives a role what dynamic secrets need; inline, where 10,240 characters fit (IAM quotas)."""
+    elsewhere = "" if partition_of(region) == "aws" else f" --region {region}"
+    return (
+        f"aws iam put-role-policy --role-name {shlex.quote(role)} --policy-name phasesync-leases --policy-document "
+        f'"$(phasesync aws policy --starter dynamic{elsewhere})"'
+    )
+
+
 def update_trust_command(*, role_arn: str, trust: Mapping[str, Any]) -> str:
     """Return the line that replaces the whole trust policy of a role."""
     return (

@@ -75,14 +75,16 @@ class AwsIamUser:
         """Make the user, put on it what was ordered, and make its key. DestinationError; what was made stays."""
         user, arn = order.name, self._create_user(order, leave, footprint)
         for policy in order.policy_arns:
-            self._put("AttachUserPolicy", leave, f"there is no policy {policy}", UserName=user, PolicyArn=policy)
+            missing = (f"there is no policy {policy}", _mend("--policy-arn ARN"))
+            self._put("AttachUserPolicy", leave, missing, UserName=user, PolicyArn=policy)
         for group in order.groups:
-            self._put("AddUserToGroup", leave, f"there is no group {group}", UserName=user, GroupName=group)
+            missing = (f"there is no group {group}", _mend("--group GROUP"))
+            self._put("AddUserToGroup", leave, missing, UserName=user, GroupName=group)
         if order.inline_policy is not None:
             self._put(
                 "PutUserPolicy",
                 leave,
-                f"the user {user} is gone",
+                (f"the user {user} is gone", "issue another lease"),
                 UserName=user,
                 PolicyName=INLINE_POLICY_NAME,
                 PolicyDocument=order.inline_policy,
@@ -128,7 +130,8 @@ class AwsIamUser:
         try:
             answer = self._iam.create("CreateUser", leave, look=look, sent=sent, **request)
         except RemoteChangedError as error:
-            raise _missing(error, f"there is no policy {order.permission_boundary}, the permission boundary") from None
+            message = f"there is no policy {order.permission_boundary}, the permission boundary"
+            raise _missing(error, message, _mend("--permission-boundary ARN")) from None
         return _told(answer.get("User") or {}, "Arn")
 
     def _create_key(self, order: Order, leave: Leave) -> Answer:
@@ -139,11 +142,12 @@ class AwsIamUser:
         answer = self._iam.create("CreateAccessKey", leave, look=look, UserName=order.name)
         return answer.get("AccessKey") or {}
 
-    def _put(self, operation: str, leave: Leave, missing: str, **arguments: Any) -> None:
+    def _put(self, operation: str, leave: Leave, missing: tuple[str, str], **arguments: Any) -> None:
+        """Put something on a user. `missing`: message and hint where IAM says that something does not exist."""
         try:
             self._iam.put(operation, leave, **arguments)
         except RemoteChangedError as error:
-            raise _missing(error, missing) from None
+            raise _missing(error, *missing) from None
 
     # --- taking back
 
@@ -244,11 +248,16 @@ class AwsIamUser:
         return None if answer is None else answer.get("User") or {}
 
 
-def _missing(error: RemoteChangedError, message: str) -> PhasesyncError:
+def _mend(option: str) -> str:
+    """Return the hint for something that a recipe names and IAM does not have."""
+    return f"make it at AWS, or name another one: phasesync dynamic update NAME {option}"
+
+
+def _missing(error: RemoteChangedError, message: str, hint: str) -> PhasesyncError:
     """Return the error that says what does not exist, where that is what IAM said; else the error itself."""
     if error.code != NO_SUCH_ENTITY:
         return error
-    return DestinationRejectedError(message, code=error.code, request_id=error.request_id)
+    return DestinationRejectedError(message, hint=hint, code=error.code, request_id=error.request_id)
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:
