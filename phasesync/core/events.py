@@ -159,12 +159,12 @@ class UsersReaped:
 
     Attributes:
         account: 12 digits.
-        ours: how many carry our tag and belong to no live lease.
+        strays: how many carry our tag and belong to no live lease.
         removed: how many of these were removed.
     """
 
     account: str
-    ours: int
+    strays: int
     removed: int
 
 

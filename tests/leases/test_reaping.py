@@ -39,7 +39,7 @@ def fates(world: LeaseWorld) -> dict[str, Fate]:
 
 
 def reaped(world: LeaseWorld) -> list[tuple[str, int, int]]:
-    return [(one.account, one.ours, one.removed) for one in world.events if isinstance(one, UsersReaped)]
+    return [(one.account, one.strays, one.removed) for one in world.events if isinstance(one, UsersReaped)]
 
 
 def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> None:

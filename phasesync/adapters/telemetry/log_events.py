@@ -104,8 +104,8 @@ class LogEvents:
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case UsersReaped():
-                tell = self._log.warning if event.ours else self._log.info
-                tell("users reaped", account=event.account, ours=event.ours, removed=event.removed)
+                tell = self._log.warning if event.strays else self._log.info
+                tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
             case ChoreFailed():
                 self._chore(event)
 

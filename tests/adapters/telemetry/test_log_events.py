@@ -83,7 +83,7 @@ EVENTS: list[Event] = [
     SweepDenied(account="111122223333", region="eu-west-1", credential="aws", hint="allow it"),
     TAKEN_BACK,
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
-    UsersReaped(account="111122223333", ours=0, removed=0),
+    UsersReaped(account="111122223333", strays=0, removed=0),
     ChoreFailed(chore="poll", error="StoreUnavailableError", message="the database is locked"),
 ]
 
@@ -225,15 +225,15 @@ def test_a_lease_that_cannot_be_read_needs_a_person(lines) -> None:
     }
 
 
-@pytest.mark.parametrize(("ours", "removed", "level"), [(0, 0, "info"), (2, 2, "warning"), (2, 0, "warning")])
-def test_users_that_nobody_would_have_taken_back_are_a_warning(ours, removed, level, lines) -> None:
-    LogEvents().emit(UsersReaped(account="111122223333", ours=ours, removed=removed))
+@pytest.mark.parametrize(("strays", "removed", "level"), [(0, 0, "info"), (2, 2, "warning"), (2, 0, "warning")])
+def test_users_that_nobody_would_have_taken_back_are_a_warning(strays, removed, level, lines) -> None:
+    LogEvents().emit(UsersReaped(account="111122223333", strays=strays, removed=removed))
 
     assert only_line(lines) == {
         "level": level,
         "event": "users reaped",
         "account": "111122223333",
-        "ours": ours,
+        "strays": strays,
         "removed": removed,
     }
 
