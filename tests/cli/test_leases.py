@@ -78,10 +78,12 @@ def test_an_empty_text_takes_a_setting_back(ci: CommandLine) -> None:
         (("--default-ttl", "forever", "--max-ttl", "1h"), 2, "is not a duration"),
         ((*LIVES, "--user-template", "ci"), 2, "has no {{random}}"),
         ((*LIVES, "--inline-policy", "/nonexistent"), 2, "cannot be read"),
-        ((*LIVES, "--issuer", "vault"), 5, "issuers: aws-iam-user, aws-assume-role"),
+        ((*LIVES, "--issuer", "vault"), 2, "issuers: aws-iam-user, aws-assume-role"),
         ((*LIVES, "--issuer", "aws-assume-role"), 2, "--role-arn ARN"),
-        ((*LIVES, "--key-map", "username"), 2, "is not KEY=VALUE"),
+        ((*LIVES, "--key-map", "username"), 2, "is not OUTPUT=NAME, such as username=CI_USER"),
         ((*LIVES, "--max-leases", "0"), 2, "--max-leases"),
+        ((*LIVES, "--max-leases", "x"), 2, "'x' is not a whole number"),
+        (("--default-ttl", "1h", "--max-ttl", "10m"), 2, "hint: give --default-ttl too"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_mends_it(
@@ -156,7 +158,13 @@ def test_formats_exclude_json(ci: CommandLine, aws: Aws) -> None:
     assert users(aws) == set()
 
 
-@pytest.mark.parametrize(("ttl", "said"), [("59s", "too short"), ("9h", "longer than leases of ci may live: 28800 s")])
+@pytest.mark.parametrize(
+    ("ttl", "said"),
+    [
+        ("59s", "59 s is too short: leases of aws-iam-user live 60 s at least"),
+        ("9h", "longer than leases of ci may live: 28800 s"),
+    ],
+)
 def test_a_life_out_of_bounds_makes_nothing(ci: CommandLine, aws: Aws, ttl: str, said: str) -> None:
     refused = ci("leases", "issue", "ci", "--ttl", ttl)
 
