@@ -192,8 +192,9 @@ def setup_lines(application: "Application", credential: Credential) -> list[str]
             *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
             "Once there are syncs, this prints the narrower policy for exactly them: "
             f"phasesync aws policy --all --credential {credential.name}",
-            "For dynamic secrets the role needs other rights as well:",
-            leases_command(role=f"phasesync-{credential.name}", region=credential.region),
+            # On a line that begins otherwise: who pastes the commands for syncs gives the role no rights on IAM.
+            "For dynamic secrets the role needs other rights as well: "
+            + leases_command(role=f"phasesync-{credential.name}", region=credential.region),
         ]
     else:
         lines += [

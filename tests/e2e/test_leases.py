@@ -294,7 +294,7 @@ def test_keys_that_meet_are_refused_before_anything_is_issued(alone: Installatio
 
     done = alone.run("run", "--env", "shop/production", "--path", "/b", "--dynamic", "second", "--", "true")
 
-    assert done.exit_code == 2
+    assert done.exit_code == 4
     assert "B_ID is a key of shop/production /b and of second" in done.stderr
     assert alone.leases() == {}
 
