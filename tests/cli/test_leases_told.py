@@ -298,6 +298,7 @@ def test_a_new_role_gets_the_line_for_dynamic_secrets(shop: CommandLine, aws: Aw
     added = shop.done("credentials", "add", "aws", "--type", "assume-role", "--region", "eu-west-1")
 
     assert (
-        "other rights as well: aws iam put-role-policy --role-name phasesync-aws --policy-name phasesync-leases --policy-document "
+        "other rights as well: aws iam put-role-policy --role-name phasesync-aws --policy-name phasesync-leases "
+        "--policy-document "
         '"$(phasesync aws policy --starter dynamic)"' in added.stderr
     )
