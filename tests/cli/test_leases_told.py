@@ -243,7 +243,11 @@ def test_sessions_of_a_role_cannot_be_revoked(ops: CommandLine) -> None:
 
 
 def test_reaping_shows_as_json_what_it_asks_about(ci: CommandLine, aws: Aws) -> None:
-    tags = {"phasesync:instance": ci.json("status")["instance_id"], "phasesync:max-expires-at": "2026-01-01T00:00:00Z"}
+    tags = {
+        "phasesync:instance": ci.json("status")["instance_id"],
+        "phasesync:lease": "lost",
+        "phasesync:max-expires-at": "2026-01-01T00:00:00Z",
+    }
     listed = [{"Key": key, "Value": value} for key, value in tags.items()]
     aws.boto("iam").create_user(UserName="lost", Path="/phasesync/shop/prod/", Tags=listed)
 
