@@ -18,7 +18,7 @@ from phasesync.errors import InvalidInputError
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.core.dynamic import DynamicSecret
-    from phasesync.engine.leases import Issued
+    from phasesync.engine.issuing import Issued
 
 DYNAMIC = Name("dynamic secret")
 lease_argument = click.argument("lease", metavar="LEASE")
@@ -74,7 +74,7 @@ def issue(
       credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
     """
     from phasesync.adapters.aws.own_profile import issuing
-    from phasesync.engine.leases import KNOWN_WITHIN
+    from phasesync.engine.issuing import KNOWN_WITHIN
 
     if format_ is not None and out.as_json:
         raise InvalidInputError("--format and -o json exclude each other")

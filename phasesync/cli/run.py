@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from phasesync.bootstrap import Application
-    from phasesync.engine.leases import Issued
+    from phasesync.engine.issuing import Issued
 
 
 @click.command(context_settings={"allow_interspersed_args": False})

@@ -15,7 +15,8 @@ from phasesync.cli.output import Output, instant
 from phasesync.errors import IllegalTransitionError, NotFoundError, PhasesyncError
 
 if TYPE_CHECKING:
-    from phasesync.engine.leases import Issued, LeaseOperations
+    from phasesync.engine.issuing import Issued
+    from phasesync.engine.leases import LeaseOperations
 
 _TRY_AGAIN_S = 5.0
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.core.dynamic import DynamicSecret
     from phasesync.core.model import SecretValue
-    from phasesync.engine.leases import Issued
+    from phasesync.engine.issuing import Issued
 
 _OURS = ("PHASESYNC_ROOT_KEY",)
 """Not for anybody else."""

@@ -1,33 +1,24 @@
-"""
-What an operator may ask of leases: issue, renew, revoke.
-
-A lease is noted before anything is called for it, and whatever goes wrong until it is handed out is undone at once.
-What cannot be undone is left to the daemon, which finds it by its row.
-"""
+"""What an operator may ask of leases: issue, renew, revoke. How one is made is in `issuing.py`."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from phasesync.core import lease as life
 from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order
-from phasesync.core.model import SecretValue
 from phasesync.core.orphans import marks
 from phasesync.core.user_names import check_user_template, render_user_name
 from phasesync.engine.hints import hints_for
+from phasesync.engine.issuing import KNOWN_WITHIN, Issued, LeaseMaker
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
-    ClaimLostError,
-    DestinationError,
     IllegalTransitionError,
     InvalidInputError,
-    PhasesyncError,
 )
 from phasesync.ports import (
     ClaimedLease,
@@ -35,44 +26,15 @@ from phasesync.ports import (
     CredentialStore,
     DynamicStore,
     Entry,
-    Footprint,
-    LeaseClaim,
     LeaseEvent,
-    LeaseIssuer,
     LeaseIssuers,
     LeaseStore,
-    Made,
 )
 
 PATIENCE = timedelta(seconds=30)
 """How long a command waits for a lease that another process is at work on."""
-KNOWN_WITHIN = timedelta(seconds=30)
-"""How long a new key is waited for until AWS knows it; that takes a few seconds."""
 
 _POLL = 0.1
-_FIRST_PROBE_S = 0.5
-_LONGEST_PROBE_S = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Issued:
-    """
-    A lease with what is handed out with it.
-
-    Attributes:
-        outputs: output of the issuer -> value.
-        known: AWS knows the key already; None = nobody asked.
-    """
-
-    lease: Lease
-    dynamic: DynamicSecret
-    outputs: Mapping[str, SecretValue] = field(repr=False)
-    known: bool | None
-
-    @property
-    def credentials(self) -> dict[str, SecretValue]:
-        """Key -> value, under the names that the dynamic secret gives them."""
-        return {key: self.outputs[output] for output, key in self.dynamic.config.keys.items() if output in self.outputs}
 
 
 class LeaseOperations:
@@ -115,6 +77,7 @@ class LeaseOperations:
         self._instance_id = instance_id
         self._random_text = random_text
         self._sleep = sleep
+        self._maker = LeaseMaker(leases=leases, ender=ender, clock=clock, owner=owner, sleep=sleep)
 
     # --- issuing
 
@@ -149,7 +112,7 @@ class LeaseOperations:
             issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
             account = require_account(credential, issuer.account_id())
             claim, lease = self._leases.request(dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._owner)
-            return self._make(dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for)
+            return self._maker.make(dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for)
 
     def give_again(self, name: str, *, actor: str) -> Issued | None:
         """Return a lease whose secret key is kept and that has half of its life left; None = there is none."""
@@ -158,48 +121,6 @@ class LeaseOperations:
         if given is None:
             return None
         return Issued(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=None)
-
-    def _make(
-        self,
-        dynamic: DynamicSecret,
-        issuer: LeaseIssuer,
-        claim: LeaseClaim,
-        lease: Lease,
-        account: str,
-        *,
-        actor: str,
-        keep: bool,
-        probe_for: timedelta | None,
-    ) -> Issued:
-        footprint = Footprint()
-        made: Made | None = None
-
-        def leave() -> None:
-            self._leases.extend(claim)
-
-        try:
-            lease = self._leases.save(claim, lambda one, now: life.begin(one, account, now))
-            made = made_now = issuer.issue(lease.order, leave=leave, footprint=footprint)
-            known = None if probe_for is None else self._wait_until_known(issuer, made, probe_for, leave)
-            lease = self._leases.save(
-                claim,
-                lambda one, now: life.issued(
-                    one,
-                    now,
-                    principal=made_now.principal,
-                    access_key_id=made_now.access_key_id,
-                    ends_at=made_now.ends_at,
-                    kept=keep,
-                ),
-                entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {_seconds(lease.order.ttl)} s"),
-                keep=made.outputs if keep else None,
-                done=True,
-            )
-        except BaseException as error:
-            # Ctrl-C among them: nobody has seen the key yet, so that nobody would miss it.
-            self._undo(claim, lease, issuer, made, footprint, error, actor)
-            raise
-        return Issued(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
 
     def _orders(self, dynamic: DynamicSecret, ttl: timedelta) -> Callable[[str, datetime], Order]:
         words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
@@ -230,67 +151,6 @@ class LeaseOperations:
             raise InvalidInputError(
                 f"{_seconds(ttl)} s is too short: leases of {kind} live {_seconds(shortest)} s at least"
             )
-
-    def _wait_until_known(
-        self, issuer: LeaseIssuer, made: Made, patience: timedelta, leave: Callable[[], None]
-    ) -> bool:
-        """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
-        deadline = self._clock.monotonic() + patience.total_seconds()
-        pause_s = _FIRST_PROBE_S
-        while True:
-            leave()
-            try:
-                if issuer.is_known(made):
-                    return True
-            except DestinationError:
-                return False  # The lease is good; that nobody could be asked is told with it.
-            left_s = deadline - self._clock.monotonic()
-            if left_s <= 0:
-                return False
-            self._sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, _LONGEST_PROBE_S)
-
-    def _undo(
-        self,
-        claim: LeaseClaim,
-        lease: Lease,
-        issuer: LeaseIssuer,
-        made: Made | None,
-        footprint: Footprint,
-        error: BaseException,
-        actor: str,
-    ) -> None:
-        """Take back what there is of a lease that could not be handed out. Raises nothing of its own."""
-        why = error.message if isinstance(error, PhasesyncError) else type(error).__name__
-        reason = "it could not be issued"
-        failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
-
-        def begin(one: Lease, now: datetime) -> Lease:
-            back = life.take_back(one, Cause.FAILURE, reason, now)
-            return back if footprint.possible or not back.live else life.gone(back, now)
-
-        def take_back(held: LeaseClaim) -> bool:
-            """Return whether something of it may be left."""
-            begun = self._leases.save(held, begin, entry=failed, done=not footprint.possible)
-            if not begun.live:
-                return False
-            return self._ender.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
-
-        try:
-            try:
-                left = take_back(claim)
-            except ClaimLostError:
-                # It was noted as issued, only nobody heard of that. A key that is kept must not outlive its user.
-                left = take_back(self._leases.claim(lease.id, self._owner).claim)
-        except PhasesyncError:
-            # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
-            left = footprint.possible
-            with suppress(PhasesyncError):
-                if footprint.possible:
-                    key_id = None if made is None else made.access_key_id
-                    issuer.revoke(lease.order, access_key_id=key_id, proven=made is not None, leave=lambda: None)
-        if left and isinstance(error, PhasesyncError):
-            error.message += f"; the daemon takes back what there may be of the lease {lease.id}"
 
     # --- renewing, revoking
 

@@ -11,7 +11,7 @@ import pytest
 
 from phasesync.cli.output import Output
 from phasesync.cli.upkeep import Upkeep
-from phasesync.engine.leases import Issued
+from phasesync.engine.issuing import Issued
 from phasesync.ports import LeaseEvent
 from tests.support.lease_world import LeaseWorld
 from tests.support.stores import ACTOR

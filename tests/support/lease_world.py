@@ -38,7 +38,8 @@ from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.user_names import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.engine.dynamic import DynamicConfiguration
 from phasesync.engine.expiry import LeaseExpiry
-from phasesync.engine.leases import Issued, LeaseOperations
+from phasesync.engine.issuing import Issued
+from phasesync.engine.leases import LeaseOperations
 from phasesync.engine.reaping import Reaper
 from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
