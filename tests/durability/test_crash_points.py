@@ -211,6 +211,7 @@ def test_two_kills_in_a_row_lose_nothing_and_add_no_version(store: Store, scenar
             assert world.versions == versions, (steps[first], second)
 
 
+@on_sqlite
 @by_scenario
 def test_an_edit_between_crash_and_recovery_wins(store: Store, scenario: Scenario) -> None:
     """The recovery finds another value to write: it ends at AWS, whatever of the old write had landed."""
@@ -240,6 +241,7 @@ def test_reverting_an_edit_whose_write_may_have_landed_ends_with_the_old_value(
         in_step(world)
 
 
+@on_sqlite
 @by_scenario
 def test_a_frozen_worker_that_wakes_puts_nothing_older_on_top(store: Store, scenario: Scenario) -> None:
     """It froze before a call; a successor wrote a newer value; then the call goes out after all."""

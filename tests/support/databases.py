@@ -2,8 +2,8 @@
 
     def test_something(migrated_database_url): ...      runs twice: on SQLite and on PostgreSQL
 
-`database_url` is empty, `migrated_database_url` is at the newest migration. To have a test on one of the
-two only: `@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)`.
+`database_url` is empty, `migrated_database_url` is at the newest migration and has the keys of `open_test_store`.
+To have a test on one of the two only: `@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)`.
 
 One server serves a whole test run. Under xdist the controller starts it and tells the workers where it
 is; without xdist it starts when the first test asks for it.
@@ -30,10 +30,12 @@ _WORKER_INPUT = "postgres_socket_directory"
 
 
 def migrate_template(url: str) -> None:
-    """Bring an empty database to the newest migration."""
+    """Bring an empty database to the newest migration, and give it keys: nearly every test wants them."""
     from phasesync.adapters.store import migrate
+    from tests.support.stores import open_test_store
 
     migrate.upgrade(url)
+    open_test_store(url).close()
 
 
 # --- One server for the whole run ---------------------------------------------------------------
@@ -91,7 +93,7 @@ def database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureR
 
 @pytest.fixture
 def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a database at the newest migration that nobody else uses."""
+    """The URL of a database at the newest migration, with keys, that nobody else uses."""
     if database_backend == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_sqlite_template"), tmp_path / "phasesync.db")
         yield _sqlite_url(tmp_path / "phasesync.db")

@@ -13,8 +13,8 @@ from sqlalchemy.ext.compiler import compiles
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)
-_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -26,11 +26,11 @@ def from_microseconds(count: int) -> datetime:
     """
     Return the aware UTC instant of microseconds since 1970.
 
-    What no calendar has is somebody's alteration, and becomes the nearest instant that one can reckon with: whoever
-    reads many rows must not fail over one.
+    What no calendar has is somebody's alteration, and becomes the nearest instant: whoever reads many rows must not
+    fail over one.
     """
     try:
-        return min(max(_EPOCH + count * _MICROSECOND, _EARLIEST), _LATEST)
+        return _EPOCH + count * _MICROSECOND
     except OverflowError:
         return _EARLIEST if count < 0 else _LATEST
 

@@ -7,14 +7,18 @@ import sqlalchemy as sa
 
 from phasesync.adapters.keys import EnvelopeKeyRing
 from phasesync.adapters.store import WrappedKeyTable, initialise, open_database, open_store
-from phasesync.adapters.store.tables import data_keys
+from phasesync.adapters.store.tables import data_keys, instance
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, put, values_of, write
 
 
 @pytest.fixture
 def database(migrated_database_url):
+    """Migrated, and without any key."""
     opened = open_database(migrated_database_url)
+    with opened.write() as connection:
+        connection.execute(data_keys.delete())
+        connection.execute(instance.delete())
     yield opened
     opened.close()
 
