@@ -19,7 +19,7 @@ _FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.suppo
 pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
 
 # Deadlines measure the machine, not the code, when two workers share a core.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from phasesync.cli.main import cli
 from tests.support.aws import Aws
+from tests.support.stores import write_root_key
 
 LIVES = ("--default-ttl", "1h", "--max-ttl", "8h")
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
@@ -52,18 +53,10 @@ class CommandLine:
 @pytest.fixture
 def phasesync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated_sqlite_template: Path) -> CommandLine:
     """A command line with an initialised, empty database in a directory of its own."""
-    from phasesync.adapters.keys.key_ring import EnvelopeKeyRing
-    from phasesync.adapters.keys.root_key import write_new_root_key
-    from phasesync.adapters.store import WrappedKeyTable, initialise, open_database
-
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     shutil.copyfile(migrated_sqlite_template, data / "phasesync.db")
-    root = write_new_root_key(tmp_path / "root.key")
-    database = open_database(f"sqlite:///{data}/phasesync.db")
-    initialise(database, EnvelopeKeyRing([root], WrappedKeyTable(database)))
-    database.close()
-
+    write_root_key(tmp_path / "root.key")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PHASESYNC_DATA_DIR", str(data))
     monkeypatch.setenv("PHASESYNC_ROOT_KEY_FILE", str(tmp_path / "root.key"))

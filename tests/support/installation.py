@@ -8,7 +8,6 @@ A phasesync as an operator has it: a database with its root key, an environment,
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -34,7 +33,7 @@ from phasesync.core.sync_config import SyncConfig
 from phasesync.ports import CredentialDraft, SecretWrite, SyncDraft
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon
-from tests.support.stores import ROOT_KEY, open_test_store
+from tests.support.stores import open_test_store, write_root_key
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 ACCESS_KEY_ID = "AKIAPHASESYNCDAEMON1"
@@ -83,9 +82,7 @@ class Installation:
 
     def initialise(self) -> None:
         """Give a migrated database its keys, as `phasesync init` does, in this process."""
-        key_file = self.folder / "root.key"
-        key_file.write_bytes(base64.b64encode(ROOT_KEY.material))
-        key_file.chmod(0o600)
+        write_root_key(self.folder / "root.key")
         open_test_store(self.database_url).close()
 
     def configure(self, **settings: str | int) -> None:

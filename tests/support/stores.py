@@ -1,10 +1,12 @@
 """A store on a fresh database, and valid things to put into it that a test changes in one place."""
 
+import base64
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
 
@@ -52,6 +54,12 @@ def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
     keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
     initialise(database, keys)
     return open_store(database, keys)
+
+
+def write_root_key(file: Path) -> None:
+    """Write the root key of test stores as `phasesync init` writes one."""
+    file.write_bytes(base64.b64encode(ROOT_KEY.material))
+    file.chmod(0o600)
 
 
 def write(
