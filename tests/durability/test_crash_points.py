@@ -196,7 +196,7 @@ def test_two_kills_in_a_row_lose_nothing_and_add_no_version(store: Store, scenar
     """Killed at any step, and again at some of the steps of the recovery, others each time."""
     world, moment, steps, versions = prepared(store, scenario)
     for first in range(len(steps)):
-        for second in range(first % 6, len(steps), 6):
+        for second in range(first % 8, len(steps), 8):
             go_back(world, moment)
             for step in (first, second):
                 try:

@@ -70,6 +70,7 @@ def test_what_woke_late_writes_nothing_any_more(in_step: Installation, aws: Aws)
     assert frozen.stop() == 0
 
 
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_a_write_on_its_way_that_lands_late_is_refused_by_aws(in_step: Installation, aws: Aws) -> None:
     """It froze with its request on the wire. The successor has spent the same token on the newer value."""
     frozen = in_step.start_daemon()
