@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import cast
 
@@ -11,7 +12,7 @@ from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import LeaseWork, Member, Scheduler
-from phasesync.ports import MemberRole, SyncDispatcher
+from phasesync.ports import ClaimedLease, MemberRole, SyncDispatcher
 from tests.support.lease_world import AtOnce, LeaseProcess, LeaseWorld
 
 TTL = timedelta(seconds=15)
@@ -51,6 +52,46 @@ def test_nothing_is_taken_back_before_it_is_known_who_works(world: LeaseWorld) -
     rounds.beat()
     rounds.expire_leases()
     assert (world.users(), world.lease(lease.id).status) == (set(), LeaseStatus.EXPIRED)
+
+
+class Held:
+    """A dispatcher of some threads whose work never ends: AWS does not answer."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.work: list[ClaimedLease] = []
+
+    @property
+    def free(self) -> int:
+        return self.threads - len(self.work)
+
+    def submit(self, work: ClaimedLease) -> None:
+        self.work.append(work)
+
+    def running(self) -> Sequence[ClaimedLease]:
+        return self.work
+
+    def drain(self, timeout: timedelta) -> bool:
+        return False
+
+
+def test_what_failed_before_leaves_threads_to_what_is_due(world: LeaseWorld) -> None:
+    """However many there are of it, and however often it is asked."""
+    failed = [world.issue().lease.id for _ in range(6)]
+    denial = world.deny("iam:DeleteAccessKey")
+    world.let_time_pass(hours=2)
+    world.sweep()
+    world.allow(denial)
+    world.let_time_pass(hours=2)
+    threads = Held(4)
+
+    world.expiry.hand_out(threads)
+    assert [one.claim.lease_id in failed for one in threads.work] == [True, True]
+    good = world.issue().lease.id
+    world.let_time_pass(hours=2)
+    world.expiry.hand_out(threads)
+
+    assert [one.claim.lease_id for one in threads.work[2:]] == [good]
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
