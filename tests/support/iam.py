@@ -21,6 +21,7 @@ def allows(policy: Mapping[str, Any], action: str, resource: str, context: Conte
     for statement in policy["Statement"]:
         unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
         if unknown or statement["Effect"] != "Allow":
+            # A policy of ours that says more than this understands must not pass for one that allows less.
             raise NotImplementedError(f"{sorted(unknown)} {statement['Effect']}")
         if (
             any(like(pattern, action) for pattern in _list(statement["Action"]))

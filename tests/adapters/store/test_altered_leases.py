@@ -291,10 +291,9 @@ def test_an_odd_row_keeps_no_other_lease_alive_and_ends_itself_or_is_told(
         assert again[odd.id].lease is not None, "what was altered of it is written anew"
 
 
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_a_text_in_place_of_an_instant_is_no_end_to_the_rounds(store: Store) -> None:
     """SQLite alone keeps such a thing."""
-    if not store.database.is_sqlite:
-        return
     dynamic = add_dynamic(store)
     odd, good = issue_lease(store, dynamic, ttl=EXPIRED), issue_lease(store, dynamic, ttl=EXPIRED)
     with store.database.write() as connection:
