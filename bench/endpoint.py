@@ -10,6 +10,7 @@ takes it about 2 ms, which is in the figures; AWS takes longer.
 """
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -32,6 +33,8 @@ class Seen:
     counts: dict[str, int]
     versions: dict[str, int]
     arrivals: list[tuple[float, str, str]]
+    failed: int = 0
+    """Requests that failed on purpose."""
 
 
 class Endpoint:
@@ -62,6 +65,16 @@ class Endpoint:
             answer.read()
         return self
 
+    def fail(self, share: float) -> None:
+        """Have this share of all requests fail from now on: lost before or after, refused, throttled, garbled."""
+        request = Request(self._control, data=json.dumps(share).encode(), method="PATCH")
+        with urlopen(request, timeout=30) as answer:
+            answer.read()
+
+    def failed(self) -> int:
+        """Return how many requests failed on purpose."""
+        return self.seen().failed
+
     def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
         """
         Change secrets without a request for each, as somebody else would.
@@ -91,17 +104,29 @@ class Endpoint:
 def _main(quotas: bool) -> None:
     # Here, so that a benchmark itself does not pay for moto.
     from phasesync.testing.aws_shim import AwsShim, Operation
+    from phasesync.testing.aws_shim.faults import DROP, Answer, When, garbled
     from phasesync.testing.aws_shim.http import LoopbackServer, Reply
     from phasesync.testing.aws_shim.outsider import ACCOUNT, REGION
 
     aws = AwsShim(throttling=quotas)
     guard = threading.Lock()
     arrivals: list[tuple[float, str, str]] = []
+    faults = {"share": 0.0, "failed": 0}
+    broken = Answer("InternalServiceError", status=500)
+    wrong: dict[When, tuple[Answer, ...]] = {
+        "before": (DROP, broken, Answer("ThrottlingException")),
+        "after": (DROP, broken, garbled()),
+    }
 
-    def note(when: str, operation: Operation) -> None:
-        if when == "before":
-            with guard:
+    def note(when: When, operation: Operation) -> Answer | None:
+        with guard:
+            if when == "before":
                 arrivals.append((time.monotonic(), operation.name, operation.secret_id or ""))
+            # Each request comes by twice, before it is carried out and after it.
+            if random.random() >= faults["share"] / 2:
+                return None
+            faults["failed"] += 1
+        return random.choice(wrong[when])
 
     def empty() -> None:
         aws.reset()
@@ -110,6 +135,7 @@ def _main(quotas: bool) -> None:
         aws.on_request = note
         with guard:
             arrivals.clear()
+            faults.update(share=0.0, failed=0)
 
     def plant(secrets: Mapping[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
         there, arns = set(aws.outside.names()), {}
@@ -129,7 +155,8 @@ def _main(quotas: bool) -> None:
         with aws.world.lock:
             versions = {str(one.name): len(one.versions) for one in aws.world.secrets(ACCOUNT, REGION)}
         with guard:
-            return Seen(Counter(name for _, name, _ in arrivals), versions, list(arrivals))
+            counts = Counter(name for _, name, _ in arrivals)
+            return Seen(counts, versions, list(arrivals), int(faults["failed"]))
 
     def control(method: str, _path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
         answer: object = None
@@ -138,6 +165,8 @@ def _main(quotas: bool) -> None:
                 answer = vars(seen())
             case "PUT":
                 answer = plant(json.loads(body))
+            case "PATCH":
+                faults["share"] = json.loads(body)
             case "DELETE":
                 empty()
         return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
