@@ -246,10 +246,9 @@ class Reconciler:
             seen.entries,
             seen.leaving(task.left_behind, account=task.account, region=sync.region),
             policy_of(sync, instance_id=self._instance_id, account=task.account, now=now),
+            unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
+            unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
-        standing = sum(entries[name].written_before for name in task.wanted if name not in seen.observed)
-        unseen = sum(entry.remote_name in seen.failed for entry in task.left_behind if _is_here(entry, task))
-        plan = replace(plan, objects=plan.objects + standing + unseen, unseen=unseen)
         attempt.drifted = attempt.drifted or plan.drifted
         guarded = judge(plan, sync.config, sync.approved_digest, now=now, manual=task.manual)
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)
