@@ -25,6 +25,12 @@ MAX_ENFORCEMENTS = 3
 """How often drift of one object is repaired within 24 hours; after that somebody else keeps writing."""
 
 
+_IDLE = frozenset({Action.NOOP, Action.CONFLICT, Action.REFUSE})
+"""Actions that write nothing."""
+
+_RESTORED = "restored: this database is older than AWS, and nothing is written until that is accepted"
+
+
 class Rule(StrEnum):
     """Why a change is held."""
 
@@ -40,6 +46,8 @@ class Rule(StrEnum):
     """A value becomes nothing, because what it refers to did."""
     BINARY = "binary"
     DELETIONS = "deletions"
+    RESTORED = "restored"
+    """The database is older than AWS. No approval releases it, but accepting the database does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +88,13 @@ class Guarded:
 
 
 def judge(
-    plan: Plan, config: SyncConfig, approved_digest: str | None, *, now: datetime, manual: bool = False
+    plan: Plan,
+    config: SyncConfig,
+    approved_digest: str | None,
+    *,
+    now: datetime,
+    manual: bool = False,
+    restored: bool = False,
 ) -> Guarded:
     """
     Split a plan into what may go out unattended and what waits.
@@ -91,7 +105,13 @@ def judge(
         approved_digest: digest that an operator approved, None = none.
         now: the time.
         manual: a person asked for this run: it may use the part of the version budget that is kept for that.
+        restored: the database is known to be older than AWS, and that was not accepted: nothing is written at all.
     """
+    if restored:
+        held = tuple(
+            Held(change=one, rule=Rule.RESTORED, reason=_RESTORED) for one in plan.changes if one.action not in _IDLE
+        )
+        return Guarded(go=tuple(one for one in plan.changes if one.action in _IDLE), held=held)
     deletions = _too_many_deletions(plan, config, now)
     tripped = [found for change in plan.changes if (found := _hold(change, config, now, deletions)) is not None]
     digest = digest_of(tripped) if tripped else None
@@ -221,9 +241,9 @@ def _too_many_deletions(plan: Plan, config: SyncConfig, now: datetime) -> str | 
     coming = {change.remote_name for change in plan.changes if change.due_at is not None}
     count = len(going | coming) + plan.unseen
     losses = object_losses(count, plan.objects, plan.lives, now=now, window=config.guard_window)
-    every = (one for one in losses if one.lost >= 2 and one.lost == one.had)
-    many = _beyond(losses, config.delete_limit_percent, config.delete_limit_objects)
-    loss = next((one for one in losses if one in {*every, *many}), None)
+    many = set(_beyond(losses, config.delete_limit_percent, config.delete_limit_objects))
+    every = {one for one in losses if one.lost >= 2 and one.lost == one.had}
+    loss = next((one for one in losses if one in many | every), None)
     if loss is None:
         return None
     before = "" if loss.within is None else f", {count} of them now"

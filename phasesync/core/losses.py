@@ -77,7 +77,8 @@ def steps_after(
     entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str], intent: Intent
 ) -> tuple[Step, ...]:
     """
-    Return the steps to keep after a write: none after one that a person approved.
+    Return the steps to keep after a write: none after one that a person approved. The first write of an object, and one
+    that fills an empty payload, is no step: there was nothing to lose.
 
     Args:
         entry: the journal entry as it was before.
@@ -94,7 +95,7 @@ def steps_after(
         if before.get(key, Content.NONE) is not after.get(key, Content.NONE)
     }
     kept = within(entry.steps, intent.made_at, LONGEST_WINDOW)
-    return (*kept, Step(at=intent.made_at, former=former)) if former else kept
+    return (*kept, Step(at=intent.made_at, former=former)) if former and before else kept
 
 
 def within(steps: tuple[Step, ...], now: datetime, window: timedelta) -> tuple[Step, ...]:

@@ -75,7 +75,9 @@ class Explainer:
         last_run = self._last_run(state.sync)
         problem = None
         try:
-            objects = self._objects(self._reconciler.prepare(state), now)
+            prepared = self._reconciler.prepare(state)
+            state = prepared.task.state
+            objects = self._objects(prepared, now)
         except PhasesyncError as error:
             problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
             objects = [

@@ -74,6 +74,15 @@ def check_open_write(entry: JournalEntry, observed: Observed | None) -> None:
         raise restored()
 
 
+def check_may_release(state: StateStore) -> None:
+    """Refuse to put former tags back while this database counts as older than AWS. IllegalTransitionError."""
+    if state.is_restored():
+        raise IllegalTransitionError(
+            "this database is an older backup that was not accepted, so nothing is written at AWS",
+            hint="phasesync db accept-restore, and repeat it",
+        )
+
+
 def check_may_delete(state: StateStore) -> None:
     """Refuse to delete anything while this database counts as older than AWS. IllegalTransitionError."""
     if state.is_restored():
@@ -81,6 +90,13 @@ def check_may_delete(state: StateStore) -> None:
             "this database is an older backup that nobody has accepted, so nothing is deleted at AWS",
             hint="phasesync db accept-restore, and repeat it",
         )
+
+
+def not_accepted() -> RestoredDatabaseError:
+    """Return the error of a run that had something to write while this database counts as older than AWS."""
+    return RestoredDatabaseError(
+        "this database is an older backup, or a copy of it is at work: nothing is written until that is accepted"
+    )
 
 
 def restored() -> RestoredDatabaseError:

@@ -10,7 +10,8 @@ from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pinned_account import same_account
-from phasesync.engine.source import read_source
+from phasesync.engine.source import Source, read_source
+from phasesync.engine.steady import look_steadily
 from phasesync.errors import DestinationError
 from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore, SyncState
 
@@ -24,6 +25,9 @@ class Comparison(StrEnum):
     """It does not exist, or has no current value."""
     UNREADABLE = "unreadable"
     """It could not be read, or the store cannot make its payload."""
+
+
+_DOUBTFUL = (Comparison.DIFFERS, Comparison.MISSING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +93,25 @@ class Verification:
 
     def _all(self, state: SyncState) -> tuple[Compared, ...]:
         sync = state.sync
+        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
+        same_account(state, destination)
+        # An edit that goes out meanwhile is at AWS and not in what was read before.
+        return look_steadily(
+            self._read(sync),
+            lambda: self._read(sync),
+            lambda source: self._compare_all(sync, destination, source),
+            doubtful=lambda compared: any(one.result in _DOUBTFUL for one in compared),
+            moved=lambda before, after: before.reads != after.reads,
+        )
+
+    def _read(self, sync: Sync) -> Source:
         source = read_source(self._environments, sync)
         if (unresolved := source.error()) is not None:
             raise unresolved
+        return source
+
+    def _compare_all(self, sync: Sync, destination: Destination, source: Source) -> tuple[Compared, ...]:
         mapped = map_values(sync, source.values, self._digests)
-        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
-        same_account(state, destination)
         compared = [self._compare(sync, destination, one, payload) for one, payload in mapped.payloads.items()]
         compared += [
             Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.change import VALUE_WRITES
+from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.guard import Guarded, Rule, judge
 from phasesync.core.journal import (
     intend_write,
@@ -20,7 +20,7 @@ from phasesync.core.journal import (
 from phasesync.core.losses import LONGEST_WINDOW, object_losses, recent_lives
 from phasesync.core.mapping import map_json, map_one
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import CURRENT, Action, Content, JournalEntry, Payload, Step
+from phasesync.core.remote import CURRENT, Action, Content, JournalEntry, Life, Payload, Step
 from phasesync.core.sync_config import SyncConfig
 from phasesync.errors import InvalidInputError
 from tests.support.digests import FixedDigests
@@ -350,6 +350,7 @@ def test_no_sequence_of_steps_takes_more_than_the_limit_since_the_last_approval(
         recent = [state for at, state in states if one.now - at < DAY]
         start = next((state for at, state in reversed(states) if one.now - at >= DAY), states[0][1])
         seen = [start, *recent]
+        start = next((state for state in seen if state), start)  # Of nothing, nothing is lost.
 
         found = one.run(values, approved=approves)
 
@@ -387,6 +388,17 @@ def test_objects_that_were_deleted_within_the_window_count() -> None:
 
     assert [(one.lost, one.had) for one in losses] == [(1, 8), (3, 10), (3, 10)]
     assert [(one.lost, one.had) for one in object_losses(1, 8, lives, now=NOW, window=2 * HOUR)][1:] == [(2, 9), (2, 9)]
+
+
+@pytest.mark.parametrize(("before", "waits"), [(1, False), (2, True)])
+def test_a_deletion_waits_for_what_others_before_it_deleted(before: int, waits: bool) -> None:
+    """Two of ten may go unattended, in one run or in several."""
+    change = Change(action=Action.DELETE, remote_name="z", reason="gone", entry=made("z"), deletes=True)
+    lives = tuple(Life(died=NOW - HOUR) for _ in range(before))
+
+    found = judge(Plan(changes=(change,), objects=10 - before, lives=lives), config(), None, now=NOW)
+
+    assert rules(found) == ([Rule.DELETIONS] if waits else [])
 
 
 def test_deletions_before_an_approved_one_do_not_count() -> None:
