@@ -72,7 +72,6 @@ class Explainer:
         """
         state = self._state.state_of(name)
         now = self._clock.now()
-        last_run = self._last_run(state.sync)
         problem = None
         try:
             prepared = self._reconciler.prepare(state)
@@ -85,6 +84,7 @@ class Explainer:
                 for entry in state.journal
                 if entry.written_before or entry.intent is not None
             ]
+        last_run = self._last_run(state.sync)
         return Explanation(
             sync=state.sync,
             status=status_of(state.sync, state.credential.status),

@@ -56,22 +56,19 @@ def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: 
         raise restored()
 
 
-def check_open_write(entry: JournalEntry, observed: Observed | None) -> None:
+def may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
     """
-    Refuse to believe an open write of a database that is known to be an older one, where its token is spent.
+    Return whether the token of an open write is spent, in a database that is known to be an older one.
 
-    It may have landed before the backup was made; as well may the later state have spent the token on another payload.
+    The write may have landed before the backup was made; as well may the later state have spent the token on another
+    payload.
 
     Args:
         entry: the object's journal entry, as it was stored.
         observed: what AWS shows, None = no such object.
-
-    Raises:
-        RestoredDatabaseError: somebody has to accept this database first.
     """
     intent = entry.intent
-    if observed is not None and intent is not None and intent.token in observed.versions:
-        raise restored()
+    return observed is not None and intent is not None and intent.token in observed.versions
 
 
 def check_may_release(state: StateStore) -> None:

@@ -7,15 +7,17 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.store.tables import instance, journal, syncs
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
+from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.restored import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
 from phasesync.testing.fake_remote import REGION
 from tests.support.operator import explainer, operations, release
-from tests.support.stores import ACTOR, EXPIRED, sync_draft
+from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
 from tests.support.world import KEY_ARN, NAME, World
 
 OTHER = "shop/other"
@@ -126,6 +128,20 @@ def test_a_plan_shows_what_would_be_written_and_no_approval_releases_it(world: W
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"])
+def test_a_plan_is_shown_although_aws_has_newer_versions(two: World) -> None:
+    """Who has to decide whether to accept the database sees what that would write."""
+    two.run()
+
+    report = operations(two).plan("web")
+
+    (held,) = report.guarded.held
+    assert (str(held.rule), str(held.change.action), held.change.keys.changed) == ("restored", "put", ("URL",))
+    assert [one.row for one in explainer(two).explain("web").objects] == [
+        "ours, current version is not the one that was written last"
+    ]
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"])
 def test_deletions_wait_as_well(world: World) -> None:
     world.configure(
         layout=Layout.PER_KEY,
@@ -189,6 +205,19 @@ def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
     assert not two.store.state.is_restored()
     assert reconcile(two, other) is Outcome.APPLIED
     assert two.run().outcome is Outcome.APPLIED
+
+
+def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof(two: World) -> None:
+    """It had looked, and planned its write, before."""
+    other = two.store.state.get_sync("other")
+    claim = two.store.state.claim(other.id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=TTL)
+    permit = ClaimKeeper(two.store.state, SystemClock(), TTL).hold(claim)
+    permit()
+
+    two.run()
+
+    with pytest.raises(RestoredDatabaseError):
+        permit()
 
 
 def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
