@@ -117,7 +117,8 @@ def resolve(
 def unresolved(problems: Sequence[Problem]) -> UnresolvedReferenceError:
     """Return the error for problems, of which there is at least one."""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return UnresolvedReferenceError(f"{problems[0].text}{more}")
+    hint = "refer to shorter values, or from fewer keys" if problems[0].kind is ProblemKind.TOO_LARGE else None
+    return UnresolvedReferenceError(f"{problems[0].text}{more}", hint=hint)
 
 
 Node = tuple[EnvironmentKey, str, str]

@@ -1,6 +1,6 @@
 """Compares what readers at AWS get with what the store wants, by reading the values; only on an operator's word."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from phasesync.core.fingerprint import fingerprint, same
@@ -32,7 +32,7 @@ _DOUBTFUL = (Comparison.DIFFERS, Comparison.MISSING)
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One remote object; `reason` says why it could not be compared."""
+    """One remote object; `reason` says why it could not be compared, or why it differs where that is known."""
 
     remote_name: str
     result: Comparison
@@ -89,7 +89,17 @@ class Verification:
         state = self._state.state_of(name)
         sync = state.sync
         with hints_for(sync):
-            return Verified(sync=sync, objects=self._all(state))
+            compared = self._all(state)
+        if any(one.result in _DOUBTFUL for one in compared) and self._is_behind(name):
+            compared = tuple(
+                replace(one, reason="the newest edit is not applied yet") if one.result in _DOUBTFUL else one
+                for one in compared
+            )
+        return Verified(sync=sync, objects=compared)
+
+    def _is_behind(self, name: str) -> bool:
+        sync = self._state.get_sync(name)
+        return sync.pending or sync.running
 
     def _all(self, state: SyncState) -> tuple[Compared, ...]:
         sync = state.sync

@@ -210,6 +210,7 @@ def test_all_values_together_have_a_budget(value, type_):
     assert found.problems[0].text == (
         "K00258: the value and the values before it grow beyond 16,777,216 bytes together by their references"
     )
+    assert unresolved(found.problems).hint == "refer to shorter values, or from fewer keys"
 
 
 def test_what_other_folders_and_environments_make_of_references_counts_as_well():

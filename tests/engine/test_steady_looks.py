@@ -134,6 +134,14 @@ def test_a_difference_that_stays_is_told(written: World) -> None:
     assert [one.result for one in verification(written).verify("web").objects] == [Comparison.DIFFERS]
 
 
+def test_a_difference_that_the_next_run_ends_says_so(written: World) -> None:
+    written.edit(URL="postgres://newer")
+
+    (compared,) = verification(written).verify("web").objects
+
+    assert (compared.result, compared.reason) == (Comparison.DIFFERS, "the newest edit is not applied yet")
+
+
 def test_what_a_run_makes_during_the_look_is_not_offered_for_adoption(world: World) -> None:
     """It carries our tags, and the journal that was read before knows nothing of it."""
     editor = Editor(world, times=1)
