@@ -99,7 +99,7 @@ def steps_after(
 
 
 def within(steps: tuple[Step, ...], now: datetime, window: timedelta) -> tuple[Step, ...]:
-    """Return the steps of a window, oldest first. One in the future comes of a clock that was set back, and counts."""
+    """Return the steps of a window, oldest first. One in the future is from a clock that was set back, and counts."""
     return tuple(step for step in steps if now - step.at < window)
 
 

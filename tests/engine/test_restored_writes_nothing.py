@@ -221,7 +221,7 @@ def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof
 
 
 def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
-    """Neither removing the sync that met it nor whatever becomes of the object makes the database newer."""
+    """Neither removing the sync that met it nor a later change of the object makes the database newer."""
     two.run()
     two.remote.outside_put(NAME, "theirs")
     two.remote.outside_put(NAME, "theirs again")
