@@ -46,9 +46,10 @@ _SHOWN = 5
 def _show_change(change: dict[str, Any]) -> None:
     held = " (held)" if change["held"] else ""
     click.echo(f"{change['action']:<16}{change['remote_name']}  {change['reason']}{held}")
-    for sign, keys in zip("+~-", change["keys"].values(), strict=True):
-        for key in keys:
-            click.echo(f"{'':<16}{sign} {one_line(key)} = ***")
+    emptied = frozenset(change["keys"]["emptied"])
+    for sign, kind in (("+", "added"), ("~", "changed"), ("-", "removed")):
+        for key in change["keys"][kind]:
+            click.echo(f"{'':<16}{sign} {one_line(key)} = {'(empty)' if key in emptied else '***'}")
 
 
 def _show_troubles(out: Output, document: dict[str, Any]) -> None:

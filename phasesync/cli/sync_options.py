@@ -46,6 +46,7 @@ class SyncOptions:
     shrink_limit_keys: int | None
     delete_limit_percent: int | None
     delete_limit_objects: int | None
+    guard_window: timedelta | None
 
     @property
     def empty(self) -> bool:
@@ -97,6 +98,7 @@ _AS_GIVEN: Final = (
     "shrink_limit_keys",
     "delete_limit_percent",
     "delete_limit_objects",
+    "guard_window",
 )
 """Settings that are taken over as they were read."""
 
@@ -220,5 +222,10 @@ _OPTIONS = (
         "--delete-limit-objects",
         type=click.IntRange(1),
         help="... from this many deleted secrets on; fewer wait only where none would be left. New syncs: 3.",
+    ),
+    click.option(
+        "--guard-window",
+        type=DURATION,
+        help="The limits above are also for all that was dropped or deleted within this time. New syncs: 24h.",
     ),
 )

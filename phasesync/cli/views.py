@@ -10,13 +10,14 @@ from typing import Any
 
 from phasesync.core.change import Change
 from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.guard import Held, Rule
 from phasesync.core.remote import Action
 from phasesync.core.run import ChangeResult, Run
 from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of
 from phasesync.engine.operations import PlanReport
-from phasesync.errors import OwnershipConflictError
+from phasesync.errors import OwnershipConflictError, RestoredDatabaseError
 
 Document = dict[str, Any]
 
@@ -71,6 +72,7 @@ def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
         "shrink_limit_keys": config.shrink_limit_keys,
         "delete_limit_percent": config.delete_limit_percent,
         "delete_limit_objects": config.delete_limit_objects,
+        "guard_window_s": config.guard_window.total_seconds(),
         "adopt": None if sync.adopt is None else str(sync.adopt),
         "failures": sync.failures,
         "retry_at": sync.retry_at,
@@ -81,7 +83,7 @@ def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
 def plan_document(report: PlanReport) -> Document:
     """Return a plan as `syncs plan` prints it."""
     guarded = report.guarded
-    held = {id(one.change): one.reason for one in guarded.held}
+    held = {id(one.change): one for one in guarded.held}
     delayed = {id(one.change): one.until for one in guarded.delayed}
     return {
         "sync": report.sync.name,
@@ -89,7 +91,11 @@ def plan_document(report: PlanReport) -> Document:
         "held": sorted({one.change.remote_name for one in guarded.held}),
         "changes": [
             _planned(
-                change, _hint(change, report.sync), held.get(id(change)), delayed.get(id(change)), report.versions_24h
+                change,
+                _hint(change, held.get(id(change)), report.sync),
+                held.get(id(change)),
+                delayed.get(id(change)),
+                report.versions_24h,
             )
             for change in report.plan.changes
         ],
@@ -154,17 +160,19 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _hint(change: Change, sync: Sync) -> str | None:
-    """Return what mends a change that is not ours to make, None for every other."""
+def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
+    """Return what fixes a change that is not ours to make, or that no approval releases; None for every other."""
+    if held is not None and held.rule is Rule.RESTORED:
+        return RestoredDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
     return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
 
 
 def _planned(
-    change: Change, hint: str | None, held: str | None, until: datetime | None, versions_24h: Mapping[str, int]
+    change: Change, hint: str | None, held: Held | None, until: datetime | None, versions_24h: Mapping[str, int]
 ) -> Document:
-    reason = held or change.reason
+    reason = change.reason if held is None else held.reason
     if until is not None:
         reason += f"; version budget used up, next write after {until:%Y-%m-%d %H:%M:%S} UTC"
     return {
@@ -178,6 +186,7 @@ def _planned(
             "added": list(change.keys.added),
             "changed": list(change.keys.changed),
             "removed": list(change.keys.removed),
+            "emptied": list(change.keys.emptied),
         },
         "bytes": change.payload_bytes,
         "versions_used_24h": versions_24h.get(change.remote_name, 0),

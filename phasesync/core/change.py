@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from phasesync.core.remote import Action, Desired, JournalEntry, Observed
+from phasesync.core.remote import Action, Desired, JournalEntry, Life, Observed
 from phasesync.core.sync_config import Adopt, Layout, OnRemove
 
 ORDER = (
@@ -29,11 +29,17 @@ VALUE_WRITES = frozenset({Action.CREATE, Action.PUT, Action.REKEY})
 
 @dataclass(frozen=True, kw_only=True)
 class KeyDiff:
-    """Names of keys that a write adds, changes and removes, against the payload that we wrote last."""
+    """
+    Names of keys that a write adds, changes and removes, against the payload that we wrote last.
+
+    Attributes:
+        emptied: those of the changed ones whose value becomes nothing.
+    """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    emptied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,7 @@ class Change:
         failed_replicas: Regions in `add_replicas` whose copy was there and failed.
         due_at: for a noop that will be more than that: when.
         hint: for conflict and refuse: what mends it.
+        approved: the guard held it, and a person approved it.
     """
 
     action: Action
@@ -72,6 +79,7 @@ class Change:
     failed_replicas: tuple[str, ...] = ()
     due_at: datetime | None = None
     hint: str | None = None
+    approved: bool = False
 
     @property
     def payload_bytes(self) -> int:
@@ -90,11 +98,13 @@ class Plan:
         objects: how many remote objects the sync has written and not deleted: those it wants, and those it could
             delete. What it left behind elsewhere stays for good and makes no deletion look small.
         unseen: how many of these are not wanted and could not be described, so that they are in no change.
+        lives: objects that were made or deleted lately.
     """
 
     changes: tuple[Change, ...]
     objects: int = 0
     unseen: int = 0
+    lives: tuple[Life, ...] = ()
 
     @property
     def drifted(self) -> bool:

@@ -3,22 +3,32 @@ What an unattended run may not do, and what has to wait for the version budget.
 
 A change that trips a rule is held until an operator approves the digest of all held changes. The digest covers them
 alone, so that it lapses when they change and nothing else can make it lapse.
+
+The limits of what may be dropped and deleted are for one step, and for all steps of a window since the last approval
+(`losses.py`). Only a step that drops something itself is held for what others before it dropped.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from phasesync.core.budget import within_a_day, writable_at
 from phasesync.core.change import VALUE_WRITES, Change, Plan
-from phasesync.core.remote import Action
+from phasesync.core.losses import Loss, key_losses, object_losses
+from phasesync.core.remote import Action, JournalEntry, Payload
 from phasesync.core.sync_config import OnDrift, SyncConfig
 
 MAX_ENFORCEMENTS = 3
 """How often drift of one object is repaired within 24 hours; after that somebody else keeps writing."""
+
+
+_IDLE = frozenset({Action.NOOP, Action.CONFLICT, Action.REFUSE})
+"""Actions that write nothing."""
+
+_RESTORED = "restored: this database is older than AWS, and nothing is written until that is accepted"
 
 
 class Rule(StrEnum):
@@ -32,8 +42,12 @@ class Rule(StrEnum):
     MOVES = "moves"
     EMPTYING = "emptying"
     SHRINKING = "shrinking"
+    EMPTY_REFERENCE = "empty-reference"
+    """A value becomes nothing, because what it refers to did."""
     BINARY = "binary"
     DELETIONS = "deletions"
+    RESTORED = "restored"
+    """The database is older than AWS. No approval releases it, but accepting the database does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +88,13 @@ class Guarded:
 
 
 def judge(
-    plan: Plan, config: SyncConfig, approved_digest: str | None, *, now: datetime, manual: bool = False
+    plan: Plan,
+    config: SyncConfig,
+    approved_digest: str | None,
+    *,
+    now: datetime,
+    manual: bool = False,
+    restored: bool = False,
 ) -> Guarded:
     """
     Split a plan into what may go out unattended and what waits.
@@ -85,12 +105,19 @@ def judge(
         approved_digest: digest that an operator approved, None = none.
         now: the time.
         manual: a person asked for this run: it may use the part of the version budget that is kept for that.
+        restored: the database is known to be older than AWS, and that was not accepted: nothing is written at all.
     """
-    deletions = _too_many_deletions(plan, config)
+    if restored:
+        held = tuple(
+            Held(change=one, rule=Rule.RESTORED, reason=_RESTORED) for one in plan.changes if one.action not in _IDLE
+        )
+        return Guarded(go=tuple(one for one in plan.changes if one.action in _IDLE), held=held)
+    deletions = _too_many_deletions(plan, config, now)
     tripped = [found for change in plan.changes if (found := _hold(change, config, now, deletions)) is not None]
     digest = digest_of(tripped) if tripped else None
     approved = digest is not None and digest == approved_digest
     held = () if approved else tuple(tripped)
+    released = {id(one.change) for one in tripped} if approved else set()
     waiting = {id(one.change) for one in held}
     delayed = tuple(
         Delayed(change=change, until=until)
@@ -99,7 +126,11 @@ def judge(
     )
     waiting |= {id(one.change) for one in delayed}
     return Guarded(
-        go=tuple(change for change in plan.changes if id(change) not in waiting),
+        go=tuple(
+            replace(change, approved=True) if id(change) in released else change
+            for change in plan.changes
+            if id(change) not in waiting
+        ),
         held=held,
         delayed=delayed,
         digest=digest,
@@ -131,24 +162,76 @@ def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, 
         )
     if change.action not in VALUE_WRITES:
         return None
-    had, has, dropped = len(entry.keys), len(desired.payload.keys), len(change.keys.removed)
-    if had and not has:
-        return (
-            Rule.EMPTYING,
-            f"would empty the payload: it has {had} {'key' if had == 1 else 'keys'}, the source has none",
-        )
-    share = config.shrink_limit_percent
-    if dropped >= config.shrink_limit_keys and dropped * 100 > share * had:
-        return (
-            Rule.SHRINKING,
-            f"would drop {dropped} of {had} keys; the limit is {share} % (from {config.shrink_limit_keys} keys on)",
-        )
+    if (lost := _why_lost(change, entry, desired.payload, config, now)) is not None:
+        return lost
     if entry.written_before and not entry.binary and desired.payload.binary:  # not known counts as text
         return Rule.BINARY, "would turn text into binary: readers of SecretString would find nothing"
     return None
 
 
-def _too_many_deletions(plan: Plan, config: SyncConfig) -> str | None:
+def _why_lost(
+    change: Change, entry: JournalEntry, payload: Payload, config: SyncConfig, now: datetime
+) -> tuple[Rule, str] | None:
+    """Return why a payload may not lose that much unattended, None where it loses nothing or little."""
+    step, *wider = key_losses(entry, payload, now=now, window=config.guard_window)
+    if not step.lost:
+        return None
+    if step.had and not payload.keys:
+        return (
+            Rule.EMPTYING,
+            f"would empty the payload: it has {_counted(step.had, 'key')}, the source has none",
+        )
+    if step.full and len(payload.empty) == len(payload.keys):
+        values = "the value" if len(payload.keys) == 1 else f"all {len(payload.keys)} values"
+        return Rule.EMPTYING, f"would empty the payload: {values} would be empty, {step.full} had content"
+    # The least surprising number first: what this step does by itself.
+    if (loss := next(_beyond((step, *wider), config.shrink_limit_percent, config.shrink_limit_keys), None)) is not None:
+        before = "" if loss.within is None else f", {step.lost} of them with this change"
+        limit = f"{config.shrink_limit_percent} % (from {config.shrink_limit_keys} keys on)"
+        return (
+            Rule.SHRINKING,
+            f"would drop {loss.lost} of {loss.had} keys{_in(loss.within)}{before}{_empty(change, step)}; "
+            f"the limit is {limit}{_also_in(config, loss)}",
+        )
+    if lost := payload.empty_by_reference & set(change.keys.emptied):
+        values = (
+            "a value that had content would be" if len(lost) == 1 else f"{len(lost)} values that had content would be"
+        )
+        return Rule.EMPTY_REFERENCE, f"{values} empty, because what the reference leads to is empty"
+    return None
+
+
+def _beyond(losses: Iterable[Loss], percent: int, least: int) -> Iterator[Loss]:
+    """Yield the losses that are more than a share, and not only a few."""
+    return (one for one in losses if one.lost >= least and one.lost * 100 > percent * one.had)
+
+
+def _empty(change: Change, step: Loss) -> str:
+    """Return a clause for keys that stay and lose their value."""
+    count = len(change.keys.emptied)
+    if not count:
+        return ""
+    return ", all by becoming empty" if count == step.lost else f", {count} by becoming empty"
+
+
+def _in(window: timedelta | None) -> str:
+    return "" if window is None else f" within {_hours(window)} since the last approval"
+
+
+def _also_in(config: SyncConfig, loss: Loss) -> str:
+    return "" if loss.within is None else f", in one step and within {_hours(config.guard_window)}"
+
+
+def _hours(window: timedelta) -> str:
+    hours, rest = divmod(window, timedelta(hours=1))
+    return f"{hours} h" if not rest else f"{round(window / timedelta(minutes=1))} min"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
+def _too_many_deletions(plan: Plan, config: SyncConfig, now: datetime) -> str | None:
     """
     Return why this many deletions may not run unattended, None when they may.
 
@@ -156,13 +239,19 @@ def _too_many_deletions(plan: Plan, config: SyncConfig) -> str | None:
     """
     going = {change.remote_name for change in plan.changes if change.deletes}
     coming = {change.remote_name for change in plan.changes if change.due_at is not None}
-    count, share = len(going | coming) + plan.unseen, config.delete_limit_percent
-    every = count >= 2 and count == plan.objects
-    many = count >= config.delete_limit_objects and count * 100 > share * plan.objects
-    if not (every or many):
+    count = len(going | coming) + plan.unseen
+    losses = object_losses(count, plan.objects, plan.lives, now=now, window=config.guard_window)
+    many = set(_beyond(losses, config.delete_limit_percent, config.delete_limit_objects))
+    every = {one for one in losses if one.lost >= 2 and one.lost == one.had}
+    loss = next((one for one in losses if one in many | every), None)
+    if loss is None:
         return None
-    limit = f"the limit is {share} % (from {config.delete_limit_objects} objects on), and never all of several"
-    return f"would delete {count} of {plan.objects} objects; {limit}"
+    before = "" if loss.within is None else f", {count} of them now"
+    limit = (
+        f"the limit is {config.delete_limit_percent} % (from {config.delete_limit_objects} objects on), and never all "
+        "of several"
+    )
+    return f"would delete {loss.lost} of {loss.had} objects{_in(loss.within)}{before}; {limit}{_also_in(config, loss)}"
 
 
 def _delayed_until(change: Change, now: datetime, manual: bool) -> datetime | None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from phasesync.core.budget import bounded, spend, within_a_day
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.fingerprint import same
+from phasesync.core.losses import steps_after
 from phasesync.core.metadata import differing, wanted_metadata
 from phasesync.core.ownership import Ownership, ownership_of
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Payload
@@ -25,12 +26,22 @@ def next_generation(entry: JournalEntry) -> int:
     return entry.generation + 1
 
 
-def intend_write(entry: JournalEntry, action: Action, payload: Payload, token: str, now: datetime) -> JournalEntry:
+def intend_write(
+    entry: JournalEntry, action: Action, payload: Payload, token: str, now: datetime, *, approved: bool = False
+) -> JournalEntry:
     """
     Return the entry with the intent to write this payload under this token.
 
     A version that may come of it is counted now, since a crash may come before anything else is noted; spending an open
     token once more makes no second version.
+
+    Args:
+        entry: its journal entry.
+        action: create, put or rekey.
+        payload: what is written.
+        token: of its generation.
+        now: the time.
+        approved: a person approved it.
     """
     former = entry.intent if entry.intent is not None and entry.intent.action in VALUE_WRITES else None
     payloads = 1
@@ -52,6 +63,8 @@ def intend_write(entry: JournalEntry, action: Action, payload: Payload, token: s
         made_at=now,
         keys=payload.keys,
         binary=payload.binary if former is None or former.binary is payload.binary else None,
+        empty=tuple(sorted(payload.empty)),
+        approved=approved,
     )
     return replace(entry, intent=intent, touched_at=now)
 
@@ -74,7 +87,7 @@ def intend_restore(entry: JournalEntry, token: str, now: datetime) -> JournalEnt
 def settle_restore(entry: JournalEntry) -> JournalEntry:
     """Return the entry after a restore; an open write stays open."""
     if entry.deletion_at is not None or entry.unwanted_since is not None:
-        entry = replace(entry, deletion_at=None, unwanted_since=None)
+        entry = replace(entry, deletion_at=None, deletion_approved=False, unwanted_since=None)
     if entry.intent is None or entry.intent.action is not Action.RESTORE:
         return entry
     return replace(entry, intent=None)
@@ -92,9 +105,13 @@ def settle_write(
         fingerprint=payload.fingerprint,
         keys=payload.keys,
         binary=payload.binary,
+        empty=tuple(sorted(payload.empty)),
+        steps=entry.steps if entry.intent is None else steps_after(entry, payload.keys, payload.empty, entry.intent),
+        created_at=_created_at(entry, entry.intent),
         tags_written=entry.tags_written if tags_written is None else tags_written,
         unwanted_since=None,
         deletion_at=None,
+        deletion_approved=False,
         intent=None,
     )
 
@@ -116,8 +133,15 @@ def settle_spent(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEnt
         fingerprint=before.fingerprint if before.payloads == 1 else None,
         keys=before.keys,
         binary=before.binary,
+        empty=before.empty,
+        steps=steps_after(entry, before.keys, before.empty or (), before),
+        created_at=_created_at(entry, before),
         intent=None,
     )
+
+
+def _created_at(entry: JournalEntry, intent: Intent | None) -> datetime | None:
+    return intent.made_at if intent is not None and intent.action is Action.CREATE else entry.created_at
 
 
 def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
@@ -137,9 +161,22 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
 
 
 def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
-    """Return the entry with a version budget that a clock that was set back cannot block for long."""
+    """
+    Return the entry as a clock that was set back leaves it: its version budget is not blocked for long, and what it has
+    lost counts for the guard's window from now on, neither shorter nor until the old time is reached.
+    """
     until = bounded(entry.budget_until, now)
-    return entry if until == entry.budget_until else replace(entry, budget_until=until)
+    if until != entry.budget_until:
+        entry = replace(entry, budget_until=until)
+    if any(step.at > now for step in entry.steps):
+        entry = replace(entry, steps=tuple(replace(step, at=min(step.at, now)) for step in entry.steps))
+    if any(at is not None and at > now for at in (entry.created_at, entry.deletion_at)):
+        entry = replace(entry, created_at=_at_most(entry.created_at, now), deletion_at=_at_most(entry.deletion_at, now))
+    return entry
+
+
+def _at_most(at: datetime | None, now: datetime) -> datetime | None:
+    return None if at is None else min(at, now)
 
 
 def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
@@ -157,7 +194,7 @@ def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None,
     if observed is None:
         return forget_object(entry) if entry.deletion_at is not None else entry
     if observed.deleted_at is None and entry.deletion_at is not None:
-        entry = replace(entry, deletion_at=None)  # Somebody else restored it.
+        entry = replace(entry, deletion_at=None, deletion_approved=False)  # Somebody else restored it.
     if ownership_of(observed, entry, instance_id) is not Ownership.OURS:
         return entry
     digests, off = wanted_metadata(wanted), differing(wanted, observed, entry)
@@ -184,7 +221,7 @@ def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool
         return forget_object(entry) if entry.intent is None else entry
     if observed.deleted_at is None and entry.deletion_at is not None:
         # Somebody restored it: that is a wish to keep it, so the grace begins anew.
-        return replace(entry, deletion_at=None, unwanted_since=now)
+        return replace(entry, deletion_at=None, deletion_approved=False, unwanted_since=now)
     entry, since = _without_copies_gone(entry, observed), entry.unwanted_since
     # A clock that was ahead when it was noted and has been set back must not prolong the grace by as much.
     return entry if since is not None and since <= now else replace(entry, unwanted_since=now)

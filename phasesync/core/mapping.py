@@ -5,7 +5,7 @@ The same values give the same bytes. Knows nothing of what is at AWS, and decide
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from phasesync.core.canonical import canonical_json, parse_json_document
@@ -21,6 +21,9 @@ LIMIT_BYTES = 65_536
 """Length of SecretString and SecretBinary, in bytes: AWS Secrets Manager API reference, PutSecretValue."""
 
 _SHOWN = 3
+_NOTHING = frozenset({'""', "null", "{}", "[]"})
+_LONGEST_NOTHING = 1_024
+"""Bytes; white space around it counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,9 @@ class Mapped:
     problems: Mapping[str, PhasesyncError]
 
 
-def map_values(sync: Sync, values: Mapping[str, SecretValue], digests: Digests) -> Mapped:
+def map_values(
+    sync: Sync, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
+) -> Mapped:
     """
     Make every payload of a sync by its layout.
 
@@ -45,11 +50,12 @@ def map_values(sync: Sync, values: Mapping[str, SecretValue], digests: Digests) 
         sync: says the layout and the names.
         values: key -> value, references resolved.
         digests: the keyed digests.
+        referring: keys whose values have references in the store.
     """
     if sync.config.layout is Layout.JSON:
         name = sync.config.names
         try:
-            payload = map_json(name, values, digests)
+            payload = map_json(name, values, digests, referring=referring)
             check_size(payload)
         except PhasesyncError as error:
             return Mapped(payloads={}, problems={name: error})
@@ -73,7 +79,7 @@ def map_values(sync: Sync, values: Mapping[str, SecretValue], digests: Digests) 
         if name in problems:
             continue
         try:
-            payloads[name] = map_one(name, key, values[key], digests)
+            payloads[name] = map_one(name, key, values[key], digests, referring=referring)
             check_size(payloads[name])
         except PhasesyncError as error:
             payloads.pop(name, None)
@@ -81,9 +87,29 @@ def map_values(sync: Sync, values: Mapping[str, SecretValue], digests: Digests) 
     return Mapped(payloads=payloads, problems=problems)
 
 
-def map_one(remote_name: str, key: str, value: SecretValue, digests: Digests) -> Payload:
+def _empty(values: Mapping[str, SecretValue]) -> frozenset[str]:
+    return frozenset(key for key, value in values.items() if is_nothing(value))
+
+
+def is_nothing(value: SecretValue) -> bool:
+    """Return whether a value is nothing: an empty text, or a JSON document that is empty or null."""
+    if value.type is not ValueType.JSON:
+        return len(value) == 0
+    return len(value) <= _LONGEST_NOTHING and canonical_json(parse_json_document(value.reveal())) in _NOTHING
+
+
+def map_one(
+    remote_name: str, key: str, value: SecretValue, digests: Digests, *, referring: Collection[str] = ()
+) -> Payload:
     """
     Make the payload of one key in layout `per-key`: text as it was entered, JSON in canonical form, binary as bytes.
+
+    Args:
+        remote_name: the object it is for.
+        key: the key.
+        value: its value, references resolved.
+        digests: the keyed digests.
+        referring: keys whose values have references in the store.
 
     Raises:
         InvalidInputError: the value is empty, which AWS does not take, or a text is not UTF-8. Names the key.
@@ -103,15 +129,20 @@ def map_one(remote_name: str, key: str, value: SecretValue, digests: Digests) ->
         except UnicodeDecodeError:
             # The decoder's error carries the bytes.
             raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
+    empty = _empty({key: value})
     return Payload(
         value=payload,
         fingerprint=fingerprint(digests, payload),
         keys={key: key_digest(digests, remote_name, key, payload.reveal())},
         sizes={key: len(payload)},
+        empty=empty,
+        empty_by_reference=empty.intersection(referring),
     )
 
 
-def map_json(remote_name: str, values: Mapping[str, SecretValue], digests: Digests) -> Payload:
+def map_json(
+    remote_name: str, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
+) -> Payload:
     """
     Make the payload of layout `json`: one object with every value as a string.
 
@@ -121,6 +152,7 @@ def map_json(remote_name: str, values: Mapping[str, SecretValue], digests: Diges
         remote_name: the object it is for; goes into the digests of the keys.
         values: key -> value, references resolved.
         digests: the keyed digests.
+        referring: keys whose values have references in the store.
 
     Raises:
         InvalidInputError: a text is not UTF-8, or a document is not JSON. Names the key.
@@ -128,11 +160,14 @@ def map_json(remote_name: str, values: Mapping[str, SecretValue], digests: Diges
     members = {key: (_string(key), _rendered(key, values[key])) for key in sorted(values)}
     text = ",".join(f"{name}:{value}" for name, value in members.values())
     payload = SecretValue(f"{{{text}}}", ValueType.TEXT)
+    empty = _empty(values)
     return Payload(
         value=payload,
         fingerprint=fingerprint(digests, payload),
         keys={key: key_digest(digests, remote_name, key, value.encode()) for key, (_, value) in members.items()},
         sizes={key: len(f"{name}:{value}".encode()) for key, (name, value) in members.items()},
+        empty=empty,
+        empty_by_reference=empty.intersection(referring),
     )
 
 

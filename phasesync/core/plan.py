@@ -30,6 +30,7 @@ from typing import Protocol
 
 from phasesync.core.change import ORDER, VALUE_WRITES, Change, KeyDiff, Plan, Policy
 from phasesync.core.fingerprint import same
+from phasesync.core.losses import emptied, recent_lives
 from phasesync.core.metadata import Dimension, changed_outside, differing, replica_diff
 from phasesync.core.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, Desired, JournalEntry, Observed
@@ -43,6 +44,9 @@ def make_plan(
     journal: Mapping[str, JournalEntry],
     left_behind: Iterable[JournalEntry],
     policy: Policy,
+    *,
+    unlooked: Iterable[JournalEntry] = (),
+    unseen: Iterable[JournalEntry] = (),
 ) -> Plan:
     """
     Decide what to do.
@@ -55,20 +59,30 @@ def make_plan(
             name (an empty entry where nothing was written yet).
         left_behind: entries of objects that the sync wrote and no longer wants, here and elsewhere.
         policy: the rest.
+        unlooked: entries of wanted objects that are in no change, because AWS was not asked or did not say.
+        unseen: entries of objects that are no longer wanted, and of which AWS did not say how they stand.
     """
     # A write whose answer was lost may have landed, so an open intent counts as an object that stays.
     stays = [entry for entry in left_behind if entry.written_before or entry.intent is not None]
     changes: list[Change] = []
-    standing = sum(entry.deletion_at is None for entry in stays if _is_asked_for(entry, observed, policy))
+    ours = [entry for entry in stays if _is_asked_for(entry, observed, policy)]
+    gone = [entry for entry in ours if entry.deletion_at is not None]
+    standing = [entry for entry in ours if entry.deletion_at is None]
     for wanted in desired:
         entry = journal[wanted.remote_name]
-        standing += entry.written_before
+        if entry.written_before:
+            standing.append(entry)
         seen = observed[wanted.remote_name]
         changes += _decide(wanted, seen, entry, moves=_moves(wanted, stays, policy.layout), policy=policy)
     for entry in stays:
         changes.append(decide_unwanted(entry, observed, policy))
     ordered = sorted(changes, key=lambda change: (change.remote_name, ORDER.index(change.action)))
-    return Plan(changes=tuple(ordered), objects=standing)
+    lost = list(unseen)
+    standing += [*lost, *(entry for entry in unlooked if entry.written_before)]
+    going = {change.remote_name for change in changes if change.deletes or change.due_at is not None}
+    going |= {entry.remote_name for entry in lost}
+    lives = tuple(recent_lives(standing, gone, going))
+    return Plan(changes=tuple(ordered), objects=len(standing), unseen=len(lost), lives=lives)
 
 
 def _is_asked_for(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: Policy) -> bool:
@@ -99,7 +113,7 @@ def _decide(
             desired=wanted,
             observed=seen,
             entry=entry,
-            keys=key_diff(entry.keys, wanted.payload.keys) if action in VALUE_WRITES else KeyDiff(),
+            keys=_key_diff(entry, wanted) if action in VALUE_WRITES else KeyDiff(),
             drift=drift,
             source_empty=action in VALUE_WRITES and not wanted.payload.keys and not entry.written_before,
             adopts=adopts,
@@ -229,6 +243,11 @@ def _value_reason(wanted: Desired, seen: Observed, entry: JournalEntry) -> tuple
     if entry.fingerprint is None or not same(entry.fingerprint, wanted.payload.fingerprint):
         return "the environment changed", False
     return None, False
+
+
+def _key_diff(entry: JournalEntry, wanted: Desired) -> KeyDiff:
+    found = key_diff(entry.keys, wanted.payload.keys)
+    return replace(found, emptied=tuple(sorted(emptied(entry, wanted.payload))))
 
 
 def key_diff(before: Mapping[str, str], after: Mapping[str, str]) -> KeyDiff:

@@ -19,7 +19,18 @@ from phasesync.errors import InvalidInputError, UnresolvedReferenceError
 MAX_CHARACTERS = 262_144
 """A value that grows beyond this by its references is refused: four times what a destination takes."""
 
+MAX_TOTAL_BYTES = 16_777_216
+"""
+All values with references together may take this much: 256 times what a destination takes for one object.
+
+Every value on its own may be within its limit while the folder is a thousand times as large as the store: each of
+16,000 keys that refer to the same 256 KiB makes 4 GiB. Values without references are not counted; the store holds
+them as they are.
+"""
+
 _MAX_CYCLE_SHOWN = 30
+_BYTES_OF_A_CHARACTER = 4
+"""At most, in UTF-8."""
 
 EnvironmentKey = tuple[str, str]
 """App and environment in lower case."""
@@ -72,12 +83,14 @@ class Resolution:
         reads: environment id -> revision of every environment that the result depends on.
         needs: environments that are reached and were not handed in.
         problems: what has to be corrected, in the order of the folder's keys.
+        referring: keys of that folder whose values have references.
     """
 
     values: Mapping[str, SecretValue] = field(repr=False)
     reads: Mapping[str, int]
     needs: frozenset[EnvironmentKey]
     problems: tuple[Problem, ...]
+    referring: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -91,7 +104,7 @@ def resolve(
     loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
 ) -> Resolution:
     """
-    Resolve the values of one folder, in time linear in the number of secrets that are reached.
+    Resolve the values of one folder, in time linear in what is reached and in `MAX_TOTAL_BYTES`.
 
     Args:
         environment: the environment that has the folder.
@@ -104,7 +117,8 @@ def resolve(
 def unresolved(problems: Sequence[Problem]) -> UnresolvedReferenceError:
     """Return the error for problems, of which there is at least one."""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return UnresolvedReferenceError(f"{problems[0].text}{more}")
+    hint = "refer to shorter values, or from fewer keys" if problems[0].kind is ProblemKind.TOO_LARGE else None
+    return UnresolvedReferenceError(f"{problems[0].text}{more}", hint=hint)
 
 
 Node = tuple[EnvironmentKey, str, str]
@@ -126,12 +140,14 @@ class _Frame:
     content: Json
     type: ValueType
     links: dict[str, Node]
+    expressions: dict[Node, str]
+    """The first reference that leads to each secret."""
     todo: deque[Node]
     state: _Without | None = None
 
 
 class _TooLarge(Exception):
-    """A value grew beyond MAX_CHARACTERS."""
+    """A value grew beyond MAX_CHARACTERS, or all together beyond MAX_TOTAL_BYTES."""
 
 
 class _Resolver:
@@ -147,10 +163,15 @@ class _Resolver:
         self._path = path
         self._loaded = {**loaded, self._home: environment}
         self._results: dict[Node, SecretValue | _Without] = {}
-        self._active: dict[Node, None] = {}
+        self._active: dict[Node, int] = {}
+        """Secrets whose references are being followed, with their place in `_chain`."""
+        self._chain: list[Node] = []
+        self._left = MAX_TOTAL_BYTES
+        self._exhausted = False
         self._reads = {environment.environment_id: environment.revision}
         self._needs: set[EnvironmentKey] = set()
         self._problems: list[Problem] = []
+        self._referring: set[Node] = set()
         self._keys = sorted(key for folder, key in environment.secrets if folder == path)
 
     def run(self) -> Resolution:
@@ -163,7 +184,11 @@ class _Resolver:
             assert isinstance(value, SecretValue)  # noqa: S101 - neither needs nor problems: every key has a value
             values[key] = value
         return Resolution(
-            values=values, reads=self._reads, needs=frozenset(self._needs), problems=tuple(self._problems)
+            values=values,
+            reads=self._reads,
+            needs=frozenset(self._needs),
+            problems=tuple(self._problems),
+            referring=frozenset(key for key in values if (self._home, self._path, key) in self._referring),
         )
 
     def _follow(self, root: Node) -> None:
@@ -173,6 +198,7 @@ class _Resolver:
             frame = stack[-1]
             if not frame.todo:
                 stack.pop()
+                self._chain.pop()
                 del self._active[frame.node]
                 self._results[frame.node] = frame.state or self._render(frame)
             elif frame.todo[0] in self._active:
@@ -199,16 +225,20 @@ class _Resolver:
         except InvalidInputError:
             self._results[node] = self._problem(ProblemKind.INVALID_VALUE, node, None, "is not valid JSON")
             return False
-        frame = _Frame(node=node, content=content, type=value.type, links={}, todo=deque())
+        frame = _Frame(node=node, content=content, type=value.type, links={}, expressions={}, todo=deque())
         for reference in _references(content):
             link = self._link(node, reference)
             if isinstance(link, _Without):
                 frame.state = _worse(frame.state, link)
             else:
                 frame.links[reference.expression] = link
-        frame.todo.extend(dict.fromkeys(frame.links.values()))
+                frame.expressions.setdefault(link, reference.expression)
+        frame.todo.extend(frame.expressions)
+        if frame.links:
+            self._referring.add(node)
         stack.append(frame)
-        self._active[node] = None
+        self._active[node] = len(self._chain)
+        self._chain.append(node)
         return True
 
     def _link(self, node: Node, reference: Reference) -> Node | _Without:
@@ -250,12 +280,15 @@ class _Resolver:
         return self._problem(ProblemKind.MISSING_KEY, node, reference, "leads nowhere: there is no such key")
 
     def _circular(self, frame: _Frame, target: Node) -> _Without:
-        nodes = list(self._active)
-        names = [self._name(node) for node in [*nodes[nodes.index(target) :], target]]
-        if len(names) > _MAX_CYCLE_SHOWN:
-            half = _MAX_CYCLE_SHOWN // 2
-            names[half:-half] = [f"({len(names) - 2 * half} more)"]
-        reference = next(Reference(text) for text, node in frame.links.items() if node == target)
+        # Only what is shown is named: a chain may be long, and every secret of it may lead back to its beginning.
+        first, half = self._active[target], _MAX_CYCLE_SHOWN // 2
+        length = len(self._chain) - first + 1
+        if length > _MAX_CYCLE_SHOWN:
+            begin, end = self._chain[first : first + half], self._chain[len(self._chain) - half + 1 :]
+            names = [*map(self._name, begin), f"({length - 2 * half} more)", *map(self._name, end), self._name(target)]
+        else:
+            names = [self._name(node) for node in [*self._chain[first:], target]]
+        reference = Reference(frame.expressions[target])
         return self._problem(ProblemKind.CIRCULAR, frame.node, reference, f"is circular: {' -> '.join(names)}")
 
     def _render(self, frame: _Frame) -> SecretValue | _Without:
@@ -265,7 +298,33 @@ class _Resolver:
             if isinstance(value, SecretValue) and value.type is ValueType.BINARY:
                 detail = "is binary and cannot be put into a text"
                 return self._problem(ProblemKind.BINARY, frame.node, Reference(expression), detail)
-        room = MAX_CHARACTERS
+        if not frame.links:
+            return self._put_together(frame, MAX_TOTAL_BYTES)
+        if self._needs:
+            return _Without.PENDING  # It is resolved once more anyway, with what is still to be loaded.
+        if self._exhausted:
+            return _Without.FAILED
+        room = min(MAX_CHARACTERS, self._left)
+        try:
+            return self._put_together(frame, room)
+        except _TooLarge:
+            if self._left > 0 and room == MAX_CHARACTERS:
+                detail = f"grows beyond {MAX_CHARACTERS:,} characters by its references"
+                return self._problem(ProblemKind.TOO_LARGE, frame.node, None, detail)
+            self._exhausted = True
+            detail = f"and the values before it grow beyond {MAX_TOTAL_BYTES:,} bytes together by their references"
+            return self._problem(ProblemKind.TOO_LARGE, frame.node, None, detail)
+
+    def _put_together(self, frame: _Frame, room: int) -> SecretValue:
+        """Return a value with its references replaced; _TooLarge where there is no room for it."""
+        spent = 0
+
+        def spend(bytes_: int) -> None:
+            nonlocal spent
+            spent += bytes_
+            self._left -= bytes_
+            if self._left < 0:
+                raise _TooLarge
 
         def rendered(text: str) -> str:
             nonlocal room
@@ -273,24 +332,40 @@ class _Resolver:
                 return text
             parts = []
             for piece in pieces(text):
-                part = piece if isinstance(piece, str) else self._text(frame.links[piece.expression])
+                part = piece if isinstance(piece, str) else self._text(frame.links[piece.expression], room)
                 room -= len(part)
-                if room < 0 and frame.links:
-                    raise _TooLarge
+                if frame.links:
+                    if room < 0:
+                        raise _TooLarge
+                    spend(len(part.encode()))
                 parts.append(part)
             return "".join(parts)
 
-        try:
-            if isinstance(frame.content, str) and frame.type is ValueType.TEXT:
-                return SecretValue(rendered(frame.content))
-            return SecretValue(canonical_json(map_strings(frame.content, rendered)), ValueType.JSON)
-        except _TooLarge:
-            detail = f"grows beyond {MAX_CHARACTERS:,} characters by its references"
-            return self._problem(ProblemKind.TOO_LARGE, frame.node, None, detail)
+        if isinstance(frame.content, str) and frame.type is ValueType.TEXT:
+            if (shared := self._shared(frame, frame.content)) is not None and len(shared) <= room:
+                spend(len(shared))
+                return shared
+            return SecretValue(rendered(frame.content))
+        value = SecretValue(canonical_json(map_strings(frame.content, rendered)), ValueType.JSON)
+        if frame.links:
+            spend(max(0, len(value) - spent))  # Quoted, a text may be several times as long.
+        return value
 
-    def _text(self, node: Node) -> str:
+    def _shared(self, frame: _Frame, content: str) -> SecretValue | None:
+        """Return the result of the one reference that a text is, None where it is anything else."""
+        if len(frame.links) != 1:
+            return None
+        ((expression, node),) = frame.links.items()
+        value = self._results[node]
+        same = content == f"${{{expression}}}" and isinstance(value, SecretValue) and value.type is ValueType.TEXT
+        return value if same and isinstance(value, SecretValue) else None
+
+    def _text(self, node: Node, room: int) -> str:
+        """Return the text of a result; _TooLarge, before anything is copied, where there is no room for it."""
         value = self._results[node]
         assert isinstance(value, SecretValue)  # noqa: S101 - a frame without state has a value behind every link
+        if len(value) > _BYTES_OF_A_CHARACTER * room:
+            raise _TooLarge
         return value.reveal_text()
 
     def _snapshot(self, key: EnvironmentKey) -> EnvironmentSnapshot:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from phasesync.core.model import SecretValue, ValueType
 
@@ -25,12 +25,16 @@ class Payload:
         fingerprint: keyed digest of the bytes and their type.
         keys: key name -> keyed digest of that key's value.
         sizes: key name -> bytes that the key takes in the payload.
+        empty: keys whose value is nothing: an empty text, or a JSON document that is empty or null.
+        empty_by_reference: those of them whose value has a reference in the store.
     """
 
     value: SecretValue = field(repr=False)
     fingerprint: str
     keys: Mapping[str, str] = field(repr=False)
     sizes: Mapping[str, int] = field(repr=False)
+    empty: frozenset[str] = field(default=frozenset(), repr=False)
+    empty_by_reference: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def binary(self) -> bool:
@@ -142,6 +146,8 @@ class Intent:
         payloads: how many different payloads the token may have been sent with.
         keys: key name -> keyed digest of its value, of the payload that the token was last sent with.
         binary: whether what the token was sent with is a SecretBinary; None = a restore, or payloads of both kinds.
+        empty: keys of that payload whose value is nothing, None = not known.
+        approved: a person approved this write.
     """
 
     action: Action
@@ -152,6 +158,41 @@ class Intent:
     made_at: datetime
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     binary: bool | None = None
+    empty: tuple[str, ...] | None = field(default=None, repr=False)
+    approved: bool = False
+
+
+class Content(IntEnum):
+    """What a key of a payload holds; less is a loss."""
+
+    NONE = 0
+    """There is no such key."""
+    EMPTY = 1
+    FULL = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One write that added, removed, filled or emptied keys: when, and what each of these keys held before."""
+
+    at: datetime
+    former: Mapping[str, Content] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """
+    When a remote object was made and deleted.
+
+    Attributes:
+        born: None = long ago, or not known.
+        died: when we had AWS schedule its deletion, None = it is there.
+        going: it is there, and on its way out.
+    """
+
+    born: datetime | None = None
+    died: datetime | None = None
+    going: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +208,9 @@ class JournalEntry:
         fingerprint: of the payload written last; None = never written, or not known which of two it was.
         keys: key name -> keyed digest of its value, of the payload written last.
         binary: whether the payload written last is a SecretBinary, None = not known.
+        empty: keys of that payload whose value is nothing, None = not known (see `losses.py`).
+        steps: writes that added, removed, filled or emptied keys, oldest first; since the last one that was approved.
+        created_at: when we made it, None = not known.
         tags_written: tags that we put there.
         former_tags: tags found when it was adopted, None when we made it.
         replicas_written: Regions that we had it copied to; no other copy is ever removed.
@@ -180,6 +224,7 @@ class JournalEntry:
         enforced_at: when drift was repaired within the last 24 h, oldest first.
         unwanted_since: when its key was found gone from the store, None while it is wanted.
         deletion_at: when we had AWS schedule its deletion, None where we did not.
+        deletion_approved: a person approved that deletion.
     """
 
     id: str | None
@@ -193,6 +238,9 @@ class JournalEntry:
     fingerprint: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     binary: bool | None = None
+    empty: tuple[str, ...] | None = field(default=None, repr=False)
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+    created_at: datetime | None = None
     tags_written: Mapping[str, str] = field(default_factory=dict)
     former_tags: Mapping[str, str] | None = None
     replicas_written: tuple[str, ...] = ()
@@ -205,6 +253,7 @@ class JournalEntry:
     enforced_at: tuple[datetime, ...] = ()
     unwanted_since: datetime | None = None
     deletion_at: datetime | None = None
+    deletion_approved: bool = False
 
     @property
     def written_before(self) -> bool:

@@ -75,6 +75,7 @@ class SyncConfig:
         shrink_limit_keys: ... or fewer keys than this.
         delete_limit_percent: a run may delete at most this share of a sync's objects unattended ...
         delete_limit_objects: ... or fewer objects than this.
+        guard_window: these limits are also for all that was dropped and deleted within this time.
     """
 
     layout: Layout = Layout.JSON
@@ -95,6 +96,7 @@ class SyncConfig:
     shrink_limit_keys: int = 2
     delete_limit_percent: int = 20
     delete_limit_objects: int = 3
+    guard_window: timedelta = timedelta(hours=24)
 
     @property
     def names(self) -> str:

@@ -7,11 +7,13 @@ versions that were read may be written over.
 
 from dataclasses import dataclass, replace
 
+from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Adopt
 from phasesync.engine.hints import hints_for
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.pinned_account import same_account
+from phasesync.engine.steady import look_steadily
 from phasesync.engine.survey import Survey, survey
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports import Destination, Destinations, EnvironmentStore, StateStore, SyncDraft
@@ -70,22 +72,38 @@ class Adoption:
         with hints_for(state.sync):
             destination = self._destinations.open(draft.destination_kind, state.credential, draft.region)
             account = same_account(state, destination)
-            stored = {
-                entry.remote_name: entry
-                for entry in state.journal
-                if (entry.account, entry.region) == (account, draft.region)
-            }
-            found = survey(
-                destination,
-                self._environments,
-                draft,
-                entries=stored,
-                sync_id=state.sync.id,
-                account=account,
-                instance_id=self._instance_id,
-                with_others=adopt is not Adopt.OVERWRITE,
+            # What a run makes meanwhile is ours, and not in the journal that was read before.
+            found = look_steadily(
+                state.journal,
+                lambda: self._state.state_of(name).journal,
+                lambda journal: self._survey(destination, draft, journal, sync_id=state.sync.id, account=account),
+                doubtful=lambda found: bool(found.candidates),
+                moved=lambda before, after: before != after,
             )
         return Offer(sync=state.sync, draft=draft, account=account, found=found, destination=destination)
+
+    def _survey(
+        self,
+        destination: Destination,
+        draft: SyncDraft,
+        journal: tuple[JournalEntry, ...],
+        *,
+        sync_id: str,
+        account: str,
+    ) -> Survey:
+        stored = {
+            entry.remote_name: entry for entry in journal if (entry.account, entry.region) == (account, draft.region)
+        }
+        return survey(
+            destination,
+            self._environments,
+            draft,
+            entries=stored,
+            sync_id=sync_id,
+            account=account,
+            instance_id=self._instance_id,
+            with_others=draft.adopt is not Adopt.OVERWRITE,
+        )
 
     def accept(self, offer: Offer, *, actor: str) -> TakenIn | None:
         """

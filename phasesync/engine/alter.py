@@ -45,14 +45,14 @@ class Alterer:
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
             return entry  # They are ours until a look shows that they are gone.
         # Noted before the call: an object whose deletion we asked for is not taken for one that somebody else deleted.
-        entry = self._pen.save(replace(entry, touched_at=now, deletion_at=now))
+        entry = self._pen.save(replace(entry, touched_at=now, deletion_at=now, deletion_approved=change.approved))
         try:
             self._permit()
             self._destination.delete(observed.arn, recovery_days=self._recovery_days)
         except OutcomeUnknownError:
             raise
         except PhasesyncError:
-            self._pen.save(replace(entry, deletion_at=None))
+            self._pen.save(replace(entry, deletion_at=None, deletion_approved=False))
             raise
         return entry
 

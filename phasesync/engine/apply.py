@@ -144,7 +144,7 @@ class Applier:
     def _create(self, change: Change, desired: Desired, entry: JournalEntry) -> Applied:
         before = _open_write(entry)
         noted = replace(entry, tags_written={**entry.tags_written, **desired.tags})
-        intended = self._intend(noted, Action.CREATE, desired)
+        intended = self._intend(noted, change, desired)
         token = _token_of(intended)
         self._permit()
         answer = self._destination.create(
@@ -179,7 +179,7 @@ class Applier:
 
     def _put(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
         before = _open_write(entry)
-        intended = self._intend(entry, change.action, desired)
+        intended = self._intend(entry, change, desired)
         if change.action is Action.REKEY and key_differs(desired, observed):
             self._permit()
             self._destination.update_metadata(observed.arn, kms_key=desired.kms_key)
@@ -204,8 +204,9 @@ class Applier:
         settled = self._pen.save(settle_restore(intended))
         return Applied(result=result_of(change, Outcome.APPLIED), entry=settled, again=True)
 
-    def _intend(self, entry: JournalEntry, action: Action, desired: Desired) -> JournalEntry:
-        return self._pen.save(intend_write(entry, action, desired.payload, self._token(entry), self._pen.now()))
+    def _intend(self, entry: JournalEntry, change: Change, desired: Desired) -> JournalEntry:
+        token, now = self._token(entry), self._pen.now()
+        return self._pen.save(intend_write(entry, change.action, desired.payload, token, now, approved=change.approved))
 
     def _unsay(self, intended: JournalEntry) -> None:
         """Take back an intent that AWS refused: left open, the next run would take the other's write for its own."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
-from phasesync.core.guard import Delayed, Held, digest_of
+from phasesync.core.guard import Delayed, Held, Rule, digest_of
 from phasesync.core.remote import Action
 from phasesync.core.run import ChangeResult, Run, RunError
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
@@ -16,6 +16,7 @@ from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdic
 from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of
 from phasesync.engine.look import END_OF_LOOKING
+from phasesync.engine.restored import not_accepted
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
@@ -122,7 +123,9 @@ class Attempt:
             coalesce: how long edits gather after a write.
             spread: a random number in [0, 1).
         """
-        if self.held:
+        if any(held.rule is Rule.RESTORED for held in self.held):
+            self.errors.append(not_accepted())
+        elif self.held:
             first = self.held[0]
             self.errors.append(
                 PlanHeldError(

@@ -12,6 +12,7 @@ from phasesync.core.arns import check_key_arn, check_region, is_key_arn
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.credential import Credential
 from phasesync.core.lint import lint
+from phasesync.core.losses import LONGEST_WINDOW
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.names import normalise_path
 from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
@@ -21,6 +22,7 @@ from phasesync.errors import AlreadyExistsError, InvalidInputError
 from phasesync.ports import Destinations, EnvironmentStore, StateStore, SyncDraft
 
 SHORTEST_INTERVAL = timedelta(seconds=1)
+SHORTEST_WINDOW = timedelta(hours=1)
 LONGEST_POLICY = 20_480
 """Characters of a resource policy (User Guide, quotas)."""
 
@@ -208,6 +210,8 @@ def _check_layout(config: SyncConfig) -> None:
 def _check_limits(config: SyncConfig) -> None:
     if config.interval < SHORTEST_INTERVAL:
         raise InvalidInputError("the interval is shorter than a second", hint="--interval 5m")
+    if not SHORTEST_WINDOW <= config.guard_window <= LONGEST_WINDOW:
+        raise InvalidInputError("the guard's window is between one hour and seven days", hint="--guard-window 24h")
     if not 7 <= config.recovery_days <= 30:
         raise InvalidInputError("AWS takes recovery windows of 7 to 30 days")
     if config.description is not None and len(config.description) > 2_048:

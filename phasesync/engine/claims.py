@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync
+from phasesync.engine.restored import not_accepted
 from phasesync.errors import (
     ClaimHeldError,
     ClaimLostError,
@@ -132,6 +133,9 @@ class ClaimKeeper:
             raise ClaimLostError
         if heed_pause and self._state.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
+        # A run of another sync may have met the proof since this one began.
+        if self._state.is_restored():
+            raise not_accepted()
 
 
 class ClaimTaker:

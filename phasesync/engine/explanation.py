@@ -72,10 +72,11 @@ class Explainer:
         """
         state = self._state.state_of(name)
         now = self._clock.now()
-        last_run = self._last_run(state.sync)
         problem = None
         try:
-            objects = self._objects(self._reconciler.prepare(state), now)
+            prepared = self._reconciler.prepare(state)
+            state = prepared.task.state
+            objects = self._objects(prepared, now)
         except PhasesyncError as error:
             problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
             objects = [
@@ -83,6 +84,7 @@ class Explainer:
                 for entry in state.journal
                 if entry.written_before or entry.intent is not None
             ]
+        last_run = self._last_run(state.sync)
         return Explanation(
             sync=state.sync,
             status=status_of(state.sync, state.credential.status),

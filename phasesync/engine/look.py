@@ -17,7 +17,7 @@ from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Layout, OnRemove
-from phasesync.engine.restored import check_not_restored, check_open_write
+from phasesync.engine.restored import check_not_restored, may_be_spent
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
@@ -84,10 +84,10 @@ def look(
         digests: make the tokens of restored databases.
         instance_id: ours.
         now: the time.
-        restored: the database is known to be older than AWS, and nobody has accepted it.
+        restored: the database is known to be older than AWS, and that was not accepted: the guard holds everything.
 
     Raises:
-        RestoredDatabaseError: this database is older than AWS; nothing may be written.
+        RestoredDatabaseError: this database is older than AWS, which was not known; nothing may be written.
         DestinationError: what would meet every object.
     """
     observed: dict[str, Observed | None] = {}
@@ -106,10 +106,12 @@ def look(
         except DestinationError as error:
             failed[name] = error
             continue
-        if restored:
-            check_open_write(entry, seen)
-        evident = settle_by_evidence(note_clock(entry, now), seen)
-        check_not_restored(evident, seen, digests, instance_id)
+        evident = note_clock(entry, now)
+        # Nothing is written anyway where it is known; what an open write became is not to be told then.
+        if not (restored and may_be_spent(entry, seen)):
+            evident = settle_by_evidence(evident, seen)
+        if not restored:
+            check_not_restored(evident, seen, digests, instance_id)
         observed[name] = seen
         settled[name] = (
             note_wanted(evident, wanted[name], seen, instance_id)

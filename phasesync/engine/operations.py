@@ -13,7 +13,7 @@ from phasesync.core.budget import within_a_day
 from phasesync.core.change import Plan
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.estimate import Estimate, estimate
-from phasesync.core.guard import Guarded, Held
+from phasesync.core.guard import Guarded, Held, Rule
 from phasesync.core.run import Run
 from phasesync.core.standing import NEEDS_A_PERSON, status_of
 from phasesync.core.status import SyncStatus, Trigger
@@ -21,6 +21,7 @@ from phasesync.core.sync import Paused, Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.restored import not_accepted
 from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
 from phasesync.ports import Clock, CredentialStore, StateStore
 
@@ -78,6 +79,7 @@ class SyncOperations:
         state = self._state.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
+        state = prepared.task.state
         now = self._clock.now()
         problems: dict[str, PhasesyncError] = {**prepared.task.problems, **prepared.seen.failed}
         for problem in problems.values():
@@ -187,8 +189,11 @@ class SyncOperations:
 
         Raises:
             IllegalTransitionError: nothing is held, or what is held now has another digest.
+            RestoredDatabaseError: this database is older than AWS; accepting it is what releases the changes.
         """
         report = self.plan(name)
+        if any(held.rule is Rule.RESTORED for held in report.guarded.held):
+            raise not_accepted()
         if report.guarded.digest is None:
             raise IllegalTransitionError(f"nothing of the sync {name} is held")
         if report.guarded.digest != digest:

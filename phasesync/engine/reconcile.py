@@ -26,6 +26,7 @@ from phasesync.engine.claims import Permit
 from phasesync.engine.defects import internal_error
 from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, graces_that_ended, look, may_be_trusted
 from phasesync.engine.pen import Pen
+from phasesync.engine.steady import look_steadily
 from phasesync.engine.task import Task, open_task, policy_of
 from phasesync.errors import (
     CiphertextError,
@@ -38,6 +39,7 @@ from phasesync.errors import (
     PhasesyncError,
     QuotaExceededError,
     RemoteChangedError,
+    RestoredDatabaseError,
 )
 from phasesync.ports import (
     Claim,
@@ -161,13 +163,32 @@ class Reconciler:
         """
         Make the plan of a sync without a claim and without writing anything.
 
+        Args:
+            state: the sync as it was read; where a run writes meanwhile, the plan is made from what it is then.
+
         Raises:
             EnvironmentStoreError, DestinationError, PlanError: what a run would have met.
+            StalePlanError: a run wrote during every look.
         """
+        found = look_steadily(
+            state,
+            lambda: self._state.state_of(state.sync.name),
+            self._prepare_once,
+            doubtful=lambda found: isinstance(found, RestoredDatabaseError),
+            moved=lambda before, after: before.journal != after.journal,
+        )
+        if isinstance(found, RestoredDatabaseError):
+            raise found
+        return found
+
+    def _prepare_once(self, state: SyncState) -> Prepared | RestoredDatabaseError:
         attempt = Attempt()
         task = self._open(state, attempt, manual=False)
         entries = entries_of(state, task.wanted, task.account)
-        return self._look(task, task.wanted, entries, frozenset(), attempt)
+        try:
+            return self._look(task, task.wanted, entries, frozenset(), attempt)
+        except RestoredDatabaseError as error:
+            return error
 
     def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: Attempt) -> None:
         task = self._open(state, attempt, manual=claim.trigger is Trigger.MANUAL)
@@ -246,12 +267,13 @@ class Reconciler:
             seen.entries,
             seen.leaving(task.left_behind, account=task.account, region=sync.region),
             policy_of(sync, instance_id=self._instance_id, account=task.account, now=now),
+            unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
+            unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
-        standing = sum(entries[name].written_before for name in task.wanted if name not in seen.observed)
-        unseen = sum(entry.remote_name in seen.failed for entry in task.left_behind if _is_here(entry, task))
-        plan = replace(plan, objects=plan.objects + standing + unseen, unseen=unseen)
         attempt.drifted = attempt.drifted or plan.drifted
-        guarded = judge(plan, sync.config, sync.approved_digest, now=now, manual=task.manual)
+        guarded = judge(
+            plan, sync.config, sync.approved_digest, now=now, manual=task.manual, restored=task.state.restored
+        )
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)
 
     def _store_evidence(self, prepared: Prepared, entries: dict[str, JournalEntry], pen: Pen, attempt: Attempt) -> None:

@@ -14,6 +14,7 @@ from phasesync.core.tags import tags_back
 from phasesync.engine.claims import ClaimTaker, Permit
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pen import Pen
+from phasesync.engine.restored import check_may_release
 from phasesync.errors import DestinationError
 from phasesync.ports import Clock, Destination, Destinations, StateStore
 
@@ -62,9 +63,11 @@ class SyncRelease:
 
         Raises:
             NotFoundError: the sync.
+            IllegalTransitionError: this database was restored, and that was not accepted.
             ClaimHeldError: another process keeps reconciling it.
         """
         sync = self._state.get_sync(name)
+        check_may_release(self._state)
         # Before anything else, so that no run makes anew what is given back.
         self._state.pause(sync.name, Paused(by=actor, at=self._clock.now(), reason=RELEASED, until=None))
         given_back: list[str] = []

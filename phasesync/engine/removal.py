@@ -54,7 +54,14 @@ class SyncRemoval:
         if state is None:
             self._state.remove_sync(name)
             return (f"what {name} wrote keeps our tags: its journal or credential was altered",)
+        restored = self._state.is_restored()
         entries = self._state.remove_sync(name)
+        if restored:
+            return tuple(
+                f"{entry.remote_name} keeps our tags: this database is an older backup that was not accepted"
+                for entry in entries
+                if _is_known(entry)
+            )
         lines: list[str] = []
         for number, entry in enumerate(entries, start=1):
             try:
@@ -68,7 +75,7 @@ class SyncRemoval:
         return tuple(lines)
 
     def _unmark(self, credential: Credential, sync: Sync, entry: JournalEntry) -> str | None:
-        if entry.arn is None and entry.intent is None:  # A create whose answer was lost may have landed.
+        if not _is_known(entry):
             return None
         try:
             destination = self._destinations.open(sync.destination_kind, credential, entry.region, customer=sync.id)
@@ -83,3 +90,8 @@ class SyncRemoval:
         except DestinationError as error:
             return f"{entry.remote_name} keeps our tags: {error.message}"
         return None
+
+
+def _is_known(entry: JournalEntry) -> bool:
+    """Return whether there may be an object: a create whose answer was lost may have landed."""
+    return entry.arn is not None or entry.intent is not None

@@ -56,22 +56,28 @@ def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: 
         raise restored()
 
 
-def check_open_write(entry: JournalEntry, observed: Observed | None) -> None:
+def may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
     """
-    Refuse to believe an open write of a database that is known to be an older one, where its token is spent.
+    Return whether the token of an open write is spent, in a database that is known to be an older one.
 
-    It may have landed before the backup was made; as well may the later state have spent the token on another payload.
+    The write may have landed before the backup was made; as well may the later state have spent the token on another
+    payload.
 
     Args:
         entry: the object's journal entry, as it was stored.
         observed: what AWS shows, None = no such object.
-
-    Raises:
-        RestoredDatabaseError: somebody has to accept this database first.
     """
     intent = entry.intent
-    if observed is not None and intent is not None and intent.token in observed.versions:
-        raise restored()
+    return observed is not None and intent is not None and intent.token in observed.versions
+
+
+def check_may_release(state: StateStore) -> None:
+    """Refuse to put former tags back while this database counts as older than AWS. IllegalTransitionError."""
+    if state.is_restored():
+        raise IllegalTransitionError(
+            "this database is an older backup that was not accepted, so nothing is written at AWS",
+            hint="phasesync db accept-restore, and repeat it",
+        )
 
 
 def check_may_delete(state: StateStore) -> None:
@@ -81,6 +87,13 @@ def check_may_delete(state: StateStore) -> None:
             "this database is an older backup that nobody has accepted, so nothing is deleted at AWS",
             hint="phasesync db accept-restore, and repeat it",
         )
+
+
+def not_accepted() -> RestoredDatabaseError:
+    """Return the error of a run that had something to write while this database counts as older than AWS."""
+    return RestoredDatabaseError(
+        "this database is an older backup, or a copy of it is at work: nothing is written until that is accepted"
+    )
 
 
 def restored() -> RestoredDatabaseError:

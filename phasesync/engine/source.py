@@ -24,12 +24,14 @@ class Source:
         reads: environment id -> revision.
         labels: environment id -> `app/environment`.
         problems: references that did not resolve; not empty = `values` must not be used.
+        referring: keys whose values have references.
     """
 
     values: Mapping[str, SecretValue] = field(repr=False)
     reads: Mapping[str, int]
     labels: Mapping[str, str]
     problems: tuple[Problem, ...]
+    referring: frozenset[str] = frozenset()
 
     def error(self) -> UnresolvedReferenceError | None:
         """Return the error that the problems make, None where there is none."""
@@ -71,4 +73,5 @@ def read_folder(environments: EnvironmentStore, app: str, environment_name: str,
         reads=resolution.reads,
         labels={environment_id: known[environment_id] for environment_id in resolution.reads},
         problems=resolution.problems,
+        referring=resolution.referring,
     )

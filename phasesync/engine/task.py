@@ -74,7 +74,7 @@ def open_task(
     attempt.reads, attempt.labels = source.reads, source.labels
     if (unresolved := source.error()) is not None:
         raise unresolved
-    mapped = map_values(sync, source.values, digests)
+    mapped = map_values(sync, source.values, digests, referring=source.referring)
     if mapped.problems and not mapped.payloads:
         raise next(iter(mapped.problems.values()))
     attempt.destination = destination = destinations.open(

@@ -1,6 +1,6 @@
 """Compares what readers at AWS get with what the store wants, by reading the values; only on an operator's word."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from phasesync.core.fingerprint import fingerprint, same
@@ -10,7 +10,8 @@ from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.look import END_OF_LOOKING
 from phasesync.engine.pinned_account import same_account
-from phasesync.engine.source import read_source
+from phasesync.engine.source import Source, read_source
+from phasesync.engine.steady import look_steadily
 from phasesync.errors import DestinationError
 from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore, SyncState
 
@@ -26,9 +27,12 @@ class Comparison(StrEnum):
     """It could not be read, or the store cannot make its payload."""
 
 
+_DOUBTFUL = (Comparison.DIFFERS, Comparison.MISSING)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One remote object; `reason` says why it could not be compared."""
+    """One remote object; `reason` says why it could not be compared, or why it differs where that is known."""
 
     remote_name: str
     result: Comparison
@@ -85,16 +89,39 @@ class Verification:
         state = self._state.state_of(name)
         sync = state.sync
         with hints_for(sync):
-            return Verified(sync=sync, objects=self._all(state))
+            compared = self._all(state)
+        if any(one.result in _DOUBTFUL for one in compared) and self._is_behind(name):
+            compared = tuple(
+                replace(one, reason="the newest edit is not applied yet") if one.result in _DOUBTFUL else one
+                for one in compared
+            )
+        return Verified(sync=sync, objects=compared)
+
+    def _is_behind(self, name: str) -> bool:
+        sync = self._state.get_sync(name)
+        return sync.pending or sync.running
 
     def _all(self, state: SyncState) -> tuple[Compared, ...]:
         sync = state.sync
+        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
+        same_account(state, destination)
+        # An edit that goes out meanwhile is at AWS and not in what was read before.
+        return look_steadily(
+            self._read(sync),
+            lambda: self._read(sync),
+            lambda source: self._compare_all(sync, destination, source),
+            doubtful=lambda compared: any(one.result in _DOUBTFUL for one in compared),
+            moved=lambda before, after: before.reads != after.reads,
+        )
+
+    def _read(self, sync: Sync) -> Source:
         source = read_source(self._environments, sync)
         if (unresolved := source.error()) is not None:
             raise unresolved
+        return source
+
+    def _compare_all(self, sync: Sync, destination: Destination, source: Source) -> tuple[Compared, ...]:
         mapped = map_values(sync, source.values, self._digests)
-        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
-        same_account(state, destination)
         compared = [self._compare(sync, destination, one, payload) for one, payload in mapped.payloads.items()]
         compared += [
             Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))

@@ -13,7 +13,7 @@ from phasesync.core.status import Outcome, Trigger
 
 def change(**members: Any) -> dict[str, Any]:
     """One change of a plan."""
-    keys: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    keys: dict[str, list[str]] = {"added": [], "changed": [], "removed": [], "emptied": []}
     made = {"action": "put", "remote_name": "web", "reason": "edited", "held": False, "delayed_until": None}
     made |= {"hint": None}
     return made | {"keys": keys, "bytes": 1, "versions_used_24h": 0} | members
@@ -52,7 +52,7 @@ def test_a_plan_for_a_few_objects_is_shown_whole(capsys: pytest.CaptureFixture[s
 
 def test_key_names_cannot_turn_the_direction_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """A key may hold any letter, format characters among them."""
-    keys = {"added": ["a\u202eb"], "changed": [], "removed": []}
+    keys = {"added": ["a\u202eb"], "changed": [], "removed": [], "emptied": []}
 
     show_plan(Output(as_json=False), planned(change(keys=keys)))
 

@@ -94,6 +94,7 @@ def test_every_setting_is_kept_and_shown(syncs: CommandLine, tmp_path: Path) -> 
         *("--replica", "us-east-2", "--replica", f"us-east-1={THERE}", "--resource-policy", str(policy)),
         *("--on-drift", "hold", "--on-remove", "delete", "--grace", "2h", "--recovery-days", "7"),
         *("--delete-limit-percent", "30", "--delete-limit-objects", "5", "--interval", "10m"),
+        *("--guard-window", "2h"),
     )
 
     assert {name: shown[name] for name in shown if name in EXPECTED} == EXPECTED
@@ -113,7 +114,16 @@ EXPECTED = {
     "interval_s": 600.0,
     "delete_limit_percent": 30,
     "delete_limit_objects": 5,
+    "guard_window_s": 7200.0,
 }
+
+
+@pytest.mark.parametrize(("window", "exit_code"), [("59m", 2), ("1h", 0), ("7d", 0), ("8d", 2)])
+def test_the_guard_s_window_is_an_hour_to_a_week(syncs: CommandLine, window: str, exit_code: int) -> None:
+    """Shorter ones would let everything go out in small steps; longer ones are not kept."""
+    add(syncs, "--secret-name", "shop/web")
+
+    assert syncs("syncs", "update", "web", "--guard-window", window).exit_code == exit_code
 
 
 def test_no_replicas_is_another_wish_than_none_of_our_business(syncs: CommandLine) -> None:

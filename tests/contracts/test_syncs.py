@@ -41,6 +41,7 @@ FULL = SyncConfig(
     interval=timedelta(seconds=90),
     shrink_limit_percent=10,
     shrink_limit_keys=3,
+    guard_window=timedelta(hours=5),
 )
 
 

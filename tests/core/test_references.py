@@ -199,6 +199,61 @@ def test_growth_without_end_is_refused():
     assert ProblemKind.TOO_LARGE in kinds(found)
 
 
+@pytest.mark.parametrize(
+    ("value", "type_"), [("${BIG}", ValueType.TEXT), ("x${BIG}", ValueType.TEXT), ('["${BIG}"]', ValueType.JSON)]
+)
+def test_all_values_together_have_a_budget(value, type_):
+    """Each of them is well within its own limit; 2 MB of store would make 1 GB."""
+    keys = {f"K{n:05}": SecretValue(value, type_) for n in range(16_000)} | {"BIG": "x" * 65_000}
+    found = resolve(environment(keys), "/", {})
+    assert kinds(found) == [ProblemKind.TOO_LARGE]
+    assert found.problems[0].text == (
+        "K00258: the value and the values before it grow beyond 16,777,216 bytes together by their references"
+    )
+    assert unresolved(found.problems).hint == "refer to shorter values, or from fewer keys"
+
+
+def test_what_other_folders_and_environments_make_of_references_counts_as_well():
+    """The budget is of the resolution, wherever it is spent; characters count by their bytes."""
+    other = environment({f"K{n:05}": "${BIG}é" for n in range(200)} | {"BIG": "é" * 32_000}, name="other")
+    home = environment({f"K{n:05}": f"${{other.K{n:05}}}" for n in range(200)})
+    assert kinds(resolve(home, "/", loaded(other))) == [ProblemKind.TOO_LARGE]
+
+
+def test_values_without_references_are_not_counted():
+    keys = {f"K{n:05}": "x" * 200_000 for n in range(100)} | {"ONE": "${K00000}"}
+    assert len(texts(resolve(environment(keys), "/", {}))) == 101
+
+
+def test_a_value_that_cannot_fit_costs_nothing():
+    """Sixteen thousand keys that refer to one value of a megabyte: none is copied, each is named."""
+    keys = {f"K{n:05}": "<${BIG}>" for n in range(16_000)} | {"BIG": "x" * 1_100_000, "LAST": "${SMALL}", "SMALL": "s"}
+    found = resolve(environment(keys), "/", {})
+    assert len(found.problems) == 16_000
+    assert found.problems[0].detail == "grows beyond 262,144 characters by its references"
+
+
+def test_quoting_counts_as_growth():
+    """Control characters in a document take six bytes each."""
+    keys = {f"K{n:05}": SecretValue('["${BIG}"]', ValueType.JSON) for n in range(50)} | {"BIG": "\x01" * 65_000}
+    assert kinds(resolve(environment(keys), "/", {})) == [ProblemKind.TOO_LARGE]
+
+
+def test_references_back_to_the_beginning_take_linear_time():
+    """Every secret of a long chain leads back to all before it."""
+    count = 3_000
+    chain = {f"K{n:05}": f"${{K{n + 1:05}}}${{K00000}}" for n in range(count)}
+    chain[f"K{count:05}"] = "".join(f"${{K{n:05}}}" for n in range(count))
+    found = resolve(environment(chain), "/", {})
+    assert kinds(found) == [ProblemKind.CIRCULAR] * (2 * count)
+    assert f"({count - 28} more) -> " in found.problems[0].text
+
+
+def test_the_keys_with_references_are_named():
+    home = environment({"A": "${B}", "B": "x", "C": "$${B}", "D": SecretValue('{"b":"${B}"}', ValueType.JSON)})
+    assert resolve(home, "/", {}).referring == {"A", "D"}
+
+
 def test_a_large_value_without_references_is_left_alone():
     assert len(texts(resolve(environment({"A": "x" * 500_000}), "/", {}))["A"]) == 500_000
 

@@ -5,10 +5,12 @@ Moves the generations of every remote object past what the later state may have 
 here is taken for one of its writes, and has every sync looked at again.
 """
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
-from phasesync.adapters.store.instants import to_microseconds
+from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.journal import load_journal, update_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.sync_rows import select_syncs
@@ -18,16 +20,31 @@ from phasesync.core.journal import accept_restore
 from phasesync.errors import CiphertextError, ClaimHeldError, RestoredDatabaseError
 from phasesync.ports import Acceptance
 
+_MET_THE_PROOF: Final = syncs.c.error_class == RestoredDatabaseError.__name__
+
+
+def known_restored() -> sa.ColumnElement[bool]:
+    """
+    Return the condition that this database counts as older than AWS, whichever sync met the proof.
+
+    Runs note the proof for the whole database; those of an earlier release left it on their sync alone.
+    """
+    noted = sa.select(instance.c.restored_at).scalar_subquery().is_not(None)
+    return noted | sa.exists().where(_MET_THE_PROOF).correlate(None)
+
+
+def note_restored(connection: sa.Connection) -> None:
+    """Note for the whole database that a run met the proof; it counts until an operator accepts it."""
+    connection.execute(instance.update().where(instance.c.restored_at.is_(None)).values(restored_at=now()))
+
 
 class AcceptancePart(Part):
     """Restored databases, of the port `StateStore`."""
 
     def is_restored(self) -> bool:
         """Return whether this database counts as older than AWS: it was put in place, or a run has met the proof."""
-        halted = sa.select(syncs.c.id).where(syncs.c.error_class == RestoredDatabaseError.__name__).limit(1)
         with self._database.read() as connection:
-            said = connection.scalar(sa.select(instance.c.restored_at)) is not None
-            return said or connection.scalar(halted) is not None
+            return bool(connection.scalar(sa.select(known_restored())))
 
     def accept_restore(self, *, ahead: int) -> Acceptance:
         """Move every journal entry on and have every sync reconciled, in one transaction. ClaimHeldError."""
@@ -57,5 +74,6 @@ class AcceptancePart(Part):
             # What was made since the backup is in no journal; its tokens are passed over all the same.
             floor = instance.c.generation_floor + ahead
             connection.execute(instance.update().values(restored_at=None, generation_floor=floor))
+            connection.execute(syncs.update().where(_MET_THE_PROOF).values(error_class=None))
             wake(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))

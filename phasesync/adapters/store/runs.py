@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.acceptance import note_restored
 from phasesync.adapters.store.claims import held_by, locked_claim
 from phasesync.adapters.store.engine import insert_or_update, row_lock
 from phasesync.adapters.store.instants import after as later
@@ -23,7 +24,7 @@ from phasesync.adapters.store.tables import environments, runs, sync_reads, sync
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Sync
-from phasesync.errors import ClaimLostError, NotFoundError
+from phasesync.errors import ClaimLostError, NotFoundError, RestoredDatabaseError
 from phasesync.ports import AfterRun, Claim
 
 
@@ -42,6 +43,8 @@ class RunsPart(Part):
                 .where(syncs.c.id == row.id)
                 .values(**self._settled(row, run, after), **self._configured(connection, row, after))
             )
+            if run.error is not None and run.error.cls == RestoredDatabaseError.__name__:
+                note_restored(connection)
             if after.reads is not None:
                 _store_reads(connection, row.id, rows, after.reads)
             insert_runs(connection, self._sealer, [(run, row.data_key_id)])

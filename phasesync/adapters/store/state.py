@@ -1,8 +1,11 @@
 """The state store, put together: syncs, claims, journal, runs; and the read that needs all of them."""
 
+from functools import cache
+from typing import Any
+
 import sqlalchemy as sa
 
-from phasesync.adapters.store.acceptance import AcceptancePart
+from phasesync.adapters.store.acceptance import AcceptancePart, known_restored
 from phasesync.adapters.store.claims import ClaimsPart, held_by
 from phasesync.adapters.store.credentials import select_credentials, to_credential
 from phasesync.adapters.store.journal import JournalPart, load_journal
@@ -36,7 +39,7 @@ class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart, AcceptancePart
             return state
 
     def _state(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> SyncState | None:
-        rows = connection.execute(select_syncs().where(which)).all()
+        rows = connection.execute(_select_state().where(which)).all()
         if not rows:
             return None
         (sync,) = to_syncs(rows, self._sealer)
@@ -46,6 +49,11 @@ class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart, AcceptancePart
             # Who else uses the credential is nothing to a run, and would take another statement.
             credential=to_credential(credential, self._sealer, used_by=()),
             journal=load_journal(connection, sync.id, self._sealer),
-            restored=rows[0].restored_at is not None,
+            restored=bool(rows[0].restored),
             generation_floor=rows[0].generation_floor,
         )
+
+
+@cache
+def _select_state() -> sa.Select[Any]:
+    return select_syncs().add_columns(known_restored().label("restored"))
