@@ -1,6 +1,7 @@
 """Daemons among themselves: who is alive, and who works on what was claimed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -15,6 +16,22 @@ class MemberRole(StrEnum):
 
     ACTIVE = "active"
     STANDBY = "standby"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """
+    How busy the threads of a dispatcher are.
+
+    Attributes:
+        threads: how many there are.
+        quiet: of each that works: how long ago its work began or last made progress.
+        full_for: how long every thread has worked without one of them coming to an end; 0 = one is free.
+    """
+
+    threads: int
+    quiet: tuple[timedelta, ...] = ()
+    full_for: timedelta = timedelta(0)
 
 
 class DaemonRegistry(Protocol):
