@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from phasesync.core.budget import bounded, spend, within_a_day
+from phasesync.core.budget import within_a_day
 from phasesync.core.change import VALUE_WRITES
+from phasesync.core.clock import none_ahead, not_ahead
 from phasesync.core.fingerprint import same
 from phasesync.core.metadata import differing, wanted_metadata
 from phasesync.core.ownership import Ownership, ownership_of
@@ -35,11 +36,7 @@ def intend_write(entry: JournalEntry, action: Action, payload: Payload, token: s
     former = entry.intent if entry.intent is not None and entry.intent.action in VALUE_WRITES else None
     payloads = 1
     if former is None:
-        entry = replace(
-            entry,
-            budget_until=spend(entry.budget_until, now),
-            versions_at=(*within_a_day(entry.versions_at, now), now),
-        )
+        entry = replace(entry, versions_at=(*within_a_day(entry.versions_at, now), now))
     else:
         same_payload = former.fingerprint is not None and same(former.fingerprint, payload.fingerprint)
         payloads = former.payloads if same_payload else former.payloads + 1
@@ -137,9 +134,15 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
 
 
 def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
-    """Return the entry with a version budget that a clock that was set back cannot block for long."""
-    until = bounded(entry.budget_until, now)
-    return entry if until == entry.budget_until else replace(entry, budget_until=until)
+    """Return the entry of which nothing that was noted of the present lies ahead of a clock that was set back since."""
+    noted = replace(
+        entry,
+        versions_at=none_ahead(entry.versions_at, now),
+        enforced_at=none_ahead(entry.enforced_at, now),
+        touched_at=None if entry.touched_at is None else not_ahead(entry.touched_at, now),
+        unwanted_since=None if entry.unwanted_since is None else not_ahead(entry.unwanted_since, now),
+    )
+    return entry if noted == entry else noted
 
 
 def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
@@ -220,10 +223,10 @@ def give_back(entry: JournalEntry) -> JournalEntry:
     """
     Return the entry of an object that is no business of ours any more, though it is still there.
 
-    Generations go on, so that no token comes twice should it be taken over again; so does the version budget, since
-    AWS keeps counting.
+    Generations go on, so that no token comes twice should it be taken over again; so does the count of its versions,
+    since AWS keeps counting.
     """
-    return replace(forget_object(entry), budget_until=entry.budget_until, versions_at=entry.versions_at)
+    return replace(forget_object(entry), versions_at=entry.versions_at)
 
 
 def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
