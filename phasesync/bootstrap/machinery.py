@@ -74,6 +74,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=quotas.share_among,
+        clock_watch=application.clock_watch,
         sweeper=application.sweeper,
         lease_work=lease_work,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
+from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.expiry import LeaseExpiry
 from phasesync.engine.reaping import AGAIN, EVERY, Reaper
@@ -20,6 +20,7 @@ from phasesync.ports import (
     Claim,
     ClaimedLease,
     Clock,
+    ClockWatch,
     DaemonRegistry,
     Dispatcher,
     EventSink,
@@ -64,6 +65,7 @@ class Scheduler:
         clock: Clock,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
+        clock_watch: ClockWatch | None = None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Scheduler:
             clock: measures how long ago the last round was.
             runs_kept: how long runs are kept, asked at each housekeeping.
             share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
+            clock_watch: notices that the database's clock was set back; None = nobody does.
             sweeper: checks many objects at once; None = each sync is checked by a run of its own.
             lease_work: what is done about leases; None = nothing is.
         """
@@ -90,6 +93,7 @@ class Scheduler:
         self._clock = clock
         self._runs_kept = runs_kept
         self._share_among = share_among
+        self._clock_watch = clock_watch
         self._sweeper = sweeper
         self._lease_work = lease_work
         self._polling = threading.Lock()
@@ -122,12 +126,16 @@ class Scheduler:
 
     def beat(self) -> bool:
         """Say that we are alive, learn whether we work or stand by, and renew our claims."""
+        self._round("clock", self._look_at_clock)
         renewed = self._round("renewal", self._keeper.renew)
         return self._round("heartbeat", self._learn_role) and renewed
 
     def reap(self) -> bool:
-        """Free syncs whose holder died, and log what became of their runs."""
-        return self.role is not MemberRole.ACTIVE or self._round("reap", self._reap)
+        """Free syncs whose holder died, and log what became of their runs; look at the database's clock."""
+        if self.role is not MemberRole.ACTIVE:
+            return True
+        right = self._round("clock", self._look_at_clock)
+        return self._round("reap", self._reap) and right
 
     def sweep(self) -> bool:
         """Check by lists what is due soon; takes long where there is much of it."""
@@ -180,6 +188,12 @@ class Scheduler:
         )
         for claim in claims:
             self._dispatcher.submit(claim)
+
+    def _look_at_clock(self) -> None:
+        if self._clock_watch is None:
+            return
+        if (jumped := self._clock_watch.look(self._member.owner)) is not None:
+            self._events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
 
     def _reap(self) -> None:
         for name in self._state.reap_expired():

@@ -34,6 +34,28 @@ class Load:
     full_for: timedelta = timedelta(0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClockSetBack:
+    """
+    The database's clock was set back.
+
+    Attributes:
+        by: by how much, at least.
+        leases: how many leases had their ends moved by as much.
+    """
+
+    by: timedelta
+    leases: int
+
+
+class ClockWatch(Protocol):
+    """Notices that the database's clock was set back."""
+
+    def look(self, owner: str) -> ClockSetBack | None:
+        """Note the time for the next look, and put right what lies ahead of a clock that was set back since."""
+        ...
+
+
 class DaemonRegistry(Protocol):
     """Which daemons are alive, and which one may work where only one may (SQLite)."""
 
