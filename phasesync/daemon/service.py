@@ -33,7 +33,10 @@ from phasesync.settings.model import Settings
 LOOK_EVERY: Final = timedelta(seconds=2)
 """How often the database and its schema are looked at, while waiting and while working."""
 TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
-"""How often a standby asks whether it is its turn: it has to follow a clean stop at once."""
+"""
+How often a standby asks whether it is its turn, and a heartbeat that failed is repeated: a clean stop is followed at
+once, and a database that can be written again is noticed at once.
+"""
 SWEEP_EVERY: Final = timedelta(seconds=10)
 """How often it is asked which checks are due soon: `engine.sweep.ROUND`."""
 EXPIRE_EVERY: Final = timedelta(seconds=1)
@@ -206,8 +209,9 @@ class Service:
                 return self._left or scheduler.beat()
 
         def take_over() -> bool:
-            # Likewise where the role has expired: a database that can be written again is noticed at once.
-            return scheduler.role is MemberRole.ACTIVE or beat()
+            # Likewise after a heartbeat that failed: a database that can be written again is noticed at once.
+            at_work = scheduler.role is MemberRole.ACTIVE and scheduler.heartbeat_failure is None
+            return at_work or beat()
 
         def while_schema_is_right(work: Callable[[], bool]) -> Callable[[], bool]:
             return lambda: not self._condition.can_work or work()

@@ -194,6 +194,15 @@ def test_a_database_that_cannot_be_written_makes_it_unready_but_leaves_it_health
     assert (back["log_level"], back["ok"]) == ("info", True)
 
 
+def test_a_heartbeat_that_failed_is_repeated_before_the_next_is_due(run, world) -> None:
+    running = run(settings_with(daemon={"claim_ttl_s": 600}))
+    running.wait_for("/readyz", 200)
+    world.heartbeat_failure = StoreUnavailableError()
+
+    wait_until(lambda: world.heartbeat_failure is None, what="another heartbeat")
+    running.wait_for("/readyz", 200)
+
+
 def test_a_role_that_has_expired_is_taken_anew_without_waiting_for_the_next_heartbeat(run, world) -> None:
     running = run(settings_with(daemon={"claim_ttl_s": 600}))
     running.wait_for("/readyz", 200)

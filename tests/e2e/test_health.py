@@ -274,3 +274,26 @@ def test_a_clock_that_is_set_back_delays_no_edit(installation: Installation, aws
     assert took_s < 5
     assert daemon.get("/readyz")[0] == 200
     assert daemon.stop() == 0
+
+
+@on_sqlite
+def test_a_lease_lives_no_longer_because_the_clock_was_set_back(installation: Installation, aws: Aws) -> None:
+    installation.in_process = True
+    installation.add_dynamic()
+    daemon = installation.start_daemon()
+    with installation.application() as application:
+        lease = application.lease_operations.issue("ci", actor="test", probe_for=None).lease
+    installation.ends_in(lease.id, seconds=4)
+    by = timedelta(minutes=30) // timedelta(microseconds=1)
+    with installation.database() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE leases SET requested_at = requested_at + {by}, expires_at = expires_at + {by}"
+        )
+        connection.exec_driver_sql(f"UPDATE chores SET claimed_at = claimed_at + {by}")
+
+    began = time.monotonic()
+    daemon.wait_for_line("lease taken back", status="expired")
+    assert time.monotonic() - began < 15
+    (moved,) = daemon.find("the database's clock was set back; what lay ahead was moved")
+    assert moved["leases"] == 1 and 1790 < moved["back_s"] <= 1800
+    assert daemon.stop() == 0
