@@ -28,13 +28,9 @@ class Pipe:
         self.writer = QueuedWriter(self.write_end, on_lost=self.told.append, max_bytes=10_000)
         self.taken = b""
 
-    def fill(self) -> int:
-        """Put lines until one is lost; return how many were put."""
-        count = 0
-        while not self.writer.lost:
-            self.writer.put(f"{count:099}\n")
-            count += 1
-        return count
+    def fill(self) -> None:
+        """Leave no room in it, as where nobody has read for long."""
+        os.write(self.write_end, b"#" * 4096)
 
     def read(self) -> None:
         """Take everything from now on."""
@@ -69,21 +65,21 @@ def test_lines_are_written_whole_and_in_order(pipe) -> None:
 
 
 def test_a_full_pipe_holds_nobody_up_and_what_was_lost_is_told_once_it_moves(pipe) -> None:
+    pipe.fill()
     began = time.monotonic()
-    count = pipe.fill()
-    for _ in range(10_000):
-        pipe.writer.put("x" * 99 + "\n")
+    for number in range(10_100):
+        pipe.writer.put(f"{number:099}\n")
     assert time.monotonic() - began < 5
-    assert pipe.writer.lost == 10_001
-    assert pipe.told == []
+    assert (pipe.writer.lost, pipe.told) == (10_000, []), "a hundred lines are all that may wait"
     assert not pipe.writer.flush(0.01), "the deadline holds"
 
     pipe.read()
 
     wait_until(lambda: pipe.told)
     assert pipe.writer.flush(HANG_GUARD_S)
-    wait_until(lambda: pipe.taken.count(b"\n") == count - 1)
-    assert (sum(pipe.told), pipe.writer.lost) == (10_001, 10_001)
+    wait_until(lambda: pipe.taken.count(b"\n") == 100)
+    assert [int(line) for line in pipe.taken.lstrip(b"#").split()] == list(range(100))
+    assert (pipe.told, pipe.writer.lost) == ([10_000], 10_000)
     pipe.writer.put("again\n")
     wait_until(lambda: pipe.taken.endswith(b"again\n"))
 
