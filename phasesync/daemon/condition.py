@@ -191,6 +191,8 @@ class Condition:
         for what, one in pulse.rounds:
             if one.succeeded > one.limit:
                 yield f"{what} have not succeeded for {_whole(one.succeeded)} s"
+        if (failing_for := max((load.failing_for for load in pulse.loads), default=timedelta(0))) > STALLED_AFTER:
+            yield f"no result of a run could be recorded for {_whole(failing_for)} s"
 
 
 def mending(schema: Schema) -> str:

@@ -27,11 +27,14 @@ class Load:
         threads: how many there are.
         quiet: of each that works: how long ago its work began or last made progress.
         full_for: how long every thread has worked without one of them coming to an end; 0 = one is free.
+        failing_for: over how long all work has ended without a result that could be recorded, until just now; 0 = it
+            has not.
     """
 
     threads: int
     quiet: tuple[timedelta, ...] = ()
     full_for: timedelta = timedelta(0)
+    failing_for: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,10 @@ FULL = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
         ),
         ({"poll": goes_on(succeeded=31 * S)}, "polls have not succeeded for 31 s"),
         ({"leases": goes_on(succeeded=31 * S)}, "expiries of leases have not succeeded for 31 s"),
+        (
+            {"loads": [Load(threads=8, failing_for=40 * S)]},
+            "no result of a run could be recorded for 40 s",
+        ),
     ],
 )
 def test_what_a_restart_does_not_help_against_is_healthy_and_not_ready(pulse, reason) -> None:

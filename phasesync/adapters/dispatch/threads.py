@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
@@ -13,6 +13,9 @@ from phasesync.errors import PhasesyncError
 from phasesync.ports import Claim, EventSink, Load
 
 Work = TypeVar("Work")
+
+_FAILED_LATELY: Final = timedelta(minutes=2)
+"""Work whose result could not be recorded comes again when its claim has ended: long before that."""
 
 
 class Threads(Generic[Work]):
@@ -37,6 +40,8 @@ class Threads(Generic[Work]):
         """Thread that works -> when its work began or last made progress."""
         self._changed = time.monotonic()
         """When a piece of work last began or ended."""
+        self._failures: tuple[float, float] | None = None
+        """When work first and last ended with an error, since it last ended without one."""
 
     @property
     def free(self) -> int:
@@ -67,12 +72,16 @@ class Threads(Generic[Work]):
         """Return how busy the threads are."""
         now = time.monotonic()
         with self._lock:
-            marks, changed = list(self._progress.values()), self._changed
+            marks, changed, failures = list(self._progress.values()), self._changed, self._failures
+        first, last = failures or (now, now)
+        # Another daemon may have done since what failed here: only what fails again and again says anything.
+        failing_for = last - first if now - last < _FAILED_LATELY.total_seconds() else 0
         full_for = now - changed if len(marks) >= self._threads else 0
         return Load(
             threads=self._threads,
             quiet=tuple(timedelta(seconds=now - mark) for mark in marks),
             full_for=timedelta(seconds=full_for),
+            failing_for=timedelta(seconds=failing_for),
         )
 
     def drain(self, timeout: timedelta) -> bool:
@@ -86,12 +95,15 @@ class Threads(Generic[Work]):
         thread = threading.get_ident()
         with self._lock:
             self._progress[thread] = self._changed = time.monotonic()
+        good = False
         try:
             self._work(work)
+            good = True
         finally:
             with self._lock:
                 del self._progress[thread]
-                self._changed = time.monotonic()
+                self._changed = now = time.monotonic()
+                self._failures = None if good else (self._failures[0] if self._failures else now, now)
 
     def _done(self, future: Future[None]) -> None:
         with self._lock:

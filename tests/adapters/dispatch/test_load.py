@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from phasesync.adapters.dispatch.threads import Threads
-from phasesync.core.events import Event
+from phasesync.core.events import ChoreFailed, Event
+from phasesync.errors import StoreUnavailableError
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 ZERO = timedelta(0)
@@ -24,14 +26,21 @@ class Pool:
         self.steps: dict[str, threading.Semaphore] = {}
         self.threads = Threads(self._work, threads=2, events=self, chore="test")
 
+        self.failures = 0
+        self.failed_at = 0.0
+
     def emit(self, event: Event) -> None:
-        pass
+        if isinstance(event, ChoreFailed):
+            self.failed_at = time.monotonic()
+            self.failures += 1
 
     def begin(self, name: str) -> None:
         self.gates[name], self.steps[name] = threading.Event(), threading.Semaphore(0)
         self.threads.submit(name)
 
     def _work(self, name: str) -> None:
+        if name.startswith("bad"):
+            raise StoreUnavailableError
         while not self.gates[name].is_set():
             if self.steps[name].acquire(timeout=0.005):
                 self.threads.progressed()
@@ -77,6 +86,22 @@ def test_threads_that_are_all_busy_are_full_until_one_ends(pool) -> None:
 
     wait_until(lambda: len(pool.quiet) == 1)
     assert pool.threads.load().full_for == ZERO
+
+
+def test_work_that_fails_again_and_again_is_told_until_some_succeeds(pool, monkeypatch) -> None:
+    assert pool.threads.load().failing_for == ZERO
+    pool.begin("bad")
+    wait_until(lambda: pool.failures == 1)
+    assert pool.threads.load().failing_for == ZERO, "once says nothing"
+    wait_until(lambda: time.monotonic() - pool.failed_at > LATER.total_seconds())
+    pool.begin("bad again")
+    wait_until(lambda: pool.failures == 2)
+    assert pool.threads.load().failing_for > LATER
+
+    pool.begin("good")
+    pool.gates["good"].set()
+
+    wait_until(lambda: pool.threads.load().failing_for == ZERO)
 
 
 def test_progress_outside_of_the_threads_changes_nothing(pool) -> None:
