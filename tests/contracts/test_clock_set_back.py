@@ -35,8 +35,7 @@ from tests.support.stores import (
 from tests.support.values import ACCOUNT
 
 SECOND = timedelta(seconds=1)
-BACK = [timedelta(seconds=10), timedelta(minutes=30), timedelta(days=30), timedelta(days=3650)]
-backs = pytest.mark.parametrize("back", BACK, ids=["10s", "30min", "30d", "10y"])
+backs = pytest.mark.parametrize("back", [timedelta(minutes=30), timedelta(days=30)], ids=["30min", "30d"])
 
 
 def beat(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> MemberRole:
@@ -90,7 +89,7 @@ def test_a_clock_that_goes_on_moves_nothing(store) -> None:
     assert lease_of(store, lease) == lease
 
 
-@backs
+@pytest.mark.parametrize("back", [10 * SECOND, LONG, timedelta(days=3650)], ids=["10s", "1h", "10y"])
 def test_by_how_much_it_was_set_back_is_told_once(store, back) -> None:
     beat(store)
     set_clock_back(store, back)
