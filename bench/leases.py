@@ -87,7 +87,7 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     made = _row(leases, endpoint, before, began)
     with installation.database() as connection:
         connection.exec_driver_sql("UPDATE leases SET expires_at = 1000000")
-    work = build_lease_work(application, _Events())
+    work, _ = build_lease_work(application, _Events())
     before, began = _calls(endpoint), time.perf_counter()
     while not _all_over(installation) and time.perf_counter() - began < PATIENCE_S:
         work.expiry.hand_out(work.dispatcher)

@@ -39,6 +39,7 @@ names and numbers, never of another exception's text: botocore and database driv
         ├── AlreadyExistsError             exit 4
         ├── IllegalTransitionError         exit 4
         ├── InvalidInputError              exit 2
+        ├── UnhealthyError                 exit 7
         └── ConfirmationRequiredError      exit 2
 """
 
@@ -372,6 +373,12 @@ class InvalidInputError(OperatorError):
     """The input is not valid."""
 
     exit_code = 2
+
+
+class UnhealthyError(OperatorError):
+    """The daemon is not healthy, or none answers."""
+
+    exit_code = 7
 
 
 class ConfirmationRequiredError(OperatorError):

@@ -53,6 +53,7 @@ def test_every_class_says_something_on_one_line(cls: type[PhasesyncError]) -> No
         ("InterruptedRunError", 130, Outcome.INTERRUPTED, SyncStatus.PENDING),
         ("NotFoundError", 5, Outcome.FAILED, SyncStatus.HALTED),
         ("AlreadyExistsError", 4, Outcome.FAILED, SyncStatus.HALTED),
+        ("UnhealthyError", 7, Outcome.FAILED, SyncStatus.HALTED),
         ("ConfirmationRequiredError", 2, Outcome.FAILED, SyncStatus.HALTED),
     ],
 )

@@ -160,6 +160,8 @@ class Application(Parts):
         from phasesync.core.user_names import RANDOM, RANDOM_ALPHABET
         from phasesync.engine.leases import LeaseOperations
 
+        # What a clock noted that was set back since is moved before anything is noted by the clock as it is.
+        self.clock_watch.look(self.owner)
         return LeaseOperations(
             dynamics=self.dynamics,
             leases=self.leases,

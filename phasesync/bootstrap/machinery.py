@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from phasesync.bootstrap.application import Application
 from phasesync.bootstrap.opening import open_application
-from phasesync.ports import ClaimedLease, Dispatcher, EventSink
+from phasesync.ports import ClaimedLease, EventSink
 from phasesync.settings.model import Settings
 
 if TYPE_CHECKING:
-    from phasesync.adapters.dispatch.threads import ThreadDispatcher
+    from phasesync.adapters.dispatch.threads import ThreadDispatcher, Threads
     from phasesync.engine.claims import ClaimKeeper
     from phasesync.engine.scheduler import LeaseWork, Scheduler
 
@@ -32,7 +32,7 @@ class Machinery:
     scheduler: "Scheduler"
     keeper: "ClaimKeeper"
     dispatcher: "ThreadDispatcher"
-    lease_dispatcher: "Dispatcher[ClaimedLease]"
+    lease_dispatcher: "Threads[ClaimedLease]"
 
 
 def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machinery:
@@ -56,7 +56,14 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl, on_stop=quotas.stop)
     worker = Worker(application.reconciler, keeper)
     dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
-    lease_work = build_lease_work(application, events)
+    lease_work, lease_dispatcher = build_lease_work(application, events)
+    watched = (dispatcher, lease_dispatcher)
+
+    def progressed() -> None:
+        for threads in watched:
+            threads.progressed()
+
+    quotas.progress = progressed
     scheduler = Scheduler(
         member=Member(owner=application.owner, host=socket.gethostname(), pid=os.getpid()),
         state=application.state,
@@ -67,6 +74,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=quotas.share_among,
+        clock_watch=application.clock_watch,
         sweeper=application.sweeper,
         lease_work=lease_work,
     )
@@ -75,11 +83,11 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         scheduler=scheduler,
         keeper=keeper,
         dispatcher=dispatcher,
-        lease_dispatcher=lease_work.dispatcher,
+        lease_dispatcher=lease_dispatcher,
     )
 
 
-def build_lease_work(application: Application, events: EventSink) -> "LeaseWork":
+def build_lease_work(application: Application, events: EventSink) -> "tuple[LeaseWork, Threads[ClaimedLease]]":
     """Wire what a daemon does about leases. They have threads of their own: large syncs must not keep a user alive."""
     from phasesync.adapters.dispatch.threads import Threads
     from phasesync.engine.expiry import LeaseExpiry
@@ -93,9 +101,6 @@ def build_lease_work(application: Application, events: EventSink) -> "LeaseWork"
         is_restored=application.state.is_restored,
         events=events,
     )
-    return LeaseWork(
-        leases=application.leases,
-        expiry=expiry,
-        dispatcher=Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease"),
-        reaper=application.reaper,
-    )
+    threads = Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease")
+    work = LeaseWork(leases=application.leases, expiry=expiry, dispatcher=threads, reaper=application.reaper)
+    return work, threads

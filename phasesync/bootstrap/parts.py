@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.destinations.opener import RegisteredDestinations
     from phasesync.adapters.issuers.opener import RegisteredIssuers
+    from phasesync.adapters.store.clock import SqlClockWatch
     from phasesync.adapters.store.credentials import SqlCredentialStore
     from phasesync.adapters.store.daemons import SqlDaemonRegistry
     from phasesync.adapters.store.dynamic import SqlDynamicStore
@@ -106,6 +107,11 @@ class Parts:
     def daemons(self) -> "SqlDaemonRegistry":
         """The daemons that are alive."""
         return self._store.daemons
+
+    @property
+    def clock_watch(self) -> "SqlClockWatch":
+        """Notices that the database's clock was set back."""
+        return self._store.clock_watch
 
     def schema(self) -> SchemaStatus:
         """Return how the database's schema stands now. StoreUnavailableError."""

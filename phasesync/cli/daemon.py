@@ -36,7 +36,7 @@ def daemon(out: Output) -> int:
 
     asked = invocation()
     loaded = load_settings(asked.config)
-    configure_logging(level=loaded.settings.log.level, format=loaded.settings.log.format)
+    configure_logging(level=loaded.settings.log.level, format=loaded.settings.log.format, queued=True)
     events = LogEvents()
     working: list[Machinery] = []
 

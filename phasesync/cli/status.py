@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.invocation import with_application
+from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
@@ -19,16 +19,38 @@ QUIET = ("in-sync", "paused", "running", "pending")
 
 
 @click.command()
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Only ask the daemon at http.listen whether it is healthy, directly and through no proxy; exit code 7 where "
+    "it is not. For health checks of containers: needs neither database nor key.",
+)
 @output_option
-@with_application
-def status(application: "Application", out: Output) -> None:
+def status(probe: bool, out: Output) -> None:
     """
     Say how everything stands: daemons, syncs by status, live leases, and what needs somebody.
 
     \b
-    Example:
+    Examples:
       phasesync status -o json
+      phasesync status --probe
     """
+    if probe:
+        _probe(out)
+    else:
+        _show(out)
+
+
+def _probe(out: Output) -> None:
+    from phasesync.cli.probe import probe
+
+    http = invocation().settings().settings.http
+    answer = probe(http.host, http.port)
+    out.done(f"healthy: {answer.detail.get('state', 'ok')}", answer.detail)
+
+
+@with_application
+def _show(application: "Application", out: Output) -> None:
     from phasesync.cli.views import sync_document
 
     credentials = {one.id: one.status for one in application.credentials.list_all()}

@@ -5,60 +5,57 @@ AWS keeps 100 versions of a secret and prunes none that is younger than 24 hours
 written beyond that is refused. A bucket of 30 writes, refilled by one every 24 minutes, lets at most 90 versions come
 into being in any 24 hours; the 10 that are left are for runs that a person asks for.
 
-The whole state is one instant: when the bucket will be full again. A clock that was ahead and is set back must not
-block an object until then: an instant further away than that of an empty bucket is taken for that of an empty one.
+The state is the list of what was written within the last 24 hours: how full the bucket is follows from it. So a clock
+that is set back changes no count; `core.clock` says what becomes of instants that lie ahead then.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
+
+from phasesync.core.clock import none_ahead
 
 DAY: Final = timedelta(hours=24)
 BURST: Final = 30
 REFILL: Final = timedelta(minutes=24)
 MANUAL_EXTRA: Final = 10
-EMPTY_FOR: Final = (BURST + MANUAL_EXTRA) * REFILL
-"""How long an empty bucket takes to be full again."""
 
 
-def bounded(budget_until: datetime | None, now: datetime) -> datetime | None:
-    """Return when the bucket is full again, as far as that can be so: an empty one is full after `EMPTY_FOR`."""
-    return None if budget_until is None else min(budget_until, now + EMPTY_FOR)
+def full_at(versions_at: Iterable[datetime], now: datetime) -> datetime:
+    """
+    Return when the bucket is full again; `now` or earlier = it is full.
+
+    Args:
+        versions_at: when versions were written within the last 24 h; older ones do no harm.
+        now: the time.
+    """
+    until = now - DAY
+    for at in none_ahead(versions_at, now):
+        if now - at <= DAY:
+            until = max(until, at) + REFILL
+    return until
 
 
-def writable_at(budget_until: datetime | None, now: datetime, *, manual: bool = False) -> datetime:
+def writable_at(versions_at: Iterable[datetime], now: datetime, *, manual: bool = False) -> datetime:
     """
     Return when the next version may be written; `now` or earlier = at once.
 
     Args:
-        budget_until: when the bucket is full again, None = it is full; to be noted anew as `bounded` returns it.
+        versions_at: when versions were written within the last 24 h.
         now: the time.
         manual: a person asked for this run.
     """
-    budget_until = bounded(budget_until, now)
-    if budget_until is None:
-        return now
     allowed = BURST + (MANUAL_EXTRA if manual else 0)
     # The bucket has room for one more write as soon as it is at most `allowed - 1` writes away from being full.
-    return budget_until - (allowed - 1) * REFILL
+    return full_at(versions_at, now) - (allowed - 1) * REFILL
 
 
-def spend(budget_until: datetime | None, now: datetime) -> datetime:
-    """Return when the bucket is full again after one more write at `now`."""
-    return max(bounded(budget_until, now) or now, now) + REFILL
-
-
-def left(budget_until: datetime | None, now: datetime) -> int:
+def left(versions_at: Iterable[datetime], now: datetime) -> int:
     """Return how many versions may be written at once by runs that nobody asked for; never below 0."""
-    if budget_until is None or budget_until <= now:
-        return BURST
-    used = -((now - budget_until) // REFILL)  # rounded up
-    return max(0, BURST - used)
+    used = -((now - full_at(versions_at, now)) // REFILL)  # rounded up
+    return min(BURST, max(0, BURST - used))
 
 
-def within_a_day(instants: tuple[datetime, ...], now: datetime) -> tuple[datetime, ...]:
-    """
-    Return the instants of the last 24 hours, in the order they came in.
-
-    One that lies more than a day ahead comes of a clock that has been set back since, and says nothing.
-    """
-    return tuple(at for at in instants if abs(now - at) < DAY)
+def within_a_day(instants: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
+    """Return the instants of the last 24 hours, oldest first; those that lie ahead count as what they can have been."""
+    return tuple(at for at in none_ahead(instants, now) if now - at < DAY)

@@ -70,6 +70,20 @@ class RoleChanged:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClockJumped:
+    """
+    The database's clock was set back, and what lay ahead was moved by as much.
+
+    Attributes:
+        back_s: by how many seconds, at least.
+        leases: how many leases had their ends moved.
+    """
+
+    back_s: float
+    leases: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SchemaWaiting:
     """The daemon waits for the database's schema. `command` mends it."""
 
@@ -183,6 +197,7 @@ Event = (
     | ClaimLost
     | SyncUnreadable
     | RoleChanged
+    | ClockJumped
     | SchemaWaiting
     | RunsPruned
     | SweepFinished

@@ -147,10 +147,10 @@ def explain_unseen(entry: JournalEntry, reason: str, *, now: datetime) -> Object
 
 def budget_of(entry: JournalEntry, now: datetime) -> Budget:
     """Return how the version budget of an object stands for runs that nobody asked for."""
-    at = writable_at(entry.budget_until, now)
+    at = writable_at(entry.versions_at, now)
     return Budget(
         used_24h=len(within_a_day(entry.versions_at, now)),
-        left=left(entry.budget_until, now),
+        left=left(entry.versions_at, now),
         next_at=at if at > now else None,
     )
 

@@ -259,7 +259,7 @@ def _delayed_until(change: Change, now: datetime, manual: bool) -> datetime | No
         return None
     if change.entry.intent is not None and change.entry.intent.action in VALUE_WRITES:
         return None  # It spends the token of a write that may have landed already, and makes no further version.
-    until = writable_at(change.entry.budget_until, now, manual=manual)
+    until = writable_at(change.entry.versions_at, now, manual=manual)
     return until if until > now else None
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from phasesync.core.budget import bounded, spend, within_a_day
+from phasesync.core.budget import within_a_day
 from phasesync.core.change import VALUE_WRITES
+from phasesync.core.clock import none_ahead, not_ahead
 from phasesync.core.fingerprint import same
 from phasesync.core.losses import steps_after
 from phasesync.core.metadata import differing, wanted_metadata
@@ -46,11 +47,7 @@ def intend_write(
     former = entry.intent if entry.intent is not None and entry.intent.action in VALUE_WRITES else None
     payloads = 1
     if former is None:
-        entry = replace(
-            entry,
-            budget_until=spend(entry.budget_until, now),
-            versions_at=(*within_a_day(entry.versions_at, now), now),
-        )
+        entry = replace(entry, versions_at=(*within_a_day(entry.versions_at, now), now))
     else:
         same_payload = former.fingerprint is not None and same(former.fingerprint, payload.fingerprint)
         payloads = former.payloads if same_payload else former.payloads + 1
@@ -162,21 +159,25 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
 
 def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
     """
-    Return the entry as a clock that was set back leaves it: its version budget is not blocked for long, and what it has
-    lost counts for the guard's window from now on, neither shorter nor until the old time is reached.
+    Return the entry of which nothing that was noted of the present lies ahead of a clock that was set back since.
+
+    What it has lost counts for the guard's window from now on, neither shorter nor until the old time is reached.
     """
-    until = bounded(entry.budget_until, now)
-    if until != entry.budget_until:
-        entry = replace(entry, budget_until=until)
-    if any(step.at > now for step in entry.steps):
-        entry = replace(entry, steps=tuple(replace(step, at=min(step.at, now)) for step in entry.steps))
-    if any(at is not None and at > now for at in (entry.created_at, entry.deletion_at)):
-        entry = replace(entry, created_at=_at_most(entry.created_at, now), deletion_at=_at_most(entry.deletion_at, now))
-    return entry
 
+    def past(at: datetime | None) -> datetime | None:
+        return None if at is None else not_ahead(at, now)
 
-def _at_most(at: datetime | None, now: datetime) -> datetime | None:
-    return None if at is None else min(at, now)
+    noted = replace(
+        entry,
+        versions_at=none_ahead(entry.versions_at, now),
+        enforced_at=none_ahead(entry.enforced_at, now),
+        touched_at=past(entry.touched_at),
+        unwanted_since=past(entry.unwanted_since),
+        created_at=past(entry.created_at),
+        deletion_at=past(entry.deletion_at),
+        steps=tuple(replace(step, at=not_ahead(step.at, now)) for step in entry.steps),
+    )
+    return entry if noted == entry else noted
 
 
 def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
@@ -257,10 +258,10 @@ def give_back(entry: JournalEntry) -> JournalEntry:
     """
     Return the entry of an object that is no business of ours any more, though it is still there.
 
-    Generations go on, so that no token comes twice should it be taken over again; so does the version budget, since
-    AWS keeps counting.
+    Generations go on, so that no token comes twice should it be taken over again; so does the count of its versions,
+    since AWS keeps counting.
     """
-    return replace(forget_object(entry), budget_until=entry.budget_until, versions_at=entry.versions_at)
+    return replace(forget_object(entry), versions_at=entry.versions_at)
 
 
 def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:

@@ -296,6 +296,18 @@ def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
     return lease.retry_at is None or lease.retry_at <= now
 
 
+def set_back(lease: Lease, by: timedelta) -> Lease:
+    """
+    Return the lease as a clock would have noted it that was behind by so much from the start: it lives no longer than
+    it was meant to, though the clock was set back. The end of a session is AWS's, whatever our clock says.
+    """
+    ours = ["requested_at", "issuing_at", "issued_at", "retry_at"]
+    if lease.order.role_arn is None or not lease.was_issued:
+        ours += ["expires_at", "max_expires_at"]
+    moved = {name: getattr(lease, name) - by for name in ours if getattr(lease, name) is not None}
+    return replace(lease, **moved)
+
+
 def may_be_given_again(lease: Lease, now: datetime) -> bool:
     """Return whether a lease whose secret key is kept has enough of its life left to be handed out once more."""
     return lease.kept and lease.status is LeaseStatus.ACTIVE and lease.expires_at - now >= lease.order.ttl / 2

@@ -219,8 +219,7 @@ class JournalEntry:
         policy_as_stored: digest of the resource policy as AWS gave it back after we wrote it, which may word it anew.
         intent: an open intent, None when the last write is settled.
         touched_at: when we last called AWS to change it; lists lag behind.
-        budget_until: the version budget is full again then; None = full now (see `budget.py`).
-        versions_at: when versions were written within the last 24 h, oldest first.
+        versions_at: when versions were written within the last 24 h, oldest first; the version budget counts them.
         enforced_at: when drift was repaired within the last 24 h, oldest first.
         unwanted_since: when its key was found gone from the store, None while it is wanted.
         deletion_at: when we had AWS schedule its deletion, None where we did not.
@@ -248,7 +247,6 @@ class JournalEntry:
     policy_as_stored: str | None = None
     intent: Intent | None = None
     touched_at: datetime | None = None
-    budget_until: datetime | None = None
     versions_at: tuple[datetime, ...] = ()
     enforced_at: tuple[datetime, ...] = ()
     unwanted_since: datetime | None = None

@@ -1,20 +1,54 @@
 """
 How the daemon is doing, in the words of health, readiness and systemd's status line.
 
-Health: should the process be left alone? Readiness: does it do its work, or stand by for it? Must not ask the database:
-answers come at once from what the rounds have found.
+Health says whether a restart would help: rounds do not come to an end, or a thread is stuck in a run. Readiness says
+whether the daemon does its work, or stands by for it: in addition its role holds, and the database can be read and
+written. A database that is down or full, and AWS, make nothing unhealthy: a restart helps against none of these.
+
+Must not ask the database: answers come at once from what the rounds have found. docs/operations.md has the table of
+conditions; a test meets each of them with a real daemon.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from phasesync.daemon.http import Report
 from phasesync.daemon.parts import Schema
-from phasesync.ports import MemberRole
+from phasesync.errors import PhasesyncError
+from phasesync.ports import Load, MemberRole
 
 STALLED_AFTER: Final = timedelta(seconds=30)
+"""Rounds come every few seconds or more often, and what they wait for (a lock, a connection) gives up after 15 s."""
+STUCK_AFTER: Final = timedelta(minutes=2)
+"""
+How long a run may make no progress: it makes some with every call of AWS. One call with all of its attempts and pauses
+takes less than a minute, and waiting for a database or an identity is bounded likewise.
+"""
+FULL_AFTER: Final = timedelta(seconds=60)
+"""From then on the status line says that every worker is busy and none comes to an end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """
+    A chore that has to go on.
+
+    Attributes:
+        every: its rhythm.
+        ended: how long ago a round of it last came to an end, with or without success.
+        succeeded: how long ago one last succeeded.
+    """
+
+    every: timedelta
+    ended: timedelta
+    succeeded: timedelta
+
+    @property
+    def limit(self) -> timedelta:
+        """How long ago either may be."""
+        return max(STALLED_AFTER, 3 * self.every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +57,35 @@ class Pulse:
     Signs of life of a daemon at work.
 
     Attributes:
-        role: what it does, None until it is known.
-        poll_age: since a poll last came to an end.
-        leases_age: since what is due of leases was last handed out.
-        beat_age: since a heartbeat last came to an end.
-        beat_every: its rhythm.
+        role: what it does; None until it is known, and once no heartbeat has succeeded for as long as a role is good.
+        heartbeat_failure: how the newest heartbeat failed, None where it did not. A heartbeat is a write.
+        beat, poll, leases: rounds.
+        loads: of the threads that do the work.
+        stuck_after: how long a piece of work may make no progress.
     """
 
     role: MemberRole | None
-    poll_age: timedelta
-    leases_age: timedelta
-    beat_age: timedelta
-    beat_every: timedelta
+    beat: Round
+    poll: Round
+    leases: Round
+    heartbeat_failure: PhasesyncError | None = None
+    loads: Sequence[Load] = ()
+    stuck_after: timedelta = STUCK_AFTER
+
+    @property
+    def rounds(self) -> tuple[tuple[str, Round], ...]:
+        """What has to go on, with its name."""
+        return ("heartbeats", self.beat), ("polls", self.poll), ("expiries of leases", self.leases)
+
+    @property
+    def stuck(self) -> int:
+        """How many threads have made no progress for too long."""
+        return sum(quiet > self.stuck_after for load in self.loads for quiet in load.quiet)
+
+    @property
+    def full_for(self) -> timedelta:
+        """How long every thread of a kind has been busy without one of them coming to an end; 0 = one is free."""
+        return max((load.full_for for load in self.loads), default=timedelta(0))
 
 
 class Condition:
@@ -43,40 +94,48 @@ class Condition:
     def __init__(self) -> None:
         self.database_reachable: bool | None = None
         """None = not asked yet."""
+        self.database_problem: str | None = None
+        """What is wrong with a database that can be reached, such as that its file was replaced; None = nothing."""
         self.schema: Schema | None = None
         """What was last seen."""
         self.pulse: Callable[[], Pulse] | None = None
         """None until the daemon works."""
+        self.lines_lost: Callable[[], int] = lambda: 0
+        """How many lines of the log were lost, since nobody took them."""
         self.stopping = False
 
     def health(self) -> Report:
-        """Report whether rounds still come to an end; a daemon that waits for its database is healthy."""
-        if self.pulse is None:
-            return Report(ok=True, detail={"state": self.words()})
-        pulse = self.pulse()
-        detail = {"state": self.words(), "last_poll_s": round(pulse.poll_age.total_seconds(), 3)}
-        for what, age, limit in (
-            ("polls", pulse.poll_age, STALLED_AFTER),
-            ("expiries of leases", pulse.leases_age, STALLED_AFTER),
-            ("heartbeats", pulse.beat_age, max(STALLED_AFTER, 3 * pulse.beat_every)),
-        ):
-            if age > limit and not self.stopping:
-                return Report(ok=False, detail={**detail, "reason": f"{what} have stalled"})
-        return Report(ok=True, detail=detail)
+        """Report whether a restart would help; a daemon that waits for its database is healthy."""
+        pulse = None if self.pulse is None else self.pulse()
+        detail: dict[str, object] = {"state": self._words(pulse)}
+        if pulse is not None:
+            detail |= {
+                "last_heartbeat_s": _seconds(pulse.beat.succeeded),
+                "last_poll_s": _seconds(pulse.poll.succeeded),
+                "workers_busy": sum(len(load.quiet) for load in pulse.loads),
+                "workers_stuck": pulse.stuck,
+            }
+            if pulse.full_for > timedelta(0):
+                detail["workers_full_for_s"] = _seconds(pulse.full_for)
+        if lost := self.lines_lost():
+            detail["log_lines_lost"] = lost
+        reason = self._restart_helps(pulse)
+        return Report(ok=reason is None, detail=detail if reason is None else {**detail, "reason": reason})
 
     def ready(self) -> Report:
         """Report whether the daemon works or stands by, and otherwise what it waits for."""
-        role = self._role()
-        if self.stopping or self.database_reachable is not True or not self.can_work or role is None:
-            detail: dict[str, object] = {"reason": self.words()}
-            if not self.stopping and self.database_reachable and self.schema is not None and not self.can_work:
-                detail |= {
-                    "found": self.schema.current,
-                    "expected": self.schema.expected,
-                    "command": mending(self.schema),
-                }
-            return Report(ok=False, detail=detail)
-        return Report(ok=True, detail={"role": role.value})
+        pulse = None if self.pulse is None else self.pulse()
+        obstacle = next(self._obstacles(pulse), None)
+        if obstacle is None and pulse is not None and pulse.role is not None:
+            return Report(ok=True, detail={"role": pulse.role.value})
+        detail: dict[str, object] = {"reason": obstacle or "starting"}
+        if not self.stopping and self.database_reachable and self.schema is not None and not self.can_work:
+            detail |= {
+                "found": self.schema.current,
+                "expected": self.schema.expected,
+                "command": mending(self.schema),
+            }
+        return Report(ok=False, detail=detail)
 
     @property
     def can_work(self) -> bool:
@@ -85,19 +144,55 @@ class Condition:
 
     def words(self) -> str:
         """Return one line that says what the daemon does or waits for."""
-        role = self._role()
-        if self.stopping:
-            return "stopping"
-        if self.database_reachable is None:
-            return "starting"
-        if not self.database_reachable:
-            return "the database cannot be reached"
-        if self.schema is not None and not self.can_work:
-            return f"waiting for the database schema: {mending(self.schema)}"
-        return "starting" if role is None else role.value
+        return self._words(None if self.pulse is None else self.pulse())
 
-    def _role(self) -> MemberRole | None:
-        return None if self.pulse is None else self.pulse().role
+    def _words(self, pulse: Pulse | None) -> str:
+        obstacle = next(self._obstacles(pulse), None)
+        if obstacle is not None:
+            return obstacle
+        if pulse is None or pulse.role is None:
+            return "starting"
+        if pulse.full_for > FULL_AFTER:
+            return f"{pulse.role.value}; every worker is busy and none has ended for {_whole(pulse.full_for)} s"
+        return pulse.role.value
+
+    def _restart_helps(self, pulse: Pulse | None) -> str | None:
+        """Return what a restart would help against, None = nothing is wrong of that kind."""
+        if pulse is None or self.stopping:
+            return None
+        for what, one in pulse.rounds:
+            if one.ended > one.limit:
+                return f"{what} have stalled"
+        if pulse.stuck:
+            counted = "1 worker is" if pulse.stuck == 1 else f"{pulse.stuck} workers are"
+            return f"{counted} stuck: no progress for more than {_whole(pulse.stuck_after)} s"
+        return None
+
+    def _obstacles(self, pulse: Pulse | None) -> Iterator[str]:
+        """Yield what keeps the daemon from its work, the first things first."""
+        if self.stopping:
+            yield "stopping"
+        if self.database_reachable is None:
+            yield "starting"
+        if self.database_reachable is False:
+            yield "the database cannot be reached"
+        if self.database_problem is not None:
+            yield self.database_problem
+        if self.database_reachable and self.schema is not None and not self.can_work:
+            yield f"waiting for the database schema: {mending(self.schema)}"
+        if (stuck := self._restart_helps(pulse)) is not None:
+            yield stuck
+        if pulse is None:
+            return
+        if (failure := pulse.heartbeat_failure) is not None:
+            yield f"the database cannot be written ({failure.code or type(failure).__name__})"
+        if pulse.role is None and pulse.beat.succeeded > pulse.beat.every:
+            yield f"the role has expired: the last heartbeat succeeded {_whole(pulse.beat.succeeded)} s ago"
+        for what, one in pulse.rounds:
+            if one.succeeded > one.limit:
+                yield f"{what} have not succeeded for {_whole(one.succeeded)} s"
+        if (failing_for := max((load.failing_for for load in pulse.loads), default=timedelta(0))) > STALLED_AFTER:
+            yield f"no result of a run could be recorded for {_whole(failing_for)} s"
 
 
 def mending(schema: Schema) -> str:
@@ -106,3 +201,11 @@ def mending(schema: Schema) -> str:
         return "phasesync init"
     # Revisions are numbered with leading zeros.
     return "phasesync db migrate" if schema.current < schema.expected else "upgrade phasesync"
+
+
+def _seconds(duration: timedelta) -> float:
+    return round(duration.total_seconds(), 3)
+
+
+def _whole(duration: timedelta) -> int:
+    return round(duration.total_seconds())

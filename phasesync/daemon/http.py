@@ -1,8 +1,9 @@
 """
 Health and readiness over HTTP, for Kubernetes and monitoring: GET /healthz and /readyz, JSON, 200 or 503.
 
-Runs in threads that never keep the process alive. Must not decide what healthy means, and must not log requests. A slow
-client is cut off, and so is one too many.
+Runs in threads that never keep the process alive. Must not decide what healthy means, and must not log requests. A
+request has a deadline for the whole of it, and where there are too many connections the oldest is cut: slow clients
+never keep a probe from its answer.
 """
 
 import errno
@@ -11,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +21,8 @@ from typing import Any, Final
 
 from phasesync.errors import SettingsError
 
-CONNECTION_LIFE_S: Final = 10.0
-"""A connection is cut after that, however busy its client keeps it."""
+CONNECTION_LIFE_S: Final = 5.0
+"""A connection is cut after that, however busy its client keeps it: for request and response together."""
 CLIENT_PAUSE_S: Final = 5.0
 """A client that sends nothing, or takes nothing, for that long is cut off."""
 MAX_CONNECTIONS: Final = 64
@@ -110,11 +111,14 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take every connection; one too many costs the oldest, which has had the most time."""
         with self._lock:
-            if len(self._open) >= MAX_CONNECTIONS:
-                return False
+            surplus = list(self._open)[: max(0, len(self._open) + 1 - MAX_CONNECTIONS)]
+            for oldest in surplus:
+                del self._open[oldest]
             self._open[request] = time.monotonic()
-            return True
+        _cut(surplus)
+        return True
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
@@ -126,11 +130,7 @@ class _Server(ThreadingHTTPServer):
         oldest = time.monotonic() - CONNECTION_LIFE_S
         with self._lock:
             late = [connection for connection, since in self._open.items() if since < oldest]
-        for connection in late:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # It ended by itself meanwhile.
+        _cut(late)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is nobody's error; socketserver would print a traceback."""
@@ -184,6 +184,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Probes come every few seconds; nobody wants to read that."""
+
+
+def _cut(connections: Iterable[socket.socket]) -> None:
+    """End connections; the threads that serve them notice at once."""
+    for connection in connections:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            continue  # It ended by itself meanwhile.
 
 
 def _joined(host: str, port: int) -> str:

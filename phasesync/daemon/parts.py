@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from phasesync.ports import Claim, MemberRole
+from phasesync.errors import PhasesyncError
+from phasesync.ports import Claim, Load, MemberRole
 from phasesync.settings.model import Settings
 
 
@@ -29,38 +30,46 @@ class Schema(Protocol):
 
 
 class Chores(Protocol):
-    """What runs in rounds: `engine.scheduler.Scheduler`. Failures of the database are told as events, not raised."""
+    """
+    What runs in rounds: `engine.scheduler.Scheduler`. Each returns whether it succeeded; failures of the database are
+    told as events, not raised.
+    """
 
     @property
     def role(self) -> MemberRole | None:
-        """What this daemon does; None until the first beat came through."""
+        """What this daemon does; None until the first beat came through, and once that is too long ago."""
         ...
 
-    def poll(self) -> None:
+    @property
+    def heartbeat_failure(self) -> PhasesyncError | None:
+        """How the newest heartbeat failed, None where it did not."""
+        ...
+
+    def poll(self) -> bool:
         """Claim what is pending and hand it on; nothing on a standby."""
         ...
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
         """Say that we are alive, learn the role, renew claims."""
         ...
 
-    def reap(self) -> None:
+    def reap(self) -> bool:
         """Free syncs whose holder died."""
         ...
 
-    def sweep(self) -> None:
+    def sweep(self) -> bool:
         """Check many objects at once, by lists."""
         ...
 
-    def expire_leases(self) -> None:
+    def expire_leases(self) -> bool:
         """Take back the leases that are due."""
         ...
 
-    def reap_users(self) -> None:
+    def reap_users(self) -> bool:
         """Remove users at AWS that belong to no live lease."""
         ...
 
-    def keep_house(self) -> None:
+    def keep_house(self) -> bool:
         """Delete old runs and leases."""
         ...
 
@@ -82,7 +91,11 @@ class Keeper(Protocol):
 
 
 class Draining(Protocol):
-    """A dispatcher, as far as its end goes."""
+    """A dispatcher, as far as its load and its end go."""
+
+    def load(self) -> Load:
+        """Return how busy its threads are."""
+        ...
 
     def drain(self, timeout: timedelta) -> bool:
         """Take no more work and wait; return whether all was done in time."""

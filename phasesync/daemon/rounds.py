@@ -1,5 +1,7 @@
 """
-Repeats the daemon's chores, each in its rhythm, and knows when each last came to an end, by APScheduler.
+Repeats the daemon's chores, each in its rhythm, and knows when each last ended and last succeeded, by APScheduler.
+
+A round that failed because of its surroundings has ended without success. One that raised a defect has not ended.
 
 APScheduler 3 goes by the wall clock, which jumps: after a jump forwards it would make up every missed round, after one
 backwards it would wait until the clock is there again. Here a round that was missed is made up once, and `keep_time`
@@ -19,12 +21,16 @@ from phasesync.adapters.telemetry.logging import get_logger
 
 _SLACK = timedelta(seconds=1)
 
+Work = Callable[[], bool | None]
+"""One round of a chore. It returns False where it came to an end without success."""
+
 
 @dataclass(kw_only=True)
 class _Round:
     every: timedelta
-    work: Callable[[], None]
-    finished: float
+    work: Work
+    ended: float
+    succeeded: float
     told: str | None = None
 
 
@@ -44,9 +50,10 @@ class Rounds:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
 
-    def add(self, name: str, work: Callable[[], None], *, every: timedelta, first_in: timedelta = timedelta(0)) -> None:
+    def add(self, name: str, work: Work, *, every: timedelta, first_in: timedelta = timedelta(0)) -> None:
         """Add a chore. `first_in` counts from now."""
-        self._rounds[name] = _Round(every=every, work=work, finished=time.monotonic())
+        now = time.monotonic()
+        self._rounds[name] = _Round(every=every, work=work, ended=now, succeeded=now)
         self._scheduler.add_job(
             self._run, _Every(every), args=(name,), id=name, next_run_time=datetime.now(UTC) + first_in
         )
@@ -64,9 +71,17 @@ class Rounds:
         self._rounds[name].every = every
         self._scheduler.reschedule_job(name, trigger=_Every(every))
 
+    def every(self, name: str) -> timedelta:
+        """Return the rhythm of a chore."""
+        return self._rounds[name].every
+
     def age(self, name: str) -> float:
-        """Return the seconds since a round of a chore last came to a good end; before the first, since it was added."""
-        return time.monotonic() - self._rounds[name].finished
+        """Return the seconds since a round of a chore last came to an end; before the first, since it was added."""
+        return time.monotonic() - self._rounds[name].ended
+
+    def success_age(self, name: str) -> float:
+        """Return the seconds since a round of a chore last succeeded; before the first, since it was added."""
+        return time.monotonic() - self._rounds[name].succeeded
 
     def keep_time(self) -> None:
         """Bring back rounds that a jump of the wall clock put off; to be called now and then."""
@@ -79,7 +94,7 @@ class Rounds:
         """Do a round. A defect is logged once until it changes: rounds come many times a second."""
         chore = self._rounds[name]
         try:
-            chore.work()
+            good = chore.work() is not False
         except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
             told = type(error).__name__
             if told != chore.told:
@@ -87,7 +102,9 @@ class Rounds:
             chore.told = told
         else:
             chore.told = None
-            chore.finished = time.monotonic()
+            chore.ended = time.monotonic()
+            if good:
+                chore.succeeded = chore.ended
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types

@@ -6,7 +6,6 @@ nor name a concrete class of an adapter that holds data: bootstrap builds the pa
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +14,8 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync import __version__
-from phasesync.adapters.telemetry.logging import get_logger, set_level
-from phasesync.daemon.condition import Condition, Pulse
+from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
+from phasesync.daemon.condition import STUCK_AFTER, Condition, Pulse, Round
 from phasesync.daemon.ending import STOP_BEYOND_DRAIN, end_work
 from phasesync.daemon.http import HealthServer
 from phasesync.daemon.lookout import Lookout
@@ -34,7 +33,10 @@ from phasesync.settings.model import Settings
 LOOK_EVERY: Final = timedelta(seconds=2)
 """How often the database and its schema are looked at, while waiting and while working."""
 TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
-"""How often a standby asks whether it is its turn: it has to follow a clean stop at once."""
+"""
+How often a standby asks whether it is its turn, and a heartbeat that failed is repeated: a clean stop is followed at
+once, and a database that can be written again is noticed at once.
+"""
 SWEEP_EVERY: Final = timedelta(seconds=10)
 """How often it is asked which checks are due soon: `engine.sweep.ROUND`."""
 EXPIRE_EVERY: Final = timedelta(seconds=1)
@@ -77,8 +79,11 @@ def run_daemon(
     def stop_within() -> float:
         return service.settings.daemon.drain_s + STOP_BEYOND_DRAIN.total_seconds()
 
-    with Signals(inbox, stop_within=stop_within):
-        return service.run()
+    try:
+        with Signals(inbox, stop_within=stop_within):
+            return service.run()
+    finally:
+        flush_log()  # What is printed after it, such as why the start failed, is to come last.
 
 
 class Service:
@@ -119,7 +124,10 @@ class Service:
             ready=self._condition.ready,
         )
         self._lookout = Lookout(look, self._condition, events)
+        self._condition.lines_lost = lines_lost
         self._told_ready = False
+        self._ready = False
+        self._healthy = True
         self._live = _LIVE
         self._beating = threading.Lock()
         self._left = False
@@ -164,32 +172,49 @@ class Service:
         rounds = Rounds()
         beat_every = timedelta(seconds=self.settings.daemon.claim_ttl_s) / 3
         self._add_rounds(rounds, parts, beat_every)
-        self._condition.pulse = lambda: Pulse(
-            role=parts.scheduler.role,
-            poll_age=timedelta(seconds=rounds.age("poll")),
-            leases_age=timedelta(seconds=rounds.age("leases")),
-            beat_age=timedelta(seconds=rounds.age("beat")),
-            beat_every=beat_every,
-        )
+        self._condition.pulse = lambda: self._pulse(rounds, parts)
         rounds.start()
         self._watch(rounds)
         self._stop(rounds, parts)
+
+    def _pulse(self, rounds: Rounds, parts: Parts) -> Pulse:
+        aws = self.settings.aws
+        # Twice what one call may take at most by the settings, where that is more.
+        longest_call = timedelta(seconds=aws.max_attempts * (aws.connect_timeout_s + aws.read_timeout_s))
+
+        def of(name: str) -> Round:
+            return Round(
+                every=rounds.every(name),
+                ended=timedelta(seconds=rounds.age(name)),
+                succeeded=timedelta(seconds=rounds.success_age(name)),
+            )
+
+        return Pulse(
+            role=parts.scheduler.role,
+            heartbeat_failure=parts.scheduler.heartbeat_failure,
+            beat=of("beat"),
+            poll=of("poll"),
+            leases=of("leases"),
+            loads=[one.load() for one in (parts.dispatcher, *parts.also_draining)],
+            stuck_after=max(STUCK_AFTER, 2 * longest_call),
+        )
 
     def _add_rounds(self, rounds: Rounds, parts: Parts, beat_every: timedelta) -> None:
         """Polls do nothing before the first heartbeat has brought a role."""
         scheduler = parts.scheduler
 
-        def beat() -> None:
+        def beat() -> bool:
             with self._beating:
-                if not self._left:  # A beat after the sign-off would sign on again.
-                    scheduler.beat()
+                # A beat after the sign-off would sign on again.
+                return self._left or scheduler.beat()
 
-        def take_over() -> None:
-            if scheduler.role is MemberRole.STANDBY:
-                beat()
+        def take_over() -> bool:
+            # Likewise after a heartbeat that failed: a database that can be written again is noticed at once.
+            at_work = scheduler.role is MemberRole.ACTIVE and scheduler.heartbeat_failure is None
+            return at_work or beat()
 
-        def while_schema_is_right(work: Callable[[], None]) -> Callable[[], None]:
-            return lambda: work() if self._condition.can_work else None
+        def while_schema_is_right(work: Callable[[], bool]) -> Callable[[], bool]:
+            return lambda: not self._condition.can_work or work()
 
         rounds.add("beat", beat, every=beat_every)
         rounds.add("take-over", take_over, every=TAKE_OVER_EVERY)
@@ -216,24 +241,31 @@ class Service:
         every = self._notifier.watchdog_every
         tick_s = _TICK_S if every is None else min(_TICK_S, every.total_seconds() / 2)
         fed = float("-inf")
-        healthy = True
         while (word := self._inbox.wait(tick_s)) is not Word.STOP:
             if word is Word.RELOAD:
                 self._reload(rounds)
             rounds.keep_time()
-            health = self._condition.health()
-            if health.ok is not healthy:
-                healthy = health.ok
-                tell = self._log.info if healthy else self._log.error
-                tell("health changed", ok=healthy, **health.detail)
-            words = self._condition.words()
-            if not self._told_ready and self._condition.ready().ok:
-                self._told_ready = True
-                self._notifier.ready(words)
-            self._notifier.status(words)
+            healthy = self._tell_changes()
+            self._notifier.status(self._condition.words())
             if every is not None and healthy and time.monotonic() - fed >= every.total_seconds() - tick_s:
                 fed = time.monotonic()
                 self._notifier.watchdog()
+
+    def _tell_changes(self) -> bool:
+        """Log when health or readiness has changed, and tell systemd of the first readiness; return whether healthy."""
+        health, ready = self._condition.health(), self._condition.ready()
+        if health.ok is not self._healthy:
+            self._healthy = health.ok
+            tell = self._log.info if health.ok else self._log.error
+            tell("health changed", ok=health.ok, **health.detail)
+        if ready.ok and not self._told_ready:
+            self._told_ready = self._ready = True
+            self._notifier.ready(self._condition.words())
+        elif self._told_ready and ready.ok is not self._ready:
+            self._ready = ready.ok
+            tell = self._log.info if ready.ok else self._log.warning
+            tell("readiness changed", ok=ready.ok, **ready.detail)
+        return health.ok
 
     def _stop(self, rounds: Rounds, parts: Parts) -> None:
         self._begin_to_stop()
@@ -250,7 +282,7 @@ class Service:
             self._log.warning(
                 "stopped with work unfinished", runs_under_way=ended.unfinished, signed_off=ended.signed_off
             )
-            sys.stderr.flush()
+            flush_log()
             self._exit_now(0)  # A thread that hangs would keep the interpreter from ending.
 
     def _begin_to_stop(self) -> None:

@@ -1,7 +1,7 @@
 """
 What runs when: the pending query, claim renewal, expired claims, housekeeping. APScheduler drives these methods.
 
-Each does one round and returns; none of them sleeps, and none knows a rule about syncs.
+Each does one round and returns whether it succeeded; none of them sleeps, and none knows a rule about syncs.
 """
 
 import threading
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from phasesync.core.events import ChoreFailed, ClaimExpired, RoleChanged, RunsPruned
+from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.expiry import LeaseExpiry
 from phasesync.engine.reaping import AGAIN, EVERY, Reaper
@@ -20,6 +20,7 @@ from phasesync.ports import (
     Claim,
     ClaimedLease,
     Clock,
+    ClockWatch,
     DaemonRegistry,
     Dispatcher,
     EventSink,
@@ -64,6 +65,7 @@ class Scheduler:
         clock: Clock,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
+        clock_watch: ClockWatch | None = None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Scheduler:
             clock: measures how long ago the last round was.
             runs_kept: how long runs are kept, asked at each housekeeping.
             share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
+            clock_watch: notices that the database's clock was set back; None = nobody does.
             sweeper: checks many objects at once; None = each sync is checked by a run of its own.
             lease_work: what is done about leases; None = nothing is.
         """
@@ -90,57 +93,74 @@ class Scheduler:
         self._clock = clock
         self._runs_kept = runs_kept
         self._share_among = share_among
+        self._clock_watch = clock_watch
         self._sweeper = sweeper
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
         self._reaped = True
-        self.role: MemberRole | None = None
-        self.last_poll: float | None = None
-        self.last_error: str | None = None
+        self._role: MemberRole | None = None
+        self._role_until = float("-inf")
+        self._failing: dict[str, PhasesyncError] = {}
+        """Chore -> how its newest round failed; those that succeeded are not in it."""
 
-    def poll(self) -> None:
+    @property
+    def role(self) -> MemberRole | None:
+        """
+        What this daemon does; None before its first heartbeat succeeded, and once none has for as long as its role is
+        good for: others count it as dead then, and one of them may do its work.
+        """
+        return self._role if self._clock.monotonic() < self._role_until else None
+
+    @property
+    def heartbeat_failure(self) -> PhasesyncError | None:
+        """How the newest heartbeat failed, None = it succeeded, or there was none. It is a write to the database."""
+        return self._failing.get("heartbeat") or self._failing.get("renewal")
+
+    def poll(self) -> bool:
         """Claim what is pending and hand it to the dispatcher."""
         with self._polling:
-            if self._stopped or self.role is not MemberRole.ACTIVE:
-                return
-            free = self._dispatcher.free
-            if free > 0:
-                self._round("poll", lambda: self._claim(free))
-            self.last_poll = self._clock.monotonic()
+            if not self._works() or (free := self._dispatcher.free) <= 0:
+                return True
+            return self._round("poll", lambda: self._claim(free))
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
         """Say that we are alive, learn whether we work or stand by, and renew our claims."""
-        self._round("renewal", self._keeper.renew)
-        self._round("heartbeat", self._learn_role)
+        self._round("clock", self._look_at_clock)
+        renewed = self._round("renewal", self._keeper.renew)
+        return self._round("heartbeat", self._learn_role) and renewed
 
-    def reap(self) -> None:
-        """Free syncs whose holder died, and log what became of their runs."""
-        if self.role is MemberRole.ACTIVE:
-            self._round("reap", self._reap)
+    def reap(self) -> bool:
+        """Free syncs whose holder died, and log what became of their runs; look at the database's clock."""
+        if self.role is not MemberRole.ACTIVE:
+            return True
+        right = self._round("clock", self._look_at_clock)
+        return self._round("reap", self._reap) and right
 
-    def sweep(self) -> None:
+    def sweep(self) -> bool:
         """Check by lists what is due soon; takes long where there is much of it."""
-        if self._sweeper is not None and self._works():
-            sweeper = self._sweeper
-            self._round("sweep", lambda: sweeper.sweep(lambda: not self._works()))
+        if self._sweeper is None or not self._works():
+            return True
+        sweeper = self._sweeper
+        return self._round("sweep", lambda: sweeper.sweep(lambda: not self._works()))
 
-    def expire_leases(self) -> None:
+    def expire_leases(self) -> bool:
         """Take back the leases that are due."""
         work = self._lease_work
-        if work is not None and self._works():
-            self._round("leases", lambda: work.expiry.hand_out(work.dispatcher))
+        if work is None or not self._works():
+            return True
+        return self._round("leases", lambda: work.expiry.hand_out(work.dispatcher))
 
-    def reap_users(self) -> None:
+    def reap_users(self) -> bool:
         """Remove users at AWS that belong to no live lease; one daemon a day does it."""
         work = self._lease_work
-        if work is not None and self._works():
-            self._round("reap-users", lambda: self._reap_users(work))
+        if work is None or not self._works():
+            return True
+        return self._round("reap-users", lambda: self._reap_users(work))
 
-    def keep_house(self) -> None:
+    def keep_house(self) -> bool:
         """Delete old runs; one daemon an hour does it."""
-        if self.role is MemberRole.ACTIVE:
-            self._round("housekeeping", self._prune)
+        return self.role is not MemberRole.ACTIVE or self._round("housekeeping", self._prune)
 
     def stop(self) -> None:
         """Claim nothing more; returns when no poll is under way. A sweep ends after the call that it is in."""
@@ -169,18 +189,27 @@ class Scheduler:
         for claim in claims:
             self._dispatcher.submit(claim)
 
+    def _look_at_clock(self) -> None:
+        if self._clock_watch is None:
+            return
+        if (jumped := self._clock_watch.look(self._member.owner)) is not None:
+            self._events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
+
     def _reap(self) -> None:
         for name in self._state.reap_expired():
             self._events.emit(ClaimExpired(sync=name))
 
     def _learn_role(self) -> None:
         member = self._member
+        # Counted from before the call: the database counts from the call on.
+        until = self._clock.monotonic() + self._keeper.ttl.total_seconds()
         role = self._registry.beat(member.owner, host=member.host, pid=member.pid, ttl=self._keeper.ttl)
+        self._role_until, former = until, self._role
+        self._role = role
+        if role is not former:
+            self._events.emit(RoleChanged(role=role))
         if role is MemberRole.ACTIVE:
             self._share_among(working(self._registry))
-        if role is not self.role:
-            self.role = role
-            self._events.emit(RoleChanged(role=role))
 
     def _reap_users(self, work: "LeaseWork") -> None:
         every = EVERY if self._reaped else AGAIN
@@ -203,18 +232,18 @@ class Scheduler:
         except ClaimLostError:
             self._events.emit(ClaimExpired(sync=claim.sync_id))
 
-    def _round(self, chore: str, work: Callable[[], object]) -> None:
-        """Do one round; a failure is told once until it changes, and the next round tries again."""
+    def _round(self, chore: str, work: Callable[[], object]) -> bool:
+        """Do one round; return whether it succeeded. A failure is told once until it changes; the next tries again."""
         try:
             work()
         except PhasesyncError as error:
-            told = f"{chore}: {type(error).__name__}"
-            if told != self.last_error:
+            former = self._failing.get(chore)
+            self._failing[chore] = error
+            if type(former) is not type(error):
                 self._events.emit(ChoreFailed(chore=chore, error=type(error).__name__, message=error.message))
-            self.last_error = told
-        else:
-            if self.last_error is not None and self.last_error.startswith(f"{chore}:"):
-                self.last_error = None
+            return False
+        self._failing.pop(chore, None)
+        return True
 
 
 def working(registry: DaemonRegistry) -> int:

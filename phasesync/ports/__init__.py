@@ -6,7 +6,15 @@ Adapters implement these; `phasesync.bootstrap` wires them. They raise only clas
 
 from phasesync.core.fingerprint import Digests
 from phasesync.ports.credentials import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
-from phasesync.ports.daemons import DaemonRegistry, Dispatcher, MemberRole, SyncDispatcher
+from phasesync.ports.daemons import (
+    ClockSetBack,
+    ClockWatch,
+    DaemonRegistry,
+    Dispatcher,
+    Load,
+    MemberRole,
+    SyncDispatcher,
+)
 from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
 from phasesync.ports.issuers import Footprint, Found, IssuerTraits, LeaseIssuer, LeaseIssuers, Leave, Made
@@ -36,6 +44,8 @@ __all__ = [
     "Claim",
     "ClaimedLease",
     "Clock",
+    "ClockSetBack",
+    "ClockWatch",
     "CredentialDraft",
     "CredentialReport",
     "CredentialStore",
@@ -63,6 +73,7 @@ __all__ = [
     "LeaseRecord",
     "LeaseStore",
     "Leave",
+    "Load",
     "Made",
     "MakeEntry",
     "MemberRole",

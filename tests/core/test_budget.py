@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 from phasesync.core.budget import (
     BURST,
     DAY,
-    EMPTY_FOR,
     MANUAL_EXTRA,
     REFILL,
-    bounded,
     left,
-    spend,
     within_a_day,
     writable_at,
 )
+from phasesync.core.clock import none_ahead
 from tests.support.values import NOW
 
 KEPT = 100
@@ -31,14 +29,14 @@ bursts = st.integers(min_value=1, max_value=60)
 
 
 class Bucket:
-    """The budget of one object, as the engine keeps it: bounded at every look, spent at every write."""
+    """The budget of one object, as the engine keeps it: no instant ahead at a look, one more at every write."""
 
     def __init__(self) -> None:
         self.at = NOW
         """What time it is."""
         self.behind = timedelta(0)
         """How much the clock was set back up to now."""
-        self.until: datetime | None = None
+        self.noted: tuple[datetime, ...] = ()
         self.writes: list[datetime] = []
 
     @property
@@ -48,10 +46,10 @@ class Bucket:
 
     def attempt(self, *, manual: bool = False) -> bool:
         """Write if that is allowed; return whether it was."""
-        self.until = bounded(self.until, self.clock)
-        if writable_at(self.until, self.clock, manual=manual) > self.clock:
+        self.noted = none_ahead(self.noted, self.clock)
+        if writable_at(self.noted, self.clock, manual=manual) > self.clock:
             return False
-        self.until = spend(self.until, self.clock)
+        self.noted = (*within_a_day(self.noted, self.clock), self.clock)
         self.writes.append(self.at)
         return True
 
@@ -97,7 +95,7 @@ def test_a_full_bucket_lets_a_burst_through(manual: bool, most: int) -> None:
     bucket = Bucket()
     allowed = [bucket.attempt(manual=manual) for _ in range(most + 5)]
     assert allowed == [True] * most + [False] * 5
-    assert left(bucket.until, bucket.clock) == 0
+    assert left(bucket.noted, bucket.clock) == 0
 
 
 @given(attempts, bursts)
@@ -107,7 +105,7 @@ def test_what_is_left_is_what_is_let_through(attempts: list[tuple[timedelta, boo
         bucket.at += pause
         for _ in range(burst % 7):
             bucket.attempt(manual=manual)
-    promised = left(bucket.until, bucket.clock)
+    promised = left(bucket.noted, bucket.clock)
     assert sum(bucket.attempt() for _ in range(BURST + 1)) == promised
 
 
@@ -119,7 +117,7 @@ def test_after_a_day_of_silence_the_bucket_is_full_again(attempts: list[tuple[ti
         for _ in range(burst):
             bucket.attempt(manual=manual)
     bucket.at += DAY
-    assert left(bucket.until, bucket.clock) == BURST
+    assert left(bucket.noted, bucket.clock) == BURST
     assert all(bucket.attempt(manual=True) for _ in range(BURST + MANUAL_EXTRA))
 
 
@@ -130,7 +128,7 @@ def test_who_waits_as_long_as_is_said_may_write_and_nobody_sooner(attempts: list
         bucket.at += pause
         while bucket.attempt():
             pass
-        at = writable_at(bucket.until, bucket.clock)
+        at = writable_at(bucket.noted, bucket.clock)
         assert bucket.clock < at <= bucket.clock + REFILL
         bucket.at = at - timedelta(microseconds=1)
         assert not bucket.attempt()
@@ -167,19 +165,27 @@ def test_a_clock_that_is_set_back_does_not_block_for_a_day(
         bucket.behind += jump
         for _ in range(burst):
             bucket.attempt(manual=manual)
-    assert writable_at(bucket.until, bucket.clock) <= bucket.clock + DAY
+    assert writable_at(bucket.noted, bucket.clock) <= bucket.clock + DAY
     bucket.at += DAY
-    assert left(bucket.until, bucket.clock) == BURST
+    assert left(bucket.noted, bucket.clock) == BURST
     assert bucket.attempt()
 
 
-def test_an_instant_that_cannot_be_is_taken_for_that_of_an_empty_bucket() -> None:
-    far = NOW + timedelta(days=3650)
-    assert bounded(far, NOW) == NOW + EMPTY_FOR
-    assert left(far, NOW) == 0
-    assert NOW < writable_at(far, NOW) <= NOW + DAY
-    assert spend(far, NOW) == NOW + EMPTY_FOR + REFILL
-    assert bounded(None, NOW) is None
+@pytest.mark.parametrize("back", [timedelta(minutes=30), timedelta(hours=12), timedelta(days=30), timedelta(days=3650)])
+@pytest.mark.parametrize("written", [1, 12, BURST - 1])
+def test_a_clock_that_is_set_back_costs_no_write(written: int, back: timedelta) -> None:
+    """What was written is counted, however far ahead its instants lie."""
+    bucket = Bucket()
+    for _ in range(written):
+        assert bucket.attempt()
+        bucket.at += timedelta(seconds=1)
+
+    bucket.behind += back
+
+    assert left(bucket.noted, bucket.clock) == BURST - written
+    assert all(bucket.attempt() for _ in range(BURST - written))
+    assert not bucket.attempt()
+    assert writable_at(bucket.noted, bucket.clock) <= bucket.clock + REFILL
 
 
 def test_a_day_is_the_last_twenty_four_hours() -> None:
@@ -187,7 +193,8 @@ def test_a_day_is_the_last_twenty_four_hours() -> None:
     assert within_a_day(instants, NOW) == instants[2:]
 
 
-def test_what_was_noted_by_a_clock_that_was_far_ahead_is_not_of_the_last_day() -> None:
-    """A year of contested repairs and refused versions would follow else."""
-    instants = (NOW - timedelta(hours=1), NOW + timedelta(hours=1), NOW + timedelta(days=365))
-    assert within_a_day(instants, NOW) == instants[:2]
+def test_what_was_noted_by_a_clock_that_was_ahead_counts_as_of_now() -> None:
+    instants = (NOW - timedelta(hours=1), NOW + timedelta(days=364), NOW + timedelta(days=365))
+    assert within_a_day(instants, NOW) == (NOW - timedelta(hours=1), NOW)
+    both = (NOW + timedelta(hours=1), NOW + timedelta(hours=2))
+    assert within_a_day(both, NOW) == (NOW - timedelta(hours=1), NOW)

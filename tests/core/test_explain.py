@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.budget import REFILL
+from phasesync.core.budget import BURST, REFILL
 from phasesync.core.change import Policy
 from phasesync.core.explain import ObjectWhy, explain_object, explain_unseen
 from phasesync.core.guard import judge
@@ -142,13 +142,12 @@ def test_who_changed_a_dimension_is_told() -> None:
 def test_the_version_budget_says_how_much_is_left_and_until_when() -> None:
     used = entry(
         fingerprint="v1:test:00",
-        versions_at=(NOW - timedelta(hours=25), NOW - timedelta(hours=1), NOW),
-        budget_until=NOW + 30 * REFILL,
+        versions_at=(NOW - timedelta(hours=25), *[NOW] * BURST),
     )
 
     found = why(used, observed())
 
-    assert (found.budget.used_24h, found.budget.left, found.budget.next_at) == (2, 0, NOW + REFILL)
+    assert (found.budget.used_24h, found.budget.left, found.budget.next_at) == (BURST, 0, NOW + REFILL)
     assert found.delayed_until == NOW + REFILL
     assert why(entry(), observed()).budget.next_at is None
 

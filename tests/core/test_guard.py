@@ -276,29 +276,28 @@ def edited(**journal: object) -> Plan:
 
 
 def test_a_write_beyond_the_budget_is_delayed_until_there_is_room() -> None:
-    until = NOW + BURST * REFILL
-    guarded = judge(edited(budget_until=until), config(), None)
+    guarded = judge(edited(versions_at=[NOW] * BURST), config(), None)
 
     assert (guarded.go, guarded.held) == ((), ())
     assert [(one.change.action, one.until) for one in guarded.delayed] == [(Action.PUT, NOW + REFILL)]
-    assert judge(edited(budget_until=until - REFILL), config(), None).delayed == ()
+    assert judge(edited(versions_at=[NOW] * (BURST - 1)), config(), None).delayed == ()
 
 
 def test_a_person_may_use_what_is_kept_for_that() -> None:
-    assert judge(edited(budget_until=NOW + BURST * REFILL), config(), None, manual=True).delayed == ()
-    assert judge(edited(budget_until=NOW + (BURST + MANUAL_EXTRA) * REFILL), config(), None, manual=True).delayed
+    assert judge(edited(versions_at=[NOW] * BURST), config(), None, manual=True).delayed == ()
+    assert judge(edited(versions_at=[NOW] * (BURST + MANUAL_EXTRA)), config(), None, manual=True).delayed
 
 
 def test_a_write_that_may_have_landed_is_not_delayed() -> None:
     """It spends its token once more, which makes no further version."""
-    assert judge(edited(budget_until=NOW + 2 * BURST * REFILL, intent=intent()), config(), None).delayed == ()
+    assert judge(edited(versions_at=[NOW] * 2 * BURST, intent=intent()), config(), None).delayed == ()
 
 
 def test_only_values_wait_for_the_budget() -> None:
     changes = plan(
         desired(payload=payload({"URL": "new", "USER": "shop"}), description="new"),
         observed(),
-        entry(budget_until=NOW + BURST * REFILL),
+        entry(versions_at=(NOW,) * BURST),
     )
     guarded = judge(changes, config(), None)
     assert [change.action for change in guarded.go] == [Action.SET_DESCRIPTION]
@@ -306,7 +305,7 @@ def test_only_values_wait_for_the_budget() -> None:
 
 
 def test_what_is_held_is_not_delayed_and_what_is_approved_may_be() -> None:
-    changes = plan(desired(payload=payload({})), observed(), entry(budget_until=NOW + BURST * REFILL))
+    changes = plan(desired(payload=payload({})), observed(), entry(versions_at=(NOW,) * BURST))
     first = judge(changes, config(), None)
     assert (len(first.held), first.delayed) == (1, ())
 
@@ -335,7 +334,7 @@ def emptied(**changes: object) -> Plan:
 def test_a_digest_is_the_same_for_the_same_held_changes() -> None:
     with_more = desired(payload=payload({}), description="new")
     assert digest(emptied()) == digest(emptied()) == digest(emptied(wanted=with_more))
-    assert digest(emptied()) == digest(emptied(journal=entry(budget_until=NOW + timedelta(days=1))))
+    assert digest(emptied()) == digest(emptied(journal=entry(versions_at=(NOW,) * BURST)))
 
 
 def test_a_digest_is_another_for_another_place_or_rule_or_value() -> None:

@@ -60,7 +60,7 @@ class Object:
     def judge(self, wanted: Payload, approved: str | None = None) -> Guarded:
         """Return what the guard says of a payload now."""
         seen = observed(versions={self.entry.version_id or VERSION: frozenset({CURRENT})})
-        rested = replace(note_clock(self.entry, self.now), budget_until=None)
+        rested = replace(note_clock(self.entry, self.now), versions_at=())
         return judge(plan(desired(payload=wanted), seen, rested), self.config, approved, now=self.now)
 
     def _write(self, wanted: Payload, *, approved: bool) -> None:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.budget import EMPTY_FOR
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.journal import (
     accept_restore,
@@ -244,11 +243,10 @@ def test_the_generation_of_an_open_intent_counts_as_spent(settled: int, open_one
 
 
 def test_what_is_given_back_keeps_its_budget_since_aws_keeps_counting() -> None:
-    known = entry(budget_until=LATER, versions_at=(NOW,))
+    known = entry(versions_at=(NOW,))
     given = give_back(known)
-    assert (given.budget_until, given.versions_at) == (LATER, (NOW,))
-    assert replace(given, budget_until=None, versions_at=()) == forget_object(known)
-    assert forget_object(known).budget_until is None
+    assert given.versions_at == (NOW,)
+    assert replace(given, versions_at=()) == forget_object(known)
 
 
 def test_an_accepted_restore_moves_generations_past_what_may_be_spent() -> None:
@@ -286,10 +284,34 @@ def test_no_generation_ever_comes_back(settled: int, ahead: int, action: Action 
 # --- the clock
 
 
-def test_a_budget_that_no_write_can_have_left_is_that_of_an_empty_bucket() -> None:
-    ahead = entry(budget_until=NOW + timedelta(days=3650))
-    assert note_clock(ahead, NOW).budget_until == NOW + EMPTY_FOR
-    believable = entry(budget_until=NOW + EMPTY_FOR)
-    assert note_clock(believable, NOW) is believable
-    full = entry()
-    assert note_clock(full, NOW) is full
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("back", [timedelta(minutes=30), timedelta(days=30), timedelta(days=3650)])
+def test_what_a_clock_noted_that_was_set_back_since_is_as_of_now(back: timedelta) -> None:
+    ahead = NOW + back
+    known = entry(
+        versions_at=(ahead - timedelta(minutes=20), ahead),
+        enforced_at=(ahead,),
+        touched_at=ahead,
+        unwanted_since=ahead,
+    )
+
+    noted = note_clock(known, NOW)
+
+    assert noted.versions_at == (NOW - timedelta(minutes=20), NOW)
+    assert noted.enforced_at == (NOW,)
+    assert (noted.touched_at, noted.unwanted_since) == (NOW, NOW)
+    assert note_clock(noted, NOW) is noted
+
+
+def test_what_is_not_ahead_stays_as_it_is() -> None:
+    second = timedelta(seconds=1)
+    known = entry(versions_at=(NOW - HOUR, NOW + second), touched_at=NOW + second, unwanted_since=NOW - HOUR)
+    assert note_clock(known, NOW) is known
+    assert note_clock(entry(), NOW) == entry()
+
+
+def test_versions_of_the_right_time_stay_beside_one_of_a_clock_that_was_years_ahead() -> None:
+    before = (NOW - 2 * HOUR, NOW - HOUR)
+    assert note_clock(entry(versions_at=(*before, NOW + timedelta(days=3650))), NOW).versions_at == (*before, NOW)

@@ -11,7 +11,7 @@ from phasesync.core.events import Event
 from phasesync.core.status import Trigger
 from phasesync.daemon.parts import Current, Parts
 from phasesync.errors import PhasesyncError, StoreUnavailableError
-from phasesync.ports import Claim, MemberRole
+from phasesync.ports import Claim, Load, MemberRole
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class World:
     may_write: bool = True
     closed: bool = False
     role: MemberRole | None = None
+    heartbeat_failure: PhasesyncError | None = None
+    may_be_written: bool = True
+    polls_succeed: bool = True
+    load: Load = field(default_factory=lambda: Load(threads=8))
     current: Current | None = None
     _gate: threading.Event = field(default_factory=threading.Event)
     hang_in_poll: bool = False
@@ -82,32 +86,39 @@ class World:
 
     # rounds
 
-    def poll(self) -> None:
+    def poll(self) -> bool:
         if self.hang_in_poll:
             self._gate.wait()
         if self.poll_error:
             raise self.poll_error
         self.polls += 1
         self.polls_before_role += self.role is None
+        return self.polls_succeed
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
+        if not self.may_be_written:
+            self.heartbeat_failure = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
+            return False
+        self.heartbeat_failure = None
         self.role = self.role_to_give
         self.members.add("daemon-1")
+        return True
 
-    def reap(self) -> None:
+    def reap(self) -> bool:
         self.reaped += 1
+        return True
 
-    def sweep(self) -> None:
-        pass
+    def sweep(self) -> bool:
+        return True
 
-    def expire_leases(self) -> None:
-        pass
+    def expire_leases(self) -> bool:
+        return True
 
-    def reap_users(self) -> None:
-        pass
+    def reap_users(self) -> bool:
+        return True
 
-    def keep_house(self) -> None:
-        pass
+    def keep_house(self) -> bool:
+        return True
 
     def stop(self) -> None:
         if self.hang_in_poll:
@@ -137,6 +148,9 @@ class Work:
 
     def running(self) -> Sequence[Claim]:
         return list(self.world.claims)
+
+    def load(self) -> Load:
+        return self.world.load
 
     def drain(self, timeout: timedelta) -> bool:
         if self.world.hang_in_work and self.world.claims:

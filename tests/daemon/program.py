@@ -21,7 +21,7 @@ from tests.daemon.fakes import World, a_claim
 def main(config: str, *switches: str) -> int:
     world = World()
     loaded = load_settings(Path(config))
-    configure_logging(level=loaded.settings.log.level, format="json")
+    configure_logging(level=loaded.settings.log.level, format="json", queued=True)
     if "hang" in switches:
         world.claims, world.hang_in_work = [a_claim()], True
         threading.Thread(target=threading.Event().wait).start()

@@ -91,6 +91,24 @@ def test_a_failure_does_not_end_the_rounds_and_does_not_count_as_a_sign_of_life(
     assert chore.done > 0
 
 
+def test_a_round_that_returns_false_has_ended_without_success(rounds) -> None:
+    outcome = [False]
+    done = []
+
+    def chore() -> bool:
+        done.append(outcome[0])
+        return outcome[0]
+
+    rounds.add("chore", chore, every=10 * MS)
+    rounds.start()
+    wait_until(lambda: len(done) > 20)
+
+    assert rounds.age("chore") < rounds.success_age("chore")
+    assert rounds.success_age("chore") >= 0.1
+    outcome[0] = True
+    wait_until(lambda: rounds.success_age("chore") < 0.1)
+
+
 def test_the_rhythm_changes_at_once(rounds) -> None:
     chore = Chore()
     rounds.add("chore", chore, every=timedelta(hours=1))

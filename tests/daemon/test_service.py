@@ -12,7 +12,7 @@ from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon import condition, ending
 from phasesync.daemon.signals import Word
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError, StoreUnavailableError
-from phasesync.ports import MemberRole
+from phasesync.ports import Load, MemberRole
 from tests.daemon.conftest import settings_with
 from tests.daemon.fakes import FakeSchema, a_claim
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -173,6 +173,69 @@ def test_polls_that_stall_make_it_unhealthy(how, run, world, monkeypatch, logs) 
     world.hang_in_poll, world.poll_error = False, None
     world.let_go()
     running.wait_for("/healthz", 200)
+
+
+def test_a_database_that_cannot_be_written_makes_it_unready_but_leaves_it_healthy(run, world, logs) -> None:
+    running = run(settings_with(daemon={"claim_ttl_s": 6}))
+    running.wait_for("/readyz", 200)
+    world.may_be_written = False
+
+    assert running.wait_for("/readyz", 503)["reason"] == "the database cannot be written (SQLITE_FULL)"
+    assert running.get("/healthz")[0] == 200
+    world.may_be_written = True
+    running.wait_for("/readyz", 200)
+    wait_until(lambda: len([line for line in logs if line["event"] == "readiness changed"]) == 2, what="both lines")
+    lost, back = [line for line in logs if line["event"] == "readiness changed"]
+    assert (lost["log_level"], lost["ok"], lost["reason"]) == (
+        "warning",
+        False,
+        "the database cannot be written (SQLITE_FULL)",
+    )
+    assert (back["log_level"], back["ok"]) == ("info", True)
+
+
+def test_a_heartbeat_that_failed_is_repeated_before_the_next_is_due(run, world) -> None:
+    running = run(settings_with(daemon={"claim_ttl_s": 600}))
+    running.wait_for("/readyz", 200)
+    world.heartbeat_failure = StoreUnavailableError()
+
+    wait_until(lambda: world.heartbeat_failure is None, what="another heartbeat")
+    running.wait_for("/readyz", 200)
+
+
+def test_a_role_that_has_expired_is_taken_anew_without_waiting_for_the_next_heartbeat(run, world) -> None:
+    running = run(settings_with(daemon={"claim_ttl_s": 600}))
+    running.wait_for("/readyz", 200)
+    world.role = None
+
+    wait_until(lambda: world.role is MemberRole.ACTIVE, what="the role")
+    running.wait_for("/readyz", 200)
+
+
+def test_polls_that_do_not_succeed_make_it_unready(run, world, monkeypatch) -> None:
+    monkeypatch.setattr(condition, "STALLED_AFTER", timedelta(seconds=0.3))
+    running = run()
+    running.wait_for("/readyz", 200)
+    world.polls_succeed = False
+
+    def not_ready_because_of_polls() -> bool:
+        return str(running.get("/readyz")[1].get("reason")).startswith("polls have not succeeded for ")
+
+    wait_until(not_ready_because_of_polls, what="readiness")
+    assert running.get("/healthz")[1].get("reason") is None
+
+
+def test_a_worker_that_is_stuck_makes_it_unhealthy_until_it_goes_on(run, world, logs) -> None:
+    running = run()
+    running.wait_for("/healthz", 200)
+    world.load = Load(threads=8, quiet=(timedelta(minutes=3), timedelta(0)))
+
+    body = running.wait_for("/healthz", 503)
+    assert (body["workers_busy"], body["workers_stuck"]) == (2, 1)
+    assert running.get("/readyz") == (503, {"ok": False, "reason": body["reason"]})
+    wait_until(lambda: any(line["event"] == "health changed" for line in logs), what="the line")
+    world.load = Load(threads=8)
+    running.wait_for("/readyz", 200)
 
 
 # --- the end

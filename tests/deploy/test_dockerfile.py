@@ -99,3 +99,12 @@ def test_it_holds_no_secret_and_knows_its_settings() -> None:
     assert not any(re.search("PASSWORD|TOKEN|SECRET|CREDENTIAL", name) for name in names)
     ours = {name for name in names if name.startswith("PHASESYNC_")}
     assert ours and ours <= {variable_of(name) for name, _ in setting_names()}
+
+
+def test_the_health_check_goes_by_the_settings_and_through_no_proxy() -> None:
+    """`status --probe` does; tests/cli/test_probe.py shows it."""
+    (check,) = arguments("HEALTHCHECK")
+    options, _, command = check.partition(" CMD ")
+
+    assert json.loads(command) == ["phasesync", "status", "--probe"]
+    assert "--timeout=5s" in options, "longer than the probe waits"

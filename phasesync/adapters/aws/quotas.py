@@ -61,6 +61,10 @@ class _Gate:
             following.notify()
 
 
+def _nothing() -> None:
+    """Nobody watches the progress of calls."""
+
+
 class Turn:
     """The leave to make one call now."""
 
@@ -100,6 +104,8 @@ class Quotas:
         self._gates: OrderedDict[Place, _Gate] = OrderedDict()
         self._processes = 1
         self._stopped = False
+        self.progress: Callable[[], None] = _nothing
+        """Called, in the thread that calls AWS, whenever a call asks for its turn and when it gets it."""
 
     @property
     def waiting(self) -> int:
@@ -138,12 +144,14 @@ class Quotas:
             ThrottledError: the turn did not come in time; nothing was called.
             InterruptedRunError: this process stops.
         """
+        self.progress()
         group = self._groups[action]
         patience = self._patience if patience is None else patience
         with self._lock:
             gate = self._gate((account, group.region or region, group.name), group)
             taken_at = self._wait(gate, action, customer, patience)
             gate.bucket = spend(gate.bucket)
+        self.progress()
         return Turn(lambda called_at: self._slow(gate, called_at), taken_at)
 
     def _wait(self, gate: _Gate, action: str, customer: str, patience: timedelta) -> float:

@@ -1,17 +1,21 @@
 """Dispatchers of threads in this process, for SQLite and PostgreSQL alike."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.errors import PhasesyncError
-from phasesync.ports import Claim, EventSink
+from phasesync.ports import Claim, EventSink, Load
 
 Work = TypeVar("Work")
+
+_FAILED_LATELY: Final = timedelta(minutes=2)
+"""Work whose result could not be recorded comes again when its claim has ended: long before that."""
 
 
 class Threads(Generic[Work]):
@@ -32,6 +36,12 @@ class Threads(Generic[Work]):
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=chore)
         self._lock = threading.Lock()
         self._running: dict[Future[None], Work] = {}
+        self._progress: dict[int, float] = {}
+        """Thread that works -> when its work began or last made progress."""
+        self._changed = time.monotonic()
+        """When a piece of work last began or ended."""
+        self._failures: tuple[float, float] | None = None
+        """When work first and last ended with an error, since it last ended without one."""
 
     @property
     def free(self) -> int:
@@ -42,7 +52,7 @@ class Threads(Generic[Work]):
     def submit(self, work: Work) -> None:
         """Do it as soon as a thread is free."""
         with self._lock:
-            future = self._pool.submit(self._work, work)
+            future = self._pool.submit(self._do, work)
             self._running[future] = work
         future.add_done_callback(self._done)
 
@@ -51,12 +61,49 @@ class Threads(Generic[Work]):
         with self._lock:
             return list(self._running.values())
 
+    def progressed(self) -> None:
+        """Note that the work of the calling thread goes on; nothing happens in a thread that is not one of these."""
+        thread = threading.get_ident()
+        with self._lock:
+            if thread in self._progress:
+                self._progress[thread] = time.monotonic()
+
+    def load(self) -> Load:
+        """Return how busy the threads are."""
+        now = time.monotonic()
+        with self._lock:
+            marks, changed, failures = list(self._progress.values()), self._changed, self._failures
+        first, last = failures or (now, now)
+        # Another daemon may have done since what failed here: only what fails again and again says anything.
+        failing_for = last - first if now - last < _FAILED_LATELY.total_seconds() else 0
+        full_for = now - changed if len(marks) >= self._threads else 0
+        return Load(
+            threads=self._threads,
+            quiet=tuple(timedelta(seconds=now - mark) for mark in marks),
+            full_for=timedelta(seconds=full_for),
+            failing_for=timedelta(seconds=failing_for),
+        )
+
     def drain(self, timeout: timedelta) -> bool:
         """Take no more work and wait; return whether all was done in time."""
         with self._lock:
             futures = list(self._running)
         self._pool.shutdown(wait=False)
         return not wait(futures, timeout=timeout.total_seconds()).not_done
+
+    def _do(self, work: Work) -> None:
+        thread = threading.get_ident()
+        with self._lock:
+            self._progress[thread] = self._changed = time.monotonic()
+        good = False
+        try:
+            self._work(work)
+            good = True
+        finally:
+            with self._lock:
+                del self._progress[thread]
+                self._changed = now = time.monotonic()
+                self._failures = None if good else (self._failures[0] if self._failures else now, now)
 
     def _done(self, future: Future[None]) -> None:
         with self._lock:

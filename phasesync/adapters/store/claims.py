@@ -18,6 +18,7 @@ from phasesync.adapters.store.interrupted import Interrupted, log_interrupted
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.tables import credentials, environments, sync_reads, syncs
 from phasesync.adapters.store.waking import WAKER
+from phasesync.core.clock import JUMP
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.status import Trigger
@@ -124,7 +125,7 @@ class ClaimsPart(Part):
             # Set by a clock that was ahead and has been set back since, their times would not come for as long.
             connection.execute(
                 syncs.update()
-                .where(syncs.c.claim_owner.is_(None), syncs.c.claimed_at > after(AHEAD))
+                .where(syncs.c.claim_owner.is_(None), syncs.c.claimed_at > after(JUMP))
                 .values(claimed_at=now(), retry_at=None, next_due_at=now())
             )
         return sorted(row.name for row in rows)

@@ -11,9 +11,11 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.clock import note_time
 from phasesync.adapters.store.engine import Database, insert_or_update
 from phasesync.adapters.store.instants import AHEAD, after, before, now
 from phasesync.adapters.store.tables import chores, daemons
+from phasesync.core.clock import JUMP
 from phasesync.ports import MemberRole
 
 _FORGOTTEN: Final = timedelta(hours=1)
@@ -28,6 +30,7 @@ class SqlDaemonRegistry:
     def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> MemberRole:
         """Say that a daemon is alive; return whether it works or stands by."""
         with self._database.write() as connection:
+            note_time(connection, owner)
             role = MemberRole.ACTIVE
             if self._database.is_sqlite and self._somebody_else_works(connection, owner):
                 role = MemberRole.STANDBY
@@ -66,7 +69,7 @@ class SqlDaemonRegistry:
             claimed = insert.on_conflict_do_update(
                 index_elements=["name"],
                 set_={"owner": insert.excluded.owner, "claimed_at": insert.excluded.claimed_at},
-                where=(chores.c.claimed_at <= before(every)) | (chores.c.claimed_at > after(AHEAD)),
+                where=(chores.c.claimed_at <= before(every)) | (chores.c.claimed_at > after(JUMP)),
             ).returning(chores.c.name)
             return connection.scalar(claimed) is not None
 
@@ -78,4 +81,4 @@ class SqlDaemonRegistry:
 
 
 def _is_alive() -> sa.ColumnElement[bool]:
-    return daemons.c.until.between(now(), after(AHEAD))
+    return daemons.c.until.between(now(), after(AHEAD)) & (daemons.c.beat_at <= after(JUMP))

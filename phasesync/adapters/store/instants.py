@@ -36,7 +36,10 @@ def from_microseconds(count: int) -> datetime:
 
 
 AHEAD: Final = timedelta(hours=1)
-"""What is noted of the present and lies further ahead comes of a clock that has been set back since."""
+"""
+No claim, membership or pause is longer: what ends later was noted by a clock that has been set back since. Most such
+instants are put right as soon as a daemon notices (`clock.py`); this is for whoever reads them before.
+"""
 
 
 class Instant(sa.types.TypeDecorator[datetime]):

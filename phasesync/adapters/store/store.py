@@ -16,6 +16,7 @@ from phasesync.adapters.store.secret_reads import SecretReadsPart
 from phasesync.ports import KeyRing
 
 if TYPE_CHECKING:
+    from phasesync.adapters.store.clock import SqlClockWatch
     from phasesync.adapters.store.credentials import SqlCredentialStore
     from phasesync.adapters.store.daemons import SqlDaemonRegistry
     from phasesync.adapters.store.dynamic import SqlDynamicStore
@@ -83,6 +84,13 @@ class Store:
         from phasesync.adapters.store.daemons import SqlDaemonRegistry
 
         return SqlDaemonRegistry(self.database)
+
+    @cached_property
+    def clock_watch(self) -> "SqlClockWatch":
+        """What notices that the clock was set back."""
+        from phasesync.adapters.store.clock import SqlClockWatch
+
+        return SqlClockWatch(self.database, self.keys)
 
     def close(self) -> None:
         """Close every connection."""

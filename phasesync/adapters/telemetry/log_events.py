@@ -15,6 +15,7 @@ from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
+    ClockJumped,
     Event,
     LeaseTakenBack,
     LeaseUnreadable,
@@ -38,6 +39,7 @@ _CHORES: Final = frozenset(
     {
         "poll",
         "renewal",
+        "clock",
         "heartbeat",
         "reap",
         "housekeeping",
@@ -80,6 +82,12 @@ class LogEvents:
                 )
             case RoleChanged():
                 self._log.info("role changed", role=str(event.role))
+            case ClockJumped():
+                self._log.warning(
+                    "the database's clock was set back; what lay ahead was moved",
+                    back_s=event.back_s,
+                    leases=event.leases,
+                )
             case SchemaWaiting():
                 self._log.warning(
                     "waiting for the database schema",

@@ -4,6 +4,8 @@ Sets logging up: one line an event on stderr, JSON or for people, from phasesync
 Nothing here may let a value out. Texts and locals of exceptions are not printed (`failures.py`); arguments of other
 libraries' log lines are masked; their loggers never go below WARNING, since botocore prints requests at DEBUG; and
 Python's own last resorts (uncaught exceptions, failures of logging itself) are led here as well.
+
+A daemon's lines go through a queue (`queued.py`), so that a stream that nobody reads stops no work.
 """
 
 import logging
@@ -19,6 +21,7 @@ from structlog.stdlib import BoundLogger
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from phasesync.adapters.telemetry.failures import as_text, class_name, describe
+from phasesync.adapters.telemetry.queued import QueuedWriter
 
 OURS: Final = "phasesync"
 """Loggers of this name and below are ours; all others are foreign."""
@@ -30,11 +33,18 @@ _FLOORS: Final = {
     "apscheduler": logging.ERROR,
 }
 
+FLUSH_WITHIN_S: Final = 0.5
+"""How long the end of a process waits for a queued log; the end as a whole has its own deadline."""
+
 _LOG_METHODS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def configure_logging(
-    *, level: str, format: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
+    *,
+    level: str,
+    format: Literal["auto", "json", "console"] = "auto",
+    stream: TextIO | None = None,
+    queued: bool = False,
 ) -> None:
     """
     Send every log line of this process to one stream; what was set up before is replaced.
@@ -43,6 +53,8 @@ def configure_logging(
         level: debug, info, warning or error, for our own lines; foreign loggers stay at WARNING or above.
         format: json, console, or auto: console on a terminal and json elsewhere.
         stream: None = stderr.
+        queued: lines are written by a thread of its own, and lost where the stream does not take them: for a daemon,
+            whose work must not wait for whoever reads its log. The stream has to have a file descriptor.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -59,7 +71,7 @@ def configure_logging(
         # A cached logger would keep a former set-up.
         cache_logger_on_first_use=False,
     )
-    handler = _Handler(stream)
+    handler = _QueuedHandler(stream.fileno()) if queued else _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -94,6 +106,41 @@ def get_logger(name: str = OURS) -> BoundLogger:
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:
         """A line that cannot be written is lost; the daemon goes on, and nothing of the line goes elsewhere."""
+
+
+class _QueuedHandler(logging.Handler):
+    """Formats a line where it is logged, so that nothing else of the event is kept, and has it written later."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.writer = QueuedWriter(descriptor, on_lost=_tell_lost)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one line."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 -- a line that cannot be formatted is lost, and nothing of it goes elsewhere
+            return
+        self.writer.put(f"{line}\n")
+
+    def flush(self) -> None:
+        """Write what waits, within a deadline; `logging.shutdown` calls this at the end of the process."""
+        self.writer.flush(FLUSH_WITHIN_S)
+
+
+def _tell_lost(count: int) -> None:
+    get_logger().warning("log lines lost: nobody took them", count=count)
+
+
+def flush_log() -> None:
+    """Write what waits in a daemon's log, within a deadline; for the end of the process."""
+    for handler in logging.root.handlers:
+        handler.flush()
+
+
+def lines_lost() -> int:
+    """Return how many lines of a daemon's log were lost because nobody took them."""
+    return sum(handler.writer.lost for handler in logging.root.handlers if isinstance(handler, _QueuedHandler))
 
 
 class _Masked:

@@ -14,6 +14,7 @@ from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
+    ClockJumped,
     Event,
     LeaseTakenBack,
     LeaseUnreadable,
@@ -75,6 +76,7 @@ EVENTS: list[Event] = [
     ClaimLost(sync_id="sync-1"),
     SyncUnreadable(sync_id="sync-1", run_id="run-1", error="CiphertextError"),
     RoleChanged(role=MemberRole.STANDBY),
+    ClockJumped(back_s=1800.0, leases=2),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),
     SweepFinished(

@@ -90,12 +90,12 @@ class Judge:
         self._written_at.clear()
         self._seen_present.clear()
 
-    def spend_budget(self, entry: JournalEntry) -> datetime:
-        """Let all but one of the unattended writes of an object have been made; return when its bucket is full."""
-        now = self._stage.clock.now()
+    def spend_budget(self, entry: JournalEntry) -> list[datetime]:
+        """Let all but one of the unattended writes of an object have been made; return when each was."""
+        written = [self._stage.clock.now()] * 29
         if entry.arn is not None:
-            self._written_at[entry.arn] = [now] * 29
-        return now + 29 * REFILL
+            self._written_at[entry.arn] = list(written)
+        return written
 
     # --- what a worker does
 

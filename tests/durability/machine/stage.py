@@ -349,7 +349,7 @@ class Stage:
             self.sync_id(name), f"daemon-{self.next_number()}", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED
         )
         spent = self.judge.spend_budget(entry)
-        self.store.state.save_entry(claim, replace(entry, budget_until=spent))
+        self.store.state.save_entry(claim, replace(entry, versions_at=tuple(spent)))
         self.store.state.release(claim)
 
 

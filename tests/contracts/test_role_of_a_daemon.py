@@ -1,0 +1,105 @@
+"""A daemon's role ends with its own lease, and what fails is told once for each chore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from phasesync.core.events import ChoreFailed, Event
+from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.scheduler import Member, Scheduler
+from phasesync.errors import PhasesyncError, StoreUnavailableError
+from phasesync.ports import MemberRole, SyncDispatcher
+from tests.support.aws_builders import HandClock
+from tests.support.stores import TTL, claim_due
+from tests.support.values import NOW
+
+pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+
+
+class Daemon:
+    """A scheduler whose database can be made to fail."""
+
+    def __init__(self, store) -> None:
+        self.clock = HandClock(NOW)
+        self.events: list[Event] = []
+        self.errors: dict[str, PhasesyncError] = {}
+        self._store = store
+        self.scheduler = Scheduler(
+            member=Member(owner="daemon-1", host="localhost", pid=1),
+            state=self,  # type: ignore[arg-type]
+            registry=self,  # type: ignore[arg-type]
+            keeper=ClaimKeeper(store.state, self.clock, TTL),
+            dispatcher=cast(SyncDispatcher, self),
+            events=self,
+            clock=self.clock,
+            runs_kept=lambda: timedelta(days=1),
+            share_among=lambda _: None,
+        )
+        self.claimed = 0
+
+    free = free_for_large = 1
+
+    def role(self) -> MemberRole | None:
+        return self.scheduler.role
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def _or_fail(self, what: str, work: Callable[[], object]) -> object:
+        if what in self.errors:
+            raise self.errors[what]
+        return work()
+
+    def beat(self, owner: str, **given: object) -> object:
+        return self._or_fail("beat", lambda: self._store.daemons.beat(owner, **given))
+
+    def alive(self) -> object:
+        return self._store.daemons.alive()
+
+    def claim_due(self, owner: str, **_: object) -> object:
+        self.claimed += 1
+        return self._or_fail("claim", lambda: claim_due(self._store, owner))
+
+    def reap_expired(self) -> object:
+        return self._or_fail("reap", self._store.state.reap_expired)
+
+
+@pytest.fixture
+def daemon(store) -> Daemon:
+    return Daemon(store)
+
+
+def test_a_role_lasts_as_long_as_the_heartbeat_that_brought_it(daemon) -> None:
+    assert daemon.role() is None
+    assert daemon.scheduler.beat()
+    assert daemon.role() is MemberRole.ACTIVE
+    daemon.errors["beat"] = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
+
+    daemon.clock.turn(TTL - timedelta(seconds=1))
+    assert not daemon.scheduler.beat()
+    assert daemon.role() is MemberRole.ACTIVE
+    assert daemon.scheduler.heartbeat_failure is daemon.errors["beat"]
+    daemon.clock.turn(timedelta(seconds=2))
+
+    assert daemon.role() is None
+    claimed = daemon.claimed
+    assert daemon.scheduler.poll() and daemon.claimed == claimed, "another may be at work by now"
+    del daemon.errors["beat"]
+    assert daemon.scheduler.beat()
+    assert daemon.role() is MemberRole.ACTIVE
+    assert daemon.scheduler.heartbeat_failure is None
+
+
+def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) -> None:
+    daemon.scheduler.beat()
+    assert daemon.scheduler.poll() and daemon.scheduler.reap()
+    daemon.errors["claim"] = daemon.errors["reap"] = StoreUnavailableError("gone")
+
+    assert [daemon.scheduler.poll() or daemon.scheduler.reap() for _ in range(5)] == [False] * 5
+
+    told = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
+    assert told == ["poll", "reap"], "each chore has its own last failure"
