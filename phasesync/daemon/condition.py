@@ -43,6 +43,8 @@ class Condition:
     def __init__(self) -> None:
         self.database_reachable: bool | None = None
         """None = not asked yet."""
+        self.database_problem = ""
+        """Why the database was not reachable when it was last asked."""
         self.schema: Schema | None = None
         """What was last seen."""
         self.pulse: Callable[[], Pulse] | None = None
@@ -91,7 +93,8 @@ class Condition:
         if self.database_reachable is None:
             return "starting"
         if not self.database_reachable:
-            return "the database cannot be reached"
+            why = f": {self.database_problem}" if self.database_problem else ""
+            return f"the database cannot be reached{why}"
         if self.schema is not None and not self.can_work:
             return f"waiting for the database schema: {mending(self.schema)}"
         return "starting" if role is None else role.value

@@ -17,6 +17,8 @@ from tests.daemon.conftest import settings_with
 from tests.daemon.fakes import FakeSchema, a_claim
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
+DOWN = f"the database cannot be reached: {StoreUnavailableError().message}"
+
 # --- the start
 
 
@@ -49,7 +51,7 @@ def test_it_waits_for_the_database(run, world) -> None:
     running = run()
 
     wait_until(lambda: world.looks > 3, what="looking again")
-    assert running.get("/readyz") == (503, {"ok": False, "reason": "the database cannot be reached"})
+    assert running.get("/readyz") == (503, {"ok": False, "reason": DOWN})
     assert running.get("/healthz")[0] == 200
     assert [(event.chore, event.error) for event in world.events] == [("start", "StoreUnavailableError")], "told once"
     world.down = False
@@ -147,7 +149,7 @@ def test_a_database_that_is_down_makes_it_unready_but_leaves_it_healthy(run, wor
     running.wait_for("/readyz", 200)
     world.down = True
 
-    assert running.wait_for("/readyz", 503)["reason"] == "the database cannot be reached"
+    assert running.wait_for("/readyz", 503)["reason"] == DOWN
     assert running.get("/healthz")[0] == 200
     assert [event for event in world.events if isinstance(event, ChoreFailed)] == [
         ChoreFailed(chore="schema", error="StoreUnavailableError", message=StoreUnavailableError().message)
