@@ -67,8 +67,8 @@ def run_daemon(
         The exit code: 0 after a stop. The process itself ends soon after a signal, even if a thread hangs.
 
     Raises:
-        PhasesyncError: what stands in the way of the start: an address in use, a wrong root key; and what ends the work:
-            another installation's database in the place of ours.
+        PhasesyncError: what stands in the way of the start: an address in use, a wrong root key; and what ends the
+            work: another installation's database in the place of ours.
     """
     problems = harden()
     loaded = replace(loaded, warnings=(*loaded.warnings, *problems))

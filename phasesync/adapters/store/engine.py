@@ -75,6 +75,7 @@ class Database:
             files = _files_of(connection)
             yield connection
         if self._file is not None and self._file.files() != files:
+            self._file.give_up()
             raise StoreUnavailableError(
                 f"the database {self._file.path} was moved or replaced while it was written, so that may be lost",
                 hint="look whether it is there, and repeat the command if it is not",
@@ -98,6 +99,7 @@ class Database:
         with translated(self.url, self._softened):
             if self._file is not None and self._file.has_moved:
                 # Closed before a new one is opened, so that what is only in a log that was deleted is not lost.
+                self._file.give_up()
                 self.engine.dispose()
             with self._connect(engine) as connection, connection.begin():
                 if self._file is not None:

@@ -214,7 +214,7 @@ def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
 
 
 _ADVICE: Final = {
-    "53300": "all connections are in use: raise max_connections or the role's CONNECTION LIMIT, or put a pooler before it",
+    "53300": "all connections are in use: raise max_connections or the role's limit, or use a pooler",
     "53100": "make room on the server's disk",
     "XX001": "the server reports damaged data: look into its log",
     "XX002": "the server reports a damaged index: look into its log, then REINDEX",

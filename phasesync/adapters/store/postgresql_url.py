@@ -116,6 +116,8 @@ def _options(query: str) -> dict[str, str]:
         value = unquote(value)
         if name in options and name not in ("host", "port"):
             raise _unusable(f"the option {name} is given twice", "give it once")
+        if name == "connect_timeout" and not (value.isascii() and value.isdigit()):
+            raise _unusable("the option connect_timeout is not a number of seconds", "connect_timeout=5")
         options[name] = f"{options[name]},{value}" if name in options else value
     return options
 

@@ -8,11 +8,14 @@ are used no longer than these are the ones that the names lead to. A new connect
 
 import os
 import sqlite3
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+from weakref import WeakSet
 
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, StoreUnavailableError
 
@@ -60,6 +63,8 @@ class SqliteFile:
         self.path = Path(os.path.abspath(path))
         self._synchronous = synchronous
         self._opened: Files | None = None
+        self._connections: WeakSet[SqliteConnection] = WeakSet()
+        self._lock = threading.Lock()
         self._expected: Installation | None = None
 
     def expect(self, installation: Installation) -> None:
@@ -75,8 +80,11 @@ class SqliteFile:
             AnotherDatabaseError, KeyUnavailableError: it was replaced by another installation's.
         """
         before = _id_of(self.path)
-        if before is None and self._opened is not None:
+        if self._opened is not None and before is None:
             raise self._gone()
+        if self._opened is not None and before != self._opened.database and self._has_log_of(self._opened):
+            # SQLite would apply it to the new file, and damage that.
+            raise self._replaced(f"{self.path}-wal still is the log of the former one")
         connection = sqlite3.connect(
             f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False, factory=SqliteConnection
         )
@@ -90,8 +98,27 @@ class SqliteFile:
         except BaseException:
             connection.close()
             raise
+        with self._lock:
+            self._connections.add(connection)
         self._opened = files
         return connection
+
+    def give_up(self) -> None:
+        """
+        Part with files that have lost their names, after which every connection has to be closed.
+
+        What stands in the log goes into the file that it belongs to, wherever that is now, and the log is emptied: the
+        next file of this name would find it.
+        """
+        if self._opened is None or self._opened.database == _id_of(self.path):
+            return  # The log alone is gone. SQLite saves what is in it where no other process is at work.
+        with self._lock:
+            connections = [one for one in self._connections if one.files == self._opened]
+        for connection in connections:
+            with suppress(sqlite3.Error):  # It is in use or closed; another one will do.
+                connection.execute("PRAGMA busy_timeout = 200")
+                if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+                    return
 
     def files(self) -> Files:
         """Return the files that the names lead to now."""
@@ -142,6 +169,13 @@ class SqliteFile:
             raise KeyUnavailableError(
                 f"{self.path} was replaced by a database under another root key: {', '.join(sorted(keys))}",
             )
+
+    def _has_log_of(self, files: Files) -> bool:
+        try:
+            log = os.stat(self.path.with_name(f"{self.path.name}-wal"))
+        except OSError:
+            return False
+        return files.log == (log.st_dev, log.st_ino) and log.st_size > 0
 
     def _gone(self) -> StoreUnavailableError:
         return StoreUnavailableError(
