@@ -104,9 +104,14 @@ def test_every_connection_of_the_pool_follows(store, path):
 
 def test_what_is_committed_to_a_file_that_was_just_replaced_is_not_reported_as_stored(store, path):
     backup(str(store.database.url), path.with_name("copy.db"))
-    with pytest.raises(StoreUnavailableError, match="may be lost"), store.database.write() as connection:
-        connection.execute(apps.insert().values(id="a", name="a", name_key="a", description="", created_at=AT))
-        os.replace(path.with_name("copy.db"), path)
+
+    def replace_while_it_is_written() -> None:
+        with store.database.write() as connection:
+            connection.execute(apps.insert().values(id="a", name="a", name_key="a", description="", created_at=AT))
+            os.replace(path.with_name("copy.db"), path)
+
+    with pytest.raises(StoreUnavailableError, match="may be lost"):
+        replace_while_it_is_written()
     assert names_at(path) == ["before"]
 
 
