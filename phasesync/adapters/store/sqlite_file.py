@@ -85,9 +85,7 @@ class SqliteFile:
         if self._opened is not None and before != self._opened.database and self._has_log_of(self._opened):
             # SQLite would apply it to the new file, and damage that.
             raise self._replaced(f"{self.path}-wal still is the log of the former one")
-        connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False, factory=SqliteConnection
-        )
+        connection = sqlite3.connect(uri_of(self.path), uri=True, check_same_thread=False, factory=SqliteConnection)
         try:
             self._configure(connection)
             connection.files = files = self.files()
@@ -188,6 +186,11 @@ class SqliteFile:
             f"the database {self.path} is not the file that was opened: {why}",
             hint="stop the daemon before the file is replaced; phasesync db restore puts a backup in its place",
         )
+
+
+def uri_of(path: Path, mode: str = "rw") -> str:
+    """Return SQLite's URI for a file that is there: whatever its characters are, and never made by opening it."""
+    return f"file:{quote(os.path.abspath(path))}?mode={mode}"
 
 
 def _id_of(path: Path) -> FileId | None:

@@ -64,9 +64,10 @@ def at_work(work: Callable[[], object]) -> Iterator[list[BaseException]]:
         assert not thread.is_alive()
 
 
-def waits_for_a_lock(connection: sa.Connection) -> bool:
+def waits_for_a_lock(store: Store) -> bool:
     asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(connection.exec_driver_sql(asked).scalar())
+    with store.database.read() as connection:  # a transaction sees the activity of one moment
+        return bool(connection.exec_driver_sql(asked).scalar())
 
 
 def lock(connection: sa.Connection, table: sa.Table, row_id: str) -> None:
@@ -128,8 +129,7 @@ def test_rows_of_syncs_are_locked_in_the_order_of_their_ids(store: Store, prepar
     with store.database.write() as holder:
         lock(holder, syncs, first)
         with at_work(work) as raised:
-            with store.database.read() as look:
-                wait_until(lambda: waits_for_a_lock(look), what="waiting for the first row")
+            wait_until(lambda: waits_for_a_lock(store), what="waiting for the first row")
             free = sa.select(syncs.c.id).with_for_update(skip_locked=True).order_by(syncs.c.id)
             with store.database.write() as other:
                 assert list(other.scalars(free)) == others
@@ -143,8 +143,7 @@ def test_rows_of_environments_are_locked_in_the_order_of_their_ids(store: Store)
     with store.database.write() as holder:
         lock(holder, environments, first)
         with at_work(lambda: store.environments.update_app("shop", new_name="store")) as raised:
-            with store.database.read() as look:
-                wait_until(lambda: waits_for_a_lock(look), what="waiting for the first row")
+            wait_until(lambda: waits_for_a_lock(store), what="waiting for the first row")
             free = sa.select(environments.c.id).with_for_update(skip_locked=True).order_by(environments.c.id)
             with store.database.write() as other:
                 assert list(other.scalars(free)) == others
@@ -178,8 +177,7 @@ def test_a_write_that_was_ended_for_a_deadlock_is_repeated(store: Store):
         lock(other, syncs, last)
         renewed: list[str] = []
         with at_work(lambda: renewed.extend(store.state.renew(claims, ttl=TTL))) as raised:
-            with store.database.read() as look:
-                wait_until(lambda: waits_for_a_lock(look), what="waiting for the last row")
+            wait_until(lambda: waits_for_a_lock(store), what="waiting for the last row")
             with store.database.write() as another:
                 free = sa.select(syncs.c.id).with_for_update(skip_locked=True)
                 assert list(another.scalars(free)) == [], "it has the others: this is a deadlock"
