@@ -101,9 +101,7 @@ class Database:
                 # Closed before a new one is opened, so that what is only in a log that was deleted is not lost.
                 self._file.give_up()
                 self.engine.dispose()
-            with self._connect(engine) as connection, connection.begin():
-                if self._file is not None:
-                    self._check(self._file, connection)
+            with self._connect(engine) as connection, self._of_these_files(connection), connection.begin():
                 yield connection
         self._was_usable = True
 
@@ -120,14 +118,19 @@ class Database:
         except PhasesyncError as error:
             raise self._softened(error) from None
 
-    def _check(self, file: SqliteFile, connection: sa.Connection) -> None:
-        files = _files_of(connection)
-        if files is not None:
-            try:
-                file.check(files)
-            except StoreUnavailableError:
-                connection.invalidate()
-                raise
+    @contextmanager
+    def _of_these_files(self, connection: sa.Connection) -> Iterator[None]:
+        """Use a connection only while its files are the ones that the names lead to."""
+        files, pool = _files_of(connection), self.engine.pool
+        if self._file is None or files is None:
+            yield
+            return
+        try:
+            self._file.check(files)
+            yield
+        finally:
+            if self._file.opened != files or self.engine.pool is not pool:
+                connection.invalidate()  # closed, and not given back to a pool that is gone
 
     def _softened(self, error: PhasesyncError) -> PhasesyncError:
         """These settings have led to the database before: what stands in the way now may pass, and is no verdict."""

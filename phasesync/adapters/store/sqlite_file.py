@@ -24,6 +24,8 @@ BUSY_TIMEOUT_MS: Final = 10_000
 
 _WAL_PATIENCE_S: Final = 10.0
 
+_ATTEMPTS: Final = 3
+
 FileId = tuple[int, int]
 """Device and inode."""
 
@@ -79,26 +81,35 @@ class SqliteFile:
             StoreUnavailableError: the file is gone, or was replaced and cannot be read yet.
             AnotherDatabaseError, KeyUnavailableError: it was replaced by another installation's.
         """
-        before = _id_of(self.path)
-        if self._opened is not None and before is None:
-            raise self._gone()
-        if self._opened is not None and before != self._opened.database and self._has_log_of(self._opened):
-            # SQLite would apply it to the new file, and damage that.
-            raise self._replaced(f"{self.path}-wal still is the log of the former one")
+        opened = self._opened
+        for _ in range(_ATTEMPTS):
+            before = _id_of(self.path)
+            if opened is not None and before is None:
+                raise self._gone()
+            if opened is not None and before != opened.database and self._has_log_of(opened):
+                raise self._replaced(
+                    f"{self.path}-wal is the log of the one that was there, and would damage it",
+                    hint=f"remove {self.path}-wal and {self.path}-shm",
+                )
+            connection = self._open()
+            if connection.files.database == before:
+                with self._lock:
+                    self._connections.add(connection)
+                self._opened = connection.files
+                return connection
+            connection.close()  # It was replaced at the same time, and nothing says which of the two this is.
+        raise self._replaced()
+
+    def _open(self) -> SqliteConnection:
         connection = sqlite3.connect(uri_of(self.path), uri=True, check_same_thread=False, factory=SqliteConnection)
         try:
             self._configure(connection)
             connection.files = files = self.files()
-            if before != files.database:
-                raise self._replaced()
             if self._opened is not None and files.database != self._opened.database:
                 self._check(connection)
         except BaseException:
             connection.close()
             raise
-        with self._lock:
-            self._connections.add(connection)
-        self._opened = files
         return connection
 
     def give_up(self) -> None:
@@ -117,6 +128,11 @@ class SqliteFile:
                 connection.execute("PRAGMA busy_timeout = 200")
                 if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
                     return
+
+    @property
+    def opened(self) -> Files | None:
+        """The files of the connection that was opened last; None = there was none."""
+        return self._opened
 
     def files(self) -> Files:
         """Return the files that the names lead to now."""
@@ -181,11 +197,12 @@ class SqliteFile:
             hint="put it back in its place; nothing else has to be done",
         )
 
-    def _replaced(self, why: str = "it was replaced while it was in use") -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"the database {self.path} is not the file that was opened: {why}",
-            hint="stop the daemon before the file is replaced; phasesync db restore puts a backup in its place",
-        )
+    def _replaced(
+        self,
+        why: str = "it was replaced while it was in use",
+        hint: str = "stop the daemon before the file is replaced; phasesync db restore puts a backup in its place",
+    ) -> StoreUnavailableError:
+        return StoreUnavailableError(f"the database {self.path} is not the file that was opened: {why}", hint=hint)
 
 
 def uri_of(path: Path, mode: str = "rw") -> str:

@@ -160,6 +160,21 @@ def test_what_stands_only_in_a_log_that_was_deleted_is_not_lost(store, path):
     assert names_at(path) == ["after", "before", "in-the-log"]
 
 
+def test_a_log_of_the_former_file_is_not_applied_to_the_next_one(store, path):
+    """SQLite would: a log says nothing of the file that it belongs to."""
+    with store.database.read() as reader:
+        reader.execute(sa.select(apps)).all()  # in use, so that the log cannot be emptied
+        store.environments.add_app("in-the-log")
+        other = path.with_name("next.db")
+        backup(str(store.database.url), other)
+        with closing(sqlite3.connect(other)) as connection, connection:
+            connection.execute("DELETE FROM apps")
+        os.replace(other, path)
+        with pytest.raises(StoreUnavailableError, match="-wal is the log"):
+            names_in(store)
+    assert names_in(store) == []
+
+
 def test_a_restored_backup_is_the_same_file(store, path):
     """It is put into the file, and a store that is open goes on with it."""
     file = path.with_name("backup.db")
