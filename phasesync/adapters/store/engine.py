@@ -130,6 +130,7 @@ class Database:
             yield
         finally:
             if self._file.opened != files or self.engine.pool is not pool:
+                self._file.give_up()
                 connection.invalidate()  # closed, and not given back to a pool that is gone
 
     def _softened(self, error: PhasesyncError) -> PhasesyncError:

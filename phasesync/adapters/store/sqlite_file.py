@@ -119,10 +119,10 @@ class SqliteFile:
         What stands in the log goes into the file that it belongs to, wherever that is now, and the log is emptied: the
         next file of this name would find it.
         """
-        if self._opened is None or self._opened.database == _id_of(self.path):
-            return  # The log alone is gone. SQLite saves what is in it where no other process is at work.
+        # Where the log alone is gone, SQLite saves what is in it, if no other process is at work.
+        now = _id_of(self.path)
         with self._lock:
-            connections = [one for one in self._connections if one.files == self._opened]
+            connections = [one for one in self._connections if one.files.database != now]
         for connection in connections:
             with suppress(sqlite3.Error):  # It is in use or closed; another one will do.
                 connection.execute("PRAGMA busy_timeout = 200")
