@@ -101,7 +101,10 @@ class Database:
                 # Closed before a new one is opened, so that what is only in a log that was deleted is not lost.
                 self._file.give_up()
                 self.engine.dispose()
-            with self._connect(engine) as connection, self._of_these_files(connection), connection.begin():
+            with self._connect(engine) as connection, self._given_back(connection), connection.begin():
+                if self._file is not None and (files := _files_of(connection)) is not None:
+                    # Once a write has begun, nobody empties the log: from here on it goes where the names lead to.
+                    self._file.check(files)
                 yield connection
         self._was_usable = True
 
@@ -119,19 +122,15 @@ class Database:
             raise self._softened(error) from None
 
     @contextmanager
-    def _of_these_files(self, connection: sa.Connection) -> Iterator[None]:
-        """Use a connection only while its files are the ones that the names lead to."""
+    def _given_back(self, connection: sa.Connection) -> Iterator[None]:
+        """Give a connection back to the pool; one that has files without names is closed."""
         files, pool = _files_of(connection), self.engine.pool
-        if self._file is None or files is None:
-            yield
-            return
         try:
-            self._file.check(files)
             yield
         finally:
-            if self._file.opened != files or self.engine.pool is not pool:
+            if self._file is not None and (self._file.opened != files or self.engine.pool is not pool):
                 self._file.give_up()
-                connection.invalidate()  # closed, and not given back to a pool that is gone
+                connection.invalidate()
 
     def _softened(self, error: PhasesyncError) -> PhasesyncError:
         """These settings have led to the database before: what stands in the way now may pass, and is no verdict."""

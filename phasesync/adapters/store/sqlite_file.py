@@ -81,15 +81,14 @@ class SqliteFile:
             StoreUnavailableError: the file is gone, or was replaced and cannot be read yet.
             AnotherDatabaseError, KeyUnavailableError: it was replaced by another installation's.
         """
-        opened = self._opened
+        opened, (log, index) = self._opened, self._side_files()
         for _ in range(_ATTEMPTS):
             before = _id_of(self.path)
             if opened is not None and before is None:
                 raise self._gone()
-            if opened is not None and before != opened.database and self._has_log_of(opened):
+            if opened is not None and before != opened.database and _id_of(log) == opened.log is not None:
                 raise self._replaced(
-                    f"{self.path}-wal is the log of the one that was there, and would damage it",
-                    hint=f"remove {self.path}-wal and {self.path}-shm",
+                    f"{log} is the log of the one that was there, and would damage it", hint=f"remove {log} and {index}"
                 )
             connection = self._open()
             if connection.files.database == before:
@@ -114,20 +113,32 @@ class SqliteFile:
 
     def give_up(self) -> None:
         """
-        Part with files that have lost their names, after which every connection has to be closed.
+        Part with a file that lost its name, after which every connection to it has to be closed.
 
-        What stands in the log goes into the file that it belongs to, wherever that is now, and the log is emptied: the
-        next file of this name would find it.
+        What stands in the log goes into the file that it belongs to, wherever that is now. The log loses its name too:
+        SQLite would use it for the next file of this name, while others still use it for the former one.
         """
-        # Where the log alone is gone, SQLite saves what is in it, if no other process is at work.
         now = _id_of(self.path)
         with self._lock:
-            connections = [one for one in self._connections if one.files.database != now]
-        for connection in connections:
+            former = [one for one in self._connections if one.files.database != now]
+        for connection in former:
             with suppress(sqlite3.Error):  # It is in use or closed; another one will do.
                 connection.execute("PRAGMA busy_timeout = 200")
                 if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
-                    return
+                    break
+        if self._opened is not None and self._opened.database != now:
+            self._remove_empty_log(self._opened)
+
+    def _remove_empty_log(self, files: Files) -> None:
+        log, index = self._side_files()
+        with suppress(OSError):
+            if _id_of(log) == files.log and log.stat().st_size == 0:
+                log.unlink()
+                if _id_of(index) == files.index:
+                    index.unlink()
+
+    def _side_files(self) -> tuple[Path, Path]:
+        return self.path.with_name(f"{self.path.name}-wal"), self.path.with_name(f"{self.path.name}-shm")
 
     @property
     def opened(self) -> Files | None:
@@ -136,8 +147,8 @@ class SqliteFile:
 
     def files(self) -> Files:
         """Return the files that the names lead to now."""
-        log, index = (_id_of(self.path.with_name(self.path.name + end)) for end in ("-wal", "-shm"))
-        return Files(database=_id_of(self.path), log=log, index=index)
+        log, index = self._side_files()
+        return Files(database=_id_of(self.path), log=_id_of(log), index=_id_of(index))
 
     @property
     def has_moved(self) -> bool:
@@ -183,13 +194,6 @@ class SqliteFile:
             raise KeyUnavailableError(
                 f"{self.path} was replaced by a database under another root key: {', '.join(sorted(keys))}",
             )
-
-    def _has_log_of(self, files: Files) -> bool:
-        try:
-            log = os.stat(self.path.with_name(f"{self.path.name}-wal"))
-        except OSError:
-            return False
-        return files.log == (log.st_dev, log.st_ino) and log.st_size > 0
 
     def _gone(self) -> StoreUnavailableError:
         return StoreUnavailableError(
