@@ -71,7 +71,7 @@ def load_settings(
 def _find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the settings file. The working directory is never looked at: it may belong to somebody else."""
     if config is None and environ.get("PHASESYNC_CONFIG"):
-        config = Path(environ["PHASESYNC_CONFIG"])
+        config = Path(environ["PHASESYNC_CONFIG"].strip())
     if config is not None:
         return config
     usual = [Path("/etc/phasesync/config.toml")]

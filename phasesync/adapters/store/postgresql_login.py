@@ -7,7 +7,6 @@ of the text in the language of their `lc_messages`. So the attempt is made once 
 that is told by libpq's own sentences, word for word. Nothing of a text is repeated.
 """
 
-import ctypes
 import re
 import select
 import sys
@@ -147,6 +146,8 @@ def _attempt(parameters: Mapping[str, Any]) -> str | None:
 @cache
 def _verbosity_of_libpq() -> Any:
     """Return PQsetErrorVerbosity of the libpq that psycopg uses; it has no name for it itself. None = not found."""
+    import ctypes  # needed once in a while, and not quick to load
+
     from psycopg import pq
 
     try:
