@@ -83,17 +83,18 @@ def spoils_connections(error: PhasesyncError) -> bool:
 
     They may lead to a server that was replaced or that only answers reads; each new one proves that it can write.
     """
-    return isinstance(error, StoreUnavailableError) and error.code not in _CONNECTION_IS_GOOD
+    return isinstance(error, StoreUnavailableError) and not (error.code or "").startswith(_CONNECTION_IS_GOOD)
 
 
-_CONNECTION_IS_GOOD: Final = CONFLICTS | {
+_CONNECTION_IS_GOOD: Final = (
+    *sorted(CONFLICTS),
     "55P03",  # a lock was not to be had in time
     "57014",  # a statement took too long
     "SQLITE_BUSY",
     "SQLITE_LOCKED",
     "SQLITE_FULL",
     "SQLITE_INTERRUPT",
-}
+)
 
 
 # --- SQLite: https://www.sqlite.org/rescode.html
