@@ -74,7 +74,7 @@ class Database:
         with self._transaction(self._writers) as connection:
             files = _files_of(connection)
             yield connection
-        if self._file is not None and self._file.files() != files:
+        if self._file is not None and files is not None and self._file.has_lost(files):
             self._file.give_up()
             raise StoreUnavailableError(
                 f"the database {self._file.path} was moved or replaced while it was written, so that may be lost",

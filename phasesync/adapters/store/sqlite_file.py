@@ -155,6 +155,12 @@ class SqliteFile:
         """Whether the names lead to other files than those of the connection that was opened last."""
         return self._opened is not None and self._opened != self.files()
 
+    def has_lost(self, files: Files) -> bool:
+        """Return whether what was just written to files may not be found under their names."""
+        now = self.files()
+        # SQLite itself removes the log when the last connection is closed, and has saved what was in it then.
+        return now.database != files.database or now.log not in (None, files.log)
+
     def check(self, files: Files) -> None:
         """Raise StoreUnavailableError unless a connection's files are the ones that the names lead to."""
         now = self.files()
