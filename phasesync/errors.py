@@ -7,6 +7,7 @@ names and numbers, never of another exception's text: botocore and database driv
 
     PhasesyncError
     ├── SettingsError                      halt
+    │   └── AnotherDatabaseError           halt, ends a daemon
     ├── EnvironmentStoreError
     │   ├── StoreUnavailableError          retry
     │   ├── CiphertextError                halt
@@ -94,6 +95,10 @@ class SettingsError(PhasesyncError):
     exit_code = 6
 
 
+class AnotherDatabaseError(SettingsError):
+    """The database was replaced by that of another installation."""
+
+
 # --- the encrypted store
 
 
@@ -105,7 +110,7 @@ class StoreUnavailableError(EnvironmentStoreError):
     """The database is locked, busy or down."""
 
     disposition = Disposition.RETRY
-    exit_code = 6
+    exit_code = 7
 
 
 class CiphertextError(EnvironmentStoreError):

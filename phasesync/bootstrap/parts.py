@@ -114,7 +114,8 @@ class Parts:
         return self._store.clock_watch
 
     def schema(self) -> SchemaStatus:
-        """Return how the database's schema stands now. StoreUnavailableError."""
+        """Return how the schema of the database stands, which can be written now. StoreUnavailableError."""
+        self._store.database.check_writable()
         return status_of(self._store.database)
 
     @property

@@ -15,6 +15,8 @@ from phasesync.errors import (
     PhasesyncError,
     PlanHeldError,
     QuotaExceededError,
+    SchemaMismatchError,
+    SettingsError,
     ThrottledError,
     UnresolvedReferenceError,
 )
@@ -80,7 +82,7 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
     """
     if isinstance(error, (CredentialRejectedError, PermissionDeniedError)):
         return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
-    if isinstance(error, (CiphertextError, KeyUnavailableError)):
+    if isinstance(error, (CiphertextError, KeyUnavailableError, SettingsError, SchemaMismatchError)):
         return UNREADABLE
     if isinstance(error, UnresolvedReferenceError):
         # An edit or a new name wakes it; looking again costs no call and covers a name that came in the same moment.

@@ -94,8 +94,8 @@ class Condition:
     def __init__(self) -> None:
         self.database_reachable: bool | None = None
         """None = not asked yet."""
-        self.database_problem: str | None = None
-        """What is wrong with a database that can be reached, such as that its file was replaced; None = nothing."""
+        self.database_problem = ""
+        """Why the database was not reachable when it was last asked, such as that its file was replaced."""
         self.schema: Schema | None = None
         """What was last seen."""
         self.pulse: Callable[[], Pulse] | None = None
@@ -175,9 +175,8 @@ class Condition:
         if self.database_reachable is None:
             yield "starting"
         if self.database_reachable is False:
-            yield "the database cannot be reached"
-        if self.database_problem is not None:
-            yield self.database_problem
+            why = f": {self.database_problem}" if self.database_problem else ""
+            yield f"the database cannot be reached{why}"
         if self.database_reachable and self.schema is not None and not self.can_work:
             yield f"waiting for the database schema: {mending(self.schema)}"
         if (stuck := self._restart_helps(pulse)) is not None:

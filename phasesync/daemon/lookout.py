@@ -5,7 +5,7 @@ from collections.abc import Callable
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon.condition import Condition, mending
 from phasesync.daemon.parts import Schema
-from phasesync.errors import PhasesyncError, StoreUnavailableError
+from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, PhasesyncError, StoreUnavailableError
 from phasesync.ports import EventSink
 
 
@@ -23,6 +23,8 @@ class Lookout:
         self._condition = condition
         self._events = events
         self._told: str | None = None
+        self.fatal: PhasesyncError | None = None
+        """What ends the daemon: the database is now one that it has no business with."""
 
     def see_at_start(self) -> bool:
         """Return whether the schema is right; False where the database is down. PhasesyncError: waiting is no use."""
@@ -33,10 +35,12 @@ class Lookout:
         return self._condition.can_work and self._condition.database_reachable is True
 
     def see(self) -> None:
-        """Look again while the daemon works; whatever went wrong may pass."""
+        """Look again while the daemon works; what went wrong may pass, but for another installation's database."""
         try:
             self._note(self._look())
         except PhasesyncError as error:
+            if isinstance(error, (AnotherDatabaseError, KeyUnavailableError)):
+                self.fatal = error
             self._unreachable("schema", error)
 
     def tell(self, chore: str, error: PhasesyncError) -> None:
@@ -48,6 +52,7 @@ class Lookout:
 
     def _unreachable(self, chore: str, error: PhasesyncError) -> None:
         self._condition.database_reachable = False
+        self._condition.database_problem = error.message
         self.tell(chore, error)
 
     def _note(self, schema: Schema) -> None:

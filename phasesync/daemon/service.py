@@ -69,7 +69,8 @@ def run_daemon(
         The exit code: 0 after a stop. The process itself ends soon after a signal, even if a thread hangs.
 
     Raises:
-        PhasesyncError: what stands in the way of the start: an address in use, a wrong root key.
+        PhasesyncError: what stands in the way of the start: an address in use, a wrong root key; and what ends the
+            work: another installation's database in the place of ours.
     """
     problems = harden()
     loaded = replace(loaded, warnings=(*loaded.warnings, *problems))
@@ -146,6 +147,8 @@ class Service:
             self._begin_to_stop()
             self.http.stop()
         self._log.info("phasesync has stopped")
+        if self._lookout.fatal is not None:
+            raise self._lookout.fatal
         return 0
 
     def _start(self) -> Parts | None:
@@ -237,11 +240,11 @@ class Service:
         )
 
     def _watch(self, rounds: Rounds) -> None:
-        """Return when a stop is asked for; until then tell systemd how the rounds go, and reload."""
+        """Return when the work has to end; until then tell systemd how the rounds go, and reload."""
         every = self._notifier.watchdog_every
         tick_s = _TICK_S if every is None else min(_TICK_S, every.total_seconds() / 2)
         fed = float("-inf")
-        while (word := self._inbox.wait(tick_s)) is not Word.STOP:
+        while self._lookout.fatal is None and (word := self._inbox.wait(tick_s)) is not Word.STOP:
             if word is Word.RELOAD:
                 self._reload(rounds)
             rounds.keep_time()
@@ -283,7 +286,9 @@ class Service:
                 "stopped with work unfinished", runs_under_way=ended.unfinished, signed_off=ended.signed_off
             )
             flush_log()
-            self._exit_now(0)  # A thread that hangs would keep the interpreter from ending.
+            fatal = self._lookout.fatal
+            # A thread that hangs would keep the interpreter from ending.
+            self._exit_now(0 if fatal is None else fatal.exit_code)
 
     def _begin_to_stop(self) -> None:
         if not self._condition.stopping:

@@ -71,7 +71,7 @@ def load_settings(
 def _find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the settings file. The working directory is never looked at: it may belong to somebody else."""
     if config is None and environ.get("PHASESYNC_CONFIG"):
-        config = Path(environ["PHASESYNC_CONFIG"])
+        config = Path(environ["PHASESYNC_CONFIG"].strip())
     if config is not None:
         return config
     usual = [Path("/etc/phasesync/config.toml")]
@@ -128,8 +128,10 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     known = {variable_of(name): name for name, _ in setting_names()}
+    # White space at the ends comes from files whose last line a variable was made of, and belongs to no setting.
+    values = {variable: environ.get(variable, "").strip() for variable in known}
     # An empty variable counts as not set: that is how templates leave one out.
-    given = {known[variable]: environ[variable] for variable in known if environ.get(variable)}
+    given = {known[variable]: value for variable, value in values.items() if value}
     warnings = [
         f"{variable} is not a setting and is ignored{_nearest(variable, known)}"
         for variable in sorted(environ)

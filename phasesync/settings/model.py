@@ -34,6 +34,7 @@ def _address(text: str) -> str:
 
 
 def _database(url: str) -> str:
+    url = url.strip()
     if not url.startswith(_DATABASES):
         raise ValueError("must be a URL that begins with sqlite: or postgresql:")
     return url

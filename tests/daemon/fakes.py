@@ -56,6 +56,7 @@ class World:
     load: Load = field(default_factory=lambda: Load(threads=8))
     current: Current | None = None
     _gate: threading.Event = field(default_factory=threading.Event)
+    look_error: PhasesyncError | None = None
     hang_in_poll: bool = False
     hang_in_leave: bool = False
     hang_in_work: bool = False
@@ -68,6 +69,8 @@ class World:
 
     def look(self) -> FakeSchema:
         self.looks += 1
+        if self.look_error is not None:
+            raise self.look_error
         if self.down:
             raise StoreUnavailableError
         return self.schema

@@ -104,12 +104,12 @@ def test_what_a_restart_does_not_help_against_is_healthy_and_not_ready(pulse, re
     assert condition.words() == reason == condition.health().detail["state"]
 
 
-def test_a_problem_of_the_database_that_can_be_reached_is_told_as_it_is() -> None:
+def test_why_the_database_cannot_be_reached_is_told() -> None:
     condition = working()
-    condition.database_problem = "the database file was replaced"
+    condition.database_reachable, condition.database_problem = False, "the database file was replaced"
 
     assert condition.health().ok
-    assert condition.ready().detail == {"reason": "the database file was replaced"}
+    assert condition.ready().detail == {"reason": "the database cannot be reached: the database file was replaced"}
 
 
 def test_workers_that_are_all_busy_are_shown_and_harm_nothing() -> None:

@@ -11,11 +11,19 @@ import pytest
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon import condition, ending
 from phasesync.daemon.signals import Word
-from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError, StoreUnavailableError
+from phasesync.errors import (
+    AnotherDatabaseError,
+    KeyUnavailableError,
+    SchemaMismatchError,
+    SettingsError,
+    StoreUnavailableError,
+)
 from phasesync.ports import Load, MemberRole
 from tests.daemon.conftest import settings_with
 from tests.daemon.fakes import FakeSchema, a_claim
 from tests.support.waiting import HANG_GUARD_S, wait_until
+
+DOWN = f"the database cannot be reached: {StoreUnavailableError().message}"
 
 # --- the start
 
@@ -49,7 +57,7 @@ def test_it_waits_for_the_database(run, world) -> None:
     running = run()
 
     wait_until(lambda: world.looks > 3, what="looking again")
-    assert running.get("/readyz") == (503, {"ok": False, "reason": "the database cannot be reached"})
+    assert running.get("/readyz") == (503, {"ok": False, "reason": DOWN})
     assert running.get("/healthz")[0] == 200
     assert [(event.chore, event.error) for event in world.events] == [("start", "StoreUnavailableError")], "told once"
     world.down = False
@@ -147,12 +155,38 @@ def test_a_database_that_is_down_makes_it_unready_but_leaves_it_healthy(run, wor
     running.wait_for("/readyz", 200)
     world.down = True
 
-    assert running.wait_for("/readyz", 503)["reason"] == "the database cannot be reached"
+    assert running.wait_for("/readyz", 503)["reason"] == DOWN
     assert running.get("/healthz")[0] == 200
     assert [event for event in world.events if isinstance(event, ChoreFailed)] == [
         ChoreFailed(chore="schema", error="StoreUnavailableError", message=StoreUnavailableError().message)
     ]
     world.down = False
+    running.wait_for("/readyz", 200)
+
+
+@pytest.mark.parametrize("error", [AnotherDatabaseError(), KeyUnavailableError()])
+def test_another_installations_database_in_the_place_of_ours_ends_it(error, run, world) -> None:
+    running = run()
+    running.wait_for("/readyz", 200)
+    world.look_error = error
+
+    running.thread.join(HANG_GUARD_S)
+
+    assert running.ended == [error]
+    assert error.exit_code == 6
+    assert world.closed
+    assert [event.message for event in world.events] == [error.message]
+
+
+def test_a_database_that_is_gone_is_named_by_readiness_and_waited_for(run, world) -> None:
+    running = run()
+    running.wait_for("/readyz", 200)
+    world.look_error = StoreUnavailableError("the database /data/phasesync.db is gone")
+
+    assert "/data/phasesync.db is gone" in running.wait_for("/readyz", 503)["reason"]
+    assert running.get("/healthz")[0] == 200
+
+    world.look_error = None
     running.wait_for("/readyz", 200)
 
 

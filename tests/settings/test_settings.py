@@ -279,3 +279,21 @@ def test_reading_settings_imports_no_adapter():
     code = "import sys, phasesync.settings as s; s.load_settings(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"boto3", "botocore", "sqlalchemy", "alembic", "apscheduler", "rich"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t\n"])
+def test_white_space_at_the_ends_of_a_variable_belongs_to_no_setting(end, tmp_path):
+    """A variable that was made of a file has the file's last newline."""
+    settings = load_settings(
+        environ={
+            "HOME": str(tmp_path),
+            "PHASESYNC_DATABASE_URL": f"postgresql://u:p@h/d{end}",
+            "PHASESYNC_ROOT_KEY_FILE": f"{tmp_path}/root.key{end}",
+            "PHASESYNC_LOG__LEVEL": f"warning{end}",
+            "PHASESYNC_DATA_DIR": end,
+        }
+    ).settings
+    assert settings.database_url == "postgresql://u:p@h/d"
+    assert settings.root_key_file == tmp_path / "root.key"
+    assert settings.log.level == "warning"
+    assert "data_dir" not in settings.model_fields_set

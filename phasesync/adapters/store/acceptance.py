@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.engine import lock_rows
 from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.journal import load_journal, update_entry
 from phasesync.adapters.store.part import Part
@@ -51,7 +51,8 @@ class AcceptancePart(Part):
         moved = 0
         unread: list[str] = []
         with self._database.write() as connection:
-            found = connection.execute(row_lock(select_syncs(), syncs)).all()
+            lock_rows(connection, syncs, sa.true())
+            found = connection.execute(select_syncs()).all()
             rows = list({row.id: row for row in found}.values())
             busy = [
                 row.name

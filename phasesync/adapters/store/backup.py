@@ -11,6 +11,7 @@ from pathlib import Path
 
 from phasesync.adapters.store.failures import translated
 from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file
+from phasesync.adapters.store.sqlite_file import uri_of
 from phasesync.errors import AlreadyExistsError, SettingsError
 
 
@@ -46,7 +47,10 @@ def backup(database_url: str, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source, timeout=10)) as live, closing(sqlite3.connect(target)) as copy:
+    with (
+        closing(sqlite3.connect(uri_of(source), uri=True, timeout=10)) as live,
+        closing(sqlite3.connect(uri_of(target), uri=True)) as copy,
+    ):
         live.backup(copy)
         # One file: the log beside it would be left behind when it is moved.
         copy.execute("PRAGMA journal_mode = DELETE")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.engine import lock_rows, ordered, row_lock
 from phasesync.adapters.store.instants import AHEAD, after, next_fence, now
 from phasesync.adapters.store.interrupted import Interrupted, log_interrupted
 from phasesync.adapters.store.part import Part
@@ -82,7 +82,7 @@ class ClaimsPart(Part):
         ours = [(claim.sync_id, claim.fence, claim.owner) for claim in claims]
         statement = (
             syncs.update()
-            .where(sa.tuple_(syncs.c.id, syncs.c.fence, syncs.c.claim_owner).in_(ours))
+            .where(ordered(syncs, sa.tuple_(syncs.c.id, syncs.c.fence, syncs.c.claim_owner).in_(ours)))
             .values(claim_until=after(ttl))
             .returning(syncs.c.id)
         )
@@ -108,14 +108,21 @@ class ClaimsPart(Part):
 
         What was last claimed by a clock that was ahead is due at once.
         """
+        expired = syncs.c.claim_owner.is_not(None) & _expired()
+        ahead = syncs.c.claim_owner.is_(None) & (syncs.c.claimed_at > after(JUMP))
         statement = (
             syncs.update()
-            .where(syncs.c.claim_owner.is_not(None), _expired())
+            .where(expired)
             # The run that was asked for is still owed, whatever woke it.
             .values(**_CLEARED, next_due_at=now())
             .returning(syncs.c.id, syncs.c.name, syncs.c.claim_trigger, syncs.c.claim_actor, syncs.c.claimed_at)
         )
+        # Nearly always there is none: a look locks nothing.
+        with self._database.read() as connection:
+            if connection.scalar(sa.select(syncs.c.id).where(expired | ahead).limit(1)) is None:
+                return []
         with self._database.write() as connection:
+            lock_rows(connection, syncs, expired | ahead)
             rows = connection.execute(statement).all()
             former = [
                 Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at)
@@ -123,11 +130,7 @@ class ClaimsPart(Part):
             ]
             log_interrupted(connection, self._sealer, former)
             # Set by a clock that was ahead and has been set back since, their times would not come for as long.
-            connection.execute(
-                syncs.update()
-                .where(syncs.c.claim_owner.is_(None), syncs.c.claimed_at > after(JUMP))
-                .values(claimed_at=now(), retry_at=None, next_due_at=now())
-            )
+            connection.execute(syncs.update().where(ahead).values(claimed_at=now(), retry_at=None, next_due_at=now()))
         return sorted(row.name for row in rows)
 
     def _log_former(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:

@@ -12,8 +12,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.clock import note_time
-from phasesync.adapters.store.engine import Database, insert_or_update
+from phasesync.adapters.store.engine import Database, insert_or_update, unlocked
 from phasesync.adapters.store.instants import AHEAD, after, before, now
+from phasesync.adapters.store.repeating import repeat_methods
 from phasesync.adapters.store.tables import chores, daemons
 from phasesync.core.clock import JUMP
 from phasesync.ports import MemberRole
@@ -21,6 +22,7 @@ from phasesync.ports import MemberRole
 _FORGOTTEN: Final = timedelta(hours=1)
 
 
+@repeat_methods
 class SqlDaemonRegistry:
     """Daemons and chores (port `DaemonRegistry`)."""
 
@@ -45,7 +47,7 @@ class SqlDaemonRegistry:
             )
             renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until")}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
-            connection.execute(daemons.delete().where(daemons.c.until < before(_FORGOTTEN)))
+            connection.execute(daemons.delete().where(unlocked(daemons, daemons.c.until < before(_FORGOTTEN))))
             return role
 
     def leave(self, owner: str) -> None:

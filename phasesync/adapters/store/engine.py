@@ -1,35 +1,48 @@
 """
-Opens a database and hands out transactions: read snapshots and short writes.
+Opens a database and runs transactions on it: read snapshots and short writes.
 
 One place knows how the two databases begin a transaction; everything above speaks SQLAlchemy Core.
 """
 
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
-from phasesync.adapters.store.failures import translated
+from phasesync.adapters.store.failures import spoils_connections, translate, translated
 from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file
+from phasesync.adapters.store.sqlite_file import BUSY_TIMEOUT_MS, Files, Installation, SqliteConnection, SqliteFile
+from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError, StoreUnavailableError
 
-BUSY_TIMEOUT_MS: Final = 10_000
-"""How long a write waits for another process's; ours take milliseconds."""
+__all__ = [
+    "BUSY_TIMEOUT_MS",
+    "Database",
+    "insert_or_update",
+    "lock_rows",
+    "open_database",
+    "ordered",
+    "row_lock",
+    "unlocked",
+]
 
 _IMMEDIATE: Final = "phasesync_immediate"
-_CONNECT_TIMEOUT_S: Final = 5
-_WAL_PATIENCE_S: Final = 10.0
 
 
 class Database:
     """One database: its engine, and the two kinds of transactions. Safe to share between threads."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, file: SqliteFile | None = None) -> None:
+        """
+        Args:
+            engine: makes and keeps connections.
+            file: of a SQLite database.
+        """
         self.engine = engine
         self.url = engine.url
+        self._file = file
+        self._was_usable = False
         if self.is_sqlite:
             self._readers = engine
             self._writers = engine.execution_options(**{_IMMEDIATE: True})
@@ -42,13 +55,40 @@ class Database:
         """Whether one host has it all: no SKIP LOCKED, one writer at a time."""
         return self.engine.dialect.name == "sqlite"
 
+    def expect(self, installation: Installation) -> None:
+        """Refuse a file that is put in the place of the database later and is of another installation."""
+        if self._file is not None:
+            self._file.expect(installation)
+
     def read(self) -> AbstractContextManager[sa.Connection]:
         """Open a snapshot: every answer is of one moment, nothing is locked, nothing can be written."""
         return self._transaction(self._readers)
 
-    def write(self) -> AbstractContextManager[sa.Connection]:
-        """Open a write; committed at the end of the block, undone by any error. On SQLite the only one at a time."""
-        return self._transaction(self._writers)
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """
+        Open a write; committed at the end of the block, undone by any error. On SQLite the only one at a time.
+
+        On PostgreSQL another write may be in the way in a manner that only a repetition solves: see `repeating.py`.
+        """
+        with self._transaction(self._writers) as connection:
+            files = _files_of(connection)
+            yield connection
+        if self._file is not None and files is not None and self._file.has_lost(files):
+            self._file.give_up()
+            raise StoreUnavailableError(
+                f"the database {self._file.path} was moved or replaced while it was written, so that may be lost",
+                hint="look whether it is there, and repeat the command if it is not",
+            )
+
+    def check_writable(self) -> None:
+        """
+        Raise StoreUnavailableError unless a write could begin now, on the database that was opened.
+
+        Nothing is stored, so a disk that is full shows only with the next write.
+        """
+        with self.write() as connection:
+            connection.execute(sa.select(1))
 
     def close(self) -> None:
         """Close every connection."""
@@ -56,8 +96,53 @@ class Database:
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        with translated(self.url), engine.begin() as connection:
-            yield connection
+        with translated(self.url, self._softened):
+            if self._file is not None and self._file.has_moved:
+                # Closed before a new one is opened, so that what is only in a log that was deleted is not lost.
+                self._file.give_up()
+                self.engine.dispose()
+            with self._connect(engine) as connection, self._given_back(connection), connection.begin():
+                if self._file is not None and (files := _files_of(connection)) is not None:
+                    # Once a write has begun, nobody empties the log: from here on it goes where the names lead to.
+                    self._file.check(files)
+                yield connection
+        self._was_usable = True
+
+    def _connect(self, engine: sa.Engine) -> sa.Connection:
+        """Return a connection; where a server refuses it, find out why."""
+        try:
+            return engine.connect()
+        except exc.DBAPIError as error:
+            if self.is_sqlite:
+                raise
+            from phasesync.adapters.store.postgresql_server import refusal_of
+
+            raise self._softened(translate(error, self.url, refusal_of(error, engine))) from None
+        except PhasesyncError as error:
+            raise self._softened(error) from None
+
+    @contextmanager
+    def _given_back(self, connection: sa.Connection) -> Iterator[None]:
+        """Give a connection back to the pool; one that has files without names is closed."""
+        files, pool = _files_of(connection), self.engine.pool
+        try:
+            yield
+        finally:
+            if self._file is not None and (self._file.opened != files or self.engine.pool is not pool):
+                self._file.give_up()
+                connection.invalidate()
+
+    def _softened(self, error: PhasesyncError) -> PhasesyncError:
+        """These settings have led to the database before: what stands in the way now may pass, and is no verdict."""
+        if not self._was_usable or not isinstance(error, SettingsError) or isinstance(error, AnotherDatabaseError):
+            return error
+        return StoreUnavailableError(error.message, hint=error.hint, code=error.code)
+
+
+def _files_of(connection: sa.Connection) -> Files | None:
+    """Return the files that a connection to SQLite has open."""
+    opened: Any = connection.connection.dbapi_connection
+    return opened.files if isinstance(opened, SqliteConnection) else None
 
 
 def open_database(database_url: str, *, create: bool = False, synchronous: str = "FULL") -> Database:
@@ -75,70 +160,55 @@ def open_database(database_url: str, *, create: bool = False, synchronous: str =
     """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite":
-        prepare_sqlite_file(url, create=create)
-        return Database(_sqlite_engine(url, synchronous))
+        file = SqliteFile(prepare_sqlite_file(url, create=create), synchronous=synchronous)
+        return Database(_sqlite_engine(url, file), file)
     return Database(_postgresql_engine(url))
 
 
-def _sqlite_engine(url: sa.URL, synchronous: str) -> sa.Engine:
-    engine = sa.create_engine(url, hide_parameters=True, pool_size=10, max_overflow=30)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN comes too late for a snapshot
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        _use_write_ahead_log(connection)
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA trusted_schema = OFF")
+def _sqlite_engine(url: sa.URL, file: SqliteFile) -> sa.Engine:
+    engine = sa.create_engine(url, creator=file.connect, hide_parameters=True, pool_size=10, max_overflow=30)
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         immediate = connection.get_execution_options().get(_IMMEDIATE, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
+    _drop_spoilt_connections(engine)
     return engine
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """The switch is made once in a database's life and does not wait for locks by itself."""
-    deadline = time.monotonic() + _WAL_PATIENCE_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
-    arguments: dict[str, Any] = {
-        "connect_timeout": _CONNECT_TIMEOUT_S,
-        "application_name": "phasesync",
-        "keepalives_idle": 30,
-        # A host that vanished is noticed within this time even with a query under way.
-        "tcp_user_timeout": 15_000,
-    }
-    arguments = {name: value for name, value in arguments.items() if name not in url.query}
-    # Prepared statements do not survive PgBouncer in transaction mode.
-    arguments["prepare_threshold"] = None
+    # Imported here: whoever works on SQLite does not pay for it.
+    from phasesync.adapters.store.postgresql_server import configure, connect_arguments
+
     engine = sa.create_engine(
-        url, hide_parameters=True, pool_size=10, max_overflow=30, pool_pre_ping=True, connect_args=arguments
+        url,
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=30,
+        pool_pre_ping=True,
+        connect_args=connect_arguments(url),
     )
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        # A process that was stopped in the middle of a transaction must not hold up the others for ever.
-        connection.autocommit = True
-        connection.execute(
-            f"SET lock_timeout = {BUSY_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = 60000; "
-            "SET timezone = 'UTC'"
-        )
-        connection.autocommit = False
+    def set_up(connection: Any, _record: object) -> None:
+        try:
+            configure(connection, url)
+        except BaseException:
+            connection.close()
+            raise
 
+    _drop_spoilt_connections(engine)
     return engine
+
+
+def _drop_spoilt_connections(engine: sa.Engine) -> None:
+    """Have the pool use no connection again that was open when an error came that may be theirs."""
+
+    @event.listens_for(engine, "handle_error")
+    def judge(context: sa.ExceptionContext) -> None:
+        if isinstance(context.sqlalchemy_exception, exc.DBAPIError):
+            context.is_disconnect |= spoils_connections(translate(context.sqlalchemy_exception, engine.url))
 
 
 def row_lock(statement: sa.Select[Any], *tables: sa.Table) -> sa.Select[Any]:
@@ -149,6 +219,32 @@ def row_lock(statement: sa.Select[Any], *tables: sa.Table) -> sa.Select[Any]:
     these be added (NO KEY UPDATE).
     """
     return statement.with_for_update(key_share=True, of=tables or None)
+
+
+def ordered(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """
+    Return a condition for the update of several rows: it locks those that `which` names, in the order of their ids.
+
+    Two writes that lock the same rows in the same order wait for each other; in different orders each would wait for a
+    row of the other's, without end. An update alone locks rows in whatever order it finds them.
+    """
+    return table.c.id.in_(sa.select(_locked(table, which).cte("ordered").c.id))
+
+
+def unlocked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition for the removal of old rows: those of `which` that no other write has locked just now."""
+    key = next(iter(table.primary_key.columns))
+    # No CTE: Python's SQLite counts no rows of a statement that begins with one.
+    return key.in_(sa.select(key).where(which).order_by(key).with_for_update(skip_locked=True, of=table))
+
+
+def lock_rows(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> None:
+    """Lock rows in the order of their ids, before a write that finds them in another."""
+    connection.execute(_locked(table, which)).all()
+
+
+def _locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(table.c.id).where(which).order_by(table.c.id).with_for_update(key_share=True, of=table)
 
 
 def insert_or_update(connection: sa.Connection, table: sa.Table) -> Any:

@@ -1,23 +1,28 @@
 """
 From the database's errors to ours, in one place.
 
-Messages are made from codes and class names, never from the text of a driver's error: drivers repeat statements and
-parameters in theirs. The text is only looked at to tell a refused login from a dead server.
+An error says one of four things: a person must change something (a wrong password, a missing table), what was asked for
+cannot be (a name is taken), this is a defect of ours (a statement that no database takes), or the database cannot do
+this now. Whatever is not known is the last: it is tried again, and never a verdict on what was to be done.
+
+Told by SQLSTATEs, by SQLite's names of errors and by classes. Messages are made from codes and class names, never from
+the text of a driver's error: drivers repeat statements and parameters in theirs.
 """
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from phasesync.adapters.store.postgresql_login import Refusal
 from phasesync.errors import (
     AlreadyExistsError,
-    EnvironmentStoreError,
     IllegalTransitionError,
+    InternalError,
     InvalidInputError,
     PhasesyncError,
     SchemaMismatchError,
@@ -25,39 +30,78 @@ from phasesync.errors import (
     StoreUnavailableError,
 )
 
+CONFLICTS: Final = frozenset({"40001", "40P01"})
+"""SQLSTATEs of a transaction that another one stood in the way of: serialization failure, deadlock. Repeat it."""
+
 _RESTORE: Final = "restore the newest backup that phasesync db backup made"
+_LOGIN: Final = "check user and password in PHASESYNC_DATABASE_URL, and the server's pg_hba.conf"
 
 
 @contextmanager
-def translated(url: sa.URL) -> Iterator[None]:
-    """Raise our errors for SQLAlchemy's and the drivers'. `url` names the database in messages, without password."""
+def translated(url: sa.URL, judged: Callable[[PhasesyncError], PhasesyncError] = lambda error: error) -> Iterator[None]:
+    """
+    Raise our errors for SQLAlchemy's and the drivers'.
+
+    Args:
+        url: names the database in messages, without password.
+        judged: has the last word on what is raised.
+    """
     try:
         yield
     except (exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise translate(error, url) from None
+        raise judged(translate(error, url)) from None
     except UnicodeEncodeError:
         raise InvalidInputError("text that has no UTF-8 form cannot be stored") from None
 
 
-def translate(error: Exception, url: sa.URL) -> PhasesyncError:
-    """Return our error for one of SQLAlchemy's or of a driver's."""
+def translate(error: Exception, url: sa.URL, refusal: Refusal | None = None) -> PhasesyncError:
+    """
+    Return our error for one of SQLAlchemy's or of a driver's.
+
+    Args:
+        error: what was raised.
+        url: names the database.
+        refusal: why a server could not be connected to, where that was asked.
+    """
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     if isinstance(error, exc.TimeoutError):
         return StoreUnavailableError("all connections to the database are in use")
+    if isinstance(error, exc.PendingRollbackError):
+        return StoreUnavailableError("the connection to the database was lost")
     if isinstance(cause, sqlite3.Error):
         return _from_sqlite(cause, url)
     if isinstance(error, exc.DataError):
         return InvalidInputError("a text or a number cannot be stored: it is too long, too large or holds a NUL")
     if isinstance(error, exc.DBAPIError):
-        return _from_postgresql(error, url)
-    return EnvironmentStoreError(f"the database layer failed ({type(error).__name__})")
+        return _from_postgresql(error, url, refusal)
+    return InternalError(f"the database layer failed ({type(error).__name__})")
+
+
+def spoils_connections(error: PhasesyncError) -> bool:
+    """
+    Return whether the connections to the database must not be used again.
+
+    They may lead to a server that was replaced or that only answers reads; each new one proves that it can write.
+    """
+    return isinstance(error, StoreUnavailableError) and not (error.code or "").startswith(_CONNECTION_IS_GOOD)
+
+
+_CONNECTION_IS_GOOD: Final = (
+    *sorted(CONFLICTS),
+    "55P03",  # a lock was not to be had in time
+    "57014",  # a statement took too long
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_FULL",
+    "SQLITE_INTERRUPT",
+)
 
 
 # --- SQLite: https://www.sqlite.org/rescode.html
 
 
 def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
-    name = getattr(error, "sqlite_errorname", "")
+    name = getattr(error, "sqlite_errorname", None) or ""
     file = url.database
     # An extended name begins with its primary one: SQLITE_IOERR_WRITE.
     match name.removeprefix("SQLITE_").split("_")[0]:
@@ -82,71 +126,170 @@ def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
         case "CORRUPT":
             return SettingsError(f"the database {file} is damaged", hint=_RESTORE, code=name)
         case "CONSTRAINT":
-            if name == "SQLITE_CONSTRAINT_FOREIGNKEY":
-                return _in_use(name)
-            return AlreadyExistsError(code=name)
-        case "ERROR" if str(error).startswith(("no such table", "no such column")):
-            return SchemaMismatchError(code=name)
-        case "ERROR" if re.match(r"table \S+ already exists", str(error)):
-            return _unnumbered(str(file), name)
+            return _constraint(name)
+        case "TOOBIG":
+            return InvalidInputError("a text cannot be stored: it is too long", code=name)
+        case "ERROR":
+            return _refused_by_sqlite(error, str(file), name)
+        case "MISUSE" | "RANGE" | "MISMATCH":
+            return _defect(name)
         case _:
-            return EnvironmentStoreError(f"the database refused a statement ({name or type(error).__name__})")
+            return StoreUnavailableError(
+                f"the database {file} cannot do this now ({name or type(error).__name__})", code=name or None
+            )
+
+
+def _constraint(name: str) -> PhasesyncError:
+    match name.removeprefix("SQLITE_CONSTRAINT_"):
+        case "FOREIGNKEY":
+            return _in_use(name)
+        case "NOTNULL" | "CHECK" | "DATATYPE" | "TRIGGER":
+            return _defect(name)
+        case _:
+            return AlreadyExistsError(code=name)
+
+
+def _refused_by_sqlite(error: sqlite3.Error, file: str, name: str) -> PhasesyncError:
+    """SQLite has one code for every statement that it does not take; its sentences are the same everywhere."""
+    if str(error).startswith(("no such table: ", "no such column: ")):
+        return SchemaMismatchError(code=name)
+    if re.match(r"table \S+ already exists$", str(error)):
+        return _unnumbered(file, name)
+    return _defect(name)
 
 
 # --- PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 
-def _from_postgresql(error: exc.DBAPIError, url: sa.URL) -> PhasesyncError:
-    state = getattr(error.orig, "sqlstate", None) or ""
-    match state[:2]:
-        case "":
-            return _connection_failed(error, url)
-        case "08" | "53" | "57" | "58" | "40" | "55" | "25":
-            return StoreUnavailableError(
-                f"the database at {_place(url)} cannot do this now (SQLSTATE {state})", code=state
-            )
-        case "28":
-            return SettingsError(f"the database at {_place(url)} refused the login (SQLSTATE {state})", code=state)
-        case "3D":
-            return SettingsError(f"the database at {_place(url)} does not exist", code=state)
-        case "42" if state == "42P07":
+def _from_postgresql(error: exc.DBAPIError, url: sa.URL, refusal: Refusal | None) -> PhasesyncError:
+    if (state := sqlstate_of(error)) is not None:
+        return _from_sqlstate(state, url)
+    if refusal is not None or isinstance(error, (exc.OperationalError, exc.InterfaceError, exc.InternalError)):
+        return _connection_failed(refusal or Refusal(), url)
+    return _defect(type(error.orig).__name__)
+
+
+def sqlstate_of(error: exc.DBAPIError) -> str | None:
+    """Return the SQLSTATE of an error; None where it is not of the server, or of its refusal of a connection."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
+
+
+def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
+    match state:
+        case "42P07":
             return _unnumbered(_place(url), state)
-        case "42" if state in ("42P01", "42703", "3F000"):
+        case "42P01" | "42703" | "3F000":
             return SchemaMismatchError(code=state)
-        case "42" if state == "42501":
+        case "42501":
             return SettingsError(
                 f"the database user may not do this in {_place(url)}",
                 hint="grant it the rights on the schema, or make it the owner of the tables",
                 code=state,
             )
-        case "23" if state == "23503":
+        case "23503" | "23001":
             return _in_use(state)
-        case "23" if state == "23505":
+        case "23505" | "23P01":
             return AlreadyExistsError(code=state)
+        case "25006":
+            return not_writable(url, "it only answers reads")
+        case "42P05":  # a prepared statement of another connection, behind a pooler
+            return _unavailable(url, state)
+    match state[:2]:
+        case "28":
+            return SettingsError(
+                f"the database at {_place(url)} refused the login (SQLSTATE {state})", hint=_LOGIN, code=state
+            )
+        case "3D":
+            return SettingsError(
+                f"the database at {_place(url)} does not exist",
+                hint=f"createdb -E UTF8 -T template0 {url.database}, then phasesync init",
+                code=state,
+            )
+        case "22":
+            return InvalidInputError("a text or a number cannot be stored: it is too long or too large", code=state)
+        case "23" | "42":
+            return _defect(f"SQLSTATE {state}")
         case _:
-            return EnvironmentStoreError(f"the database refused a statement (SQLSTATE {state})", code=state)
+            return _unavailable(url, state)
 
 
-def _connection_failed(error: exc.DBAPIError, url: sa.URL) -> PhasesyncError:
-    """Errors of the connection itself carry no SQLSTATE."""
-    text = str(error.orig)
-    if "authentication failed" in text or "no pg_hba.conf entry" in text or "role" in text:
-        return SettingsError(
-            f"the database at {_place(url)} refused the login", hint="check user and password in PHASESYNC_DATABASE_URL"
-        )
-    if "does not exist" in text:
-        return SettingsError(
-            f"the database at {_place(url)} does not exist", hint=f"createdb {url.database}, then phasesync init"
-        )
+_ADVICE: Final = {
+    "53300": "all connections are in use: raise max_connections or the role's limit, or use a pooler",
+    "53100": "make room on the server's disk",
+    "XX001": "the server reports damaged data: look into its log",
+    "XX002": "the server reports a damaged index: look into its log, then REINDEX",
+}
+
+
+def _unavailable(url: sa.URL, state: str) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"the database at {_place(url)} cannot be reached",
+        f"the database at {_place(url)} cannot do this now (SQLSTATE {state})", hint=_ADVICE.get(state), code=state
+    )
+
+
+def not_writable(url: sa.URL, why: str) -> StoreUnavailableError:
+    """Return the error for a server that cannot be written now: a standby, or one in read-only mode."""
+    return StoreUnavailableError(
+        f"the database at {_place(url)} cannot be written now: {why} (SQLSTATE 25006)",
+        hint="the URL must lead to the primary: name all hosts (host1,host2) to have it found",
+        code="25006",
+    )
+
+
+def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
+    """Return the error for a connection that was refused, or lost: a verdict only where every server says the same."""
+    place = _place(url)
+    if refusal.option is not None:
+        return SettingsError(
+            f"the database URL is not usable: the option {refusal.option} has a value that PostgreSQL's client library "
+            "does not take",
+            hint=f"correct {refusal.option} in PHASESYNC_DATABASE_URL",
+        )
+    if refusal.tls is not None:
+        problem, hint = refusal.tls
+        return SettingsError(f"no TLS connection to the database at {place}: {problem}", hint=hint)
+    if refusal.read_only:
+        return not_writable(url, "no host of it takes writes")
+    found = {type(one): one for one in (_from_sqlstate(state, url) for state in refusal.states)}
+    if len(found) == 1 and not refusal.elsewhere:
+        return next(iter(found.values()))
+    if (unavailable := found.get(StoreUnavailableError)) is not None:
+        return unavailable
+    return StoreUnavailableError(
+        f"the database at {place} cannot be reached",
         hint="is it running? check host and port in PHASESYNC_DATABASE_URL",
     )
 
 
+def wrong_encoding(url: sa.URL, encoding: str) -> SettingsError:
+    """Return the error for a PostgreSQL database that does not hold Unicode."""
+    return SettingsError(
+        f"the database at {_place(url)} has the encoding {encoding}; phasesync needs UTF8",
+        hint=f"make a new one: createdb -E UTF8 -T template0 {url.database}",
+    )
+
+
 def _place(url: sa.URL) -> str:
-    host = url.host or url.query.get("host") or "localhost"
-    return f"{host}/{url.database}"
+    hosts, ports = url.host or url.query.get("host") or "localhost", url.query.get("port")
+    return f"{hosts}{f' ({ports})' if ports else ''}/{url.database}"
+
+
+# --- both
+
+
+def _defect(code: str) -> InternalError:
+    """
+    Return the error for a statement that the database does not take, and never will.
+
+    It is tried again all the same, with growing pauses: the next release may send another statement, and what was to be
+    done is not to blame.
+    """
+    return InternalError(
+        f"the database refused a statement ({code})",
+        hint="PostgreSQL 12 or SQLite 3.35 is needed, or newer; otherwise please report it: no value is in the message",
+        code=code.removeprefix("SQLSTATE "),
+    )
 
 
 def _unnumbered(place: str, code: str) -> SchemaMismatchError:

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import new_id
+from phasesync.adapters.store.repeating import repeated
+from phasesync.adapters.store.sqlite_file import Installation
 from phasesync.adapters.store.tables import data_keys, instance
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY, insert_key
 from phasesync.errors import SchemaMismatchError
@@ -19,6 +21,7 @@ _LOCK: Final = 0x70_68_61_73_65_69_6E_69
 """Advisory lock of PostgreSQL ("phaseini"), so that two first starts make one set of keys."""
 
 
+@repeated
 def initialise(database: Database, keys: KeyRing) -> str:
     """
     Make what is missing; safe to repeat.
@@ -51,3 +54,11 @@ def read_instance_id(database: Database) -> str:
     if found is None:
         raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
     return found
+
+
+def read_installation(database: Database) -> Installation:
+    """Return what tells this database from another installation's. SchemaMismatchError as `read_instance_id`."""
+    instance_id = read_instance_id(database)
+    with database.read() as connection:
+        root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct())
+        return Installation(instance_id=instance_id, root_key_ids=frozenset(root_keys))

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.dynamic import count_live, find_dynamic
-from phasesync.adapters.store.engine import Database, row_lock
+from phasesync.adapters.store.engine import Database, row_lock, unlocked
 from phasesync.adapters.store.instants import AHEAD, after, before, from_microseconds, next_fence, now
 from phasesync.adapters.store.lease_rows import (
     insert_event,
@@ -347,7 +347,7 @@ class SqlLeaseStore(Part):
         """Delete leases that ended longer ago than that, with their log; return how many."""
         old = leases.c.status.in_(ENDED) & (leases.c.ended_at < before(older_than))
         with self._database.write() as connection:
-            return connection.execute(leases.delete().where(old)).rowcount
+            return connection.execute(leases.delete().where(unlocked(leases, old))).rowcount
 
 
 def _is_due(restored: bool) -> sa.ColumnElement[bool]:

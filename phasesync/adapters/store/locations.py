@@ -14,9 +14,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
+from phasesync.adapters.store.postgresql_url import is_postgresql, parse_postgresql_url
 from phasesync.errors import SettingsError
-
-POSTGRESQL_DRIVER: Final = "postgresql+psycopg"
 
 _MOUNTS: Final = Path("/proc/self/mounts")
 
@@ -48,25 +47,29 @@ def parse_database_url(text: str) -> sa.URL:
     """
     Return the URL with the driver that we use.
 
-    `postgres://` and `postgresql://` mean psycopg 3.
+    `postgres://` and `postgresql://` mean psycopg 3. White space at the ends is dropped.
 
     Raises:
         SettingsError: no URL, another database, a SQLite database in memory, or psycopg is not installed.
     """
-    try:
-        url = sa.make_url(text)
-    except (ArgumentError, ValueError):  # the latter for a host that is half an IPv6 address
-        raise _not_a_url() from None
-    backend = url.drivername.partition("+")[0]
-    if backend in ("postgres", "postgresql"):
+    text = text.strip()
+    if is_postgresql(text):
         if find_spec("psycopg") is None:
             raise SettingsError(
                 "PostgreSQL needs the package psycopg, which is not installed",
                 hint="pip install 'phasesync[postgres]'",
             )
-        return url.set(drivername=POSTGRESQL_DRIVER)
-    if backend != "sqlite":
+        return parse_postgresql_url(text)
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):  # the latter for a host that is half an IPv6 address
+        raise _not_a_url() from None
+    if url.drivername.partition("+")[0] != "sqlite":
         raise _not_a_url()
+    if url.query:
+        raise SettingsError(
+            "a SQLite URL takes no options, and the path in it no ?", hint="sqlite:////var/lib/phasesync/phasesync.db"
+        )
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise SettingsError("a SQLite database must be a file", hint="sqlite:////var/lib/phasesync/phasesync.db")
     return url.set(drivername="sqlite")

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
 from phasesync.adapters.store.locations import parse_database_url, sqlite_file_exists
+from phasesync.adapters.store.repeating import repeated
 from phasesync.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
+@repeated
 def _migrate(database: Database, work: Callable[["Config"], None]) -> None:
     from alembic.config import Config
 

@@ -3,13 +3,17 @@
 import uuid
 
 from phasesync.adapters.store.engine import Database
+from phasesync.adapters.store.repeating import repeat_methods
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports import KeyRing
 
 
 class Part:
-    """One part of the store; the stores are put together from several."""
+    """One part of the store; the stores are put together from several. Its public methods are repeated where needed."""
+
+    def __init_subclass__(cls) -> None:
+        repeat_methods(cls)
 
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database

@@ -20,6 +20,7 @@ from phasesync.adapters.store.initialise import read_instance_id
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file, sqlite_file_exists
 from phasesync.adapters.store.migrate import status_of, upgrade
+from phasesync.adapters.store.sqlite_file import uri_of
 from phasesync.adapters.store.tables import instance
 from phasesync.errors import IllegalTransitionError, NotFoundError, SchemaMismatchError, SettingsError
 
@@ -111,10 +112,10 @@ def _make_ready(candidate_url: str, file: Path, check: Callable[[Database], None
 def _copy(source: Path, target: Path, *, what: str) -> None:
     try:
         # Opened read-only, so that a backup on a read-only disk works and stays as it is.
-        with closing(sqlite3.connect(f"file:{_quoted(source)}?mode=ro", uri=True, timeout=10)) as from_:
+        with closing(sqlite3.connect(uri_of(source, "ro"), uri=True, timeout=10)) as from_:
             if from_.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
-            with closing(sqlite3.connect(target, timeout=10)) as to:
+            with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as to:
                 from_.backup(to)
     except sqlite3.DatabaseError:
         raise SettingsError(what) from None
@@ -123,8 +124,3 @@ def _copy(source: Path, target: Path, *, what: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _quoted(path: Path) -> str:
-    """SQLite's URIs end a path at ? and #, and unescape %."""
-    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.acceptance import note_restored
 from phasesync.adapters.store.claims import held_by, locked_claim
-from phasesync.adapters.store.engine import insert_or_update, row_lock
+from phasesync.adapters.store.engine import insert_or_update, row_lock, unlocked
 from phasesync.adapters.store.instants import after as later
 from phasesync.adapters.store.instants import before
 from phasesync.adapters.store.part import Part
@@ -114,7 +114,9 @@ class RunsPart(Part):
         newest = sa.select(sa.func.max(runs.c.number)).group_by(runs.c.sync_id)
         with self._database.write() as connection:
             return connection.execute(
-                runs.delete().where(runs.c.ended_at < before(older_than), runs.c.number.not_in(newest))
+                runs.delete().where(
+                    unlocked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
+                )
             ).rowcount
 
     def _settled(self, row: sa.Row[Any], run: Run, after: AfterRun) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from phasesync.adapters.store.engine import Database
-from phasesync.adapters.store.initialise import read_instance_id
+from phasesync.adapters.store.initialise import read_installation
 from phasesync.adapters.store.secret_edits import SecretEditsPart
 from phasesync.adapters.store.secret_reads import SecretReadsPart
 from phasesync.ports import KeyRing
@@ -106,4 +106,6 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         SchemaMismatchError: it is not migrated.
     """
     keys.verify()
-    return Store(database, keys, instance_id=read_instance_id(database))
+    installation = read_installation(database)
+    database.expect(installation)
+    return Store(database, keys, instance_id=installation.instance_id)

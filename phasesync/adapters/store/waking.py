@@ -8,6 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.engine import ordered
 from phasesync.adapters.store.tables import credentials, environments, leases, sync_reads, syncs
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.status import Trigger
@@ -21,7 +22,7 @@ def wake(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
     """Have some syncs reconciled at once; one that is asked for already keeps its trigger."""
     connection.execute(
         syncs.update()
-        .where(which)
+        .where(ordered(syncs, which))
         .values(
             requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
             requested_by=sa.func.coalesce(syncs.c.requested_by, WAKER),
@@ -62,7 +63,9 @@ def wake_leases(connection: sa.Connection, credential_id: str) -> None:
     """Have leases of a credential, and of those that it is the source of, tried again that could not be taken back."""
     failed = leases.c.status == LeaseStatus.REVOKE_FAILED
     connection.execute(
-        leases.update().where(failed, leases.c.credential_id.in_(_users(credential_id))).values(retry_at=None)
+        leases.update()
+        .where(ordered(leases, failed & leases.c.credential_id.in_(_users(credential_id))))
+        .values(retry_at=None)
     )
 
 
@@ -75,4 +78,6 @@ def _users(credential_id: str) -> sa.Select[tuple[str]]:
 
 def grow(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
     """Make environments a revision newer, so that what reads them becomes pending."""
-    connection.execute(environments.update().where(which).values(revision=environments.c.revision + 1))
+    connection.execute(
+        environments.update().where(ordered(environments, which)).values(revision=environments.c.revision + 1)
+    )

@@ -32,7 +32,7 @@ from phasesync.core.lease import ENDED
 from phasesync.core.status import Outcome, SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
-    {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "EnvironmentStoreError"}
+    {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
 )
 """Classes whose messages are about the database or the settings: places and codes."""
 _CHORES: Final = frozenset(

@@ -1,8 +1,11 @@
 """Transactions, the database's time, and errors in our words."""
 
+import socket
 import sqlite3
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -224,8 +227,139 @@ class TestPostgresqlFailures:
         assert isinstance(error, SettingsError)
         assert "refused the login" in str(error)
 
+    def test_a_server_without_connections_left_is_to_be_tried_again(self, postgres_server):
+        """The server's text names a role, as the one of an unknown role does."""
+        with postgres_server.connect() as connection:
+            connection.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+        error = self.refused(postgres_server.url().replace("postgres@", "crowded:hunter2@"))
+        assert isinstance(error, StoreUnavailableError)
+        assert error.code == "53300"
+        assert "max_connections" in str(error.hint)
+
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    def test_a_database_that_does_not_hold_unicode_is_refused(self, postgres_server, encoding):
+        name = f"in_{encoding.lower()}"
+        with postgres_server.connect() as connection:
+            connection.execute(
+                f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
+            )
+        error = self.refused(postgres_server.url(name))
+        assert isinstance(error, SettingsError)
+        assert encoding in str(error)
+        assert error.hint == f"make a new one: createdb -E UTF8 -T template0 {name}"
+
+    def test_a_value_that_an_option_does_not_take_is_told_by_its_name(self, postgres_server):
+        error = self.refused(f"{postgres_server.url()}&sslmode=hunter2")
+        assert isinstance(error, SettingsError)
+        assert "sslmode" in str(error)
+
+    def test_a_server_without_tls_is_told_apart_from_one_that_is_down(self):
+        with without_tls() as port:
+            error = self.refused(f"postgresql://ada:hunter2@127.0.0.1:{port}/shop?sslmode=require")
+        assert isinstance(error, SettingsError)
+        assert "does not offer TLS" in str(error)
+
+    @pytest.mark.parametrize("second", ["first", "last"])
+    def test_the_host_that_is_up_is_found_among_several(self, postgres_server, second):
+        up, down = postgres_server.socket_directory, "/nowhere"
+        hosts = f"{down},{up}" if second == "last" else f"{up},{down}"
+        database = open_database(f"postgresql://postgres@/postgres?host={hosts}")
+        with database.read() as connection:
+            assert connection.scalar(sa.select(1)) == 1
+        database.close()
+
+    def test_a_login_is_a_verdict_only_where_every_host_refuses_it(self, postgres_server):
+        error = self.refused(f"postgresql://nobody_known:hunter2@/x?host=/nowhere,{postgres_server.socket_directory}")
+        assert isinstance(error, StoreUnavailableError)
+
+    @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+    def test_text_is_unicode_whatever_the_url_says(self, migrated_database_url):
+        database = open_database(f"{migrated_database_url}&client_encoding=latin1")
+        add_app(database, description="日本")
+        with database.read() as connection:
+            assert connection.scalar(sa.select(apps.c.description)) == "日本"
+        database.close()
+
+    @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+    def test_connections_to_a_server_that_only_answers_reads_are_dropped(self, database, postgres_server):
+        """As after a failover that was noticed by nobody: the pool is full of them."""
+        name = database.url.database
+        add_app(database, "before")
+        with database.read(), database.read(), database.read():
+            pass
+        with postgres_server.connect() as connection:
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            terminate(connection, name)
+        for use in (database.check_writable, lambda: names_in(database), lambda: add_app(database, "lost")):
+            with pytest.raises(StoreUnavailableError):
+                use()
+        with pytest.raises(StoreUnavailableError, match="read-only mode"):
+            names_in(database)
+
+        with postgres_server.connect() as connection:
+            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+        add_app(database, "after")
+        assert names_in(database) == ["after", "before"]
+
+    @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+    @pytest.mark.parametrize("state", ["0A000", "25006", "XX000", "54000", "F0000", "57P01", "08006"])
+    def test_after_an_error_that_may_be_the_connections_new_ones_are_made(self, database, state):
+        with database.read() as first, database.read() as second:
+            former = {backend(first), backend(second)}
+        with pytest.raises(StoreUnavailableError), database.write() as connection:
+            connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$")
+        with database.read() as first, database.read() as second:
+            assert not former & {backend(first), backend(second)}
+
+    @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+    def test_what_worked_once_and_is_refused_later_is_no_verdict(self, database, postgres_server):
+        """A password that was changed, a right that was withdrawn: the process goes on when that is put right."""
+        add_app(database)
+        with postgres_server.connect() as connection:
+            connection.execute(f"ALTER DATABASE {database.url.database} ALLOW_CONNECTIONS false")
+            terminate(connection, database.url.database)
+            connection.execute(f"ALTER DATABASE {database.url.database} RENAME TO elsewhere")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                names_in(database)
+        with postgres_server.connect() as connection:
+            connection.execute(f"ALTER DATABASE elsewhere RENAME TO {database.url.database}")
+            connection.execute(f"ALTER DATABASE {database.url.database} ALLOW_CONNECTIONS true")
+        assert names_in(database) == ["a"]
+
     @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
     def test_a_lost_connection_is_to_be_tried_again_and_mended_by_itself(self, database):
         with pytest.raises(StoreUnavailableError):
             add_app(database, first="SELECT pg_terminate_backend(pg_backend_pid())")
         assert names_in(database) == []
+
+
+def backend(connection) -> int:
+    """The server's process behind a connection."""
+    return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
+
+
+def terminate(connection, name) -> None:
+    """Break every connection to a database."""
+    connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+
+@contextmanager
+def without_tls() -> Iterator[int]:
+    """A server that answers every request for TLS with no; returns its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        client.recv(8)
+                        client.sendall(b"N")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
