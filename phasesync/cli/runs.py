@@ -1,6 +1,5 @@
 """`phasesync runs`: the sync log."""
 
-import json
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -107,14 +106,13 @@ def _follow(
     sync: str | None,
     outcomes: list[Outcome],
 ) -> None:
-    from phasesync.cli.output import plain
     from phasesync.cli.views import run_document
 
     while True:
         for run in found:
             document = run_document(run)
             if out.as_json:
-                click.echo(json.dumps(document, ensure_ascii=False, default=plain))
+                out.line(document)
             else:
                 row = _row(document)
                 click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  " + "  ".join(str(row[c]) for c in COLUMNS[1:]))

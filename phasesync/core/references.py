@@ -89,6 +89,8 @@ def resolve(
     environment: EnvironmentSnapshot,
     path: str,
     loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
+    *,
+    only: str | None = None,
 ) -> Resolution:
     """
     Resolve the values of one folder, in time linear in the number of secrets that are reached.
@@ -97,8 +99,9 @@ def resolve(
         environment: the environment that has the folder.
         path: the folder, exactly; values of folders within it are not part of the result.
         loaded: (app, environment) in lower case -> other environments; None = known not to exist.
+        only: this key and what it needs, whatever is wrong with the others; None = all.
     """
-    return _Resolver(environment, path, loaded).run()
+    return _Resolver(environment, path, loaded, only).run()
 
 
 def unresolved(problems: Sequence[Problem]) -> UnresolvedReferenceError:
@@ -142,6 +145,7 @@ class _Resolver:
         environment: EnvironmentSnapshot,
         path: str,
         loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
+        only: str | None,
     ) -> None:
         self._home = _key_of(environment)
         self._path = path
@@ -151,7 +155,7 @@ class _Resolver:
         self._reads = {environment.environment_id: environment.revision}
         self._needs: set[EnvironmentKey] = set()
         self._problems: list[Problem] = []
-        self._keys = sorted(key for folder, key in environment.secrets if folder == path)
+        self._keys = sorted(key for folder, key in environment.secrets if folder == path and only in {None, key})
 
     def run(self) -> Resolution:
         for key in self._keys:
