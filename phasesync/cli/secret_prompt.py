@@ -22,8 +22,8 @@ from typing import Any, Final
 from phasesync.cli.failures import one_line, tell
 from phasesync.errors import InvalidInputError
 
-QUIET_S: Final = 0.2
-"""What was pasted follows its first line within this time; a person is slower."""
+QUIET_S = 0.5
+"""What was pasted follows its first line within this time, over a slow connection too; a person is slower."""
 _DISCARDED_BYTES: Final = 64 * 1_048_576
 """So much is discarded at most: a terminal that never stops must not hold us."""
 

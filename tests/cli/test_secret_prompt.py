@@ -16,6 +16,7 @@ from contextlib import suppress
 
 import pytest
 
+from phasesync.cli import secret_prompt
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.errors import InvalidInputError
 
@@ -90,6 +91,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     """A terminal that is stdin and stderr."""
     made = Terminal()
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(secret_prompt, "QUIET_S", 0.1)
     yield made
     made.close()
 
