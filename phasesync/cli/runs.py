@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
@@ -115,7 +116,8 @@ def _follow(
                 out.line(document)
             else:
                 row = _row(document)
-                click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  " + "  ".join(str(row[c]) for c in COLUMNS[1:]))
+                cells = "  ".join(one_line(str(row[column])) for column in COLUMNS[1:])
+                click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  {cells}")
         time.sleep(FOLLOW_PAUSE_S)
         later = application.state.list_runs(sync=sync, after=last, limit=1000)
         if last is None:

@@ -79,7 +79,7 @@ def test_a_marked_member_of_another_form_is_an_error_that_names_the_key_and_no_v
     assert caught.value.__cause__ is None
 
 
-def test_text_that_is_none_is_an_error_that_names_the_key() -> None:
+def test_bytes_that_are_not_text_are_an_error_that_names_the_key() -> None:
     with pytest.raises(InvalidInputError, match="K is not UTF-8 text"):
         export_json({"K": Entry(value=SecretValue(b"\xff"))})
 
