@@ -1,7 +1,7 @@
 """What every test has at hand. The fixtures themselves live in tests/support/, one module a subject.
 
 `HYPOTHESIS_PROFILE=thorough make test` tries ten times as many examples. `HYPOTHESIS_PROFILE=exact` tries 10,000: meant
-for `tests/cli/test_round_trips.py`, about a quarter of an hour.
+for `tests/cli/test_round_trips.py`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 64 * MAX_BYTES
 """Whatever a folder holds, its export can be imported again."""
+_SHOWN = 10
 
 
 @click.command("import")
@@ -100,7 +101,8 @@ def import_(
             )
         out.warn(f"{source} has no keys: nothing is imported")
     if empty := [key for key in (*added, *changed) if not len(found[key].value)]:
-        out.warn(f"empty in the file, and so in the store: {', '.join(empty)}")
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        out.warn(f"empty in the file, and so in the store: {', '.join(empty[:_SHOWN])}{more}")
     if added or changed or removed:
         question = f"import into {'/'.join(environment)} {path}: {len(added)} new keys, {len(changed)} changed"
         if removed:

@@ -17,8 +17,9 @@ from contextlib import suppress
 import pytest
 
 from phasesync.cli import secret_prompt
+from phasesync.cli.input import confirm, read_stdin
 from phasesync.cli.secret_prompt import ask_secret
-from phasesync.errors import InvalidInputError
+from phasesync.errors import InvalidInputError, OperatorError
 
 PEM = "-----BEGIN KEY-----\n{}\n-----END KEY-----\n"
 LONG_PEM = PEM.format("\n".join("A" * 64 for _ in range(28)))
@@ -236,6 +237,68 @@ def test_a_terminal_that_knows_no_sequences_gets_none(
 def test_how_many_lines_were_taken_is_said(ask: Callable[..., bytes], terminal: Terminal) -> None:
     ask(in_brackets(LONG_PEM), b"\r")
     until(lambda: re.search(rb"30 lines, [0-9,]+ bytes", terminal.shown) is not None)
+
+
+@pytest.fixture
+def at_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], object]:
+    """Run something that reads lines at the terminal."""
+
+    def run(question: Callable[[], object]) -> object:
+        with monkeypatch.context() as patch, open(os.dup(terminal.near)) as stdin:
+            patch.setattr(sys, "stdin", stdin)
+            patch.setattr("phasesync.cli.input.is_terminal", lambda: True)
+            return question()
+
+    return run
+
+
+@pytest.mark.parametrize(("length", "whole"), [(4_000, True), (4_094, False), (4_095, False), (9_000, False)])
+@pytest.mark.skipif(sys.platform != "linux", reason="the length is that of Linux")
+def test_a_line_of_stdin_that_the_terminal_may_have_cut_is_refused(
+    at_terminal: Callable[[Callable[[], object]], object], terminal: Terminal, length: int, whole: bool
+) -> None:
+    terminal.types()
+    os.write(terminal.far, b"a\n" + b"x" * length)
+    os.write(terminal.far, b"\n\x04")
+    if whole:
+        assert at_terminal(read_stdin) == b"a\n" + b"x" * length + b"\n"
+    else:
+        with pytest.raises(InvalidInputError, match="may have cut it"):
+            at_terminal(read_stdin)
+
+
+@pytest.mark.parametrize(
+    ("answer", "confirmed"), [(b"y\n", True), (b"n\n", False), (b"x\n", False), (b"y\ny\n", False)]
+)
+def test_a_question_takes_one_line_that_was_typed_after_it(
+    at_terminal: Callable[[Callable[[], object]], object], terminal: Terminal, answer: bytes, confirmed: bool
+) -> None:
+    """What was pasted before the question, or more than an answer, removes nothing."""
+    terminal.types()
+    os.write(terminal.far, b"y\nyes\n")
+    asked = threading.Event()
+
+    def type_later() -> None:
+        asked.wait(LIMIT_S)
+        os.write(terminal.far, answer)
+
+    threading.Thread(target=type_later).start()
+
+    def ask_now(*_: object, **__: object) -> str:
+        asked.set()
+        line = sys.stdin.readline()
+        return line.removesuffix("\n")
+
+    def question() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("click.prompt", ask_now)
+            confirm("remove it", yes=False, no_input=False)
+
+    if confirmed:
+        at_terminal(question)
+    else:
+        with pytest.raises(OperatorError, match="nothing was changed"):
+            at_terminal(question)
 
 
 ASK = "from phasesync.cli.secret_prompt import ask_secret; print(len(ask_secret('KEY', max_bytes=99)))"
