@@ -232,7 +232,8 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
 def _ask_secret_key() -> SecretValue:
     """Read a secret access key: without echo where somebody types, from stdin otherwise."""
     if is_terminal():
-        data, source = ask_secret("Secret access key", max_bytes=MAX_BYTES), "nothing was typed"
+        data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")
+        source = "nothing was typed"
     elif sys.stdin.isatty():
         raise InvalidInputError("nobody is there to ask for the secret access key", hint="pipe it to stdin")
     else:

@@ -24,6 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_BYTES = 1_048_576
 """What is read at most of a prompt, a file or stdin: sixteen times what AWS takes."""
 
+_OTHERWISE = "give - to read stdin, or --from-file FILE"
+
 _LONGEST_LINE = (1_024 if sys.platform == "darwin" else 4_096) - 2
 """
 A line of a terminal that hands over lines may be cut from this length on: it keeps one byte for the line end, or two.
@@ -143,9 +145,9 @@ def read_value(
     elif from_stdin:
         value, source = read_stdin().removesuffix(b"\n"), "nothing arrived on stdin"
     elif no_input or not is_terminal():
-        raise InvalidInputError(f"nobody is there to ask for {what}", hint="give - to read stdin, or --from-file FILE")
+        raise InvalidInputError(f"nobody is there to ask for {what}", hint=_OTHERWISE)
     else:
-        value, source = ask_secret(what, max_bytes=MAX_BYTES), "nothing was typed"
+        value, source = ask_secret(what, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
     # What a failed command leaves, and `echo "$UNSET"`; a Windows shell ends that line with a CR as well.
     if not allow_empty and (not value or (from_stdin and value == b"\r")):
         raise InvalidInputError(f"{source}: {what} would become empty", hint="an empty value needs --allow-empty")

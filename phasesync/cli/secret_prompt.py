@@ -27,6 +27,9 @@ QUIET_S = 0.5
 _DISCARDED_BYTES: Final = 64 * 1_048_576
 """So much is discarded at most: a terminal that never stops must not hold us."""
 
+_SIGNALS: Final = {"interrupt": signal.SIGINT, "stop": signal.SIGTSTP, "quit": signal.SIGQUIT}
+"""What keys send while the terminal does not."""
+
 _PASTE_ON: Final = "\x1b[?2004h"
 _PASTE_OFF: Final = "\x1b[?2004l"
 _PASTE_BEGINS: Final = b"\x1b[200~"
@@ -34,15 +37,18 @@ _PASTE_ENDS: Final = b"\x1b[201~"
 
 _STOPPING: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
 
-_HINT: Final = "give - to read stdin, or --from-file FILE"
 
-
-def ask_secret(what: str, *, max_bytes: int) -> bytes:
+def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
     """
     Ask for a value at the terminal that is stdin; the prompt goes to stderr.
 
     Enter ends the answer. Line ends that were pasted are line feeds. Of one pasted line its line end is dropped, of
     several nothing is.
+
+    Args:
+        what: what to ask for.
+        max_bytes: what is taken at most.
+        otherwise: the hint where the answer cannot be taken: how to give the value without a terminal.
 
     Raises:
         InvalidInputError: several lines without bracketed paste, a control character, not UTF-8, or too much. Nothing
@@ -55,7 +61,7 @@ def ask_secret(what: str, *, max_bytes: int) -> bytes:
     try:
         former = termios.tcgetattr(fd)
     except termios.error:
-        raise InvalidInputError("stdin is no terminal that can be asked", hint=_HINT) from None
+        raise InvalidInputError("stdin is no terminal that can be asked", hint=otherwise) from None
     with _unseen(fd, former, prompt) as show:
         if _ready(fd, 0):
             _discard(fd)
@@ -63,7 +69,9 @@ def ask_secret(what: str, *, max_bytes: int) -> bytes:
         show()
         try:
             answer = _Answer(former, max_bytes).read(fd)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, InvalidInputError):
+                error.hint = otherwise
             # The rest of a secret must not become commands of the shell.
             _discard(fd)
             raise
@@ -112,18 +120,12 @@ class _Answer:
             if not self._taken:
                 raise EOFError
             return True
-        if key == "interrupt":
-            raise KeyboardInterrupt
-        if key in {"stop", "quit"}:
-            # Ours alone: in a pipeline the others are not asked for anything.
-            os.kill(os.getpid(), signal.SIGTSTP if key == "stop" else signal.SIGQUIT)
+        if key is not None and key in _SIGNALS:
+            signal_group(_SIGNALS[key])
         elif key is not None:
             _edit(self._taken, key)
         elif byte < b" " and byte != b"\t":
-            raise InvalidInputError(
-                "a control character or a key without a character was typed: nothing is taken",
-                hint=f"ask again; for any other bytes {_HINT}",
-            )
+            raise InvalidInputError("a control character or a key without a character was typed: nothing is taken")
         else:
             self._take(byte)
         return False
@@ -133,10 +135,7 @@ class _Answer:
         while len(unread) < len(_PASTE_BEGINS) and _PASTE_BEGINS.startswith(unread) and _ready(fd, QUIET_S):
             unread += _chunk(fd)
         if not unread.startswith(_PASTE_BEGINS):
-            raise InvalidInputError(
-                "a key without a character was typed: nothing is taken",
-                hint=f"ask again; for bytes that cannot be typed {_HINT}",
-            )
+            raise InvalidInputError("a key without a character was typed: nothing is taken")
         self._brackets = True
         del unread[: len(_PASTE_BEGINS)]
         pasted = bytearray()
@@ -147,8 +146,8 @@ class _Answer:
             del unread[:kept]
             self._check_length(len(pasted))
             more = _chunk(fd)
-            if more == b"\x03":
-                raise KeyboardInterrupt  # The closing mark was lost: typed alone, it is no content.
+            if self._keys.get(more) == "interrupt":
+                signal_group(signal.SIGINT)  # The closing mark was lost: typed alone, it is no content.
             unread += more
         pasted += unread[:end]
         del unread[: end + len(_PASTE_ENDS)]
@@ -169,14 +168,22 @@ class _Answer:
             # A line that was copied with its end: nobody means that of a password.
             self._taken.pop()
         if b"\0" in self._taken:
-            raise InvalidInputError("a NUL character was pasted: nothing is taken", hint="--from-file FILE")
+            raise InvalidInputError("a NUL character was pasted: nothing is taken")
         try:
             self._taken.decode("utf-8")
         except UnicodeDecodeError:
-            raise InvalidInputError(
-                "what was typed is not UTF-8 text: the terminal has another encoding", hint="--from-file FILE"
-            ) from None
+            raise InvalidInputError("what was typed is not UTF-8 text: the terminal has another encoding") from None
         return bytes(self._taken)
+
+
+def signal_group(number: int) -> None:
+    """
+    Send a signal to all that a terminal would send it to: the script that runs us, and the others of a pipeline.
+
+    Raises:
+        KeyboardInterrupt: by Python's handler, for SIGINT.
+    """
+    os.killpg(os.getpgrp(), number)
 
 
 def _edit(taken: bytearray, key: str) -> None:
@@ -215,9 +222,7 @@ def _refuse_more_lines(fd: int, unread: bytearray) -> None:
     while not unread.strip(b"\r\n") and _ready(fd, QUIET_S):
         unread += _chunk(fd)
     if unread.strip(b"\r\n"):
-        raise InvalidInputError(
-            "several lines were pasted, and this terminal has no bracketed paste: nothing is taken", hint=_HINT
-        )
+        raise InvalidInputError("several lines were pasted, and this terminal has no bracketed paste: nothing is taken")
 
 
 def _chunk(fd: int) -> bytes:

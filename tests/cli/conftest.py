@@ -84,7 +84,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return answering
 
 
-def typed(what: str, *, max_bytes: int) -> bytes:
+def typed(what: str, *, max_bytes: int, otherwise: str) -> bytes:
     """What stands for a prompt at a terminal: the next line of stdin."""
     click.echo(f"{what}: ", err=True, nl=False)
     return sys.stdin.readline().removesuffix("\n").encode()[:max_bytes]

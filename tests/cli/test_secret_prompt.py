@@ -93,6 +93,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     made = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(secret_prompt, "QUIET_S", 0.1)
+    monkeypatch.setattr(secret_prompt, "signal_group", signal.raise_signal)  # The group is that of the whole suite.
     yield made
     made.close()
 
@@ -113,7 +114,7 @@ def ask(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Callable[..., by
             ):
                 patch.setattr(sys, "stdin", stdin)
                 patch.setattr(sys, "stderr", stderr)
-                return ask_secret("KEY", max_bytes=100_000)
+                return ask_secret("KEY", max_bytes=100_000, otherwise="--from-file FILE")
         finally:
             assert terminal.settings() == before
 
@@ -301,7 +302,7 @@ def test_a_question_takes_one_line_that_was_typed_after_it(
             at_terminal(question)
 
 
-ASK = "from phasesync.cli.secret_prompt import ask_secret; print(len(ask_secret('KEY', max_bytes=99)))"
+ASK = "from phasesync.cli.secret_prompt import ask_secret; print(len(ask_secret('KEY', max_bytes=99, otherwise='')))"
 
 
 @pytest.fixture
@@ -314,6 +315,7 @@ def asking() -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
         stdin=made.near,
         stderr=made.near,
         stdout=subprocess.PIPE,
+        process_group=0,
         env=os.environ | {"TERM": "xterm"},
     )
     try:
