@@ -70,7 +70,7 @@ class Endpoint:
     def fail(self, share: float) -> None:
         """Have this share of all requests fail from now on: lost before or after, refused, throttled, garbled."""
         request = Request(self._control, data=json.dumps(share).encode(), method="PATCH")
-        with urlopen(request, timeout=30) as answer:
+        with _open(request, timeout=30) as answer:
             answer.read()
 
     def failed(self) -> int:

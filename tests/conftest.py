@@ -1,6 +1,7 @@
 """What every test has at hand. The fixtures themselves live in tests/support/, one module a subject.
 
-`HYPOTHESIS_PROFILE=thorough make test` tries ten times as many examples.
+`HYPOTHESIS_PROFILE=thorough make test` tries ten times as many examples. `HYPOTHESIS_PROFILE=exact` tries 10,000: meant
+for `tests/cli/test_round_trips.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
 # Deadlines measure the machine, not the code, when two workers share a core.
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=1000)
+settings.register_profile("exact", parent=settings.get_profile("default"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # A suite that was started in the background inherits ignored signals, and so would every process under test.

@@ -1,13 +1,12 @@
 """`phasesync aws`: IAM documents to paste, what is in an account, and deleting one secret for good."""
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.output import Output, output_option
+from phasesync.cli.output import Output, output_option, print_document
 from phasesync.cli.params import Name
 from phasesync.core.credential import CredentialType
 from phasesync.errors import InvalidInputError, NotFoundError
@@ -101,7 +100,7 @@ def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> No
     check_region(region)
     if kms_key is not None:
         check_key_arn(kms_key, region)
-    click.echo(json.dumps(sync_policy(region=region, kms_key_arn=kms_key, with_import=with_import), indent=2))
+    print_document(sync_policy(region=region, kms_key_arn=kms_key, with_import=with_import))
 
 
 def _print_dynamic_starter(region: str, boundary: str | None, out: Output) -> None:
@@ -113,7 +112,7 @@ def _print_dynamic_starter(region: str, boundary: str | None, out: Output) -> No
     if boundary is not None:
         check_partition(check_policy_arn(boundary), region)
     instance_id, why_not = _instance_id()
-    click.echo(json.dumps(starter_policy(region=region, boundary=boundary, instance_id=instance_id), indent=2))
+    print_document(starter_policy(region=region, boundary=boundary, instance_id=instance_id))
     if why_not is not None:
         out.warn(
             f"it is not known which installation this is for, since {why_not}: the policy gives whoever holds the role "
@@ -173,7 +172,7 @@ def _print_policy(
     parts = parts_of(whole)
     if part is not None and part > len(parts):
         raise InvalidInputError(f"the policy has {len(parts)} part{'s' if len(parts) > 1 else ''}, there is no {part}")
-    click.echo(json.dumps(whole if part is None else parts[part - 1], indent=2))
+    print_document(whole if part is None else parts[part - 1])
     if len(parts) == 1 or part is not None:
         return
     out.warn(
@@ -206,7 +205,7 @@ def trust_policy(application: "Application", credential: str, principal: str | N
     if found.type is not CredentialType.ASSUME_ROLE:
         raise InvalidInputError(f"the credential {credential} is {found.type} and assumes no role")
     document, known = trust_of(application, found, principal)
-    click.echo(json.dumps(document, indent=2))
+    print_document(document)
     if not known:
         out.warn(f"AWS could not be asked who assumes the role; replace {UNKNOWN_PRINCIPAL}, or give --principal ARN")
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options, is_terminal, read_stdin
+from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, read_stdin
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
+from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.core.model import SecretValue
 from phasesync.errors import InvalidInputError
@@ -231,14 +232,17 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
 def _ask_secret_key() -> SecretValue:
     """Read a secret access key: without echo where somebody types, from stdin otherwise."""
     if is_terminal():
-        typed: str = click.prompt("Secret access key", hide_input=True, err=True)
-        return SecretValue(typed.strip())
-    if sys.stdin.isatty():
+        data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")
+        source = "nothing was typed"
+    elif sys.stdin.isatty():
         raise InvalidInputError("nobody is there to ask for the secret access key", hint="pipe it to stdin")
-    data = read_stdin().strip()
-    if not data:
-        raise InvalidInputError("stdin has no secret access key", hint="pipe it to stdin, or type it at a terminal")
-    return SecretValue(data)
+    else:
+        data, source = read_stdin(), "nothing arrived on stdin"
+    if not data.strip():
+        raise InvalidInputError(
+            f"{source}: there is no secret access key", hint="pipe it to stdin, or type it at a terminal"
+        )
+    return SecretValue(data.strip())
 
 
 def _show_setup(application: "Application", credential: Credential, out: Output) -> None:

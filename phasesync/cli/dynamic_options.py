@@ -125,7 +125,10 @@ _OPTIONS: Final = (
     ),
     click.option("--permission-boundary", metavar="ARN", help="Policy that bounds what the users may do. Empty: none."),
     click.option(
-        "--inline-policy", metavar="FILE", help="JSON file with a policy that every user gets inline. Empty: none."
+        "--inline-policy",
+        type=click.Path(),
+        metavar="FILE",
+        help="JSON file with a policy that every user gets inline. Empty: none.",
     ),
     click.option(
         "--tag",
@@ -137,7 +140,10 @@ _OPTIONS: Final = (
     ),
     click.option("--role-arn", metavar="ARN", help="Role whose sessions are handed out (aws-assume-role)."),
     click.option(
-        "--session-policy", metavar="FILE", help="JSON file with a policy that narrows the sessions down. Empty: none."
+        "--session-policy",
+        type=click.Path(),
+        metavar="FILE",
+        help="JSON file with a policy that narrows the sessions down. Empty: none.",
     ),
     click.option("--max-leases", type=COUNT, help="How many leases may be live at once. New ones: 50."),
     click.option(

@@ -1,8 +1,8 @@
 """
-Files of secrets: reading dotenv and JSON, writing them again.
+Files of secrets: reading dotenv and JSON, writing literal values.
 
-A file that was written reads back with the same keys and texts, but for `${`: what is read is literal, what is written
-is as entered. No message repeats a value.
+A file that was written reads back with the same keys and texts. What is read is literal: a `${` in it comes out
+escaped. The JSON that keeps types, comments and references is in `core/exported_values.py`. No message repeats a value.
 """
 
 import base64
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from phasesync.core.canonical import Json, canonical_json, parse_json_document
-from phasesync.core.foreign_values import members_of_text
+from phasesync.core.exported_values import Entry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_key
 from phasesync.core.reference_syntax import escape
@@ -35,26 +35,39 @@ def format_of(name: str) -> Format:
 
 
 def read(data: bytes, format_: Format) -> dict[str, SecretValue]:
-    """
-    Read a file of secrets; a `${` in it is literal and comes out escaped.
+    """Read the values of a file of secrets; see `read_entries`."""
+    return {key: entry.value for key, entry in read_entries(data, format_, allow_null=True).items()}
 
-    JSON is one object: strings become text, everything else type json. In dotenv every value is text, nothing is
-    interpolated, and the last of several lines with one key counts.
+
+def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> dict[str, Entry]:
+    """
+    Read a file of secrets; a `${` in it is literal and comes out escaped, but in members that an export has marked.
+
+    JSON is one object: strings become text, marked members what they say, everything else type json. In dotenv every
+    value is text, nothing is interpolated, and the last of several lines with one key counts.
+
+    Args:
+        data: the file.
+        format_: its format.
+        allow_null: a null in JSON is a value.
 
     Raises:
-        InvalidInputError: not that format, or a key that is none. Names the line.
+        InvalidInputError: not that format, or a key that is none. Names the line or the key.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"the file is not UTF-8 text (byte {error.start})") from None
-    found = members_of_text(text) if format_ is Format.JSON else _read_dotenv(text)
-    return {check_key(key): value for key, value in found.items()}
+    if format_ is Format.JSON:
+        found = entries_of_json(text, allow_null=allow_null)
+    else:
+        found = {key: Entry(value=value) for key, value in _read_dotenv(text).items()}
+    return {check_key(key): entry for key, entry in found.items()}
 
 
 def write(values: Mapping[str, SecretValue], format_: Format) -> str:
     """
-    Write a file of secrets, by key.
+    Write a file of literal values, by key: in JSON what AWS gets in layout json, a newline after it.
 
     Binary values become base64 text. InvalidInputError where a key cannot stand in that format.
     """

@@ -5,13 +5,16 @@ Values come from a prompt without echo, from stdin or from a file, never from ar
 of the machine and kept in the shell's history.
 """
 
+import select
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.canonical import parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, OperatorError
@@ -19,7 +22,15 @@ from phasesync.errors import ConfirmationRequiredError, InvalidInputError, Opera
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_BYTES = 1_048_576
-"""What is read at most of a file or stdin: sixteen times what AWS takes."""
+"""What is read at most of a prompt, a file or stdin: sixteen times what AWS takes."""
+
+_OTHERWISE = "give - to read stdin, or --from-file FILE"
+
+_LONGEST_LINE = (1_024 if sys.platform == "darwin" else 4_096) - 2
+"""
+A line of a terminal that hands over lines may be cut from this length on: it keeps one byte for the line end, or two.
+Linux: N_TTY_BUF_SIZE in n_tty.c; macOS: MAX_CANON. POSIX's pathconf says 255 on Linux, which is not so.
+"""
 
 
 def is_terminal() -> bool:
@@ -61,7 +72,7 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
-    if not click.confirm(f"{question}?", err=True):
+    if _answer(f"{question}? [y/N]").lower() not in {"y", "yes"}:
         raise OperatorError("not confirmed; nothing was changed")
 
 
@@ -83,9 +94,27 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
-    answer: str = click.prompt(f"{question}; type its name to go on", default="", show_default=False, err=True)
-    if answer != name:
+    if _answer(f"{question}; type its name to go on") != name:
         raise OperatorError("not confirmed; nothing was changed")
+
+
+def _answer(question: str) -> str:
+    """Ask for one line. Lines that were pasted, before the question or with the answer, are no answer."""
+    _drop_typed()
+    answer: str = click.prompt(question, default="", show_default=False, err=True)
+    if _drop_typed():
+        raise OperatorError("several lines arrived in place of one answer; nothing was changed")
+    return answer.strip()
+
+
+def _drop_typed() -> bool:
+    """Drop what was typed at the terminal and not read yet; return whether there was anything."""
+    try:
+        waiting = bool(select.select([sys.stdin.fileno()], [], [], 0)[0])
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+    except (OSError, ValueError, termios.error):
+        return False  # It has hung up, or it is no terminal: whatever is wrong with it shows when it is read.
+    return waiting
 
 
 def read_value(
@@ -94,38 +123,42 @@ def read_value(
     from_stdin: bool = False,
     from_file: Path | None = None,
     no_input: bool = False,
-    stdin_without_terminal: bool = False,
+    allow_empty: bool = False,
 ) -> bytes:
     """
-    Read a secret value.
+    Read a secret value. That nothing arrived is not taken for an empty value, unless that is said.
 
     Args:
         what: what to ask for in a prompt.
         from_stdin: read stdin, without one final newline.
         from_file: read this file, byte for byte.
         no_input: do not prompt.
-        stdin_without_terminal: read stdin also unasked, where no terminal is.
+        allow_empty: an empty value is meant.
 
     Raises:
-        InvalidInputError: nobody is there to ask, too much, or a file that cannot be read.
+        InvalidInputError: nobody is there to ask, nothing arrived, too much, or a file that cannot be read.
     """
     if from_stdin and from_file is not None:
         raise InvalidInputError("take the value from stdin or from a file, not from both")
     if from_file is not None:
-        return read_file(from_file)
-    if from_stdin or (stdin_without_terminal and not is_terminal()):
-        return read_stdin().removesuffix(b"\n")
-    if no_input or not is_terminal():
-        raise InvalidInputError(f"nobody is there to ask for {what}", hint="give - to read stdin, or --from-file FILE")
-    answer: str = click.prompt(what, hide_input=True, err=True)
-    return _encoded(answer)
+        value, source = read_file(from_file), f"{from_file} is empty"
+    elif from_stdin:
+        value, source = read_stdin().removesuffix(b"\n"), "nothing arrived on stdin"
+    elif no_input or not is_terminal():
+        raise InvalidInputError(f"nobody is there to ask for {what}", hint=_OTHERWISE)
+    else:
+        value, source = ask_secret(what, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
+    # What a failed command leaves, and `echo "$UNSET"`; a Windows shell ends that line with a CR as well.
+    if not allow_empty and (not value or (from_stdin and value == b"\r")):
+        raise InvalidInputError(f"{source}: {what} would become empty", hint="an empty value needs --allow-empty")
+    return value
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file, byte for byte. InvalidInputError."""
     try:
         with path.open("rb") as file:
-            return _bounded(file.read(MAX_BYTES + 1))
+            return _bounded(file.read(max_bytes + 1), max_bytes)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -138,12 +171,18 @@ def text_of(file: str) -> str:
         raise InvalidInputError(f"{file} is not UTF-8 text") from None
 
 
-def read_stdin() -> bytes:
+def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
     """Read stdin to its end. InvalidInputError."""
     try:
-        return _bounded(sys.stdin.buffer.read(MAX_BYTES + 1))
+        data = _bounded(sys.stdin.buffer.read(max_bytes + 1), max_bytes)
     except OSError as error:
         raise InvalidInputError(f"stdin cannot be read: {error.strerror}") from None
+    if sys.stdin.isatty() and any(len(line) >= _LONGEST_LINE for line in data.split(b"\n")):
+        raise InvalidInputError(
+            "a line is so long that the terminal may have cut it: nothing is taken",
+            hint="leave - out to be asked at a prompt, or give --from-file FILE",
+        )
+    return data
 
 
 def to_value(data: bytes, type_: ValueType) -> SecretValue:
@@ -158,15 +197,7 @@ def to_value(data: bytes, type_: ValueType) -> SecretValue:
     return SecretValue(data, type_)
 
 
-def _encoded(answer: str) -> bytes:
-    try:
-        return answer.encode("utf-8")
-    except UnicodeEncodeError:
-        # What a terminal with another encoding sends; the encoder's error carries it.
-        raise InvalidInputError("the value is not UTF-8 text", hint="read it from a file: --from-file FILE") from None
-
-
-def _bounded(data: bytes) -> bytes:
-    if len(data) > MAX_BYTES:
-        raise InvalidInputError(f"the input is larger than {MAX_BYTES:,} bytes")
+def _bounded(data: bytes, max_bytes: int) -> bytes:
+    if len(data) > max_bytes:
+        raise InvalidInputError(f"the input is larger than {max_bytes:,} bytes")
     return data

@@ -6,7 +6,8 @@ The application is made by `phasesync.bootstrap`, and only for commands that ask
 
 import os
 import pwd
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_ACTOR_CHARACTERS = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -80,11 +82,37 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
         loaded = invocation().settings()
         from phasesync.bootstrap import open_application
 
+        _check_texts(click.get_current_context())
         with open_application(loaded.settings) as application:
             _warn(application.warnings)
             return command(application, *args, **kwargs)
 
     return update_wrapper(wrapper, command)
+
+
+def _check_texts(context: click.Context) -> None:
+    """
+    Refuse text that is not UTF-8: nothing could store it. Names of files, and the words of a command, may be any bytes.
+
+    Raises:
+        InvalidInputError: names the argument; never repeats it.
+    """
+    for parameter in context.command.params:
+        if isinstance(parameter.type, click.Path) or parameter.type is click.UNPROCESSED:
+            continue
+        # Python keeps the bytes of an argument that do not decode as lone surrogates.
+        if any(_SURROGATE.search(text) for text in _texts_of(context.params.get(parameter.name or ""))):
+            raise InvalidInputError(
+                f"{parameter.get_error_hint(context)} is not UTF-8 text", hint="phasesync takes UTF-8 in every locale"
+            )
+
+
+def _texts_of(given: object) -> Iterator[str]:
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, tuple):
+        for one in given:
+            yield from _texts_of(one)
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -1,7 +1,6 @@
 """`phasesync leases`: short-lived credentials, from dynamic secrets."""
 
 import json
-import sys
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from phasesync.cli.lease_ending import give_back_unseen
 from phasesync.cli.lease_reaping import reap
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, Name, Word
+from phasesync.cli.streams import write_data, write_values
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -109,21 +109,16 @@ def tell_issued(application: "Application", issued: "Issued", out: Output) -> No
 
 
 def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
-    """Refuse keys that cannot be printed, before anything is issued. InvalidInputError."""
-    if format_ is Handout.CREDENTIAL_PROCESS:
-        return  # The SDKs have names of their own for them.
+    """Refuse keys that a dotenv file cannot hold, before anything is issued. InvalidInputError."""
     from phasesync.cli.formats import is_dotenv_key
 
-    for output, key in recipe.config.keys.items():
-        another = f"give it another name: phasesync dynamic update {recipe.name} --key-map {output}=NAME"
-        if format_ is Handout.DOTENV and not is_dotenv_key(key):
-            raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint=f"-o json, or {another}")
-        try:
-            key.encode(sys.stdout.encoding, sys.stdout.errors or "strict")
-        except UnicodeEncodeError:
+    for output, key in recipe.config.keys.items() if format_ is Handout.DOTENV else ():
+        if not is_dotenv_key(key):
             raise InvalidInputError(
-                f"the key {key!r} cannot be printed in {sys.stdout.encoding}", hint=f"set LC_ALL=C.UTF-8, or {another}"
-            ) from None
+                f"the key {key!r} cannot stand in a dotenv file",
+                hint=f"-o json, or give it another name: phasesync dynamic update {recipe.name} --key-map "
+                f"{output}=NAME",
+            )
 
 
 def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:
@@ -133,9 +128,9 @@ def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:
     if format_ is Handout.DOTENV:
         from phasesync.cli.formats import Format, write
 
-        click.echo(write(issued.credentials, Format.DOTENV), nl=False)
+        write_values(write(issued.credentials, Format.DOTENV), hint="-o json")
     elif format_ is Handout.CREDENTIAL_PROCESS:
-        click.echo(json.dumps(_credential_process(issued)))
+        write_data(json.dumps(_credential_process(issued)) + "\n")
     elif out.as_json:
         out.document(lease_document(issued.lease) | {"credentials": values})
     else:

@@ -15,7 +15,7 @@ from phasesync import __version__
 from phasesync.cli.failures import hide_unraisable, report
 from phasesync.cli.invocation import Invocation
 from phasesync.cli.lazy import LazyGroup
-from phasesync.cli.streams import fill_closed_streams
+from phasesync.cli.streams import fill_closed_streams, use_utf8
 
 COMMANDS = {
     "demo": ("phasesync.cli.demo:demo", "The tour, on an AWS emulator in this process."),
@@ -90,4 +90,5 @@ def cli(ctx: click.Context, config: Path | None, actor: str | None) -> None:
 def main() -> None:
     """Run the command line of this process."""
     hide_unraisable()
+    use_utf8()
     cli.main(prog_name="phasesync")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from phasesync.cli.failures import one_line, tell
+from phasesync.cli.streams import json_text, write_data
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +62,11 @@ class Output:
 
     def document(self, document: Item) -> None:
         """Print the one JSON document of a command."""
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=plain))
+        write_data(json_text(json.dumps(document, ensure_ascii=False, indent=2, default=plain)) + "\n")
+
+    def line(self, document: Item) -> None:
+        """Print one JSON document of several, each on a line of its own."""
+        write_data(json_text(json.dumps(document, ensure_ascii=False, default=plain)) + "\n")
 
     def say(self, message: str) -> None:
         """Print a line for the operator on stderr."""
@@ -70,6 +75,11 @@ class Output:
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
         tell(f"{click.style('warning:', fg='yellow')} {one_line(message)}")
+
+
+def print_document(document: Item) -> None:
+    """Print a document that others define, bare: IAM policies, what an SDK reads. Whatever `-o` says."""
+    write_data(json.dumps(document, indent=2) + "\n")
 
 
 def output_option(command: F) -> F:

@@ -1,12 +1,12 @@
 """`phasesync runs`: the sync log."""
 
-import json
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
@@ -107,17 +107,17 @@ def _follow(
     sync: str | None,
     outcomes: list[Outcome],
 ) -> None:
-    from phasesync.cli.output import plain
     from phasesync.cli.views import run_document
 
     while True:
         for run in found:
             document = run_document(run)
             if out.as_json:
-                click.echo(json.dumps(document, ensure_ascii=False, default=plain))
+                out.line(document)
             else:
                 row = _row(document)
-                click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  " + "  ".join(str(row[c]) for c in COLUMNS[1:]))
+                cells = "  ".join(one_line(str(row[column])) for column in COLUMNS[1:])
+                click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  {cells}")
         time.sleep(FOLLOW_PAUSE_S)
         later = application.state.list_runs(sync=sync, after=last, limit=1000)
         if last is None:

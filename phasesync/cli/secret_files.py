@@ -1,22 +1,30 @@
 """`phasesync secrets import` and `export`: whole folders as files."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.formats import Format, format_of, read, write
-from phasesync.cli.input import confirm, confirmation_options, read_file, read_stdin
+from phasesync.cli.formats import Format, format_of, read_entries, write
+from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, read_file, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import KEY, Name, Word, environment_argument, path_option
+from phasesync.cli.streams import json_text, write_values
+from phasesync.core.exported_values import Entry, export_json, literal_value
 from phasesync.core.foreign_values import members_of, whole_of
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretVersion, ValueType
 from phasesync.errors import InvalidInputError
 from phasesync.ports import SecretWrite
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+
+MAX_JSON_BYTES = 64 * MAX_BYTES
+"""Whatever a folder holds, its export can be imported again."""
+_SHOWN = 10
 
 
 @click.command("import")
@@ -34,6 +42,9 @@ if TYPE_CHECKING:
     help="Default: json for names that end in .json, else dotenv.",
 )
 @click.option("--prune", is_flag=True, help="Remove keys of the folder that the file does not have.")
+@click.option(
+    "--allow-empty", is_flag=True, help="A file without keys is meant, with --prune too; so is a null in JSON."
+)
 @confirmation_options
 @output_option
 @with_application
@@ -48,12 +59,16 @@ def import_(
     key: str | None,
     format_: Format | None,
     prune: bool,
+    allow_empty: bool,
     yes: bool,
     no_input: bool,
     out: Output,
 ) -> None:
     """
-    Set every key of a file, in one revision; other keys stay. A ${ in the file is literal.
+    Set every key of a file, in one revision; other keys stay, and comments that the file does not give.
+
+    A ${ in the file is literal, but in what secrets export --format json has marked: that keeps references, types and
+    comments exactly.
 
     \b
     Examples:
@@ -67,16 +82,27 @@ def import_(
     if from_aws is not None and file is not None:
         raise InvalidInputError("a file and --from-aws exclude each other")
     if from_aws is not None:
-        values = _from_aws(application, from_aws, credential, region, key, out)
+        found = _from_aws(application, from_aws, credential, region, key, out)
     elif file is not None:
         # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
-        values = read(read_stdin() if file == "-" else read_file(Path(file)), format_ or format_of(file))
+        found = _read_file(file, format_ or format_of(file), allow_null=allow_empty)
     else:
         raise InvalidInputError("name a file, or give --from-aws", hint="phasesync secrets import --help")
 
-    added = sorted(values.keys() - before.keys())
-    changed = sorted(key for key in values.keys() & before.keys() if before[key].value != values[key])
-    removed = sorted(before.keys() - values.keys()) if prune else []
+    added = sorted(found.keys() - before.keys())
+    changed = sorted(key for key in found.keys() & before.keys() if _differs(found[key], before[key]))
+    removed = sorted(before.keys() - found.keys()) if prune else []
+    if not found:
+        source = from_aws or ("stdin" if file == "-" else file)
+        if removed and not allow_empty:
+            raise InvalidInputError(
+                f"{source} has no keys, and --prune would remove all {len(removed)} of {'/'.join(environment)} {path}",
+                hint="--allow-empty, if they are to be removed",
+            )
+        out.warn(f"{source} has no keys: nothing is imported")
+    if empty := [key for key in (*added, *changed) if not len(found[key].value)]:
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        out.warn(f"empty in the file, and so in the store: {', '.join(empty[:_SHOWN])}{more}")
     if added or changed or removed:
         question = f"import into {'/'.join(environment)} {path}: {len(added)} new keys, {len(changed)} changed"
         if removed:
@@ -87,10 +113,13 @@ def import_(
         *environment,
         actor=invocation().actor,
         origin="import",
-        writes=[SecretWrite(path=path, key=key, value=values[key]) for key in [*added, *changed]],
+        writes=[
+            SecretWrite(path=path, key=key, value=found[key].value, comment=found[key].comment)
+            for key in [*added, *changed]
+        ],
         unsets=[(path, key) for key in removed],
     )
-    unchanged = len(values) - len(added) - len(changed)
+    unchanged = len(found) - len(added) - len(changed)
     out.done(
         f"{edited.label} {path}: {len(added)} added, {len(changed)} changed, {len(removed)} removed, "
         f"{unchanged} unchanged (revision {edited.revision})",
@@ -113,7 +142,7 @@ def _from_aws(
     region: str | None,
     key: str | None,
     out: Output,
-) -> dict[str, SecretValue]:
+) -> dict[str, Entry]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
@@ -130,30 +159,91 @@ def _from_aws(
         remote_name=remote_name,
     )
     tell_identity(application, application.credentials.get(credential), out)
-    return members_of(value) if key is None else {key: whole_of(value)}
+    values = members_of(value) if key is None else {key: whole_of(value)}
+    return {name: Entry(value=one) for name, one in values.items()}
+
+
+def _read_file(file: str, format_: Format, *, allow_null: bool) -> dict[str, Entry]:
+    limit = MAX_JSON_BYTES if format_ is Format.JSON else MAX_BYTES
+    data = read_stdin(limit) if file == "-" else read_file(Path(file), limit)
+    return read_entries(data, format_, allow_null=allow_null)
+
+
+def _differs(entry: Entry, before: SecretVersion) -> bool:
+    return before.value != entry.value or entry.comment not in {None, before.comment}
 
 
 @click.command()
 @environment_argument
 @path_option
 @click.option("--format", "format_", type=Word(Format), help="Default: dotenv; json with -o json.")
+@click.option("--resolve", is_flag=True, help="What AWS gets: references resolved, $${ as ${. Without types, comments.")
 @output_option
 @with_application
 def export(
-    application: "Application", environment: tuple[str, str], path: str, format_: Format | None, out: Output
+    application: "Application",
+    environment: tuple[str, str],
+    path: str,
+    format_: Format | None,
+    resolve: bool,
+    out: Output,
 ) -> None:
     """
-    Print the values of a folder as they were entered. References are not resolved, and an import takes them literally.
+    Print the values of a folder, byte for byte.
+
+    JSON keeps types, comments and references, and import restores them exactly: what a plain member cannot hold is an
+    object with "phasesync:type", "value" and "comment". dotenv holds literal text; what it cannot hold is said.
 
     \b
-    Example:
-      phasesync secrets export shop/production > production.env
+    Examples:
+      phasesync secrets export shop/production --format json > production.json
+      phasesync secrets export shop/production --resolve > .env
     """
+    format_ = format_ or (Format.JSON if out.as_json else Format.DOTENV)
     found = application.environments.list_secrets(*environment, path=path)
-    values = {secret.key: secret.value for secret in found if secret.value is not None}
-    for key, value in sorted(values.items()):
-        if value.type is ValueType.BINARY:
+    entries = {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
+    if resolve:
+        text = write(_resolved(application, environment, path, format_, out), format_)
+    elif format_ is Format.JSON:
+        text = export_json(entries)
+    else:
+        text = write(_literal_values(entries, out), format_)
+    if format_ is Format.JSON and sys.stdout.isatty():
+        text = json_text(text)
+    write_values(text, hint="redirect it, or add --format json")
+
+
+def _resolved(
+    application: "Application", environment: tuple[str, str], path: str, format_: Format, out: Output
+) -> Mapping[str, SecretValue]:
+    """Return what a sync of a folder would write. UnresolvedReferenceError names the key."""
+    from phasesync.engine.source import read_folder
+
+    source = read_folder(application.environments, *environment, path)
+    if (unresolved := source.error()) is not None:
+        raise unresolved
+    for key, value in sorted(source.values.items()):
+        if value.type is ValueType.BINARY and format_ is Format.DOTENV:
             out.warn(f"{key} is binary and is exported as base64")
-        elif "${" in value.reveal_text():
-            out.warn(f"{key} has ${{ in it: secrets import would take that literally")
-    click.echo(write(values, format_ or (Format.JSON if out.as_json else Format.DOTENV)), nl=False)
+    return source.values
+
+
+def _literal_values(entries: Mapping[str, Entry], out: Output) -> dict[str, SecretValue]:
+    """Return values as dotenv can hold them, and say of which keys it cannot hold all."""
+    values, lost = {}, []
+    for key, entry in sorted(entries.items()):
+        value = literal_value(entry.value)
+        if value is None:
+            lost.append(f"{key} has ${{ in it: secrets import would take that literally")
+        if entry.value.type is ValueType.BINARY:
+            lost.append(f"{key} is binary and is exported as base64")
+        elif entry.value.type is ValueType.JSON:
+            lost.append(f"{key} is of type json and is exported as text")
+        if entry.comment:
+            lost.append(f"{key} has a comment, which is left out")
+        values[key] = entry.value if value is None else value
+    for line in lost:
+        out.warn(line)
+    if lost:
+        out.say("hint: --format json keeps references, types and comments; --resolve prints what AWS gets")
+    return values

@@ -21,6 +21,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, PATH, Word, environment_argument, key_argument, path_option
 from phasesync.cli.secret_files import export, import_
 from phasesync.cli.secret_versions import history, rollback
+from phasesync.cli.streams import write_values
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.reference_syntax import malformed_references
 from phasesync.errors import InvalidInputError
@@ -75,7 +76,13 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
 @click.argument("source", required=False, metavar="[-]")
 @click.argument("surplus", nargs=-1, metavar="")
 @path_option
-@click.option("--from-file", type=click.Path(path_type=Path), metavar="FILE", help="Take the value from a file.")
+@click.option(
+    "--from-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the value from a file, byte for byte, a final newline too.",
+)
+@click.option("--allow-empty", is_flag=True, help="An empty value is meant; AWS takes none in layout per-key.")
 @click.option(
     "--type",
     "type_",
@@ -98,6 +105,7 @@ def set_(
     surplus: tuple[str, ...],
     path: str,
     from_file: Path | None,
+    allow_empty: bool,
     type_: ValueType,
     comment: str | None,
     wait: bool,
@@ -107,6 +115,9 @@ def set_(
 ) -> None:
     """
     Set a secret. The value comes from a prompt, from stdin (-) or from a file, never from an argument.
+
+    Of stdin one final newline is dropped, and nothing else: of CR LF the CR stays. A file is taken byte for byte. At
+    the prompt, several lines can be pasted.
 
     \b
     Examples:
@@ -121,9 +132,13 @@ def set_(
         )
     # Asked for first what can be refused: nobody should type a value for an environment that does not exist.
     application.environments.get_environment(*environment)
-    data = read_value(what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input)
+    data = read_value(
+        what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
+    )
     value = to_value(data, type_)
     if type_ is ValueType.TEXT:
+        if data.endswith((b"\r", b"\n")) and b"\n" not in data.rstrip(b"\r\n"):
+            out.warn(f"{key} is one line, and the line end after it is kept")
         for reference in malformed_references(value.reveal_text()):
             out.warn(f"{reference} is not a reference that resolves; write $${{ where a literal ${{ is meant")
     write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
@@ -166,30 +181,54 @@ def generate(
 @key_argument
 @path_option
 @click.option("--reveal", is_flag=True, help="Show the value, as it was entered: references are not resolved.")
+@click.option("--resolve", is_flag=True, help="With --reveal: what AWS gets, references resolved, $${ as ${.")
 @output_option
 @with_application
 def get(
-    application: "Application", environment: tuple[str, str], key: str, path: str, reveal: bool, out: Output
+    application: "Application",
+    environment: tuple[str, str],
+    key: str,
+    path: str,
+    reveal: bool,
+    resolve: bool,
+    out: Output,
 ) -> None:
     """
-    Show a secret; with --reveal its value and nothing else.
+    Show a secret; with --reveal its value and nothing else, byte for byte.
 
     \b
-    Example:
+    Examples:
       phasesync secrets get shop/production DB_PASSWORD --reveal
+      phasesync secrets get shop/production DATABASE_URL --reveal --resolve
     """
+    if resolve and not reveal:
+        raise InvalidInputError("--resolve shows a value", hint="add --reveal")
     secret = application.environments.get_secret(*environment, path, key)
-    if not reveal or secret.value is None:
+    value = secret.value
+    if not reveal or value is None:
         out.item(secret_item(secret) | {"value": None if out.as_json else "(hidden; --reveal shows it)"})
-    elif out.as_json:
-        out.item(secret_item(secret) | revealed(secret.value))
-    elif secret.type is ValueType.BINARY and sys.stdout.isatty():
+        return
+    if resolve:
+        value = _resolved(application, environment, path, key)
+    if out.as_json:
+        out.item(secret_item(secret) | revealed(value))
+    elif value.type is ValueType.BINARY and sys.stdout.isatty():
         raise InvalidInputError(
             "the value is binary and would disturb the terminal", hint="redirect it, or add -o json"
         )
     else:
-        # Byte for byte where a program reads; on a terminal the prompt goes on a line of its own.
-        click.echo(secret.value.reveal(), nl=sys.stdout.isatty())
+        write_values(value.reveal(), hint="redirect it, or add -o json")
+
+
+def _resolved(application: "Application", environment: tuple[str, str], path: str, key: str) -> SecretValue:
+    """Return what a sync would write for one key. UnresolvedReferenceError names the key."""
+    from phasesync.core.mapping import canonical_value
+    from phasesync.engine.source import read_folder
+
+    source = read_folder(application.environments, *environment, path, only=key)
+    if (unresolved := source.error()) is not None:
+        raise unresolved
+    return canonical_value(key, source.values[key])
 
 
 @secrets.command()

@@ -45,7 +45,7 @@ _SHOWN = 5
 
 def _show_change(change: dict[str, Any]) -> None:
     held = " (held)" if change["held"] else ""
-    click.echo(f"{change['action']:<16}{change['remote_name']}  {change['reason']}{held}")
+    click.echo(f"{change['action']:<16}{one_line(change['remote_name'])}  {one_line(change['reason'])}{held}")
     emptied = frozenset(change["keys"]["emptied"])
     for sign, kind in (("+", "added"), ("~", "changed"), ("-", "removed")):
         for key in change["keys"][kind]:
@@ -78,7 +78,7 @@ def show_run(out: Output, run: Run) -> None:
         f"{_counted(run.versions_written, 'new version')}"
     )
     for change in run.changes:
-        click.echo(f"  {change.action:<16}{change.remote_name}  {change.outcome}: {change.reason}")
+        click.echo(f"  {change.action:<16}{one_line(change.remote_name)}  {change.outcome}: {one_line(change.reason)}")
     if run.error is not None:
         code = f" ({run.error.code})" if run.error.code and run.error.code not in run.error.message else ""
         out.say(f"error: {run.error.message}{code}")

@@ -154,7 +154,7 @@ def _show_object(one: "ObjectWhy") -> None:
         ("versions", _budget(one)),
         ("drift", f"repaired {_times(one.repaired_24h)} in 24 h" + (": contested" if one.contested else "")),
     ]
-    click.echo(f"\n{one.remote_name}")
+    click.echo(f"\n{one_line(one.remote_name)}")
     for title, text in lines:
         if text is not None and not (title == "drift" and not one.repaired_24h):
             click.echo(f"  {title:<14}{one_line(text)}")

@@ -184,7 +184,10 @@ _OPTIONS = (
         help="Region to copy it to, with the ARN of a key there; may be repeated. none: no copies; '': left alone.",
     ),
     click.option(
-        "--resource-policy", metavar="FILE", help="JSON file with the secret's resource policy. '': left alone."
+        "--resource-policy",
+        type=click.Path(),
+        metavar="FILE",
+        help="JSON file with the secret's resource policy. '': left alone.",
     ),
     click.option(
         "--on-drift",

@@ -1,7 +1,6 @@
 """What `phasesync run` puts into the environment of its command, and what cannot stand there."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,8 +45,6 @@ def read_variables(application: "Application", environment: tuple[str, str], pat
                 f"the value of {key} cannot be put into an environment: it has a NUL character",
                 hint="change it, or move it to a folder of its own, which is not read with this one",
             )
-        _check_encoding(f"the value of {key}", values[key])
-        _check_encoding(f"the key {key}", key)
     return values
 
 
@@ -74,12 +71,11 @@ def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) ->
                 )
             if key in owners:
                 raise AlreadyExistsError(f"{key} is a key of {owners[key]} and of {recipe.name}", hint=hint)
-            _check_encoding(f"the key {key}", key)
             owners[key] = recipe.name
 
 
 def environ_with(values: Mapping[str, str], issued: "Sequence[Issued]") -> dict[str, str]:
-    """Return the environment of the command: ours, the secrets, and what was issued."""
+    """Return the environment of the command: ours, the secrets, and what was issued; UTF-8 by `streams.use_utf8`."""
     environ = {name: value for name, value in os.environ.items() if name not in _OURS}
     environ |= values
     for one in issued:
@@ -96,14 +92,3 @@ def _unfit(key: str, value: "SecretValue") -> str | None:
     if value.type is ValueType.BINARY:
         return "it is binary"
     return "no variable has an equals sign in its name" if "=" in key else None
-
-
-def _check_encoding(what: str, text: str) -> None:
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        raise InvalidInputError(
-            f"{what} cannot be put into the environment: it has characters that {sys.getfilesystemencoding()}, the "
-            "encoding of this locale, has not",
-            hint="set LC_ALL=C.UTF-8",
-        ) from None

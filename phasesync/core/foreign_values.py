@@ -4,7 +4,7 @@ From a value that somebody else wrote to values of the store, where `${` begins 
 No message repeats a value.
 """
 
-from phasesync.core.canonical import canonical_json, map_strings, parse_json_document
+from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
@@ -29,12 +29,14 @@ def members_of_text(text: str) -> dict[str, SecretValue]:
     document = parse_json_document(text.encode("utf-8"))
     if not isinstance(document, dict):
         raise InvalidInputError("the file must hold one JSON object")
-    return {
-        key: SecretValue(escape(value))
-        if isinstance(value, str)
-        else SecretValue(canonical_json(map_strings(value, escape)), ValueType.JSON)
-        for key, value in document.items()
-    }
+    return {key: value_of_member(member) for key, member in document.items()}
+
+
+def value_of_member(member: Json) -> SecretValue:
+    """Return one member of a JSON object: a string is text, everything else of type json."""
+    if isinstance(member, str):
+        return SecretValue(escape(member))
+    return SecretValue(canonical_json(map_strings(member, escape)), ValueType.JSON)
 
 
 def whole_of(value: SecretValue) -> SecretValue:

@@ -118,17 +118,7 @@ def map_one(
         raise InvalidInputError(
             f"{key} is empty, and AWS does not take an empty value", hint="give it a value, or unset it"
         )
-    if value.type is ValueType.BINARY:
-        payload = value
-    else:
-        try:
-            text = value.reveal_text()
-            if value.type is ValueType.JSON:
-                text = canonical_json(parse_json_document(value.reveal()))
-            payload = SecretValue(text, ValueType.TEXT)
-        except UnicodeDecodeError:
-            # The decoder's error carries the bytes.
-            raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
+    payload = canonical_value(key, value)
     empty = _empty({key: value})
     return Payload(
         value=payload,
@@ -138,6 +128,20 @@ def map_one(
         empty=empty,
         empty_by_reference=empty.intersection(referring),
     )
+
+
+def canonical_value(key: str, value: SecretValue) -> SecretValue:
+    """Return the text or the bytes of a resolved value on its own. InvalidInputError where it is not of its type."""
+    if value.type is ValueType.BINARY:
+        return value
+    try:
+        text = value.reveal_text()
+        if value.type is ValueType.JSON:
+            text = canonical_json(parse_json_document(value.reveal()))
+        return SecretValue(text, ValueType.TEXT)
+    except UnicodeDecodeError:
+        # The decoder's error carries the bytes.
+        raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
 
 
 def map_json(

@@ -101,6 +101,12 @@ def escape(text: str) -> str:
     return text.replace("${", "$${")
 
 
+def literal_of(text: str) -> str | None:
+    """Return what a text resolves to where it has no references, escapes undone; None where it has some."""
+    found = list(pieces(text))
+    return None if any(isinstance(piece, Reference) for piece in found) else "".join(map(str, found))
+
+
 def references_in(text: str) -> list[Reference]:
     """Return the references of a text, each once, in order."""
     if "${" not in text:

@@ -102,6 +102,8 @@ def resolve(
     environment: EnvironmentSnapshot,
     path: str,
     loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
+    *,
+    only: str | None = None,
 ) -> Resolution:
     """
     Resolve the values of one folder, in time linear in what is reached and in `MAX_TOTAL_BYTES`.
@@ -110,8 +112,9 @@ def resolve(
         environment: the environment that has the folder.
         path: the folder, exactly; values of folders within it are not part of the result.
         loaded: (app, environment) in lower case -> other environments; None = known not to exist.
+        only: this key and what it needs, whatever is wrong with the others; None = all.
     """
-    return _Resolver(environment, path, loaded).run()
+    return _Resolver(environment, path, loaded, only).run()
 
 
 def unresolved(problems: Sequence[Problem]) -> UnresolvedReferenceError:
@@ -158,6 +161,7 @@ class _Resolver:
         environment: EnvironmentSnapshot,
         path: str,
         loaded: Mapping[EnvironmentKey, EnvironmentSnapshot | None],
+        only: str | None,
     ) -> None:
         self._home = _key_of(environment)
         self._path = path
@@ -172,7 +176,7 @@ class _Resolver:
         self._needs: set[EnvironmentKey] = set()
         self._problems: list[Problem] = []
         self._referring: set[Node] = set()
-        self._keys = sorted(key for folder, key in environment.secrets if folder == path)
+        self._keys = sorted(key for folder, key in environment.secrets if folder == path and only in {None, key})
 
     def run(self) -> Resolution:
         for key in self._keys:

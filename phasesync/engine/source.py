@@ -43,9 +43,11 @@ def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
     return read_folder(environments, sync.app, sync.environment, sync.path)
 
 
-def read_folder(environments: EnvironmentStore, app: str, environment_name: str, path: str) -> Source:
+def read_folder(
+    environments: EnvironmentStore, app: str, environment_name: str, path: str, *, only: str | None = None
+) -> Source:
     """
-    Read and resolve one folder of an environment.
+    Read and resolve one folder of an environment, or `only` one key of it.
 
     Loads one environment, then all those that its references reach, one statement a hop.
 
@@ -63,7 +65,7 @@ def read_folder(environments: EnvironmentStore, app: str, environment_name: str,
             environment = loaded[home]
             if environment is None:
                 raise NotFoundError(f"the environment {app}/{environment_name} does not exist")
-            resolution = resolve(environment, path, loaded)
+            resolution = resolve(environment, path, loaded, only=only)
             if not resolution.needs:
                 break
             needs = resolution.needs

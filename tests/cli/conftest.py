@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -73,8 +75,19 @@ def shop(phasesync: CommandLine) -> CommandLine:
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it to have a terminal, where somebody can answer."""
-    return lambda: monkeypatch.setattr("phasesync.cli.input.is_terminal", lambda: True)
+    """Call it to have a terminal, where somebody can answer; see `test_secret_prompt.py` for a real one."""
+
+    def answering() -> None:
+        monkeypatch.setattr("phasesync.cli.input.is_terminal", lambda: True)
+        monkeypatch.setattr("phasesync.cli.input.ask_secret", typed)
+
+    return answering
+
+
+def typed(what: str, *, max_bytes: int, otherwise: str) -> bytes:
+    """What stands for a prompt at a terminal: the next line of stdin."""
+    click.echo(f"{what}: ", err=True, nl=False)
+    return sys.stdin.readline().removesuffix("\n").encode()[:max_bytes]
 
 
 def add_dynamic(shop: CommandLine, name: str, *options: str) -> None:

@@ -225,7 +225,7 @@ def test_a_broken_file_changes_nothing(shop):
 def test_an_export_can_be_imported_elsewhere(shop):
     values = {"A": "multi\nline 'quoted' \"too\" \\ # $HOME", "B": "", "C": "plain"}
     for key, text in values.items():
-        shop.done("secrets", "set", "shop/prod", key, "-", stdin=text)
+        shop.done("secrets", "set", "shop/prod", key, "-", "--allow-empty", stdin=text)
     shop.done("envs", "add", "shop/copy")
     shop.done("secrets", "import", "shop/copy", "-", "--yes", stdin=shop.done("secrets", "export", "shop/prod").stdout)
     assert {key: value(shop, key, "shop/copy").decode() for key in values} == values
@@ -249,7 +249,10 @@ def test_an_export_warns_of_what_an_import_would_take_literally(shop):
 
     done = shop.done("secrets", "export", "shop/prod")
 
-    assert done.stderr == "warning: REF has ${ in it: secrets import would take that literally\n"
+    assert done.stderr.splitlines() == [
+        "warning: REF has ${ in it: secrets import would take that literally",
+        "hint: --format json keeps references, types and comments; --resolve prints what AWS gets",
+    ]
     assert "canary" not in done.stderr
 
 

@@ -1,0 +1,314 @@
+"""
+Asks a person at a terminal for a secret value: without echo, and whole or not at all.
+
+A terminal that hands over lines cuts each at 4,095 bytes (Linux; 1,024 on macOS, MAX_CANON in POSIX) and ends the
+answer at the first line end of what was pasted, without a word. So characters are read one by one, with the terminal's
+bracketed paste: everything between its two marks is content, line ends too. Of a terminal without it, a second line
+that follows at once shows that several were pasted; then nothing is taken.
+
+The terminal gets its former settings back however the prompt ends.
+"""
+
+import os
+import select
+import signal
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Final
+
+from phasesync.cli.failures import one_line, tell
+from phasesync.errors import InvalidInputError
+
+QUIET_S = 0.5
+"""What was pasted follows its first line within this time, over a slow connection too; a person is slower."""
+_DISCARDED_BYTES: Final = 64 * 1_048_576
+"""So much is discarded at most: a terminal that never stops must not hold us."""
+
+_SIGNALS: Final = {"interrupt": signal.SIGINT, "stop": signal.SIGTSTP, "quit": signal.SIGQUIT}
+"""What keys send while the terminal does not."""
+
+_PASTE_ON: Final = "\x1b[?2004h"
+_PASTE_OFF: Final = "\x1b[?2004l"
+_PASTE_BEGINS: Final = b"\x1b[200~"
+_PASTE_ENDS: Final = b"\x1b[201~"
+
+_STOPPING: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+
+
+def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
+    """
+    Ask for a value at the terminal that is stdin; the prompt goes to stderr.
+
+    Enter ends the answer. Line ends that were pasted are line feeds. Of one pasted line its line end is dropped, of
+    several nothing is.
+
+    Args:
+        what: what to ask for.
+        max_bytes: what is taken at most.
+        otherwise: the hint where the answer cannot be taken: how to give the value without a terminal.
+
+    Raises:
+        InvalidInputError: several lines without bracketed paste, a control character, not UTF-8, or too much. Nothing
+            of the answer is kept, and the rest of what was pasted is discarded.
+        KeyboardInterrupt: Ctrl-C.
+        EOFError: Ctrl-D without an answer, or the terminal is gone.
+    """
+    fd = sys.stdin.fileno()
+    prompt = f"{one_line(what)}: "
+    try:
+        former = termios.tcgetattr(fd)
+    except termios.error:
+        raise InvalidInputError("stdin is no terminal that can be asked", hint=otherwise) from None
+    with _unseen(fd, former, prompt) as show:
+        if _ready(fd, 0):
+            _discard(fd)
+            tell("what was typed before the prompt is discarded")
+        show()
+        try:
+            answer = _Answer(former, max_bytes).read(fd)
+        except BaseException as error:
+            if isinstance(error, InvalidInputError):
+                error.hint = otherwise
+            # The rest of a secret must not become commands of the shell.
+            _discard(fd)
+            raise
+    lines = answer.count(b"\n") + (not answer.endswith(b"\n"))
+    if lines > 1:
+        tell(f"{lines} lines, {len(answer):,} bytes")
+    return answer
+
+
+class _Answer:
+    """What was typed and pasted so far, and how each byte changes it."""
+
+    def __init__(self, settings: list[Any], max_bytes: int) -> None:
+        """
+        Args:
+            settings: of the terminal, as termios has them: they say which characters edit.
+            max_bytes: what is taken at most.
+        """
+        self._taken = bytearray()
+        self._max_bytes = max_bytes
+        self._brackets = False
+        """The terminal has shown that it marks what is pasted."""
+        self._keys = _editing_keys(settings[6])
+
+    def read(self, fd: int) -> bytes:
+        """Read until Enter. The errors of `ask_secret`."""
+        unread = bytearray()
+        while True:
+            if not unread:
+                unread += _chunk(fd)
+            if unread[:1] == b"\x1b":
+                self._paste(fd, unread)
+            elif self._ends(unread):
+                if not self._brackets:
+                    _refuse_more_lines(fd, unread)
+                return self._checked()
+
+    def _ends(self, unread: bytearray) -> bool:
+        """Take one byte; True where it ends the answer."""
+        byte = unread[:1]
+        del unread[:1]
+        if byte in b"\r\n":
+            return True
+        key = self._keys.get(bytes(byte))
+        if key == "eof":
+            if not self._taken:
+                raise EOFError
+            return True
+        if key is not None and key in _SIGNALS:
+            signal_group(_SIGNALS[key])
+        elif key is not None:
+            _edit(self._taken, key)
+        elif byte < b" " and byte != b"\t":
+            raise InvalidInputError("a control character or a key without a character was typed: nothing is taken")
+        else:
+            self._take(byte)
+        return False
+
+    def _paste(self, fd: int, unread: bytearray) -> None:
+        """Take what is between the marks of bracketed paste; an escape sequence that is no such mark is refused."""
+        while len(unread) < len(_PASTE_BEGINS) and _PASTE_BEGINS.startswith(unread) and _ready(fd, QUIET_S):
+            unread += _chunk(fd)
+        if not unread.startswith(_PASTE_BEGINS):
+            raise InvalidInputError("a key without a character was typed: nothing is taken")
+        self._brackets = True
+        del unread[: len(_PASTE_BEGINS)]
+        pasted = bytearray()
+        while (end := unread.find(_PASTE_ENDS)) == -1:
+            # The mark may be cut in two by the end of what is there.
+            kept = max(0, len(unread) - len(_PASTE_ENDS) + 1)
+            pasted += unread[:kept]
+            del unread[:kept]
+            self._check_length(len(pasted))
+            more = _chunk(fd)
+            if self._keys.get(more) == "interrupt":
+                signal_group(signal.SIGINT)  # The closing mark was lost: typed alone, it is no content.
+            unread += more
+        pasted += unread[:end]
+        del unread[: end + len(_PASTE_ENDS)]
+        # Terminals send a line end as Enter does.
+        pasted = pasted.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._take(pasted)
+
+    def _take(self, content: bytes | bytearray) -> None:
+        self._check_length(len(content))
+        self._taken += content
+
+    def _check_length(self, more: int) -> None:
+        if len(self._taken) + more > self._max_bytes:
+            raise InvalidInputError(f"the input is larger than {self._max_bytes:,} bytes")
+
+    def _checked(self) -> bytes:
+        if self._taken.count(b"\n") == 1 and self._taken.endswith(b"\n"):
+            # A line that was copied with its end: nobody means that of a password.
+            self._taken.pop()
+        if b"\0" in self._taken:
+            raise InvalidInputError("a NUL character was pasted: nothing is taken")
+        try:
+            self._taken.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidInputError("what was typed is not UTF-8 text: the terminal has another encoding") from None
+        return bytes(self._taken)
+
+
+def signal_group(number: int) -> None:
+    """
+    Send a signal to all that a terminal would send it to: the script that runs us, and the others of a pipeline.
+
+    Raises:
+        KeyboardInterrupt: by Python's handler, for SIGINT.
+    """
+    os.killpg(os.getpgrp(), number)
+
+
+def _edit(taken: bytearray, key: str) -> None:
+    """Erase a character, a word or all of what was typed."""
+    if key == "kill":
+        taken.clear()
+        return
+    if key == "word":
+        kept = taken.rstrip()
+        del taken[max(kept.rfind(b" "), kept.rfind(b"\n"), kept.rfind(b"\t")) + 1 :]
+        return
+    while taken and 0x80 <= taken[-1] < 0xC0:
+        taken.pop()  # The bytes of one character in UTF-8 after its first.
+    del taken[-1:]
+
+
+def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
+    """Return which byte does what: as the terminal is set, and backspace as terminals send it whatever is set."""
+    keys = {b"\x7f": "erase", b"\x08": "erase"}
+    for index, what in (
+        (termios.VERASE, "erase"),
+        (termios.VWERASE, "word"),
+        (termios.VKILL, "kill"),
+        (termios.VEOF, "eof"),
+        (termios.VSUSP, "stop"),
+        (termios.VQUIT, "quit"),
+        (termios.VINTR, "interrupt"),
+    ):
+        if characters[index] not in (b"\0", b"\xff"):  # _POSIX_VDISABLE of Linux, and of others.
+            keys[characters[index]] = what
+    return keys
+
+
+def _refuse_more_lines(fd: int, unread: bytearray) -> None:
+    """Refuse where another line follows at once; more line ends alone say nothing."""
+    while not unread.strip(b"\r\n") and _ready(fd, QUIET_S):
+        unread += _chunk(fd)
+    if unread.strip(b"\r\n"):
+        raise InvalidInputError("several lines were pasted, and this terminal has no bracketed paste: nothing is taken")
+
+
+def _chunk(fd: int) -> bytes:
+    """Read what there is, at least one byte. EOFError where the terminal is gone."""
+    try:
+        chunk = os.read(fd, 65_536)
+    except OSError:
+        raise EOFError from None
+    if not chunk:
+        raise EOFError
+    return chunk
+
+
+def _ready(fd: int, within_s: float) -> bool:
+    return bool(select.select([fd], [], [], within_s)[0])
+
+
+def _discard(fd: int) -> None:
+    """Read what still comes of a paste, until nothing comes."""
+    left = _DISCARDED_BYTES
+    with suppress(EOFError):
+        while left > 0 and _ready(fd, QUIET_S):
+            left -= len(_chunk(fd))
+
+
+@contextmanager
+def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], None]]:
+    """
+    Have the terminal show nothing and hand over each byte.
+
+    It is set back at the end, and at a signal that ends or stops us.
+
+    Yields:
+        Shows the prompt, and asks for bracketed paste.
+    """
+    brackets = os.environ.get("TERM", "dumb") != "dumb"
+    shown = False
+
+    def show() -> None:
+        nonlocal shown
+        shown = True
+        _write((_PASTE_ON if brackets else "") + prompt)
+
+    def unset() -> None:
+        if shown and brackets:
+            _write(_PASTE_OFF)
+        # Where the terminal has hung up, there is nothing to set back.
+        with suppress(termios.error):
+            termios.tcsetattr(fd, termios.TCSADRAIN, former)
+
+    def stopped(number: int, _frame: FrameType | None) -> None:
+        unset()
+        ours = signal.signal(number, handlers[number])
+        os.kill(os.getpid(), number)
+        # Only of SIGTSTP there is something after, once we go on.
+        signal.signal(number, ours)
+        termios.tcsetattr(fd, termios.TCSADRAIN, _one_by_one(former))
+        show()
+
+    handlers: dict[int, Any] = {}
+    try:
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                handlers[number] = signal.getsignal(number)
+                signal.signal(number, stopped)
+        termios.tcsetattr(fd, termios.TCSADRAIN, _one_by_one(former))
+        yield show
+    finally:
+        unset()
+        if shown:
+            _write("\n")
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _one_by_one(settings: list[Any]) -> list[Any]:
+    """Return settings of a terminal that hands over each byte as it was typed, and shows none."""
+    changed = [*settings[:6], list(settings[6])]
+    changed[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON | termios.INPCK)
+    changed[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0
+    return changed
+
+
+def _write(text: str) -> None:
+    """Write to the terminal; nobody can be asked where that fails, which shows at the next read."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,171 @@
+"""
+Values as an export holds them, so that an import of it restores them: JSON keeps all of a value, dotenv a literal text.
+
+An export in JSON is one object by key. A member is plain where reading it gives the value back:
+
+    "KEY": "text"                       text without ${ in it
+    "KEY": {"a": [1, 2]}                type json in canonical form without ${ in it, neither a string nor null
+    "KEY": {"phasesync:type": "text",   everything else: text, json or binary
+            "value": "...",             as it was entered: text, the text of the JSON document, base64 of the bytes
+            "comment": "..."}           left out where there is none
+
+A plain member from elsewhere is literal: a ${ in it comes out escaped. An object with a name that begins with
+`phasesync:` is never plain; one that has not exactly the form above is an error. No message repeats a value.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.foreign_values import value_of_member
+from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.reference_syntax import literal_of
+from phasesync.errors import InvalidInputError
+
+MARK: Final = "phasesync:type"
+_RESERVED: Final = "phasesync:"
+_HINT: Final = 'write {"phasesync:type": "text|json|binary", "value": "...", "comment": "..."}, as secrets export does'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """
+    One key of a file.
+
+    Attributes:
+        comment: None = the file says nothing of it.
+    """
+
+    value: SecretValue
+    comment: str | None = field(default=None, repr=False)
+
+
+def export_json(entries: Mapping[str, Entry]) -> str:
+    """Return one JSON object from which `entries_of_json` reads the same. InvalidInputError names the key."""
+    members: dict[str, Json] = {}
+    for key, entry in entries.items():
+        try:
+            members[key] = _member_of(entry)
+        except UnicodeDecodeError:
+            # The decoder's error carries the bytes.
+            raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
+    return canonical_json(members) + "\n"
+
+
+def entries_of_json(text: str, *, allow_null: bool = False) -> dict[str, Entry]:
+    """
+    Return the members of one JSON object.
+
+    Args:
+        text: the object; nothing but white space is one without members.
+        allow_null: a plain null is a value of type json; by default it is refused, since programs write it for what
+            they did not find.
+
+    Raises:
+        InvalidInputError: not JSON, no object, or a member that has neither form. Names the key.
+    """
+    if not text.strip():
+        return {}
+    document = parse_json_document(text.encode("utf-8"))
+    if not isinstance(document, dict):
+        raise InvalidInputError("the file must hold one JSON object")
+    entries = {key: _entry_of(key, member) for key, member in document.items()}
+    nulls = sorted(key for key, member in document.items() if member is None)
+    if nulls and not allow_null:
+        raise InvalidInputError(
+            f"{', '.join(nulls)}: null, which is no value", hint="--allow-empty imports it as the JSON document null"
+        )
+    return entries
+
+
+def literal_value(value: SecretValue) -> SecretValue | None:
+    """
+    Return a value as files of literal text hold it, its escapes undone; None where it refers to others.
+
+    Importing that as literal text gives what resolves to the same.
+    """
+    if value.type is ValueType.BINARY:
+        return value
+    if value.type is ValueType.TEXT:
+        text = literal_of(value.reveal_text())
+        return None if text is None else SecretValue(text)
+    document, refers = parse_json_document(value.reveal()), False
+
+    def literal(leaf: str) -> str:
+        nonlocal refers
+        found = literal_of(leaf)
+        refers = refers or found is None
+        return found or ""
+
+    changed = map_strings(document, literal)
+    if refers:
+        return None
+    return value if changed == document else SecretValue(canonical_json(changed), ValueType.JSON)
+
+
+def _member_of(entry: Entry) -> Json:
+    value = entry.value
+    if not entry.comment and (plain := _plain(value)) is not None:
+        return plain
+    content = (
+        base64.b64encode(value.reveal()).decode("ascii") if value.type is ValueType.BINARY else value.reveal_text()
+    )
+    member: dict[str, Json] = {MARK: value.type.value, "value": content}
+    return member | {"comment": entry.comment} if entry.comment else member
+
+
+def _plain(value: SecretValue) -> Json:
+    """Return a value as a plain member, None where reading that would not give the value back."""
+    if value.type is ValueType.TEXT:
+        text = value.reveal_text()
+        return None if "${" in text else text
+    if value.type is ValueType.BINARY:
+        return None
+    try:
+        # Within the object of the export it is one level deeper.
+        whole = parse_json_document(b'{"":' + value.reveal() + b"}")
+    except InvalidInputError:
+        return None
+    document = whole[""] if isinstance(whole, dict) and len(whole) == 1 else None
+    if document is None or isinstance(document, str) or _is_marked(document) or value_of_member(document) != value:
+        return None
+    return document
+
+
+def _entry_of(key: str, member: Json) -> Entry:
+    if not _is_marked(member):
+        return Entry(value=value_of_member(member))
+    assert isinstance(member, dict)  # noqa: S101 - nothing else is marked
+    type_, content, comment = member.get(MARK), member.get("value"), member.get("comment", "")
+    if not isinstance(type_, str) or not isinstance(content, str) or not isinstance(comment, str):
+        raise InvalidInputError(f"{key}: a member with names of phasesync needs a type and a value", hint=_HINT)
+    if unknown := member.keys() - {MARK, "value", "comment"}:
+        raise InvalidInputError(f"{key}: {len(unknown)} names in it are not known beside {MARK}", hint=_HINT)
+    if type_ not in list(ValueType):
+        raise InvalidInputError(f"{key}: {MARK} is neither text nor json nor binary", hint=_HINT)
+    return Entry(value=_value_of(key, ValueType(type_), content), comment=comment if "comment" in member else None)
+
+
+def _value_of(key: str, type_: ValueType, content: str) -> SecretValue:
+    if type_ is ValueType.TEXT:
+        return SecretValue(content)
+    if type_ is ValueType.JSON:
+        try:
+            parse_json_document(content.encode("utf-8"))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{key}: {error.message}") from None
+        return SecretValue(content, ValueType.JSON)
+    try:
+        data = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if base64.b64encode(data).decode("ascii") != content:
+        raise InvalidInputError(f"{key}: its value is not base64", hint=_HINT)
+    return SecretValue(data, ValueType.BINARY)
+
+
+def _is_marked(member: Json) -> bool:
+    return isinstance(member, dict) and any(name.startswith(_RESERVED) for name in member)
