@@ -9,7 +9,16 @@ from phasesync.ports.credentials import CredentialDraft, CredentialReport, Crede
 from phasesync.ports.daemons import DaemonRegistry, Dispatcher, MemberRole, SyncDispatcher
 from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
-from phasesync.ports.issuers import Footprint, Found, IssuerTraits, LeaseIssuer, LeaseIssuers, Leave, Made
+from phasesync.ports.issuers import (
+    Footprint,
+    Found,
+    IssuerTraits,
+    LeaseIssuer,
+    LeaseIssuers,
+    Leave,
+    Made,
+    Whereabouts,
+)
 from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
 from phasesync.ports.leases import (
     ClaimedLease,
@@ -22,6 +31,7 @@ from phasesync.ports.leases import (
     LeaseRecord,
     LeaseStore,
     MakeEntry,
+    MakeOrder,
     Outputs,
     Step,
 )
@@ -65,6 +75,7 @@ __all__ = [
     "Leave",
     "Made",
     "MakeEntry",
+    "MakeOrder",
     "MemberRole",
     "Outputs",
     "SecretWrite",
@@ -77,6 +88,7 @@ __all__ = [
     "SyncDispatcher",
     "SyncDraft",
     "SyncState",
+    "Whereabouts",
     "WrappedKey",
     "WrappedKeys",
 ]

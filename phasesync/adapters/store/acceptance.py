@@ -12,7 +12,7 @@ from phasesync.adapters.store.instants import to_microseconds
 from phasesync.adapters.store.journal import load_journal, update_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.sync_rows import select_syncs
-from phasesync.adapters.store.tables import instance, syncs
+from phasesync.adapters.store.tables import instance, leases, syncs
 from phasesync.adapters.store.waking import wake
 from phasesync.core.journal import accept_restore
 from phasesync.errors import CiphertextError, ClaimHeldError, RestoredDatabaseError
@@ -57,5 +57,7 @@ class AcceptancePart(Part):
             # What was made since the backup is in no journal; its tokens are passed over all the same.
             floor = instance.c.generation_floor + ahead
             connection.execute(instance.update().values(restored_at=None, generation_floor=floor))
+            # Keys that were kept may be those of users that were removed after the backup.
+            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             wake(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))
