@@ -197,12 +197,15 @@ def _of_live(one: Live, instance_id: str, groups: Sequence[str]) -> list[Documen
 
 def _renewing(one: Live, instance_id: str, found: Sequence[Document]) -> list[Document]:
     """Return what it takes to renew a lease whose user no dynamic secret of now would make: it has our tags already."""
+    dynamic_id = one.order.tags.get(TAG_DYNAMIC)
+    if dynamic_id is None:
+        return []
     account, path = _account(one.region, one.account), one.order.iam_path or "/"
     arn = f"{account}:user{path}{one.order.name}"
     tagging = (statement for statement in found if "iam:TagUser" in statement["Action"])
     if any(_covers(pattern, arn) for statement in tagging for pattern in statement["Resource"]):
         return []
-    marks = {TAG_INSTANCE: instance_id, TAG_DYNAMIC: [one.order.tags.get(TAG_DYNAMIC, "")]}
+    marks = {TAG_INSTANCE: instance_id, TAG_DYNAMIC: [dynamic_id]}
     condition = _tagged(_REQUEST, marks)["StringEquals"] | _tagged(_RESOURCE, marks)["StringEquals"]
     return [allow("RenewLiveUsers", ["iam:TagUser"], [f"{account}:user{path}*"], {"StringEquals": condition})]
 
