@@ -130,6 +130,7 @@ class Lease:
         renewals: how often it was renewed.
         final: its end is decided: what its user says of a later renewal counts no more.
         for_keep: it is being made in order to be kept, so that others who want a kept one wait for it.
+        key_known: AWS knew its key once.
         replaced: AWS did not know its key any more, and another takes its place: it does not count for the cap.
     """
 
@@ -159,6 +160,7 @@ class Lease:
     renewals: int = 0
     final: bool = False
     for_keep: bool = False
+    key_known: bool = False
     replaced: bool = False
 
     @property
@@ -190,6 +192,7 @@ def issued(
     access_key_id: str,
     ends_at: datetime | None = None,
     kept: bool = False,
+    known: bool = False,
 ) -> Lease:
     """
     Return the lease that was made.
@@ -201,6 +204,7 @@ def issued(
         access_key_id: its access key.
         ends_at: when it ends by itself at AWS, None = never.
         kept: its secret key is stored with it.
+        known: AWS knows the key already.
     """
     _require(lease, LeaseStatus.ISSUING, "be handed out")
     changes: dict[str, Any] = {} if ends_at is None else {"expires_at": ends_at, "max_expires_at": ends_at}
@@ -211,6 +215,7 @@ def issued(
         access_key_id=access_key_id,
         issued_at=now,
         kept=kept,
+        key_known=known,
         **changes,
     )
 

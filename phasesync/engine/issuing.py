@@ -119,6 +119,7 @@ class LeaseMaker:
                     access_key_id=made_now.access_key_id,
                     ends_at=made_now.ends_at,
                     kept=keep,
+                    known=known is True,
                 ),
                 entry=Entry(
                     event=LeaseEvent.ISSUED, actor=actor, detail=f"for {int(lease.order.ttl.total_seconds())} s"

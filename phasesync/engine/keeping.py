@@ -116,9 +116,9 @@ class LeaseKeeper:
                     return None  # STS does not know it yet, or is not asked where it would be known.
             except DestinationError:
                 return None
-            # Neither STS nor IAM knows it. A new one takes some seconds; of an older one that is said twice.
-            young = self._is_young(lease) and self._clock.monotonic() < deadline
-            if asked_again and not young:
+            # Neither STS nor IAM knows it. One that was never known may take some seconds; of others it is said twice.
+            may_come = not lease.key_known and self._is_young(lease) and self._clock.monotonic() < deadline
+            if asked_again and not may_come:
                 return False
             asked_again = True
             self._sleep(_ASK_AGAIN_S)

@@ -129,12 +129,15 @@ class SqlLeaseStore(Part):
 
     def _refuse_second_for_keep(self, connection: sa.Connection, dynamic: DynamicSecret) -> None:
         """Raise ClaimHeldError where a kept lease may be given again, or another process is making one."""
-        if self._kept(connection, dynamic) is not None:
-            raise ClaimHeldError(f"another process has just issued a lease of {dynamic.name}")
         made = leases.c.status.in_((LeaseStatus.REQUESTED, LeaseStatus.ISSUING)) & ~_free()
         if any(lease.for_keep for lease in self._live(connection, dynamic.id, made)):
             raise ClaimHeldError(
                 f"another process is issuing a lease of {dynamic.name} to be kept", hint="repeat the command"
+            )
+        # In this order: one that was being made when the first statement looked is there by the second.
+        if self._kept(connection, dynamic) is not None:
+            raise ClaimHeldError(
+                f"another process has just issued a lease of {dynamic.name}", hint="repeat the command"
             )
 
     def _live(
