@@ -49,7 +49,7 @@ def leases() -> None:
 @click.option(
     "--keep",
     is_flag=True,
-    help="Keep the secret key, encrypted, and hand out a kept lease again while half of its life is left and AWS knows "
+    help="Keep the secret key, encrypted, and print a kept lease again while half of its life is left and AWS knows "
     "its key; of several commands at once one issues it. With --ttl: always a new lease.",
 )
 @click.option("--no-probe", is_flag=True, help="Do not wait until AWS knows the new key; that takes some seconds.")

@@ -1,8 +1,8 @@
 """
 Leases whose secret key is kept: of those that ask at once one makes it, the others get the same one.
 
-A kept key is handed out again only after AWS was asked with it: its user may have been deleted meanwhile, or revoked
-after the backup that this database comes from. Where AWS cannot be reached it is handed out as it is: without AWS it is
+A kept key is issued again only after AWS was asked with it: its user may have been deleted meanwhile, or revoked
+after the backup that this database comes from. Where AWS cannot be reached it is issued as it is: without AWS it is
 of no use anyway, and it is good as soon as AWS answers again.
 """
 
@@ -32,7 +32,7 @@ _ASK_AGAIN_S: Final = 1.0
 
 
 class LeaseKeeper:
-    """Hands kept leases out."""
+    """Issues kept leases."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class LeaseKeeper:
             name: of the dynamic secret.
             actor: who asks.
             make: makes one; ClaimHeldError where another process makes one at this moment, or has just made it.
-            revoke: takes a lease back whose key is dead.
+            revoke: revokes a lease whose key is dead.
 
         Raises:
             ClaimHeldError: another process has been making one for too long.
@@ -102,7 +102,7 @@ class LeaseKeeper:
         return None
 
     def _is_good(self, kept: Given) -> bool | None:
-        """Return whether a key that was handed out is still good; None = nobody could say."""
+        """Return whether a kept key is still good; None = nobody could say."""
         lease = kept.lease
         credential = self._credentials.get_by_id(lease.credential_id)
         issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
@@ -134,7 +134,7 @@ class LeaseKeeper:
         return lease.issued_at is not None and self._clock.now() - lease.issued_at < KNOWN_WITHIN
 
     def _replace(self, lease: Lease, revoke: Callable[[str], object]) -> None:
-        """Note that the key of a lease is dead, and take back what may be left; one process does."""
+        """Note that the key of a lease is dead, and revoke what may be left; one process does."""
         reason = "AWS does not know its key any more"
         try:
             self._leases.change(lease.id, lambda one, now: life.replace_dead(one, reason, now))

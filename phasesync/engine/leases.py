@@ -109,7 +109,7 @@ class LeaseOperations:
             ttl: how long it lives; None = the dynamic secret's default.
             actor: who asked.
             keep: store the secret key with the lease, encrypted, so that it can be handed out again.
-            once: only where none that is kept may be handed out again, and nobody else issues one; ClaimHeldError.
+            once: only where none that is kept may be issued again, and nobody else issues one; ClaimHeldError.
             probe_for: how long to wait until AWS knows the new key; None = do not ask.
 
         Raises:

@@ -163,7 +163,7 @@ class LeaseIssuer(Protocol):
 
     def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
         """
-        Return whether AWS knows a key that was handed out; of a new one it does after seconds. Asks with that key.
+        Return whether AWS knows an issued key; a new one takes it some seconds. Asks with that key.
 
         DestinationUnavailableError, ThrottledError: it could not be asked.
         """

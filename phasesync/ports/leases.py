@@ -277,7 +277,7 @@ class LeaseStore(Protocol):
         ...
 
     def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
-        """Return what `kept` returns, and note that it was handed out once more."""
+        """Return what `kept` returns, and note that it was issued once more."""
         ...
 
     def records(self, lease_id: str) -> list[LeaseRecord]:

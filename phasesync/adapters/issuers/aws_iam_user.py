@@ -110,7 +110,7 @@ class AwsIamUser:
         )
 
     def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
-        """Return whether AWS knows a key that was handed out. DestinationUnavailableError, ThrottledError."""
+        """Return whether AWS knows an issued key. DestinationUnavailableError, ThrottledError."""
         key_id, secret = (outputs[name].reveal_text() for name in (ACCESS_KEY_ID, SECRET_ACCESS_KEY))
         return self._clients.is_known(key_id, secret, self._credential)
 

@@ -363,7 +363,7 @@ class SqlLeaseStore(Part):
         return None if found is None else found[1]
 
     def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
-        """Return what `kept` returns, and note that it was handed out once more."""
+        """Return what `kept` returns, and note that it was issued once more."""
         with self._database.write() as connection:
             found = self._kept(connection, dynamic)
             if found is None:
