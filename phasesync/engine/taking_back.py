@@ -198,8 +198,15 @@ class LeaseEnder:
             return found
         # The identity may have changed with the keys beneath it: asked anew, with the keys that found nothing.
         _require_same_account(self._credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now())
-        others = {one.order.name for one in self._leases.list_leases() if one.id != lease.id}
-        elsewhere = issuer.find(lease.order, access_key_id=lease.access_key_id, known=others.__contains__)
+        others: set[str] = set()
+
+        def is_of_another(name: str) -> bool:
+            if not others:  # Read where there is somebody to be told from others; most often nobody is found.
+                others.update(one.order.name for one in self._leases.list_leases())
+                others.discard(lease.order.name)
+            return name in others
+
+        elsewhere = issuer.find(lease.order, access_key_id=lease.access_key_id, known=is_of_another)
         if elsewhere is None:
             return found
         order = replace(lease.order, name=elsewhere.name)

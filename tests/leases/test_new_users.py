@@ -11,7 +11,7 @@ import pytest
 from phasesync.adapters.issuers import aws_iam_named
 from phasesync.core.lease import LeaseStatus
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError
-from phasesync.testing.aws_shim import Answer, Operation
+from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import BOUNDARY, LeaseWorld, policy_arn
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -139,3 +139,12 @@ def test_a_boundary_that_is_there_is_asked_for_by_its_arn(world: LeaseWorld) -> 
     world.issue()
     (asked,) = [one.form["PolicyArn"] for one in world.aws.operations if one.name == "GetPolicy"]
     assert asked == BOUNDARY
+
+
+def test_a_new_user_whose_answer_was_lost_is_waited_for_as_well(world: LeaseWorld, pauses: list[float]) -> None:
+    world.aws.timing.new_user_takes = timedelta(seconds=20)
+    world.aws.fail("CreateUser", DROP, when="after")
+
+    issued = world.issue()
+
+    assert world.users() == {issued.lease.order.name} == world.wanted()

@@ -214,3 +214,13 @@ def test_the_daemon_takes_nothing_back_while_it_is_being_renewed(world: LeaseWor
     operator.operations.renew(lease.id, 2 * HOUR, actor=ACTOR)
 
     assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.order.name})
+
+
+@on_sqlite
+def test_who_may_not_look_at_users_ends_leases_as_their_rows_say(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.deny("iam:GetUser")
+    world.let_time_pass(hours=1, minutes=1)
+    world.sweep()
+
+    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.EXPIRED, set())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from phasesync.adapters.issuers.iam_caller import NO_SUCH_ENTITY, IamCaller
+from phasesync.adapters.issuers.iam_caller import ALREADY_EXISTS, NO_SUCH_ENTITY, IamCaller
 from phasesync.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -95,7 +95,7 @@ class PatientCalls:
         Make a call again while IAM does not find what it is about.
 
         Args:
-            attempt: makes the call; NoSuchEntity says that nothing was carried out.
+            attempt: makes the call; NoSuchEntity says that nothing was carried out, EntityAlreadyExists that it was.
             user: name of the user that was just made; None = the call makes it.
             named: what else the call names.
 
@@ -108,17 +108,19 @@ class PatientCalls:
             try:
                 return attempt()
             except RemoteChangedError as error:
-                if error.code != NO_SUCH_ENTITY:
+                # A name that is taken, by a user that is not found: ours, whose answer was lost.
+                if error.code not in (NO_SUCH_ENTITY, ALREADY_EXISTS):
                     raise
                 failure = error
-            there = user is None or self._is_there("GetUser", UserName=user)
-            exists = None if named is None else self._is_there(named.operation, **named.arguments)
-            # Where we may not look, it is what is left once the user is found.
-            looks += named is not None and (exists is False or (exists is None and there is True))
-            if named is not None and looks >= (_LOOKS if exists is False else _LOOKS_UNSEEN):
-                raise DestinationRejectedError(
-                    f"there is no {named.what}", hint=named.hint, code=failure.code, request_id=failure.request_id
-                )
+            if named is not None and failure.code == NO_SUCH_ENTITY:
+                there = user is None or self._is_there("GetUser", UserName=user)
+                exists = self._is_there(named.operation, **named.arguments)
+                # Where we may not look, it is what is left once the user is found.
+                looks += exists is False or (exists is None and there is True)
+                if looks >= (_LOOKS if exists is False else _LOOKS_UNSEEN):
+                    raise DestinationRejectedError(
+                        f"there is no {named.what}", hint=named.hint, code=failure.code, request_id=failure.request_id
+                    )
             if pause_s is None:
                 raise _not_found(user, failure)
             self._sleep(pause_s)
@@ -133,7 +135,7 @@ class PatientCalls:
 
 
 def _not_found(user: str | None, failure: RemoteChangedError) -> DestinationUnavailableError:
-    what = f"the user {user} that it has just made" if user is not None else "what the new user names"
+    what = f"the user {user} that it has just made" if user is not None else "the user that it made, or its boundary,"
     return DestinationUnavailableError(
         f"IAM did not find {what} within a minute",
         hint="issue another lease: IAM tells its changes to all of AWS in some seconds, and this time it took longer",
