@@ -195,11 +195,12 @@ def test_a_renamed_user_that_lost_our_tags_loses_its_key(world: LeaseWorld) -> N
     assert done.lease.status is LeaseStatus.REVOKE_FAILED
 
 
-def test_where_nothing_may_be_looked_for_time_has_to_do(world: LeaseWorld) -> None:
+@pytest.mark.parametrize("refusal", ["AccessDenied", "InvalidAction", "ValidationError"])
+def test_where_nothing_may_be_looked_for_time_has_to_do(world: LeaseWorld, refusal: str) -> None:
     lease = world.issue().lease
     world.delete_by_hand(lease.order.name)
-    for action in ("iam:GetAccessKeyLastUsed", "iam:ListUsers"):
-        world.deny(action)
+    for operation in ("GetAccessKeyLastUsed", "ListUsers"):
+        world.aws.fail(operation, Answer(refusal, "no", status=403), times=None)
 
     world.revoke(lease.id)
     assert world.lease(lease.id).live

@@ -327,7 +327,7 @@ def make_lease_world(
     move_to(environ_of(lease_shim.url) | keys, monkeypatch)
     # What AWS did not answer is asked once more after seconds; nothing else depends on how many.
     monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
-    monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.0,) * 6)
+    monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.0,) * 8)
     lease_shim.reset()
     store = open_test_store(migrated_database_url)
     made: list[LeaseWorld] = []

@@ -140,6 +140,7 @@ def starter_policy(*, region: str, boundary: str | None, instance_id: str | None
         allow("CreateKeys", ["iam:CreateAccessKey"], [users], ours or None),
         allow("TakeBack", _TAKE_BACK, [users], ours or None),
         allow("FindRenamedUsers", [_OWNER], [users if instance_id is None else _all(users)], ours or None),
+        allow("LookForPolicies", ["iam:GetPolicy"], [f"arn:{partition}:iam::*:policy/*"]),
         *_everywhere(users, f"arn:{partition}:iam::*", names="*"),
     ]
     return {"Version": VERSION, "Statement": statements}

@@ -25,7 +25,7 @@ _PAUSES_S: Final = (0.5, 1.0, 2.0, *(4.0,) * 14)
 """Between attempts, a minute together; public reports speak of some seconds, seldom of half a minute."""
 _LOOKS: Final = 3
 """How often something has to be missing that is no new user; it may have been made just before."""
-_LOOKS_UNSEEN: Final = 5
+_LOOKS_UNSEEN: Final = 7
 """The same where we may not look, and go by what is left."""
 
 

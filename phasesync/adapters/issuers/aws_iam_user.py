@@ -304,7 +304,7 @@ class AwsIamUser:
             for user in self.marked([order.iam_path or "/"], known):
                 if is_made_for(user.tags, order.tags):
                     return Whereabouts(name=user.name, proven=False)
-        except PermissionDeniedError:
+        except (PermissionDeniedError, DestinationRejectedError):
             return None  # Then time has to do.
         return None
 
@@ -312,7 +312,7 @@ class AwsIamUser:
         """Return the name of the user that a key belongs to; None = IAM does not say."""
         try:
             answer = self._iam.read("GetAccessKeyLastUsed", AccessKeyId=access_key_id)
-        except PermissionDeniedError:
+        except (PermissionDeniedError, DestinationRejectedError):
             return None
         return None if answer is None else _told(answer, "UserName")
 
