@@ -6,10 +6,11 @@ What fails is the daemon's, and changes no exit code.
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from phasesync.cli.output import Output, instant
-from phasesync.errors import PhasesyncError
+from phasesync.errors import DestinationUnavailableError, PhasesyncError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -43,8 +44,12 @@ def give_back_all(
 
 def give_back(application: "Application", lease: "Lease", actor: str, out: Output) -> None:
     """Take one lease back."""
+    failure: PhasesyncError | None
     try:
-        failure = application.lease_operations.revoke(lease.id, actor=actor).error
+        done = application.lease_operations.revoke(lease.id, actor=actor)
+        failure = done.error
+        if failure is None and done.lease.live:
+            failure = not_found_yet(done.lease)
     except PhasesyncError as error:
         failure = error
     if failure is None:
@@ -66,3 +71,18 @@ def give_back_unseen(application: "Application", lease: "Lease", actor: str, out
         told = False  # Revoking it fails as well then, and says so.
     if not told:
         give_back(application, lease, actor, out)
+
+
+def not_found_yet(lease: "Lease") -> PhasesyncError:
+    """Return the error that tells of a lease of which IAM finds nothing, which does not count yet."""
+    return DestinationUnavailableError(
+        f"IAM does not find the user of the lease {lease.id}, nor its key or its tags. It counts as revoked once that "
+        "has been so for some minutes, and its key may work until then; the daemon looks again, first at "
+        f"{at_or_now(lease.retry_at)}",
+        hint=f"phasesync leases show {lease.id}; without a daemon, repeat: phasesync leases revoke {lease.id}",
+    )
+
+
+def at_or_now(moment: datetime | None) -> str:
+    """Return a moment as a sentence names it."""
+    return "now" if moment is None else instant(moment)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from phasesync.cli.identity import tell_identity
 from phasesync.cli.invocation import invocation
+from phasesync.cli.lease_ending import not_found_yet
 from phasesync.cli.output import Output
 from phasesync.core.lease import Lease
 from phasesync.errors import IllegalTransitionError
@@ -78,6 +79,8 @@ def revoke_leases(application: "Application", live: Sequence[Lease], out: Output
                 one.error.message
             )
             raise one.error
+        if one.lease.live and one.lease.was_issued:
+            raise not_found_yet(one.lease)
         if one.lease.live:
             raise IllegalTransitionError(
                 f"the lease {one.lease.id} was never handed out, and a request for it may still reach AWS: nothing "

@@ -68,6 +68,7 @@ def lease_details(lease: Lease, log: "Sequence[LeaseRecord]") -> Document:
         "error": lease.error,
         "failures": lease.failures,
         "retry_at": lease.retry_at,
+        "missing_since": lease.missing_since,
         "kept": lease.kept,
         "log": [
             {"at": record.at, "event": str(record.event), "actor": record.actor, "detail": record.detail}

@@ -1,14 +1,14 @@
 """`phasesync leases`: short-lived credentials, from dynamic secrets."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import click
 
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.lease_ending import give_back_unseen
+from phasesync.cli.lease_ending import at_or_now, give_back_unseen, not_found_yet
 from phasesync.cli.lease_reaping import reap
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, Name, Word
@@ -49,8 +49,8 @@ def leases() -> None:
 @click.option(
     "--keep",
     is_flag=True,
-    help="Keep the secret key, encrypted, and hand out a kept lease again while half of its life is left. With --ttl: "
-    "always a new lease.",
+    help="Keep the secret key, encrypted, and print a kept lease again while half of its life is left and AWS knows "
+    "its key; of several commands at once one issues it. With --ttl: always a new lease.",
 )
 @click.option("--no-probe", is_flag=True, help="Do not wait until AWS knows the new key; that takes some seconds.")
 @output_option
@@ -81,11 +81,15 @@ def issue(
     _check_keys(application.dynamics.get(dynamic), format_)
     click.get_current_context().with_resource(issuing(dynamic))
     operations, actor = application.lease_operations, invocation().actor
-    if keep and ttl is None and (again := operations.give_again(dynamic, actor=actor)) is not None:
-        out.say(f"the lease {again.lease.id} is handed out again; it ends at {instant(again.lease.expires_at)}")
-        _hand_out(again, format_, out)
-        return
-    issued = operations.issue(dynamic, ttl=ttl, actor=actor, keep=keep, probe_for=None if no_probe else KNOWN_WITHIN)
+    probe_for = None if no_probe else KNOWN_WITHIN
+    if keep and ttl is None:
+        issued, again = operations.issue_kept(dynamic, actor=actor, probe_for=probe_for)
+        if again:
+            out.say(f"the lease {issued.lease.id} is handed out again; it ends at {instant(issued.lease.expires_at)}")
+            _hand_out(issued, format_, out)
+            return
+    else:
+        issued = operations.issue(dynamic, ttl=ttl, actor=actor, keep=keep, probe_for=probe_for)
     try:
         tell_issued(application, issued, out)
         _hand_out(issued, format_, out)
@@ -202,15 +206,17 @@ def show(application: "Application", lease: str, out: Output) -> None:
 @with_application
 def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -> None:
     """
-    Move the end of a lease to now + TTL, never beyond its maximum. Asks AWS nothing.
+    Move the end of a lease to now + TTL, never beyond its maximum. Its user at AWS gets the new end as a tag first.
 
     \b
     Example:
       phasesync leases renew 3f0c9a1be2d44c55 --ttl 1h
     """
+    from phasesync.cli.identity import tell_identity
     from phasesync.cli.lease_views import lease_document
 
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
+    tell_identity(application, application.credentials.get_by_id(renewed.credential_id), out)
     out.done(f"the lease {lease} ends at {instant(renewed.expires_at)}", lease_document(renewed))
 
 
@@ -230,23 +236,21 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     from phasesync.cli.lease_views import lease_document
 
     was_live = application.leases.get(lease).live
-    done = application.lease_operations.revoke(lease, actor=invocation().actor)
+    done = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
     if done.error is not None:
-        done.error.message += f"; it is tried again by itself, from {_at(done.lease.retry_at)} on"
+        done.error.message += f"; it is tried again by itself, from {at_or_now(done.lease.retry_at)} on"
         raise done.error
     if was_live:
         tell_identity(application, application.credentials.get_by_id(done.lease.credential_id), out)
     message = f"the lease {lease} is {done.lease.status}"
+    if done.lease.live and done.lease.was_issued:
+        raise not_found_yet(done.lease)
     if done.lease.live:
         message = (
             f"there is nothing of the lease {lease} at AWS; a request for it may still arrive, so the daemon looks "
-            f"once more at {_at(done.lease.retry_at)}"
+            f"once more at {at_or_now(done.lease.retry_at)}"
         )
     out.done(message, lease_document(done.lease))
-
-
-def _at(moment: datetime | None) -> str:
-    return "now" if moment is None else instant(moment)
 
 
 leases.add_command(reap)

@@ -160,6 +160,15 @@ class LeaseTakenBack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeaseEndMoved:
+    """A lease was not taken back at the end that its row says: its user says a later one, so the row is older."""
+
+    dynamic: str
+    lease_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class LeaseUnreadable:
     """A lease cannot be taken back because its row does not authenticate."""
 
@@ -203,6 +212,7 @@ Event = (
     | SweepFinished
     | SweepDenied
     | LeaseTakenBack
+    | LeaseEndMoved
     | LeaseUnreadable
     | UsersReaped
     | ChoreFailed

@@ -1,14 +1,15 @@
 """
 The life of a lease, as a state machine. Pure: the store keeps what these functions return, with the database's time.
 
-    requested ──▶ issuing ──▶ active ──▶ revoking ──▶ revoked | expired
+    requested ──▶ issuing ──▶ active ◀─▶ revoking ──▶ revoked | expired
         │            │           │        ▲   │
         │            └───────────┼────────┘   ▼
         │                        │        revoke-failed    tried again, until it holds
         └──▶ revoked             └──▶ expired              sessions of roles end by themselves
 
 `requested`: nothing was called. `issuing`: from before the first call on, something may exist at AWS, so that whoever
-finds the lease in this state with nobody at work on it takes back what there is.
+finds the lease in this state with nobody at work on it takes back what there is. From `revoking` back to `active` goes
+only a lease whose time was over by its row, and whose user says that it was renewed since: the row is an older copy.
 """
 
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ TRANSITIONS: Final[Mapping[LeaseStatus, tuple[LeaseStatus, ...]]] = {
     LeaseStatus.ISSUING: (LeaseStatus.ACTIVE, LeaseStatus.REVOKING),
     LeaseStatus.ACTIVE: (LeaseStatus.ACTIVE, LeaseStatus.REVOKING, LeaseStatus.EXPIRED),
     LeaseStatus.REVOKING: (
+        LeaseStatus.ACTIVE,
         LeaseStatus.REVOKING,
         LeaseStatus.REVOKE_FAILED,
         LeaseStatus.REVOKED,
@@ -68,6 +70,13 @@ ARRIVES_WITHIN: Final = timedelta(minutes=10)
 """
 How long after its signing a request may still reach AWS: 5 minutes (IAM User Guide, signing requests), and as much
 again for a clock that is ahead. A user that is missing may come into being until then.
+"""
+
+LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
+GONE_AFTER: Final = timedelta(minutes=5)
+"""
+Once nothing of a lease was found it is looked at again after the first of these, and it is over when nothing is found
+after the second: IAM is eventually consistent (IAM User Guide, troubleshooting), and gives no figure.
 """
 
 
@@ -117,6 +126,12 @@ class Lease:
         reason: the same for the operator.
         error: what went wrong when it was last tried, None where nothing did.
         kept: its secret key is kept, encrypted.
+        missing_since: since when nothing of it is found at AWS, at every look; None = it was not looked for, or found.
+        renewals: how often it was renewed.
+        final: its end is decided: what its user says of a later renewal counts no more.
+        for_keep: it is being made in order to be kept, so that others who want a kept one wait for it.
+        key_known: AWS knew its key once.
+        replaced: AWS did not know its key any more, and another takes its place: it does not count for the cap.
     """
 
     id: str
@@ -141,6 +156,12 @@ class Lease:
     reason: str | None = None
     error: str | None = None
     kept: bool = False
+    missing_since: datetime | None = None
+    renewals: int = 0
+    final: bool = False
+    for_keep: bool = False
+    key_known: bool = False
+    replaced: bool = False
 
     @property
     def live(self) -> bool:
@@ -171,6 +192,7 @@ def issued(
     access_key_id: str,
     ends_at: datetime | None = None,
     kept: bool = False,
+    known: bool = False,
 ) -> Lease:
     """
     Return the lease that was made.
@@ -182,6 +204,7 @@ def issued(
         access_key_id: its access key.
         ends_at: when it ends by itself at AWS, None = never.
         kept: its secret key is stored with it.
+        known: AWS knows the key already.
     """
     _require(lease, LeaseStatus.ISSUING, "be handed out")
     changes: dict[str, Any] = {} if ends_at is None else {"expires_at": ends_at, "max_expires_at": ends_at}
@@ -192,13 +215,14 @@ def issued(
         access_key_id=access_key_id,
         issued_at=now,
         kept=kept,
+        key_known=known,
         **changes,
     )
 
 
 def renew(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
     """
-    Return the lease with its end moved to `ttl` from now; nothing happens at AWS.
+    Return the lease with its end moved to `ttl` from now.
 
     Raises:
         IllegalTransitionError: it is not active, it has expired already, or that is beyond its maximum.
@@ -229,6 +253,38 @@ def prolong(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
     return renew(lease, end - now, now)
 
 
+def renewed(lease: Lease, number: int, end: datetime) -> Lease:
+    """Return the lease whose new end, as `renew` or `prolong` gave it before, its user says by now."""
+    _require(lease, LeaseStatus.ACTIVE, "be renewed")
+    return _to(lease, LeaseStatus.ACTIVE, expires_at=end, renewals=number)
+
+
+def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> Lease:
+    """
+    Return what becomes of a lease whose time is over by its row, before anything of it is removed.
+
+    Where its user knows of a renewal that the row does not, the row is of an older copy of the database: the lease
+    lives on until that end. Otherwise its end is decided.
+
+    Args:
+        lease: being taken back.
+        number: of the last renewal, as its user says.
+        end: of the lease since then.
+        now: the time.
+    """
+    _require(lease, LeaseStatus.REVOKING, "have been renewed")
+    end = min(end, lease.max_expires_at)
+    if lease.final or lease.cause is not Cause.EXPIRY or number <= lease.renewals or end <= now:
+        return end_decided(lease)
+    none = {"cause": None, "reason": None, "error": None, "retry_at": None, "missing_since": None}
+    return _to(lease, LeaseStatus.ACTIVE, expires_at=end, renewals=number, **none)
+
+
+def end_decided(lease: Lease) -> Lease:
+    """Return the lease of which something is about to be removed: no renewal counts any more."""
+    return _to(lease, LeaseStatus.REVOKING, final=True)
+
+
 def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
     """
     Return the lease that is being taken back; one that nothing was called for is over at once.
@@ -237,32 +293,57 @@ def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
     """
     if lease.status is LeaseStatus.REQUESTED:
         return _to(lease, LeaseStatus.REVOKED, cause=cause, reason=reason, ended_at=now)
+    final = lease.final or cause is not Cause.EXPIRY
     if lease.cause is not None:
         cause, reason = lease.cause, lease.reason or reason
-    return _to(lease, LeaseStatus.REVOKING, cause=cause, reason=reason, retry_at=None)
+    return _to(lease, LeaseStatus.REVOKING, cause=cause, reason=reason, retry_at=None, final=final)
+
+
+def replace_dead(lease: Lease, reason: str, now: datetime) -> Lease:
+    """Return the lease whose key AWS does not know any more, being taken back; another takes its place."""
+    _require(lease, LeaseStatus.ACTIVE, "be replaced")
+    return replace(take_back(lease, Cause.REQUEST, reason, now), replaced=True)
 
 
 def gone(lease: Lease, now: datetime) -> Lease:
     """Return the lease of which nothing is left at AWS."""
     status = LeaseStatus.EXPIRED if lease.cause is Cause.EXPIRY else LeaseStatus.REVOKED
-    return _to(lease, status, ended_at=now, retry_at=None, error=None, kept=False)
+    return _to(lease, status, ended_at=now, retry_at=None, error=None, kept=False, missing_since=None)
 
 
 def missing(lease: Lease, now: datetime) -> Lease:
     """
-    Return the lease of which nothing was found at AWS.
+    Return the lease of which nothing was found at AWS: it is looked at again before that counts.
 
-    Where it is not known to have been made, a request that was sent for it may still arrive: it is looked at again.
+    What IAM does not find for a moment may be there; and where the lease is not known to have been made, a request that
+    was sent for it may still arrive.
     """
-    until = None if lease.was_issued or lease.issuing_at is None else lease.issuing_at + ARRIVES_WITHIN
-    if until is None or until <= now:
+    if lease.status in (LeaseStatus.ACTIVE, LeaseStatus.REVOKE_FAILED):
+        raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot be missing")
+    if lease.issuing_at is None:
+        return gone(lease, now)  # Nothing was called for it.
+    since = lease.missing_since
+    if since is None or since > now:  # Noted by a clock that was set back since.
+        since = now
+    again, until = since + LOOKED_AGAIN_AFTER, since + GONE_AFTER
+    if not lease.was_issued:
+        # Nobody has its key: one more look, when no request can arrive any more.
+        again = until = max(until, lease.issuing_at + ARRIVES_WITHIN)
+    if until <= now:
         return gone(lease, now)
-    return _to(lease, LeaseStatus.REVOKING, retry_at=until)
+    return _to(lease, LeaseStatus.REVOKING, missing_since=since, retry_at=again if now < again else until, error=None)
 
 
 def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime) -> Lease:
     """Return the lease that could not be taken back; it is tried again after a pause."""
-    return _to(lease, LeaseStatus.REVOKE_FAILED, failures=lease.failures + 1, retry_at=now + pause, error=message)
+    return _to(
+        lease,
+        LeaseStatus.REVOKE_FAILED,
+        failures=lease.failures + 1,
+        retry_at=now + pause,
+        error=message,
+        missing_since=None,
+    )
 
 
 def lapsed(lease: Lease, now: datetime) -> Lease:

@@ -16,6 +16,16 @@ from phasesync.core.remote import TAG_INSTANCE
 TAG_DYNAMIC: Final = "phasesync:dynamic"
 TAG_LEASE: Final = "phasesync:lease"
 TAG_MAX_EXPIRES_AT: Final = "phasesync:max-expires-at"
+TAG_RENEWED: Final = "phasesync:renewed"
+"""Which renewal of the lease was the last, and its end then. It tells a row of an older copy of the database."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """A renewal of a lease, as its user's tag says it. `number`: from 1."""
+
+    number: int
+    end: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +62,38 @@ def marks(instance_id: str, *, dynamic_id: str, lease_id: str, max_expires_at: d
         TAG_INSTANCE: instance_id,
         TAG_DYNAMIC: dynamic_id,
         TAG_LEASE: lease_id,
-        TAG_MAX_EXPIRES_AT: max_expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        TAG_MAX_EXPIRES_AT: _written(max_expires_at),
     }
+
+
+def marks_renewed(tags: Mapping[str, str], renewal: Renewal) -> dict[str, str]:
+    """Return our marks among the tags of an order, and the one that a renewal writes."""
+    ours = (TAG_INSTANCE, TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT)
+    return {tag: tags[tag] for tag in ours if tag in tags} | {TAG_RENEWED: f"{renewal.number} {_written(renewal.end)}"}
+
+
+def renewal_of(tags: Mapping[str, str]) -> Renewal | None:
+    """Return the last renewal that a user's tag names; None where there is none or nothing can be read from it."""
+    number, _, moment = tags.get(TAG_RENEWED, "").partition(" ")
+    end = _read(moment)
+    if end is None or not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
+        return None
+    return Renewal(number=int(number), end=end)
+
+
+_DIGITS: Final = 9
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _read(text: str) -> datetime | None:
+    try:
+        end = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return end if end.tzinfo is not None else None
 
 
 def is_made_for(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -85,8 +125,4 @@ def fate_of(user: MarkedUser, status: LeaseStatus | None, *, instance_id: str, n
 
 def max_expires_at_of(tags: Mapping[str, str]) -> datetime | None:
     """Return the end that a user's tag names; None where there is none or nothing can be read from it."""
-    try:
-        end = datetime.fromisoformat(tags.get(TAG_MAX_EXPIRES_AT, ""))
-    except ValueError:
-        return None
-    return end if end.tzinfo is not None else None
+    return _read(tags.get(TAG_MAX_EXPIRES_AT, ""))

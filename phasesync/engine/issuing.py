@@ -17,7 +17,7 @@ from phasesync.core.lease import Cause, Lease
 from phasesync.core.model import SecretValue
 from phasesync.engine.taking_back import LeaseEnder
 from phasesync.errors import ClaimLostError, DestinationError, PhasesyncError
-from phasesync.ports import Clock, Entry, Footprint, LeaseClaim, LeaseEvent, LeaseIssuer, LeaseStore, Made
+from phasesync.ports import Clock, Entry, Footprint, LeaseClaim, LeaseEvent, LeaseIssuer, LeaseStore, Made, Outputs
 
 KNOWN_WITHIN: Final = timedelta(seconds=30)
 """How long a new key is waited for until AWS knows it; that takes a few seconds."""
@@ -109,7 +109,7 @@ class LeaseMaker:
         try:
             lease = self._leases.save(claim, lambda one, now: life.begin(one, account, now))
             made = made_now = issuer.issue(lease.order, leave=leave, footprint=footprint)
-            known = None if probe_for is None else self._wait_until_known(issuer, made, probe_for, leave)
+            known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, leave)
             lease = self._leases.save(
                 claim,
                 lambda one, now: life.issued(
@@ -119,6 +119,7 @@ class LeaseMaker:
                     access_key_id=made_now.access_key_id,
                     ends_at=made_now.ends_at,
                     kept=keep,
+                    known=known is True,
                 ),
                 entry=Entry(
                     event=LeaseEvent.ISSUED, actor=actor, detail=f"for {int(lease.order.ttl.total_seconds())} s"
@@ -133,7 +134,7 @@ class LeaseMaker:
         return Issued(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
 
     def _wait_until_known(
-        self, issuer: LeaseIssuer, made: Made, patience: timedelta, leave: Callable[[], None]
+        self, issuer: LeaseIssuer, outputs: Outputs, patience: timedelta, leave: Callable[[], None]
     ) -> bool:
         """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
         deadline = self._clock.monotonic() + patience.total_seconds()
@@ -141,7 +142,7 @@ class LeaseMaker:
         while True:
             leave()
             try:
-                if issuer.is_known(made):
+                if issuer.is_known(outputs):
                     return True
             except DestinationError:
                 return False  # The lease is good; that nobody could be asked is told with it.

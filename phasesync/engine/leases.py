@@ -10,8 +10,9 @@ from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order
 from phasesync.core.orphans import marks
 from phasesync.core.user_names import check_user_template, render_user_name
-from phasesync.engine.hints import hints_for
+from phasesync.engine.hints import LeaseNames, hints_for
 from phasesync.engine.issuing import KNOWN_WITHIN, Issued, LeaseMaker
+from phasesync.engine.keeping import LeaseKeeper
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.errors import (
@@ -19,6 +20,8 @@ from phasesync.errors import (
     ClaimHeldError,
     IllegalTransitionError,
     InvalidInputError,
+    PermissionDeniedError,
+    PhasesyncError,
 )
 from phasesync.ports import (
     ClaimedLease,
@@ -29,12 +32,16 @@ from phasesync.ports import (
     LeaseEvent,
     LeaseIssuers,
     LeaseStore,
+    MakeOrder,
+    Step,
 )
 
 PATIENCE = timedelta(seconds=30)
 """How long a command waits for a lease that another process is at work on."""
 
 _POLL = 0.1
+_LOOK_AGAIN_S = (1.0, 2.0, 4.0)
+"""Before each further look for a user that IAM does not find."""
 
 
 class LeaseOperations:
@@ -78,6 +85,9 @@ class LeaseOperations:
         self._random_text = random_text
         self._sleep = sleep
         self._maker = LeaseMaker(leases=leases, ender=ender, clock=clock, owner=owner, sleep=sleep)
+        self._keeper = LeaseKeeper(
+            dynamics=dynamics, leases=leases, credentials=credentials, issuers=issuers, clock=clock, sleep=sleep
+        )
 
     # --- issuing
 
@@ -88,6 +98,7 @@ class LeaseOperations:
         ttl: timedelta | None = None,
         actor: str,
         keep: bool = False,
+        once: bool = False,
         probe_for: timedelta | None = KNOWN_WITHIN,
     ) -> Issued:
         """
@@ -98,6 +109,7 @@ class LeaseOperations:
             ttl: how long it lives; None = the dynamic secret's default.
             actor: who asked.
             keep: store the secret key with the lease, encrypted, so that it can be handed out again.
+            once: only where none that is kept may be issued again, and nobody else issues one; ClaimHeldError.
             probe_for: how long to wait until AWS knows the new key; None = do not ask.
 
         Raises:
@@ -111,18 +123,25 @@ class LeaseOperations:
             credential = self._credentials.get_by_id(dynamic.credential_id)
             issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
             account = require_account(credential, issuer.account_id())
-            claim, lease = self._leases.request(dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._owner)
+            orders = self._orders(dynamic, lives)
+            claim, lease = self._leases.request(dynamic, orders, ttl=lives, owner=self._owner, for_keep=once)
             return self._maker.make(dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for)
 
-    def give_again(self, name: str, *, actor: str) -> Issued | None:
-        """Return a lease whose secret key is kept and that has half of its life left; None = there is none."""
-        dynamic = self._dynamics.get(name)
-        given = self._leases.give_again(dynamic, actor=actor)
-        if given is None:
-            return None
-        return Issued(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=None)
+    def issue_kept(self, name: str, *, actor: str, probe_for: timedelta | None = KNOWN_WITHIN) -> tuple[Issued, bool]:
+        """
+        Return a kept lease that has half of its life left, and whose key AWS knows; issue one where there is none.
 
-    def _orders(self, dynamic: DynamicSecret, ttl: timedelta) -> Callable[[str, datetime], Order]:
+        However many ask at once, one is issued. The second value says whether it was there before. Raises as `issue`
+        does; ClaimHeldError where another process has been issuing one for minutes.
+        """
+        return self._keeper.give(
+            name,
+            actor=actor,
+            make=lambda: self.issue(name, actor=actor, keep=True, once=True, probe_for=probe_for),
+            revoke=lambda lease_id: self.revoke(lease_id, actor=actor),
+        )
+
+    def _orders(self, dynamic: DynamicSecret, ttl: timedelta) -> MakeOrder:
         words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
         check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names by now.
 
@@ -154,13 +173,21 @@ class LeaseOperations:
 
     # --- renewing, revoking
 
-    def renew(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
+    def renew(self, lease_id: str, ttl: timedelta, *, actor: str, patience: timedelta = PATIENCE) -> Lease:
         """
-        Move the end of a lease to `ttl` from now. Nothing is called.
+        Move the end of a lease to `ttl` from now; its user says so first.
+
+        Args:
+            lease_id: of the lease.
+            ttl: how long it lives from now on.
+            actor: who asked.
+            patience: how long to wait while another process is at work on it.
 
         Raises:
             NotFoundError, InvalidInputError: the lease, the life.
             IllegalTransitionError: it is not active, that is beyond its maximum, or it ends by itself.
+            ClaimHeldError: another process is at work on it.
+            DestinationError: AWS refused or was not reached. The lease ends when it would have, or at its new end.
         """
         lease = self._leases.get(lease_id)
         if not self._issuers.traits(lease.issuer).takes_back:
@@ -169,23 +196,59 @@ class LeaseOperations:
                 hint=f"phasesync leases issue {lease.dynamic}",
             )
         self._check_life(lease.issuer, ttl)
-        entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=f"for {_seconds(ttl)} s from now")
-        return self._leases.change(lease_id, lambda one, now: life.renew(one, ttl, now), entry=entry)
+        return self._renew(lease_id, lambda one, now: life.renew(one, ttl, now), actor, patience)
 
     def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
         """Move the end of a lease to `ttl` from now, or to its maximum where that is nearer. Raises as `renew` does."""
-        return self._leases.change(
-            lease_id,
-            lambda one, now: life.prolong(one, ttl, now),
-            entry=lambda one: Entry(event=LeaseEvent.RENEWED, actor=actor, detail=f"until {_moment(one.expires_at)}"),
-        )
+        return self._renew(lease_id, lambda one, now: life.prolong(one, ttl, now), actor, PATIENCE)
+
+    def _renew(self, lease_id: str, step: Step, actor: str, patience: timedelta) -> Lease:
+        """
+        Take a step that moves the end of a lease. Its user says the new end before the row does.
+
+        So a row that is put back from a copy is known by that: see `LeaseEnder`. The claim keeps the daemon away, which
+        might find the former end over meanwhile.
+        """
+        claimed = self._claim(lease_id, patience)
+        try:
+            ends: list[datetime] = []
+
+            def decide(one: Lease, now: datetime) -> Lease:
+                ends[:] = [step(one, now).expires_at]
+                return one
+
+            lease, told = self._leases.save(claimed.claim, decide), f"until {_moment(ends[0])}"
+            try:
+                with hints_for(LeaseNames(self._credentials, lease)):
+                    number = self._tell_end(lease, ends[0], lambda: self._leases.extend(claimed.claim))
+            except PermissionDeniedError as error:
+                # A policy from before this was asked for: the row alone says it then, as it did.
+                number, told = lease.renewals, f"{told}; its user does not say so: {error.message}"
+            entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=told)
+            return self._leases.save(
+                claimed.claim, lambda one, _: life.renewed(one, number, ends[0]), entry=entry, done=True
+            )
+        except BaseException:
+            # Ctrl-C among them. The claim ends by itself where it cannot be given back.
+            with suppress(PhasesyncError):
+                self._leases.release(claimed.claim)
+            raise
+
+    def _tell_end(self, lease: Lease, end: datetime, leave: Callable[[], None]) -> int:
+        """Have the user of a lease say its new end; return which renewal that is."""
+        credential = self._credentials.get_by_id(lease.credential_id)
+        issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
+        require_account(credential, issuer.account_id(), lease.account)
+        return issuer.renew(lease.order, end, number=lease.renewals + 1, leave=leave)
 
     def begin_revoking(self, lease_id: str, *, actor: str) -> None:
         """Note that a lease is to be taken back, so that a daemon does it if nobody else does. Nothing is called."""
         with suppress(IllegalTransitionError):  # It has ended.
             self._leases.change(lease_id, lambda one, now: life.take_back(one, *_by(actor), now))
 
-    def revoke(self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE) -> TakenBack:
+    def revoke(
+        self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE, look_again: bool = False
+    ) -> TakenBack:
         """
         Take a lease back now, whatever its pauses say; one that has ended already stays as it is.
 
@@ -193,6 +256,7 @@ class LeaseOperations:
             lease_id: of the lease.
             actor: who asked.
             patience: how long to wait while another process is at work on it.
+            look_again: look for a user that IAM does not find a few times, for some seconds, before the daemon does.
 
         Raises:
             NotFoundError, ClaimHeldError: the lease.
@@ -208,6 +272,15 @@ class LeaseOperations:
                 hint="to end all sessions of that role at once, revoke its active sessions in the IAM console, or "
                 "attach a policy to the role that denies everything where aws:TokenIssueTime is before now",
             )
+        done = self._revoke_once(lease_id, actor, patience)
+        for pause_s in _LOOK_AGAIN_S if look_again else ():
+            if done.lease.missing_since is None or not done.lease.live or not done.lease.was_issued:
+                break
+            self._sleep(pause_s)
+            done = self._revoke_once(lease_id, actor, patience)
+        return done
+
+    def _revoke_once(self, lease_id: str, actor: str, patience: timedelta) -> TakenBack:
         claimed = self._claim(lease_id, patience)
         if claimed.lease is None or not claimed.lease.live:
             self._leases.release(claimed.claim)

@@ -2,17 +2,32 @@
 Takes a lease back: has its issuer remove what there is of it, and notes what came of that.
 
 Whoever does it holds the lease's claim. What fails is noted with a pause after which it is tried again, until it holds.
+That nothing is found under one name, at one moment or in one account ends no lease: it is looked for by its key and its
+tags, under the account that it was made in, and again some minutes later.
 Must not touch another account than the one that the lease was made in.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from phasesync.core.events import LeaseTakenBack
-from phasesync.core.lease import Cause, Lease, LeaseStatus, gone, lapsed, missing, not_gone, take_back
+from phasesync.core.events import LeaseEndMoved, LeaseTakenBack
+from phasesync.core.lease import (
+    Cause,
+    Lease,
+    LeaseStatus,
+    Order,
+    end_decided,
+    gone,
+    lapsed,
+    missing,
+    not_gone,
+    renewals_heeded,
+    take_back,
+)
+from phasesync.core.orphans import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
 from phasesync.engine.defects import internal_error
 from phasesync.engine.hints import LeaseNames, hint_of
@@ -20,6 +35,7 @@ from phasesync.errors import (
     AccountMismatchError,
     ClaimLostError,
     InterruptedRunError,
+    PermissionDeniedError,
     PhasesyncError,
     StoreUnavailableError,
 )
@@ -43,7 +59,8 @@ class TakenBack:
 
     Attributes:
         lease: as it is now.
-        error: why it is not over, None where it is, or where nothing of it was found yet.
+        error: why it is not over, None where it is, or where nothing of it was found, which does not count yet, or
+            where it was renewed and lives on.
         dropped: its row was altered, and is gone; nobody knows what it had made.
     """
 
@@ -140,7 +157,7 @@ class LeaseEnder:
         try:
             leave()
             issuer = self._issuer_of(begun)
-            found = issuer.revoke(begun.order, access_key_id=begun.access_key_id, proven=begun.was_issued, leave=leave)
+            found = self._remove(issuer, claim, begun, leave, heed_renewals=cause is Cause.EXPIRY)
         except (ClaimLostError, InterruptedRunError, StoreUnavailableError):
             raise
         except PhasesyncError as error:
@@ -148,6 +165,10 @@ class LeaseEnder:
         except Exception as error:  # noqa: BLE001  A defect must not leave a user behind that nobody hears of.
             failure = internal_error(error)
         else:
+            if isinstance(found, Lease):
+                self._leases.release(claim)
+                self._events.emit(LeaseEndMoved(dynamic=found.dynamic, lease_id=found.id, expires_at=found.expires_at))
+                return TakenBack(lease=found, error=None)
             ended = self._note(claim, found, actor)
             self._tell(ended, None, calls=issuer.calls)
             return TakenBack(lease=ended, error=None)
@@ -156,27 +177,95 @@ class LeaseEnder:
         self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
         return TakenBack(lease=left, error=failure)
 
+    def _remove(
+        self, issuer: LeaseIssuer, claim: LeaseClaim, lease: Lease, leave: Callable[[], None], *, heed_renewals: bool
+    ) -> Found | Lease:
+        """
+        Remove what there is of a lease; return what there was, or the lease that lives on since it was renewed.
+
+        Args:
+            issuer: removes it.
+            claim: of the lease.
+            lease: being taken back.
+            leave: asked before every call.
+            heed_renewals: its time is over by its row alone: what its user says of later renewals counts more.
+        """
+
+        found = self._remove_named(
+            issuer, claim, lease, lease.order, leave, proven=lease.was_issued, heed_renewals=heed_renewals
+        )
+        if found not in (Found.MISSING, Found.THEIRS) or _name_was_taken(lease, found):
+            return found
+        # The identity may have changed with the keys beneath it: asked anew, with the keys that found nothing.
+        _require_same_account(self._credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now())
+        others: set[str] = set()
+
+        def is_of_another(name: str) -> bool:
+            if not others:  # Read where there is somebody to be told from others; most often nobody is found.
+                others.update(one.order.name for one in self._leases.list_leases())
+                others.discard(lease.order.name)
+            return name in others
+
+        elsewhere = issuer.find(lease.order, access_key_id=lease.access_key_id, known=is_of_another)
+        if elsewhere is None:
+            return found
+        order = replace(lease.order, name=elsewhere.name)
+        return self._remove_named(
+            issuer, claim, lease, order, leave, proven=elsewhere.proven, heed_renewals=heed_renewals
+        )
+
+    def _remove_named(
+        self,
+        issuer: LeaseIssuer,
+        claim: LeaseClaim,
+        lease: Lease,
+        order: Order,
+        leave: Callable[[], None],
+        *,
+        proven: bool,
+        heed_renewals: bool,
+    ) -> Found | Lease:
+        """The same under one name."""
+        if heed_renewals:
+            with suppress(PermissionDeniedError):  # Who may not look takes it back as its row says.
+                tags = issuer.tags_of(order)
+                if tags is None:
+                    return Found.MISSING
+                renewal = renewal_of(tags) if is_made_for(tags, order.tags) else None
+
+                def step(one: Lease, now: datetime) -> Lease:
+                    if renewal is None:
+                        return end_decided(one)
+                    return renewals_heeded(one, renewal.number, renewal.end, now)
+
+                heeded = self._leases.save(claim, step, entry=_renewed_since)
+                if heeded.status is LeaseStatus.ACTIVE:
+                    return heeded
+        return issuer.revoke(order, access_key_id=lease.access_key_id, proven=proven, leave=leave)
+
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
         credential = self._credentials.get_by_id(lease.credential_id)
         issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
-        account = issuer.account_id()
-        if lease.account is not None and account != lease.account:
-            raise AccountMismatchError(
-                f"the credential {credential.name} now leads to account {account}, and the lease {lease.id} is in "
-                f"{lease.account}",
-                hint=f"correct the credential: phasesync credentials update {credential.name} --help",
-            )
+        _require_same_account(credential.name, lease, issuer.account_id())
         return issuer
 
     def _note(self, claim: LeaseClaim, found: Found, actor: str) -> Lease:
-        def entry(ended: Lease) -> Entry | None:
-            if ended.live:
-                return None  # Nothing of it yet: it is looked at once more.
-            event = LeaseEvent.EXPIRED if ended.status is LeaseStatus.EXPIRED else LeaseEvent.REVOKED
-            told = "; ".join(part for part in (ended.reason, _FOUND[found]) if part)
-            return Entry(event=event, actor=actor, detail=told or None)
+        before: list[Lease] = []
 
-        return self._leases.save(claim, missing if found is Found.MISSING else gone, entry=entry, done=True)
+        def step(one: Lease, now: datetime) -> Lease:
+            before.append(one)
+            return gone(one, now) if found is Found.REMOVED or _name_was_taken(one, found) else missing(one, now)
+
+        def entry(ended: Lease) -> Entry | None:
+            if not ended.live:
+                event = LeaseEvent.EXPIRED if ended.status is LeaseStatus.EXPIRED else LeaseEvent.REVOKED
+                told = "; ".join(part for part in (ended.reason, _FOUND[found]) if part)
+                return Entry(event=event, actor=actor, detail=told or None)
+            if before[-1].missing_since is not None or not ended.was_issued:
+                return None  # Told already; or nobody has its key, and it is no news that there is nothing.
+            return Entry(event=LeaseEvent.MISSING, actor=actor, detail=_NOT_FOUND[found])
+
+        return self._leases.save(claim, step, entry=entry, done=True)
 
     def _note_failure(self, claim: LeaseClaim, lease: Lease, error: PhasesyncError, actor: str) -> Lease:
         pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._spread())
@@ -205,8 +294,33 @@ class LeaseEnder:
         )
 
 
+def _require_same_account(credential: str, lease: Lease, account: str) -> None:
+    if lease.account is not None and account != lease.account:
+        raise AccountMismatchError(
+            f"the credential {credential} now leads to account {account}, and the lease {lease.id} is in "
+            f"{lease.account}",
+            hint=f"correct the credential: phasesync credentials update {credential} --help",
+        )
+
+
+def _name_was_taken(lease: Lease, found: Found) -> bool:
+    """Return whether the user of a lease cannot have been made: its name was another's."""
+    return found is Found.THEIRS and not lease.was_issued
+
+
+def _renewed_since(lease: Lease) -> Entry | None:
+    if lease.status is not LeaseStatus.ACTIVE:
+        return None
+    detail = f"its user says until {lease.expires_at:%Y-%m-%d %H:%M:%S} UTC: this database is older than its renewal"
+    return Entry(event=LeaseEvent.RENEWED, actor="phasesync", detail=detail)
+
+
 _FOUND: Final = {
     Found.REMOVED: None,
     Found.MISSING: "there was nothing of it any more",
     Found.THEIRS: "the user of that name was not made for it, and was left alone",
+}
+_NOT_FOUND: Final = {
+    Found.MISSING: "IAM does not find its user, its key or its tags; that is looked at again before it counts",
+    Found.THEIRS: "the user of its name was not made for it, and is left alone; its own is looked for again",
 }

@@ -17,7 +17,16 @@ from phasesync.ports.daemons import (
 )
 from phasesync.ports.destinations import Destination, Destinations
 from phasesync.ports.environments import EnvironmentReader, EnvironmentStore, SecretWrite
-from phasesync.ports.issuers import Footprint, Found, IssuerTraits, LeaseIssuer, LeaseIssuers, Leave, Made
+from phasesync.ports.issuers import (
+    Footprint,
+    Found,
+    IssuerTraits,
+    LeaseIssuer,
+    LeaseIssuers,
+    Leave,
+    Made,
+    Whereabouts,
+)
 from phasesync.ports.keys import KeyRing, WrappedKey, WrappedKeys
 from phasesync.ports.leases import (
     ClaimedLease,
@@ -30,6 +39,7 @@ from phasesync.ports.leases import (
     LeaseRecord,
     LeaseStore,
     MakeEntry,
+    MakeOrder,
     Outputs,
     Step,
 )
@@ -76,6 +86,7 @@ __all__ = [
     "Load",
     "Made",
     "MakeEntry",
+    "MakeOrder",
     "MemberRole",
     "Outputs",
     "SecretWrite",
@@ -88,6 +99,7 @@ __all__ = [
     "SyncDispatcher",
     "SyncDraft",
     "SyncState",
+    "Whereabouts",
     "WrappedKey",
     "WrappedKeys",
 ]

@@ -68,6 +68,20 @@ class Found(Enum):
     """Something of that name that was not made for this lease; it was left alone."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Whereabouts:
+    """
+    Where the user of a lease was found that is not under its name any more.
+
+    Attributes:
+        name: its name by now.
+        proven: the key of the lease is its; otherwise its tags have to say that it is ours.
+    """
+
+    name: str
+    proven: bool
+
+
 class LeaseIssuer(Protocol):
     """Hands out credentials of one kind under one AWS credential, for one lease or one look. Decides nothing."""
 
@@ -78,6 +92,10 @@ class LeaseIssuer(Protocol):
 
     def account_id(self) -> str:
         """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
+        ...
+
+    def account_now(self) -> str:
+        """Ask AWS which account the credential leads to at this moment, whatever is known. CredentialRejectedError."""
         ...
 
     def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
@@ -109,8 +127,50 @@ class LeaseIssuer(Protocol):
         """
         ...
 
-    def is_known(self, made: Made) -> bool:
-        """Return whether AWS knows the key that it has just made: that takes seconds. Asks with that key."""
+    def tags_of(self, order: Order) -> Mapping[str, str] | None:
+        """Return the tags of what bears the name of an order, None = there is nothing. DestinationError."""
+        ...
+
+    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> Whereabouts | None:
+        """
+        Look for the user of an order of which nothing was found under its name.
+
+        Args:
+            order: what was made.
+            access_key_id: None where it is not known.
+            known: says of a name that it is the user of another lease; one call each is saved.
+
+        Raises:
+            DestinationError: it could not be looked, or AWS contradicts itself. What it may not look at it leaves out.
+        """
+        ...
+
+    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+        """
+        Have what was made say that it was renewed; return which renewal it says that this is.
+
+        Args:
+            order: what was made.
+            end: its new one.
+            number: of this renewal, as far as the database knows; more where what was made knows of more.
+            leave: asked before every call.
+
+        Raises:
+            DestinationError: it could not be told.
+            RemoteChangedError: it is not there, or no longer ours.
+        """
+        ...
+
+    def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
+        """
+        Return whether AWS knows an issued key; a new one takes it some seconds. Asks with that key.
+
+        DestinationUnavailableError, ThrottledError: it could not be asked.
+        """
+        ...
+
+    def has_key(self, order: Order, access_key_id: str) -> bool:
+        """Return whether what was made for an order still has a key, and it may be used. DestinationError."""
         ...
 
     def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:

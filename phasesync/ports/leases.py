@@ -71,6 +71,8 @@ class LeaseEvent(StrEnum):
     REVOKED = "revoked"
     EXPIRED = "expired"
     REVOKE_FAILED = "revoke-failed"
+    MISSING = "missing"
+    """Nothing of it was found at AWS; it is looked at again before that counts."""
     LEFT_OVER = "left-over"
     """Something of it was found at AWS after its end, and removed."""
 
@@ -124,6 +126,9 @@ MakeEntry = Callable[[Lease], Entry | None]
 Outputs = Mapping[str, SecretValue]
 """Output of an issuer -> its value."""
 
+MakeOrder = Callable[[str, datetime], Order]
+"""Makes an order for the id of a lease and the end that no renewal moves it beyond."""
+
 Step = Callable[[Lease, datetime], Lease]
 """One step of the state machine, with the database's time."""
 
@@ -140,21 +145,30 @@ class LeaseStore(Protocol):
     """Leases, their log, and who is at work on them."""
 
     def request(
-        self, dynamic: DynamicSecret, make_order: Callable[[str, datetime], Order], *, ttl: timedelta, owner: str
+        self,
+        dynamic: DynamicSecret,
+        make_order: MakeOrder,
+        *,
+        ttl: timedelta,
+        owner: str,
+        for_keep: bool = False,
     ) -> tuple[LeaseClaim, Lease]:
         """
         Note that a lease is wanted, before anything is called, and claim it.
 
         Args:
             dynamic: the recipe, as it was read.
-            make_order: called with the id of the lease and the end that no renewal moves it beyond.
+            make_order: makes what it is made of.
             ttl: how long it lives, counted from now; no longer than the recipe's maximum, whatever this says.
             owner: who is at work on it.
+            for_keep: only where no kept lease may be given again, and nobody else is making one: of those that ask at
+                once, one makes it.
 
         Raises:
             NotFoundError: the dynamic secret was removed.
             StalePlanError: it was changed meanwhile.
             IllegalTransitionError: it has as many live leases as it may have.
+            ClaimHeldError: with `for_keep`: there is one to be given again by now, or another process is making one.
         """
         ...
 
@@ -258,8 +272,12 @@ class LeaseStore(Protocol):
         """Return lease id -> status, of those that exist and whose row authenticates."""
         ...
 
-    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+    def kept(self, dynamic: DynamicSecret) -> Given | None:
         """Return a lease whose secret key is kept and that has enough of its life left; None = there is none."""
+        ...
+
+    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+        """Return what `kept` returns, and note that it was issued once more."""
         ...
 
     def records(self, lease_id: str) -> list[LeaseRecord]:

@@ -336,3 +336,86 @@ def test_reaping_with_a_credential_that_may_not_list_exits_so(ci: CommandLine, a
     refused = ci("leases", "reap", "--yes")
 
     assert (refused.exit_code, "iam:ListUsers" in refused.stderr) == (7, True)
+
+
+# --- what IAM does not find
+
+
+def hide(aws: Aws, name: str, seconds: float = 3600) -> None:
+    aws.server.world.users.hide("123456789012", name, timedelta(seconds=seconds))
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands look again at once."""
+    monkeypatch.setattr("phasesync.engine.leases._LOOK_AGAIN_S", (0.0, 0.0))
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_user_that_iam_does_not_find_is_not_said_to_be_revoked(ci: CommandLine, aws: Aws) -> None:
+    lease = issue(ci)
+    (name,) = users(aws)
+    hide(aws, name)
+
+    revoked = ci("leases", "revoke", lease)
+    shown = ci.json("leases", "show", lease)
+
+    assert revoked.exit_code == 7
+    assert f"IAM does not find the user of the lease {lease}" in revoked.stderr
+    assert "its key may work until then; the daemon looks again, first at 2" in revoked.stderr
+    assert f"phasesync leases revoke {lease}" in revoked.stderr
+    assert (shown["status"], shown["ended_at"]) == ("revoking", None)
+    assert shown["missing_since"] is not None and shown["retry_at"] is not None
+    assert [one["event"] for one in shown["log"]] == ["issued", "missing"]
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("remove", [remove_dynamic, remove_environment, remove_credential])
+def test_what_a_lease_hangs_on_stays_while_its_user_is_not_found(
+    ci: CommandLine, aws: Aws, remove: Callable[..., Result]
+) -> None:
+    issue(ci)
+    (name,) = users(aws)
+    hide(aws, name)
+
+    refused = remove(ci, "--revoke")
+
+    assert refused.exit_code == 7
+    assert "counts as revoked once that has been so for some minutes" in refused.stderr
+    assert [one["name"] for one in ci.items("dynamic", "list")] == ["ci"]
+
+
+def test_a_kept_key_that_somebody_revoked_by_hand_is_not_handed_out(ci: CommandLine, aws: Aws) -> None:
+    kept = ("leases", "issue", "ci", "--format", "credential-process", "--keep")
+    first = json.loads(ci.done(*kept).stdout)
+    (name,) = users(aws)
+    aws.boto("iam").delete_access_key(UserName=name, AccessKeyId=first["AccessKeyId"])
+
+    second = json.loads(ci.done(*kept).stdout)
+
+    assert second["AccessKeyId"] != first["AccessKeyId"]
+    assert len(users(aws) - {name}) == 1
+
+
+def test_a_restored_backup_hands_out_no_key(ci: CommandLine, aws: Aws, tmp_path: Path) -> None:
+    kept = ("leases", "issue", "ci", "--format", "credential-process", "--keep")
+    first = json.loads(ci.done(*kept).stdout)
+    ci.done("db", "backup", str(tmp_path / "backup.db"))
+    ci.done("db", "restore", str(tmp_path / "backup.db"), "--yes")
+
+    second = json.loads(ci.done(*kept).stdout)
+    third = json.loads(ci.done(*kept).stdout)
+
+    assert second["AccessKeyId"] != first["AccessKeyId"]
+    assert third == second
+
+
+def test_renewing_says_as_whom_and_tells_the_user(ci: CommandLine, aws: Aws) -> None:
+    lease = issue(ci)
+
+    done = ci.done("leases", "renew", lease, "--ttl", "2h")
+
+    assert "identity: account 123456789012" in done.stderr
+    (name,) = users(aws)
+    tags = {one["Key"]: one["Value"] for one in aws.boto("iam").get_user(UserName=name)["User"]["Tags"]}
+    assert tags["phasesync:renewed"].startswith("1 2")

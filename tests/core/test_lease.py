@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from phasesync.core.lease import (
     ARRIVES_WITHIN,
     ENDED,
+    GONE_AFTER,
+    LOOKED_AGAIN_AFTER,
     TRANSITIONS,
     Cause,
     Lease,
@@ -25,6 +27,9 @@ from phasesync.core.lease import (
     not_gone,
     prolong,
     renew,
+    renewals_heeded,
+    renewed,
+    replace_dead,
     take_back,
 )
 from phasesync.errors import IllegalTransitionError
@@ -67,6 +72,7 @@ STEPS: dict[str, Callable[[Lease], Lease]] = {
     "take_back": lambda one: take_back(one, Cause.REQUEST, "why", LATER),
     "gone": lambda one: gone(one, LATER),
     "missing": lambda one: missing(one, LATER),
+    "renewals_heeded": lambda one: renewals_heeded(one, 1, LATER + HOUR, LATER),
     "not_gone": lambda one: not_gone(one, "denied", HOUR, LATER),
     "lapsed": lambda one: lapsed(one, LATER),
 }
@@ -90,7 +96,8 @@ LEADS_TO: dict[LeaseStatus, dict[str, LeaseStatus]] = {
     LeaseStatus.REVOKING: {
         "take_back": LeaseStatus.REVOKING,
         "gone": LeaseStatus.REVOKED,
-        "missing": LeaseStatus.REVOKED,
+        "missing": LeaseStatus.REVOKING,
+        "renewals_heeded": LeaseStatus.REVOKING,
         "not_gone": LeaseStatus.REVOKE_FAILED,
     },
     LeaseStatus.REVOKE_FAILED: {"take_back": LeaseStatus.REVOKING},
@@ -132,7 +139,13 @@ def test_from_every_live_status_there_is_a_way_to_an_end_and_from_the_first_to_a
 def test_nothing_is_handed_out_once_it_is_being_taken_back() -> None:
     """The key of a lease whose issuer was too slow is never known to anybody."""
     for status in (LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED, *ENDED):
-        assert LeaseStatus.ACTIVE not in TRANSITIONS[status]
+        with pytest.raises(IllegalTransitionError):
+            issued(EACH[status], LATER, principal=ARN, access_key_id=KEY_ID)
+    assert [one for one in TRANSITIONS if LeaseStatus.ACTIVE in TRANSITIONS[one]] == [
+        LeaseStatus.ISSUING,
+        LeaseStatus.ACTIVE,
+        LeaseStatus.REVOKING,  # What was renewed since the copy that its row is of.
+    ]
 
 
 # --- issuing
@@ -218,7 +231,7 @@ def test_what_nothing_was_called_for_is_over_at_once() -> None:
 def test_what_may_be_at_aws_is_taken_back_first(status: LeaseStatus) -> None:
     before = EACH[status]
     after = take_back(before, Cause.FAILURE, "it broke", LATER)
-    assert after == replace(before, status=LeaseStatus.REVOKING, cause=Cause.FAILURE, reason="it broke")
+    assert after == replace(before, status=LeaseStatus.REVOKING, cause=Cause.FAILURE, reason="it broke", final=True)
     assert after.live
 
 
@@ -256,15 +269,87 @@ def test_what_could_not_be_taken_back_is_tried_again_and_the_attempts_are_counte
     assert (second.failures, second.retry_at, second.error) == (2, LATER + HOUR, "throttled")
 
 
-def test_what_was_issued_and_is_missing_is_gone() -> None:
-    assert missing(revoking(), LATER) == gone(revoking(), LATER)
+def test_what_was_issued_and_is_missing_is_looked_at_twice_more() -> None:
+    """IAM may not find for a moment what is there."""
+    first = missing(revoking(), LATER)
+    assert first == replace(revoking(), missing_since=LATER, retry_at=LATER + LOOKED_AGAIN_AFTER)
+    second = missing(take_back(first, Cause.REQUEST, "", LATER + LOOKED_AGAIN_AFTER), LATER + LOOKED_AGAIN_AFTER)
+    assert second == replace(first, retry_at=LATER + GONE_AFTER)
+    assert missing(second, LATER + GONE_AFTER - SECOND).live
+    end = LATER + GONE_AFTER
+    assert missing(second, end) == gone(second, end)
+
+
+def test_what_is_asked_for_in_between_counts_as_little() -> None:
+    one = missing(revoking(), LATER)
+    for seconds in range(1, 290, 17):
+        one = missing(one, LATER + seconds * SECOND)
+        assert (one.status, one.missing_since) == (LeaseStatus.REVOKING, LATER)
+
+
+def test_what_could_not_be_looked_at_is_missing_from_the_next_look_on() -> None:
+    failed = not_gone(missing(revoking(), LATER), "throttled", SECOND, LATER + HOUR)
+    assert failed.missing_since is None
+    assert missing(take_back(failed, Cause.REQUEST, "", LATER + HOUR), LATER + HOUR).missing_since == LATER + HOUR
+
+
+def test_a_miss_that_was_noted_by_a_clock_that_was_ahead_counts_from_now() -> None:
+    one = replace(revoking(), missing_since=LATER + HOUR)
+    assert missing(one, LATER).missing_since == LATER
+
+
+# --- renewals that the row does not know
+
+
+def expired() -> Lease:
+    """A lease that is taken back because its time is over by its row."""
+    return take_back(active(), Cause.EXPIRY, "its time was over", NOW + 2 * HOUR)
+
+
+def test_what_its_user_knows_of_a_later_renewal_is_believed() -> None:
+    later = NOW + 3 * HOUR
+    heeded = renewals_heeded(expired(), 1, later, NOW + 2 * HOUR)
+    assert heeded == active(expires_at=later, renewals=1)
+    beyond = renewals_heeded(expired(), 2, NOW + 99 * HOUR, NOW + 2 * HOUR)
+    assert beyond.expires_at == beyond.max_expires_at
+
+
+@pytest.mark.parametrize(
+    ("one", "number", "end"),
+    [
+        (expired(), 0, NOW + 3 * HOUR),
+        (replace(expired(), renewals=1), 1, NOW + 3 * HOUR),
+        (expired(), 1, NOW + 2 * HOUR),
+        (replace(expired(), final=True), 1, NOW + 3 * HOUR),
+        (revoking(), 1, NOW + 3 * HOUR),
+    ],
+    ids=["none", "a known one", "one that is over as well", "something was removed already", "somebody revoked it"],
+)
+def test_what_decides_the_end_is_not_undone(one: Lease, number: int, end: datetime) -> None:
+    assert renewals_heeded(one, number, end, NOW + 2 * HOUR) == replace(one, final=True)
+
+
+def test_what_a_person_revokes_stays_so_although_its_time_was_over_before() -> None:
+    again = take_back(not_gone(expired(), "denied", HOUR, NOW), Cause.REQUEST, "revoked", NOW)
+    assert (again.cause, again.final) == (Cause.EXPIRY, True)
+
+
+def test_a_renewal_is_counted() -> None:
+    assert renewed(active(), 3, NOW + 2 * HOUR) == active(renewals=3, expires_at=NOW + 2 * HOUR)
+
+
+def test_a_lease_with_a_dead_key_is_taken_back_and_does_not_count() -> None:
+    dead = replace_dead(active(kept=True), "unknown", NOW)
+    assert (dead.status, dead.replaced, dead.final) == (LeaseStatus.REVOKING, True, True)
+    with pytest.raises(IllegalTransitionError):
+        replace_dead(dead, "unknown", NOW)
 
 
 def test_what_may_not_have_arrived_yet_is_looked_at_again() -> None:
     """A request that was sent for it may still reach AWS, and make the user after we looked."""
     begun = take_back(issuing(), Cause.FAILURE, "it broke", NOW)
     again = missing(begun, LATER)
-    assert again == replace(begun, retry_at=NOW + ARRIVES_WITHIN)
+    assert again == replace(begun, retry_at=NOW + ARRIVES_WITHIN, missing_since=LATER)
     assert missing(again, NOW + ARRIVES_WITHIN - SECOND).status is LeaseStatus.REVOKING
     assert missing(again, NOW + ARRIVES_WITHIN) == gone(begun, NOW + ARRIVES_WITHIN)
 

@@ -175,7 +175,7 @@ def test_a_kept_key_of_which_nobody_heard_is_not_handed_out_dead(
         world.issue(keep=True)
 
     assert (world.users(), world.only_lease().status, world.only_lease().kept) == (set(), LeaseStatus.REVOKED, False)
-    assert world.operations.give_again("ci", actor="somebody") is None
+    assert world.leases.kept(world.store.dynamics.get("ci")) is None
 
 
 def test_it_is_waited_until_aws_knows_the_key(world: LeaseWorld) -> None:

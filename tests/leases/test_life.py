@@ -134,10 +134,13 @@ def test_a_user_that_somebody_deleted_by_hand_is_no_error(world: LeaseWorld) -> 
     lease = world.issue().lease
     world.delete_by_hand(lease.order.name)
 
+    world.revoke(lease.id)
+    world.let_time_pass(minutes=6)
     done = world.revoke(lease.id)
 
     assert (done.lease.status, done.error) == (LeaseStatus.REVOKED, None)
-    assert [record.event for record in world.leases.records(lease.id)] == [LeaseEvent.ISSUED, LeaseEvent.REVOKED]
+    events = [record.event for record in world.leases.records(lease.id)]
+    assert events == [LeaseEvent.ISSUED, LeaseEvent.MISSING, LeaseEvent.REVOKED]
 
 
 def test_a_user_that_somebody_else_made_under_its_name_is_left_alone(world: LeaseWorld) -> None:
@@ -149,6 +152,8 @@ def test_a_user_that_somebody_else_made_under_its_name_is_left_alone(world: Leas
     world.iam.attach_user_policy(UserName=name, PolicyArn=POLICIES[0])
     world.iam.add_user_to_group(UserName=name, GroupName=GROUP)
 
+    world.revoke(lease.id)
+    world.let_time_pass(minutes=6)
     done = world.revoke(lease.id)
 
     assert (done.lease.status, done.error) == (LeaseStatus.REVOKED, None)

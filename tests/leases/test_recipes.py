@@ -57,7 +57,7 @@ def recipe(**changes: Any) -> DynamicConfig:
         ({"permission_boundary": BOUNDARY.replace("arn:aws:", "arn:aws-us-gov:")}, "in the partition aws-us-gov"),
         ({"iam_path": "/a*/"}, "the policy for it would be for other paths"),
         ({"iam_path": "/"}, "the users of everybody lie there"),
-        ({"tags": {f"tag-{number}": "" for number in range(47)}}, "a user takes 50 tags, 4 of them ours"),
+        ({"tags": {f"tag-{number}": "" for number in range(47)}}, "a user takes 50 tags, 5 of them ours"),
         ({"keys": {"password": "PASSWORD"}}, "there is no output 'password'"),
         ({"keys": {**KEYS, "username": "OPS_ID"}}, "two outputs have the key OPS_ID"),
         ({"role_arn": "arn:aws:iam::123456789012:role/x"}, "--role-arn is not for the issuer aws-iam-user"),

@@ -25,7 +25,7 @@ from botocore.config import Config
 from phasesync.adapters.aws.quotas import Quotas
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.issuers import iam_caller
+from phasesync.adapters.issuers import aws_iam_named, iam_caller
 from phasesync.adapters.issuers.opener import RegisteredIssuers
 from phasesync.adapters.store import Store
 from phasesync.adapters.store.instants import now
@@ -300,6 +300,13 @@ class LeaseWorld(LeaseProcess):
         earlier = {name: sa.type_coerce(lease_rows.c[name], sa.BigInteger) - shift for name in moved}
         with self.store.database.write() as connection:
             connection.execute(lease_rows.update().values(earlier))
+        for lease in self.leases.list_leases():
+            if lease.is_readable and (since := lease.missing_since) is not None:
+                self.alter(lease.id, missing_since=since - by)
+
+    def alter(self, lease_id: str, **members: Any) -> None:
+        """Have a lease be another one, as if the database were of another time."""
+        self.leases.change(lease_id, lambda lease, _now: replace(lease, **members))
 
 
 @pytest.fixture(scope="session")
@@ -320,6 +327,7 @@ def make_lease_world(
     move_to(environ_of(lease_shim.url) | keys, monkeypatch)
     # What AWS did not answer is asked once more after seconds; nothing else depends on how many.
     monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.0,) * 8)
     lease_shim.reset()
     store = open_test_store(migrated_database_url)
     made: list[LeaseWorld] = []

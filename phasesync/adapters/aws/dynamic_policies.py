@@ -59,6 +59,8 @@ _GROUP: Final = ("iam:AddUserToGroup", "iam:RemoveUserFromGroup")
 _OUT_OF_GROUPS: Final = ("iam:RemoveUserFromGroup",)
 _MFA: Final = "iam:DeleteVirtualMFADevice"
 _LIST: Final = "iam:ListUsers"
+_OWNER: Final = "iam:GetAccessKeyLastUsed"
+"""Tells which user a key belongs to; its resource is that user (Service Authorization Reference, IAM)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,7 @@ def dynamic_statements(issuing: Sequence[Issuing], *, instance_id: str, live: Se
     named = {group for one in issuing for group in one.config.groups}
     for lease in live:
         if lease.order.role_arn is None:
+            found += _renewing(lease, instance_id, found)
             found += _of_live(lease, instance_id, [one for one in lease.order.groups if one not in named])
     return _merged(found)
 
@@ -136,6 +139,8 @@ def starter_policy(*, region: str, boundary: str | None, instance_id: str | None
         allow("GiveRightsToBoundedUsers", ["iam:AttachUserPolicy", "iam:PutUserPolicy"], [users], ours | bounded),
         allow("CreateKeys", ["iam:CreateAccessKey"], [users], ours or None),
         allow("TakeBack", _TAKE_BACK, [users], ours or None),
+        allow("FindRenamedUsers", [_OWNER], [users if instance_id is None else _all(users)], ours or None),
+        allow("LookForPolicies", ["iam:GetPolicy"], [f"arn:{partition}:iam::*:policy/*"]),
         *_everywhere(users, f"arn:{partition}:iam::*", names="*"),
     ]
     return {"Version": VERSION, "Statement": statements}
@@ -172,8 +177,12 @@ def _of_users(one: Issuing, instance_id: str) -> list[Document]:
         statements.append(allow("AttachNamedPolicies", ["iam:AttachUserPolicy"], [users], giving | policies))
     if config.inline_policy is not None:
         statements.append(allow("PutInlinePolicy", ["iam:PutUserPolicy"], [users], giving))
+    if config.policy_arns or config.permission_boundary:
+        named_policies = {*config.policy_arns, config.permission_boundary or config.policy_arns[0]}
+        statements.append(allow("LookForNamedPolicies", ["iam:GetPolicy"], sorted(named_policies)))
     if config.groups:
         statements.append(allow("NamedGroups", _GROUP, _groups(account, config.groups)))
+        statements.append(allow("LookForNamedGroups", ["iam:GetGroup"], _groups(account, config.groups)))
     return statements + _taking_back(users, account, names=names, instance_id=instance_id)
 
 
@@ -185,6 +194,26 @@ def _of_live(one: Live, instance_id: str, groups: Sequence[str]) -> list[Documen
     if groups:
         statements.append(allow("TakeOutOfGroups", _OUT_OF_GROUPS, _groups(account, groups)))
     return statements
+
+
+def _renewing(one: Live, instance_id: str, found: Sequence[Document]) -> list[Document]:
+    """Return what it takes to renew a lease whose user no dynamic secret of now would make: it has our tags already."""
+    dynamic_id = one.order.tags.get(TAG_DYNAMIC)
+    if dynamic_id is None:
+        return []
+    account, path = _account(one.region, one.account), one.order.iam_path or "/"
+    arn = f"{account}:user{path}{one.order.name}"
+    tagging = (statement for statement in found if "iam:TagUser" in statement["Action"])
+    if any(_covers(pattern, arn) for statement in tagging for pattern in statement["Resource"]):
+        return []
+    marks = {TAG_INSTANCE: instance_id, TAG_DYNAMIC: [dynamic_id]}
+    condition = _tagged(_REQUEST, marks)["StringEquals"] | _tagged(_RESOURCE, marks)["StringEquals"]
+    return [allow("RenewLiveUsers", ["iam:TagUser"], [f"{account}:user{path}*"], {"StringEquals": condition})]
+
+
+def _all(users: str) -> str:
+    """Return the ARN of all users of the account that an ARN of users names."""
+    return users.partition(":user/")[0] + ":user/*"
 
 
 def _account(region: str, account: str | None) -> str:
@@ -199,7 +228,9 @@ def _groups(account: str, names: Sequence[str]) -> list[str]:
 def _taking_back(users: str, account: str, *, names: str, instance_id: str) -> list[Document]:
     """Return the statements for users that go; a lost one is ours whichever dynamic secret it was made for."""
     ours = _tagged(_RESOURCE, {TAG_INSTANCE: instance_id})
-    return [allow("TakeBack", _TAKE_BACK, [users], ours), *_everywhere(users, account, names=names)]
+    # A user may be moved out of the path, and is found by its key and its tag then.
+    finding = allow("FindRenamedUsers", [_OWNER], [_all(users)], ours)
+    return [allow("TakeBack", _TAKE_BACK, [users], ours), finding, *_everywhere(users, account, names=names)]
 
 
 def _everywhere(users: str, account: str, *, names: str) -> list[Document]:

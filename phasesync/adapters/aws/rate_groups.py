@@ -92,8 +92,12 @@ _IAM_WRITES: Final = (
     "DetachUserPolicy",
     "PutUserPolicy",
     "RemoveUserFromGroup",
+    "TagUser",
 )
 _IAM_READS: Final = (
+    "GetAccessKeyLastUsed",
+    "GetGroup",
+    "GetPolicy",
     "GetUser",
     "ListAccessKeys",
     "ListAttachedUserPolicies",

@@ -4,8 +4,8 @@ Sessions of a role: credentials that end by themselves, so that nothing has to b
 A session that was handed out cannot be taken back, and is listed nowhere: only its end is known.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from phasesync.adapters.aws.caller import Caller
@@ -19,7 +19,7 @@ from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Order
 from phasesync.core.model import SecretValue
 from phasesync.core.orphans import MarkedUser
-from phasesync.errors import CredentialRejectedError, InvalidInputError
+from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class AwsAssumeRole:
     def account_id(self) -> str:
         """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
         return self._caller.account_id()
+
+    def account_now(self) -> str:
+        """Ask AWS which account the credential leads to at this moment. CredentialRejectedError."""
+        return self._clients.ask_identity(self._credential).account
 
     def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
         """Begin a session. One whose answer was lost is known to nobody and ends by itself. DestinationError."""
@@ -102,9 +106,25 @@ class AwsAssumeRole:
             },
         )
 
-    def is_known(self, made: Made) -> bool:
-        """Return True: a session is known from the moment it begins."""
+    def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
+        """Return True: a session is known from the moment it begins, and until it ends."""
         return True
+
+    def has_key(self, order: Order, access_key_id: str) -> bool:
+        """Return True: nobody can take the key of a session away."""
+        return True
+
+    def tags_of(self, order: Order) -> None:
+        """Return None: a session is told by nobody."""
+        return
+
+    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> None:
+        """Return None: sessions are listed nowhere."""
+        return
+
+    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+        """Refuse: AWS prolongs a session for nobody. IllegalTransitionError."""
+        raise IllegalTransitionError(f"the session {order.name} of a role cannot be prolonged")
 
     def revoke(self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave) -> Found:
         """Do nothing: what is not known to anybody ends by itself."""

@@ -7,10 +7,12 @@ IAM refuses to delete it is the rest looked for (`aws_iam_stripper.py`). Must no
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.issuers.aws_iam_named import Named, PatientCalls, boundary, group, policy
 from phasesync.adapters.issuers.aws_iam_stripper import strip
 from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
 from phasesync.adapters.issuers.iam_caller import DELETE_CONFLICT, NO_SUCH_ENTITY, Answer, IamCaller
@@ -20,9 +22,10 @@ from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Order
 from phasesync.core.model import SecretValue
-from phasesync.core.orphans import MarkedUser, is_made_for
+from phasesync.core.orphans import MarkedUser, Renewal, is_made_for, marks_renewed, renewal_of
 from phasesync.core.user_names import check_iam_path
 from phasesync.errors import (
+    AccountMismatchError,
     DestinationRejectedError,
     DestinationUnavailableError,
     InvalidInputError,
@@ -30,7 +33,7 @@ from phasesync.errors import (
     PhasesyncError,
     RemoteChangedError,
 )
-from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made
+from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made, Whereabouts
 
 KIND: Final = "aws-iam-user"
 INLINE_POLICY_NAME: Final = "phasesync"
@@ -41,7 +44,8 @@ MAX_POLICIES: Final = 20
 MAX_GROUPS: Final = 10
 """Managed policies of a user (10 unless AWS has raised the quota to at most 20), groups of a user (as above)."""
 MAX_TAGS: Final = 50
-_MARKS: Final = 4
+_MARKS: Final = 5
+"""Four from the beginning, and one that says of a renewal."""
 _PAGE: Final = 1_000
 """Users on one page of a list, at most (API reference, ListUsers, MaxItems)."""
 
@@ -59,6 +63,7 @@ class AwsIamUser:
         self._clients = clients
         self._credential = credential
         self._iam = IamCaller(clients, credential, customer=customer)
+        self._patient = PatientCalls(self._iam)
 
     @property
     def calls(self) -> int:
@@ -69,22 +74,24 @@ class AwsIamUser:
         """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
         return self._iam.account_id()
 
+    def account_now(self) -> str:
+        """Ask AWS which account the credential leads to at this moment. CredentialRejectedError."""
+        return self._clients.ask_identity(self._credential).account
+
     # --- making
 
     def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
         """Make the user, put on it what was ordered, and make its key. DestinationError; what was made stays."""
         user, arn = order.name, self._create_user(order, leave, footprint)
-        for policy in order.policy_arns:
-            missing = (f"there is no policy {policy}", _mend("--policy-arn ARN"))
-            self._put("AttachUserPolicy", leave, missing, UserName=user, PolicyArn=policy)
-        for group in order.groups:
-            missing = (f"there is no group {group}", _mend("--group GROUP"))
-            self._put("AddUserToGroup", leave, missing, UserName=user, GroupName=group)
+        for one in order.policy_arns:
+            self._put("AttachUserPolicy", leave, policy(one), UserName=user, PolicyArn=one)
+        for name in order.groups:
+            self._put("AddUserToGroup", leave, group(name), UserName=user, GroupName=name)
         if order.inline_policy is not None:
             self._put(
                 "PutUserPolicy",
                 leave,
-                (f"the user {user} is gone", "issue another lease"),
+                None,
                 UserName=user,
                 PolicyName=INLINE_POLICY_NAME,
                 PolicyDocument=order.inline_policy,
@@ -102,10 +109,15 @@ class AwsIamUser:
             },
         )
 
-    def is_known(self, made: Made) -> bool:
-        """Return whether AWS knows the key that it has just made."""
-        outputs = {name: value.reveal_text() for name, value in made.outputs.items()}
-        return self._clients.is_known(outputs[ACCESS_KEY_ID], outputs[SECRET_ACCESS_KEY], self._credential)
+    def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
+        """Return whether AWS knows an issued key. DestinationUnavailableError, ThrottledError."""
+        key_id, secret = (outputs[name].reveal_text() for name in (ACCESS_KEY_ID, SECRET_ACCESS_KEY))
+        return self._clients.is_known(key_id, secret, self._credential)
+
+    def has_key(self, order: Order, access_key_id: str) -> bool:
+        """Return whether a user still has a key, and it is active. DestinationError."""
+        keys = self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=order.name)
+        return any(key["AccessKeyId"] == access_key_id and key.get("Status") == "Active" for key in keys)
 
     def _create_user(self, order: Order, leave: Leave, footprint: Footprint) -> str:
         request: dict[str, Any] = {
@@ -127,27 +139,54 @@ class AwsIamUser:
                 )
             return None if user is None else {"User": user}
 
+        answer = self._patient.call(
+            lambda: self._iam.create("CreateUser", leave, look=look, sent=sent, **request),
+            user=None,
+            named=None if order.permission_boundary is None else boundary(order.permission_boundary),
+        )
+        arn = _told(answer.get("User") or {}, "Arn")
         try:
-            answer = self._iam.create("CreateUser", leave, look=look, sent=sent, **request)
-        except RemoteChangedError as error:
-            message = f"there is no policy {order.permission_boundary}, the permission boundary"
-            raise _missing(error, message, _mend("--permission-boundary ARN")) from None
-        return _told(answer.get("User") or {}, "Arn")
+            self._require_account(arn)
+        except AccountMismatchError:
+            # The identity has just changed. Nothing hangs on the user yet, and nobody would look for it there.
+            with suppress(PhasesyncError):
+                self._iam.take_away("DeleteUser", leave, UserName=order.name)
+                sent(False)
+            raise
+        return arn
 
     def _create_key(self, order: Order, leave: Leave) -> Answer:
         def look() -> None:
             # One whose answer was lost is of no use to anybody: its secret part was in that answer alone.
             self._delete_keys(order.name, leave)
 
-        answer = self._iam.create("CreateAccessKey", leave, look=look, UserName=order.name)
+        answer = self._patient.call(
+            lambda: self._iam.create("CreateAccessKey", leave, look=look, UserName=order.name), user=order.name
+        )
         return answer.get("AccessKey") or {}
 
-    def _put(self, operation: str, leave: Leave, missing: tuple[str, str], **arguments: Any) -> None:
-        """Put something on a user. `missing`: message and hint where IAM says that something does not exist."""
-        try:
-            self._iam.put(operation, leave, **arguments)
-        except RemoteChangedError as error:
-            raise _missing(error, *missing) from None
+    def _put(self, operation: str, leave: Leave, named: Named | None, **arguments: Any) -> None:
+        """Put something on a new user. `named`: what the recipe names of it."""
+        self._patient.call(
+            lambda: self._iam.put(operation, leave, **arguments), user=arguments["UserName"], named=named
+        )
+
+    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+        """Have a user that is ours say its new end. DestinationError; RemoteChangedError where there is none."""
+        tags = self.tags_of(order)
+        if tags is None or not is_made_for(tags, order.tags):
+            how = "IAM does not find" if tags is None else "our tags are no longer on"
+            raise RemoteChangedError(
+                f"{how} the user {order.name}, so the lease cannot be renewed",
+                hint=f"look at it: aws iam get-user --user-name {order.name}; if it is gone, issue another lease",
+                code=NO_SUCH_ENTITY,
+            )
+        last = renewal_of(tags)
+        number = max(number, 0 if last is None else last.number + 1)
+        written = sorted(marks_renewed(order.tags, Renewal(number=number, end=end)).items())
+        tagged = [{"Key": key, "Value": value} for key, value in written]
+        self._iam.put("TagUser", leave, UserName=order.name, Tags=tagged)
+        return number
 
     # --- taking back
 
@@ -190,10 +229,10 @@ class AwsIamUser:
     def _take_off(self, order: Order, leave: Leave) -> None:
         """Take off a user what was ordered for it."""
         name = order.name
-        for policy in order.policy_arns:
-            self._iam.take_away("DetachUserPolicy", leave, UserName=name, PolicyArn=policy)
-        for group in order.groups:
-            self._iam.take_away("RemoveUserFromGroup", leave, UserName=name, GroupName=group)
+        for arn in order.policy_arns:
+            self._iam.take_away("DetachUserPolicy", leave, UserName=name, PolicyArn=arn)
+        for one in order.groups:
+            self._iam.take_away("RemoveUserFromGroup", leave, UserName=name, GroupName=one)
         if order.inline_policy is not None:
             self._iam.take_away("DeleteUserPolicy", leave, UserName=name, PolicyName=INLINE_POLICY_NAME)
 
@@ -242,22 +281,61 @@ class AwsIamUser:
                 if user is not None:
                     yield MarkedUser(name=name, arn=_told(user, "Arn"), tags=_tags_of(user))
 
+    def tags_of(self, order: Order) -> Mapping[str, str] | None:
+        """Return the tags of the user of that name, None = there is none. DestinationError."""
+        user = self._user(order.name)
+        return None if user is None else _tags_of(user)
+
+    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> Whereabouts | None:
+        """
+        Look for a user that is not under its name: by its key, then by its tags under its path.
+
+        Whoever may not ask for the owner of a key gets the same answer as for a key that is not there, so that only an
+        owner says something. DestinationError.
+        """
+        owner = None if access_key_id is None else self._owner_of(access_key_id)
+        if owner is not None and owner == order.name:
+            raise DestinationUnavailableError(
+                f"IAM does not find the user {order.name}, and says that the lease's access key belongs to it"
+            )
+        if owner is not None:
+            return Whereabouts(name=owner, proven=True)
+        try:
+            for user in self.marked([order.iam_path or "/"], known):
+                if is_made_for(user.tags, order.tags):
+                    return Whereabouts(name=user.name, proven=False)
+        except (PermissionDeniedError, DestinationRejectedError):
+            return None  # Then time has to do.
+        return None
+
+    def _owner_of(self, access_key_id: str) -> str | None:
+        """Return the name of the user that a key belongs to; None = IAM does not say."""
+        try:
+            answer = self._iam.read("GetAccessKeyLastUsed", AccessKeyId=access_key_id)
+        except (PermissionDeniedError, DestinationRejectedError):
+            return None
+        return None if answer is None else _told(answer, "UserName")
+
     def _user(self, name: str) -> Answer | None:
-        """Return a user as GetUser tells it, tags included; None = there is none."""
+        """Return a user as GetUser tells it, tags included; None = there is none. AccountMismatchError."""
         answer = self._iam.read("GetUser", UserName=name)
-        return None if answer is None else answer.get("User") or {}
+        if answer is None:
+            return None
+        user: Answer = answer.get("User") or {}
+        if "Arn" in user:
+            self._require_account(user["Arn"])
+        return user
 
-
-def _mend(option: str) -> str:
-    """Return the hint for something that a recipe names and IAM does not have."""
-    return f"make it at AWS, or name another one: phasesync dynamic update NAME {option}"
-
-
-def _missing(error: RemoteChangedError, message: str, hint: str) -> PhasesyncError:
-    """Return the error that says what does not exist, where that is what IAM said; else the error itself."""
-    if error.code != NO_SUCH_ENTITY:
-        return error
-    return DestinationRejectedError(message, hint=hint, code=error.code, request_id=error.request_id)
+    def _require_account(self, arn: str) -> None:
+        """Make sure that an ARN in an answer is of the account that the credential led to. AccountMismatchError."""
+        expected = self._iam.account_id()
+        found = arn.split(":")[4] if arn.count(":") >= 5 else None
+        if found != expected:
+            name = self._credential.name
+            raise AccountMismatchError(
+                f"IAM answers for the account {found}, and the credential {name} led to {expected}",
+                hint=f"phasesync credentials test {name} says who it is by now",
+            )
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.journal import load_journal, update_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.sync_rows import select_syncs
-from phasesync.adapters.store.tables import instance, syncs
+from phasesync.adapters.store.tables import instance, leases, syncs
 from phasesync.adapters.store.waking import wake
 from phasesync.core.journal import accept_restore
 from phasesync.errors import CiphertextError, ClaimHeldError, RestoredDatabaseError
@@ -76,5 +76,7 @@ class AcceptancePart(Part):
             floor = instance.c.generation_floor + ahead
             connection.execute(instance.update().values(restored_at=None, generation_floor=floor))
             connection.execute(syncs.update().where(_MET_THE_PROOF).values(error_class=None))
+            # Keys that were kept may be those of users that were removed after the backup.
+            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             wake(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))

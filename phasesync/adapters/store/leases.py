@@ -6,8 +6,9 @@ comes too late for do not pass each other by. The claim is on the lease's own ro
 nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -28,7 +29,7 @@ from phasesync.adapters.store.lease_rows import (
 from phasesync.adapters.store.part import Part, new_id
 from phasesync.adapters.store.tables import apps, credentials, environments, lease_events, leases
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, Order, may_be_given_again
+from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, may_be_given_again
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
@@ -46,6 +47,7 @@ from phasesync.ports import (
     LeaseEvent,
     LeaseRecord,
     MakeEntry,
+    MakeOrder,
     Outputs,
     Step,
 )
@@ -73,17 +75,32 @@ class SqlLeaseStore(Part):
     # --- steps
 
     def request(
-        self, dynamic: DynamicSecret, make_order: Callable[[str, datetime], Order], *, ttl: timedelta, owner: str
+        self,
+        dynamic: DynamicSecret,
+        make_order: MakeOrder,
+        *,
+        ttl: timedelta,
+        owner: str,
+        for_keep: bool = False,
     ) -> tuple[LeaseClaim, Lease]:
-        """Note that a lease is wanted, and claim it. NotFoundError, StalePlanError; IllegalTransitionError: the cap."""
+        """
+        Note that a lease is wanted, and claim it.
+
+        NotFoundError, StalePlanError; IllegalTransitionError: the cap; ClaimHeldError: `for_keep`, and not needed now.
+        """
         with self._database.write() as connection:
             row = find_dynamic(connection, dynamic.name, lock=True)
             if (row.id, row.version) != (dynamic.id, dynamic.version):
                 raise StalePlanError(
                     f"the dynamic secret {dynamic.name} was changed meanwhile", hint="repeat the command"
                 )
+            if for_keep:
+                # Under the lock on the recipe's row: whoever asks next finds the row of this one.
+                self._refuse_second_for_keep(connection, dynamic)
             live = count_live(connection, row.id)
             if live >= (cap := dynamic.config.max_leases):
+                live -= sum(lease.replaced for lease in self._live(connection, row.id))
+            if live >= cap:
                 raise IllegalTransitionError(
                     f"the dynamic secret {dynamic.name} has {live} live leases, and may have {cap}",
                     hint=f"phasesync leases list --dynamic {dynamic.name}, then leases revoke LEASE; or: "
@@ -102,12 +119,35 @@ class SqlLeaseStore(Part):
                 requested_at=clock,
                 expires_at=min(clock + ttl, most),
                 max_expires_at=most,
+                for_keep=for_keep,
             )
             columns = to_columns(lease, self._sealer, row.data_key_id)
             connection.execute(
                 leases.insert().values(**columns, fence=1, claim_owner=owner, claim_until=after(self._ttl))
             )
         return LeaseClaim(lease_id=lease_id, owner=owner, fence=1), lease
+
+    def _refuse_second_for_keep(self, connection: sa.Connection, dynamic: DynamicSecret) -> None:
+        """Raise ClaimHeldError where a kept lease may be given again, or another process is making one."""
+        made = leases.c.status.in_((LeaseStatus.REQUESTED, LeaseStatus.ISSUING)) & ~_free()
+        if any(lease.for_keep for lease in self._live(connection, dynamic.id, made)):
+            raise ClaimHeldError(
+                f"another process is issuing a lease of {dynamic.name} to be kept", hint="repeat the command"
+            )
+        # In this order: one that was being made when the first statement looked is there by the second.
+        if self._kept(connection, dynamic) is not None:
+            raise ClaimHeldError(
+                f"another process has just issued a lease of {dynamic.name}", hint="repeat the command"
+            )
+
+    def _live(
+        self, connection: sa.Connection, dynamic_id: str, which: sa.ColumnElement[bool] | None = None
+    ) -> Iterator[Lease]:
+        """Yield the live leases of a dynamic secret, but for those that do not authenticate."""
+        live = select_leases().where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
+        for row in connection.execute(live if which is None else live.where(which)).all():
+            with suppress(CiphertextError):
+                yield to_lease(row, self._sealer)
 
     def save(
         self,
@@ -316,21 +356,32 @@ class SqlLeaseStore(Part):
                         continue  # Nothing that it says is believed; the user's own tags say when it is over.
         return found
 
-    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+    def kept(self, dynamic: DynamicSecret) -> Given | None:
         """Return a lease whose secret key is kept and that has enough of its life left; None = there is none."""
+        with self._database.read() as connection:
+            found = self._kept(connection, dynamic)
+        return None if found is None else found[1]
+
+    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+        """Return what `kept` returns, and note that it was issued once more."""
+        with self._database.write() as connection:
+            found = self._kept(connection, dynamic)
+            if found is None:
+                return None
+            row, given = found
+            self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
+        return given
+
+    def _kept(self, connection: sa.Connection, dynamic: DynamicSecret) -> tuple[sa.Row[Any], Given] | None:
         active = (leases.c.dynamic_id == dynamic.id) & (leases.c.status == LeaseStatus.ACTIVE)
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
-        with self._database.write() as connection:
-            for row in connection.execute(kept).all():
-                try:
-                    lease = to_lease(row, self._sealer)
-                    if not may_be_given_again(lease, from_microseconds(row.clock)):
-                        continue
-                    outputs = open_outputs(row.id, row.kept, self._sealer)
-                except CiphertextError:
-                    continue  # What somebody altered hides no other, and is given to nobody.
-                self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
-                return Given(lease=lease, outputs=outputs)
+        for row in connection.execute(kept).all():
+            try:
+                lease = to_lease(row, self._sealer)
+                if may_be_given_again(lease, from_microseconds(row.clock)):
+                    return row, Given(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
+            except CiphertextError:
+                continue  # What somebody altered hides no other, and is given to nobody.
         return None
 
     def records(self, lease_id: str) -> list[LeaseRecord]:

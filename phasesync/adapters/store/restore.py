@@ -21,7 +21,7 @@ from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file, sqlite_file_exists
 from phasesync.adapters.store.migrate import status_of, upgrade
 from phasesync.adapters.store.sqlite_file import uri_of
-from phasesync.adapters.store.tables import instance
+from phasesync.adapters.store.tables import instance, leases
 from phasesync.errors import IllegalTransitionError, NotFoundError, SchemaMismatchError, SettingsError
 
 
@@ -103,6 +103,8 @@ def _make_ready(candidate_url: str, file: Path, check: Callable[[Database], None
         check(database)
         with database.write() as connection:
             connection.execute(instance.update().values(restored_at=now()))
+            # Their users may have been removed since; another lease is cheaper than a dead key.
+            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
     except SchemaMismatchError:
         raise SettingsError(f"{file} was never initialised, so nothing is in it") from None
     finally:

@@ -17,6 +17,7 @@ from phasesync.core.events import (
     ClaimLost,
     ClockJumped,
     Event,
+    LeaseEndMoved,
     LeaseTakenBack,
     LeaseUnreadable,
     RoleChanged,
@@ -109,6 +110,13 @@ class LogEvents:
                 )
             case LeaseTakenBack():
                 self._lease(event)
+            case LeaseEndMoved():
+                self._log.warning(
+                    "lease was renewed: this database is older than its renewal",
+                    dynamic=event.dynamic,
+                    lease=event.lease_id,
+                    expires_at=event.expires_at.isoformat(timespec="seconds"),
+                )
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case UsersReaped():
@@ -161,7 +169,7 @@ class LogEvents:
         elif lease.status in ENDED:
             self._log.info("lease taken back", **told)
         else:
-            self._log.info("nothing of the lease was found; it is looked at once more", **told)
+            self._log.info("nothing of the lease was found; it is looked at again", **told)
 
     def _sweep(self, sweep: SweepFinished) -> None:
         tell = self._log.info if sweep.calls else self._log.debug  # Nothing was asked: nothing is worth a line.

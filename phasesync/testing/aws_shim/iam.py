@@ -27,6 +27,7 @@ from phasesync.testing.aws_shim.iam_grants import (
 from phasesync.testing.aws_shim.iam_keys import (
     create_access_key,
     delete_access_key,
+    get_access_key_last_used,
     list_access_keys,
     update_access_key,
 )
@@ -69,6 +70,7 @@ IAM_OPERATIONS: Final[Mapping[str, Callable[[Service, Call], Result | None]]] = 
     "DeleteUserPolicy": delete_user_policy,
     "DeleteVirtualMFADevice": delete_virtual_mfa_device,
     "DetachUserPolicy": detach_user_policy,
+    "GetAccessKeyLastUsed": get_access_key_last_used,
     "GetUser": get_user,
     "ListAccessKeys": list_access_keys,
     "ListServiceSpecificCredentials": list_service_specific_credentials,

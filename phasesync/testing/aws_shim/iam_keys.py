@@ -2,17 +2,21 @@
 Access keys of users: made, told, switched off, deleted.
 
 Sources: API reference of IAM, CreateAccessKey, ListAccessKeys, UpdateAccessKey, DeleteAccessKey; IAM User Guide,
-quotas (2 a user). Texts: LocalStack's snapshots of AWS. What a key that is gone, off or new does not open any more is
-in `trust.py`.
+quotas (2 a user). Texts: LocalStack's snapshots of AWS. That GetAccessKeyLastUsed refuses a key that is not there as it
+refuses who has no right to it: public, in code that repeats AWS's text. What a key that is gone, off or new does not
+open any more is in `trust.py`.
 """
 
-from typing import Any
+from typing import Any, Final
 
+from phasesync.testing.aws_shim.errors import AwsError
 from phasesync.testing.aws_shim.iam_errors import no_such, over_quota
 from phasesync.testing.aws_shim.iam_named import user_of
 from phasesync.testing.aws_shim.iam_pages import iam_page
 from phasesync.testing.aws_shim.request import Call
 from phasesync.testing.aws_shim.service import Result, Service
+
+_LAST_USED: Final = "iam:GetAccessKeyLastUsed"
 
 
 def create_access_key(service: Service, call: Call) -> Result:
@@ -40,6 +44,16 @@ def delete_access_key(service: Service, call: Call) -> Result:
     """Take a key away for good."""
     service.world.users.delete_key(user_of(service, call), _key(service, call))
     return {}
+
+
+def get_access_key_last_used(service: Service, call: Call) -> Result:
+    """Tell whose a key of the account is. When it was used is not kept: that is told as of a key never used."""
+    key_id, users = str(call.text("AccessKeyId")), service.world.users
+    account, user = users.whose(key_id)
+    if user is None or account != call.account or users.is_hidden(user, by_key=True):
+        text = f"User: {call.principal.arn} is not authorized to perform: {_LAST_USED} on resource: access key {key_id}"
+        raise AwsError("AccessDenied", text, status=403)
+    return {"UserName": user.name, "AccessKeyLastUsed": {"ServiceName": "N/A", "Region": "N/A"}}
 
 
 def _key(service: Service, call: Call) -> Any:

@@ -125,6 +125,18 @@ IAM_RULES: Final = (
         source="User Guide, troubleshooting (changes are not always immediately visible); public, aws-sdk-js issue 559",
     ),
     Rule(
+        name="new users",
+        module="iam_users",
+        adds="a user is not found, by name, by key or in lists, for `Timing.new_user_takes`: NoSuchEntity",
+        source="User Guide, troubleshooting (changes are not always immediately visible); public, many reports",
+    ),
+    Rule(
+        name="owners of keys",
+        module="iam_keys",
+        adds="GetAccessKeyLastUsed tells the user by its name of now; a key that is not there: AccessDenied",
+        source="API reference, GetAccessKeyLastUsed; public, see `iam_keys.py`",
+    ),
+    Rule(
         name="what hangs on users",
         module="iam_deletion",
         adds="DeleteUser needs it gone: keys, groups, password, MFA, certificates, other credentials: DeleteConflict",

@@ -29,6 +29,8 @@ def create_user(service: Service, call: Call) -> Result:
     user = users.create(call.account, name, call.text("Path") or "/")
     users.set_tags(user, tags)
     users.extras(user).boundary = boundary
+    if service.timing.new_user_takes:
+        users.hide(call.account, name, service.timing.new_user_takes)
     return {"User": _tell(service, user)}
 
 
@@ -40,7 +42,8 @@ def get_user(service: Service, call: Call) -> Result:
 def list_users(service: Service, call: Call) -> Result:
     """Tell the users whose path begins as asked for, by their names."""
     prefix = call.text("PathPrefix") or "/"
-    there = [one for one in service.world.users.all(call.account) if one.path.startswith(prefix)]
+    users = service.world.users
+    there = [one for one in users.all(call.account) if one.path.startswith(prefix) and not users.is_hidden(one)]
     return iam_page(service, call, "Users", there, key=lambda one: str(one.name), tell=_tell_briefly)
 
 

@@ -59,17 +59,38 @@ class Users:
         self._extras: dict[str, UserExtras] = {}
         """By the user's id, which a new name does not change."""
         self._issued: dict[str, _Issued] = {}
+        self._hidden: dict[str, tuple[datetime, bool]] = {}
+        """User id -> until when IAM does not find it, and whether not by its keys either."""
 
     def clear(self) -> None:
         """Forget what moto does not keep."""
         self._extras.clear()
         self._issued.clear()
+        self._hidden.clear()
 
     # --- users
 
     def find(self, account: str, name: str) -> Any | None:
-        """Return a user by its name; None = there is none."""
-        return _backend(account).users.get(name)
+        """Return a user by its name; None = there is none, or IAM does not find it now."""
+        user = _backend(account).users.get(name)
+        return None if user is None or self.is_hidden(user) else user
+
+    def hide(self, account: str, name: str, takes: timedelta, *, with_keys: bool = True) -> None:
+        """
+        Have IAM not find a user for a time, although it is there and its keys work: IAM is eventually consistent.
+
+        Args:
+            account: of the user.
+            name: of the user.
+            takes: how long.
+            with_keys: not by its keys either.
+        """
+        self._hidden[_backend(account).users[name].id] = (self._clock.now() + takes, with_keys)
+
+    def is_hidden(self, user: Any, *, by_key: bool = False) -> bool:
+        """Return whether IAM does not find a user now; `by_key`: by one of its keys."""
+        until, with_keys = self._hidden.get(user.id, (self._clock.now(), True))
+        return self._clock.now() < until and (with_keys or not by_key)
 
     def all(self, account: str) -> list[Any]:
         """Return the users of an account."""
@@ -127,7 +148,7 @@ class Users:
         """Return the ARN of a user, a group, a role or an instance profile that exists; None = it does not."""
         backend = _backend(account)
         if kind in ("user", "group"):
-            found = {"user": backend.users, "group": backend.groups}[kind].get(name)
+            found = self.find(account, name) if kind == "user" else backend.groups.get(name)
             return None if found is None else str(found.arn)
         kept = {"role": backend.roles, "instance-profile": backend.instance_profiles}.get(kind, {})
         return next((str(one.arn) for one in list(kept.values()) if one.name == name), None)

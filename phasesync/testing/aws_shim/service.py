@@ -27,6 +27,8 @@ class Timing:
     """Until a replica is InSync."""
     new_key_takes: timedelta = timedelta()
     """Until AWS knows a new access key (IAM User Guide, "Changes that I make are not always immediately visible")."""
+    new_user_takes: timedelta = timedelta()
+    """Until IAM finds a new user (as above; public: terraform-provider-aws waits for two minutes)."""
 
 
 @dataclass

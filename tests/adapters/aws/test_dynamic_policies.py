@@ -47,7 +47,7 @@ def id_of(number: int) -> str:
 
 
 def live(name: str, *, path: str = "/phasesync/shop/production/", groups: tuple[str, ...] = ()) -> Live:
-    order = Order(name=name, ttl=timedelta(hours=1), iam_path=path, groups=groups)
+    order = Order(name=name, ttl=timedelta(hours=1), iam_path=path, groups=groups, tags=_marks(0))
     return Live(order=order, region="eu-west-1", account=ACCOUNT)
 
 
@@ -137,8 +137,25 @@ def test_live_leases_of_another_path_name_and_group_are_taken_back_and_no_more()
     group = f"arn:aws:iam::{ACCOUNT}:group/readers"
     assert allows(other, "iam:RemoveUserFromGroup", group, {})
     assert not allows(other, "iam:AddUserToGroup", group, {})
-    for action in ("iam:CreateUser", "iam:TagUser", "iam:CreateAccessKey", "iam:PutUserPolicy"):
+    for action in ("iam:CreateUser", "iam:CreateAccessKey", "iam:PutUserPolicy"):
         assert not any("/old" in arn for arn in resources(other, action))
+
+
+def test_live_leases_of_another_path_are_renewed_where_they_are_ours_already() -> None:
+    other = policy(issuing(), live=[live("old-1", path="/old/")])
+
+    user, ours = f"{USERS}/old/old-1", tags("Request", 0) | tags("Resource", 0)
+    assert allows(other, "iam:TagUser", user, ours)
+    assert not allows(other, "iam:TagUser", user, tags("Request", 0))
+    assert not allows(other, "iam:TagUser", user, tags("Request", 0) | tags("Resource", 1))
+
+
+def test_the_owner_of_a_key_is_asked_for_wherever_a_user_of_ours_is() -> None:
+    moved, ours = f"{USERS}/elsewhere/renamed", tags("Resource", 0)
+
+    assert allows(policy(issuing()), "iam:GetAccessKeyLastUsed", moved, ours)
+    assert not allows(policy(issuing()), "iam:GetAccessKeyLastUsed", moved, {})
+    assert not allows(policy(issuing()), "iam:DeleteUser", moved, ours)
 
 
 KEYS_OF_USERS = {"aws:ResourceTag", "iam:ResourceTag"}

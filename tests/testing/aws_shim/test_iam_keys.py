@@ -143,3 +143,32 @@ def test_a_key_that_is_not_the_users_cannot_be_deleted(iam: Any, aws: AwsShim, m
     assert refusal_of(lambda: iam.delete_access_key(**U, AccessKeyId=other)) == refused
     assert refusal_of(lambda: iam.update_access_key(**U, AccessKeyId=other, Status="Inactive")) == refused
     assert len(iam.list_access_keys(UserName="other")["AccessKeyMetadata"]) == 1
+
+
+@passes("owners of keys")
+def test_a_key_tells_whose_it_is_by_the_name_of_now(iam: Any, make_key: Callable[[], Key]):
+    key_id = make_key()["aws_access_key_id"]
+    assert iam.get_access_key_last_used(AccessKeyId=key_id)["UserName"] == "lease"
+    iam.update_user(**U, NewUserName="another", NewPath="/elsewhere/")
+    told = iam.get_access_key_last_used(AccessKeyId=key_id)
+    assert (told["UserName"], told["AccessKeyLastUsed"]) == ("another", {"ServiceName": "N/A", "Region": "N/A"})
+
+
+@refuses("owners of keys")
+def test_a_key_that_is_not_there_and_one_of_another_account_tell_nothing(
+    aws: AwsShim, iam: Any, boto: Boto, make_key: Callable[[], Key]
+):
+    key_id = make_key()["aws_access_key_id"]
+    role = f"arn:aws:iam::{OTHER_ACCOUNT}:role/phasesync"
+    told = boto("sts").assume_role(RoleArn=role, RoleSessionName="other")["Credentials"]
+    session = {
+        "aws_access_key_id": told["AccessKeyId"],
+        "aws_secret_access_key": told["SecretAccessKey"],
+        "aws_session_token": told["SessionToken"],
+    }
+    other = boto("iam", **session)
+    assert refusal_of(lambda: other.get_access_key_last_used(AccessKeyId=key_id))[:2] == ("AccessDenied", 403)
+    iam.delete_access_key(**U, AccessKeyId=key_id)
+    code, status, text = refusal_of(lambda: iam.get_access_key_last_used(AccessKeyId=key_id))
+    assert (code, status) == ("AccessDenied", 403)
+    assert text.endswith(f"is not authorized to perform: iam:GetAccessKeyLastUsed on resource: access key {key_id}")

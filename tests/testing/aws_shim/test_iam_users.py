@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -223,3 +225,39 @@ def test_reset_forgets_users_quotas_and_times(aws: AwsShim, iam: Any):
     iam.create_user(UserName="lease")
     assert "PermissionsBoundary" not in iam.get_user(UserName="lease")["User"]
     assert (aws.limits.user_keys, aws.limits.iam_page) == (2, 1_000)
+
+
+# --- users that are not found for a time
+
+
+@refuses("new users")
+def test_a_new_user_is_not_found_at_once(aws: AwsShim, iam: Any):
+    aws.timing.new_user_takes = timedelta(seconds=10)
+    iam.create_user(UserName="lease", Path="/ours/")
+    aws.clock.advance(seconds=9)
+    for call in (iam.get_user, iam.create_access_key, iam.list_access_keys, iam.delete_user):
+        assert code_of(partial(call, UserName="lease")) == "NoSuchEntity"
+    assert names(iam, PathPrefix="/ours/") == []
+    assert code_of(lambda: iam.create_user(UserName="lease")) == "EntityAlreadyExists"
+
+    aws.clock.advance(seconds=1)
+    assert names(iam, PathPrefix="/ours/") == ["lease"]
+    iam.create_access_key(UserName="lease")
+
+
+@passes("new users")
+def test_a_user_is_found_at_once_where_nothing_is_set(iam: Any):
+    iam.create_user(UserName="lease")
+    assert iam.get_user(UserName="lease")["User"]["UserName"] == "lease"
+
+
+def test_a_user_may_be_lost_sight_of_for_a_time_with_its_keys_or_without(aws: AwsShim, iam: Any):
+    iam.create_user(UserName="lease")
+    key = iam.create_access_key(UserName="lease")["AccessKey"]["AccessKeyId"]
+    for with_keys in (True, False):
+        aws.world.users.hide(ACCOUNT, "lease", timedelta(seconds=5), with_keys=with_keys)
+        assert code_of(lambda: iam.get_user(UserName="lease")) == "NoSuchEntity"
+        asked = partial(iam.get_access_key_last_used, AccessKeyId=key)
+        assert code_of(asked) == "AccessDenied" if with_keys else asked()["UserName"] == "lease"
+    aws.clock.advance(seconds=5)
+    iam.get_user(UserName="lease")
