@@ -102,7 +102,7 @@ class Login:
         ends = None if former is None else former.keys.expires_at
         lasts = former is not None and former.stamp == stamp and (ends is None or now() < ends - _LAST_MOMENT)
         try:
-            return self._keys.get(find, usable=fresh, patience_s=FOLLOW_S if lasts else None).keys
+            return self._keys.get(find, usable=fresh, basis=stamp, patience_s=FOLLOW_S if lasts else None).keys
         except DestinationError as error:
             if former is None or not lasts or error.code is not None:
                 raise

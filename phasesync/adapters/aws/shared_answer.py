@@ -31,7 +31,8 @@ then no more threads are spent on it.
 class _Question(Generic[T]):
     """One attempt, in a thread of its own, so that nobody depends on its end."""
 
-    def __init__(self, ask: Callable[[], T], store: "Callable[[_Question[T], T], None]") -> None:
+    def __init__(self, ask: Callable[[], T], basis: object, store: "Callable[[_Question[T], T], None]") -> None:
+        self.basis = basis
         self.began = time.monotonic()
         self.answer: T | None = None
         self.error: PhasesyncError | None = None
@@ -71,7 +72,8 @@ class SharedAnswer(Generic[T]):
         self._answer: T | None = None
         self._question: _Question[T] | None = None
         self._hanging: list[_Question[T]] = []
-        self._failure: PhasesyncError | None = None
+        self._failure: tuple[object, PhasesyncError] | None = None
+        """What failed, on which basis."""
         self._failure_until = 0.0
 
     def last(self) -> T | None:
@@ -80,19 +82,28 @@ class SharedAnswer(Generic[T]):
             return self._answer
 
     def drop(self, answer: T | None = None) -> None:
-        """Forget the answer (where it is still this one; None = whatever it is), and what failed."""
+        """Forget the answer where it is still this one; None = whatever it is, what failed and what is asked now."""
         with self._lock:
             if answer is None or self._answer is answer:
-                self._answer = None
-                self._failure = None
+                self._answer = self._failure = None
+            if answer is None:
+                self._abandon()
 
-    def get(self, ask: Callable[[], T], *, usable: Callable[[T], bool], patience_s: float | None = None) -> T:
+    def get(
+        self,
+        ask: Callable[[], T],
+        *,
+        usable: Callable[[T], bool],
+        basis: object = None,
+        patience_s: float | None = None,
+    ) -> T:
         """
         Return the answer that is there, or that another thread asks for now, or ask.
 
         Args:
             ask: asks; run in a thread of its own.
             usable: whether the answer that is there still is one. Called under a lock: it must not wait.
+            basis: what the answer depends on: a question that was asked, or failed, on another one counts no more.
             patience_s: how long to wait for it; None = to the end for the thread that asks, `FOLLOW_S` for the others.
 
         Raises:
@@ -101,13 +112,14 @@ class SharedAnswer(Generic[T]):
         with self._lock:
             if self._answer is not None and usable(self._answer):
                 return self._answer
-            question, leads = self._current(), False
+            question, leads = self._current(basis), False
             if question is None:
-                if self._failure is not None and time.monotonic() < self._failure_until:
-                    raise copy.copy(self._failure)
+                failed_at, failure = self._failure or (None, None)
+                if failure is not None and failed_at == basis and time.monotonic() < self._failure_until:
+                    raise copy.copy(failure)
                 if len(self._hanging) >= MAX_ASKING:
                     raise self._overdue(self._hanging[0].age_s)
-                question, leads = _Question(ask, self._take), True
+                question, leads = _Question(ask, basis, self._take), True
                 self._question = question
         if patience_s is None:
             patience_s = self._within_s if leads else FOLLOW_S
@@ -118,17 +130,22 @@ class SharedAnswer(Generic[T]):
             raise copy.copy(question.error)  # A copy for each: who catches it adds to its message.
         return cast("T", question.answer)
 
-    def _current(self) -> _Question[T] | None:
+    def _current(self, basis: object) -> _Question[T] | None:
         """Return the question that is under way, None = there is none that is worth waiting for."""
         self._hanging = [one for one in self._hanging if not one.done.is_set()]
         question = self._question
         if question is None or question.done.is_set():
             return None
-        if question.age_s >= self._within_s:
-            self._hanging.append(question)
-            self._question = None
+        if question.age_s >= self._within_s or question.basis != basis:
+            self._abandon()
             return None
         return question
+
+    def _abandon(self) -> None:
+        """Expect nothing more of the question that is under way: it ends by itself."""
+        if self._question is not None and not self._question.done.is_set():
+            self._hanging.append(self._question)
+        self._question = None
 
     def _take(self, question: _Question[T], answer: T) -> None:
         """Keep an answer, unless its question was given up or another was asked since."""
@@ -141,8 +158,9 @@ class SharedAnswer(Generic[T]):
         """Let a slow failure stand for as long as it took, so that it takes half of one thread at most."""
         with self._lock:
             slow = question.age_s >= WORTH_KEEPING_S
-            if slow and self._question is question and self._failure is not error:
-                self._failure, self._failure_until = error, time.monotonic() + question.age_s
+            known = self._failure is not None and self._failure[1] is error
+            if slow and self._question is question and not known:
+                self._failure, self._failure_until = (question.basis, error), time.monotonic() + question.age_s
 
     def _give_up(self, question: _Question[T]) -> PhasesyncError:
         error = self._overdue(question.age_s)
