@@ -65,6 +65,15 @@ def _stamp(path: str) -> object:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def name_of_chain() -> str:
+    """Return what the chain goes by in messages, with the profile and the files that it reads."""
+    profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+    return (
+        f"the default chain of the AWS SDK (profile {profile!r} in {_file('AWS_CONFIG_FILE', 'config')} and "
+        f"{_file('AWS_SHARED_CREDENTIALS_FILE', 'credentials')})"
+    )
+
+
 def find_keys(region: str, config: "Config", *, within_s: float = RESOLVE_WITHIN_S) -> Keys:
     """
     Ask the chain for keys.

@@ -22,6 +22,8 @@ NO_END_FOR: Final = timedelta(minutes=5)
 """Keys that name no end are asked for again after so long: whoever gives them may give others by now."""
 DENIED_EVERY: Final = timedelta(minutes=5)
 """How often a denied call opens a new session: a session that was revoked is denied like one without permission."""
+CHAIN_WITHIN_S: Final = RESOLVE_WITHIN_S + 5
+"""The chain ends what it can by itself; what it cannot, such as reading a file that hangs, is given up then."""
 ASK_WITHIN_S: Final = 90.0
 """
 The longest question: the chain below a role, a turn among AWS's quotas, and a call with all its attempts. Each has a
@@ -55,13 +57,14 @@ class _Known:
 class Login:
     """One identity, for all threads. Holds no lock while anything is asked."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, within_s: float = ASK_WITHIN_S) -> None:
         """
         Args:
             what: names it in messages.
+            within_s: how long its keys may take to be found.
         """
         self._what = what
-        self._keys: SharedAnswer[_Held] = SharedAnswer(within_s=ASK_WITHIN_S, overdue=self._overdue)
+        self._keys: SharedAnswer[_Held] = SharedAnswer(within_s=within_s, overdue=self._overdue)
         self._identity: SharedAnswer[_Known] = SharedAnswer(within_s=ASK_WITHIN_S, overdue=_no_identity)
         self._lock = threading.Lock()
         self._denied_at: float | None = None

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from phasesync.adapters.aws.ambient import find_keys, stamp_of_files
+from phasesync.adapters.aws.ambient import find_keys, name_of_chain, stamp_of_files
 from phasesync.adapters.aws.keys import Keys
 from phasesync.adapters.aws.limited_process import kill_all
-from phasesync.adapters.aws.logins import Login
+from phasesync.adapters.aws.logins import CHAIN_WITHIN_S, Login
 from phasesync.adapters.aws.quotas import Quotas, Turn
 from phasesync.adapters.aws.roles import (
     ASSUME_ROLE,
@@ -291,7 +291,7 @@ class AwsClients:
             if credential.source_id is not None:
                 self.forget(self._source_of(credential.source_id))
             else:
-                self._login_at(_CHAIN, "the default chain of the AWS SDK").forget()
+                self._chain_login().forget()
 
     def stop(self) -> None:
         """Wait for nothing any more: turns among the quotas, and processes that give keys."""
@@ -311,8 +311,7 @@ class AwsClients:
 
     def _chain_keys(self, region: str) -> Keys:
         """Return the keys of the default chain."""
-        login = self._login_at(_CHAIN, "the default chain of the AWS SDK")
-        return login.keys(
+        return self._chain_login().keys(
             lambda: self._find_keys(region),
             now=self._clock.now,
             renew_before=RENEW_CHAIN_BEFORE,
@@ -344,7 +343,7 @@ class AwsClients:
     def _newer(self, who: Credential | None, region: str, refused: Keys, error: PhasesyncError) -> Keys | None:
         if error.code is None or (who is not None and who.type is CredentialType.ACCESS_KEY):
             return None
-        login = self._login_at(_CHAIN, "") if who is None else self._login(who)
+        login = self._chain_login() if who is None else self._login(who)
         denied = error.code in _DENIED
         if denied and refused.session_token is None:
             return None
@@ -358,14 +357,19 @@ class AwsClients:
         return None if keys == refused else keys
 
     def _login(self, credential: Credential) -> Login:
-        return self._login_at(_login_key(credential), f"the credential {credential.name}")
+        if credential.type is CredentialType.AMBIENT:
+            return self._chain_login()
+        return self._login_at(_login_key(credential), lambda: Login(f"the credential {credential.name}"))
 
-    def _login_at(self, key: tuple[str, int], what: str) -> Login:
+    def _chain_login(self) -> Login:
+        return self._login_at(_CHAIN, lambda: Login(name_of_chain(), within_s=CHAIN_WITHIN_S))
+
+    def _login_at(self, key: tuple[str, int], make: Callable[[], Login]) -> Login:
         with self._lock:
             if key not in self._logins:
                 for former in [k for k in self._logins if k[0] == key[0] and k[1] < key[1]]:
                     del self._logins[former]
-                self._logins[key] = Login(what)
+                self._logins[key] = make()
             self._logins.move_to_end(key)
             while len(self._logins) > self._max_clients:
                 self._logins.popitem(last=False)
