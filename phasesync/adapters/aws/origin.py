@@ -12,7 +12,7 @@ _ON_THE_WAY: Final = frozenset({407, 408, 421, 425})
 """Proxy authentication, request time-out, misdirected request, too early: none of them is a verdict of a service."""
 _NOT_PASSED_ON: Final = frozenset({407, 421, 425})
 """Statuses that say of themselves that nothing was done with the request (RFC 9110, RFC 8470)."""
-_FORMS: Final = ("application/x-amz-json-", "text/xml", "application/xml")
+_FORMS: Final = ("application/x-amz-json-", "application/cbor", "text/xml", "application/xml")
 """Media types of the protocols that the services here speak."""
 
 
