@@ -9,14 +9,13 @@ process or profile, and never repeats what is in it.
 """
 
 import errno
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from phasesync.adapters.aws.codes import class_of_code, row_of_exception
+from phasesync.adapters.aws.codes import EXCEPTIONS, class_of_code, row_of_exception
 from phasesync.adapters.aws.deadlines import own_deadline
 from phasesync.adapters.aws.endpoint import check_endpoint
 from phasesync.adapters.aws.keys import Keys
@@ -140,7 +139,9 @@ class _Search:
         named = exc.filename if isinstance(exc, OSError) else None
         if isinstance(named, str) and named not in where:
             where = f"{named} ({where})"
-        return CredentialRejectedError(f"{where}: {self._what(exc)}", hint=_HINT, code=code, request_id=request_id)
+        sign_in = {"sso": "aws sso login", "login": "aws login"}.get(self._method)
+        hint = _HINT if sign_in is None else f"sign in: {sign_in} --profile {self._profile}"
+        return CredentialRejectedError(f"{where}: {self._what(exc)}", hint=hint, code=code, request_id=request_id)
 
     def _chain(self, session: "Session", region: str) -> list[Any]:
         from botocore.credentials import (
@@ -225,12 +226,12 @@ class _Search:
             return f"AWS refuses {operation} ({told if told.isidentifier() else 'unreadable code'})"
         if self._process is not None and self._process.returncode:
             return f"it ended with status {self._process.returncode}"
-        if isinstance(exc, (json.JSONDecodeError, UnicodeDecodeError)):
-            return "what it gives is not the JSON document that the AWS SDK asks for"
         if kind == "ParamValidationError" and self._token_file:
             return "the token in it is empty or too short"
-        if self._program and isinstance(exc, (ValueError, TypeError, AttributeError, KeyError)):
-            return "what it gives is not the JSON document that the AWS SDK asks for"
+        if isinstance(exc, EOFError):
+            return "it asks for an MFA code, and nobody is there to type it"
+        if isinstance(exc, (ValueError, TypeError, AttributeError, KeyError)) and kind not in EXCEPTIONS:
+            return "what it gives is not the document that the AWS SDK asks for"
         known = {
             "CredentialRetrievalError": "it gives no usable keys",
             "PartialCredentialsError": "the keys are incomplete",
