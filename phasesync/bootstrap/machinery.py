@@ -52,8 +52,10 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     from phasesync.engine.worker import Worker
 
     application = open_application(current(), events=events, current=current)
-    quotas = application.clients.quotas
-    keeper = ClaimKeeper(application.state, application.clock, application.claim_ttl, on_stop=quotas.stop)
+    clients, quotas = application.clients, application.clients.quotas
+    keeper = ClaimKeeper(
+        application.state, application.clock, application.claim_ttl, on_stop=clients.stop, overdue=clients.overdue
+    )
     worker = Worker(application.reconciler, keeper)
     dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
     lease_work, lease_dispatcher = build_lease_work(application, events)

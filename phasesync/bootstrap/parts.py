@@ -22,6 +22,7 @@ from phasesync.ports import Clock, EventSink
 from phasesync.settings.model import Settings
 
 if TYPE_CHECKING:
+    from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.destinations.opener import RegisteredDestinations
     from phasesync.adapters.issuers.opener import RegisteredIssuers
@@ -139,11 +140,9 @@ class Parts:
     def clients(self) -> "AwsClients":
         """Clients of AWS, made once and shared."""
         from phasesync.adapters.aws.quotas import PATIENCE, Quotas
-        from phasesync.adapters.aws.sdk import CallLimits
         from phasesync.adapters.aws.session import AwsClients
         from phasesync.engine.scheduler import working
 
-        aws = self.settings.aws
         quotas = Quotas(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
         # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
         quotas.share_among(working(self.daemons) + 1)
@@ -152,9 +151,7 @@ class Parts:
             clock=self.clock,
             instance_id=self.instance_id,
             endpoint_url=self.endpoint_url,
-            limits=CallLimits(
-                connect_timeout_s=aws.connect_timeout_s, read_timeout_s=aws.read_timeout_s, attempts=aws.max_attempts
-            ),
+            limits=self._call_limits,
             quotas=quotas,
         )
 
@@ -265,6 +262,13 @@ class Parts:
     @property
     def lease_claim_ttl(self) -> timedelta:
         """Life of a claim of a lease: it is prolonged before each call, and so outlives the longest one."""
+        return self.claim_ttl + timedelta(seconds=self._call_limits.call_s)
+
+    @property
+    def _call_limits(self) -> "CallLimits":
+        from phasesync.adapters.aws.sdk import CallLimits
+
         aws = self.settings.aws
-        call = aws.max_attempts * (aws.connect_timeout_s + aws.read_timeout_s)
-        return self.claim_ttl + timedelta(seconds=call)
+        return CallLimits(
+            connect_timeout_s=aws.connect_timeout_s, read_timeout_s=aws.read_timeout_s, attempts=aws.max_attempts
+        )

@@ -30,6 +30,15 @@ _PARTITIONS = {
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d{1,2}")
 
 
+_ACCOUNT = re.compile(r"arn:[^:]*:[^:]*:[^:]*:(\d{12}):")
+
+
+def account_of(arn: str) -> str | None:
+    """Return the 12-digit account in an ARN that AWS answered, None where it has none."""
+    match = _ACCOUNT.match(arn)
+    return None if match is None else match[1]
+
+
 def check_role_arn(arn: str) -> str:
     """Return the 12-digit account of an IAM role's ARN. InvalidInputError says what the form is."""
     match = _ROLE.fullmatch(arn)

@@ -8,13 +8,17 @@ from phasesync.core.status import Outcome
 from phasesync.errors import (
     CiphertextError,
     CredentialRejectedError,
+    DestinationError,
     Disposition,
     InterruptedRunError,
     KeyUnavailableError,
+    OwnershipConflictError,
+    PayloadTooLargeError,
     PermissionDeniedError,
     PhasesyncError,
     PlanHeldError,
     QuotaExceededError,
+    RestoredDatabaseError,
     SchemaMismatchError,
     SettingsError,
     ThrottledError,
@@ -34,6 +38,16 @@ what lies further ahead counts as noted by a clock that was ahead.
 
 LARGE_ABOVE = 20
 """A sync with more remote objects than this is large: its runs take long, and leave threads to the others."""
+
+
+_COMES_BACK = (None, "ExpiredToken", "ExpiredTokenException")
+"""
+Codes of a rejected credential that nobody may have to do anything about: none where keys could not be found at all (a
+host that has just started, a file that is just being written), and those of keys that somebody renews.
+"""
+
+_AT_AWS = (DestinationError, OwnershipConflictError, SettingsError)
+"""What stands in the way is AWS's state, or AWS's configuration on this host: no edit of ours need announce its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +94,9 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
         interval: between drift checks; held syncs are still checked.
         spread: a random number in [0, 1) for full jitter.
     """
+    if isinstance(error, CredentialRejectedError) and error.code in _COMES_BACK:
+        pause = backoff(failures, spread, longest=SLOW_PAUSE)
+        return Next(retry_in=pause, due_in=pause)
     if isinstance(error, (CredentialRejectedError, PermissionDeniedError)):
         return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
     if isinstance(error, (CiphertextError, KeyUnavailableError, SettingsError, SchemaMismatchError)):
@@ -91,6 +108,10 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
         return Next(retry_in=error.retry_after, due_in=error.retry_after)
     if isinstance(error, PlanHeldError):
         return Next(retry_in=None, due_in=interval)
+    at_aws = isinstance(error, _AT_AWS) and not isinstance(error, (PayloadTooLargeError, RestoredDatabaseError))
+    if at_aws and error.disposition is Disposition.HALT:
+        # An edit wakes it at once; what stands in the way at AWS may go without one.
+        return Next(retry_in=None, due_in=SLOW_PAUSE)
     if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:
         return Next(retry_in=None, due_in=None)
     pause = backoff(failures, spread)
@@ -109,9 +130,9 @@ def soonest(nexts: Sequence[Next]) -> Next:
     )
 
 
-def backoff(failures: int, spread: float) -> timedelta:
-    """Return the pause after the n-th failure in a row: exponential with full jitter, 2 s to 10 min."""
-    ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(failures, 16)))
+def backoff(failures: int, spread: float, *, longest: timedelta = LONGEST_PAUSE) -> timedelta:
+    """Return the pause after the n-th failure in a row: exponential with full jitter, from 2 s to `longest`."""
+    ceiling = min(longest, FIRST_PAUSE * (1 << min(failures, 16)))
     return max(FIRST_PAUSE, ceiling * spread)
 
 

@@ -6,7 +6,7 @@ The fence guards our database against a stale holder; the deadline here stops it
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
@@ -36,7 +36,13 @@ class ClaimKeeper:
     """Renews the claims that this process holds."""
 
     def __init__(
-        self, state: StateStore, clock: Clock, ttl: timedelta, *, on_stop: Callable[[], None] = lambda: None
+        self,
+        state: StateStore,
+        clock: Clock,
+        ttl: timedelta,
+        *,
+        on_stop: Callable[[], None] = lambda: None,
+        overdue: Callable[[], Set[str]] = frozenset,
     ) -> None:
         """
         Args:
@@ -44,6 +50,8 @@ class ClaimKeeper:
             clock: its monotonic time measures the deadlines.
             ttl: life of a claim without renewal; `renew` has to be called about every third of it.
             on_stop: called by `stop`; ends what runs wait for before their calls.
+            overdue: returns the ids of syncs that are in a call which should have ended: their claims end too, so that
+                another daemon may take over.
         """
         self.ttl = ttl
         self._state = state
@@ -52,6 +60,7 @@ class ClaimKeeper:
         self._deadlines: dict[str, tuple[Claim, float]] = {}
         self._stopping = False
         self._on_stop = on_stop
+        self._overdue = overdue
 
     def hold(self, claim: Claim, *, heed_pause: bool = True) -> Permit:
         """
@@ -81,8 +90,9 @@ class ClaimKeeper:
             return [claim for claim, _ in self._deadlines.values()]
 
     def renew(self) -> None:
-        """Prolong every claim; those that passed to somebody else lose their permit."""
-        claims = self.held()
+        """Prolong every claim but those of calls that do not end; those that passed to another lose their permit."""
+        overdue = self._overdue()
+        claims = [claim for claim in self.held() if claim.sync_id not in overdue]
         if not claims:
             return
         deadline = self._deadline()

@@ -19,6 +19,7 @@ from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Layout, OnRemove
 from phasesync.engine.restored import check_not_restored, may_be_spent
 from phasesync.errors import (
+    AccountMismatchError,
     CredentialRejectedError,
     DestinationError,
     DestinationUnavailableError,
@@ -27,7 +28,13 @@ from phasesync.errors import (
 )
 from phasesync.ports import Destination, SyncState
 
-END_OF_LOOKING = (CredentialRejectedError, DestinationUnavailableError, RestoredDatabaseError, ThrottledError)
+END_OF_LOOKING = (
+    AccountMismatchError,
+    CredentialRejectedError,
+    DestinationUnavailableError,
+    RestoredDatabaseError,
+    ThrottledError,
+)
 """What would meet every further object too, or forbids to go on with any."""
 
 

@@ -78,7 +78,7 @@ def open_task(
     if mapped.problems and not mapped.payloads:
         raise next(iter(mapped.problems.values()))
     attempt.destination = destination = destinations.open(
-        sync.destination_kind, state.credential, sync.region, customer=sync.id
+        sync.destination_kind, state.credential, sync.region, customer=sync.id, fresh=manual
     )
     attempt.account = destination.account_id()
     account = same_account(state, destination)

@@ -141,12 +141,15 @@ class Destination(Protocol):
 class Destinations(Protocol):
     """Opens destinations; clients behind them are shared and made once."""
 
-    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> Destination:
+    def open(
+        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+    ) -> Destination:
         """
         Return a destination for one run. CredentialRejectedError where the credential is incomplete.
 
         Calls have to wait for the destination's quotas, and `customer` (a sync's id) says for whom: customers take
-        turns. Where the turn does not come in time a call raises ThrottledError and has not been made.
+        turns. Where the turn does not come in time a call raises ThrottledError and has not been made. `fresh`: a
+        person asked, so nothing that is known of the credential's identity is used.
         """
         ...
 

@@ -42,7 +42,9 @@ class FakeDestinations(FakeFaults):
         """Credential id -> account that it leads to; others lead to the account of their role, else the pinned one."""
         self._kind = kind
 
-    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> "FakeDestination":
+    def open(
+        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+    ) -> "FakeDestination":
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
         self._check(kind, credential)
         return FakeDestination(self, self._account_of(credential), region)

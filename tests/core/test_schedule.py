@@ -17,14 +17,18 @@ from phasesync.core.schedule import (
 )
 from phasesync.core.status import Outcome
 from phasesync.errors import (
+    AccountMismatchError,
     CiphertextError,
     CredentialRejectedError,
+    DestinationRejectedError,
     DestinationUnavailableError,
     InterruptedRunError,
     OwnershipConflictError,
+    PayloadTooLargeError,
     PermissionDeniedError,
     PhasesyncError,
     PlanHeldError,
+    SettingsError,
     ThrottledError,
     UnresolvedReferenceError,
 )
@@ -66,11 +70,17 @@ def test_only_a_write_lets_the_next_edits_gather() -> None:
 @pytest.mark.parametrize(
     ("error", "retry_in", "due_in"),
     [
-        (CredentialRejectedError(), SLOW_PAUSE, SLOW_PAUSE),
+        (CredentialRejectedError(), FIRST_PAUSE, FIRST_PAUSE),
+        (CredentialRejectedError(code="ExpiredToken"), FIRST_PAUSE, FIRST_PAUSE),
+        (CredentialRejectedError(code="InvalidClientTokenId"), SLOW_PAUSE, SLOW_PAUSE),
+        (DestinationRejectedError(code="BrandNewException"), None, SLOW_PAUSE),
+        (AccountMismatchError(), None, SLOW_PAUSE),
+        (SettingsError(), None, SLOW_PAUSE),
+        (PayloadTooLargeError(size_bytes=2, limit_bytes=1, largest=()), None, None),
         (PermissionDeniedError(), SLOW_PAUSE, SLOW_PAUSE),
         (CiphertextError(), SLOW_PAUSE, SLOW_PAUSE),
         (UnresolvedReferenceError(), None, SLOW_PAUSE),
-        (OwnershipConflictError(), None, None),
+        (OwnershipConflictError(), None, SLOW_PAUSE),
         (InterruptedRunError(), None, None),
         (PlanHeldError(digest="0" * 16), None, INTERVAL),
         (DestinationUnavailableError(), FIRST_PAUSE, FIRST_PAUSE),

@@ -1,12 +1,14 @@
 """A run keeps its permit although an earlier claim of the same sync ends beside it, in the same process."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.engine.claims import ClaimKeeper, Permit
+from phasesync.errors import ClaimLostError
 from phasesync.ports import Claim
+from tests.support.aws_builders import HandClock
 from tests.support.stores import TTL
 from tests.support.world import World
 
@@ -44,3 +46,26 @@ def test_a_renewal_that_was_under_way_does_not_take_its_successors_permit(
 
     assert keeper.held() == later
     permits[0]()
+
+
+def test_the_claim_of_a_call_that_does_not_end_ends(world: World) -> None:
+    """Another daemon may take over, and the run may write no more; where the call ends in time, it goes on."""
+    overdue: set[str] = set()
+    clock = HandClock(datetime(2030, 1, 1, tzinfo=UTC))
+    keeper = ClaimKeeper(world.store.state, clock, TTL, overdue=lambda: overdue)
+    claim = world.claim()
+    permit = keeper.hold(claim)
+    overdue.add(claim.sync_id)
+    clock.turn(TTL / 2)
+    keeper.renew()
+    permit()
+    overdue.clear()
+    keeper.renew()
+    clock.turn(TTL * 0.9)
+    permit()
+
+    overdue.add(claim.sync_id)
+    keeper.renew()
+    clock.turn(TTL / 2)
+    with pytest.raises(ClaimLostError):
+        permit()

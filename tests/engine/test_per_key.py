@@ -13,6 +13,7 @@ from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove
 from phasesync.errors import (
+    AccountMismatchError,
     DestinationRejectedError,
     DestinationUnavailableError,
     OutcomeUnknownError,
@@ -482,6 +483,23 @@ def test_a_right_that_is_missing_for_one_does_not_slow_the_others(keyed: World) 
     assert keyed.due()
     keyed.run(Trigger.CHANGE)
     assert keyed.remote.object(URL).text() == "postgres://new"
+
+
+def test_another_account_that_shows_in_the_middle_ends_the_writing(keyed: World) -> None:
+    """The keys behind an identity may change at any moment; nothing more goes out, and the run is refused."""
+    keyed.run()
+    keyed.edit(A="a", B="b", C="c")
+    keyed.destinations.fail("create", error=AccountMismatchError("another account"))
+
+    run = keyed.run(Trigger.CHANGE)
+
+    assert run.outcome is Outcome.REFUSED
+    assert names(keyed) == [URL, USER]
+    assert keyed.sync.settled_status is SyncStatus.HALTED
+    assert keyed.sync.next_due_at is not None
+
+    keyed.run(Trigger.SCHEDULE)
+    assert len(names(keyed)) == 5
 
 
 def test_a_key_that_waits_for_its_budget_does_not_hold_up_the_others(keyed: World) -> None:

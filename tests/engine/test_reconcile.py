@@ -366,6 +366,12 @@ def test_another_account_than_the_pinned_one_halts(world: World) -> None:
     assert run.error is not None
     assert run.error.cls == "AccountMismatchError"
     assert values(world)["URL"] == "postgres://db"
+    assert world.sync.next_due_at is not None
+
+    world.destinations.accounts.clear()
+
+    assert world.run().outcome is Outcome.APPLIED
+    assert values(world)["URL"] == "postgres://new"
 
 
 # --- failures

@@ -273,5 +273,6 @@ def _shorten_sessions(clients: AwsClients, credential: Credential) -> list[str]:
         if lifetime:
             params["body"]["DurationSeconds"] = lifetime[0]
 
-    clients.base_sts(credential).meta.events.register("before-call.sts.AssumeRole", shorten)
+    base: Any = clients.as_base(credential, lambda sts: sts)
+    base.meta.events.register("before-call.sts.AssumeRole", shorten)
     return lifetime

@@ -5,10 +5,13 @@ Must not repeat, log or decide anything.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from phasesync.adapters.aws.deadlines import end_call_at, own_deadline
 from phasesync.adapters.aws.errors import asks_for_fewer, may_have_landed, translate
+from phasesync.adapters.aws.origin import NotOfAwsError, check_whole, is_of_aws
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -26,9 +29,17 @@ class _Attempts(threading.local):
     """An attempt that failed may have been carried out."""
     throttled = False
     """An attempt was refused because there were too many calls."""
+    watched = False
+    """A call is under way."""
+    ends_at = 0.0
+    """When it has to be over, in seconds of the monotonic clock; known from its first attempt on."""
 
     def begin(self) -> None:
         self.sent, self.open, self.landed, self.throttled = 0, False, False, False
+        self.watched = True
+
+    def end(self) -> None:
+        self.watched = False
 
     def verdict(self) -> bool | None:
         """Return whether anything may have been carried out; None when no attempt was seen."""
@@ -38,20 +49,43 @@ class _Attempts(threading.local):
 _attempts = _Attempts()
 
 
-def watch(client: "BaseClient") -> None:
+class CallOverdueError(Exception):
+    """A call has reached its deadline before this attempt was sent."""
+
+
+def watch(client: "BaseClient", *, call_s: float) -> None:
     """
-    Have a client report its attempts to `invoke`.
+    Have a client report its attempts to `invoke`, and begin none when the call should be over.
 
     Without this, the last of three attempts hides the others: a refused connection after a lost answer would look as if
     nothing had been sent.
+
+    Args:
+        client: a new one.
+        call_s: seconds for a whole call.
     """
-    client.meta.events.register("before-send", _on_send)
+
+    def on_send(**_: object) -> None:
+        if _attempts.watched and not _attempts.sent:
+            _attempts.ends_at = time.monotonic() + call_s
+            end_call_at(_attempts.ends_at)
+        elif _attempts.watched and time.monotonic() >= _attempts.ends_at:
+            raise CallOverdueError
+        _attempts.sent += 1
+        _attempts.open = True
+
+    client.meta.events.register("before-send", on_send)
+    client.meta.events.register("before-parse", _on_answer)
     client.meta.events.register("needs-retry", _on_end)
 
 
-def _on_send(**_: object) -> None:
-    _attempts.sent += 1
-    _attempts.open = True
+def _on_answer(*, operation_model: Any, response_dict: Mapping[str, Any], **_: object) -> None:
+    check_whole(
+        response_dict["body"],
+        response_dict["headers"],
+        status=response_dict["status_code"],
+        is_json=operation_model.service_model.resolved_protocol == "json",
+    )
 
 
 def _on_end(
@@ -87,10 +121,15 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
     """
     _attempts.begin()
     try:
-        return call()
+        with own_deadline():
+            answer = call()
+        if not is_of_aws(answer):
+            raise NotOfAwsError
+        return answer
     except Exception as exc:  # noqa: BLE001 -- parser errors of botocore share no base class with its others
         error = translate(exc, action=action, write=write, landed=_attempts.verdict())
     finally:
+        _attempts.end()
         if _attempts.throttled:
             throttled()
     raise error

@@ -28,7 +28,7 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
     # A hard quota at Secrets Manager (versions, labels, secrets), although SDKs retry this code as throttling; at IAM.
     QuotaExceededError: "LimitExceededException LimitExceeded",
     PermissionDeniedError: (
-        "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess 401 403"
+        "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess"
         # The state of a KMS key or our rights on it: mended by a person, so asked again slowly.
         " EncryptionFailure DecryptionFailure DisabledException KMSInvalidStateException KeyUnavailableException"
     ),
@@ -36,7 +36,8 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         "UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken AuthFailure"
         " SignatureDoesNotMatch InvalidSignatureException IncompleteSignature IncompleteSignatureException"
         " MissingAuthenticationToken MissingAuthenticationTokenException InvalidSecurity TokenRefreshRequired"
-        " ExpiredToken ExpiredTokenException RequestExpired OptInRequired SubscriptionRequiredException"
+        " ExpiredToken ExpiredTokenException OptInRequired SubscriptionRequiredException"
+        " RequestExpired RequestTimeTooSkewed RequestInTheFuture"
         " AccountProblem NotSignedUp RegionDisabledException InvalidIdentityToken IDPRejectedClaim"
         " ExpiredTradeInTokenException OutboundWebIdentityFederationDisabledException"
         " SessionDurationEscalationException"
@@ -45,7 +46,7 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
     ThrottledError: (
         "Throttling ThrottlingException ThrottledException RequestThrottledException TooManyRequestsException"
         " ProvisionedThroughputExceededException TransactionInProgressException RequestLimitExceeded"
-        " BandwidthLimitExceeded RequestThrottled SlowDown EC2ThrottledException PriorRequestNotComplete 429"
+        " BandwidthLimitExceeded RequestThrottled SlowDown EC2ThrottledException PriorRequestNotComplete"
     ),
     DestinationUnavailableError: (
         "InternalServiceError InternalServiceErrorException InternalFailure InternalServerError"
@@ -53,7 +54,6 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " ServiceUnavailableException ServiceUnavailableError Unavailable RequestTimeout RequestTimeoutException"
         " ConnectionError HTTPClientError IDPCommunicationError KMSInternalException DependencyTimeoutException"
         " ServiceFailure"
-        " 408 500 502 503 504"
     ),
     DestinationRejectedError: (
         "InvalidParameterException InvalidNextTokenException MalformedPolicyDocumentException"
@@ -63,7 +63,7 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " IncorrectKeyException DryRunOperationException UnsupportedOperationException ValidationError"
         " ValidationException InvalidAction InvalidParameterCombination InvalidParameterValue"
         " InvalidQueryParameter MalformedQueryString MissingAction MissingParameter SerializationException"
-        " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException 400 404 405 413"
+        " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException"
         " InvalidInput PolicyNotAttachable UnmodifiableEntity NotSupportedService"
     ),
 }
@@ -88,6 +88,10 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "ConnectionClosedError": (DestinationUnavailableError, _MAYBE_SENT, "the connection was closed"),
     "ConnectionError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
     "HTTPClientError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
+    "CallOverdueError": (DestinationUnavailableError, _UNSENT, "no answer within the time limit of the whole call"),
+    "NotOfAwsError": (DestinationUnavailableError, _MAYBE_SENT, "an answer that is not AWS's"),
+    "HalfAnswerError": (DestinationUnavailableError, _MAYBE_SENT, "half an answer"),
+    "AnswerTooLargeError": (DestinationUnavailableError, _MAYBE_SENT, "an answer larger than any of AWS's"),
     "IncompleteReadError": (DestinationUnavailableError, _MAYBE_SENT, "half an answer"),
     "ChecksumError": (DestinationUnavailableError, _MAYBE_SENT, "a garbled answer"),
     "ResponseParserError": (DestinationUnavailableError, _MAYBE_SENT, "a garbled answer"),
@@ -102,10 +106,10 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "RefreshWithMFAUnsupportedError": (CredentialRejectedError, _UNSENT, "the AWS credentials ask for an MFA code"),
     "UnknownCredentialError": (CredentialRejectedError, _UNSENT, "the AWS configuration names an unknown source"),
     "ParamValidationError": (DestinationRejectedError, _UNSENT, "the request has not the form that AWS asks for"),
-    "ProfileNotFound": (SettingsError, _UNSENT, "AWS_PROFILE names a profile that does not exist"),
-    "ConfigParseError": (SettingsError, _UNSENT, "the AWS configuration file cannot be read"),
-    "ConfigNotFound": (SettingsError, _UNSENT, "the AWS configuration file does not exist"),
-    "InvalidConfigError": (SettingsError, _UNSENT, "the AWS configuration file is not valid"),
+    "ProfileNotFound": (CredentialRejectedError, _UNSENT, "AWS_PROFILE names a profile that does not exist"),
+    "ConfigParseError": (CredentialRejectedError, _UNSENT, "the AWS configuration file cannot be read"),
+    "ConfigNotFound": (CredentialRejectedError, _UNSENT, "the AWS configuration file does not exist"),
+    "InvalidConfigError": (CredentialRejectedError, _UNSENT, "the AWS configuration file is not valid"),
     "InvalidProxiesConfigError": (SettingsError, _UNSENT, "the proxy settings are not valid"),
     "InvalidIMDSEndpointError": (SettingsError, _UNSENT, "the metadata endpoint is not valid"),
     "InvalidRegionError": (SettingsError, _UNSENT, "the Region is not written as AWS writes Regions"),
@@ -118,7 +122,7 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
 
 def class_of_code(code: str, status: int) -> type[PhasesyncError]:
     """
-    Return the class for an answer.
+    Return the class for an answer of AWS.
 
     Args:
         code: AWS's error code.
@@ -128,8 +132,15 @@ def class_of_code(code: str, status: int) -> type[PhasesyncError]:
 
 
 def row_of_exception(exc: Exception) -> tuple[type[PhasesyncError], bool, str]:
-    """Return the row of the nearest base class; what is in no row may have been sent."""
+    """
+    Return the row of the nearest base class.
+
+    What is in no row may have been sent, and is no verdict of AWS: the SDK could not make sense of what it met.
+    """
+    inner = getattr(exc, "kwargs", {}).get("error")  # What botocore has wrapped without knowing it.
+    if isinstance(inner, Exception) and type(inner).__name__ in EXCEPTIONS:
+        return EXCEPTIONS[type(inner).__name__]
     for base in type(exc).__mro__:
         if base.__name__ in EXCEPTIONS:
             return EXCEPTIONS[base.__name__]
-    return (DestinationRejectedError, _MAYBE_SENT, f"the AWS SDK failed with {type(exc).__name__}")
+    return (DestinationUnavailableError, _MAYBE_SENT, f"the AWS SDK failed with {type(exc).__name__}")

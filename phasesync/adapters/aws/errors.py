@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from phasesync.adapters.aws.codes import class_of_code, row_of_exception
-from phasesync.adapters.aws.own_profile import SAID, own_profile
+from phasesync.adapters.aws.origin import is_of_aws, was_passed_on
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -25,6 +25,13 @@ from phasesync.errors import (
 )
 
 _UNREACHABLE_HINT: Final = "check the Region's name, the network, the proxy and AWS_ENDPOINT_URL"
+_ON_THE_WAY_HINT: Final = (
+    "check the proxy (HTTPS_PROXY, NO_PROXY), the firewall and AWS_ENDPOINT_URL: a page of theirs came instead of "
+    "AWS's answer"
+)
+_PROXY_SIGN_IN_HINT: Final = "the proxy asks for a sign-in: write user and password into HTTPS_PROXY, or correct them"
+_PROXY_SIGN_IN: Final = 407
+_TOO_MANY: Final = 429
 _CLOCK_HINT: Final = "check this machine's clock: AWS refuses requests that are more than 5 minutes off"
 _KMS_HINT: Final = (
     "check that the KMS key is enabled and that the policies of the role and of the key allow kms:GenerateDataKey, "
@@ -38,6 +45,8 @@ _CREDENTIAL_HINTS: Final[Mapping[str, str]] = {
     "UnrecognizedClientException": "check the access key, and that the Region is enabled in the AWS account",
     "InvalidClientTokenId": "check the access key, and that the Region is enabled in the AWS account",
     "RequestExpired": _CLOCK_HINT,
+    "RequestTimeTooSkewed": _CLOCK_HINT,
+    "RequestInTheFuture": _CLOCK_HINT,
 }
 _KMS_CODES: Final[Mapping[str, str]] = {
     # Secrets Manager encrypts with GenerateDataKey; it decrypts an older version to compare it (guide, KMS page).
@@ -77,6 +86,8 @@ def translate(exc: Exception, *, action: str, write: bool, landed: bool | None =
         An error without cause; the caller raises it outside of the `except` block, so that it has no context either.
     """
     response = getattr(exc, "response", None)
+    if isinstance(response, Mapping) and not is_of_aws(response):
+        return _of_another(response, action=action, write=write, landed=landed)
     if isinstance(response, Mapping) and "Error" in response:
         return _of_answer(response, action=action, write=write, landed=landed)
     return _of_exception(exc, action=action, write=write, landed=landed)
@@ -92,6 +103,8 @@ def may_have_landed(caught: Exception | None, answer: Mapping[str, Any] | None) 
     """
     if caught is not None:
         return row_of_exception(caught)[1]
+    if answer is not None and not is_of_aws(answer):
+        return was_passed_on(answer) and _status_of(answer) != _TOO_MANY
     return _class_of(answer) is DestinationUnavailableError
 
 
@@ -102,10 +115,31 @@ def asks_for_fewer(answer: Mapping[str, Any] | None) -> bool:
 
 def _class_of(answer: Mapping[str, Any] | None) -> type[PhasesyncError] | None:
     """Return the class of an answer, None where it tells of no error."""
-    if answer is None or "Error" not in answer:
+    if answer is None:
         return None
+    if not is_of_aws(answer):
+        return ThrottledError if _status_of(answer) == _TOO_MANY else DestinationUnavailableError
+    return class_of_code(str(answer["Error"].get("Code", "")), _status_of(answer)) if "Error" in answer else None
+
+
+def _status_of(answer: Mapping[str, Any]) -> int:
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return class_of_code(str(answer["Error"].get("Code", "")), status)
+    return status if isinstance(status, int) else 0
+
+
+def _of_another(
+    response: Mapping[str, Any], *, action: str, write: bool, landed: bool | None
+) -> DestinationUnavailableError | ThrottledError | OutcomeUnknownError:
+    """Translate an answer that something on the way to AWS gave: it says nothing of what AWS would answer."""
+    metadata, status = response.get("ResponseMetadata", {}), _status_of(response)
+    what = f"{action}: HTTP {status} from something on the way to AWS, not from AWS"
+    hidden = landed is None and metadata.get("RetryAttempts", 0) > 0
+    if write and (landed or hidden or (status != _TOO_MANY and was_passed_on(response))):
+        return OutcomeUnknownError(f"{what}; it may have been carried out", code=str(status))
+    if status == _TOO_MANY:
+        return ThrottledError(what, retry_after=_retry_after(metadata.get("HTTPHeaders", {})), code=str(status))
+    hint = _PROXY_SIGN_IN_HINT if status == _PROXY_SIGN_IN else _ON_THE_WAY_HINT
+    return DestinationUnavailableError(what, hint=hint, code=str(status))
 
 
 def _of_answer(response: Mapping[str, Any], *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
@@ -186,8 +220,6 @@ def _reason(text: str) -> str:
 def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
     """Translate what botocore raised without an answer of AWS."""
     cls, sent, what = row_of_exception(exc)
-    if cls is CredentialRejectedError and SAID in str(exc):  # Said by the process that the SDK started.
-        return own_profile()
     if landed and cls is DestinationRejectedError:
         # It was sent, so what failed is the reading of the answer.
         cls, what = DestinationUnavailableError, "a garbled answer"

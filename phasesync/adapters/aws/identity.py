@@ -57,6 +57,7 @@ class AwsCredentialTester:
         return report
 
     def _ask(self, credential: Credential) -> CredentialReport:
+        self._clients.forget(credential)
         if credential.type is CredentialType.ASSUME_ROLE:
             return self._test_role(credential)
         identity = self._clients.ask_identity(credential)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.adapters.aws.calls import invoke
+from phasesync.adapters.aws.keys import Keys
 from phasesync.adapters.aws.quotas import Turn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
@@ -31,32 +32,27 @@ _NOT_IN_SESSION_NAME: Final = re.compile(r"[^A-Za-z0-9_+=,.@-]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssumedRole:
+class AssumedRole(Keys):
     """A session of a role, as AssumeRole answered."""
 
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
     session_token: str = field(repr=False)
     expires_at: datetime
     identity: CallerIdentity
 
-    def keys(self) -> dict[str, str]:
-        """Return the arguments that make a client of boto3 this session."""
-        return {
-            "aws_access_key_id": self.access_key_id,
-            "aws_secret_access_key": self.secret_access_key,
-            "aws_session_token": self.session_token,
-        }
 
-
-def access_keys(credential: Credential) -> dict[str, str]:
-    """Return the arguments that make a client of boto3 a credential of type access-key. CredentialRejectedError."""
+def access_keys(credential: Credential) -> Keys:
+    """Return the keys of a credential of type access-key. CredentialRejectedError."""
     if credential.access_key_id is None or credential.secret_access_key is None:
         raise incomplete(credential)
     secret = credential.secret_access_key.reveal()
     if not secret.isascii():
         raise CredentialRejectedError(f"the secret access key of {credential.name} has characters that AWS never uses")
-    return {"aws_access_key_id": credential.access_key_id, "aws_secret_access_key": secret.decode("ascii")}
+    return Keys(
+        access_key_id=credential.access_key_id,
+        secret_access_key=secret.decode("ascii"),
+        session_token=None,
+        expires_at=None,
+    )
 
 
 def assume_role(

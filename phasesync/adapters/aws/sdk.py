@@ -19,6 +19,7 @@ from phasesync.errors import SettingsError
 if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
+    from botocore.config import Config
 
 Service = Literal["secretsmanager", "sts", "kms", "iam"]
 
@@ -43,6 +44,11 @@ class CallLimits:
     read_timeout_s: int = 5
     attempts: int = 3
 
+    @property
+    def call_s(self) -> int:
+        """Seconds for a whole call: all attempts and the SDK's pauses between them. It ends then, whatever comes in."""
+        return self.attempts * (self.connect_timeout_s + self.read_timeout_s + 2)
+
 
 class Sdk:
     """Makes clients. Not for two threads at once: boto3 documents its sessions as not thread-safe."""
@@ -59,7 +65,7 @@ class Sdk:
         if endpoint_url is not None:
             check_endpoint(endpoint_url, source="AWS_ENDPOINT_URL")
         self._endpoint_url = endpoint_url
-        self._limits = limits
+        self.limits = limits
         self._session: Session | None = None
 
     def client(self, service: Service, region: str, keys: Mapping[str, str], *, once: bool = False) -> "BaseClient":
@@ -69,7 +75,7 @@ class Sdk:
         Args:
             service: the service.
             region: the Region.
-            keys: arguments that say who it is; empty = the default chain of the SDK.
+            keys: arguments that say who signs. The chain of the SDK is never asked here: it caches, and it waits.
             once: the SDK repeats no call of it: a call that creates something would create it twice.
 
         Raises:
@@ -78,14 +84,18 @@ class Sdk:
         if not region:
             # boto3 would take the Region of its environment instead.
             raise SettingsError("no Region is set")
+        from phasesync.adapters.aws.bounded_http import bound_client
+
         try:
             client = self._new(service, region, keys, once=once)
         except Exception as exc:  # noqa: BLE001 -- botocore raises classes of many kinds here, with arguments in them
             error = translate(exc, action=f"a client of {service} in {region!r}", write=False)
+            self._session = None  # It has read the configuration files: the next one reads them again.
         else:
             # The SDK may also have taken an endpoint from a configuration file.
             check_endpoint(client.meta.endpoint_url, source=f"AWS's configuration for {service}")
-            watch(client)
+            bound_client(client)
+            watch(client, call_s=self.limits.call_s)
             return client
         raise error
 
@@ -96,23 +106,28 @@ class Sdk:
 
     def _new(self, service: Service, region: str, keys: Mapping[str, str], *, once: bool = False) -> "BaseClient":
         import boto3.session
-        from botocore.config import Config
 
         if self._session is None:
             quiet_sdk_loggers()
             self._session = boto3.session.Session()
-        config = Config(
-            connect_timeout=self._limits.connect_timeout_s,
-            read_timeout=self._limits.read_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": 1 if once else self._limits.attempts},
+        config = self.config(once=once)
+        make = cast("Callable[..., BaseClient]", self._session.client)
+        return make(service, region_name=region, endpoint_url=self._endpoint_url, config=config, **keys)
+
+    def config(self, *, once: bool = False) -> "Config":
+        """Return how calls are made; `once`: no call is repeated."""
+        from botocore.config import Config
+
+        return Config(
+            connect_timeout=self.limits.connect_timeout_s,
+            read_timeout=self.limits.read_timeout_s,
+            retries={"mode": "standard", "total_max_attempts": 1 if once else self.limits.attempts},
             tcp_keepalive=True,
             max_pool_connections=CONNECTIONS,
             user_agent_extra=f"phasesync/{__version__}",
             # botocore's dual-stack host is another one than the guide's, which is dual-stack already.
             use_dualstack_endpoint=False,
         )
-        make = cast("Callable[..., BaseClient]", self._session.client)
-        return make(service, region_name=region, endpoint_url=self._endpoint_url, config=config, **keys)
 
 
 def quiet_sdk_loggers() -> None:

@@ -4,7 +4,7 @@ Calls of Secrets Manager for one credential in one Region.
 Every part of the adapter stands on this. Must not know what a call is for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from phasesync.adapters.aws.caller import Caller
@@ -50,11 +50,27 @@ class AwsCaller:
         return self._caller.account_id()
 
     def _call(self, operation: str, call: "Callable[[SecretsManagerClient], T]", *, write: bool = False) -> T:
-        """Make one call; once more with a new session where AWS says that the session of the role has ended."""
-        return self._caller.call(
+        """
+        Make one call, and make sure that the answer is about the account of this run.
+
+        Raises:
+            AccountMismatchError: the credential, or what AWS answers about, is of another account.
+        """
+        answer = self._caller.call(
             f"secretsmanager:{operation}",
-            lambda: self._clients.secrets_manager(self._credential, self._region),
+            lambda keys: self._clients.secrets_manager(self._credential, self._region, keys),
             call,
             region=self._region,
             write=write,
         )
+        for arn in _arns_in(answer):
+            self._caller.check_arn(arn)
+        return answer
+
+
+def _arns_in(answer: object) -> list[str]:
+    """Return the ARNs of the secrets that an answer is about."""
+    if not isinstance(answer, Mapping):
+        return []
+    entries = [answer, *(answer.get("SecretList") or [])]
+    return [arn for entry in entries if isinstance(arn := entry.get("ARN"), str)]

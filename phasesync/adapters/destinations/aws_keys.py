@@ -78,7 +78,7 @@ def resolve_key(clients: AwsClients, credential: Credential, region: str, key: s
 def _describe(clients: AwsClients, credential: Credential, region: str, key: str) -> Mapping[str, Any]:
     return Caller(clients, credential).call(
         _ACTION,
-        lambda: clients.kms(credential, region),
+        lambda keys: clients.kms(credential, region, keys),
         lambda client: client.describe_key(KeyId=key),
         region=region,
         write=False,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from phasesync.adapters.destinations.aws_answers import listing_of, observed_of
 from phasesync.adapters.destinations.aws_caller import AwsCaller
 from phasesync.core.remote import TAG_INSTANCE, Observed, RemoteListing
+from phasesync.errors import DestinationUnavailableError
 
 PAGE: Final = 100
 """Most entries of one answer of ListSecrets (API reference)."""
@@ -56,4 +57,7 @@ class AwsListing(AwsCaller):
     def _page(self, arguments: dict[str, Any]) -> tuple[list[Any], str | None]:
         """Return the entries of a page, which may be none, and the token of the next one."""
         answer = self._call("ListSecrets", lambda sm: sm.list_secrets(**arguments))
-        return list(answer.get("SecretList") or []), answer.get("NextToken") or None
+        entries = answer.get("SecretList")
+        if not isinstance(entries, list):  # An empty page has an empty list.
+            raise DestinationUnavailableError("secretsmanager:ListSecrets: a garbled answer")
+        return entries, answer.get("NextToken") or None

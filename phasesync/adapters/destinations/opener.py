@@ -19,7 +19,9 @@ class RegisteredDestinations:
         self._clients = clients
         self._instance_id = instance_id
 
-    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> Destination:
+    def open(
+        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+    ) -> Destination:
         """
         Return a destination for one run.
 
@@ -28,6 +30,7 @@ class RegisteredDestinations:
             credential: who writes.
             region: where.
             customer: for whom, such as a sync's id: customers take turns where calls have to wait for quotas.
+            fresh: find the identity of the credential anew, because a person asked for it.
 
         Raises:
             CredentialRejectedError: the credential is incomplete.
@@ -36,6 +39,8 @@ class RegisteredDestinations:
         spec = spec_of(kind)
         if credential.status is CredentialStatus.INCOMPLETE:
             raise incomplete(credential)
+        if fresh:
+            self._clients.forget(credential)
         return spec.open(self._clients, credential, region, instance_id=self._instance_id, customer=customer)
 
     def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:

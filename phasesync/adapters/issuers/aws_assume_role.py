@@ -78,7 +78,7 @@ class AwsAssumeRole:
         try:
             answer = self._caller.call(
                 ASSUME_ROLE,
-                lambda: self._clients.sts(self._credential),
+                lambda keys: self._clients.sts(self._credential, keys),
                 lambda sts: sts.assume_role(**request),
                 region=self._credential.region,
                 write=False,

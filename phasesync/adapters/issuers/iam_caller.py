@@ -137,10 +137,13 @@ class IamCaller:
             answer: Answer = getattr(client, xform_name(operation))(**arguments)
             return answer
 
-        return self._caller.call(
+        answered = self._caller.call(
             f"iam:{operation}",
-            lambda: self._clients.iam(self._credential, once=once),
+            lambda keys: self._clients.iam(self._credential, keys, once=once),
             call,
             region=self._credential.region,
             write=write,
         )
+        for user in [answered.get("User") or {}, *(answered.get("Users") or [])]:
+            self._caller.check_arn(user.get("Arn") or "")
+        return answered

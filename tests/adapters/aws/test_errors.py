@@ -11,6 +11,7 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
+from phasesync.adapters.aws import bounded_http, calls, origin
 from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.codes import CODES, EXCEPTIONS
 from phasesync.adapters.aws.errors import may_have_landed, translate
@@ -82,8 +83,9 @@ def answered(code: str, text: str = "", *, status: int = 400, **metadata: Any) -
 
 
 def raised(name: str) -> Exception:
-    """An exception of botocore, made without its arguments."""
-    cls = getattr(botocore.exceptions, name, None) or getattr(botocore.parsers, name)
+    """An exception of botocore or of what watches it, made without its arguments."""
+    modules = (botocore.exceptions, botocore.parsers, origin, calls, bounded_http)
+    cls = next(getattr(module, name) for module in modules if hasattr(module, name))
     made = cls.__new__(cls)
     assert isinstance(made, Exception)
     return made
@@ -224,7 +226,7 @@ def test_a_spent_token_is_an_answer_even_after_a_lost_one():
 
 def test_an_exception_in_no_row_may_have_been_sent():
     assert type(translate(RuntimeError(CANARY_VALUE), **WRITE)) is OutcomeUnknownError
-    assert type(translate(RuntimeError(CANARY_VALUE), **READ)) is DestinationRejectedError
+    assert type(translate(RuntimeError(CANARY_VALUE), **READ)) is DestinationUnavailableError
 
 
 def test_a_subclass_follows_its_base():

@@ -244,10 +244,12 @@ def test_clients_fail_fast_and_say_who_we_are(aws: Aws, clients: AwsClients):
 
 def test_sts_is_asked_in_the_region_of_the_credential(make: Make, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAMBIENTAMBIENT00")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-environment")
     clients = make()
     credential = access_key_credential(region="eu-central-1")
     assert clients.sts(credential).meta.endpoint_url == "https://sts.eu-central-1.amazonaws.com"
-    base = clients.base_sts(role_credential("arn:aws:iam::1:role/r", region="eu-central-1"))
+    base: Any = clients.as_base(role_credential("arn:aws:iam::1:role/r", region="eu-central-1"), lambda sts: sts)
     assert base.meta.endpoint_url == "https://sts.eu-central-1.amazonaws.com"
 
 
@@ -280,7 +282,7 @@ def test_a_profile_that_does_not_exist_gives_a_clean_error(
     aws: Aws, clients: AwsClients, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(SettingsError, match="AWS_PROFILE"):
+    with pytest.raises(CredentialRejectedError, match=r"'nobody'.*AWS_PROFILE"):
         clients.secrets_manager(ambient_credential(), REGION)
 
 

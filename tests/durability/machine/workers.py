@@ -309,7 +309,9 @@ class WatchedDestinations(FakeDestinations):
         super().__init__(worker.stage.remote, instance_id=worker.stage.store.instance_id)
         self.worker = worker
 
-    def open(self, kind: str, credential: Credential, region: str, *, customer: str = "") -> FakeDestination:
+    def open(
+        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+    ) -> FakeDestination:
         super().open(kind, credential, region)
         return WatchedDestination(self, self._account_of(credential), region)
 

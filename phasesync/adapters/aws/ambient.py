@@ -1,0 +1,288 @@
+"""
+The default chain of the AWS SDK, asked once and from scratch: environment, profile, process, web identity, sign-in,
+container, instance role.
+
+The SDK caches what its chain found for the life of a session and refreshes it inside of calls, under its own lock and
+without a limit. Here each question is a session of its own that is thrown away, its processes are killed and its
+requests end when the time is over. Whatever a provider raises becomes a CredentialRejectedError that names the file,
+process or profile, and never repeats what is in it.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from phasesync.adapters.aws.codes import EXCEPTIONS, class_of_code, row_of_exception
+from phasesync.adapters.aws.deadlines import own_deadline
+from phasesync.adapters.aws.endpoint import check_endpoint
+from phasesync.adapters.aws.keys import Keys
+from phasesync.adapters.aws.limited_process import LimitedProcess, ProcessOverdueError
+from phasesync.adapters.aws.own_profile import SAID, own_profile
+from phasesync.errors import CredentialRejectedError, PermissionDeniedError, PhasesyncError
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+    from botocore.session import Session
+
+RESOLVE_WITHIN_S: Final = 30.0
+"""
+How long the chain may take. Tools that ask a vault or a browser session for keys take seconds; a person who is asked
+something by one is not there for a daemon.
+"""
+
+_HINT: Final = (
+    "phasesync uses the identity of its own process here: correct what is named, or check it with "
+    "aws sts get-caller-identity as the same user; phasesync tries again by itself"
+)
+_NOTHING_FOUND: Final = (
+    "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the host a role; "
+    "aws sts get-caller-identity as the same user shows what the AWS SDK finds; phasesync tries again by itself"
+)
+
+Stamp = tuple[object, ...]
+
+
+def stamp_of_files() -> Stamp:
+    """Return what changes when one of the files changes that the chain reads: their inodes, sizes and times."""
+    environ = os.environ
+    paths = (
+        environ.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        environ.get("AWS_WEB_IDENTITY_TOKEN_FILE") or "",
+    )
+    return tuple(_stamp(os.path.expanduser(path)) for path in paths)
+
+
+def _stamp(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError as exc:
+        return exc.errno
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def name_of_chain() -> str:
+    """Return what the chain goes by in messages, with the profile and the files that it reads."""
+    profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+    return (
+        f"the default chain of the AWS SDK (profile {profile!r} in {_file('AWS_CONFIG_FILE', 'config')} and "
+        f"{_file('AWS_SHARED_CREDENTIALS_FILE', 'credentials')})"
+    )
+
+
+def find_keys(region: str, config: "Config", *, within_s: float = RESOLVE_WITHIN_S) -> Keys:
+    """
+    Ask the chain for keys.
+
+    Args:
+        region: where a provider of the chain calls STS, if nothing else says it.
+        config: how such a call is made.
+        within_s: seconds after which processes are killed and requests end.
+
+    Raises:
+        CredentialRejectedError: nothing was found, or a provider failed; it says which and why.
+        SettingsError: the chain leads back to phasesync itself.
+    """
+    deadline = time.monotonic() + within_s
+    search = _Search(deadline, within_s)
+    with own_deadline(deadline):
+        try:
+            return search.keys(region, config)
+        except PhasesyncError as exc:
+            error = exc
+        except Exception as exc:  # noqa: BLE001 -- providers raise whatever they meet; its text repeats contents
+            error = search.failure(exc)
+    raise error
+
+
+class _Search:
+    """One walk along the chain; knows which provider it is at."""
+
+    def __init__(self, deadline: float, within_s: float) -> None:
+        self._deadline = deadline
+        self._within_s = within_s
+        self._profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+        self._method = ""
+        self._process: LimitedProcess | None = None
+        self._program = ""
+        self._token_file = ""
+
+    def keys(self, region: str, config: "Config") -> Keys:
+        session = _new_session(config)
+        for provider in self._chain(session, region):
+            self._method = provider.METHOD
+            found = provider.load()
+            if found is not None:
+                return _frozen(found)
+        raise CredentialRejectedError(
+            "no AWS credentials were found: not in the environment, not in the profile "
+            f"{self._profile!r} ({_file('AWS_SHARED_CREDENTIALS_FILE', 'credentials')}, "
+            f"{_file('AWS_CONFIG_FILE', 'config')}), and no role of the host",
+            hint=_NOTHING_FOUND,
+        )
+
+    def failure(self, exc: Exception) -> PhasesyncError:
+        """Return the error for what a provider raised."""
+        if SAID in str(exc):  # Said by the process that the SDK started.
+            return own_profile()
+        code = request_id = None
+        answer = getattr(exc, "response", None)
+        if isinstance(answer, Mapping) and "Error" in answer:
+            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            told = str(answer["Error"].get("Code", ""))
+            if issubclass(class_of_code(told, status), (CredentialRejectedError, PermissionDeniedError)):
+                code, request_id = told, answer.get("ResponseMetadata", {}).get("RequestId")
+        where = self._where(exc)
+        named = exc.filename if isinstance(exc, OSError) else None
+        if isinstance(named, str) and named not in where:
+            where = f"{named} ({where})"
+        sign_in = {"sso": "aws sso login", "login": "aws login"}.get(self._method)
+        hint = _HINT if sign_in is None else f"sign in: {sign_in} --profile {self._profile}"
+        return CredentialRejectedError(f"{where}: {self._what(exc)}", hint=hint, code=code, request_id=request_id)
+
+    def _chain(self, session: "Session", region: str) -> list[Any]:
+        from botocore.credentials import (
+            AssumeRoleWithWebIdentityProvider,
+            ProcessProvider,
+            ProfileProviderBuilder,
+            create_credential_resolver,
+        )
+        from botocore.utils import FileWebIdentityTokenLoader
+
+        from phasesync.adapters.aws.bounded_http import bound
+
+        def load_config() -> Any:
+            return session.full_config
+
+        search = self
+
+        class Builder(ProfileProviderBuilder):
+            """Has processes started with a time limit, also for a profile that another one takes as its source."""
+
+            def _create_process_provider(self, profile_name: str) -> ProcessProvider:
+                return ProcessProvider(profile_name=profile_name, load_config=load_config, popen=search._start)
+
+        def token_loader(path: str) -> Any:
+            search._token_file = path
+            return FileWebIdentityTokenLoader(path)
+
+        resolver = create_credential_resolver(session, region_name=region)
+        for number, provider in enumerate(resolver.providers):
+            # IMDS and containers are asked over sessions that no client stands before.
+            for fetcher in ("_role_fetcher", "_fetcher"):
+                if hasattr(provider, fetcher):
+                    bound(getattr(provider, fetcher)._session)
+            if hasattr(provider, "_profile_provider_builder"):
+                provider._profile_provider_builder = Builder(session, cache={}, region_name=region)
+            if isinstance(provider, ProcessProvider):
+                resolver.providers[number] = ProcessProvider(
+                    profile_name=self._profile, load_config=load_config, popen=self._start
+                )
+            if isinstance(provider, AssumeRoleWithWebIdentityProvider):
+                provider._token_loader_cls = token_loader  # type: ignore[attr-defined]
+        return list(resolver.providers)
+
+    def _start(self, arguments: Sequence[str], **_: Any) -> LimitedProcess:
+        self._program, self._process = arguments[0] if arguments else "", None
+        self._process = LimitedProcess(arguments, deadline=self._deadline)
+        return self._process
+
+    def _where(self, exc: Exception) -> str:
+        """Return which provider failed, with the file, process or profile that it stands for."""
+        if self._program:
+            return f"credential_process of the AWS profile {self._profile!r} ({self._program})"
+        if self._token_file:
+            return f"web identity token file {self._token_file}"
+        config, credentials = _file("AWS_CONFIG_FILE", "config"), _file("AWS_SHARED_CREDENTIALS_FILE", "credentials")
+        return {
+            "env": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN of the environment",
+            "shared-credentials-file": f"AWS profile {self._profile!r} in {credentials}",
+            "config-file": f"AWS profile {self._profile!r} in {config}",
+            "custom-process": f"credential_process of the AWS profile {self._profile!r}",
+            "sso": f"AWS sign-in (SSO) of the profile {self._profile!r}",
+            "login": f"AWS sign-in (aws login) of the profile {self._profile!r}",
+            "container-role": "credentials endpoint of the container (AWS_CONTAINER_CREDENTIALS_*)",
+            "iam-role": "instance metadata (IMDS)",
+        }.get(self._method, f"AWS profile {self._profile!r} in {config} or {credentials}")
+
+    def _what(self, exc: Exception) -> str:
+        """Return what went wrong, from the type of an exception."""
+        kind = type(exc).__name__
+        if isinstance(exc, ProcessOverdueError):
+            return f"it did not end within {self._within_s:.0f} s, or printed without end, and was killed"
+        if isinstance(exc, FileNotFoundError):
+            return "it does not exist"
+        if isinstance(exc, PermissionError):
+            return "it may not be opened by this user"
+        if isinstance(exc, OSError) and exc.errno is not None:
+            return f"it cannot be used ({errno.errorcode.get(exc.errno, exc.errno)})"
+        response = getattr(exc, "response", None)
+        if isinstance(response, Mapping) and "Error" in response:
+            told = str(response["Error"].get("Code", ""))
+            operation = getattr(exc, "operation_name", "a call")
+            return f"AWS refuses {operation} ({told if told.isidentifier() else 'unreadable code'})"
+        if self._process is not None and self._process.returncode:
+            return f"it ended with status {self._process.returncode}"
+        if kind == "ParamValidationError" and self._token_file:
+            return "the token in it is empty or too short"
+        if isinstance(exc, EOFError):
+            return "it asks for an MFA code, and nobody is there to type it"
+        if isinstance(exc, (ValueError, TypeError, AttributeError, KeyError)) and kind not in EXCEPTIONS:
+            return "what it gives is not the document that the AWS SDK asks for"
+        known = {
+            "CredentialRetrievalError": "it gives no usable keys",
+            "PartialCredentialsError": "the keys are incomplete",
+            "ProfileNotFound": "there is no such profile (AWS_PROFILE)",
+            "ConfigParseError": "the file cannot be read as an AWS configuration",
+            "RuntimeError": "the keys that it gives have expired",  # Of RefreshableCredentials.
+        }
+        return known.get(kind) or f"{row_of_exception(exc)[2]}"
+
+
+def _new_session(config: "Config") -> "Session":
+    """Return a session of botocore whose clients heed the deadline of their thread."""
+    import botocore.session
+
+    from phasesync.adapters.aws.bounded_http import bound_client
+    from phasesync.adapters.aws.sdk import quiet_sdk_loggers
+
+    quiet_sdk_loggers()
+
+    class Bounded(botocore.session.Session):
+        def create_client(self, *args: Any, **kwargs: Any) -> Any:
+            client = super().create_client(*args, **kwargs)
+            check_endpoint(client.meta.endpoint_url, source="AWS's configuration")
+            bound_client(client)
+            return client
+
+    session = Bounded()
+    session.set_default_client_config(config)
+    return session
+
+
+def _frozen(found: Any) -> Keys:
+    """Return credentials of botocore as they are now. They are refreshed only where they have ended already."""
+    for window in ("_advisory_refresh_timeout", "_mandatory_refresh_timeout"):
+        if hasattr(found, window):
+            setattr(found, window, 0)
+    frozen = cast("Callable[[], Any]", found.get_frozen_credentials)()
+    ends = getattr(found, "_expiry_time", None)
+    access_key_id, secret = frozen.access_key, frozen.secret_key
+    if not (isinstance(access_key_id, str) and access_key_id and isinstance(secret, str) and secret):
+        raise CredentialRejectedError("the AWS credentials that were found are incomplete", hint=_HINT)
+    if not (access_key_id.isascii() and secret.isascii() and (frozen.token or "").isascii()):
+        raise CredentialRejectedError("the AWS credentials that were found have characters that AWS never uses")
+    return Keys(
+        access_key_id=access_key_id,
+        secret_access_key=secret,
+        session_token=frozen.token or None,
+        expires_at=ends.astimezone(UTC) if isinstance(ends, datetime) else None,
+    )
+
+
+def _file(variable: str, name: str) -> str:
+    """Return the path of one of AWS's files, as the SDK looks for it."""
+    return os.environ.get(variable) or f"~/.aws/{name}"

@@ -1,0 +1,88 @@
+"""
+A server on loopback that answers with bytes of the test's own: what no AWS would say.
+
+    with RawServer(page(302, "moved")) as server:
+        clients = AwsClients(endpoint_url=server.url, …)
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
+
+Script = Callable[[], Iterator[bytes]]
+"""Yields what is sent, piece by piece."""
+
+
+def page(status: int, text: str = "<html><body>words of it</body></html>", **headers: str) -> Script:
+    """Return an answer of something that is not AWS; `headers` with _ in place of -."""
+    body = text.encode()
+    lines = {"Content-Type": "text/html", "Content-Length": str(len(body))}
+    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return lambda: iter([f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + body])
+
+
+class RawServer:
+    """Gives the same answer to every request, in a thread for each connection."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.requests = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> RawServer:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with self._lock:
+                    self._open.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError):
+            while _read_request(connection):
+                with self._lock:
+                    self.requests += 1
+                for piece in self.script():
+                    connection.sendall(piece)
+
+
+def _read_request(connection: socket.socket) -> bool:
+    """Read one request, body included; return whether there was one."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65_536)
+        if not chunk:
+            return False
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+    while len(body) < length:
+        chunk = connection.recv(65_536)
+        if not chunk:
+            return False
+        body += chunk
+    return True
