@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.expiry import LeaseExpiry
 from phasesync.engine.reaping import AGAIN, EVERY, Reaper
 from phasesync.engine.sweep import Sweeper
-from phasesync.errors import ClaimLostError, PhasesyncError
+from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports import (
     Claim,
     ClaimedLease,
@@ -29,6 +30,9 @@ from phasesync.ports import (
     StateStore,
     SyncDispatcher,
 )
+
+_HEARTBEAT: Final = ("clock", "renewal", "heartbeat")
+"""The steps of a heartbeat, in their order: what the clock left ahead is moved before anything is noted by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,7 @@ class Scheduler:
     @property
     def heartbeat_failure(self) -> PhasesyncError | None:
         """How the newest heartbeat failed, None = it succeeded, or there was none. It is a write to the database."""
-        return self._failing.get("heartbeat") or self._failing.get("renewal")
+        return next((self._failing[chore] for chore in _HEARTBEAT if chore in self._failing), None)
 
     def poll(self) -> bool:
         """Claim what is pending and hand it to the dispatcher."""
@@ -125,10 +129,18 @@ class Scheduler:
             return self._round("poll", lambda: self._claim(free))
 
     def beat(self) -> bool:
-        """Say that we are alive, learn whether we work or stand by, and renew our claims."""
-        self._round("clock", self._look_at_clock)
-        renewed = self._round("renewal", self._keeper.renew)
-        return self._round("heartbeat", self._learn_role) and renewed
+        """
+        Say that we are alive, learn whether we work or stand by, and renew our claims.
+
+        Where the database is not there, the first step has waited for it, and the others would wait as long again.
+        """
+        good = True
+        for chore, work in zip(_HEARTBEAT, (self._look_at_clock, self._keeper.renew, self._learn_role), strict=True):
+            if not self._round(chore, work):
+                good = False
+                if isinstance(self._failing[chore], StoreUnavailableError):
+                    break
+        return good
 
     def reap(self) -> bool:
         """Free syncs whose holder died, and log what became of their runs; look at the database's clock."""

@@ -94,6 +94,27 @@ def test_a_role_lasts_as_long_as_the_heartbeat_that_brought_it(daemon) -> None:
     assert daemon.scheduler.heartbeat_failure is None
 
 
+def test_a_heartbeat_waits_once_for_a_database_that_is_not_there(daemon, monkeypatch) -> None:
+    """Three steps that each wait for a lock would look like a heartbeat that has stalled."""
+    waited: list[str] = []
+
+    def not_there(name: str) -> Callable[[], None]:
+        def step() -> None:
+            waited.append(name)
+            raise StoreUnavailableError("locked")
+
+        return step
+
+    monkeypatch.setattr(daemon.scheduler._keeper, "renew", not_there("renewal"))
+    daemon.errors["beat"] = StoreUnavailableError("locked")
+
+    assert not daemon.scheduler.beat()
+
+    assert waited == ["renewal"]
+    assert isinstance(daemon.scheduler.heartbeat_failure, StoreUnavailableError)
+    assert daemon.role() is None
+
+
 def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) -> None:
     daemon.scheduler.beat()
     assert daemon.scheduler.poll() and daemon.scheduler.reap()
