@@ -128,6 +128,7 @@ class Lease:
         kept: its secret key is kept, encrypted.
         missing_since: since when nothing of it is found at AWS, at every look; None = it was not looked for, or found.
         renewals: how often it was renewed.
+        deletion_sent: the last call for it was about to delete its user, and nobody knows whether it did.
         final: its end is decided: what its user says of a later renewal counts no more.
         for_keep: it is being made in order to be kept, so that others who want a kept one wait for it.
         key_known: AWS knew its key once.
@@ -158,6 +159,7 @@ class Lease:
     kept: bool = False
     missing_since: datetime | None = None
     renewals: int = 0
+    deletion_sent: bool = False
     final: bool = False
     for_keep: bool = False
     key_known: bool = False
@@ -308,20 +310,32 @@ def replace_dead(lease: Lease, reason: str, now: datetime) -> Lease:
 def gone(lease: Lease, now: datetime) -> Lease:
     """Return the lease of which nothing is left at AWS."""
     status = LeaseStatus.EXPIRED if lease.cause is Cause.EXPIRY else LeaseStatus.REVOKED
-    return _to(lease, status, ended_at=now, retry_at=None, error=None, kept=False, missing_since=None)
+    return _to(
+        lease, status, ended_at=now, retry_at=None, error=None, kept=False, missing_since=None, deletion_sent=False
+    )
 
 
-def missing(lease: Lease, now: datetime) -> Lease:
+def deletion_sent(lease: Lease) -> Lease:
+    """Return the lease whose user is about to be deleted: that it is not there afterwards is what was wanted."""
+    return _to(lease, LeaseStatus.REVOKING, deletion_sent=True)
+
+
+def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
     """
     Return the lease of which nothing was found at AWS: it is looked at again before that counts.
 
     What IAM does not find for a moment may be there; and where the lease is not known to have been made, a request that
     was sent for it may still arrive.
+
+    Args:
+        lease: being taken back.
+        now: the time.
+        deleted: an earlier attempt was about to delete its user, and never heard whether it did.
     """
     if lease.status in (LeaseStatus.ACTIVE, LeaseStatus.REVOKE_FAILED):
         raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot be missing")
-    if lease.issuing_at is None:
-        return gone(lease, now)  # Nothing was called for it.
+    if lease.issuing_at is None or deleted:
+        return gone(lease, now)  # Nothing was called for it; or its user was there, and its deletion was sent.
     since = lease.missing_since
     if since is None or since > now:  # Noted by a clock that was set back since.
         since = now
@@ -331,11 +345,27 @@ def missing(lease: Lease, now: datetime) -> Lease:
         again = until = max(until, lease.issuing_at + ARRIVES_WITHIN)
     if until <= now:
         return gone(lease, now)
-    return _to(lease, LeaseStatus.REVOKING, missing_since=since, retry_at=again if now < again else until, error=None)
+    return _to(
+        lease,
+        LeaseStatus.REVOKING,
+        missing_since=since,
+        retry_at=again if now < again else until,
+        error=None,
+        deletion_sent=False,
+    )
 
 
-def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime) -> Lease:
-    """Return the lease that could not be taken back; it is tried again after a pause."""
+def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime, *, unknown: bool = False) -> Lease:
+    """
+    Return the lease that could not be taken back; it is tried again after a pause.
+
+    Args:
+        lease: being taken back.
+        message: why.
+        pause: until it is tried again.
+        now: the time.
+        unknown: the call that failed may have been carried out all the same.
+    """
     return _to(
         lease,
         LeaseStatus.REVOKE_FAILED,
@@ -343,6 +373,7 @@ def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime) -> Lea
         retry_at=now + pause,
         error=message,
         missing_since=None,
+        deletion_sent=lease.deletion_sent and unknown,
     )
 
 

@@ -19,6 +19,7 @@ from phasesync.core.lease import (
     Lease,
     LeaseStatus,
     Order,
+    deletion_sent,
     end_decided,
     gone,
     lapsed,
@@ -34,7 +35,9 @@ from phasesync.engine.hints import LeaseNames, hint_of
 from phasesync.errors import (
     AccountMismatchError,
     ClaimLostError,
+    InternalError,
     InterruptedRunError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     PhasesyncError,
     StoreUnavailableError,
@@ -169,7 +172,7 @@ class LeaseEnder:
                 self._leases.release(claim)
                 self._events.emit(LeaseEndMoved(dynamic=found.dynamic, lease_id=found.id, expires_at=found.expires_at))
                 return TakenBack(lease=found, error=None)
-            ended = self._note(claim, found, actor)
+            ended = self._note(claim, found, actor, deleted=begun.deletion_sent)
             self._tell(ended, None, calls=issuer.calls)
             return TakenBack(lease=ended, error=None)
         failure.hint = hint_of(failure, LeaseNames(self._credentials, begun))
@@ -241,7 +244,12 @@ class LeaseEnder:
                 heeded = self._leases.save(claim, step, entry=_renewed_since)
                 if heeded.status is LeaseStatus.ACTIVE:
                     return heeded
-        return issuer.revoke(order, access_key_id=lease.access_key_id, proven=proven, leave=leave)
+
+        def ending() -> None:
+            leave()
+            self._leases.save(claim, lambda one, _: deletion_sent(one))
+
+        return issuer.revoke(order, access_key_id=lease.access_key_id, proven=proven, leave=leave, ending=ending)
 
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
         credential = self._credentials.get_by_id(lease.credential_id)
@@ -249,12 +257,13 @@ class LeaseEnder:
         _require_same_account(credential.name, lease, issuer.account_id())
         return issuer
 
-    def _note(self, claim: LeaseClaim, found: Found, actor: str) -> Lease:
+    def _note(self, claim: LeaseClaim, found: Found, actor: str, *, deleted: bool) -> Lease:
         before: list[Lease] = []
 
         def step(one: Lease, now: datetime) -> Lease:
             before.append(one)
-            return gone(one, now) if found is Found.REMOVED or _name_was_taken(one, found) else missing(one, now)
+            over = found is Found.REMOVED or _name_was_taken(one, found)
+            return gone(one, now) if over else missing(one, now, deleted=deleted)
 
         def entry(ended: Lease) -> Entry | None:
             if not ended.live:
@@ -271,9 +280,10 @@ class LeaseEnder:
         pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._spread())
         # The same failure, time after time, is one entry of the log.
         told = lease.error != error.message
+        unknown = isinstance(error, OutcomeUnknownError | InternalError)
         entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if told else None
         return self._leases.save(
-            claim, lambda one, now: not_gone(one, error.message, pause, now), entry=entry, done=True
+            claim, lambda one, now: not_gone(one, error.message, pause, now, unknown=unknown), entry=entry, done=True
         )
 
     def _tell(self, lease: Lease, error: PhasesyncError | None, *, calls: int) -> None:

@@ -112,7 +112,9 @@ class LeaseIssuer(Protocol):
         """
         ...
 
-    def revoke(self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave) -> Found:
+    def revoke(
+        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
+    ) -> Found:
         """
         Take back what was ordered: the key first, then everything else. What is gone already is no error.
 
@@ -121,6 +123,7 @@ class LeaseIssuer(Protocol):
             access_key_id: None where it is not known.
             proven: what bears the name is known to have been made for this order; otherwise its tags have to say so.
             leave: asked before every call.
+            ending: asked in its place before the call after which nothing is left.
 
         Raises:
             DestinationError: something of it is still there.

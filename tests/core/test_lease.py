@@ -17,6 +17,7 @@ from phasesync.core.lease import (
     Lease,
     LeaseStatus,
     begin,
+    deletion_sent,
     forgotten,
     gone,
     is_due,
@@ -409,3 +410,24 @@ def test_a_kept_lease_is_given_again_while_half_of_its_life_is_left() -> None:
     assert not may_be_given_again(active(kept=True), half + timedelta(microseconds=1))
     assert not may_be_given_again(active(), NOW)
     assert not may_be_given_again(replace(revoking(), kept=True), NOW)
+
+
+# --- users whose deletion was sent
+
+
+def test_a_user_that_is_missing_after_its_deletion_was_sent_is_gone() -> None:
+    """The process died there, or the answer was lost."""
+    sent = deletion_sent(revoking())
+    again = take_back(sent, Cause.REQUEST, "", LATER)
+    assert again.deletion_sent
+    assert missing(again, LATER, deleted=True) == gone(again, LATER)
+    assert not gone(again, LATER).deletion_sent
+
+
+def test_a_deletion_that_iam_refused_or_found_nothing_for_was_not_sent() -> None:
+    sent = deletion_sent(revoking())
+    assert not not_gone(sent, "denied", HOUR, LATER).deletion_sent
+    assert not_gone(sent, "lost", HOUR, LATER, unknown=True).deletion_sent
+    assert missing(sent, LATER) == replace(
+        revoking(), missing_since=LATER, retry_at=LATER + LOOKED_AGAIN_AFTER, deletion_sent=False
+    )

@@ -17,7 +17,7 @@ from phasesync.core.orphans import TAG_LEASE
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import AccountMismatchError, DestinationUnavailableError, PermissionDeniedError
 from phasesync.ports import LeaseEvent
-from phasesync.testing.aws_shim import Answer, Operation
+from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import ACCOUNT, INLINE, OUR_PATH, LeaseWorld
 from tests.support.stores import ACTOR
 
@@ -316,3 +316,26 @@ def test_a_lease_is_told_to_be_looked_at_again(world: LeaseWorld) -> None:
     assert isinstance(error, DestinationUnavailableError)
     assert "counts as revoked once that has been so for some minutes" in error.message
     assert "the daemon looks again, first at 2" in error.message
+
+
+@pytest.mark.parametrize("lost", [DROP, Answer("ServiceFailure", "it broke", status=500)])
+def test_a_deletion_whose_answer_was_lost_is_over_at_the_next_look(world: LeaseWorld, lost: Answer) -> None:
+    lease = world.issue().lease
+    world.aws.fail("DeleteUser", lost, when="after")
+    assert world.revoke(lease.id).lease.status is LeaseStatus.REVOKE_FAILED
+
+    world.let_time_pass(seconds=30)
+    world.sweep()
+
+    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.REVOKED, set())
+
+
+def test_a_deletion_that_was_lost_on_the_way_is_made_again(world: LeaseWorld) -> None:
+    lease = world.issue().lease
+    world.aws.fail("DeleteUser", DROP)
+    world.revoke(lease.id)
+
+    world.let_time_pass(seconds=30)
+    world.sweep()
+
+    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.REVOKED, set())

@@ -126,7 +126,9 @@ class AwsAssumeRole:
         """Refuse: AWS prolongs a session for nobody. IllegalTransitionError."""
         raise IllegalTransitionError(f"the session {order.name} of a role cannot be prolonged")
 
-    def revoke(self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave) -> Found:
+    def revoke(
+        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
+    ) -> Found:
         """Do nothing: what is not known to anybody ends by itself."""
         return Found.MISSING
 

@@ -190,7 +190,9 @@ class AwsIamUser:
 
     # --- taking back
 
-    def revoke(self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave) -> Found:
+    def revoke(
+        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
+    ) -> Found:
         """Take back a user: the key first, then what was put on it, then whatever IAM says is still on it."""
         name = order.name
         if not proven:
@@ -208,7 +210,7 @@ class AwsIamUser:
                 if not is_made_for(_tags_of(user), order.tags):
                     return Found.THEIRS
             self._take_off(order, leave)
-            return self._delete_user(name, leave)
+            return self._delete_user(name, ending or leave)
         except PermissionDeniedError:
             # A user that is gone has no path and no tags, so that a policy which asks for them refuses.
             if not self._is_gone(name):
@@ -217,7 +219,7 @@ class AwsIamUser:
         except RemoteChangedError as error:
             if error.code != DELETE_CONFLICT:
                 raise
-        return self._strip_and_delete(order, leave)
+        return self._strip_and_delete(order, leave, ending or leave)
 
     def _take_key(self, order: Order, access_key_id: str | None, leave: Leave) -> bool:
         """Delete the key, or all there are where it is not known; return whether it was there, or nobody knows."""
@@ -243,7 +245,7 @@ class AwsIamUser:
         except PermissionDeniedError:
             return False
 
-    def _strip_and_delete(self, order: Order, leave: Leave) -> Found:
+    def _strip_and_delete(self, order: Order, leave: Leave, ending: Leave) -> Found:
         user = self._user(order.name)
         if user is None:
             return Found.MISSING
@@ -254,7 +256,7 @@ class AwsIamUser:
                 hint=f"look at it: aws iam get-user --user-name {order.name}; then delete it by hand, or tag it again",
             )
         strip(self._iam, order.name, leave)
-        return self._delete_user(order.name, leave)
+        return self._delete_user(order.name, ending)
 
     def _delete_user(self, name: str, leave: Leave) -> Found:
         return Found.REMOVED if self._iam.take_away("DeleteUser", leave, UserName=name) else Found.MISSING
