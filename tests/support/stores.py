@@ -13,7 +13,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
-from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store, tables
+from phasesync.adapters.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order, begin, gone, issued, not_gone, take_back
@@ -54,6 +54,17 @@ def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
     keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
     initialise(database, keys)
     return open_store(database, keys)
+
+
+def opens_with(root_key: RootKey = ROOT_KEY) -> Callable[[Database], EnvelopeKeyRing]:
+    """What bootstrap gives to migrations and restores: it opens a database's keys, or raises."""
+
+    def open_keys(database: Database) -> EnvelopeKeyRing:
+        keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
+        keys.verify()
+        return keys
+
+    return open_keys
 
 
 def write_root_key(file: Path) -> None:

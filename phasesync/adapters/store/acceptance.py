@@ -11,8 +11,9 @@ from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.instants import to_microseconds
 from phasesync.adapters.store.journal import load_journal, update_entry
 from phasesync.adapters.store.part import Part
+from phasesync.adapters.store.registry import locked_registry, read_registry
 from phasesync.adapters.store.sync_rows import select_syncs
-from phasesync.adapters.store.tables import instance, syncs
+from phasesync.adapters.store.tables import syncs
 from phasesync.adapters.store.waking import wake
 from phasesync.core.journal import accept_restore
 from phasesync.errors import CiphertextError, ClaimHeldError, RestoredDatabaseError
@@ -26,7 +27,7 @@ class AcceptancePart(Part):
         """Return whether this database counts as older than AWS: it was put in place, or a run has met the proof."""
         halted = sa.select(syncs.c.id).where(syncs.c.error_class == RestoredDatabaseError.__name__).limit(1)
         with self._database.read() as connection:
-            said = connection.scalar(sa.select(instance.c.restored_at)) is not None
+            said = read_registry(connection, self._keys).restored_at is not None
             return said or connection.scalar(halted) is not None
 
     def accept_restore(self, *, ahead: int) -> Acceptance:
@@ -34,6 +35,7 @@ class AcceptancePart(Part):
         moved = 0
         unread: list[str] = []
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             found = connection.execute(row_lock(select_syncs(), syncs)).all()
             rows = list({row.id: row for row in found}.values())
             busy = [
@@ -55,7 +57,6 @@ class AcceptancePart(Part):
                     update_entry(connection, self._sealer, row.data_key_id, accept_restore(entry, ahead))
                 moved += len(entries)
             # What was made since the backup is in no journal; its tokens are passed over all the same.
-            floor = instance.c.generation_floor + ahead
-            connection.execute(instance.update().values(restored_at=None, generation_floor=floor))
+            registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)
             wake(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))

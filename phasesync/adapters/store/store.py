@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.initialise import read_instance_id
+from phasesync.adapters.store.registry import read_registry
 from phasesync.adapters.store.secret_edits import SecretEditsPart
 from phasesync.adapters.store.secret_reads import SecretReadsPart
 from phasesync.ports import KeyRing
@@ -96,6 +97,10 @@ def open_store(database: Database, keys: KeyRing) -> Store:
     Raises:
         KeyUnavailableError: it is under another root key, or not initialised.
         SchemaMismatchError: it is not migrated.
+        CiphertextError: what it says of itself was altered.
     """
     keys.verify()
-    return Store(database, keys, instance_id=read_instance_id(database))
+    instance_id = read_instance_id(database)
+    with database.read() as connection:
+        read_registry(connection, keys)
+    return Store(database, keys, instance_id=instance_id)

@@ -19,6 +19,7 @@ from phasesync.adapters.store.instants import after, now
 from phasesync.adapters.store.journal import to_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.plain import from_json
+from phasesync.adapters.store.registry import read_registry
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.sync_rows import COVERED, mac_of
 from phasesync.adapters.store.tables import apps, credentials, environments, journal, secrets, syncs
@@ -111,9 +112,11 @@ class SqlSweepStore(Part):
             .order_by(credentials.c.name_key)
         )
         found: dict[tuple[str, str, str], list[Credential]] = {}
+        registry = read_registry(connection, self._keys)
         for row in connection.execute(statement):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
+                registry.check(credentials, row)
                 found.setdefault(place, []).append(to_credential(row, self._sealer, used_by=()))
             except (CiphertextError, KeyUnavailableError):
                 continue  # The syncs that use it are halted by their next run, which says why.

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.plain import from_json, to_json
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
-from phasesync.adapters.store.tables import apps, credentials, environments, instance, sync_reads, syncs
+from phasesync.adapters.store.tables import apps, credentials, environments, sync_reads, syncs
 from phasesync.core.arns import partition_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
@@ -29,6 +29,7 @@ NEVER_READ: Final = -1
 COVERED: Final = (
     "id",
     "name",
+    "name_key",
     "environment_id",
     "path",
     "credential_id",
@@ -40,6 +41,9 @@ COVERED: Final = (
     "adopt",
     "adopt_versions",
     "approved_digest",
+    "paused_by",
+    "paused_at",
+    "paused_until",
 )
 """Columns that the MAC covers."""
 
@@ -83,8 +87,6 @@ def select_syncs() -> sa.Select[Any]:
             sync_reads.c.revision.label("read_revision"),
             _read_environments.c.revision.label("read_source"),
             now().label("clock"),
-            sa.select(instance.c.restored_at).scalar_subquery().label("restored_at"),
-            sa.select(instance.c.generation_floor).scalar_subquery().label("generation_floor"),
         )
         .join_from(syncs, environments, syncs.c.environment_id == environments.c.id)
         .join(apps)
