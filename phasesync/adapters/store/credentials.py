@@ -15,8 +15,9 @@ from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import Part, listed, new_id
 from phasesync.adapters.store.pinning import follow_account
+from phasesync.adapters.store.plain import to_member
 from phasesync.adapters.store.registry import locked_registry, read_registry
-from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.sealing import Sealer, check_name_key
 from phasesync.adapters.store.tables import credentials, dynamic_secrets, leases, syncs
 from phasesync.adapters.store.waking import wake_leases, wake_users
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
@@ -208,6 +209,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
         raise NotFoundError(
             f"there is no credential {name}; there is: {listed(names)}", hint=f"phasesync credentials add {name}"
         )
+    check_name_key(credentials, row)
     return row
 
 
@@ -222,14 +224,15 @@ def select_credentials() -> sa.Select[Any]:
 
 def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) -> Credential:
     """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
+    check_name_key(credentials, row)
     sealed = _open(row, sealer)
     return Credential(
         id=row.id,
         name=row.name,
-        type=CredentialType(row.type),
+        type=to_member(CredentialType, row.type, "type in table credentials"),
         region=row.region,
         version=row.version,
-        status=CredentialStatus(row.status),
+        status=to_member(CredentialStatus, row.status, "status in table credentials"),
         account=row.account,
         role_arn=sealed.role_arn,
         external_id=sealed.external_id,

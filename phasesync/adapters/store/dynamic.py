@@ -20,7 +20,7 @@ from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.lease_macs import check_leases_mac, leases_mac_of, live_leases_of
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
 from phasesync.adapters.store.registry import Registry, locked_registry, read_registry
-from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.sealing import Sealer, check_name_key
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -187,11 +187,11 @@ def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = Non
         id=row.id,
         name=row.name,
         environment_id=row.environment_id,
-        app=row.app,
-        environment=row.environment,
+        app=row.app or "?",
+        environment=row.environment or "?",
         path=row.path,
         credential_id=row.credential_id,
-        credential=row.credential,
+        credential=row.credential or "?",
         issuer=row.issuer,
         version=row.version,
         config=config,
@@ -210,6 +210,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
         raise NotFoundError(
             f"there is no dynamic secret {name}; there is: {listed(names)}", hint="phasesync dynamic list"
         )
+    check_name_key(dynamic_secrets, row)
     return row
 
 
@@ -232,6 +233,7 @@ def keys_handed_out(
 
 def _open_config(row: sa.Row[Any], sealer: Sealer) -> DynamicConfig:
     try:
+        check_name_key(dynamic_secrets, row)
         return sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
     except CiphertextError:
         raise CiphertextError(
@@ -265,9 +267,10 @@ def _select() -> sa.Select[Any]:
             live.label("live"),
             now().label("clock"),
         )
-        .join_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
-        .join(apps, apps.c.id == environments.c.app_id)
-        .join(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
+        # What was led elsewhere is in lists too, with the reason.
+        .outerjoin_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
+        .outerjoin(apps, apps.c.id == environments.c.app_id)
+        .outerjoin(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
     )
 
 

@@ -10,7 +10,6 @@ It is computed over all rows and not kept up by increments: a select of four nar
 else that an edit does, and nothing has to be argued about sums of digests.
 """
 
-import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from phasesync.adapters.store.plain import to_json
+from phasesync.adapters.store.sealing import same_mac
 from phasesync.adapters.store.tables import apps, environments, secrets
 from phasesync.errors import CiphertextError
 from phasesync.ports import KeyRing
@@ -44,8 +44,11 @@ def mac_of(keys: KeyRing, environment: Mapping[str, Any], pointers: Iterable[Poi
 
 def check_mac(keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer]) -> None:
     """Raise CiphertextError where a row of `select_environments`, or what it has, was altered."""
-    expected = mac_of(keys, environment._asdict(), pointers)
-    if environment.mac is None or not hmac.compare_digest(environment.mac, expected):
+    try:
+        authentic = same_mac(environment.mac, mac_of(keys, environment._asdict(), pointers))
+    except (AttributeError, TypeError):  # SQLite keeps whatever is put into a column.
+        authentic = False
+    if not authentic:
         raise CiphertextError(
             f"the environment {environment.app}/{environment.name} in table environments does not authenticate: its "
             "names, its revision, or which secrets it has in which version were altered outside phasesync",

@@ -8,7 +8,6 @@ A row is changed and its MAC made anew in one transaction. Where the set of live
 locked after the lease, by everybody: nobody who holds a dynamic secret waits for a lease that is live.
 """
 
-import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.plain import to_json
+from phasesync.adapters.store.sealing import same_mac
 from phasesync.adapters.store.tables import dynamic_secrets, leases
 from phasesync.core.lease import ENDED
 from phasesync.errors import CiphertextError
@@ -42,7 +42,7 @@ def mac_of(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
 
 def is_authentic(keys: KeyRing, row: sa.Row[Any]) -> bool:
     """Return whether the columns of a lease are as we wrote them."""
-    return row.mac is not None and hmac.compare_digest(row.mac, mac_of(keys, row._asdict()))
+    return isinstance(row.details, bytes) and same_mac(row.mac, mac_of(keys, row._asdict()))
 
 
 def leases_mac_of(keys: KeyRing, dynamic_id: str, live: Iterable[str]) -> bytes:
@@ -91,4 +91,4 @@ def drop_live(connection: sa.Connection, keys: KeyRing, dynamic_id: str, lease_i
 
 
 def _fits(keys: KeyRing, dynamic_id: str, mac: bytes | None, live: Iterable[str]) -> bool:
-    return mac is not None and hmac.compare_digest(mac, leases_mac_of(keys, dynamic_id, live))
+    return same_mac(mac, leases_mac_of(keys, dynamic_id, live))

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.lease_macs import is_authentic, mac_of
-from phasesync.adapters.store.plain import members, to_plain
+from phasesync.adapters.store.plain import members, to_member, to_plain
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
 from phasesync.adapters.store.tables import dynamic_secrets, environments, lease_events, leases
 from phasesync.core.lease import Lease, LeaseStatus, Order
@@ -52,8 +52,9 @@ def select_leases() -> sa.Select[Any]:
             environments.c.data_key_id,
             now().label("clock"),
         )
-        .join_from(leases, dynamic_secrets, dynamic_secrets.c.id == leases.c.dynamic_id)
-        .join(environments, environments.c.id == dynamic_secrets.c.environment_id)
+        # One that was led elsewhere is in lists too, with the reason.
+        .outerjoin_from(leases, dynamic_secrets, dynamic_secrets.c.id == leases.c.dynamic_id)
+        .outerjoin(environments, environments.c.id == dynamic_secrets.c.environment_id)
     )
 
 
@@ -88,8 +89,8 @@ def to_listed_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
     except CiphertextError as error:
         return Lease(
             **{name: getattr(row, name) for name in _PLAIN},
-            dynamic=row.dynamic,
-            issuer=row.issuer,
+            dynamic=row.dynamic or "?",
+            issuer=row.issuer or "?",
             # A status that there is not: it stands as what a daemon makes of it.
             status=LeaseStatus(row.status) if row.status in tuple(LeaseStatus) else LeaseStatus.REVOKE_FAILED,
             order=Order(name="?", ttl=timedelta(0)),
@@ -161,7 +162,7 @@ def to_record(row: sa.Row[Any], sealer: Sealer) -> LeaseRecord:
     return LeaseRecord(
         lease_id=row.lease_id,
         at=row.at,
-        event=LeaseEvent(row.event),
+        event=to_member(LeaseEvent, row.event, "event in table lease_events"),
         actor=row.actor,
         detail=sealer.open_text(_detail_context(row.lease_id), row.detail),
     )

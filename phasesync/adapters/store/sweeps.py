@@ -5,7 +5,6 @@ Whether a key is still set is told from its keyed digest: no environment is decr
 drift.
 """
 
-import hmac
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import groupby
@@ -20,6 +19,7 @@ from phasesync.adapters.store.journal import to_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.plain import from_json
 from phasesync.adapters.store.registry import read_registry
+from phasesync.adapters.store.sealing import same_mac
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.sync_rows import COVERED, mac_of
 from phasesync.adapters.store.tables import apps, credentials, environments, journal, secrets, syncs
@@ -139,7 +139,7 @@ class SqlSweepStore(Part):
                 sync = SweptSync(
                     id=row.sync_id, fence=row.fence, version=row.version, config=from_json(SyncConfig, row.config)
                 )
-                authentic = hmac.compare_digest(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
+                authentic = same_mac(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
             entry = None
             if authentic:
                 try:
