@@ -130,7 +130,9 @@ def test_what_nobody_altered_is_in_step_and_refused_nowhere(original, copies) ->
     assert is_kept(copies(), original) == []
     assert original.objects() == {
         "111122223333/eu-west-1/shop/web": '{"NOTE":"with a comment","REF":"db-2","URL":"second"}',
-        "111122223333/eu-west-1/shop/api": '{"URL":"another\'s new"}',
+        "111122223333/eu-west-1/other/production/URL": "another's new",
+        "111122223333/eu-west-1/other/production/USER": "another's USER",
+        "111122223333/eu-west-1/other/production/PASSWORD": "another's PASSWORD",
     }
 
 
@@ -165,7 +167,7 @@ def alterations(rows: list[dict[str, Any]], column: str) -> Iterator[Any]:
     yield from [row[column] for row in rows if row[column] not in (value, None)][:1]
     match value:
         case int():
-            yield from (value - 1, value + 1)
+            yield from (value - 1, value + 7)
         case str():
             yield value + "x"
         case bytes():

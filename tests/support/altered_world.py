@@ -20,7 +20,7 @@ from phasesync.core.events import Event
 from phasesync.core.model import SecretValue
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Paused
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync_config import Layout, OnRemove, SyncConfig
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import PhasesyncError
@@ -59,7 +59,11 @@ class Outcome:
 
 
 class AlteredWorld:
-    """Two apps, two syncs, two recipes with leases; everything in step. `rows` are its rows at an earlier time."""
+    """
+    Two apps, a sync of each layout, of which one deletes, two recipes with leases; everything in step.
+
+    `rows` are its rows at an earlier time.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,8 +145,9 @@ class AlteredWorld:
         return found
 
     def objects(self) -> dict[str, str]:
-        """Return account, Region and name -> what readers at AWS get, of every object there."""
-        return {"/".join(place): found.text() for place, found in self.remote.objects.items()}
+        """Return account, Region and name -> what readers at AWS get, of every object that is not to be deleted."""
+        there = {place: found for place, found in self.remote.objects.items() if found.deleted_at is None}
+        return {"/".join(place): found.text() for place, found in there.items()}
 
     def run_all(self, store: Store) -> list[str]:
         """Reconcile every sync, as a daemon does it; return what was refused."""
@@ -242,11 +247,14 @@ def _make(store: Store) -> None:
         store.environments.add_environment(app, environment)
     put(store, write("HOST", "db-1"), environment="shared")
     put(store, write("URL", "first"), write("OLD", "gone soon"), write("REF", "${shared.HOST}"), comment_of("NOTE"))
-    store.environments.edit("other", "production", actor=ACTOR, origin="set", writes=[write("URL", "another's")])
+    writes = [write(key, f"another's {key}") for key in ("URL", "USER", "PASSWORD")]
+    store.environments.edit("other", "production", actor=ACTOR, origin="set", writes=writes)
     for name in ("aws", "second"):
         store.credentials.add(name, access_key(region=REGION))
     store.state.add_sync(sync_draft("web", region=REGION, config=SyncConfig(remote_name="shop/web")))
-    other = sync_draft("api", region=REGION, config=SyncConfig(remote_name="shop/api"), app="other")
+    template = SyncConfig(remote_name=None, layout=Layout.PER_KEY, name_template="{app}/{env}/{key}")
+    template = replace(template, on_remove=OnRemove.DELETE, grace=timedelta(0))
+    other = sync_draft("api", region=REGION, config=template, app="other")
     store.state.add_sync(replace(other, credential="second"))
     for name in ("ci", "cd"):
         dynamic = add_dynamic(store, name)
