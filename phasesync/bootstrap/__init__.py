@@ -11,6 +11,7 @@ from phasesync.bootstrap.opening import (
     find_instance_id,
     find_root_key,
     initialise_application,
+    migrate_application,
     open_application,
     restore_application,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "find_instance_id",
     "find_root_key",
     "initialise_application",
+    "migrate_application",
     "open_application",
     "restore_application",
 ]

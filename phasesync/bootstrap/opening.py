@@ -82,7 +82,7 @@ def initialise_application(settings: Settings) -> Initialised:
         KeyUnavailableError: the database has keys of another root key, or its root key is gone: no new one is made.
         SettingsError, StoreUnavailableError: directory, file or database are not usable.
     """
-    upgrade(settings.database_url)
+    migrate_application(settings)
     database = open_database(settings.database_url)
     try:
         stored = WrappedKeyTable(database)
@@ -120,7 +120,26 @@ def restore_application(settings: Settings, file: Path) -> Path | None:
 
     root_key = find_root_key(settings)
 
-    def check_keys(database: Database) -> None:
-        EnvelopeKeyRing([root_key], WrappedKeyTable(database)).verify()
+    return restore(settings.database_url, file, open_keys=_keys_of(lambda: root_key), at=SystemClock().now())
 
-    return restore(settings.database_url, file, check=check_keys, at=SystemClock().now())
+
+def migrate_application(settings: Settings) -> None:
+    """
+    Bring the database to the newest migration; see `adapters.store.migrate`.
+
+    Raises:
+        KeyUnavailableError: a migration needs the root key, and the settings lead to none or to another one. Nothing
+            was changed.
+    """
+    upgrade(settings.database_url, _keys_of(lambda: find_root_key(settings)))
+
+
+def _keys_of(find: Callable[[], RootKey]) -> Callable[[Database], EnvelopeKeyRing]:
+    """Return what opens the keys of a database, with a root key that is looked for when it is needed."""
+
+    def open_keys(database: Database) -> EnvelopeKeyRing:
+        keys = EnvelopeKeyRing([find()], WrappedKeyTable(database))
+        keys.verify()
+        return keys
+
+    return open_keys

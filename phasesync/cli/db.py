@@ -25,16 +25,19 @@ def migrate(out: Output) -> None:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
 
+    Stop the daemons of the former release first. A migration may need the root key.
+
     \b
     Example:
       phasesync db migrate
     """
-    url = invocation().settings().settings.database_url
+    settings = invocation().settings().settings
+    url = settings.database_url
     from phasesync.adapters.store.migrate import status as schema_status
-    from phasesync.adapters.store.migrate import upgrade
+    from phasesync.bootstrap import migrate_application
 
     before = schema_status(url)
-    upgrade(url)
+    migrate_application(settings)
     after = schema_status(url)
     moved = "is at" if before.current == after.current else "was brought to"
     out.done(f"the database {moved} schema {after.current}", _document(after))

@@ -251,6 +251,8 @@ def forget_object(entry: JournalEntry) -> JournalEntry:
         account=entry.account,
         region=entry.region,
         generation=generation,
+        revisions=entry.revisions,
+        sync_version=entry.sync_version,
     )
 
 
@@ -269,12 +271,13 @@ def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
     Return the entry after an operator said that this database, older than AWS, is the one to go on with.
 
     Its generations move past every token that the later state may have spent. What an open intent became is not known
-    any more, so the payload counts as unknown and is written anew.
+    any more, so the payload counts as unknown and is written anew. Which revisions were written before does not count.
 
     Args:
         entry: its journal entry.
         ahead: how many generations are skipped.
     """
+    entry = replace(entry, revisions={}, sync_version=None if entry.sync_version is None else 0)
     if entry.intent is None or entry.intent.action not in VALUE_WRITES:
         return replace(entry, generation=entry.generation + ahead, intent=None)
     return replace(entry, generation=entry.intent.generation + ahead, fingerprint=None, intent=None)

@@ -224,6 +224,9 @@ class JournalEntry:
         unwanted_since: when its key was found gone from the store, None while it is wanted.
         deletion_at: when we had AWS schedule its deletion, None where we did not.
         deletion_approved: a person approved that deletion.
+        revisions: environment id -> the newest revision that a run which stored this entry had read; what is older by
+            now was put back by somebody.
+        sync_version: the newest version of the sync that such a run went by, None = stored before there was this.
     """
 
     id: str | None
@@ -252,6 +255,8 @@ class JournalEntry:
     unwanted_since: datetime | None = None
     deletion_at: datetime | None = None
     deletion_approved: bool = False
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    sync_version: int | None = None
 
     @property
     def written_before(self) -> bool:

@@ -1,5 +1,7 @@
 """Writes the journal for one run: under its claim, and remembering what was stored last."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from phasesync.core.remote import JournalEntry
@@ -9,21 +11,38 @@ from phasesync.ports import Claim, Clock, StateStore
 class Pen:
     """The journal of one run."""
 
-    def __init__(self, state: StateStore, claim: Claim, clock: Clock) -> None:
+    def __init__(
+        self,
+        state: StateStore,
+        claim: Claim,
+        clock: Clock,
+        *,
+        reads: Mapping[str, int] | None = None,
+        sync_version: int | None = None,
+    ) -> None:
         """
         Args:
             state: keeps the journal.
             claim: the right to write it; every write carries its fence.
             clock: for what is noted.
+            reads: environment id -> the revision that this run has read; noted with every entry.
+            sync_version: the version of the sync that this run goes by; noted with every entry.
         """
         self._state = state
         self._claim = claim
         self._clock = clock
+        self._reads = dict(reads or {})
+        self._sync_version = sync_version
         self._saved: dict[str, JournalEntry] = {}
 
     def save(self, entry: JournalEntry) -> JournalEntry:
         """Store an entry and return it with its id. ClaimLostError."""
-        stored = self._saved[entry.remote_name] = self._state.save_entry(self._claim, entry)
+        noted = replace(
+            entry,
+            revisions={**entry.revisions, **self._reads},
+            sync_version=self._sync_version or entry.sync_version,
+        )
+        stored = self._saved[entry.remote_name] = self._state.save_entry(self._claim, noted)
         return stored
 
     def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:

@@ -192,7 +192,7 @@ class Reconciler:
 
     def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: Attempt) -> None:
         task = self._open(state, attempt, manual=claim.trigger is Trigger.MANUAL)
-        pen = Pen(self._state, claim, self._clock)
+        pen = Pen(self._state, claim, self._clock, reads=attempt.reads, sync_version=state.sync.version)
         applier = Applier(
             destination=task.destination,
             pen=pen,

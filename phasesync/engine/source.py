@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.references import Problem, resolve, unresolved
 from phasesync.core.sync import Sync
-from phasesync.errors import NotFoundError, UnresolvedReferenceError
+from phasesync.errors import NotFoundError, StalePlanError, UnresolvedReferenceError
 from phasesync.ports import EnvironmentStore
 
 
@@ -25,12 +25,16 @@ class Source:
         labels: environment id -> `app/environment`.
         problems: references that did not resolve; not empty = `values` must not be used.
         referring: keys whose values have references.
+        environment_id: of the environment that the folder is in.
+        label: `app/environment` of that.
     """
 
     values: Mapping[str, SecretValue] = field(repr=False)
     reads: Mapping[str, int]
     labels: Mapping[str, str]
     problems: tuple[Problem, ...]
+    environment_id: str
+    label: str
     referring: frozenset[str] = frozenset()
 
     def error(self) -> UnresolvedReferenceError | None:
@@ -39,8 +43,17 @@ class Source:
 
 
 def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
-    """Read and resolve the environment and path of a sync; see `read_folder`."""
-    return read_folder(environments, sync.app, sync.environment, sync.path)
+    """
+    Read and resolve the environment and path of a sync; see `read_folder`.
+
+    Raises:
+        StalePlanError: the name by which the sync was read leads to another environment by now.
+    """
+    source = read_folder(environments, sync.app, sync.environment, sync.path)
+    # The sync is bound to an id, and its names come from rows that are not authenticated until they are read here.
+    if (source.environment_id, source.label) != (sync.environment_id, f"{sync.app}/{sync.environment}"):
+        raise StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
+    return source
 
 
 def read_folder(
@@ -76,4 +89,6 @@ def read_folder(
         labels={environment_id: known[environment_id] for environment_id in resolution.reads},
         problems=resolution.problems,
         referring=resolution.referring,
+        environment_id=environment.environment_id,
+        label=f"{environment.app}/{environment.name}",
     )

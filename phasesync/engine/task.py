@@ -16,6 +16,7 @@ from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.attempt import Attempt
 from phasesync.engine.look import entries_of, leaving
 from phasesync.engine.pinned_account import same_account
+from phasesync.engine.put_back import check_not_put_back
 from phasesync.engine.source import read_source
 from phasesync.errors import PhasesyncError
 from phasesync.ports import Destination, Destinations, EnvironmentStore, SyncState
@@ -72,6 +73,7 @@ def open_task(
     sync = state.sync
     source = read_source(environments, sync)
     attempt.reads, attempt.labels = source.reads, source.labels
+    check_not_put_back(state, source)
     if (unresolved := source.error()) is not None:
         raise unresolved
     mapped = map_values(sync, source.values, digests, referring=source.referring)

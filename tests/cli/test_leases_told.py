@@ -16,6 +16,7 @@ import pytest
 from phasesync.cli.main import cli
 from tests.cli.conftest import CommandLine
 from tests.support.aws import Aws
+from tests.support.vouching import vouch_for_leases
 
 LIVES = ("--default-ttl", "1h", "--max-ttl", "8h")
 SESSIONS = ("--issuer", "aws-assume-role", "--default-ttl", "15m", "--max-ttl", "1h")
@@ -51,6 +52,7 @@ def end(ci: CommandLine, *leases: str) -> None:
         for lease in leases:
             database.execute("UPDATE leases SET expires_at = ? WHERE id = ?", (int((time.time() - 9) * 1e6), lease))
     database.close()
+    vouch_for_leases(f"sqlite:///{ci.directory}/data/phasesync.db")
 
 
 # --- a profile whose credentials come from phasesync

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from phasesync.testing.aws_shim import Answer, Operation
 from tests.cli.conftest import CommandLine, add_dynamic, users
 from tests.support.aws import Aws
+from tests.support.vouching import vouch_for_leases
 
 SECOND = ("--key-map", "username=B_USER,access_key_id=B_ID,secret_access_key=B_SECRET")
 RUN = ("run", "--env", "shop/prod")
@@ -101,6 +102,7 @@ def test_a_lease_is_renewed_in_time_however_long_the_next_one_takes(
         engine = sa.create_engine(f"sqlite:///{ci.directory}/data/phasesync.db", poolclass=sa.NullPool)
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE leases SET expires_at = expires_at - 45000000 WHERE status = 'active'"))
+        vouch_for_leases(f"sqlite:///{ci.directory}/data/phasesync.db")
         return None
 
     aws.server.do("CreateUser", take_long, nth=2)

@@ -29,6 +29,7 @@ from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
 from tests.support.daemon import ENDS_WITHIN_S, PHASESYNC, Daemon
 from tests.support.installation import Installation
+from tests.support.vouching import vouch_for_leases
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -296,6 +297,8 @@ def test_a_lease_lives_no_longer_because_the_clock_was_set_back(installation: In
         connection.exec_driver_sql(
             f"UPDATE leases SET requested_at = requested_at + {by}, expires_at = expires_at + {by}"
         )
+    vouch_for_leases(installation.database_url)
+    with installation.database() as connection:
         connection.exec_driver_sql(f"UPDATE chores SET claimed_at = claimed_at + {by}")
 
     began = time.monotonic()

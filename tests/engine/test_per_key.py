@@ -21,6 +21,7 @@ from phasesync.errors import (
 )
 from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR, open_test_store
+from tests.support.vouching import mark_as_restored
 from tests.support.world import World
 
 URL, USER = "shop/production/URL", "shop/production/USER"
@@ -415,12 +416,9 @@ def test_somebody_who_restores_it_gets_another_grace(deleting: World) -> None:
 
 
 def test_a_restored_database_deletes_nothing(deleting: World) -> None:
-    from phasesync.adapters.store.tables import instance
-
     deleting.edit(A=None)
     deleting.run()
-    with deleting.store.database.write() as connection:
-        connection.execute(instance.update().values(restored_at=deleting.clock.now()))
+    mark_as_restored(deleting.store.database)
     deleting.clock.pass_(hours=2)
 
     assert deleting.run().outcome is Outcome.UNCHANGED

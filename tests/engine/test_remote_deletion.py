@@ -2,7 +2,6 @@
 
 import pytest
 
-from phasesync.adapters.store.tables import instance
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout
@@ -17,6 +16,7 @@ from phasesync.errors import (
 )
 from tests.support.operator import force_deletion, remote_deletion
 from tests.support.stores import ACTOR
+from tests.support.vouching import mark_as_restored
 from tests.support.world import NAME, World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -138,8 +138,7 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
 def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> None:
     """What it does not know of came later; accepting it says that it is the one to go on with."""
     world.run()
-    with world.store.database.write() as connection:
-        connection.execute(instance.update().values(restored_at=world.clock.now()))
+    mark_as_restored(world.store.database)
 
     with pytest.raises(IllegalTransitionError):
         remove(world)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store.tables import instance, journal
+from phasesync.adapters.store.tables import journal
 from phasesync.core.fingerprint import write_token
 from phasesync.core.remote import CURRENT, Observed
 from phasesync.core.status import Outcome, SyncStatus, Trigger
@@ -13,6 +13,7 @@ from phasesync.core.sync_config import Adopt
 from phasesync.engine.restored import LOOK_AHEAD, check_not_restored
 from phasesync.errors import ClaimHeldError, CredentialRejectedError, RestoredDatabaseError
 from tests.support.stores import ACTOR, TTL
+from tests.support.vouching import mark_as_restored
 from tests.support.world import NAME, World
 
 
@@ -198,7 +199,7 @@ def test_an_open_write_of_a_restored_database_is_not_taken_for_landed(world: Wor
     world.run()
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**with_intent))
-        connection.execute(instance.update().values(restored_at=world.clock.now()))
+    mark_as_restored(world.store.database)
     world.edit(URL="postgres://older")
 
     assert [world.run().outcome for _ in range(2)] == [Outcome.REFUSED] * 2

@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.store.tables import instance, journal, syncs
+from phasesync.adapters.store.registry import locked_registry
+from phasesync.adapters.store.tables import journal, syncs
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
@@ -18,6 +19,7 @@ from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
 from phasesync.testing.fake_remote import REGION
 from tests.support.operator import explainer, operations, release
 from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
+from tests.support.vouching import mark_as_restored
 from tests.support.world import KEY_ARN, NAME, World
 
 OTHER = "shop/other"
@@ -25,8 +27,7 @@ OTHER = "shop/other"
 
 def put_back(world: World) -> None:
     """The database was put in place of a later state, as `db restore` notes it."""
-    with world.store.database.write() as connection:
-        connection.execute(instance.update().values(restored_at=world.clock.now()))
+    mark_as_restored(world.store.database)
 
 
 def edited(world: World) -> None:
@@ -239,7 +240,7 @@ def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
     """It noted it on the sync alone."""
     two.run()
     with two.store.database.write() as connection:
-        connection.execute(instance.update().values(restored_at=None))
+        locked_registry(connection, two.store.keys).store(restored_at=None)
         assert connection.scalar(sa.select(syncs.c.error_class).where(syncs.c.name == "web"))
 
     assert two.store.state.is_restored()

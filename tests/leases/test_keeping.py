@@ -16,6 +16,7 @@ from phasesync.ports import LeaseEvent
 from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
+from tests.support.vouching import vouch_for_leases
 
 on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 AT_ONCE = 10
@@ -255,6 +256,7 @@ def test_a_key_that_was_revoked_after_the_backup_is_not_handed_out(world: LeaseW
     world.revoke(first.lease.id)
     with world.store.database.write() as connection:
         connection.execute(leases.update().values(kept=kept, status="active", ended_at=None))
+    vouch_for_leases(world.store.database)
     assert world.lease(first.lease.id).kept and row.kept
 
     assert key_of(give(world)) != key_of(first)

@@ -19,12 +19,14 @@ from phasesync.errors import IllegalTransitionError, NotFoundError
 from phasesync.ports import CredentialDraft, Found
 from tests.support.lease_world import INLINE, REGION, LeaseWorld
 from tests.support.stores import ACTOR, alter
+from tests.support.vouching import vouch_for_leases
 
 
 def lose_rows(store: Store) -> None:
     """The database was put back to a time before the leases."""
     with store.database.write() as connection:
         connection.execute(lease_rows.delete())
+    vouch_for_leases(store.database)
 
 
 def add_user(world: LeaseWorld, name: str, *, path: str = "/phasesync/shop/production/", **tags: str) -> None:

@@ -34,6 +34,7 @@ from phasesync.ports import CredentialDraft, SecretWrite, SyncDraft
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon
 from tests.support.stores import open_test_store, write_root_key
+from tests.support.vouching import vouch_for_leases
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 ACCESS_KEY_ID = "AKIAPHASESYNCDAEMON1"
@@ -184,6 +185,7 @@ class Installation:
         with self.database() as connection:
             statement = sa.text("UPDATE leases SET expires_at = :at WHERE id = :id")
             assert connection.execute(statement, {"at": int(ends_at), "id": lease_id}).rowcount == 1
+        vouch_for_leases(self.database_url)
 
     def claim_owner(self, name: str) -> str:
         """Return who has the claim of a sync; empty when nobody has."""

@@ -28,8 +28,6 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import aws_iam_named, iam_caller
 from phasesync.adapters.issuers.opener import RegisteredIssuers
 from phasesync.adapters.store import Store
-from phasesync.adapters.store.instants import now
-from phasesync.adapters.store.tables import instance
 from phasesync.adapters.store.tables import leases as lease_rows
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -46,6 +44,7 @@ from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
 from phasesync.testing.aws_shim import AwsShim, Operation, ShimClock
 from phasesync.testing.aws_shim.access import Denial
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
+from tests.support.vouching import mark_as_restored, vouch_for_leases
 from tests.support.world import MovableClock
 
 ACCOUNT = "123456789012"
@@ -288,8 +287,7 @@ class LeaseWorld(LeaseProcess):
 
     def become_restored(self) -> None:
         """Have the database count as an older backup that was put in place of a later state."""
-        with self.store.database.write() as connection:
-            connection.execute(instance.update().values(restored_at=now()))
+        mark_as_restored(self.store.database)
 
     def let_time_pass(self, **time: float) -> None:
         """Let time pass for all leases, but not for the ends that no renewal moves; they are sealed."""
@@ -300,6 +298,7 @@ class LeaseWorld(LeaseProcess):
         earlier = {name: sa.type_coerce(lease_rows.c[name], sa.BigInteger) - shift for name in moved}
         with self.store.database.write() as connection:
             connection.execute(lease_rows.update().values(earlier))
+        vouch_for_leases(self.store.database)
         for lease in self.leases.list_leases():
             if lease.is_readable and (since := lease.missing_since) is not None:
                 self.alter(lease.id, missing_since=since - by)

@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
-from phasesync.adapters.store import Store, WrappedKeyTable, initialise, open_database, open_store, tables
+from phasesync.adapters.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
+from phasesync.adapters.store.lease_macs import is_authentic, mac_of
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order, begin, gone, issued, not_gone, take_back
@@ -52,8 +53,23 @@ def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
     # A test does not outlive a power cut; processes that die lose nothing either way.
     database = open_database(database_url, synchronous="OFF")
     keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
-    initialise(database, keys)
-    return open_store(database, keys)
+    try:
+        initialise(database, keys)
+        return open_store(database, keys)
+    except BaseException:
+        database.close()
+        raise
+
+
+def opens_with(root_key: RootKey = ROOT_KEY) -> Callable[[Database], EnvelopeKeyRing]:
+    """What bootstrap gives to migrations and restores: it opens a database's keys, or raises."""
+
+    def open_keys(database: Database) -> EnvelopeKeyRing:
+        keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
+        keys.verify()
+        return keys
+
+    return open_keys
 
 
 def write_root_key(file: Path) -> None:
@@ -278,10 +294,18 @@ def alter(store: Store, table: sa.Table, row_id: str | None = None, **values: ob
 
 
 def move_lease(store: Store, lease: Lease, by: timedelta, *columns: str) -> None:
-    """Move instants of a lease, as if so much more time, or so much less, had passed."""
+    """Move instants of a lease, as if so much more time, or so much less, had passed. One that was altered stays so."""
+    was_authentic = is_authentic(store.keys, _lease_row(store, lease.id))
     microseconds = by // timedelta(microseconds=1)
     moved = {name: sa.type_coerce(tables.leases.c[name], sa.BigInteger()) + microseconds for name in columns}
     alter(store, tables.leases, lease.id, **moved)
+    if was_authentic:
+        alter(store, tables.leases, lease.id, mac=mac_of(store.keys, _lease_row(store, lease.id)._asdict()))
+
+
+def _lease_row(store: Store, lease_id: str) -> sa.Row[Any]:
+    with store.database.read() as connection:
+        return connection.execute(sa.select(tables.leases).where(tables.leases.c.id == lease_id)).one()
 
 
 def at_once(*calls: Callable[[], T]) -> list[T | PhasesyncError]:

@@ -41,9 +41,13 @@ def seal(cipher: AESGCM, key_id: str, context: Sequence[str], plaintext: bytes) 
     return header + nonce + cipher.encrypt(nonce, plaintext, _associated(header, context))
 
 
-def key_id_of(ciphertext: bytes) -> str | None:
-    """Return the id of the key that a ciphertext names; None when it has no header that this release knows."""
-    if len(ciphertext) < _SHORTEST or ciphertext[0] != FORMAT:
+def key_id_of(ciphertext: object) -> str | None:
+    """
+    Return the id of the key that a ciphertext names; None when it has no header that this release knows.
+
+    SQLite keeps whatever is put into a column, so that a ciphertext may be anything.
+    """
+    if not isinstance(ciphertext, bytes) or len(ciphertext) < _SHORTEST or ciphertext[0] != FORMAT:
         return None
     return ciphertext[1 : 1 + KEY_ID_BYTES].hex()
 

@@ -10,15 +10,16 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import lock_rows
-from phasesync.adapters.store.instants import now, to_microseconds
+from phasesync.adapters.store.instants import from_microseconds, now, to_microseconds
 from phasesync.adapters.store.journal import load_journal, update_entry
 from phasesync.adapters.store.part import Part
+from phasesync.adapters.store.registry import locked_registry, read_registry
 from phasesync.adapters.store.sync_rows import select_syncs
 from phasesync.adapters.store.tables import instance, leases, syncs
 from phasesync.adapters.store.waking import wake
 from phasesync.core.journal import accept_restore
 from phasesync.errors import CiphertextError, ClaimHeldError, RestoredDatabaseError
-from phasesync.ports import Acceptance
+from phasesync.ports import Acceptance, KeyRing
 
 _MET_THE_PROOF: Final = syncs.c.error_class == RestoredDatabaseError.__name__
 
@@ -33,9 +34,15 @@ def known_restored() -> sa.ColumnElement[bool]:
     return noted | sa.exists().where(_MET_THE_PROOF).correlate(None)
 
 
-def note_restored(connection: sa.Connection) -> None:
-    """Note for the whole database that a run met the proof; it counts until an operator accepts it."""
-    connection.execute(instance.update().where(instance.c.restored_at.is_(None)).values(restored_at=now()))
+def note_restored(connection: sa.Connection, keys: KeyRing) -> None:
+    """
+    Note for the whole database that a run met the proof; it counts until an operator accepts it.
+
+    The transaction must not hold a lock yet. CiphertextError where the instance's row was altered.
+    """
+    registry = locked_registry(connection, keys)
+    if registry.restored_at is None:
+        registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
 
 
 class AcceptancePart(Part):
@@ -44,6 +51,7 @@ class AcceptancePart(Part):
     def is_restored(self) -> bool:
         """Return whether this database counts as older than AWS: it was put in place, or a run has met the proof."""
         with self._database.read() as connection:
+            read_registry(connection, self._keys)
             return bool(connection.scalar(sa.select(known_restored())))
 
     def accept_restore(self, *, ahead: int) -> Acceptance:
@@ -51,6 +59,7 @@ class AcceptancePart(Part):
         moved = 0
         unread: list[str] = []
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             lock_rows(connection, syncs, sa.true())
             found = connection.execute(select_syncs()).all()
             rows = list({row.id: row for row in found}.values())
@@ -73,8 +82,7 @@ class AcceptancePart(Part):
                     update_entry(connection, self._sealer, row.data_key_id, accept_restore(entry, ahead))
                 moved += len(entries)
             # What was made since the backup is in no journal; its tokens are passed over all the same.
-            floor = instance.c.generation_floor + ahead
-            connection.execute(instance.update().values(restored_at=None, generation_floor=floor))
+            registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)
             connection.execute(syncs.update().where(_MET_THE_PROOF).values(error_class=None))
             # Keys that were kept may be those of users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))

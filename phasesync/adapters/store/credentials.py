@@ -15,7 +15,9 @@ from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import Part, listed, new_id
 from phasesync.adapters.store.pinning import follow_account
-from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.plain import to_member
+from phasesync.adapters.store.registry import locked_registry, read_registry
+from phasesync.adapters.store.sealing import Sealer, check_name_key
 from phasesync.adapters.store.tables import credentials, dynamic_secrets, leases, syncs
 from phasesync.adapters.store.waking import wake_leases, wake_users
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
@@ -44,6 +46,7 @@ class SqlCredentialStore(Part):
         """Add a credential. AlreadyExistsError; NotFoundError for the source."""
         check_name(name, "credential")
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             taken = connection.scalar(sa.select(credentials.c.name).where(credentials.c.name_key == name.lower()))
             if taken is not None:
                 raise AlreadyExistsError(f"the credential {taken} exists already")
@@ -57,14 +60,20 @@ class SqlCredentialStore(Part):
             }
             values["sealed"] = self._seal(values, _sealed_of(draft))
             connection.execute(credentials.insert().values(**values, created_at=now()))
+            registry.note(credentials, values["id"], 1)
+            registry.store()
             return self._get(connection, credentials.c.id == values["id"], name)
 
     def list_all(self) -> list[Credential]:
         """Return all credentials by name."""
         with self._database.read() as connection:
             users = _users(connection)
+            registry = read_registry(connection, self._keys)
             rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
-        return [to_credential(row, self._sealer, users.get(row.id, ())) for row in rows]
+        found = [to_credential(row, self._sealer, users.get(row.id, ())) for row in rows]
+        for row in rows:
+            registry.check(credentials, row)
+        return found
 
     def get(self, name: str) -> Credential:
         """Return a credential by name. NotFoundError."""
@@ -88,19 +97,22 @@ class SqlCredentialStore(Part):
             InvalidInputError: its source would lead back to itself.
         """
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             drafted = self._drafted(connection, draft)
             _refuse_circle(connection, row.id, drafted["source_id"])
             values = {
                 "id": row.id,
                 "name": row.name,
-                "version": row.version + 1,
+                "version": registry.next_version(credentials, row),
                 "account": account,
                 **drafted,
                 "verified_at": None,
             }
             values["sealed"] = self._seal(values, _sealed_of(draft))
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            registry.note(credentials, row.id, values["version"])
+            registry.store()
             if account != row.account:
                 follow_account(connection, self._keys, syncs.c.credential_id == row.id, account)
             wake_users(connection, row.id)
@@ -119,6 +131,7 @@ class SqlCredentialStore(Part):
             ).first()
             if row is None:
                 raise NotFoundError("the credential was removed")
+            read_registry(connection, self._keys).check(credentials, row)
             values: dict[str, Any] = {"status": status}
             if status is CredentialStatus.VERIFIED:
                 values["verified_at"] = now()
@@ -139,6 +152,7 @@ class SqlCredentialStore(Part):
     def remove(self, name: str) -> None:
         """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             if used_by := _names(connection, syncs, row.id):
                 raise IllegalTransitionError(f"the credential {row.name} is used by syncs: {listed(used_by)}")
@@ -160,6 +174,8 @@ class SqlCredentialStore(Part):
             if others:
                 raise IllegalTransitionError(f"the credential {row.name} is the source of: {listed(sorted(others))}")
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
+            registry.forget(credentials, row.id)
+            registry.store()
 
     def _drafted(self, connection: sa.Connection, draft: CredentialDraft) -> dict[str, Any]:
         """Return the columns that a draft decides."""
@@ -179,7 +195,9 @@ class SqlCredentialStore(Part):
         row = connection.execute(select_credentials().where(which)).first()
         if row is None:
             raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
-        return to_credential(row, self._sealer, _users(connection, row.id).get(row.id, ()))
+        credential = to_credential(row, self._sealer, _users(connection, row.id).get(row.id, ()))
+        read_registry(connection, self._keys).check(credentials, row)
+        return credential
 
 
 def find_credential(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
@@ -191,6 +209,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
         raise NotFoundError(
             f"there is no credential {name}; there is: {listed(names)}", hint=f"phasesync credentials add {name}"
         )
+    check_name_key(credentials, row)
     return row
 
 
@@ -205,14 +224,15 @@ def select_credentials() -> sa.Select[Any]:
 
 def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) -> Credential:
     """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
+    check_name_key(credentials, row)
     sealed = _open(row, sealer)
     return Credential(
         id=row.id,
         name=row.name,
-        type=CredentialType(row.type),
+        type=to_member(CredentialType, row.type, "type in table credentials"),
         region=row.region,
         version=row.version,
-        status=CredentialStatus(row.status),
+        status=to_member(CredentialStatus, row.status, "status in table credentials"),
         account=row.account,
         role_arn=sealed.role_arn,
         external_id=sealed.external_id,

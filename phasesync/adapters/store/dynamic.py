@@ -5,7 +5,7 @@ What is set on one is one ciphertext, bound to the rest of its row. So somebody 
 key cannot give its users another policy, nor another account.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -14,10 +14,13 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.credentials import find_credential
 from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.environment_macs import authenticated
 from phasesync.adapters.store.environments import find_environment
 from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.lease_macs import check_leases_mac, leases_mac_of, live_leases_of
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
-from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.registry import Registry, locked_registry, read_registry
+from phasesync.adapters.store.sealing import Sealer, check_name_key
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -34,6 +37,7 @@ class SqlDynamicStore(Part):
         """Add a dynamic secret. NotFoundError; AlreadyExistsError for its name and for its keys."""
         check_name(draft.name, "dynamic secret")
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             taken = connection.scalar(
                 sa.select(dynamic_secrets.c.name).where(dynamic_secrets.c.name_key == draft.name.lower())
             )
@@ -42,6 +46,7 @@ class SqlDynamicStore(Part):
                     f"the dynamic secret {taken} exists already", hint=f"phasesync dynamic update {taken}"
                 )
             environment = find_environment(connection, draft.app, draft.environment, lock=True)
+            authenticated(connection, self._keys, environment)
             hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
             self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
             values = {
@@ -55,28 +60,36 @@ class SqlDynamicStore(Part):
                 "version": 1,
             }
             values["config"] = self._sealer.json(environment.data_key_id, _context(values), draft.config)
+            values["leases_mac"] = leases_mac_of(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
+            registry.note(dynamic_secrets, values["id"], 1)
+            registry.store()
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
     def list_all(self) -> list[DynamicSecret]:
         """Return all dynamic secrets by name, in one statement; an altered one with the reason."""
         with self._database.read() as connection:
             rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
-        return [self._to_listed(row) for row in rows]
+            registry = read_registry(connection, self._keys)
+            live = live_leases_of(connection, [row.id for row in rows])
+        return [self._to_listed(row, registry, live[row.id]) for row in rows]
 
     def get(self, name: str) -> DynamicSecret:
         """Return one dynamic secret. NotFoundError names what exists instead."""
         with self._database.read() as connection:
-            return self._to_dynamic(find_dynamic(connection, name))
+            row = find_dynamic(connection, name)
+            return self._to_dynamic(row, read_registry(connection, self._keys))
 
     def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
         """Replace credential and configuration; leases that were issued stay as they are."""
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             row = find_dynamic(connection, name)
             # In the order in which everybody locks: the environment, then what is in it.
             environment = find_environment(connection, row.app, row.environment, lock=True)
             row = find_dynamic(connection, name, lock=True)
-            self._to_dynamic(row)  # What was altered is not blessed with a new ciphertext.
+            self._to_dynamic(row, registry)  # What was altered is not blessed with a new ciphertext.
+            authenticated(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             values = {
                 **row._asdict(),
@@ -90,18 +103,25 @@ class SqlDynamicStore(Part):
                     credential_id=values["credential_id"],
                     version=values["version"],
                     config=self._sealer.json(row.data_key_id, _context(values), config),
+                    # An operator who sets a recipe again goes on with the leases that there are now.
+                    leases_mac=leases_mac_of(self._keys, row.id, live_leases_of(connection, [row.id])[row.id]),
                 )
             )
+            registry.note(dynamic_secrets, row.id, values["version"])
+            registry.store()
             return self._to_dynamic(find_dynamic(connection, name))
 
     def remove(self, name: str) -> None:
         """Remove a dynamic secret with its ended leases. NotFoundError; IllegalTransitionError while one is live."""
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             row = find_dynamic(connection, name, lock=True)
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
                 raise live_leases(f"the dynamic secret {row.name}", live, command)
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
+            registry.forget(dynamic_secrets, row.id)
+            registry.store()
 
     def _refuse_taken_keys(
         self,
@@ -141,15 +161,20 @@ class SqlDynamicStore(Part):
         renamed = ",".join(f"{output}=NAME" for output, key in config.keys.items() if key in holders)
         raise AlreadyExistsError("; ".join(told), hint=f"choose other names: --key-map {renamed}{or_else}")
 
-    def _to_listed(self, row: sa.Row[Any]) -> DynamicSecret:
+    def _to_listed(self, row: sa.Row[Any], registry: Registry, live: Sequence[str]) -> DynamicSecret:
         try:
-            return self._to_dynamic(row)
+            dynamic = self._to_dynamic(row, registry)
+            check_leases_mac(self._keys, row, live)
+            return dynamic
         except CiphertextError as error:
             none = timedelta(0)
             return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
 
-    def _to_dynamic(self, row: sa.Row[Any]) -> DynamicSecret:
-        return _dynamic_of(row, _open_config(row, self._sealer))
+    def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
+        dynamic = _dynamic_of(row, _open_config(row, self._sealer))
+        if registry is not None:
+            registry.check(dynamic_secrets, row)
+        return dynamic
 
 
 def _and(keys: list[str]) -> str:
@@ -162,11 +187,11 @@ def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = Non
         id=row.id,
         name=row.name,
         environment_id=row.environment_id,
-        app=row.app,
-        environment=row.environment,
+        app=row.app or "?",
+        environment=row.environment or "?",
         path=row.path,
         credential_id=row.credential_id,
-        credential=row.credential,
+        credential=row.credential or "?",
         issuer=row.issuer,
         version=row.version,
         config=config,
@@ -185,6 +210,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
         raise NotFoundError(
             f"there is no dynamic secret {name}; there is: {listed(names)}", hint="phasesync dynamic list"
         )
+    check_name_key(dynamic_secrets, row)
     return row
 
 
@@ -207,6 +233,7 @@ def keys_handed_out(
 
 def _open_config(row: sa.Row[Any], sealer: Sealer) -> DynamicConfig:
     try:
+        check_name_key(dynamic_secrets, row)
         return sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
     except CiphertextError:
         raise CiphertextError(
@@ -240,9 +267,10 @@ def _select() -> sa.Select[Any]:
             live.label("live"),
             now().label("clock"),
         )
-        .join_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
-        .join(apps, apps.c.id == environments.c.app_id)
-        .join(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
+        # What was led elsewhere is in lists too, with the reason.
+        .outerjoin_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
+        .outerjoin(apps, apps.c.id == environments.c.app_id)
+        .outerjoin(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
     )
 
 

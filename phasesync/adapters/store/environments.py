@@ -10,10 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
+from phasesync.adapters.store.environment_macs import authenticated, columns_of_app, follow_app, mac_of, store_mac
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
+from phasesync.adapters.store.registry import locked_registry
 from phasesync.adapters.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
-from phasesync.adapters.store.waking import grow, wake_readers, wake_unresolved
+from phasesync.adapters.store.waking import wake_readers, wake_unresolved
 from phasesync.adapters.store.wrapped_keys import insert_key
 from phasesync.core.lease import ENDED
 from phasesync.core.model import App, Environment
@@ -52,8 +54,14 @@ class EnvironmentsPart(Part):
                 check_name(new_name, "app")
                 if new_name.lower() != app.name_key:
                     _refuse_app(connection, new_name)
+                follow_app(
+                    connection,
+                    self._keys,
+                    _locked_environments(connection, app.id),
+                    name=new_name,
+                    name_key=new_name.lower(),
+                )
                 connection.execute(_one(apps, app.id).values(name=new_name, name_key=new_name.lower()))
-                grow(connection, environments.c.app_id == app.id)
                 wake_unresolved(connection)
             if description is not None:
                 connection.execute(_one(apps, app.id).values(description=description))
@@ -74,7 +82,7 @@ class EnvironmentsPart(Part):
     def add_environment(self, app: str, name: str) -> Environment:
         """Add an environment. NotFoundError for the app; AlreadyExistsError also for another case."""
         with self._database.write() as connection:
-            self._insert_environment(connection, find_app(connection, app), name)
+            self._insert_environment(connection, find_app(connection, app, lock=True), name)
             return to_environment(find_environment(connection, app, name))
 
     def list_environments(self, app: str | None = None) -> list[Environment]:
@@ -98,8 +106,15 @@ class EnvironmentsPart(Part):
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
                     _refuse_environment(connection, environment.app_id, environment.app, new_name)
-                connection.execute(_one(environments, environment.id).values(name=new_name, name_key=new_name.lower()))
-                grow(connection, environments.c.id == environment.id)
+                store_mac(
+                    connection,
+                    self._keys,
+                    environment,
+                    authenticated(connection, self._keys, environment),
+                    name=new_name,
+                    name_key=new_name.lower(),
+                    revision=environment.revision + 1,
+                )
                 wake_unresolved(connection)
             return to_environment(find_environment(connection, app, new_name))
 
@@ -110,6 +125,7 @@ class EnvironmentsPart(Part):
         NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
         """
         with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
             environment = find_environment(connection, app, name, lock=True)
             users = list(
                 connection.scalars(
@@ -122,9 +138,11 @@ class EnvironmentsPart(Part):
                     hint=f"phasesync syncs remove {users[0]} --remote keep",
                 )
             # Locked, so that none of them has a lease issued meanwhile that would go with it.
-            connection.execute(
+            dynamics = connection.scalars(
                 row_lock(
-                    sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id),
+                    sa.select(dynamic_secrets.c.id)
+                    .where(dynamic_secrets.c.environment_id == environment.id)
+                    .order_by(dynamic_secrets.c.id),
                     dynamic_secrets,
                 )
             ).all()
@@ -138,25 +156,28 @@ class EnvironmentsPart(Part):
                 raise live_leases(label, live, f"phasesync envs remove {label} --revoke")
             wake_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
+            for dynamic in dynamics:
+                registry.forget(dynamic_secrets, dynamic)
+            registry.store()
             # Without its key, copies of the rows in backups and on the disk say nothing any more.
             connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
 
     def _insert_environment(self, connection: sa.Connection, app: sa.Row[Any], name: str) -> None:
+        """Add an environment; the app's row is locked, since the MAC covers its names."""
         check_name(name, "environment")
         _refuse_environment(connection, app.id, app.name, name)
         key = self._keys.new_data_key(ENVIRONMENT_KEY)
         insert_key(connection, key)
-        connection.execute(
-            environments.insert().values(
-                id=new_id(),
-                app_id=app.id,
-                name=name,
-                name_key=name.lower(),
-                revision=0,
-                data_key_id=key.id,
-                created_at=now(),
-            )
-        )
+        values = {
+            "id": new_id(),
+            "app_id": app.id,
+            "name": name,
+            "name_key": name.lower(),
+            "revision": 0,
+            "data_key_id": key.id,
+        }
+        mac = mac_of(self._keys, {**values, "app": app.name, "app_key": app.name_key}, ())
+        connection.execute(environments.insert().values(**values, mac=mac, created_at=now()))
         wake_unresolved(connection)
 
 
@@ -173,7 +194,9 @@ def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.
 def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bool = False) -> sa.Row[Any]:
     """Return an environment's row with `app`, `key_count` and `clock`. NotFoundError names what exists instead."""
     statement = select_environments().where(apps.c.name_key == app.lower(), environments.c.name_key == name.lower())
-    row = connection.execute(row_lock(statement, environments) if lock else statement).first()
+    if lock:
+        _lock(connection, statement)
+    row = connection.execute(statement).first()
     if row is None:
         owner = find_app(connection, app)
         raise NotFoundError(
@@ -182,6 +205,24 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
             hint=f"phasesync envs add {owner.name}/{name}",
         )
     return row
+
+
+def _locked_environments(connection: sa.Connection, app_id: str) -> list[sa.Row[Any]]:
+    """Return all environments of an app, locked in the order of their ids."""
+    statement = select_environments().where(environments.c.app_id == app_id).order_by(environments.c.id)
+    _lock(connection, statement)
+    return list(connection.execute(statement))
+
+
+def _lock(connection: sa.Connection, statement: sa.Select[Any]) -> None:
+    """
+    Lock the environments of a select, which is to be sent after this.
+
+    A select that waits for a lock reads the locked row anew, but not what is joined to it: an app's new name would be
+    missed, with a MAC that covers it. On SQLite the transaction has locked everything already.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(row_lock(statement.with_only_columns(environments.c.id), environments)).all()
 
 
 @cache
@@ -193,9 +234,9 @@ def select_environments() -> sa.Select[Any]:
         .where(secrets.c.environment_id == environments.c.id, secrets.c.is_set)
         .scalar_subquery()
     )
-    return sa.select(
-        environments, apps.c.name.label("app"), key_count.label("key_count"), now().label("clock")
-    ).join_from(environments, apps)
+    return sa.select(environments, *columns_of_app(), key_count.label("key_count"), now().label("clock")).join_from(
+        environments, apps
+    )
 
 
 def to_environment(row: sa.Row[Any]) -> Environment:

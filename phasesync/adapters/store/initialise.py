@@ -5,8 +5,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import Database
-from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.instants import from_microseconds, now
 from phasesync.adapters.store.part import new_id
+from phasesync.adapters.store.registry import seal_registry
 from phasesync.adapters.store.repeating import repeated
 from phasesync.adapters.store.sqlite_file import Installation
 from phasesync.adapters.store.tables import data_keys, instance
@@ -37,12 +38,17 @@ def initialise(database: Database, keys: KeyRing) -> str:
     with database.write() as connection:
         if not database.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
-        there = set(connection.scalars(sa.select(data_keys.c.purpose)))
+        there = {row.purpose: row.id for row in connection.execute(sa.select(data_keys.c.purpose, data_keys.c.id))}
         for purpose in (DIGEST_KEY, CREDENTIALS_KEY):
             if purpose not in there:
-                insert_key(connection, keys.new_data_key(purpose))
+                insert_key(connection, key := keys.new_data_key(purpose))
+                there[purpose] = key.id
         if connection.scalar(sa.select(instance.c.instance_id)) is None:
-            connection.execute(instance.insert().values(id=1, instance_id=new_id(), created_at=now()))
+            made_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            values = {"id": 1, "instance_id": new_id(), "created_at": made_at, "restored_at": None}
+            values |= {"generation_floor": 0}
+            registry = seal_registry(keys, there[CREDENTIALS_KEY], values, {})
+            connection.execute(instance.insert().values(**values, registry=registry))
     keys.verify()  # another process may have come first, with another root key
     return read_instance_id(database)
 

@@ -1,8 +1,9 @@
 """
 Leases as rows, and back. What a lease is made of, its access key id and its reasons are one ciphertext.
 
-The ciphertext is bound to the lease, its recipe, its credential and the end that it cannot outlive: somebody who can
-write to the database but has no key cannot have us take back another's user, nor lengthen a life.
+The ciphertext is bound to the lease, its recipe, its credential and the end that it cannot outlive, and a MAC covers
+its state and times with it: somebody who can write to the database but has no key cannot have us revoke another's user,
+nor lengthen a life, nor call one ended.
 """
 
 import json
@@ -15,7 +16,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.instants import now, to_microseconds
-from phasesync.adapters.store.plain import members, to_plain
+from phasesync.adapters.store.lease_macs import is_authentic, mac_of
+from phasesync.adapters.store.plain import members, to_member, to_plain
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
 from phasesync.adapters.store.tables import dynamic_secrets, environments, lease_events, leases
 from phasesync.core.lease import Lease, LeaseStatus, Order
@@ -50,24 +52,27 @@ def select_leases() -> sa.Select[Any]:
             environments.c.data_key_id,
             now().label("clock"),
         )
-        .join_from(leases, dynamic_secrets, dynamic_secrets.c.id == leases.c.dynamic_id)
-        .join(environments, environments.c.id == dynamic_secrets.c.environment_id)
+        # One that was led elsewhere is in lists too, with the reason.
+        .outerjoin_from(leases, dynamic_secrets, dynamic_secrets.c.id == leases.c.dynamic_id)
+        .outerjoin(environments, environments.c.id == dynamic_secrets.c.environment_id)
     )
 
 
 def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
     """Return the lease that a row of `select_leases` tells of. CiphertextError."""
     values = row._asdict()
+    unauthentic = CiphertextError(
+        f"the lease {row.id} of {row.dynamic} in table leases does not authenticate: it was altered outside phasesync",
+        hint=f"restore a backup, or drop it with its recipe: phasesync dynamic remove {row.dynamic} --revoke; what "
+        "it issued is then removed by phasesync leases reap, once its end has come",
+    )
+    if not is_authentic(sealer.keys, row):
+        raise unauthentic
     try:
         details = json.loads(sealer.keys.decrypt(_context(values), row.details))
         status = LeaseStatus(row.status)
     except (CiphertextError, ValueError):
-        raise CiphertextError(
-            f"the lease {row.id} of {row.dynamic} in table leases does not authenticate: it was altered outside "
-            "phasesync",
-            hint=f"restore a backup, or drop it with its recipe: phasesync dynamic remove {row.dynamic} --revoke; what "
-            "it issued is then removed by phasesync leases reap, once its end has come",
-        ) from None
+        raise unauthentic from None
     return Lease(
         **{name: getattr(row, name) for name in _PLAIN},
         **members(Lease, details),
@@ -84,8 +89,8 @@ def to_listed_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
     except CiphertextError as error:
         return Lease(
             **{name: getattr(row, name) for name in _PLAIN},
-            dynamic=row.dynamic,
-            issuer=row.issuer,
+            dynamic=row.dynamic or "?",
+            issuer=row.issuer or "?",
             # A status that there is not: it stands as what a daemon makes of it.
             status=LeaseStatus(row.status) if row.status in tuple(LeaseStatus) else LeaseStatus.REVOKE_FAILED,
             order=Order(name="?", ttl=timedelta(0)),
@@ -98,7 +103,24 @@ def to_columns(lease: Lease, sealer: Sealer, data_key_id: str) -> dict[str, Any]
     values: dict[str, Any] = {name: getattr(lease, name) for name in _PLAIN} | {"status": lease.status}
     details = {one.name: to_plain(getattr(lease, one.name)) for one in fields(lease) if one.name not in _ELSEWHERE}
     values["details"] = sealer.json(data_key_id, _context(values), details)
+    values["mac"] = mac_of(sealer.keys, values)
     return values
+
+
+def revocable_columns(row: sa.Row[Any], sealer: Sealer) -> dict[str, Any] | None:
+    """
+    Return the columns that have a lease revoked of which somebody altered the state; None where that is not all.
+
+    Its details are bound to what it was made for, so that nobody else's user is meant. What the state was is not
+    known; a life that somebody may have lengthened ends.
+    """
+    values = row._asdict()
+    try:
+        sealer.keys.decrypt(_context(values), row.details)
+    except CiphertextError:
+        return None
+    changes = {"status": LeaseStatus.REVOKE_FAILED, "ended_at": None}
+    return {**changes, "mac": mac_of(sealer.keys, {**values, **changes})}
 
 
 def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], sealer: Sealer, data_key_id: str) -> bytes:
@@ -140,7 +162,7 @@ def to_record(row: sa.Row[Any], sealer: Sealer) -> LeaseRecord:
     return LeaseRecord(
         lease_id=row.lease_id,
         at=row.at,
-        event=LeaseEvent(row.event),
+        event=to_member(LeaseEvent, row.event, "event in table lease_events"),
         actor=row.actor,
         detail=sealer.open_text(_detail_context(row.lease_id), row.detail),
     )

@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.dynamic import count_live, find_dynamic
+from phasesync.adapters.store.dynamic import find_dynamic
 from phasesync.adapters.store.engine import Database, row_lock, unlocked
 from phasesync.adapters.store.instants import AHEAD, after, before, from_microseconds, next_fence, now
+from phasesync.adapters.store.lease_macs import check_leases_mac, drop_live, leases_mac_of, live_leases_of
 from phasesync.adapters.store.lease_rows import (
     insert_event,
     open_outputs,
+    revocable_columns,
     seal_outputs,
     select_leases,
     to_columns,
@@ -27,7 +29,15 @@ from phasesync.adapters.store.lease_rows import (
     to_record,
 )
 from phasesync.adapters.store.part import Part, new_id
-from phasesync.adapters.store.tables import apps, credentials, environments, lease_events, leases
+from phasesync.adapters.store.registry import read_registry
+from phasesync.adapters.store.tables import (
+    apps,
+    credentials,
+    dynamic_secrets,
+    environments,
+    lease_events,
+    leases,
+)
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, may_be_given_again
 from phasesync.errors import (
@@ -94,10 +104,13 @@ class SqlLeaseStore(Part):
                 raise StalePlanError(
                     f"the dynamic secret {dynamic.name} was changed meanwhile", hint="repeat the command"
                 )
+            read_registry(connection, self._keys).check(dynamic_secrets, row)
+            ids = live_leases_of(connection, [row.id])[row.id]
+            check_leases_mac(self._keys, row, ids)
             if for_keep:
                 # Under the lock on the recipe's row: whoever asks next finds the row of this one.
                 self._refuse_second_for_keep(connection, dynamic)
-            live = count_live(connection, row.id)
+            live = len(ids)
             if live >= (cap := dynamic.config.max_leases):
                 live -= sum(lease.replaced for lease in self._live(connection, row.id))
             if live >= cap:
@@ -124,6 +137,11 @@ class SqlLeaseStore(Part):
             columns = to_columns(lease, self._sealer, row.data_key_id)
             connection.execute(
                 leases.insert().values(**columns, fence=1, claim_owner=owner, claim_until=after(self._ttl))
+            )
+            connection.execute(
+                dynamic_secrets.update()
+                .where(dynamic_secrets.c.id == row.id)
+                .values(leases_mac=leases_mac_of(self._keys, row.id, [*ids, lease_id]))
             )
         return LeaseClaim(lease_id=lease_id, owner=owner, fence=1), lease
 
@@ -192,6 +210,8 @@ class SqlLeaseStore(Part):
             columns["kept"] = None
         values = to_columns(lease, self._sealer, row.data_key_id) | columns
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
+        if not lease.live:
+            drop_live(connection, self._keys, row.dynamic_id, row.id)
         if (told := entry(lease) if callable(entry) else entry) is not None:
             self._log(connection, row, told)
         return lease
@@ -253,6 +273,7 @@ class SqlLeaseStore(Part):
                 to_lease(row, self._sealer)
             except CiphertextError:
                 connection.execute(leases.delete().where(leases.c.id == lease_id))
+                drop_live(connection, self._keys, row.dynamic_id, lease_id)
                 return
             raise IllegalTransitionError(f"the lease {lease_id} is as we wrote it")
 
@@ -262,13 +283,20 @@ class SqlLeaseStore(Part):
             connection.execute(leases.update().where(_held_by(claim)).values(**_CLEARED))
 
     def put_off(self, claim: LeaseClaim, pause: timedelta) -> None:
-        """Look at a lease whose row does not authenticate again after a pause; gives the claim back."""
+        """
+        Look at a lease whose row does not authenticate again after a pause; gives the claim back.
+
+        Where only its state was altered, it is known what it is made of: its pause ends now, and it is revoked.
+        """
         with self._database.write() as connection:
+            row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
+            if row is None:
+                return
+            # Of an active one the pause is not heeded; it stands for one that is being taken back.
+            values = revocable_columns(row, self._sealer) or {"status": LeaseStatus.REVOKE_FAILED}
+            pause = timedelta(0) if "mac" in values else pause
             connection.execute(
-                leases.update()
-                .where(_held_by(claim))
-                # Of an active one the pause is not heeded; it stands for one that is being taken back.
-                .values(**_CLEARED, status=LeaseStatus.REVOKE_FAILED, retry_at=after(pause))
+                leases.update().where(leases.c.id == row.id).values(**_CLEARED, **values, retry_at=after(pause))
             )
 
     def _take_first(
@@ -365,6 +393,8 @@ class SqlLeaseStore(Part):
     def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
         """Return what `kept` returns, and note that it was issued once more."""
         with self._database.write() as connection:
+            # Which leases there are does not change while their recipe is locked.
+            connection.execute(row_lock(sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.id == dynamic.id)))
             found = self._kept(connection, dynamic)
             if found is None:
                 return None
@@ -375,6 +405,9 @@ class SqlLeaseStore(Part):
     def _kept(self, connection: sa.Connection, dynamic: DynamicSecret) -> tuple[sa.Row[Any], Given] | None:
         active = (leases.c.dynamic_id == dynamic.id) & (leases.c.status == LeaseStatus.ACTIVE)
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
+        recipe = connection.execute(sa.select(dynamic_secrets).where(dynamic_secrets.c.id == dynamic.id)).first()
+        if recipe is not None:
+            check_leases_mac(self._keys, recipe, live_leases_of(connection, [dynamic.id])[dynamic.id])
         for row in connection.execute(kept).all():
             try:
                 lease = to_lease(row, self._sealer)

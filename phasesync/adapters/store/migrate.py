@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.authenticate import SINCE, authenticate
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
 from phasesync.adapters.store.locations import parse_database_url, sqlite_file_exists
 from phasesync.adapters.store.repeating import repeated
-from phasesync.errors import SchemaMismatchError
+from phasesync.adapters.store.tables import data_keys
+from phasesync.errors import KeyUnavailableError, SchemaMismatchError
+from phasesync.ports import KeyRing
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every revision, oldest first; a test compares it with the migrations."""
 
 EXPECTED: Final = REVISIONS[-1]
@@ -60,17 +63,25 @@ class SchemaStatus:
         return "upgrade phasesync to the release that migrated the database"
 
 
-def upgrade(database_url: str) -> None:
+def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None) -> None:
     """
     Bring a database to the newest revision; a SQLite file is made where it is missing.
 
+    All in one transaction: what is interrupted leaves the database as it was, and is simply repeated.
+
+    Args:
+        database_url: the database.
+        open_keys: opens its keys, and raises where the root key does not; called only where a migration needs them,
+            which none of a fresh database does.
+
     Raises:
         SchemaMismatchError: the schema is newer than this release.
+        KeyUnavailableError, CiphertextError: what `open_keys` says, or MACs were removed. Nothing was changed.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
     """
     from alembic import command
 
-    _migrate(open_database(database_url, create=True), lambda config: command.upgrade(config, "head"))
+    _migrate(open_database(database_url, create=True), lambda config: command.upgrade(config, "head"), open_keys)
 
 
 def downgrade(database_url: str, revision: str) -> None:
@@ -113,7 +124,9 @@ def migrations_folder() -> Path:
 
 
 @repeated
-def _migrate(database: Database, work: Callable[["Config"], None]) -> None:
+def _migrate(
+    database: Database, work: Callable[["Config"], None], open_keys: Callable[[Database], KeyRing] | None = None
+) -> None:
     from alembic.config import Config
 
     config = Config()
@@ -132,11 +145,28 @@ def _migrate(database: Database, work: Callable[["Config"], None]) -> None:
             if current is not None and current not in REVISIONS:
                 raise _mismatch(current)
             config.attributes["connection"] = connection
+            keys = _keys_for(connection, current, database, open_keys)
             work(config)
+            if keys is not None and _current(connection) == EXPECTED:
+                authenticate(connection, keys)
             if database.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                 raise SchemaMismatchError("the migration would have left rows that refer to nothing; it was undone")
     finally:
         database.close()
+
+
+def _keys_for(
+    connection: sa.Connection,
+    current: str | None,
+    database: Database,
+    open_keys: Callable[[Database], KeyRing] | None,
+) -> KeyRing | None:
+    """Return the keys where rows are there that get MACs now; they are opened before anything is changed."""
+    if current is None or current >= SINCE or connection.scalar(sa.select(data_keys.c.id).limit(1)) is None:
+        return None
+    if open_keys is None:
+        raise KeyUnavailableError("this migration needs the root key", hint="phasesync db migrate, where the key is")
+    return open_keys(database)
 
 
 def _current(connection: sa.Connection) -> str | None:

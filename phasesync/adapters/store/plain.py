@@ -15,8 +15,10 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from phasesync.adapters.store.instants import from_microseconds, to_microseconds
+from phasesync.errors import CiphertextError
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 _Reader = Callable[[Any], Any]
 
@@ -55,6 +57,14 @@ def to_plain(value: object) -> Any:
 def from_plain(expected: Any, plain: Any) -> Any:
     """Return a value of the expected type; the opposite of `to_plain`."""
     return _reader(expected)(plain)
+
+
+def to_member(expected: type[E], stored: Any, what: str) -> E:
+    """Return the member of an enum that a column holds. CiphertextError for what phasesync never writes."""
+    try:
+        return expected(stored)
+    except ValueError:
+        raise CiphertextError(f"a stored {what} is nothing that phasesync writes: it was altered outside") from None
 
 
 def members(expected: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:

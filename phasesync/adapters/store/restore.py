@@ -12,27 +12,31 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from phasesync.adapters.store.backup import backup
 from phasesync.adapters.store.daemons import SqlDaemonRegistry
 from phasesync.adapters.store.engine import Database, open_database
 from phasesync.adapters.store.failures import translated
 from phasesync.adapters.store.initialise import read_instance_id
-from phasesync.adapters.store.instants import now
+from phasesync.adapters.store.instants import from_microseconds, now
 from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file, sqlite_file_exists
 from phasesync.adapters.store.migrate import status_of, upgrade
+from phasesync.adapters.store.registry import locked_registry
 from phasesync.adapters.store.sqlite_file import uri_of
-from phasesync.adapters.store.tables import instance, leases
+from phasesync.adapters.store.tables import leases
 from phasesync.errors import IllegalTransitionError, NotFoundError, SchemaMismatchError, SettingsError
+from phasesync.ports import KeyRing
 
 
-def restore(database_url: str, file: Path, *, check: Callable[[Database], None], at: datetime) -> Path | None:
+def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime) -> Path | None:
     """
     Replace a SQLite database by a backup; no daemon may be at work on it.
 
     Args:
         database_url: the database.
         file: the backup; it is not changed.
-        check: raises where the root key does not open it.
+        open_keys: opens a database's keys; raises where the root key does not open them.
         at: the time, for the name of what is kept.
 
     Returns:
@@ -42,7 +46,7 @@ def restore(database_url: str, file: Path, *, check: Callable[[Database], None],
         NotFoundError: there is no such file.
         SettingsError: a PostgreSQL database, or a file that is no database of phasesync.
         SchemaMismatchError: the backup is of a newer release.
-        KeyUnavailableError, CiphertextError: what `check` says. Nothing was changed.
+        KeyUnavailableError, CiphertextError: what `open_keys` says, or it was altered. Nothing was changed.
         IllegalTransitionError: a daemon is at work.
     """
     url = parse_database_url(database_url)
@@ -62,7 +66,7 @@ def restore(database_url: str, file: Path, *, check: Callable[[Database], None],
     try:
         prepare_sqlite_file(url.set(database=str(candidate)), create=True)
         _copy(file, candidate, what=f"{file} is not a database")
-        _make_ready(f"sqlite:///{candidate}", file, check)
+        _make_ready(f"sqlite:///{candidate}", file, open_keys)
         kept = None
         if there:
             kept = target.with_name(f"{target.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
@@ -88,7 +92,7 @@ def _require_no_daemon(database_url: str) -> None:
         database.close()
 
 
-def _make_ready(candidate_url: str, file: Path, check: Callable[[Database], None]) -> None:
+def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> None:
     """Bring the copy of a backup to this release's schema, make sure that it can be used, and mark it as older."""
     database = open_database(candidate_url)
     try:
@@ -96,13 +100,14 @@ def _make_ready(candidate_url: str, file: Path, check: Callable[[Database], None
             raise SettingsError(f"{file} is not a database of phasesync")
     finally:
         database.close()
-    upgrade(candidate_url)
+    upgrade(candidate_url, open_keys)
     database = open_database(candidate_url)
     try:
         read_instance_id(database)
-        check(database)
+        keys = open_keys(database)
         with database.write() as connection:
-            connection.execute(instance.update().values(restored_at=now()))
+            clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            locked_registry(connection, keys).store(restored_at=clock)
             # Their users may have been removed since; another lease is cheaper than a dead key.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
     except SchemaMismatchError:

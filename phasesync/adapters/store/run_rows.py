@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.plain import members, to_plain
+from phasesync.adapters.store.plain import members, to_member, to_plain
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import runs, syncs
 from phasesync.core.run import Run
@@ -53,7 +53,11 @@ def select_runs() -> sa.Select[Any]:
 def to_run(row: sa.Row[Any], sealer: Sealer) -> Run:
     """Decrypt a row of `select_runs`. CiphertextError."""
     plain = {name: getattr(row, name) for name in _PLAIN}
-    plain |= {"trigger": Trigger(row.trigger), "outcome": Outcome(row.outcome), "sync": row.sync}
+    plain |= {
+        "trigger": to_member(Trigger, row.trigger, "trigger in table runs"),
+        "outcome": to_member(Outcome, row.outcome, "outcome in table runs"),
+        "sync": row.sync,
+    }
     details = json.loads(sealer.keys.decrypt(_context(row.id, row.sync_id), row.details))
     return Run(**plain, **members(Run, details))
 

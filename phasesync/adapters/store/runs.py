@@ -34,6 +34,8 @@ class RunsPart(Part):
     def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
         """Store a run and what it leaves behind, and release the claim, in one transaction. ClaimLostError."""
         with self._database.write() as connection:
+            if run.error is not None and run.error.cls == RestoredDatabaseError.__name__:
+                note_restored(connection, self._keys)
             rows = connection.execute(row_lock(select_syncs().where(held_by(claim)), syncs)).all()
             if not rows:
                 raise ClaimLostError
@@ -43,8 +45,6 @@ class RunsPart(Part):
                 .where(syncs.c.id == row.id)
                 .values(**self._settled(row, run, after), **self._configured(connection, row, after))
             )
-            if run.error is not None and run.error.cls == RestoredDatabaseError.__name__:
-                note_restored(connection)
             if after.reads is not None:
                 _store_reads(connection, row.id, rows, after.reads)
             insert_runs(connection, self._sealer, [(run, row.data_key_id)])

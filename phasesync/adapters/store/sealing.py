@@ -4,15 +4,33 @@ Text and JSON columns in and out of their ciphertexts.
 Says what a ciphertext is bound to: (table, row, column, version, …). Key names travel only through here.
 """
 
-from typing import TypeVar
+import hmac
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
 
 from phasesync.adapters.store.plain import from_json, to_json
+from phasesync.errors import CiphertextError
 from phasesync.ports import KeyRing
 
 T = TypeVar("T")
 
 UNVERSIONED = "-"
 """Version in the context of columns that are simply replaced."""
+
+
+def same_mac(stored: object, expected: bytes) -> bool:
+    """Return whether a stored MAC is the expected one; NULL, or whatever SQLite keeps in such a column, is not."""
+    return isinstance(stored, bytes) and hmac.compare_digest(stored, expected)
+
+
+def check_name_key(table: sa.Table, row: sa.Row[Any]) -> None:
+    """Raise CiphertextError where a row would be found by a name that is not its own, which is authenticated."""
+    if row.name_key != row.name.lower():
+        raise CiphertextError(
+            f"a name_key in table {table.name} does not belong to {row.name}: it was altered outside phasesync",
+            hint="restore a backup: phasesync db restore FILE",
+        )
 
 
 class Sealer:

@@ -5,16 +5,18 @@ Two edits of an environment wait for each other on its row, so that none is lost
 is ever overwritten: an edit adds versions, and unsetting adds one without a value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.environment_macs import Pointer, authenticated, store_mac
 from phasesync.adapters.store.environments import EnvironmentsPart, find_app, find_environment, to_environment
 from phasesync.adapters.store.instants import from_microseconds
 from phasesync.adapters.store.part import new_id
 from phasesync.adapters.store.secret_reads import (
+    current_rows,
     lookup_of,
     name_context,
     not_set,
@@ -25,7 +27,7 @@ from phasesync.adapters.store.secret_reads import (
     to_version,
     version_context,
 )
-from phasesync.adapters.store.tables import dynamic_secrets, environments, secret_versions, secrets
+from phasesync.adapters.store.tables import dynamic_secrets, secret_versions, secrets
 from phasesync.core.model import Environment, SecretValue
 from phasesync.core.names import check_key, normalise_path
 from phasesync.errors import AlreadyExistsError, InvalidInputError
@@ -70,21 +72,21 @@ class SecretEditsPart(EnvironmentsPart):
         wanted = _wanted(writes, unsets)
         with self._database.write() as connection:
             found = find_environment(connection, app, environment, lock=True)
+            pointers = authenticated(connection, self._keys, found)
             steps = self._steps(connection, found, wanted)
             if not steps:
                 return to_environment(found)
             self._refuse_handed_out(connection, found, steps)
-            self._commit(connection, found, steps, actor, origin)
+            self._commit(connection, found, pointers, steps, actor, origin)
             return to_environment(find_environment(connection, app, environment))
 
     def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
         """Copy the current secrets into a new environment of the same app, under a key of its own."""
         with self._database.write() as connection:
+            owner = find_app(connection, app, lock=True)
             source = find_environment(connection, app, name, lock=True)
-            self._insert_environment(connection, find_app(connection, app), target)
-            rows = connection.execute(
-                select_current().where(secrets.c.environment_id == source.id, secrets.c.is_set)
-            ).all()
+            self._insert_environment(connection, owner, target)
+            rows = current_rows(connection, self._keys, [source])[source.id]
             copies = [to_version(row, self._sealer) for row in rows]
             wanted: dict[Place, SecretWrite | None] = {
                 (one.path, one.key): SecretWrite(path=one.path, key=one.key, value=one.value, comment=one.comment)
@@ -93,7 +95,7 @@ class SecretEditsPart(EnvironmentsPart):
             }
             created = find_environment(connection, app, target, lock=True)
             if wanted:
-                self._commit(connection, created, self._steps(connection, created, wanted), actor, "clone")
+                self._commit(connection, created, (), self._steps(connection, created, wanted), actor, "clone")
             return to_environment(find_environment(connection, app, target))
 
     def _steps(
@@ -137,13 +139,27 @@ class SecretEditsPart(EnvironmentsPart):
                 )
 
     def _commit(
-        self, connection: sa.Connection, environment: sa.Row[Any], steps: Sequence[_Step], actor: str, origin: str
+        self,
+        connection: sa.Connection,
+        environment: sa.Row[Any],
+        pointers: Iterable[Pointer],
+        steps: Sequence[_Step],
+        actor: str,
+        origin: str,
     ) -> None:
-        """Store versions and the new revision, in a number of statements that does not depend on how many they are."""
+        """
+        Store versions and the new revision, in a number of statements that does not depend on how many they are.
+
+        `pointers`: the secrets that the environment has until now, authenticated.
+        """
         added, moved, versions = [], [], []
+        current = {one.id: one for one in pointers}
         for step in steps:
             secret_id = new_id() if step.row is None else step.row.id
             version = 1 if step.row is None else step.row.version + 1
+            current[secret_id] = Pointer(
+                id=secret_id, lookup=step.lookup, version=version, is_set=step.value is not None
+            )
             if step.row is None:
                 added.append(
                     {
@@ -185,9 +201,7 @@ class SecretEditsPart(EnvironmentsPart):
                 moved,
             )
         connection.execute(secret_versions.insert(), versions)
-        connection.execute(
-            environments.update().where(environments.c.id == environment.id).values(revision=environment.revision + 1)
-        )
+        store_mac(connection, self._keys, environment, current.values(), revision=environment.revision + 1)
 
     def _seal_value(
         self, environment: sa.Row[Any], secret_id: str, version: int, value: SecretValue | None

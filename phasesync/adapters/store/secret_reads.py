@@ -2,16 +2,18 @@
 Secrets, read: the current version of one key or all, its history, and whole environments in one snapshot.
 
 Decrypts what it returns and nothing else. Rows are found by keyed digests, so that key names need not stand in the
-database.
+database. Before anything is returned the environment's MAC is checked over all its rows, and every key that is set has
+to have its value.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.adapters.store.environment_macs import Pointer, authenticated, check_mac
 from phasesync.adapters.store.environments import find_environment, select_environments
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.sealing import Sealer
@@ -21,6 +23,14 @@ from phasesync.core.names import check_key, normalise_path
 from phasesync.errors import CiphertextError, NotFoundError
 from phasesync.ports import EnvironmentReader, KeyRing
 
+_OF_SECRET: Final = (
+    secrets.c.id,
+    secrets.c.environment_id,
+    secrets.c.lookup,
+    secrets.c.name,
+    secrets.c.is_set,
+    secrets.c.version.label("current_version"),
+)
 _MARKS = {ValueType.TEXT: b"t", ValueType.JSON: b"j", ValueType.BINARY: b"b"}
 _TYPES = {mark: type_ for type_, mark in _MARKS.items()}
 
@@ -39,9 +49,7 @@ class SecretReadsPart(Part):
         folder = None if path is None else normalise_path(path)
         with self._database.read() as connection:
             found = find_environment(connection, app, environment)
-            rows = connection.execute(
-                select_current().where(secrets.c.environment_id == found.id, secrets.c.is_set)
-            ).all()
+            rows = current_rows(connection, self._keys, [found])[found.id]
         versions = [to_version(row, self._sealer) for row in rows]
         return sorted(
             (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
@@ -49,30 +57,34 @@ class SecretReadsPart(Part):
 
     def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
         """Return the current version of a key. NotFoundError when it is not set."""
-        rows = self._versions(app, environment, path, key, select_current())
-        if not rows or rows[0].value is None:
+        newest, rows = self._versions(app, environment, path, key, select_current())
+        if newest is None or not newest.is_set:
             raise not_set(app, environment, path, key)
-        return to_version(rows[0], self._sealer)
+        return to_version(_found(newest, rows), self._sealer)
 
     def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
         """Return every version of a key, newest first. NotFoundError when it was never set."""
-        rows = self._versions(app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc()))
-        if not rows:
+        newest, rows = self._versions(
+            app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc())
+        )
+        if newest is None:
             raise not_set(app, environment, path, key)
-        return [to_version(row, self._sealer) for row in rows]
+        _found(newest, rows)
+        return [to_version(row, self._sealer) for row in rows if row.version <= newest.version]
 
     def _versions(
         self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
-    ) -> list[sa.Row[Any]]:
+    ) -> tuple[Pointer | None, list[sa.Row[Any]]]:
+        """Return which version of a key is current, None where there never was one, and rows of a select."""
         path, key = normalise_path(path), check_key(key)
         with self._database.read() as connection:
             found = find_environment(connection, app, environment)
+            pointers = authenticated(connection, self._keys, found)
             wanted = lookup_of(self._keys, found.id, path, key)
-            return list(
-                connection.execute(
-                    statement.where(secrets.c.environment_id == found.id, secrets.c.lookup == wanted)
-                ).all()
-            )
+            newest = next((one for one in pointers if one.lookup == wanted), None)
+            if newest is None:
+                return None, []
+            return newest, list(connection.execute(statement.where(secrets.c.id == newest.id)).all())
 
 
 class _Reader:
@@ -91,15 +103,13 @@ class _Reader:
             select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
         ).all()
         values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
-        rows = self._connection.execute(
-            select_current().where(secrets.c.environment_id.in_(list(values)), secrets.c.is_set)
-        )
-        for row in rows:
-            version = to_version(row, self._sealer)
-            if version.value is not None:
-                values[row.environment_id][version.path, version.key] = version.value
+        for environment_id, rows in current_rows(self._connection, self._sealer.keys, found).items():
+            for row in rows:
+                version = to_version(row, self._sealer)
+                if version.value is not None:
+                    values[environment_id][version.path, version.key] = version.value
         return {
-            (row.app.lower(), row.name_key): EnvironmentSnapshot(
+            (row.app_key, row.name_key): EnvironmentSnapshot(
                 environment_id=row.id, app=row.app, name=row.name, revision=row.revision, secrets=values[row.id]
             )
             for row in found
@@ -114,9 +124,7 @@ def lookup_of(keys: KeyRing, environment_id: str, path: str, key: str) -> bytes:
 @cache
 def select_versions() -> sa.Select[Any]:
     """Return the select of every version of every secret."""
-    return sa.select(
-        secrets.c.id, secrets.c.environment_id, secrets.c.lookup, secrets.c.name, secrets.c.is_set, secret_versions
-    ).join_from(secrets, secret_versions)
+    return sa.select(*_OF_SECRET, secret_versions).join_from(secrets, secret_versions)
 
 
 @cache
@@ -125,8 +133,49 @@ def select_current() -> sa.Select[Any]:
     return select_versions().where(secret_versions.c.version == secrets.c.version)
 
 
+@cache
+def _select_contents() -> sa.Select[Any]:
+    """Return the select of all secrets with their current version; NULL in its place where one is unset or missing."""
+    current = (
+        (secret_versions.c.secret_id == secrets.c.id)
+        & (secret_versions.c.version == secrets.c.version)
+        & secrets.c.is_set
+    )
+    return sa.select(*_OF_SECRET, secret_versions).outerjoin_from(secrets, secret_versions, current)
+
+
+def current_rows(
+    connection: sa.Connection, keys: KeyRing, found: Sequence[sa.Row[Any]]
+) -> dict[str, list[sa.Row[Any]]]:
+    """
+    Return environment id -> rows of `select_current` of the keys that are set, in one statement.
+
+    `found`: rows of `select_environments`. CiphertextError where one of them, or what it has, was altered.
+    """
+    rows: dict[str, list[sa.Row[Any]]] = {one.id: [] for one in found}
+    for row in connection.execute(_select_contents().where(secrets.c.environment_id.in_(rows))):
+        rows[row.environment_id].append(row)
+    for one in found:
+        check_mac(keys, one, [Pointer(row.id, row.lookup, row.current_version, row.is_set) for row in rows[one.id]])
+    return {one: [row for row in of_one if row.is_set] for one, of_one in rows.items()}
+
+
+def _found(newest: Pointer, rows: Sequence[sa.Row[Any]]) -> sa.Row[Any]:
+    """Return the row of the current version. CiphertextError where it is not there."""
+    for row in rows:
+        if row.version == newest.version:
+            return row
+    raise _missing()
+
+
+def _missing() -> CiphertextError:
+    return CiphertextError("a stored value in table secret_versions is missing: it was removed outside phasesync")
+
+
 def to_version(row: sa.Row[Any], sealer: Sealer) -> SecretVersion:
     """Decrypt a row of `select_versions`. CiphertextError."""
+    if row.version is None:
+        raise _missing()
     path, key = sealer.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
     return SecretVersion(
         path=path,
@@ -142,9 +191,11 @@ def to_version(row: sa.Row[Any], sealer: Sealer) -> SecretVersion:
 
 def open_value(row: sa.Row[Any], sealer: Sealer) -> SecretValue | None:
     """Decrypt the value of a version; None where it was unset. CiphertextError."""
+    if row.version == row.current_version and (row.value is None) == row.is_set:
+        raise _missing()
     if row.value is None:
-        if row.is_set and row.origin != "unset":
-            raise CiphertextError("a stored value in table secret_versions is missing")
+        if row.origin != "unset":
+            raise _missing()
         return None
     plain = sealer.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
     return SecretValue(plain[1:], _TYPES[plain[:1]])

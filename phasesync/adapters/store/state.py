@@ -9,6 +9,7 @@ from phasesync.adapters.store.acceptance import AcceptancePart, known_restored
 from phasesync.adapters.store.claims import ClaimsPart, held_by
 from phasesync.adapters.store.credentials import select_credentials, to_credential
 from phasesync.adapters.store.journal import JournalPart, load_journal
+from phasesync.adapters.store.registry import read_registry
 from phasesync.adapters.store.runs import RunsPart
 from phasesync.adapters.store.sync_rows import select_syncs, to_syncs
 from phasesync.adapters.store.syncs import SyncsPart
@@ -43,14 +44,17 @@ class SqlStateStore(SyncsPart, ClaimsPart, JournalPart, RunsPart, AcceptancePart
         if not rows:
             return None
         (sync,) = to_syncs(rows, self._sealer)
+        registry = read_registry(connection, self._keys)
         credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
+        # Who else uses the credential is nothing to a run, and would take another statement.
+        opened = to_credential(credential, self._sealer, used_by=())
+        registry.check(credentials, credential)
         return SyncState(
             sync=sync,
-            # Who else uses the credential is nothing to a run, and would take another statement.
-            credential=to_credential(credential, self._sealer, used_by=()),
+            credential=opened,
             journal=load_journal(connection, sync.id, self._sealer),
             restored=bool(rows[0].restored),
-            generation_floor=rows[0].generation_floor,
+            generation_floor=registry.generation_floor,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.initialise import read_installation
+from phasesync.adapters.store.registry import read_registry
 from phasesync.adapters.store.secret_edits import SecretEditsPart
 from phasesync.adapters.store.secret_reads import SecretReadsPart
 from phasesync.ports import KeyRing
@@ -104,8 +105,11 @@ def open_store(database: Database, keys: KeyRing) -> Store:
     Raises:
         KeyUnavailableError: it is under another root key, or not initialised.
         SchemaMismatchError: it is not migrated.
+        CiphertextError: what it says of itself was altered.
     """
     keys.verify()
     installation = read_installation(database)
+    with database.read() as connection:
+        read_registry(connection, keys)
     database.expect(installation)
     return Store(database, keys, instance_id=installation.instance_id)

@@ -5,7 +5,6 @@ Whether a key is still set is told from its keyed digest: no environment is decr
 drift.
 """
 
-import hmac
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import groupby
@@ -19,6 +18,8 @@ from phasesync.adapters.store.instants import after, now
 from phasesync.adapters.store.journal import to_entry
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.plain import from_json
+from phasesync.adapters.store.registry import read_registry
+from phasesync.adapters.store.sealing import same_mac
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.sync_rows import COVERED, mac_of
 from phasesync.adapters.store.tables import apps, credentials, environments, journal, secrets, syncs
@@ -111,9 +112,11 @@ class SqlSweepStore(Part):
             .order_by(credentials.c.name_key)
         )
         found: dict[tuple[str, str, str], list[Credential]] = {}
+        registry = read_registry(connection, self._keys)
         for row in connection.execute(statement):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
+                registry.check(credentials, row)
                 found.setdefault(place, []).append(to_credential(row, self._sealer, used_by=()))
             except (CiphertextError, KeyUnavailableError):
                 continue  # The syncs that use it are halted by their next run, which says why.
@@ -136,7 +139,7 @@ class SqlSweepStore(Part):
                 sync = SweptSync(
                     id=row.sync_id, fence=row.fence, version=row.version, config=from_json(SyncConfig, row.config)
                 )
-                authentic = hmac.compare_digest(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
+                authentic = same_mac(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
             entry = None
             if authentic:
                 try:

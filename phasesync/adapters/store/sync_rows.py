@@ -5,7 +5,6 @@ The MAC is checked whenever a sync is read: somebody who can write to the databa
 at another place, nor consent to anything.
 """
 
-import hmac
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
@@ -14,9 +13,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.instants import now, to_microseconds
-from phasesync.adapters.store.plain import from_json, to_json
-from phasesync.adapters.store.sealing import UNVERSIONED, Sealer
-from phasesync.adapters.store.tables import apps, credentials, environments, instance, sync_reads, syncs
+from phasesync.adapters.store.plain import from_json, to_json, to_member
+from phasesync.adapters.store.sealing import UNVERSIONED, Sealer, same_mac
+from phasesync.adapters.store.tables import apps, credentials, environments, sync_reads, syncs
 from phasesync.core.arns import partition_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
@@ -29,6 +28,7 @@ NEVER_READ: Final = -1
 COVERED: Final = (
     "id",
     "name",
+    "name_key",
     "environment_id",
     "path",
     "credential_id",
@@ -40,6 +40,9 @@ COVERED: Final = (
     "adopt",
     "adopt_versions",
     "approved_digest",
+    "paused_by",
+    "paused_at",
+    "paused_until",
 )
 """Columns that the MAC covers."""
 
@@ -83,8 +86,6 @@ def select_syncs() -> sa.Select[Any]:
             sync_reads.c.revision.label("read_revision"),
             _read_environments.c.revision.label("read_source"),
             now().label("clock"),
-            sa.select(instance.c.restored_at).scalar_subquery().label("restored_at"),
-            sa.select(instance.c.generation_floor).scalar_subquery().label("generation_floor"),
         )
         .join_from(syncs, environments, syncs.c.environment_id == environments.c.id)
         .join(apps)
@@ -117,7 +118,7 @@ def is_paused(row: sa.Row[Any], clock: int) -> bool:
 
 def check_mac(row: sa.Row[Any], keys: KeyRing) -> None:
     """Raise CiphertextError where somebody altered a sync's configuration columns."""
-    if not hmac.compare_digest(row.mac, mac_of(keys, row._asdict())):
+    if not same_mac(row.mac, mac_of(keys, row._asdict())):
         raise CiphertextError(
             f"the configuration of sync {row.name} in table syncs does not authenticate: it was altered outside "
             "phasesync",
@@ -162,11 +163,11 @@ def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
         approved_digest=row.approved_digest,
         paused=_paused(row, sealer),
         reads={one.read_id: one.read_revision for one in rows if one.read_id is not None},
-        settled_status=SyncStatus(row.settled_status),
+        settled_status=to_member(SyncStatus, row.settled_status, "settled_status in table syncs"),
         status_reason=sealer.open_text(reason_context(row.id, "status_reason"), row.status_reason),
-        requested=None if row.requested is None else Trigger(row.requested),
+        requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
         running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
-        pending=any(one.read_id is not None and one.read_source > one.read_revision for one in rows),
+        pending=any(one.read_source is not None and one.read_source > one.read_revision for one in rows),
     )
 
 

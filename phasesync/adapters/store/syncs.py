@@ -6,7 +6,7 @@ followed by one more.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -45,6 +45,8 @@ from phasesync.errors import (
 )
 from phasesync.ports import SyncDraft
 
+_NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
+
 
 class SyncsPart(Part):
     """Syncs of the port `StateStore`."""
@@ -73,6 +75,7 @@ class SyncsPart(Part):
                 "adopt": draft.adopt,
                 "adopt_versions": to_json(draft.adopt_versions) if draft.adopt_versions else None,
                 "approved_digest": None,
+                **_NOT_PAUSED,
             }
             values |= {"destination_key": destination_key(values), "mac": mac_of(self._keys, values)}
             if (other := holder_of(connection, values["destination_key"])) is not None:
@@ -151,22 +154,16 @@ class SyncsPart(Part):
         with self._database.write() as connection:
             row = self._locked(connection, name)
             reason = self._sealer.text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
-            _set(
-                connection,
-                row,
-                paused_by=paused.by,
-                paused_at=paused.at,
-                paused_reason=reason,
-                paused_until=paused.until,
-            )
+            changes = {"paused_by": paused.by, "paused_at": paused.at, "paused_until": paused.until}
+            _set(connection, row, paused_reason=reason, **pinned(connection, self._keys, row, changes))
 
     def resume(self, name: str, *, actor: str) -> None:
         """Resume a sync and have it reconciled at once; nothing happens to one that is not paused."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
             if is_paused(row, row.clock):
-                cleared = dict.fromkeys(("paused_by", "paused_at", "paused_reason", "paused_until"))
-                _ask(connection, row, Trigger.RESUME, actor, **cleared)
+                cleared = pinned(connection, self._keys, row, _NOT_PAUSED)
+                _ask(connection, row, Trigger.RESUME, actor, paused_reason=None, **cleared)
 
     def request(self, name: str, trigger: Trigger, *, actor: str) -> None:
         """Have a daemon reconcile a sync at once, whatever back-off says. IllegalTransitionError while paused."""

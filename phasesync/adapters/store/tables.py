@@ -11,6 +11,9 @@ Every table, once. `migrations/versions` makes the same ones step by step; a tes
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, key names, folders, comments, reasons and
 credentials exist in no other form. Instants are microseconds of the database's clock.
+
+Keyed MACs, and the registry, may be NULL in the schema alone, so that a migration can add them: a row without one is
+refused. What each column is worth to somebody who can write to the database but has no key is in `docs/security.md`.
 """
 
 from typing import Final
@@ -42,6 +45,8 @@ instance = sa.Table(
     sa.Column("restored_at", Instant),  # since it was put in place of a later state, until an operator accepts it
     # generations of objects that the journal does not know begin above this
     sa.Column("generation_floor", sa.BigInteger, nullable=False, server_default="0"),
+    # which credentials and dynamic secrets there are; bound to all of the above
+    sa.Column("registry", sa.LargeBinary),
 )
 
 data_keys = sa.Table(
@@ -76,6 +81,8 @@ environments = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("data_key_id", sa.ForeignKey("data_keys.id"), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    # covers this row, the names of its app, and which secrets it has in which version; see `environment_macs.py`
+    sa.Column("mac", sa.LargeBinary),
     sa.UniqueConstraint("app_id", "name_key"),
 )
 
@@ -236,6 +243,7 @@ dynamic_secrets = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("config", sa.LargeBinary, nullable=False),  # bound to all of the above
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("leases_mac", sa.LargeBinary),  # covers which live leases it has; see `lease_macs.py`
 )
 
 leases = sa.Table(
@@ -253,6 +261,7 @@ leases = sa.Table(
     sa.Column("ended_at", Instant),
     sa.Column("details", sa.LargeBinary, nullable=False),  # what it is made of, its key id, reasons
     sa.Column("kept", sa.LargeBinary),  # values that were handed out, where somebody asked to keep them
+    sa.Column("mac", sa.LargeBinary),  # covers status, times and details; see `lease_macs.py`
     # the claim
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("claim_owner", sa.Text),

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import ordered
-from phasesync.adapters.store.tables import credentials, environments, leases, sync_reads, syncs
+from phasesync.adapters.store.tables import credentials, leases, sync_reads, syncs
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.status import Trigger
 from phasesync.errors import UnresolvedReferenceError
@@ -74,10 +74,3 @@ def _users(credential_id: str) -> sa.Select[tuple[str]]:
     users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
     users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
     return sa.select(users.c.id)
-
-
-def grow(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Make environments a revision newer, so that what reads them becomes pending."""
-    connection.execute(
-        environments.update().where(ordered(environments, which)).values(revision=environments.c.revision + 1)
-    )

@@ -227,7 +227,7 @@ def test_values_that_were_kept_are_not_given_out_altered(store: Store, happening
     assert leases.records(one.id) == []
 
     third = issue_lease(store, store.dynamics.get("ci"), ttl=HOUR, keep=KEPT)
-    alter(store, tables.leases, third.id, expires_at=third.expires_at - timedelta(minutes=1))
+    leases.change(third.id, lambda one, now: replace(one, expires_at=one.expires_at - timedelta(minutes=1)))
     given = leases.give_again(store.dynamics.get("ci"), actor="bob")
     assert given is not None
     assert given.lease.id == third.id, "those whose values were altered hide no other"

@@ -10,8 +10,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from phasesync.adapters.store import migrate, open_database
-from phasesync.adapters.store.tables import metadata
+from phasesync.adapters.store import authenticate, migrate, open_database
+from phasesync.adapters.store.plain import to_json
+from phasesync.adapters.store.tables import metadata, syncs
 from phasesync.core.status import Trigger
 from phasesync.errors import SchemaMismatchError
 from tests.support.stores import (
@@ -21,6 +22,7 @@ from tests.support.stores import (
     claim_one,
     issue_lease,
     open_test_store,
+    opens_with,
     put,
     settle,
     write,
@@ -93,14 +95,27 @@ def test_what_was_stored_before_there_were_dynamic_secrets_is_kept(migrated_data
     migrate.downgrade(migrated_database_url, "0001")
     assert migrate.status(migrated_database_url).current == "0001"
     assert not tables_of(migrated_database_url) & NEW_IN_0002
+    forget_new_macs(migrated_database_url)
 
-    migrate.upgrade(migrated_database_url)
+    migrate.upgrade(migrated_database_url, opens_with())
 
     assert migrate.status(migrated_database_url).is_current
     store = open_test_store(migrated_database_url)
     assert everything_in(store) == before
     assert issue_lease(store, add_dynamic(store)).live
     store.close()
+
+
+def forget_new_macs(database_url):
+    """Give syncs the MACs that a release before 0003 made; a downgrade has no key to make them with."""
+    database = open_database(database_url)
+    keys = opens_with()(database)
+    with database.write() as connection:
+        for row in connection.execute(sa.select(syncs)).all():
+            covered = {name: getattr(row, name) for name in authenticate._FORMERLY_COVERED}
+            mac = keys.digests.digest("sync-configuration", to_json(covered).encode())
+            connection.execute(syncs.update().where(syncs.c.id == row.id).values(mac=mac))
+    database.close()
 
 
 NEW_IN_0002 = {"dynamic_secrets", "leases", "lease_events"}
@@ -164,7 +179,7 @@ def test_a_current_schema_is_fine(migrated_database_url):
 def test_an_older_schema_asks_to_be_migrated(migrated_database_url, monkeypatch):
     monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "9000"))
     monkeypatch.setattr(migrate, "EXPECTED", "9000")
-    with pytest.raises(SchemaMismatchError, match=r"0002.*9000") as caught:
+    with pytest.raises(SchemaMismatchError, match=r"0003.*9000") as caught:
         migrate.check(migrated_database_url)
     assert caught.value.hint == "phasesync db migrate"
 

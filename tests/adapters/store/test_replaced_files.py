@@ -15,7 +15,7 @@ from phasesync.adapters.store.migrate import upgrade
 from phasesync.adapters.store.restore import restore
 from phasesync.adapters.store.tables import apps
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, StoreUnavailableError
-from tests.support.stores import OTHER_ROOT_KEY, open_test_store
+from tests.support.stores import OTHER_ROOT_KEY, open_test_store, opens_with
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -182,7 +182,7 @@ def test_a_restored_backup_is_the_same_file(store, path):
     store.environments.add_app("later")
     inode = path.stat().st_ino
 
-    restore(str(store.database.url), file, check=lambda database: None, at=AT)
+    restore(str(store.database.url), file, open_keys=opens_with(), at=AT)
 
     assert path.stat().st_ino == inode
     assert names_in(store) == ["before"]

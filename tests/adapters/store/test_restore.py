@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
-from phasesync.adapters.store import Database, WrappedKeyTable, backup
+from phasesync.adapters.store import backup
 from phasesync.adapters.store.restore import restore
 from phasesync.errors import IllegalTransitionError, KeyUnavailableError, NotFoundError, SettingsError
-from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, put, values_of, write
+from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, opens_with, put, values_of, write
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def opens_with(root_key: RootKey) -> Callable[[Database], None]:
-    """What bootstrap checks."""
-    return lambda database: EnvelopeKeyRing([root_key], WrappedKeyTable(database)).verify()
 
 
 @pytest.fixture
@@ -47,7 +41,7 @@ def value_in(database_url: str) -> dict[str, str]:
 def test_the_backup_takes_the_place_and_the_former_is_kept(migrated_database_url: str, saved: Path) -> None:
     before = saved.read_bytes()
 
-    kept = restore(migrated_database_url, saved, check=opens_with(ROOT_KEY), at=AT)
+    kept = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
 
     assert kept is not None and kept.name.endswith(".before-restore-20300102T030405Z")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -58,7 +52,7 @@ def test_the_backup_takes_the_place_and_the_former_is_kept(migrated_database_url
 
 
 def test_it_counts_as_older_until_somebody_accepts_it(migrated_database_url: str, saved: Path) -> None:
-    restore(migrated_database_url, saved, check=opens_with(ROOT_KEY), at=AT)
+    restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
     store = open_test_store(migrated_database_url)
     assert store.state.is_restored()
 
@@ -71,7 +65,7 @@ def test_it_counts_as_older_until_somebody_accepts_it(migrated_database_url: str
 def test_a_machine_that_lost_its_database_gets_it_back(migrated_database_url: str, saved: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'phasesync.db'}"
 
-    assert restore(url, saved, check=opens_with(ROOT_KEY), at=AT) is None
+    assert restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT) is None
     assert value_in(url) == {"URL": "a"}
 
 
@@ -101,26 +95,26 @@ def test_what_is_no_good_backup_changes_nothing(
 ) -> None:
     spoil(saved)
     with pytest.raises(SettingsError):
-        restore(migrated_database_url, saved, check=opens_with(ROOT_KEY), at=AT)
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
     assert value_in(migrated_database_url) == {"URL": "b"}
 
 
 def test_a_backup_under_another_root_key_changes_nothing(migrated_database_url: str, saved: Path) -> None:
     with pytest.raises(KeyUnavailableError):
-        restore(migrated_database_url, saved, check=opens_with(OTHER_ROOT_KEY), at=AT)
+        restore(migrated_database_url, saved, open_keys=opens_with(OTHER_ROOT_KEY), at=AT)
     assert value_in(migrated_database_url) == {"URL": "b"}
 
 
 def test_a_file_that_is_not_there_is_named(migrated_database_url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"gone\.db"):
-        restore(migrated_database_url, tmp_path / "gone.db", check=opens_with(ROOT_KEY), at=AT)
+        restore(migrated_database_url, tmp_path / "gone.db", open_keys=opens_with(ROOT_KEY), at=AT)
 
 
 def test_never_under_a_daemon_that_works(migrated_database_url: str, saved: Path) -> None:
     store = open_test_store(migrated_database_url)
     store.daemons.beat("daemon-1", host="here", pid=7, ttl=timedelta(minutes=1))
     with pytest.raises(IllegalTransitionError, match="pid 7"):
-        restore(migrated_database_url, saved, check=opens_with(ROOT_KEY), at=AT)
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
     assert values_of(store) == {"URL": "b"}
     store.close()
 
@@ -132,7 +126,7 @@ def test_a_backup_on_a_read_only_disk_works(migrated_database_url: str, saved: P
     shutil.move(saved, folder / "saved.db")
     folder.chmod(0o500)
     try:
-        restore(migrated_database_url, folder / "saved.db", check=opens_with(ROOT_KEY), at=AT)
+        restore(migrated_database_url, folder / "saved.db", open_keys=opens_with(ROOT_KEY), at=AT)
     finally:
         folder.chmod(0o700)
     assert value_in(migrated_database_url) == {"URL": "a"}

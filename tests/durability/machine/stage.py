@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store import Store
-from phasesync.adapters.store.tables import instance, metadata
+from phasesync.adapters.store.tables import metadata
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
@@ -32,6 +32,7 @@ from tests.durability.machine.judge import Judge
 from tests.durability.machine.ledger import Ledger, Write
 from tests.durability.machine.workers import TTL, Late, Mishap, Worker
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
+from tests.support.vouching import mark_as_restored
 
 APP, ENV = "shop", "production"
 WHOLE, KEYED = "whole", "keyed"
@@ -323,8 +324,7 @@ class Stage:
         self.chronicle.append(f"the database of commit {backup.timeline[backup.revision].number} was put back")
         write_rows(self.store, backup.rows)
         if noted:
-            with self.store.database.write() as connection:
-                connection.execute(instance.update().values(restored_at=self.clock.now()))
+            mark_as_restored(self.store.database)
         self.timeline, self.revision = dict(backup.timeline), backup.revision
         self.absent_since = dict(backup.absent_since)
         self.backups_put_back += 1

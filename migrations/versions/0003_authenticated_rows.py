@@ -1,0 +1,30 @@
+"""
+Columns for keyed MACs over what ciphertexts do not cover: pointers, names, states, and which rows there are.
+
+Revision: 0003
+Follows: 0002
+
+Adds columns only. The MACs themselves need the root key: `adapters.store.authenticate` computes them in the same
+transaction, once the schema is the newest.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+ADDED = (("instance", "registry"), ("environments", "mac"), ("dynamic_secrets", "leases_mac"), ("leases", "mac"))
+
+
+def upgrade() -> None:
+    for table, column in ADDED:
+        op.add_column(table, sa.Column(column, sa.LargeBinary(), nullable=True))
+
+
+def downgrade() -> None:
+    """The MACs of syncs stay as they are: the former release refuses these syncs until they are added again."""
+    for table, column in reversed(ADDED):
+        op.drop_column(table, column)

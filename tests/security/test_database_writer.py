@@ -1,0 +1,317 @@
+"""
+Whoever may write to the database but has no root key: each column of each table changed, each row deleted or put back
+as it was. AWS keeps what it has, whatever is done; what is worth more than a delay is in `docs/security.md`.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.store import tables
+from tests.support.altered_world import AlteredWorld
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worth(Enum):
+    """What an alteration is worth."""
+
+    REFUSED = "refused"
+    """Noticed: a run, a read or a list says so, and nothing is written."""
+    NOTHING = "nothing"
+    """Shown at most; nothing that is done depends on it."""
+    EXCEPTION = "exception"
+    """Delays something, or hides it; `docs/security.md` says what."""
+
+
+REFUSED, NOTHING, EXCEPTION = Worth
+
+DECIDED: dict[str, dict[str, Worth]] = {
+    "instance": {
+        **dict.fromkeys(("id", "instance_id", "created_at", "restored_at", "generation_floor", "registry"), REFUSED)
+    },
+    "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
+    "apps": {**dict.fromkeys(("id", "name", "name_key"), REFUSED), "description": NOTHING, "created_at": NOTHING},
+    "environments": {
+        **dict.fromkeys(("id", "app_id", "name", "name_key", "revision", "data_key_id", "mac"), REFUSED),
+        "created_at": NOTHING,
+    },
+    "secrets": dict.fromkeys(("id", "environment_id", "lookup", "name", "version", "is_set"), REFUSED),
+    "secret_versions": {
+        **dict.fromkeys(("secret_id", "version", "value", "comment"), REFUSED),
+        **dict.fromkeys(("revision", "changed_at", "changed_by", "origin"), NOTHING),
+    },
+    "credentials": {
+        **dict.fromkeys(("id", "name", "name_key", "type", "region", "version", "account", "source_id"), REFUSED),
+        "sealed": REFUSED,
+        "status": EXCEPTION,
+        "created_at": NOTHING,
+        "verified_at": NOTHING,
+    },
+    "syncs": {
+        **dict.fromkeys(("id", "name", "name_key", "environment_id", "path", "credential_id", "region"), REFUSED),
+        **dict.fromkeys(("destination_kind", "version", "config", "account", "adopt", "adopt_versions"), REFUSED),
+        **dict.fromkeys(("approved_digest", "mac", "paused_by", "paused_at", "paused_until"), REFUSED),
+        **dict.fromkeys(
+            ("destination_key", "applied_revision", "settled_status", "error_class", "failures"), EXCEPTION
+        ),
+        **dict.fromkeys(("objects", "retry_at", "next_due_at", "requested", "request_number"), EXCEPTION),
+        **dict.fromkeys(("fence", "claim_owner", "claim_until", "claim_trigger", "claim_request"), EXCEPTION),
+        **dict.fromkeys(("claimed_at", "interrupted_at"), EXCEPTION),
+        **dict.fromkeys(("paused_reason", "status_reason", "last_run_id", "requested_by", "claim_actor"), NOTHING),
+        "created_at": NOTHING,
+    },
+    "sync_reads": dict.fromkeys(("sync_id", "environment_id", "revision"), EXCEPTION),
+    "journal": {
+        **dict.fromkeys(("id", "sync_id", "remote_name", "account", "region", "arn", "version_id"), REFUSED),
+        **dict.fromkeys(("generation", "fingerprint", "details"), REFUSED),
+    },
+    "runs": {
+        **dict.fromkeys(("id", "sync_id", "details"), REFUSED),
+        **dict.fromkeys(("number", "trigger", "actor", "attempt", "outcome", "started_at", "ended_at"), NOTHING),
+        **dict.fromkeys(("next_attempt_at", "aws_calls", "versions_written", "error_class"), NOTHING),
+    },
+    "dynamic_secrets": {
+        **dict.fromkeys(("id", "name", "name_key", "path", "issuer", "version", "config", "leases_mac"), REFUSED),
+        **dict.fromkeys(("environment_id", "credential_id"), REFUSED),
+        "created_at": NOTHING,
+    },
+    "leases": {
+        **dict.fromkeys(("id", "dynamic_id", "credential_id", "status", "requested_at", "expires_at"), REFUSED),
+        **dict.fromkeys(("max_expires_at", "ended_at", "details", "mac"), REFUSED),
+        **dict.fromkeys(("retry_at", "kept", "fence", "claim_owner", "claim_until"), EXCEPTION),
+    },
+    "lease_events": {
+        **dict.fromkeys(("lease_id", "detail"), REFUSED),
+        **dict.fromkeys(("number", "at", "event", "actor"), NOTHING),
+    },
+    "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
+    "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
+}
+"""Table -> column -> what changing it is worth. A new column needs a decision; an exception stands there too."""
+
+COLUMNS = [(table.name, column.name) for table in tables.metadata.sorted_tables for column in table.columns]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> AlteredWorld:
+    """The installation that every test has a copy of; made once."""
+    world = AlteredWorld(tmp_path_factory.mktemp("original"))
+    world.fill()
+    return world
+
+
+@pytest.fixture
+def copies(original: AlteredWorld, tmp_path: Path) -> Callable[[], AlteredWorld]:
+    """Make a copy of the installation."""
+    folders = (tmp_path / str(number) for number in range(1000))
+
+    def make() -> AlteredWorld:
+        folder = next(folders)
+        folder.mkdir()
+        return original.copy_to(folder)
+
+    return make
+
+
+def is_kept(world: AlteredWorld, original: AlteredWorld) -> list[str]:
+    """Return what is refused, once it is clear that AWS has what it had."""
+    found = world.outcome()
+    assert found.objects == original.objects()
+    return found.refused
+
+
+def test_what_nobody_altered_is_in_step_and_refused_nowhere(original, copies) -> None:
+    assert is_kept(copies(), original) == []
+    assert original.objects() == {
+        "111122223333/eu-west-1/shop/web": '{"NOTE":"with a comment","REF":"db-2","URL":"second"}',
+        "111122223333/eu-west-1/other/production/URL": "another's new",
+        "111122223333/eu-west-1/other/production/USER": "another's USER",
+        "111122223333/eu-west-1/other/production/PASSWORD": "another's PASSWORD",
+    }
+
+
+def test_every_column_has_a_decision_and_every_table_a_row() -> None:
+    assert sorted((table, column) for table, columns in DECIDED.items() for column in columns) == sorted(COLUMNS)
+
+
+def test_every_table_has_a_row_to_alter(original: AlteredWorld) -> None:
+    assert [table.name for table in tables.metadata.sorted_tables if not original.all_rows()[table.name]] == []
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[".".join(one) for one in COLUMNS])
+def test_a_changed_column(original: AlteredWorld, copies: Callable[[], AlteredWorld], table: str, column: str) -> None:
+    refused: list[str] = []
+    done = 0
+    for value in alterations(original.all_rows()[table], column):
+        world = copies()
+        if alter(world, table, column, value):
+            done += 1
+            refused += is_kept(world, original)
+    assert done > 0, "nothing was altered"
+    worth = DECIDED[table][column]
+    if worth is REFUSED:
+        assert refused != []
+    elif worth is NOTHING:
+        assert [one for one in refused if "authenticate" in one] == []
+
+
+def alterations(rows: list[dict[str, Any]], column: str) -> Iterator[Any]:
+    """Values to put into a column of the last row: another row's, one nearby, and none."""
+    value = rows[-1][column]
+    yield from [row[column] for row in rows if row[column] not in (value, None)][:1]
+    match value:
+        case int():
+            yield from (value - 1, value + 7)
+        case str():
+            yield value + "x"
+        case bytes():
+            yield value[:-1] + bytes([value[-1] ^ 1])
+        case None:
+            yield from (1, "x")
+    if value is not None:
+        yield None
+
+
+def alter(world: AlteredWorld, table: str, column: str, value: Any) -> bool:
+    """Change a column of the last row of a table; return False where no database would take it."""
+    last = world.all_rows()[table][-1]
+    keys = [key.name for key in tables.metadata.tables[table].primary_key]
+    where = " AND ".join(f"{key} = ?" for key in keys)
+    try:
+        with world.connected() as connection:
+            statement = f'UPDATE {table} SET "{column}" = ? WHERE {where}'
+            return connection.execute(statement, [value, *(last[key] for key in keys)]).rowcount == 1
+    except sqlite3.IntegrityError:
+        return False
+
+
+# --- rows
+
+
+def row_names() -> list[str]:
+    return [table.name for table in tables.metadata.sorted_tables]
+
+
+@pytest.mark.parametrize("table", row_names())
+def test_a_deleted_row_takes_nothing_from_aws(
+    original: AlteredWorld, copies: Callable[[], AlteredWorld], table: str
+) -> None:
+    """Newest first: the objects of a sync that is gone stay as they are."""
+    keys = [key.name for key in tables.metadata.tables[table].primary_key]
+    for row in original.all_rows()[table][-3:]:
+        world = copies()
+        with world.connected() as connection:
+            where = " AND ".join(f"{key} = ?" for key in keys)
+            connection.execute(f"DELETE FROM {table} WHERE {where}", [row[key] for key in keys])
+        is_kept(world, original)
+
+
+@pytest.mark.parametrize("table", row_names())
+def test_rows_that_are_put_back_as_they_were_bring_nothing_back_to_aws(
+    original: AlteredWorld, copies: Callable[[], AlteredWorld], table: str
+) -> None:
+    """One after the other, and all of a table at once."""
+    former = [row for row in original.rows[table] if row not in original.all_rows()[table]]
+    refused: list[str] = []
+    for rows in [*([row] for row in former[:4]), former]:
+        world = copies()
+        put_back(world, {table: rows})
+        refused += is_kept(world, original)
+    assert (table in NOTICED) == (refused != [])
+
+
+NOTICED = ("environments", "secrets", "journal", "credentials", "dynamic_secrets", "leases", "syncs", "instance")
+"""Tables of which an older row is refused, or told of."""
+
+SOURCE = ("apps", "environments", "secrets", "secret_versions", "data_keys")
+SYNCS = ("syncs", "sync_reads", "runs")
+
+
+def put_back(world: AlteredWorld, former: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Put rows of an earlier time in the place of what they are now."""
+    with world.connected() as connection:
+        for table, rows in former.items():
+            for row in rows:
+                names = ", ".join(f'"{name}"' for name in row)
+                marks = ", ".join("?" for _ in row)
+                connection.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", list(row.values()))
+
+
+@pytest.mark.parametrize(
+    ("put", "word"),
+    [
+        (SOURCE, "CiphertextError"),
+        (("syncs",), "CiphertextError"),
+        ((*SOURCE, *SYNCS), "CiphertextError"),
+        ((*SOURCE, *SYNCS, "journal"), "RestoredDatabaseError"),
+        ((*SOURCE, *SYNCS, "journal", "instance", "credentials", "dynamic_secrets", "leases"), "RestoredDatabaseError"),
+    ],
+    ids=["an environment", "a sync", "with its syncs", "with their journal", "everything"],
+)
+def test_an_older_copy_that_is_authentic_in_itself_is_told_by_what_was_written(
+    original: AlteredWorld, copies: Callable[[], AlteredWorld], put: tuple[str, ...], word: str
+) -> None:
+    """The journal knows which revision it wrote, and AWS has versions that an older journal does not know."""
+    world = copies()
+    put_back(world, {table: original.rows[table] for table in put})
+    assert [one for one in is_kept(world, original) if word in one]
+
+
+SWAPPED = {
+    "the names of two environments of an app": ("environments", "name", "name_key", "shop/production", "shop/shared"),
+    "the apps of two environments": ("environments", "app_id", None, "shop/production", "other/production"),
+    "the data keys of two environments": ("environments", "data_key_id", None, "shop/production", "other/production"),
+    "the names of two apps": ("apps", "name", "name_key", "shop", "other"),
+    "the keys by which apps are found": ("apps", "name_key", None, "shop", "other"),
+    "the names of two syncs": ("syncs", "name", "name_key", "web", "api"),
+    "the keys by which syncs are found": ("syncs", "name_key", None, "web", "api"),
+    "the names of two credentials": ("credentials", "name", "name_key", "aws", "second"),
+    "the keys by which credentials are found": ("credentials", "name_key", None, "aws", "second"),
+    "the keys by which recipes are found": ("dynamic_secrets", "name_key", None, "ci", "cd"),
+}
+
+
+@pytest.mark.parametrize("swapped", SWAPPED.values(), ids=SWAPPED)
+def test_names_that_were_swapped_lead_nowhere(
+    original: AlteredWorld, copies: Callable[[], AlteredWorld], swapped: tuple[str, str, str | None, str, str]
+) -> None:
+    table, *columns, first, second = swapped
+    world = copies()
+    rows = {label_of(world, table, row): row for row in world.all_rows()[table]}
+    one, other = rows[str(first)], rows[str(second)]
+    with world.connected() as connection:
+        for column in filter(None, columns):
+            for value, row in (("between", one), (one[column], other), (other[column], one)):
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", [value, row["id"]])
+    assert is_kept(world, original) != []
+
+
+def label_of(world: AlteredWorld, table: str, row: Mapping[str, Any]) -> str:
+    """Return the name of a row, with its app's where it has one."""
+    if table != "environments":
+        return str(row["name"])
+    apps = {app["id"]: app["name"] for app in world.all_rows()["apps"]}
+    return f"{apps[row['app_id']]}/{row['name']}"
+
+
+# --- what the document says
+
+
+def test_the_document_names_the_exceptions_and_no_other() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    section = text.partition("\n## Somebody who may write to the database\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    documented = [one for row in rows for one in re.findall(r"`([^`]+)`", row)]
+    exceptions = [
+        f"{table}.{column}"
+        for table, columns in DECIDED.items()
+        for column, worth in columns.items()
+        if worth is EXCEPTION
+    ]
+    assert sorted(documented) == sorted(exceptions)

@@ -1,0 +1,287 @@
+"""
+An installation to be altered by somebody who can write to its database and has no key, and what comes of that.
+
+One is made for a whole module and copied for every test: a SQLite file, and an AWS in memory.
+"""
+
+import copy
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.adapters.store import Store, migrate
+from phasesync.core.events import Event
+from phasesync.core.model import SecretValue
+from phasesync.core.status import Trigger
+from phasesync.core.sync import Paused
+from phasesync.core.sync_config import Layout, OnRemove, SyncConfig
+from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.source import read_folder
+from phasesync.errors import PhasesyncError
+from phasesync.ports import Entry, LeaseEvent, SecretWrite
+from phasesync.testing.fake_destination import FakeDestinations
+from phasesync.testing.fake_remote import REGION, FakeRemote
+from tests.support.stores import (
+    ACTOR,
+    EXPIRED,
+    LONG,
+    TTL,
+    access_key,
+    add_dynamic,
+    end_lease,
+    issue_lease,
+    open_test_store,
+    put,
+    sync_draft,
+    write,
+)
+from tests.support.values import HOUR, NOW
+
+
+@dataclass
+class Outcome:
+    """
+    What came of an alteration.
+
+    Attributes:
+        refused: what was refused, in words.
+        objects: remote name -> what readers at AWS get.
+    """
+
+    refused: list[str] = field(default_factory=list)
+    objects: dict[str, str] = field(default_factory=dict)
+
+
+class AlteredWorld:
+    """
+    Two apps, a sync of each layout, of which one deletes, two recipes with leases; everything in step.
+
+    `rows` are its rows at an earlier time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "phasesync.db"
+        self.remote = FakeRemote(now=SystemClock().now)
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def url(self) -> str:
+        """URL of the database."""
+        return f"sqlite:///{self.file}"
+
+    def copy_to(self, folder: Path) -> "AlteredWorld":
+        """Return a copy that may be altered."""
+        other = AlteredWorld(folder)
+        shutil.copyfile(self.file, other.file)
+        # Secret values refuse to be copied, and are never changed.
+        values = [one.value for found in self.remote.objects.values() for one in found.versions.values()]
+        other.remote, other.rows = copy.deepcopy(self.remote, {id(one): one for one in values}), self.rows
+        return other
+
+    # --- how it came to be
+
+    def fill(self) -> None:
+        """Make everything, go on from there, and remember what was in the middle."""
+        migrate.upgrade(self.url)
+        with self.opened() as store:
+            _make(store)
+            self.run_all(store)
+        self.rows = self.all_rows()
+        with self.opened() as store:
+            _go_on(store)
+            self.run_all(store)
+            store.daemons.beat("daemon-1", host="here", pid=7, ttl=EXPIRED)
+            store.daemons.claim_chore("sweep", "daemon-1", every=HOUR)
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def opened(self) -> Iterator[Store]:
+        """Open the store."""
+        store = open_test_store(self.url)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    # --- what somebody does who has the file
+
+    @contextmanager
+    def connected(self) -> Iterator[sqlite3.Connection]:
+        """Open the file, past everything that phasesync or a foreign key would say."""
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA foreign_keys = OFF")
+            with connection:
+                yield connection
+
+    def all_rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Return table -> its rows."""
+        with self.connected() as connection:
+            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for name in names}
+
+    # --- what comes of it
+
+    def outcome(self) -> Outcome:
+        """Run every sync and read everything that leads to AWS or shows values."""
+        found = Outcome()
+        try:
+            store = open_test_store(self.url)
+        except PhasesyncError as error:
+            found.refused.append(type(error).__name__)
+        else:
+            found.refused += self.run_all(store)
+            found.refused += self._reads(store)
+            store.close()
+        found.objects = self.objects()
+        return found
+
+    def objects(self) -> dict[str, str]:
+        """Return account, Region and name -> what readers at AWS get, of every object that is not to be deleted."""
+        there = {place: found for place, found in self.remote.objects.items() if found.deleted_at is None}
+        return {"/".join(place): found.text() for place, found in there.items()}
+
+    def run_all(self, store: Store) -> list[str]:
+        """Reconcile every sync, as a daemon does it; return what was refused."""
+        reconciler = _reconciler(store, self.remote)
+        store.state.reap_expired()
+        for sync_id in _sync_ids(self):
+            try:
+                claim = store.state.claim(sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
+                reconciler.reconcile(claim, lambda: None)
+            except PhasesyncError as error:
+                return [type(error).__name__]
+        with self.connected() as connection:
+            rows = connection.execute("SELECT name, error_class FROM syncs").fetchall()
+        return [f"{row['name']}: {row['error_class']}" for row in rows if row["error_class"]]
+
+    def _reads(self, store: Store) -> list[str]:
+        refused: list[str] = []
+        for name, read in _READS.items():
+            try:
+                read(store)
+            except PhasesyncError as error:
+                refused.append(f"{name}: {error.message}")
+        return refused + [f"{name}: {one}" for name, read in _LISTED.items() for one in read(store)]
+
+
+def _leases(store: Store) -> list[str]:
+    leases = store.leases(ttl=TTL)
+    return [one.error for one in leases.list_leases(ended=True) if one.error and "authenticate" in one.error]
+
+
+def _records(store: Store) -> None:
+    leases = store.leases(ttl=TTL)
+    for one in leases.list_leases(ended=True):
+        leases.records(one.id)
+
+
+def _give_again(store: Store) -> None:
+    leases = store.leases(ttl=TTL)
+    for dynamic in store.dynamics.list_all():
+        if dynamic.error is None:
+            leases.give_again(dynamic, actor=ACTOR)
+
+
+_READS: dict[str, Callable[[Store], object]] = {
+    "list": lambda store: store.environments.list_secrets("shop", "production"),
+    "get": lambda store: store.environments.get_secret("shop", "production", "/", "URL"),
+    "history": lambda store: store.environments.history("shop", "production", "/", "URL"),
+    "unset": lambda store: store.environments.history("shop", "production", "/", "OLD"),
+    "export": lambda store: read_folder(store.environments, "shop", "production", "/"),
+    "references": lambda store: read_folder(store.environments, "shop", "shared", "/"),
+    "the other app": lambda store: read_folder(store.environments, "other", "production", "/"),
+    "credentials": lambda store: store.credentials.list_all(),
+    "a credential": lambda store: store.credentials.get("aws"),
+    "syncs": lambda store: [store.state.state_of(one.name) for one in store.state.list_syncs()],
+    "runs": lambda store: store.state.list_runs(),
+    "records": _records,
+    "give again": _give_again,
+    "restored": lambda store: store.state.is_restored(),
+}
+"""What leads to AWS or shows values, beside runs."""
+
+_LISTED: dict[str, Callable[[Store], list[str]]] = {
+    "dynamic": lambda store: [one.error for one in store.dynamics.list_all() if one.error is not None],
+    "leases": _leases,
+}
+"""Lists in which what was altered stands with the reason, so that it hides no other."""
+
+
+def _sync_ids(world: AlteredWorld) -> list[str]:
+    with world.connected() as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM syncs ORDER BY id")]
+
+
+def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
+    class Events:
+        def emit(self, event: Event) -> None:
+            """Nobody listens."""
+
+    return Reconciler(
+        environments=store.environments,
+        state=store.state,
+        destinations=FakeDestinations(remote, instance_id=store.instance_id),
+        digests=store.keys.digests,
+        instance_id=store.instance_id,
+        clock=SystemClock(),
+        events=Events(),
+        spread=lambda: 0.5,
+        coalesce=lambda: timedelta(0),
+    )
+
+
+def _make(store: Store) -> None:
+    """Two of everything."""
+    store.environments.add_app("shop", description="ours")
+    store.environments.add_app("other")
+    for app, environment in (("shop", "production"), ("shop", "shared"), ("other", "production")):
+        store.environments.add_environment(app, environment)
+    put(store, write("HOST", "db-1"), environment="shared")
+    put(store, write("URL", "first"), write("OLD", "gone soon"), write("REF", "${shared.HOST}"), comment_of("NOTE"))
+    writes = [write(key, f"another's {key}") for key in ("URL", "USER", "PASSWORD")]
+    store.environments.edit("other", "production", actor=ACTOR, origin="set", writes=writes)
+    for name in ("aws", "second"):
+        store.credentials.add(name, access_key(region=REGION))
+    store.state.add_sync(sync_draft("web", region=REGION, config=SyncConfig(remote_name="shop/web")))
+    template = SyncConfig(remote_name=None, layout=Layout.PER_KEY, name_template="{app}/{env}/{key}")
+    template = replace(template, on_remove=OnRemove.DELETE, grace=timedelta(0))
+    other = sync_draft("api", region=REGION, config=template, app="other")
+    store.state.add_sync(replace(other, credential="second"))
+    for name in ("ci", "cd"):
+        dynamic = add_dynamic(store, name)
+        for _ in range(2):
+            lease = issue_lease(store, dynamic, ttl=LONG, keep={"secret_access_key": SecretValue("kept")})
+            told = Entry(event=LeaseEvent.RENEWED, actor=ACTOR, detail="a detail")
+            store.leases(ttl=TTL).change(lease.id, lambda one, now: one, entry=told)
+
+
+def _go_on(store: Store) -> None:
+    """Everything has an older state now."""
+    put(store, write("HOST", "db-2"), environment="shared")
+    put(store, write("URL", "second"))
+    store.environments.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "OLD")])
+    store.environments.edit("other", "production", actor=ACTOR, origin="set", writes=[write("URL", "another's new")])
+    store.credentials.update("aws", access_key(region=REGION), account=store.credentials.get("aws").account)
+    sync = store.state.get_sync("web")
+    config = replace(sync.config, description="of today")
+    store.state.update_sync(
+        "web", config=config, path=sync.path, credential="aws", region=sync.region, adopt=sync.adopt
+    )
+    store.state.pause("api", Paused(by=ACTOR, at=NOW, reason="for a while", until=NOW))
+    ci = store.dynamics.get("ci")
+    store.dynamics.update("ci", credential="aws", config=replace(ci.config, max_leases=7))
+    end_lease(store, store.leases(ttl=TTL).list_leases(dynamic="ci")[0])
+
+
+def comment_of(key: str) -> SecretWrite:
+    """A key with a comment."""
+    return write(key, "with a comment", comment="a comment")

@@ -1,0 +1,36 @@
+"""Changes to authenticated rows that phasesync itself might have made: as if time had passed."""
+
+import sqlalchemy as sa
+
+from phasesync.adapters.store import Database, open_database
+from phasesync.adapters.store.instants import from_microseconds, now
+from phasesync.adapters.store.lease_macs import leases_mac_of, live_leases_of, mac_of
+from phasesync.adapters.store.registry import locked_registry
+from phasesync.adapters.store.tables import dynamic_secrets, leases
+from tests.support.stores import opens_with
+
+
+def vouch_for_leases(where: Database | str) -> None:
+    """Give all leases, and the sets of live ones, the MACs of what stands there now. `where`: a database or its URL."""
+    database = open_database(where) if isinstance(where, str) else where
+    keys = opens_with()(database)
+    with database.write() as connection:
+        for row in connection.execute(sa.select(leases)).all():
+            made = mac_of(keys, row._asdict())
+            connection.execute(leases.update().where(leases.c.id == row.id).values(mac=made))
+        live = live_leases_of(connection, list(connection.scalars(sa.select(dynamic_secrets.c.id))))
+        for dynamic_id, ids in live.items():
+            made = leases_mac_of(keys, dynamic_id, ids)
+            connection.execute(
+                dynamic_secrets.update().where(dynamic_secrets.c.id == dynamic_id).values(leases_mac=made)
+            )
+    if isinstance(where, str):
+        database.close()
+
+
+def mark_as_restored(database: Database) -> None:
+    """Note that a database was put in place of a later state, as `phasesync db restore` does."""
+    keys = opens_with()(database)
+    with database.write() as connection:
+        clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
+        locked_registry(connection, keys).store(restored_at=clock)
