@@ -241,7 +241,7 @@ def _ready(fd: int, within_s: float) -> bool:
 
 
 def _discard(fd: int) -> None:
-    """Read what still comes of a paste, until nothing comes."""
+    """Read the rest of a paste, until nothing more arrives."""
     left = _DISCARDED_BYTES
     with suppress(EOFError):
         while left > 0 and _ready(fd, QUIET_S):

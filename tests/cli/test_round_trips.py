@@ -77,7 +77,7 @@ def content(folder: Mapping[str, Entry]) -> dict[str, tuple[ValueType, bytes, st
 
 
 def resolution(folder: Mapping[str, SecretValue]) -> Resolution:
-    """What becomes of a folder."""
+    """Resolve the references of a folder."""
     secrets = {("/", key): value for key, value in folder.items()}
     return resolve(EnvironmentSnapshot(environment_id="1", app="a", name="e", revision=1, secrets=secrets), "/", {})
 
