@@ -20,7 +20,6 @@ from phasesync.core.lease import (
     LeaseStatus,
     Order,
     deletion_sent,
-    end_decided,
     gone,
     lapsed,
     missing,
@@ -217,15 +216,14 @@ class LeaseEnder:
                 if tags is None:
                     return Found.MISSING
                 renewal = renewal_of(tags) if is_made_for(tags, order.tags) else None
-
-                def step(one: Lease, now: datetime) -> Lease:
-                    if renewal is None:
-                        return end_decided(one)
-                    return renewals_heeded(one, renewal.number, renewal.end, now)
-
-                heeded = self._leases.save(work.claim, step, entry=_renewed_since)
-                if heeded.status is LeaseStatus.ACTIVE:
-                    return heeded
+                if renewal is not None and renewal.number > work.lease.renewals:
+                    lives_on = self._leases.save(
+                        work.claim,
+                        lambda one, now: renewals_heeded(one, renewal.number, renewal.end, now),
+                        entry=_renewed_since,
+                    )
+                    if lives_on.status is LeaseStatus.ACTIVE:
+                        return lives_on
         key_id = work.lease.access_key_id
         return issuer.revoke(order, access_key_id=key_id, proven=proven, leave=work.leave, ending=work.end)
 
