@@ -277,14 +277,9 @@ def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> 
     _require(lease, LeaseStatus.REVOKING, "have been renewed")
     end = min(end, lease.max_expires_at)
     if lease.final or lease.cause is not Cause.EXPIRY or number <= lease.renewals or end <= now:
-        return end_decided(lease)
+        return _to(lease, LeaseStatus.REVOKING, final=True)
     none = {"cause": None, "reason": None, "error": None, "retry_at": None, "missing_since": None}
     return _to(lease, LeaseStatus.ACTIVE, expires_at=end, renewals=number, **none)
-
-
-def end_decided(lease: Lease) -> Lease:
-    """Return the lease of which something is about to be removed: no renewal counts any more."""
-    return _to(lease, LeaseStatus.REVOKING, final=True)
 
 
 def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:

@@ -20,7 +20,6 @@ from phasesync.core.lease import (
     LeaseStatus,
     Order,
     deletion_sent,
-    end_decided,
     gone,
     lapsed,
     missing,
@@ -152,15 +151,12 @@ class LeaseEnder:
             self._tell(begun, None, calls=0)
             return TakenBack(lease=begun, error=None)
 
-        def leave() -> None:
-            permit()
-            self._leases.extend(claim)
-
         issuer: LeaseIssuer | None = None
+        work = _Work(self._leases, claim, begun, permit)
         try:
-            leave()
+            work.leave()
             issuer = self._issuer_of(begun)
-            found = self._remove(issuer, claim, begun, leave, heed_renewals=cause is Cause.EXPIRY)
+            found = self._remove(issuer, work, heed_renewals=cause is Cause.EXPIRY)
         except (ClaimLostError, InterruptedRunError, StoreUnavailableError):
             raise
         except PhasesyncError as error:
@@ -180,23 +176,18 @@ class LeaseEnder:
         self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
         return TakenBack(lease=left, error=failure)
 
-    def _remove(
-        self, issuer: LeaseIssuer, claim: LeaseClaim, lease: Lease, leave: Callable[[], None], *, heed_renewals: bool
-    ) -> Found | Lease:
+    def _remove(self, issuer: LeaseIssuer, work: "_Work", *, heed_renewals: bool) -> Found | Lease:
         """
         Remove what there is of a lease; return what there was, or the lease that lives on since it was renewed.
 
         Args:
             issuer: removes it.
-            claim: of the lease.
-            lease: being taken back.
-            leave: asked before every call.
+            work: on the lease.
             heed_renewals: its time is over by its row alone: what its user says of later renewals counts more.
         """
-
-        found = self._remove_named(
-            issuer, claim, lease, lease.order, leave, proven=lease.was_issued, heed_renewals=heed_renewals
-        )
+        lease = work.lease
+        heed = heed_renewals and lease.was_issued and not lease.final
+        found = self._remove_named(issuer, work, lease.order, proven=lease.was_issued, heed_renewals=heed)
         if found not in (Found.MISSING, Found.THEIRS) or _name_was_taken(lease, found):
             return found
         # The identity may have changed with the keys beneath it: asked anew, with the keys that found nothing.
@@ -213,20 +204,10 @@ class LeaseEnder:
         if elsewhere is None:
             return found
         order = replace(lease.order, name=elsewhere.name)
-        return self._remove_named(
-            issuer, claim, lease, order, leave, proven=elsewhere.proven, heed_renewals=heed_renewals
-        )
+        return self._remove_named(issuer, work, order, proven=elsewhere.proven, heed_renewals=heed)
 
     def _remove_named(
-        self,
-        issuer: LeaseIssuer,
-        claim: LeaseClaim,
-        lease: Lease,
-        order: Order,
-        leave: Callable[[], None],
-        *,
-        proven: bool,
-        heed_renewals: bool,
+        self, issuer: LeaseIssuer, work: "_Work", order: Order, *, proven: bool, heed_renewals: bool
     ) -> Found | Lease:
         """The same under one name."""
         if heed_renewals:
@@ -235,21 +216,16 @@ class LeaseEnder:
                 if tags is None:
                     return Found.MISSING
                 renewal = renewal_of(tags) if is_made_for(tags, order.tags) else None
-
-                def step(one: Lease, now: datetime) -> Lease:
-                    if renewal is None:
-                        return end_decided(one)
-                    return renewals_heeded(one, renewal.number, renewal.end, now)
-
-                heeded = self._leases.save(claim, step, entry=_renewed_since)
-                if heeded.status is LeaseStatus.ACTIVE:
-                    return heeded
-
-        def ending() -> None:
-            leave()
-            self._leases.save(claim, lambda one, _: deletion_sent(one))
-
-        return issuer.revoke(order, access_key_id=lease.access_key_id, proven=proven, leave=leave, ending=ending)
+                if renewal is not None and renewal.number > work.lease.renewals:
+                    lives_on = self._leases.save(
+                        work.claim,
+                        lambda one, now: renewals_heeded(one, renewal.number, renewal.end, now),
+                        entry=_renewed_since,
+                    )
+                    if lives_on.status is LeaseStatus.ACTIVE:
+                        return lives_on
+        key_id = work.lease.access_key_id
+        return issuer.revoke(order, access_key_id=key_id, proven=proven, leave=work.leave, ending=work.end)
 
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
         credential = self._credentials.get_by_id(lease.credential_id)
@@ -302,6 +278,26 @@ class LeaseEnder:
                 retry_at=lease.retry_at,
             )
         )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One attempt to take a lease back. `permit`: raises when this process may not go on."""
+
+    leases: LeaseStore
+    claim: LeaseClaim
+    lease: Lease
+    permit: Callable[[], None]
+
+    def leave(self) -> None:
+        """Make sure, before a call, that it may be made."""
+        self.permit()
+        self.leases.extend(self.claim)
+
+    def end(self) -> None:
+        """The same before the call that deletes the user; notes that it is about to be made."""
+        self.permit()
+        self.leases.save(self.claim, lambda one, _: deletion_sent(one))
 
 
 def _require_same_account(credential: str, lease: Lease, account: str) -> None:
