@@ -203,7 +203,9 @@ def test_the_role_that_aws_refuses_is_refused_with_its_code(home: Home, aws: Aws
 
 
 def processes_of(group_of: Path) -> list[str]:
-    shown = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True
+    ).stdout
     return [line for line in shown.splitlines() if str(group_of) in line or f" {os.getpid()} Z" in line]
 
 
