@@ -20,7 +20,7 @@ from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.lease_macs import check_leases_mac, leases_mac_of, live_leases_of
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
 from phasesync.adapters.store.registry import Registry, locked_registry, read_registry
-from phasesync.adapters.store.sealing import Sealer, check_name_key
+from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -210,7 +210,8 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
         raise NotFoundError(
             f"there is no dynamic secret {name}; there is: {listed(names)}", hint="phasesync dynamic list"
         )
-    check_name_key(dynamic_secrets, row)
+    if row.name_key != row.name.lower():
+        raise _unauthentic(row)
     return row
 
 
@@ -232,15 +233,20 @@ def keys_handed_out(
 
 
 def _open_config(row: sa.Row[Any], sealer: Sealer) -> DynamicConfig:
+    if row.name_key != row.name.lower():
+        raise _unauthentic(row)
     try:
-        check_name_key(dynamic_secrets, row)
         return sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
     except CiphertextError:
-        raise CiphertextError(
-            f"the dynamic secret {row.name} in table dynamic_secrets does not authenticate: it was altered outside "
-            "phasesync",
-            hint=f"restore a backup, or phasesync dynamic remove {row.name} and add it again",
-        ) from None
+        raise _unauthentic(row) from None
+
+
+def _unauthentic(row: sa.Row[Any]) -> CiphertextError:
+    return CiphertextError(
+        f"the dynamic secret {row.name} in table dynamic_secrets does not authenticate: it was altered outside "
+        "phasesync",
+        hint=f"restore a backup, or phasesync dynamic remove {row.name} and add it again",
+    )
 
 
 def count_live(connection: sa.Connection, dynamic_id: str) -> int:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store import Store, tables
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import Cause, Lease, LeaseStatus, take_back
+from phasesync.core.lease import Cause, Lease, LeaseStatus, gone, take_back
 from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError, IllegalTransitionError
 from phasesync.ports import ClaimedLease, Entry, LeaseEvent
@@ -323,3 +323,94 @@ def test_an_altered_lease_can_be_dropped_and_one_that_is_as_we_wrote_it_cannot(s
         leases.drop_altered(good.id)
 
     assert [one.id for one in leases.list_leases(ended=True)] == [good.id]
+
+
+# --- which leases there are
+
+
+def told_of(store: Store, dynamic: DynamicSecret) -> list[str]:
+    """What the list of dynamic secrets says of the leases of one."""
+    return [one.error for one in store.dynamics.list_all() if one.id == dynamic.id and one.error is not None]
+
+
+def called_ended(store: Store, lease: Lease) -> None:
+    alter(store, tables.leases, lease.id, status="revoked", ended_at=lease.requested_at)
+
+
+def deleted(store: Store, lease: Lease) -> None:
+    with store.database.write() as connection:
+        connection.execute(tables.leases.delete().where(tables.leases.c.id == lease.id))
+
+
+@pytest.mark.parametrize("hide", [called_ended, deleted])
+def test_a_live_lease_that_was_hidden_is_told_of_and_nothing_more_is_issued(
+    store: Store, hide: Callable[[Store, Lease], None]
+) -> None:
+    dynamic = add_dynamic(store, max_leases=2)
+    hidden, other = issue_lease(store, dynamic), issue_lease(store, dynamic)
+    assert told_of(store, dynamic) == []
+
+    hide(store, hidden)
+
+    assert ["are not those that it has" in one for one in told_of(store, dynamic)] == [True]
+    with pytest.raises(CiphertextError, match="leases of the dynamic secret ci") as caught:
+        request_lease(store, dynamic)
+    assert "phasesync dynamic update ci" in str(caught.value.hint)
+    assert end_lease(store, other).status is LeaseStatus.REVOKED, "an end goes through"
+    assert told_of(store, dynamic) != [], "and vouches for nothing"
+
+    went_on = store.dynamics.update("ci", credential="aws", config=dynamic.config)
+    assert told_of(store, went_on) == []
+    assert issue_lease(store, went_on).live
+
+
+def test_a_lease_that_has_ended_and_was_put_back_is_not_given_again(store: Store) -> None:
+    dynamic = add_dynamic(store)
+    lease = issue_lease(store, dynamic, ttl=HOUR, keep=KEPT)
+    with store.database.read() as connection:
+        row = connection.execute(sa.select(tables.leases).where(tables.leases.c.id == lease.id)).one()._asdict()
+    end_lease(store, lease)
+    alter(store, tables.leases, lease.id, **row)
+    with pytest.raises(CiphertextError):
+        store.leases(ttl=TTL).give_again(dynamic, actor="bob")
+    assert told_of(store, dynamic) != []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"expires_at": YEAR}, {"requested_at": -YEAR}, {"expires_at": -HOUR}],
+    ids=["a longer life", "begun earlier", "ended earlier"],
+)
+def test_a_lease_of_which_only_the_state_was_altered_is_revoked(store: Store, columns: dict[str, timedelta]) -> None:
+    lease = issue_lease(store, add_dynamic(store), ttl=EXPIRED)
+    alter(store, tables.leases, lease.id, **{name: getattr(lease, name) + by for name, by in columns.items()})
+    leases = store.leases(ttl=TTL)
+    claimed = leases.claim(lease.id, "daemon")
+    assert claimed.lease is None
+    leases.put_off(claimed.claim, TTL)
+
+    (again,) = due(store).values()
+
+    assert again.lease is not None
+    assert again.lease.status is LeaseStatus.REVOKE_FAILED
+    assert again.lease.order == lease.order
+    leases.save(again.claim, lambda one, now: take_back(one, Cause.REQUEST, "altered", now))
+    assert leases.save(again.claim, gone, done=True).status is LeaseStatus.REVOKED
+
+
+def test_an_older_recipe_with_all_that_vouches_for_it_is_refused(store: Store) -> None:
+    """Somebody wants the policies that it had."""
+    before = add_dynamic(store)
+    with store.database.read() as connection:
+        row = connection.execute(sa.select(tables.dynamic_secrets)).one()._asdict()
+    store.dynamics.update("ci", credential="aws", config=replace(before.config, policy_arns=()))
+    alter(store, tables.dynamic_secrets, before.id, **row)
+    for attempt in (
+        lambda: store.dynamics.get("ci"),
+        lambda: store.dynamics.update("ci", credential="aws", config=before.config),
+        lambda: request_lease(store, before),
+    ):
+        with pytest.raises(CiphertextError, match="is not the one that was stored last"):
+            attempt()
+    store.dynamics.remove("ci")
+    assert add_dynamic(store).version == 1

@@ -1,0 +1,53 @@
+"""`phasesync db migrate` of a database that gets its MACs: with the root key alone."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from phasesync.adapters.store import migrate
+from tests.cli.conftest import CommandLine
+from tests.support.stores import OTHER_ROOT_KEY, open_test_store, put, write
+
+
+@pytest.fixture
+def former(phasesync: CommandLine, tmp_path: Path) -> str:
+    """The URL of an installation's database, at the schema of the release before."""
+    phasesync.done("init")
+    (file,) = tmp_path.rglob("phasesync.db")
+    url = f"sqlite:///{file}"
+    store = open_test_store(url)
+    put(store, write("URL", "kept"))
+    store.close()
+    migrate.downgrade(url, "0002")
+    return url
+
+
+def test_it_makes_the_macs_with_the_root_key(phasesync: CommandLine, former: str) -> None:
+    refused = phasesync("secrets", "list", "shop/production")
+    assert (refused.exit_code, "phasesync db migrate" in refused.stderr) == (6, True)
+    phasesync.done("db", "migrate")
+    phasesync.done("db", "migrate")
+    got = phasesync.done("secrets", "get", "shop/production", "URL", "--reveal")
+    assert "kept" in got.stdout
+
+
+@pytest.mark.parametrize("key", ["none", "another"])
+def test_without_the_root_key_it_changes_nothing_and_says_so(
+    phasesync: CommandLine, former: str, key: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "root.key"
+    right = file.read_bytes()
+    if key == "none":
+        file.rename(tmp_path / "away")
+    else:
+        file.write_bytes(base64.b64encode(OTHER_ROOT_KEY.material))
+
+    done = phasesync("db", "migrate")
+
+    assert (done.exit_code, "root key" in done.stderr) == (6, True)
+    assert migrate.status(former).current == "0002"
+    file.write_bytes(right)
+    file.chmod(0o600)
+    phasesync.done("db", "migrate")
+    assert migrate.status(former).is_current
