@@ -30,7 +30,7 @@ class AcceptancePart(Part):
             try:
                 said = read_registry(connection, self._keys).restored_at is not None
             except CiphertextError:
-                said = True  # What somebody altered may have said so. Leases end at their maximum all the same.
+                said = True  # Nothing that it says is believed. Leases end at their maximum all the same.
             return said or connection.scalar(halted) is not None
 
     def accept_restore(self, *, ahead: int) -> Acceptance:

@@ -252,7 +252,7 @@ class SqlLeaseStore(Part):
             row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
             if row is None:
                 return
-            # Of an active one the pause is not heeded; it stands for one that is being taken back.
+            # Of an active one the pause is not heeded; it stands for one that is being revoked.
             values = revocable_columns(row, self._sealer) or {"status": LeaseStatus.REVOKE_FAILED}
             if "mac" in values and not is_authentic(self._keys, row):
                 pause = timedelta(0)
