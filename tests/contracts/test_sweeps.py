@@ -297,10 +297,10 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
 
     with counted(store.database.engine) as statements:
         group = group_of(store)
-        assert len(statements) == 3
+        assert len(statements) == 4
         objects = list(store.sweeps.swept(group))
-        assert len(statements) == 5
-        assert store.sweeps.checked([Check(sync=one.sync, due_in=LONG) for one in objects]) == size
         assert len(statements) == 6
-        assert store.sweeps.sweepable(within=WITHIN) == []
+        assert store.sweeps.checked([Check(sync=one.sync, due_in=LONG) for one in objects]) == size
         assert len(statements) == 7
+        assert store.sweeps.sweepable(within=WITHIN) == []
+        assert len(statements) == 8

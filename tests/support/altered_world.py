@@ -1,5 +1,5 @@
 """
-An installation to be altered by somebody who can write to its database and has no key, and what comes of that.
+An installation to be altered by somebody who can write to its database and has no key, and what happens then.
 
 One is made for a whole module and copied for every test: a SQLite file, and an AWS in memory.
 """
@@ -47,7 +47,7 @@ from tests.support.values import HOUR, NOW
 @dataclass
 class Outcome:
     """
-    What came of an alteration.
+    What happened after an alteration.
 
     Attributes:
         refused: what was refused, in words.
@@ -128,7 +128,7 @@ class AlteredWorld:
             names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for name in names}
 
-    # --- what comes of it
+    # --- what happens then
 
     def outcome(self) -> Outcome:
         """Run every sync and read everything that leads to AWS or shows values."""

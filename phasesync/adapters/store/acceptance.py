@@ -54,7 +54,7 @@ class AcceptancePart(Part):
             try:
                 read_registry(connection, self._keys)
             except CiphertextError:
-                return True  # What was altered may have said so. Leases end at their maximum all the same.
+                return True  # Nothing that it says is believed. Leases end at their maximum all the same.
             return bool(connection.scalar(sa.select(known_restored())))
 
     def accept_restore(self, *, ahead: int) -> Acceptance:

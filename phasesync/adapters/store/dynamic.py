@@ -67,7 +67,7 @@ class SqlDynamicStore(Part):
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
     def list_all(self) -> list[DynamicSecret]:
-        """Return all dynamic secrets by name, in one statement; an altered one with the reason."""
+        """Return all dynamic secrets by name, in three statements; an altered one with the reason."""
         with self._database.read() as connection:
             rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
             registry = read_registry(connection, self._keys)

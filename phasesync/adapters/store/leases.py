@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store.dynamic import find_dynamic
 from phasesync.adapters.store.engine import Database, row_lock, unlocked
 from phasesync.adapters.store.instants import AHEAD, after, before, from_microseconds, next_fence, now
-from phasesync.adapters.store.lease_macs import check_leases_mac, drop_live, leases_mac_of, live_leases_of
+from phasesync.adapters.store.lease_macs import check_leases_mac, drop_live, is_authentic, leases_mac_of, live_leases_of
 from phasesync.adapters.store.lease_rows import (
     insert_event,
     open_outputs,
@@ -292,9 +292,10 @@ class SqlLeaseStore(Part):
             row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
             if row is None:
                 return
-            # Of an active one the pause is not heeded; it stands for one that is being taken back.
+            # Of an active one the pause is not heeded; it stands for one that is being revoked.
             values = revocable_columns(row, self._sealer) or {"status": LeaseStatus.REVOKE_FAILED}
-            pause = timedelta(0) if "mac" in values else pause
+            if "mac" in values and not is_authentic(self._keys, row):
+                pause = timedelta(0)
             connection.execute(
                 leases.update().where(leases.c.id == row.id).values(**_CLEARED, **values, retry_at=after(pause))
             )
