@@ -46,8 +46,8 @@ Codes of a rejected credential that nobody may have to do anything about: none w
 host that has just started, a file that is just being written), and those of keys that somebody renews.
 """
 
-_AT_AWS = (DestinationError, OwnershipConflictError, SettingsError)
-"""What stands in the way is AWS's state, or AWS's configuration on this host: no edit of ours need announce its end."""
+_OUTSIDE = (DestinationError, OwnershipConflictError, SchemaMismatchError, SettingsError)
+"""What stands in the way is AWS's state, the database, or this host's configuration: no edit need announce its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
         return Next(retry_in=pause, due_in=pause)
     if isinstance(error, (CredentialRejectedError, PermissionDeniedError)):
         return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
-    if isinstance(error, (CiphertextError, KeyUnavailableError, SettingsError, SchemaMismatchError)):
+    if isinstance(error, (CiphertextError, KeyUnavailableError)):
         return UNREADABLE
     if isinstance(error, UnresolvedReferenceError):
         # An edit or a new name wakes it; looking again costs no call and covers a name that came in the same moment.
@@ -108,9 +108,9 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
         return Next(retry_in=error.retry_after, due_in=error.retry_after)
     if isinstance(error, PlanHeldError):
         return Next(retry_in=None, due_in=interval)
-    at_aws = isinstance(error, _AT_AWS) and not isinstance(error, (PayloadTooLargeError, RestoredDatabaseError))
-    if at_aws and error.disposition is Disposition.HALT:
-        # An edit wakes it at once; what stands in the way at AWS may go without one.
+    outside = isinstance(error, _OUTSIDE) and not isinstance(error, (PayloadTooLargeError, RestoredDatabaseError))
+    if outside and error.disposition is Disposition.HALT:
+        # An edit wakes it at once; what stands in the way outside may go without one.
         return Next(retry_in=None, due_in=SLOW_PAUSE)
     if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:
         return Next(retry_in=None, due_in=None)
