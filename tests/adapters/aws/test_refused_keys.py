@@ -34,6 +34,7 @@ from tests.support.aws_builders import (
     payload,
     role_credential,
 )
+from tests.support.waiting import HANG_GUARD_S
 
 TOKEN = "0" * 36
 THIRD_ACCOUNT = "333333333333"
@@ -46,6 +47,8 @@ class World:
         self.aws = aws
         self.clock = HandClock(datetime.now(UTC))
         self.file = folder / "credentials"
+        self.asked = threading.Event()
+        """The default chain was asked, and hangs."""
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(self.file))
@@ -71,7 +74,7 @@ class World:
         os.replace(new, self.file)
 
     def start_to_ask(self) -> threading.Thread:
-        """Ask the default chain in a thread, in vain."""
+        """Ask the default chain, which hangs, in a thread, in vain; it has begun to when this returns."""
 
         def ask() -> None:
             with pytest.raises(CredentialRejectedError):
@@ -79,6 +82,7 @@ class World:
 
         thread = threading.Thread(target=ask)
         thread.start()
+        assert self.asked.wait(HANG_GUARD_S)
         return thread
 
     def open(self, credential: Credential) -> AwsSecretsManager:
@@ -262,6 +266,7 @@ def hanging(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     released = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
+        world.asked.set()
         released.wait(20)
         raise CredentialRejectedError("credential_process: it did not end")
 
