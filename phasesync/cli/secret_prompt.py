@@ -4,7 +4,8 @@ Asks a person at a terminal for a secret value: without echo, and whole or not a
 A terminal that hands over lines cuts each at 4,095 bytes (Linux; 1,024 on macOS, MAX_CANON in POSIX) and ends the
 answer at the first line end of what was pasted, without a word. So characters are read one by one, with the terminal's
 bracketed paste: everything between its two marks is content, line ends too. A second line that follows the answer at
-once shows that more was pasted: the terminal has no marks, or the mark that ends a paste is in it; then nothing is taken.
+once shows that more was pasted: the terminal has no marks, or the mark that ends a paste is in what was pasted; then
+nothing is taken.
 
 The terminal gets its former settings back however the prompt ends.
 """
