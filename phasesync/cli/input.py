@@ -5,6 +5,7 @@ Values come from a prompt without echo, from stdin or from a file, never from ar
 of the machine and kept in the shell's history.
 """
 
+import codecs
 import select
 import sys
 import termios
@@ -148,8 +149,8 @@ def read_value(
         raise InvalidInputError(f"nobody is there to ask for {what}", hint=_OTHERWISE)
     else:
         value, source = ask_secret(what, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
-    # What a failed command leaves, and `echo "$UNSET"`; a Windows shell ends that line with a CR as well.
-    if not allow_empty and (not value or (from_stdin and value == b"\r")):
+    # What a failed command leaves, and `echo "$UNSET"`. Of Windows nothing comes with a mark of its encoding and a CR.
+    if not allow_empty and value.removeprefix(codecs.BOM_UTF8) in (b"", *((b"\r",) if from_stdin else ())):
         raise InvalidInputError(f"{source}: {what} would become empty", hint="an empty value needs --allow-empty")
     return value
 

@@ -3,8 +3,9 @@ Asks a person at a terminal for a secret value: without echo, and whole or not a
 
 A terminal that hands over lines cuts each at 4,095 bytes (Linux; 1,024 on macOS, MAX_CANON in POSIX) and ends the
 answer at the first line end of what was pasted, without a word. So characters are read one by one, with the terminal's
-bracketed paste: everything between its two marks is content, line ends too. Of a terminal without it, a second line
-that follows at once shows that several were pasted; then nothing is taken.
+bracketed paste: everything between its two marks is content, line ends too. A second line that follows the answer at
+once shows that more was pasted: the terminal has no marks, or the mark that ends a paste is in what was pasted; then
+nothing is taken.
 
 The terminal gets its former settings back however the prompt ends.
 """
@@ -105,8 +106,7 @@ class _Answer:
             if unread[:1] == b"\x1b":
                 self._paste(fd, unread)
             elif self._ends(unread):
-                if not self._brackets:
-                    _refuse_more_lines(fd, unread)
+                self._refuse_more_lines(fd, unread)
                 return self._checked()
 
     def _ends(self, unread: bytearray) -> bool:
@@ -154,6 +154,20 @@ class _Answer:
         # Terminals send a line end as Enter does.
         pasted = pasted.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         self._take(pasted)
+
+    def _refuse_more_lines(self, fd: int, unread: bytearray) -> None:
+        """
+        Refuse where another line follows at once; more line ends alone say nothing.
+
+        With bracketed paste too: not every terminal filters the mark that ends a paste out of what it pastes.
+        """
+        while not unread.strip(b"\r\n") and _ready(fd, QUIET_S):
+            unread += _chunk(fd)
+        if not unread.strip(b"\r\n"):
+            return
+        if self._brackets:
+            raise InvalidInputError("more input follows the line that ends the answer: nothing is taken")
+        raise InvalidInputError("several lines were pasted, and this terminal has no bracketed paste: nothing is taken")
 
     def _take(self, content: bytes | bytearray) -> None:
         self._check_length(len(content))
@@ -217,14 +231,6 @@ def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
     return keys
 
 
-def _refuse_more_lines(fd: int, unread: bytearray) -> None:
-    """Refuse where another line follows at once; more line ends alone say nothing."""
-    while not unread.strip(b"\r\n") and _ready(fd, QUIET_S):
-        unread += _chunk(fd)
-    if unread.strip(b"\r\n"):
-        raise InvalidInputError("several lines were pasted, and this terminal has no bracketed paste: nothing is taken")
-
-
 def _chunk(fd: int) -> bytes:
     """Read what there is, at least one byte. EOFError where the terminal is gone."""
     try:
@@ -258,7 +264,7 @@ def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], No
     Yields:
         Shows the prompt, and asks for bracketed paste.
     """
-    brackets = os.environ.get("TERM", "dumb") != "dumb"
+    brackets = os.environ.get("TERM", "") not in {"", "dumb"}
     shown = False
 
     def show() -> None:

@@ -40,10 +40,14 @@ LARGE_ABOVE = 20
 """A sync with more remote objects than this is large: its runs take long, and leave threads to the others."""
 
 
-_COMES_BACK = (None, "ExpiredToken", "ExpiredTokenException")
+_COMES_BACK = (
+    *(None, "ExpiredToken", "ExpiredTokenException"),
+    *("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"),
+)
 """
 Codes of a rejected credential that nobody may have to do anything about: none where keys could not be found at all (a
-host that has just started, a file that is just being written), and those of keys that somebody renews.
+host that has just started, a file that is just being written), those of keys that somebody renews, and those of a clock
+that is being set (a host that has just started or was asleep).
 """
 
 _OUTSIDE = (DestinationError, OwnershipConflictError, SchemaMismatchError, SettingsError)

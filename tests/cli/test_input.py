@@ -41,7 +41,7 @@ def test_stdin_loses_one_final_newline_and_nothing_else(stdin, value):
     assert asked(lambda: read_value(what="K", from_stdin=True), stdin)[0] == value
 
 
-@pytest.mark.parametrize("stdin", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("stdin", [b"", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
 def test_nothing_on_stdin_is_an_empty_value_only_where_that_is_said(stdin):
     with pytest.raises(InvalidInputError, match="nothing arrived on stdin") as caught:
         asked(lambda: read_value(what="K", from_stdin=True), stdin)
@@ -49,12 +49,13 @@ def test_nothing_on_stdin_is_an_empty_value_only_where_that_is_said(stdin):
     assert asked(lambda: read_value(what="K", from_stdin=True, allow_empty=True), stdin)[0] == stdin.removesuffix(b"\n")
 
 
-def test_an_empty_file_is_an_empty_value_only_where_that_is_said(tmp_path):
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_an_empty_value_only_where_that_is_said(tmp_path, content):
     file = tmp_path / "value"
-    file.write_bytes(b"")
+    file.write_bytes(content)
     with pytest.raises(InvalidInputError, match="is empty"):
         read_value(what="K", from_file=file)
-    assert read_value(what="K", from_file=file, allow_empty=True) == b""
+    assert read_value(what="K", from_file=file, allow_empty=True) == content
 
 
 def test_an_empty_answer_is_an_empty_value_only_where_that_is_said(terminal):

@@ -150,6 +150,15 @@ def test_several_lines_without_bracketed_paste_are_refused_and_discarded(
     assert terminal.left() == b""
 
 
+@pytest.mark.parametrize("rest", [b"\rcanary-2\rcanary-3", b"canary\ncanary-2", b"\r\n\rcanary-2"])
+def test_a_paste_that_holds_the_mark_of_its_end_is_refused_and_discarded(
+    ask: Callable[..., bytes], terminal: Terminal, rest: bytes
+) -> None:
+    with pytest.raises(InvalidInputError, match="more input follows"):
+        ask(in_brackets("canary-1") + rest + b"\x1b[201~")
+    assert terminal.left() == b""
+
+
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
@@ -227,10 +236,11 @@ def test_what_was_typed_before_the_prompt_is_not_part_of_the_answer(
     assert b"is discarded" in terminal.shown
 
 
+@pytest.mark.parametrize("term", ["dumb", ""])
 def test_a_terminal_that_knows_no_sequences_gets_none(
-    ask: Callable[..., bytes], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., bytes], terminal: Terminal, monkeypatch: pytest.MonkeyPatch, term: str
 ) -> None:
-    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TERM", term)
     assert ask(b"secret\r") == b"secret"
     assert b"\x1b" not in terminal.shown
 

@@ -73,6 +73,7 @@ def test_only_a_write_lets_the_next_edits_gather() -> None:
     [
         (CredentialRejectedError(), FIRST_PAUSE, FIRST_PAUSE),
         (CredentialRejectedError(code="ExpiredToken"), FIRST_PAUSE, FIRST_PAUSE),
+        (CredentialRejectedError(code="RequestTimeTooSkewed"), FIRST_PAUSE, FIRST_PAUSE),
         (CredentialRejectedError(code="InvalidClientTokenId"), SLOW_PAUSE, SLOW_PAUSE),
         (DestinationRejectedError(code="BrandNewException"), None, SLOW_PAUSE),
         (AccountMismatchError(), None, SLOW_PAUSE),

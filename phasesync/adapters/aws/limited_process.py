@@ -6,6 +6,7 @@ Must not log or repeat what a process prints: it prints keys.
 
 import atexit
 import os
+import selectors
 import signal
 import subprocess
 import threading
@@ -46,6 +47,7 @@ class LimitedProcess:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._streams = (cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr))
         with _lock:
             _running.add(self)
 
@@ -61,22 +63,39 @@ class LimitedProcess:
         Raises:
             ProcessOverdueError: it had to be killed: it took too long, or printed too much.
         """
-        streams = (_Reader(cast("IO[bytes]", self._process.stdout)), _Reader(cast("IO[bytes]", self._process.stderr)))
+        printed = {stream: bytearray() for stream in self._streams}
         try:
-            for stream in streams:
-                stream.join(max(0.0, self._deadline - time.monotonic()))
-            if any(stream.is_alive() or stream.overflowed for stream in streams):
-                raise ProcessOverdueError
+            self._read(printed)
             self._wait(max(0.0, self._deadline - time.monotonic()))
         except BaseException:
             self.kill()
             raise
         finally:
-            for stream in streams:
-                stream.join(1.0)  # Killed, its pipes are closed, unless a process has left the group with them.
+            # A process that has left the group may keep the other ends open for as long as it lives.
+            for stream in self._streams:
+                stream.close()
             with _lock:
                 _running.discard(self)
-        return bytes(streams[0].read), bytes(streams[1].read)
+        out, err = printed.values()
+        return bytes(out), bytes(err)
+
+    def _read(self, printed: "dict[IO[bytes], bytearray]") -> None:
+        """Read both streams to their ends, in this thread: no end of them can be enforced from another one."""
+        with selectors.DefaultSelector() as selector:
+            for stream in printed:
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                left_s = self._deadline - time.monotonic()
+                if left_s <= 0:
+                    raise ProcessOverdueError
+                for key, _ in selector.select(left_s):
+                    stream = cast("IO[bytes]", key.fileobj)
+                    chunk = os.read(key.fd, 65_536)
+                    if not chunk:
+                        selector.unregister(stream)
+                    printed[stream] += chunk
+                    if len(printed[stream]) > MAX_OUTPUT_BYTES:
+                        raise ProcessOverdueError
 
     def kill(self) -> None:
         """Kill it with all processes of its group, and leave no zombie."""
@@ -96,25 +115,6 @@ class LimitedProcess:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise ProcessOverdueError from None
-
-
-class _Reader(threading.Thread):
-    """Reads one stream to its end, or to the limit."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(name="credential-process", daemon=True)
-        self._stream = stream
-        self.read = bytearray()
-        self.overflowed = False
-        self.start()
-
-    def run(self) -> None:
-        with self._stream as stream, suppress(OSError, ValueError):
-            while chunk := stream.read1(65_536):  # type: ignore[attr-defined]
-                self.read += chunk
-                if len(self.read) > MAX_OUTPUT_BYTES:
-                    self.overflowed = True
-                    return
 
 
 def kill_all() -> None:

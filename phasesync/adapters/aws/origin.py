@@ -5,6 +5,7 @@ Judges by status, request id and form, never by words. What it says of an answer
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ _NOT_PASSED_ON: Final = frozenset({407, 421, 425})
 """Statuses that say of themselves that nothing was done with the request (RFC 9110, RFC 8470)."""
 _FORMS: Final = ("application/x-amz-json-", "application/cbor", "text/xml", "application/xml")
 """Media types of the protocols that the services here speak."""
+
+_XML_ANSWER: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?\w+Response[\s>/]")
+"""How an answer in XML begins: its root has the name of the operation. botocore trips over any other root."""
 
 
 class NotOfAwsError(Exception):
@@ -30,6 +34,7 @@ def check_whole(body: bytes, headers: Mapping[str, str], *, status: int, is_json
 
     Raises:
         HalfAnswerError: it did not.
+        NotOfAwsError: it is a document of another kind, such as a page.
     """
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) != len(body):
@@ -41,6 +46,8 @@ def check_whole(body: bytes, headers: Mapping[str, str], *, status: int, is_json
             document = None
         if not isinstance(document, dict):
             raise HalfAnswerError
+    if not is_json and status < 300 and body and _XML_ANSWER.match(body) is None:
+        raise NotOfAwsError
 
 
 def is_of_aws(answer: Any) -> bool:

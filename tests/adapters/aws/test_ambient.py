@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -223,6 +224,19 @@ def test_a_process_that_leaves_another_one_with_its_output_does_not_hold_us(home
     home.process(home.script(f"{home.sleeper()} 600 &\necho '{document()}'"))
     assert "did not end" in home.failure(within_s=0.5).message
     wait_until(lambda: processes_of(home.folder) == [], what="the end of every process")
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
+def test_a_process_that_left_the_group_with_our_pipes_costs_no_thread_and_no_descriptor(home: Home):
+    home.process(home.script(f"setsid {home.sleeper()} 20 &\necho $! >> {home.folder}/pids\necho '{document()}'"))
+    before = threading.active_count(), len(os.listdir("/dev/fd"))
+    try:
+        for _ in range(3):
+            assert "did not end" in home.failure(within_s=0.3).message
+        assert (threading.active_count(), len(os.listdir("/dev/fd"))) == before
+    finally:
+        for pid in (home.folder / "pids").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def test_a_process_that_prints_without_end_takes_no_memory(home: Home):

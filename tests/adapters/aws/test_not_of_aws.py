@@ -73,6 +73,13 @@ def test_a_page_of_something_on_the_way_is_no_verdict_of_aws(status: int, open_a
     assert "words of it" not in str(vars(error))
 
 
+@pytest.mark.parametrize("body", ["<html><body>words of it</body></html>", "<a/>", "words of it", "{}"])
+def test_a_page_in_place_of_an_identity_is_something_on_the_way(body: str, open_at: Any):
+    with pytest.raises(DestinationUnavailableError, match="not AWS's") as caught:
+        open_at(page(200, body, Content_Type="text/html"))[1].account_id()
+    assert "words of it" not in str(vars(caught.value))
+
+
 @pytest.mark.parametrize("status", [500, 503, 418, 511])
 def test_a_page_with_any_other_error_is_none_either(status: int, open_at: Any):
     assert type(read(open_at(page(status))[1])) is DestinationUnavailableError
