@@ -67,13 +67,16 @@ def test_after_an_outage_all_that_is_overdue_goes_the_longest_overdue_first(read
     leases = issue(ready, 12)
     for hours, lease in enumerate(leases, start=1):
         ready.ends_in(lease.id, seconds=-3600 * hours)
+    before = len(aws.server.operations)
+    # Each of the first eight is still at its first call when the last of them begins.
+    aws.server.slow("GetUser", 2, times=8)
 
     daemon = ready.start_daemon()
     daemon.wait_for_line("lease taken back", count=len(leases))
 
     assert users(aws) == set()
-    first = [line["lease"] for line in daemon.find("lease taken back")][:8]
-    assert set(first) <= {lease.id for lease in leases[4:]}, "eight at a time, the last ones of the list first"
+    asked = [one.form["UserName"] for one in aws.server.operations[before:] if one.name == "GetUser"]
+    assert set(asked[:8]) == {lease.order.name for lease in leases[4:]}, "eight at a time, the longest overdue first"
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ CROWD = 1_000
 @pytest.fixture
 def crowded(installation: Installation) -> Iterator[Installation]:
     """Many daemons are alive, as far as the database says."""
-    soon = int((time.time() + 1_800) * 1_000_000)  # Further ahead it would be a clock that was set back.
-    row = {"host": "elsewhere", "pid": 1, "role": "active", "started_at": 1, "beat_at": soon, "until": soon}
+    now = int(time.time() * 1_000_000)
+    soon = now + 1_800 * 1_000_000  # Further ahead it would be a clock that was set back.
+    row = {"host": "elsewhere", "pid": 1, "role": "active", "started_at": 1, "beat_at": now, "until": soon}
     with installation.database() as connection:
         connection.execute(
             sa.text(

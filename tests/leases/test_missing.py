@@ -260,7 +260,7 @@ def test_a_user_that_was_made_in_another_account_is_removed_there_and_gets_no_ke
 
     world.aws.do("CreateUser", elsewhere, when="after")
 
-    with pytest.raises(AccountMismatchError, match=f"IAM answers for the account {OTHER_ACCOUNT}"):
+    with pytest.raises(AccountMismatchError, match=f"leads to account {OTHER_ACCOUNT}"):
         world.issue()
 
     assert (world.users(), world.only_lease().live) == (set(), False)

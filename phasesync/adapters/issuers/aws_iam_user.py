@@ -139,21 +139,19 @@ class AwsIamUser:
                 )
             return None if user is None else {"User": user}
 
-        answer = self._patient.call(
-            lambda: self._iam.create("CreateUser", leave, look=look, sent=sent, **request),
-            user=None,
-            named=None if order.permission_boundary is None else boundary(order.permission_boundary),
-        )
-        arn = _told(answer.get("User") or {}, "Arn")
         try:
-            self._require_account(arn)
+            answer = self._patient.call(
+                lambda: self._iam.create("CreateUser", leave, look=look, sent=sent, **request),
+                user=None,
+                named=None if order.permission_boundary is None else boundary(order.permission_boundary),
+            )
         except AccountMismatchError:
-            # The identity has just changed. Nothing hangs on the user yet, and nobody would look for it there.
+            # The identity has just changed. Nothing hangs on the user yet, and no later look would find it there.
             with suppress(PhasesyncError):
                 self._iam.take_away("DeleteUser", leave, UserName=order.name)
                 sent(False)
             raise
-        return arn
+        return _told(answer.get("User") or {}, "Arn")
 
     def _create_key(self, order: Order, leave: Leave) -> Answer:
         def look() -> None:
@@ -324,20 +322,7 @@ class AwsIamUser:
         if answer is None:
             return None
         user: Answer = answer.get("User") or {}
-        if "Arn" in user:
-            self._require_account(user["Arn"])
         return user
-
-    def _require_account(self, arn: str) -> None:
-        """Make sure that an ARN in an answer is of the account that the credential led to. AccountMismatchError."""
-        expected = self._iam.account_id()
-        found = arn.split(":")[4] if arn.count(":") >= 5 else None
-        if found != expected:
-            name = self._credential.name
-            raise AccountMismatchError(
-                f"IAM answers for the account {found}, and the credential {name} led to {expected}",
-                hint=f"phasesync credentials test {name} says who it is by now",
-            )
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:
