@@ -87,7 +87,7 @@ def restore(file: Path, out: Output) -> None:
     """
     Put a backup in the place of a SQLite database. The database that was there is kept beside it.
 
-    No daemon may be at work. Until `db accept-restore` nothing is deleted at AWS, and a sync that meets a write which
+    No daemon may be at work. Until `db accept-restore` no sync writes anything at AWS; one that meets a write which
     this database has not made is halted.
 
     \b

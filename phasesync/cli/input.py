@@ -180,7 +180,7 @@ def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
         raise InvalidInputError(f"stdin cannot be read: {error.strerror}") from None
     if sys.stdin.isatty() and any(len(line) >= _LONGEST_LINE for line in data.split(b"\n")):
         raise InvalidInputError(
-            "a line is so long that the terminal may have cut it: nothing is taken",
+            "a line is so long that the terminal may have cut it: nothing is stored",
             hint="leave - out to be asked at a prompt, or give --from-file FILE",
         )
     return data

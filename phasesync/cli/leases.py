@@ -85,7 +85,7 @@ def issue(
     if keep and ttl is None:
         issued, again = operations.issue_kept(dynamic, actor=actor, probe_for=probe_for)
         if again:
-            out.say(f"the lease {issued.lease.id} is handed out again; it ends at {instant(issued.lease.expires_at)}")
+            out.say(f"the lease {issued.lease.id} is issued again; it ends at {instant(issued.lease.expires_at)}")
             _hand_out(issued, format_, out)
             return
     else:

@@ -42,9 +42,7 @@ _SHOWN = 10
     help="Default: json for names that end in .json, else dotenv.",
 )
 @click.option("--prune", is_flag=True, help="Remove keys of the folder that the file does not have.")
-@click.option(
-    "--allow-empty", is_flag=True, help="A file without keys is meant, with --prune too; so is a null in JSON."
-)
+@click.option("--allow-empty", is_flag=True, help="Accept a file without keys, with --prune too, and a null in JSON.")
 @confirmation_options
 @output_option
 @with_application
@@ -96,8 +94,9 @@ def import_(
         source = from_aws or ("stdin" if file == "-" else file)
         if removed and not allow_empty:
             raise InvalidInputError(
-                f"{source} has no keys, and --prune would remove all {len(removed)} of {'/'.join(environment)} {path}",
-                hint="--allow-empty, if they are to be removed",
+                f"{source} has no keys, and --prune would remove every key of {'/'.join(environment)} {path} "
+                f"({len(removed)})",
+                hint="if they are to be removed, add --allow-empty",
             )
         out.warn(f"{source} has no keys: nothing is imported")
     if empty := [key for key in (*added, *changed) if not len(found[key].value)]:

@@ -125,7 +125,7 @@ class _Answer:
         elif key is not None:
             _edit(self._taken, key)
         elif byte < b" " and byte != b"\t":
-            raise InvalidInputError("a control character or a key without a character was typed: nothing is taken")
+            raise InvalidInputError("a control character or a special key was typed: nothing is stored")
         else:
             self._take(byte)
         return False
@@ -135,7 +135,7 @@ class _Answer:
         while len(unread) < len(_PASTE_BEGINS) and _PASTE_BEGINS.startswith(unread) and _ready(fd, QUIET_S):
             unread += _chunk(fd)
         if not unread.startswith(_PASTE_BEGINS):
-            raise InvalidInputError("a key without a character was typed: nothing is taken")
+            raise InvalidInputError("a special key, such as an arrow, was typed: nothing is stored")
         self._brackets = True
         del unread[: len(_PASTE_BEGINS)]
         pasted = bytearray()
@@ -167,7 +167,7 @@ class _Answer:
             return
         if self._brackets:
             raise InvalidInputError("more input follows the line that ends the answer: nothing is taken")
-        raise InvalidInputError("several lines were pasted, and this terminal has no bracketed paste: nothing is taken")
+        raise InvalidInputError("several lines were pasted, and the terminal has no bracketed paste: nothing is stored")
 
     def _take(self, content: bytes | bytearray) -> None:
         self._check_length(len(content))
@@ -182,7 +182,7 @@ class _Answer:
             # A line that was copied with its end: nobody means that of a password.
             self._taken.pop()
         if b"\0" in self._taken:
-            raise InvalidInputError("a NUL character was pasted: nothing is taken")
+            raise InvalidInputError("a NUL character was pasted: nothing is stored")
         try:
             self._taken.decode("utf-8")
         except UnicodeDecodeError:

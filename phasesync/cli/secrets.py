@@ -82,7 +82,7 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     metavar="FILE",
     help="Take the value from a file, byte for byte, a final newline too.",
 )
-@click.option("--allow-empty", is_flag=True, help="An empty value is meant; AWS takes none in layout per-key.")
+@click.option("--allow-empty", is_flag=True, help="Accept an empty value; AWS accepts none in layout per-key.")
 @click.option(
     "--type",
     "type_",

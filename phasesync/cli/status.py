@@ -46,7 +46,7 @@ def _probe(out: Output) -> None:
 
     http = invocation().settings().settings.http
     answer = probe(http.host, http.port)
-    out.done(f"healthy: {answer.detail.get('state', 'ok')}", answer.detail)
+    out.done(f"healthy; state: {answer.detail.get('state', 'ok')}", answer.detail)
 
 
 @with_application

@@ -83,7 +83,7 @@ def write_values(values: bytes | str, *, hint: str) -> None:
         write_data(data)
         return
     if _OBEYED.search(data):
-        raise InvalidInputError("there are control characters in it, which would disturb the terminal", hint=hint)
+        raise InvalidInputError("the output has control characters, which would disturb the terminal", hint=hint)
     # The prompt goes on a line of its own.
     write_data(data if data.endswith(b"\n") else data + b"\n")
 

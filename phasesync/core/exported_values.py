@@ -76,7 +76,8 @@ def entries_of_json(text: str, *, allow_null: bool = False) -> dict[str, Entry]:
     nulls = sorted(key for key, member in document.items() if member is None)
     if nulls and not allow_null:
         raise InvalidInputError(
-            f"{', '.join(nulls)}: null, which is no value", hint="--allow-empty imports it as the JSON document null"
+            f"the value of {', '.join(nulls)} is null, which is not a value",
+            hint="to import the JSON document null, add --allow-empty",
         )
     return entries
 
@@ -141,9 +142,11 @@ def _entry_of(key: str, member: Json) -> Entry:
     assert isinstance(member, dict)  # noqa: S101 - nothing else is marked
     type_, content, comment = member.get(MARK), member.get("value"), member.get("comment", "")
     if not isinstance(type_, str) or not isinstance(content, str) or not isinstance(comment, str):
-        raise InvalidInputError(f"{key}: a member with names of phasesync needs a type and a value", hint=_HINT)
+        raise InvalidInputError(
+            f"{key}: an object with phasesync's names needs {MARK} and value as strings", hint=_HINT
+        )
     if unknown := member.keys() - {MARK, "value", "comment"}:
-        raise InvalidInputError(f"{key}: {len(unknown)} names in it are not known beside {MARK}", hint=_HINT)
+        raise InvalidInputError(f"{key}: unknown members beside {MARK}, value and comment: {len(unknown)}", hint=_HINT)
     if type_ not in list(ValueType):
         raise InvalidInputError(f"{key}: {MARK} is neither text nor json nor binary", hint=_HINT)
     return Entry(value=_value_of(key, ValueType(type_), content), comment=comment if "comment" in member else None)

@@ -28,7 +28,7 @@ MAX_ENFORCEMENTS = 3
 _IDLE = frozenset({Action.NOOP, Action.CONFLICT, Action.REFUSE})
 """Actions that write nothing."""
 
-_RESTORED = "restored: this database is older than AWS, and nothing is written until that is accepted"
+_RESTORED = "this database is older than AWS, and nothing is written until that is accepted"
 
 
 class Rule(StrEnum):

@@ -184,7 +184,7 @@ class Condition:
         if pulse is None:
             return
         if (failure := pulse.heartbeat_failure) is not None:
-            yield f"the database cannot be written ({failure.code or type(failure).__name__})"
+            yield f"the database cannot be written{f' ({failure.code})' if failure.code else f': {failure.message}'}"
         if pulse.role is None and pulse.beat.succeeded > pulse.beat.every:
             yield f"the role has expired: the last heartbeat succeeded {_whole(pulse.beat.succeeded)} s ago"
         for what, one in pulse.rounds:

@@ -223,7 +223,7 @@ class LeaseOperations:
                     number = self._tell_end(lease, ends[0], lambda: self._leases.extend(claimed.claim))
             except PermissionDeniedError as error:
                 # A policy from before this was asked for: the row alone says it then, as it did.
-                number, told = lease.renewals, f"{told}; its user does not say so: {error.message}"
+                number, told = lease.renewals, f"{told}; its user was not told: {error.message}"
             entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=told)
             return self._leases.save(
                 claimed.claim, lambda one, _: life.renewed(one, number, ends[0]), entry=entry, done=True

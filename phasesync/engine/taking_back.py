@@ -328,5 +328,5 @@ _FOUND: Final = {
 }
 _NOT_FOUND: Final = {
     Found.MISSING: "IAM does not find its user, its key or its tags; that is looked at again before it counts",
-    Found.THEIRS: "the user of its name was not made for it, and is left alone; its own is looked for again",
+    Found.THEIRS: "the user of this name was not made for the lease and is left alone; its own is looked for again",
 }

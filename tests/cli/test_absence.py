@@ -76,7 +76,7 @@ def test_a_file_without_keys_is_warned_of_and_prunes_nothing(shop: CommandLine, 
     assert "has no keys" in done.stderr
     refused = shop("secrets", "import", "shop/prod", str(file), "--prune", "--yes")
     assert refused.exit_code == 2
-    assert "would remove all 2" in refused.stderr
+    assert "would remove every key" in refused.stderr
     assert "--allow-empty" in refused.stderr
     assert keys(shop) == ["A", "B"]
 
@@ -103,7 +103,7 @@ def test_null_is_what_a_program_did_not_find(shop: CommandLine) -> None:
     shop.done("secrets", "set", "shop/prod", "K", "-", stdin="kept")
     document = '{"K": null, "L": {"inner": null}}'
     refused = shop("secrets", "import", "shop/prod", "-", "--format", "json", "--yes", stdin=document)
-    assert (refused.exit_code, "K: null" in refused.stderr, "--allow-empty" in refused.stderr) == (2, True, True)
+    assert (refused.exit_code, "of K is null" in refused.stderr, "--allow-empty" in refused.stderr) == (2, True, True)
     assert value(shop, "K") == b"kept"
 
     shop.done("secrets", "import", "shop/prod", "-", "--format", "json", "--yes", "--allow-empty", stdin=document)

@@ -147,7 +147,7 @@ def test_credential_process_is_what_the_sdks_read(ci: CommandLine) -> None:
     assert set(first) == {"Version", "AccessKeyId", "SecretAccessKey", "Expiration"}
     assert first["Version"] == 1
     assert datetime.fromisoformat(first["Expiration"]) > datetime.now(UTC)
-    assert second == first, "it is kept, and handed out again"
+    assert second == first, "it is kept, and issued again"
     assert third["AccessKeyId"] != first["AccessKeyId"]
 
 

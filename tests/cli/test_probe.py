@@ -76,7 +76,7 @@ def test_a_healthy_daemon_is_exit_code_0(serve) -> None:
 
     done = status(f"127.0.0.1:{port}")
 
-    assert (done.exit_code, done.stderr) == (0, "healthy: active\n")
+    assert (done.exit_code, done.stderr) == (0, "healthy; state: active\n")
     as_json = status(f"127.0.0.1:{port}", "-o", "json")
     assert json.loads(as_json.stdout) == {"ok": True, "state": "active"}
 

@@ -194,8 +194,8 @@ def test_marks_that_arrive_in_pieces_are_marks(ask: Callable[..., bytes]) -> Non
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        (b"a\x1b[Ab\r", "key without a character"),
-        (b"a\x1b", "key without a character"),
+        (b"a\x1b[Ab\r", "special key"),
+        (b"a\x1b", "special key"),
         (b"a\x00b\r", "control character"),
         (b"a\x01b\r", "control character"),
         (in_brackets("a\x00b") + b"\r", "NUL"),

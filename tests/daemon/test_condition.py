@@ -83,7 +83,7 @@ FULL = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
     ("pulse", "reason"),
     [
         ({"heartbeat_failure": FULL}, "the database cannot be written (SQLITE_FULL)"),
-        ({"heartbeat_failure": SettingsError("no")}, "the database cannot be written (SettingsError)"),
+        ({"heartbeat_failure": SettingsError("no")}, "the database cannot be written: no"),
         (
             {"role": None, "beat": goes_on(5 * S, succeeded=16 * S)},
             "the role has expired: the last heartbeat succeeded 16 s ago",

@@ -197,7 +197,7 @@ def test_clients_that_drip_hold_up_no_probe(installation: Installation) -> None:
     probe = installation.run(
         "status", "--probe", PHASESYNC_HTTP__LISTEN=daemon.address, HTTP_PROXY="http://192.0.2.1:3128"
     )
-    assert (probe.exit_code, probe.stderr) == (0, "healthy: active\n")
+    assert (probe.exit_code, probe.stderr) == (0, "healthy; state: active\n")
     for client in clients:
         client.close()
     assert daemon.stop() == 0

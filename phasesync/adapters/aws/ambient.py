@@ -216,7 +216,7 @@ class _Search:
         if isinstance(exc, FileNotFoundError):
             return "it does not exist"
         if isinstance(exc, PermissionError):
-            return "it may not be opened by this user"
+            return "this user may not open it"
         if isinstance(exc, OSError) and exc.errno is not None:
             return f"it cannot be used ({errno.errorcode.get(exc.errno, exc.errno)})"
         response = getattr(exc, "response", None)
@@ -229,9 +229,9 @@ class _Search:
         if kind == "ParamValidationError" and self._token_file:
             return "the token in it is empty or too short"
         if isinstance(exc, EOFError):
-            return "it asks for an MFA code, and nobody is there to type it"
+            return "it asks for an MFA code, which a daemon cannot type"
         if isinstance(exc, (ValueError, TypeError, AttributeError, KeyError)) and kind not in EXCEPTIONS:
-            return "what it gives is not the document that the AWS SDK asks for"
+            return "its answer is not the JSON document that the AWS SDK expects"
         known = {
             "CredentialRetrievalError": "it gives no usable keys",
             "PartialCredentialsError": "the keys are incomplete",

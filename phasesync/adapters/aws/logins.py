@@ -157,7 +157,9 @@ class Login:
 
     def _overdue(self, after_s: float) -> PhasesyncError:
         if after_s < RESOLVE_WITHIN_S:
-            return CredentialRejectedError(f"{self._what} is being asked for its keys, for {after_s:.0f} s so far")
+            return CredentialRejectedError(
+                f"{self._what} was asked for its keys {after_s:.0f} s ago, without an answer yet"
+            )
         return CredentialRejectedError(f"{self._what} gives no keys within {after_s:.0f} s")
 
 

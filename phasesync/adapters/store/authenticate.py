@@ -73,7 +73,7 @@ def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:
             continue  # Its run says so.
         if entry.sync_version is not None:
             raise CiphertextError(
-                "this database was at a newer schema before and has been turned back outside phasesync",
+                "this database had a newer schema before, and was set back to an older one outside phasesync",
                 hint="restore a backup: phasesync db restore FILE",
             )
 

@@ -17,7 +17,7 @@ from phasesync.adapters.store.part import Part, listed, new_id
 from phasesync.adapters.store.pinning import follow_account
 from phasesync.adapters.store.plain import to_member
 from phasesync.adapters.store.registry import locked_registry, read_registry
-from phasesync.adapters.store.sealing import Sealer, check_name_key
+from phasesync.adapters.store.sealing import Sealer, check_name_key, not_found
 from phasesync.adapters.store.tables import credentials, dynamic_secrets, leases, syncs
 from phasesync.adapters.store.waking import wake_leases, wake_users
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
@@ -206,9 +206,10 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
-        raise NotFoundError(
+        error = NotFoundError(
             f"there is no credential {name}; there is: {listed(names)}", hint=f"phasesync credentials add {name}"
         )
+        raise not_found(connection, credentials, name, error)
     check_name_key(credentials, row)
     return row
 

@@ -20,7 +20,7 @@ from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.lease_macs import check_leases_mac, leases_mac_of, live_leases_of
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
 from phasesync.adapters.store.registry import Registry, locked_registry, read_registry
-from phasesync.adapters.store.sealing import Sealer
+from phasesync.adapters.store.sealing import Sealer, not_found
 from phasesync.adapters.store.secret_reads import lookup_of
 from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
@@ -207,9 +207,10 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
     row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
-        raise NotFoundError(
+        error = NotFoundError(
             f"there is no dynamic secret {name}; there is: {listed(names)}", hint="phasesync dynamic list"
         )
+        raise not_found(connection, dynamic_secrets, name, error)
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     return row

@@ -77,8 +77,8 @@ class Database:
         if self._file is not None and files is not None and self._file.has_lost(files):
             self._file.give_up()
             raise StoreUnavailableError(
-                f"the database {self._file.path} was moved or replaced while it was written, so that may be lost",
-                hint="look whether it is there, and repeat the command if it is not",
+                f"the database {self._file.path} was moved or replaced during the write, so the change may be lost",
+                hint="check whether the change is there; if it is not, repeat the command",
             )
 
     def check_writable(self) -> None:

@@ -14,6 +14,7 @@ from phasesync.adapters.store.environment_macs import authenticated, columns_of_
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.part import Part, listed, live_leases, new_id
 from phasesync.adapters.store.registry import locked_registry
+from phasesync.adapters.store.sealing import not_found
 from phasesync.adapters.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.adapters.store.waking import wake_readers, wake_unresolved
 from phasesync.adapters.store.wrapped_keys import insert_key
@@ -187,7 +188,8 @@ def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
-        raise NotFoundError(f"there is no app {name}; there is: {listed(names)}", hint=f"phasesync apps add {name}")
+        error = NotFoundError(f"there is no app {name}; there is: {listed(names)}", hint=f"phasesync apps add {name}")
+        raise not_found(connection, apps, name, error)
     return row
 
 
@@ -199,11 +201,12 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
     row = connection.execute(statement).first()
     if row is None:
         owner = find_app(connection, app)
-        raise NotFoundError(
+        error = NotFoundError(
             f"there is no environment {owner.name}/{name}; {owner.name} has: "
             f"{listed(_environment_names(connection, owner.id))}",
             hint=f"phasesync envs add {owner.name}/{name}",
         )
+        raise not_found(connection, environments, name, error, environments.c.app_id == owner.id)
     return row
 
 

@@ -250,7 +250,7 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
         problem, hint = refusal.tls
         return SettingsError(f"no TLS connection to the database at {place}: {problem}", hint=hint)
     if refusal.read_only:
-        return not_writable(url, "no host of it takes writes")
+        return not_writable(url, "none of its hosts accepts writes")
     found = {type(one): one for one in (_from_sqlstate(state, url) for state in refusal.states)}
     if len(found) == 1 and not refusal.elsewhere:
         return next(iter(found.values()))
@@ -271,8 +271,12 @@ def wrong_encoding(url: sa.URL, encoding: str) -> SettingsError:
 
 
 def _place(url: sa.URL) -> str:
-    hosts, ports = url.host or url.query.get("host") or "localhost", url.query.get("port")
-    return f"{hosts}{f' ({ports})' if ports else ''}/{url.database}"
+    hosts = str(url.host or url.query.get("host") or "localhost").split(",")
+    ports = str(url.query.get("port") or "").split(",")
+    if len(hosts) == len(ports):
+        pairs = zip((f"[{host}]" if ":" in host else host for host in hosts), ports, strict=True)
+        hosts = [f"{host}:{port}" if port else host for host, port in pairs]
+    return f"{','.join(hosts)}/{url.database}"
 
 
 # --- both

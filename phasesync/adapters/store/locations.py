@@ -68,7 +68,8 @@ def parse_database_url(text: str) -> sa.URL:
         raise _not_a_url()
     if url.query:
         raise SettingsError(
-            "a SQLite URL takes no options, and the path in it no ?", hint="sqlite:////var/lib/phasesync/phasesync.db"
+            "a SQLite URL takes no options, and its path cannot have a ?",
+            hint="sqlite:////var/lib/phasesync/phasesync.db",
         )
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise SettingsError("a SQLite database must be a file", hint="sqlite:////var/lib/phasesync/phasesync.db")

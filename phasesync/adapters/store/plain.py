@@ -64,7 +64,9 @@ def to_member(expected: type[E], stored: Any, what: str) -> E:
     try:
         return expected(stored)
     except ValueError:
-        raise CiphertextError(f"a stored {what} is nothing that phasesync writes: it was altered outside") from None
+        raise CiphertextError(
+            f"a stored {what} is not what phasesync writes: it was altered outside phasesync"
+        ) from None
 
 
 def members(expected: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:

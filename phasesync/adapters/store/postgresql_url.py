@@ -47,7 +47,7 @@ def parse_postgresql_url(text: str) -> sa.URL:
     user_info, at, host_list = authority.rpartition("@")
     if "@" in user_info or "@" in path or "/" in path or "@" in query:
         # Whatever follows may be the tail of a password, so nothing more of it is looked at.
-        raise _unusable("it has an @ or a / too many", _ENCODE)
+        raise _unusable("it has one @ or one / too many", _ENCODE)
     user, _, password = user_info.partition(":")
     hosts, ports = _hosts(host_list) if host_list else ([], [])
     options = _options(query)
@@ -76,7 +76,7 @@ def _hosts(text: str) -> tuple[list[str], list[str]]:
     for one in text.split(","):
         found = _HOST_AND_PORT.fullmatch(one)
         if found is None:
-            raise _unusable("its host or port is not one", _ENCODE)
+            raise _unusable("its host or port is not valid", _ENCODE)
         hosts.append(_host(found["host"]))
         ports.append(_port(found["port"] or ""))
     return hosts, ports
@@ -146,7 +146,7 @@ def _named_in_options(options: dict[str, str], hosts: list[str], ports: list[str
         if len(ports) == 1:
             ports *= max(1, len(hosts))
         if hosts and len(ports) != len(hosts):
-            raise _unusable("it has another number of ports than of hosts", _FORM)
+            raise _unusable("the number of ports differs from the number of hosts", _FORM)
     return hosts or ([""] if any(ports) else []), ports
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from phasesync.adapters.store.plain import from_json, to_json
-from phasesync.errors import CiphertextError
+from phasesync.errors import CiphertextError, NotFoundError, PhasesyncError
 from phasesync.ports import KeyRing
 
 T = TypeVar("T")
@@ -27,10 +27,34 @@ def same_mac(stored: object, expected: bytes) -> bool:
 def check_name_key(table: sa.Table, row: sa.Row[Any]) -> None:
     """Raise CiphertextError where a row would be found by a name that is not its own, which is authenticated."""
     if row.name_key != row.name.lower():
-        raise CiphertextError(
-            f"a name_key in table {table.name} does not belong to {row.name}: it was altered outside phasesync",
-            hint="restore a backup: phasesync db restore FILE",
-        )
+        raise _altered_name(table, row.name)
+
+
+def not_found(
+    connection: sa.Connection, table: sa.Table, name: str, error: NotFoundError, *where: sa.ColumnElement[bool]
+) -> PhasesyncError:
+    """
+    Return the error for a name by which no row is found: `error`, but where a row shows that name.
+
+    Such a row would be listed, and the name from the list would be unknown to every command.
+
+    Args:
+        connection: in the transaction of the search.
+        table: of the rows.
+        name: what was looked for.
+        error: says that there is none.
+        where: what else was looked for.
+    """
+    altered = sa.select(table.c.name).where(table.c.name_key != name.lower(), *where)
+    shows_it = any(one.lower() == name.lower() for one in connection.scalars(altered))
+    return _altered_name(table, name) if shows_it else error
+
+
+def _altered_name(table: sa.Table, name: str) -> CiphertextError:
+    return CiphertextError(
+        f"name and name_key of {name} in table {table.name} do not belong together: one was altered outside phasesync",
+        hint="restore a backup: phasesync db restore FILE",
+    )
 
 
 class Sealer:

@@ -18,6 +18,7 @@ from phasesync.adapters.store.journal import load_journal
 from phasesync.adapters.store.part import Part, listed, new_id
 from phasesync.adapters.store.pinning import already_written, holder_of, pinned
 from phasesync.adapters.store.plain import to_json
+from phasesync.adapters.store.sealing import not_found
 from phasesync.adapters.store.sync_rows import (
     NEVER_READ,
     check_mac,
@@ -42,6 +43,7 @@ from phasesync.errors import (
     ClaimHeldError,
     IllegalTransitionError,
     NotFoundError,
+    PhasesyncError,
 )
 from phasesync.ports import SyncDraft
 
@@ -196,9 +198,10 @@ class SyncsPart(Part):
             raise self._unknown(connection, shown)
         return to_syncs(rows, self._sealer)[0]
 
-    def _unknown(self, connection: sa.Connection, name: str) -> NotFoundError:
+    def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
         names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
-        return NotFoundError(f"there is no sync {name}; there is: {listed(names)}", hint="phasesync syncs list")
+        error = NotFoundError(f"there is no sync {name}; there is: {listed(names)}", hint="phasesync syncs list")
+        return not_found(connection, syncs, name, error)
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
         """Return a sync's row, locked and authentic. NotFoundError, CiphertextError."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store import Store, tables
 from phasesync.core.model import EnvironmentSnapshot
-from phasesync.errors import CiphertextError, PhasesyncError
+from phasesync.errors import CiphertextError, NotFoundError, PhasesyncError
 from tests.support.stores import ACTOR, alter, at_once, put, values_of, write
 
 VERSIONS = tables.secret_versions
@@ -136,6 +136,19 @@ def test_an_edit_of_another_key_does_not_hide_a_value_that_is_missing(
     happening(whole)
     put(whole, write("EXTRA", "x"))
     assert [name for name, read in READS.items() if not is_refused(read, whole)] == []
+
+
+@pytest.mark.parametrize("table", [tables.apps, tables.environments], ids=lambda table: table.name)
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_a_name_that_was_altered_is_not_called_unknown(store: Store, table: sa.Table) -> None:
+    """A list shows it; whoever then types it is told what happened, not to add it."""
+    put(store, write("URL", "x"))
+    alter(store, table, name="Other")
+    app, environment = ("other", "production") if table is tables.apps else ("shop", "other")
+    with pytest.raises(CiphertextError, match=f"in table {table.name} .* altered outside phasesync"):
+        store.environments.get_environment(app, environment)
+    with pytest.raises(NotFoundError, match="there is no app third"):
+        store.environments.get_environment("third", environment)
 
 
 def test_an_environment_that_was_altered_can_be_removed(store: Store) -> None:
