@@ -68,9 +68,11 @@ class LeaseExpiry:
             # Calls that AWS does not answer take their time: what failed before has half of the threads, no more.
             again = max(0, (free + len(running) + 1) // 2 - failed)
             due = self._leases.claim_due(self._owner, limit=free, again=again, restored=self._is_restored())
-            for claimed in due:
-                dispatcher.submit(claimed)
-            if len(due) < free:
+            # They may come late, from a database that was locked, when the end has begun already.
+            late = [one for one in due if not dispatcher.submit(one)]
+            for claimed in late:
+                self.give_back(claimed)
+            if late or len(due) < free:
                 return
 
     def work(self, claimed: ClaimedLease) -> None:

@@ -199,7 +199,9 @@ class Scheduler:
             self._member.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
         )
         for claim in claims:
-            self._dispatcher.submit(claim)
+            # A claim may come late, from a database that was locked, when the end has begun already.
+            if not self._dispatcher.submit(claim):
+                self._round("release", partial(self._release, claim))
 
     def _look_at_clock(self) -> None:
         if self._clock_watch is None:

@@ -49,10 +49,14 @@ def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
     Raises:
         StalePlanError: the name by which the sync was read leads to another environment by now.
     """
-    source = read_folder(environments, sync.app, sync.environment, sync.path)
+    renamed = StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
+    try:
+        source = read_folder(environments, sync.app, sync.environment, sync.path)
+    except NotFoundError:
+        raise renamed from None  # It is there: an environment that a sync uses is not removed.
     # The sync is bound to an id, and its names come from rows that are not authenticated until they are read here.
     if (source.environment_id, source.label) != (sync.environment_id, f"{sync.app}/{sync.environment}"):
-        raise StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
+        raise renamed
     return source
 
 

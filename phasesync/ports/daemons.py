@@ -89,8 +89,8 @@ class Dispatcher(Protocol[Work]):
         """How many more claims can be started at once."""
         ...
 
-    def submit(self, work: Work) -> None:
-        """Do it soon."""
+    def submit(self, work: Work) -> bool:
+        """Do it soon; return False where no more work is taken, and nothing is done."""
         ...
 
     def running(self) -> Sequence[Work]:

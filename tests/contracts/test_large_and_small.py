@@ -200,6 +200,17 @@ def any_owed(store: Store, names: list[str]) -> bool:
     )
 
 
+def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(store: Store, fleet: Fleet) -> None:
+    """A poll that waited for a locked database comes to its claims after the threads take no more work."""
+    settle_with(store, {"small": 1})
+    fleet.scheduler.beat()
+    assert fleet.dispatcher.drain(timedelta(0))
+
+    assert fleet.scheduler.poll()
+
+    assert names_of(store, claim_due(store, "the next daemon")) == ["small"]
+
+
 def test_a_heartbeat_tells_how_many_daemons_share_the_quotas(store: Store, fleet: Fleet) -> None:
     """Those that stand by call nobody: on SQLite there is always one that works."""
     fleet.scheduler.beat()

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from phasesync.adapters.dispatch.threads import Threads
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.engine.claims import ClaimKeeper
@@ -65,8 +66,9 @@ class Held:
     def free(self) -> int:
         return self.threads - len(self.work)
 
-    def submit(self, work: ClaimedLease) -> None:
+    def submit(self, work: ClaimedLease) -> bool:
         self.work.append(work)
+        return True
 
     def running(self) -> Sequence[ClaimedLease]:
         return self.work
@@ -131,6 +133,19 @@ def test_a_daemon_that_stops_hands_nothing_out_any_more(world: LeaseWorld) -> No
     rounds.stop()
     rounds.expire_leases()
 
+    assert world.users() == {lease.order.name}
+
+
+def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: LeaseWorld) -> None:
+    """A round that waited for a locked database comes to its claims after the threads take no more work."""
+    lease = world.issue().lease
+    world.let_time_pass(hours=2)
+    threads: Threads[ClaimedLease] = Threads(world.expiry.work, threads=1, events=world, chore="leases")
+    assert threads.drain(timedelta(0))
+
+    world.expiry.hand_out(threads)
+
+    assert world.leases.claim(lease.id, "the next daemon").lease is not None
     assert world.users() == {lease.order.name}
 
 

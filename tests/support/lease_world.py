@@ -166,7 +166,11 @@ class AtOnce:
     free = 100
 
     def __init__(self, work: Callable[[ClaimedLease], None]) -> None:
-        self.submit = work
+        self._work = work
+
+    def submit(self, work: ClaimedLease) -> bool:
+        self._work(work)
+        return True
 
     def running(self) -> Sequence[ClaimedLease]:
         return []

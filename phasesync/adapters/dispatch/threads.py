@@ -40,6 +40,7 @@ class Threads(Generic[Work]):
         """Thread that works -> when its work began or last made progress."""
         self._changed = time.monotonic()
         """When a piece of work last began or ended."""
+        self._draining = False
         self._failures: tuple[float, float] | None = None
         """When work first and last ended with an error, since it last ended without one."""
 
@@ -49,12 +50,15 @@ class Threads(Generic[Work]):
         with self._lock:
             return self._threads - len(self._running)
 
-    def submit(self, work: Work) -> None:
-        """Do it as soon as a thread is free."""
+    def submit(self, work: Work) -> bool:
+        """Do it as soon as a thread is free; return False where no more work is taken, and nothing is done."""
         with self._lock:
+            if self._draining:
+                return False
             future = self._pool.submit(self._do, work)
             self._running[future] = work
         future.add_done_callback(self._done)
+        return True
 
     def running(self) -> Sequence[Work]:
         """Return what is being worked on."""
@@ -87,6 +91,7 @@ class Threads(Generic[Work]):
     def drain(self, timeout: timedelta) -> bool:
         """Take no more work and wait; return whether all was done in time."""
         with self._lock:
+            self._draining = True
             futures = list(self._running)
         self._pool.shutdown(wait=False)
         return not wait(futures, timeout=timeout.total_seconds()).not_done

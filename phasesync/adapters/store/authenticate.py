@@ -12,18 +12,28 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.adapters.store import lease_macs
+from phasesync.adapters.store.daemons import is_alive
 from phasesync.adapters.store.environment_macs import mac_of as environment_mac_of
 from phasesync.adapters.store.environment_macs import pointers_of
 from phasesync.adapters.store.environments import select_environments
+from phasesync.adapters.store.instants import AHEAD, after, now
 from phasesync.adapters.store.journal import to_entry
 from phasesync.adapters.store.lease_macs import leases_mac_of, live_leases_of
 from phasesync.adapters.store.plain import to_json
 from phasesync.adapters.store.registry import REGISTERED, seal_registry
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.sync_rows import mac_of as sync_mac_of
-from phasesync.adapters.store.tables import dynamic_secrets, environments, instance, journal, leases, syncs
+from phasesync.adapters.store.tables import (
+    daemons,
+    dynamic_secrets,
+    environments,
+    instance,
+    journal,
+    leases,
+    syncs,
+)
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
-from phasesync.errors import CiphertextError
+from phasesync.errors import CiphertextError, IllegalTransitionError
 from phasesync.ports import KeyRing
 
 SINCE: Final = "0003"
@@ -62,6 +72,30 @@ def authenticate(connection: sa.Connection, keys: KeyRing) -> None:
     _syncs(connection, keys)
     _leases(connection, keys)
     _instance(connection, keys)
+
+
+def refuse_beside_others(connection: sa.Connection) -> None:
+    """
+    Refuse while a process of the former release works on the database: what it wrote afterwards would have no MAC that
+    fits, and would look as if somebody had altered it. IllegalTransitionError.
+    """
+    member = connection.execute(
+        sa.select(daemons.c.host, daemons.c.pid).where(is_alive()).order_by(daemons.c.owner)
+    ).first()
+    if member is not None:
+        raise IllegalTransitionError(
+            f"a daemon of the former release is at work on this database: pid {member.pid} on {member.host}",
+            hint="stop every daemon first; one that was killed counts as gone once its last heartbeat is "
+            "daemon.claim_ttl_s old",
+        )
+    for table, what in ((syncs, "a sync"), (leases, "a lease")):
+        held = table.c.claim_owner.is_not(None) & table.c.claim_until.between(now(), after(AHEAD))
+        owner = connection.scalar(sa.select(table.c.claim_owner).where(held).order_by(table.c.id).limit(1))
+        if owner is not None:
+            raise IllegalTransitionError(
+                f"a process of the former release is at work on {what} of this database: {owner}",
+                hint="repeat this when it has ended; one that was killed counts as gone some minutes later",
+            )
 
 
 def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:

@@ -60,7 +60,7 @@ class SqlDaemonRegistry:
         shown = [daemons.c[name] for name in ("owner", "host", "pid", "role", "started_at", "beat_at")]
         with self._database.read() as connection:
             rows = connection.execute(
-                sa.select(*shown).where(_is_alive()).order_by(daemons.c.started_at, daemons.c.owner)
+                sa.select(*shown).where(is_alive()).order_by(daemons.c.started_at, daemons.c.owner)
             )
             return [row._asdict() for row in rows]
 
@@ -77,10 +77,11 @@ class SqlDaemonRegistry:
 
     def _somebody_else_works(self, connection: sa.Connection, owner: str) -> bool:
         other = sa.select(daemons.c.owner).where(
-            daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, _is_alive()
+            daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, is_alive()
         )
         return connection.scalar(other.limit(1)) is not None
 
 
-def _is_alive() -> sa.ColumnElement[bool]:
+def is_alive() -> sa.ColumnElement[bool]:
+    """Return the condition that a daemon is alive."""
     return daemons.c.until.between(now(), after(AHEAD)) & (daemons.c.beat_at <= after(JUMP))

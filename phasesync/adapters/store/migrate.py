@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store.authenticate import SINCE, authenticate
+from phasesync.adapters.store.authenticate import SINCE, authenticate, refuse_beside_others
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
 from phasesync.adapters.store.locations import parse_database_url, sqlite_file_exists
 from phasesync.adapters.store.repeating import repeated
@@ -63,7 +63,7 @@ class SchemaStatus:
         return "upgrade phasesync to the release that migrated the database"
 
 
-def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None) -> None:
+def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None, *, in_use: bool = True) -> None:
     """
     Bring a database to the newest revision; a SQLite file is made where it is missing.
 
@@ -73,15 +73,22 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
         database_url: the database.
         open_keys: opens its keys, and raises where the root key does not; called only where a migration needs them,
             which none of a fresh database does.
+        in_use: others may work on it. False for a copy that nobody knows of yet.
 
     Raises:
         SchemaMismatchError: the schema is newer than this release.
+        IllegalTransitionError: a process of the former release is at work, and what it would write has no MAC.
         KeyUnavailableError, CiphertextError: what `open_keys` says, or MACs were removed. Nothing was changed.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
     """
     from alembic import command
 
-    _migrate(open_database(database_url, create=True), lambda config: command.upgrade(config, "head"), open_keys)
+    _migrate(
+        open_database(database_url, create=True),
+        lambda config: command.upgrade(config, "head"),
+        open_keys,
+        in_use=in_use,
+    )
 
 
 def downgrade(database_url: str, revision: str) -> None:
@@ -125,7 +132,11 @@ def migrations_folder() -> Path:
 
 @repeated
 def _migrate(
-    database: Database, work: Callable[["Config"], None], open_keys: Callable[[Database], KeyRing] | None = None
+    database: Database,
+    work: Callable[["Config"], None],
+    open_keys: Callable[[Database], KeyRing] | None = None,
+    *,
+    in_use: bool = True,
 ) -> None:
     from alembic.config import Config
 
@@ -148,6 +159,8 @@ def _migrate(
             keys = _keys_for(connection, current, database, open_keys)
             work(config)
             if keys is not None and _current(connection) == EXPECTED:
+                if in_use:
+                    refuse_beside_others(connection)
                 authenticate(connection, keys)
             if database.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                 raise SchemaMismatchError("the migration would have left rows that refer to nothing; it was undone")

@@ -100,7 +100,7 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
             raise SettingsError(f"{file} is not a database of phasesync")
     finally:
         database.close()
-    upgrade(candidate_url, open_keys)
+    upgrade(candidate_url, open_keys, in_use=False)
     database = open_database(candidate_url)
     try:
         read_instance_id(database)

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 from weakref import WeakSet
 
@@ -25,6 +25,9 @@ BUSY_TIMEOUT_MS: Final = 10_000
 _WAL_PATIENCE_S: Final = 10.0
 
 _ATTEMPTS: Final = 3
+
+_SAVING_MS: Final = 200
+"""How long the log of a file that lost its name waits for others."""
 
 FileId = tuple[int, int]
 """Device and inode."""
@@ -51,6 +54,25 @@ class SqliteConnection(sqlite3.Connection):
     """A connection that knows which files it has open."""
 
     files: Files
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ending = threading.Lock()
+
+    def close(self) -> None:
+        """Close it; not while another thread saves the log through it, which would end the process."""
+        with self._ending:
+            super().close()
+
+    def save_log(self) -> bool:
+        """Write what stands in the log into the file, in any thread; return whether that was all. sqlite3.Error."""
+        with self._ending:
+            self.execute(f"PRAGMA busy_timeout = {_SAVING_MS}")
+            try:
+                saved: int = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                self.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        return saved == 0
 
 
 class SqliteFile:
@@ -123,8 +145,7 @@ class SqliteFile:
             former = [one for one in self._connections if one.files.database != now]
         for connection in former:
             with suppress(sqlite3.Error):  # It is in use or closed; another one will do.
-                connection.execute("PRAGMA busy_timeout = 200")
-                if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+                if connection.save_log():
                     break
         if self._opened is not None and self._opened.database != now:
             self._remove_empty_log(self._opened)

@@ -3,15 +3,20 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from phasesync.adapters.store import Store, authenticate, migrate, open_database, tables
+from phasesync.adapters.store.backup import backup
+from phasesync.adapters.store.instants import after, now
 from phasesync.adapters.store.plain import to_json
+from phasesync.adapters.store.restore import restore
 from phasesync.core.model import SecretValue
-from phasesync.errors import CiphertextError, KeyUnavailableError
+from phasesync.core.status import Trigger
+from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError
 from tests.support.stores import (
     ACTOR,
     OTHER_ROOT_KEY,
@@ -29,7 +34,7 @@ from tests.support.stores import (
     values_of,
     write,
 )
-from tests.support.values import entry
+from tests.support.values import NOW, entry
 
 KILLED = """
 import os, sys
@@ -123,6 +128,68 @@ def test_without_the_root_key_nothing_is_changed(former: tuple[str, tuple[Any, .
     assert_whole(url, found)
 
 
+def _daemon(store: Store) -> Callable[[], None]:
+    store.daemons.beat("former-1", host="host-1", pid=4711, ttl=TTL)
+    return lambda: store.daemons.leave("former-1")
+
+
+def _run(store: Store) -> Callable[[], None]:
+    store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    claim = claim_one(store)
+    return lambda: store.state.release(claim)
+
+
+def _lease(store: Store) -> Callable[[], None]:
+    leases = store.leases(ttl=TTL)
+    claim = leases.claim(leases.list_leases()[0].id, "former-1").claim
+    return lambda: leases.release(claim)
+
+
+@pytest.mark.parametrize("at_work", [_daemon, _run, _lease])
+def test_macs_are_not_made_beside_a_process_of_the_former_release(
+    former: tuple[str, tuple[Any, ...]], at_work: Callable[[Store], Callable[[], None]]
+) -> None:
+    """What it writes afterwards would look as if somebody had altered it."""
+    url, _ = former
+    migrate.upgrade(url, opens_with())
+    store = open_test_store(url)
+    found, leave = everything_in(store), at_work(store)
+    turn_back(url)
+
+    with pytest.raises(IllegalTransitionError, match="of the former release is at work"):
+        migrate.upgrade(url, opens_with())
+    assert migrate.status(url).current == "0002"
+
+    leave()
+    store.close()
+    migrate.upgrade(url, opens_with())
+    store = open_test_store(url)
+    assert len(everything_in(store)) == len(found)
+    store.close()
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_a_backup_that_was_made_beside_a_daemon_can_be_restored(
+    former: tuple[str, tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """The daemon that it remembers is at work on another file."""
+    url, _ = former
+    database = open_database(url)
+    with database.write() as connection:
+        connection.execute(
+            tables.daemons.insert().values(
+                owner="former-1", host="h", pid=1, role="active", started_at=now(), beat_at=now(), until=after(TTL)
+            )
+        )
+    database.close()
+    copy = tmp_path / "backup.db"
+    backup(url, copy)
+
+    restore(f"sqlite:///{tmp_path}/restored.db", copy, open_keys=opens_with(), at=NOW)
+
+    migrate.check(f"sqlite:///{tmp_path}/restored.db")
+
+
 def test_a_migration_that_is_killed_is_repeated(former: tuple[str, tuple[Any, ...]]) -> None:
     """All of it is one transaction, schema and MACs."""
     url, found = former
@@ -161,7 +228,9 @@ def test_a_database_that_had_macs_is_not_vouched_for_again(migrated_database_url
     """Somebody drops the columns and sets the schema's number back, and waits for the next `db migrate`."""
     store = open_test_store(migrated_database_url)
     sync = add_sync(store)
-    store.state.save_entry(claim_one(store), entry(id=None, sync_id=sync.id, sync_version=1))
+    claim = claim_one(store)
+    store.state.save_entry(claim, entry(id=None, sync_id=sync.id, sync_version=1))
+    store.state.release(claim)
     store.close()
     turn_back(migrated_database_url)
     with pytest.raises(CiphertextError, match="turned back"):

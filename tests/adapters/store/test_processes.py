@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +132,38 @@ with store.database.write() as connection:
     assert put(store) == 0
     add_sync(store)
     settle(store, claim_one(store))
+
+
+CLOSED_WHILE_THE_LOG_IS_SAVED = """
+import sqlite3, sys, threading
+from pathlib import Path
+from phasesync.adapters.store.sqlite_file import SqliteFile
+
+path = Path(sys.argv[1])
+away = path.with_name("away.db")
+sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+file = SqliteFile(path, synchronous="OFF")
+for _ in range(30):
+    connections = [file.connect() for _ in range(12)]
+    connections[0].execute("INSERT INTO t VALUES (1)")
+    path.rename(away)
+    threads = [threading.Thread(target=file.give_up) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in connections:
+        one.close()
+    for one in threads:
+        one.join()
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    away.rename(path)
+"""
+
+
+def test_a_connection_is_not_closed_while_another_thread_saves_the_log_through_it(tmp_path: Path) -> None:
+    """That ends the whole process: a daemon whose file was moved died of SIGSEGV."""
+    command = [sys.executable, "-c", CLOSED_WHILE_THE_LOG_IS_SAVED, str(tmp_path / "phasesync.db")]
+
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
