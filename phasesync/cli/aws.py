@@ -232,13 +232,16 @@ def list_secrets(application: "Application", credential: str, region: str | None
             "name": one.name,
             "ours": one.ours,
             "owning_service": one.owning_service,
+            "type": one.external_type,
             "deleted_at": one.deleted_at,
             "description": one.description,
             "arn": one.arn,
         }
         for one in destination.list_names()
     ]
-    out.items(items, ["name", "ours", "owning_service", "deleted_at", "description"], empty="there are no secrets")
+    out.items(
+        items, ["name", "ours", "owning_service", "type", "deleted_at", "description"], empty="there are no secrets"
+    )
 
 
 @aws.command("force-delete", short_help="Delete one AWS secret at once, for good.")

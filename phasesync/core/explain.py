@@ -11,6 +11,7 @@ from datetime import datetime
 from phasesync.core.budget import left, within_a_day, writable_at
 from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.credential import CredentialStatus
+from phasesync.core.cross_account import told as told_copy
 from phasesync.core.fingerprint import same
 from phasesync.core.guard import MAX_ENFORCEMENTS, Delayed, Held
 from phasesync.core.metadata import changed_outside, differing
@@ -190,9 +191,14 @@ def _reported(seen: Observed | None) -> str:
         parts.append(f"scheduled for deletion (AWS's date: {seen.deleted_at:%Y-%m-%d})")
     if seen.owning_service:
         parts.append(f"managed by {seen.owning_service}")
+    if seen.external_type is not None:
+        parts.append(f"managed external secret of {seen.external_type}")
+    if seen.cross_account_primary is not None:
+        parts.append(f"copy of another account's secret: {seen.cross_account_primary.status}")
     if seen.rotation_enabled:
         parts.append("rotation is on")
     parts += [f"copy in {region}: {copy.status}" for region, copy in sorted(seen.replicas.items())]
+    parts += map(told_copy, seen.cross_account_copies)
     return ", ".join(parts)
 
 

@@ -12,12 +12,13 @@ from phasesync.core.guard import judge
 from phasesync.core.metadata import wanted_metadata
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
-from phasesync.core.remote import CURRENT, TAG_INSTANCE, Desired, JournalEntry, Observed
+from phasesync.core.remote import CURRENT, TAG_INSTANCE, CrossAccountStatus, Desired, JournalEntry, Observed
 from phasesync.core.sync_config import OnDrift, OnRemove, SyncConfig
 from tests.support.values import (
     ACCOUNT,
     ARN,
     INSTANCE,
+    LINK,
     NAME,
     NOW,
     REGION,
@@ -70,6 +71,20 @@ def why(
         (entry(), observed(tags={}), "unmarked", "not proven ours", "conflict"),
         (entry(), observed(tags=owner_tags(INSTANCE, "b" * 32)), "other-sync", "not proven ours", "conflict"),
         (entry(), observed(owning_service="rds"), "ours", "not to be written: managed by rds", "refuse"),
+        (
+            entry(),
+            observed(external_type="DatadogApiKey"),
+            "ours",
+            "not to be written: a managed external secret (DatadogApiKey): AWS rotates it together with that partner",
+            "refuse",
+        ),
+        (
+            new_entry(),
+            observed(tags={}, cross_account_primary=LINK),
+            "foreign",
+            f"not to be written: a copy of another account's secret; its primary is {LINK.arn}",
+            "refuse",
+        ),
         (entry(), observed(rotation_enabled=True), "ours", "not to be written: AWS rotates it", "refuse"),
         (entry(), observed(deleted_at=NOW), "ours", "ours, scheduled for deletion", "restore"),
         (entry(intent=intent()), observed(), "ours", "ours, an earlier write may still land", "put"),
@@ -194,3 +209,16 @@ def test_what_aws_reports_is_told_without_a_value() -> None:
     assert why(entry(), seen).reported == (
         "no current version, scheduled for deletion (AWS's date: 2026-01-02), managed by rds, rotation is on"
     )
+
+
+def test_replication_between_accounts_is_told_from_both_ends() -> None:
+    """Whose rights AWS uses matters to whoever looks for the reason of a failed copy."""
+    role = "arn:aws:iam::111122223333:role/replication"
+    by_role = replace(LINK, role_arn=role, status=CrossAccountStatus.FAILED)
+
+    assert why(entry(), observed(versions={}, cross_account_copies=(LINK, by_role))).reported == (
+        "no current version, copy in 222222222222: InSync, replicated with the rights of whoever writes, "
+        f"copy in 222222222222: Failed, replicated by {role}"
+    )
+    copied = observed(versions={}, cross_account_primary=replace(LINK, status=CrossAccountStatus.DETACHED))
+    assert why(entry(), copied).reported == "no current version, copy of another account's secret: Detached"
