@@ -6,7 +6,7 @@ has detached (User Guide, stop cross-account replication). phasesync never ends 
 """
 
 from phasesync.core.arns import account_of
-from phasesync.core.remote import CrossAccountLink, Observed
+from phasesync.core.remote import CrossAccountLink, CrossAccountStatus, Observed
 
 
 def copies_in_other_accounts(seen: Observed) -> str:
@@ -26,6 +26,24 @@ def how_to_end_copies(seen: Observed, region: str) -> str:
 
 def told(copy: CrossAccountLink) -> str:
     """Say how a copy in another account stands, and whose rights AWS replicates with."""
-    where = (copy.arn and account_of(copy.arn)) or "another account"
     rights = "with the rights of whoever writes" if copy.role_arn is None else f"by {copy.role_arn}"
-    return f"copy in {where}: {copy.status}, replicated {rights}"
+    return f"copy in {_where(copy)}: {copy.status}, replicated {rights}"
+
+
+def why_behind(seen: Observed) -> str | None:
+    """Say which copy in another account AWS could not bring up to date, and what is likely to help; None = none."""
+    for copy in seen.cross_account_copies:
+        if copy.status is not CrossAccountStatus.FAILED:
+            continue
+        behind = f"AWS could not bring the copy in {_where(copy)} up to date"
+        if copy.role_arn is not None:
+            return f"{behind}: {copy.role_arn} needs kms:Decrypt on the key here and kms:Encrypt on the key there"
+        return (
+            f"{behind}: whoever writes needs kms:Encrypt on the key there, which phasesync aws policy NAME "
+            "--copy-key ARN adds to the policy"
+        )
+    return None
+
+
+def _where(copy: CrossAccountLink) -> str:
+    return (copy.arn and account_of(copy.arn)) or "another account"

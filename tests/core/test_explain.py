@@ -7,7 +7,7 @@ import pytest
 
 from phasesync.core.budget import BURST, REFILL
 from phasesync.core.change import Policy
-from phasesync.core.explain import ObjectWhy, explain_object, explain_unseen
+from phasesync.core.explain import ObjectWhy, explain_object, explain_unseen, worth_showing
 from phasesync.core.guard import judge
 from phasesync.core.metadata import wanted_metadata
 from phasesync.core.ownership import owner_tags
@@ -222,3 +222,17 @@ def test_replication_between_accounts_is_told_from_both_ends() -> None:
     )
     copied = observed(versions={}, cross_account_primary=replace(LINK, status=CrossAccountStatus.DETACHED))
     assert why(entry(), copied).reported == "no current version, copy of another account's secret: Detached"
+
+
+def test_a_copy_in_another_account_that_stays_behind_is_told_although_nothing_is_to_be_done() -> None:
+    """The write has succeeded; only the state of the copy shows that AWS was not allowed to go on."""
+    role = "arn:aws:iam::111122223333:role/replication"
+    failed = replace(LINK, status=CrossAccountStatus.FAILED)
+    found = why(entry(), observed(cross_account_copies=(failed,)))
+    by_role = why(entry(), observed(cross_account_copies=(replace(failed, role_arn=role),)))
+
+    assert (found.decision, worth_showing(found)) == ("noop", True)
+    assert "phasesync aws policy NAME --copy-key ARN" in (found.warning or "")
+    assert f"{role} needs kms:Decrypt" in (by_role.warning or "")
+    in_step = why(entry(), observed(cross_account_copies=(LINK,)))
+    assert (in_step.warning, worth_showing(in_step)) == (None, False)
