@@ -30,7 +30,7 @@ def told(copy: CrossAccountLink) -> str:
     return f"copy in {_where(copy)}: {copy.status}, replicated {rights}"
 
 
-def why_behind(seen: Observed) -> str | None:
+def why_behind(seen: Observed, sync: str) -> str | None:
     """Say which copy in another account AWS could not bring up to date, and what is likely to help; None = none."""
     for copy in seen.cross_account_copies:
         if copy.status is not CrossAccountStatus.FAILED:
@@ -39,7 +39,7 @@ def why_behind(seen: Observed) -> str | None:
         if copy.role_arn is not None:
             return f"{behind}: {copy.role_arn} needs kms:Decrypt on the key here and kms:Encrypt on the key there"
         return (
-            f"{behind}: whoever writes needs kms:Encrypt on the key there, which phasesync aws policy NAME "
+            f"{behind}: whoever writes needs kms:Encrypt on the key there, which phasesync aws policy {sync} "
             "--copy-key ARN adds to the policy"
         )
     return None

@@ -90,6 +90,7 @@ def explain_object(
     changes: Sequence[Change],
     held: Sequence[Held],
     delayed: Sequence[Delayed],
+    sync: str,
     instance_id: str,
     region: str,
     now: datetime,
@@ -104,6 +105,7 @@ def explain_object(
         changes: what the plan says of it; not empty.
         held: what the guard holds of that.
         delayed: what waits for the version budget.
+        sync: its name.
         instance_id: ours.
         region: that the sync writes to.
         now: the time.
@@ -130,7 +132,7 @@ def explain_object(
         held_reason=None if holds is None else holds.reason,
         delayed_until=None if waits is None else waits.until,
         differs=differs,
-        warning=None if seen is None else why_behind(seen),
+        warning=None if seen is None else why_behind(seen, sync),
         grace_until=next((one.due_at for one in changes if one.due_at is not None), None),
     )
 

@@ -10,6 +10,7 @@ from typing import Final
 from phasesync.core.remote import CURRENT, PENDING, PREVIOUS, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
 
 UNNAMED: Final = "one that AWS does not name"
+_ANOTHER_NAME: Final = "choose another name: phasesync syncs update NAME, with --secret-name or --name-template"
 
 
 class Ownership(StrEnum):
@@ -54,11 +55,11 @@ def refusal_of(name: str, seen: Observed | None, region: str) -> tuple[str, str]
     if seen is None:
         return ("the name belongs to an AWS service", "choose a name without '!'") if "!" in name else None
     if "!" in seen.name or seen.owning_service:
-        return f"managed by {seen.owning_service or 'an AWS service'}", "choose another name: phasesync syncs update"
+        return f"managed by {seen.owning_service or 'an AWS service'}", _ANOTHER_NAME
     if seen.external_type is not None:
         return (
             f"a managed external secret ({seen.external_type}): AWS rotates it together with that partner",
-            "choose another name: phasesync syncs update",
+            _ANOTHER_NAME,
         )
     if seen.primary_region is not None and seen.primary_region != region:
         return (

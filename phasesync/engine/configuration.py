@@ -13,6 +13,7 @@ from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
 from phasesync.engine.checking import Checker
+from phasesync.engine.hints import naming
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.survey import survey
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
@@ -199,7 +200,8 @@ class SyncConfiguration:
         for name in self._checker.some_names(draft):
             seen = destination.observe(name)
             if seen is not None and (refusal := refusal_of(name, seen, draft.region)) is not None:
-                refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {refusal[1]}")
+                hint = naming(refusal[1], draft.name)
+                refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
             elif seen is not None:
                 there.append(name)
         self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)

@@ -45,6 +45,7 @@ def test_every_command_that_looks_names_who_holds_it_and_none_writes(syncs: Comm
     added = add(syncs)
     assert holder in added
     assert "phasesync syncs adopt" not in added
+    assert "NAME" not in added
     for command in (("plan", "web"), ("run", "web"), ("adopt", "web", "--yes"), ("why", "web"), ("verify", "web")):
         done = syncs("syncs", *command)
         assert holder in done.stdout + done.stderr, command

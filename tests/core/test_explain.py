@@ -55,6 +55,7 @@ def why(
         changes=plan.changes,
         held=guarded.held,
         delayed=guarded.delayed,
+        sync="web",
         instance_id=INSTANCE,
         region=REGION,
         now=NOW,
@@ -188,6 +189,7 @@ def test_an_object_on_its_way_out_says_until_when() -> None:
         changes=plan.changes,
         held=(),
         delayed=(),
+        sync="web",
         instance_id=INSTANCE,
         region=REGION,
         now=NOW,
@@ -232,7 +234,7 @@ def test_a_copy_in_another_account_that_stays_behind_is_told_although_nothing_is
     by_role = why(entry(), observed(cross_account_copies=(replace(failed, role_arn=role),)))
 
     assert (found.decision, worth_showing(found)) == ("noop", True)
-    assert "phasesync aws policy NAME --copy-key ARN" in (found.warning or "")
+    assert "phasesync aws policy web --copy-key ARN" in (found.warning or "")
     assert f"{role} needs kms:Decrypt" in (by_role.warning or "")
     in_step = why(entry(), observed(cross_account_copies=(LINK,)))
     assert (in_step.warning, worth_showing(in_step)) == (None, False)

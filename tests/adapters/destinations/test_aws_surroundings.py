@@ -254,6 +254,23 @@ def test_the_text_of_a_failed_copy_goes_nowhere():
     assert_absent(repr(observed_of(described(ReplicationStatus=[entry]))), [CANARY_VALUE])
 
 
+def test_policies_beside_the_default_one_are_never_read_or_touched(shim: AwsShim, on_shim: AwsSecretsManager):
+    """Secrets Manager keeps one of its own on copies between accounts."""
+    theirs = shim.outside.at(account="222222222222")
+    theirs.create("shop/copy")
+    copied = theirs.copy_to("123456789012", "shop/copy")
+    kept = {"SecretId": copied, "PolicyName": "cross-account-replication"}
+    before = shim.outside.call("GetResourcePolicy", **kept)
+
+    assert on_shim.resource_policy(copied) is None
+    on_shim.put_resource_policy(copied, POLICY)
+
+    assert on_shim.resource_policy(copied) == POLICY
+    assert shim.outside.call("GetResourcePolicy", **kept) == before
+    assert all("PolicyName" not in arguments for arguments in sent(shim, "PutResourcePolicy"))
+    assert shim.count("DeleteResourcePolicy") == 0
+
+
 OTHER_ARN = "arn:aws:secretsmanager:eu-west-1:222222222222:secret:shop-GhIjKl"
 
 
