@@ -24,7 +24,7 @@ def syncs(shop: CommandLine, aws: Aws) -> CommandLine:
 
 @pytest.fixture(params=["external", "copy"])
 def holder(request: pytest.FixtureRequest, aws: Aws) -> str:
-    """Somebody's secret stands at the name of the sync; what names who holds it."""
+    """A secret that others hold stands at the name of the sync; what names who holds it."""
     value = json.dumps({"URL": "theirs"})
     if request.param == "external":
         aws.server.outside.create_external(NAME, "DatadogApiKey", value)

@@ -188,7 +188,7 @@ def test_refuses_to_delete_either_end(aws: AwsShim, shop: str, sm: Any, far: Any
 
 
 @passes("copies between accounts before deletion", "named policies")
-def test_the_primary_is_deleted_when_it_was_dissociated_and_the_copy_stays_detached(
+def test_the_primary_is_deleted_when_it_was_disassociated_and_the_copy_stays_detached(
     aws: AwsShim, shop: str, sm: Any, far: Any
 ):
     arn = aws.outside.copy_to(OTHER_ACCOUNT, "shop")
@@ -208,7 +208,7 @@ def test_the_primary_is_deleted_when_it_was_dissociated_and_the_copy_stays_detac
 
 
 @refuses("copies between accounts before deletion")
-def test_a_primary_whose_copy_was_stopped_has_to_be_dissociated_all_the_same(
+def test_a_primary_whose_copy_was_stopped_has_to_be_disassociated_all_the_same(
     aws: AwsShim, shop: str, sm: Any, far: Any
 ):
     """Each account ends it on its own side (User Guide, stop cross-account replication)."""
