@@ -34,6 +34,13 @@ def aws() -> None:
 @click.option("--region", help=f"With --starter: AWS Region; tells the partition. Default: {STARTER_REGION}.")
 @click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts secrets and that no sync names.")
 @click.option(
+    "--copy-key",
+    "copy_keys",
+    metavar="ARN",
+    multiple=True,
+    help="Key of another account that encrypts a copy there, where no role replicates to it. Repeatable.",
+)
+@click.option(
     "--permission-boundary", metavar="ARN", help="With --starter dynamic: the policy that has to bound every user."
 )
 @click.option("--with-import", is_flag=True, help="Add the right to read values: imports and syncs verify need it.")
@@ -48,6 +55,7 @@ def policy(
     starter: str | None,
     region: str | None,
     kms_key: str | None,
+    copy_keys: tuple[str, ...],
     permission_boundary: str | None,
     with_import: bool,
     no_sweep: bool,
@@ -75,8 +83,8 @@ def policy(
     if permission_boundary is not None and starter != "dynamic":
         raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")
     if starter is not None:
-        if credential or no_sweep or part:
-            raise InvalidInputError("--credential, --no-sweep and --part are not for the starter policy")
+        if credential or no_sweep or part or copy_keys:
+            raise InvalidInputError("--credential, --copy-key, --no-sweep and --part are not for the starter policy")
         if starter == "dynamic":
             if with_import or kms_key is not None:
                 raise InvalidInputError("--with-import and --kms-key are for --starter sync: leases read no secrets")
@@ -89,7 +97,15 @@ def policy(
     if credential is not None and not every:
         raise InvalidInputError("--credential goes with --all: a sync or dynamic secret has its own credential")
     _print_policy(
-        sync, dynamic, credential, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, part=part, out=out
+        sync,
+        dynamic,
+        credential,
+        kms_key=kms_key,
+        copy_keys=copy_keys,
+        with_import=with_import,
+        sweep=not no_sweep,
+        part=part,
+        out=out,
     )
 
 
@@ -145,13 +161,14 @@ def _print_policy(
     credential: str | None,
     *,
     kms_key: str | None,
+    copy_keys: tuple[str, ...],
     with_import: bool,
     sweep: bool,
     part: int | None,
     out: Output,
 ) -> None:
     from phasesync.adapters.aws.policy_size import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
-    from phasesync.cli.aws_documents import covered_by, policy_for
+    from phasesync.cli.aws_documents import check_copy_keys, covered_by, policy_for
     from phasesync.core.arns import check_key_arn
 
     try:
@@ -168,7 +185,8 @@ def _print_policy(
     for one in covered.syncs:
         if kms_key is not None:
             check_key_arn(kms_key, one.region)
-    whole = policy_for(application, covered, kms_key=kms_key, with_import=with_import, sweep=sweep)
+    check_copy_keys(application, covered, copy_keys)
+    whole = policy_for(application, covered, kms_key=kms_key, copy_keys=copy_keys, with_import=with_import, sweep=sweep)
     parts = parts_of(whole)
     if part is not None and part > len(parts):
         raise InvalidInputError(f"the policy has {len(parts)} part{'s' if len(parts) > 1 else ''}, there is no {part}")
@@ -232,13 +250,16 @@ def list_secrets(application: "Application", credential: str, region: str | None
             "name": one.name,
             "ours": one.ours,
             "owning_service": one.owning_service,
+            "type": one.external_type,
             "deleted_at": one.deleted_at,
             "description": one.description,
             "arn": one.arn,
         }
         for one in destination.list_names()
     ]
-    out.items(items, ["name", "ours", "owning_service", "deleted_at", "description"], empty="there are no secrets")
+    out.items(
+        items, ["name", "ours", "owning_service", "type", "deleted_at", "description"], empty="there are no secrets"
+    )
 
 
 @aws.command("force-delete", short_help="Delete one AWS secret at once, for good.")

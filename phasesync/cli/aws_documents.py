@@ -1,7 +1,7 @@
 """IAM documents for one credential, and the lines that put them in place."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from phasesync.adapters.aws.policies import (
     update_trust_command,
 )
 from phasesync.adapters.destinations import spec_of
-from phasesync.core.arns import check_role_arn
+from phasesync.core.arns import account_of, check_key_arn, check_role_arn
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
@@ -105,7 +105,13 @@ def _credentials_of(application: "Application", leases: Iterable[Lease], *, but:
 
 
 def policy_for(
-    application: "Application", covered: Covered, *, kms_key: str | None, with_import: bool, sweep: bool
+    application: "Application",
+    covered: Covered,
+    *,
+    kms_key: str | None,
+    copy_keys: Sequence[str] = (),
+    with_import: bool,
+    sweep: bool,
 ) -> Document:
     """
     Return the policy for exactly what some syncs and dynamic secrets do.
@@ -114,6 +120,7 @@ def policy_for(
         application: has what they wrote, and our instance.
         covered: all use one credential.
         kms_key: a key that is used although no sync names it.
+        copy_keys: keys of other accounts that encrypt copies of the syncs' secrets there.
         with_import: adds reading values.
         sweep: adds listing secrets.
     """
@@ -126,6 +133,7 @@ def policy_for(
             account=sync.account or _account_of(state.credential),
             journal=state.journal,
             kms_key=kms_key,
+            copy_keys=copy_keys,
             with_import=with_import,
             sweep=sweep,
         )
@@ -150,6 +158,25 @@ def policy_for(
             )
     more = dynamic_statements(issuing, instance_id=application.instance_id, live=live)
     return policy_of(grants, instance_id=application.instance_id, more=more)
+
+
+def check_copy_keys(application: "Application", covered: Covered, keys: Iterable[str]) -> None:
+    """Make sure that keys of copies are keys of other accounts, in the Region of a sync. InvalidInputError."""
+    for key in keys:
+        region = (key.split(":") + [""] * 4)[3]
+        check_key_arn(key, region)
+        here = [one for one in covered.syncs if one.region == region]
+        if not here:
+            raise InvalidInputError(
+                f"--copy-key {key} is in {region}, and no sync of this policy writes there",
+                hint="a copy in another account is in the same Region as its primary, and so is its key",
+            )
+        for sync in here:
+            if account_of(key) == (sync.account or _account_of(application.state.state_of(sync.name).credential)):
+                raise InvalidInputError(
+                    f"--copy-key {key} is a key of the account that {sync.name} writes to",
+                    hint=f"for a key of that account: phasesync aws policy {sync.name} --kms-key {key}",
+                )
 
 
 def _account_of(credential: Credential) -> str | None:

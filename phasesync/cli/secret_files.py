@@ -149,7 +149,7 @@ def _from_aws(
 
     if credential is None:
         raise InvalidInputError("--from-aws needs --credential", hint="phasesync credentials list")
-    value = read_remote(
+    read = read_remote(
         application.destinations,
         application.credentials,
         kind=AWS_SECRETS_MANAGER,
@@ -158,7 +158,9 @@ def _from_aws(
         remote_name=remote_name,
     )
     tell_identity(application, application.credentials.get(credential), out)
-    values = members_of(value) if key is None else {key: whole_of(value)}
+    if read.warning is not None:
+        out.warn(read.warning)
+    values = members_of(read.value) if key is None else {key: whole_of(read.value)}
     return {name: Entry(value=one) for name, one in values.items()}
 
 

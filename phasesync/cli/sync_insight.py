@@ -115,6 +115,7 @@ def _object_document(one: "ObjectWhy") -> dict[str, Any]:
         "budget": {"used_24h": one.budget.used_24h, "left": one.budget.left, "next_at": one.budget.next_at},
         "differs": dict(one.differs),
         "grace_until": one.grace_until,
+        "warning": one.warning,
         "repaired_24h": one.repaired_24h,
         "contested": one.contested,
     }
@@ -151,6 +152,7 @@ def _show_object(one: "ObjectWhy") -> None:
         ("delayed", f"until {instant(one.delayed_until)}, by the version budget" if one.delayed_until else None),
         ("differs", ", ".join(f"{what} (changed by {_who(who)})" for what, who in one.differs.items()) or None),
         ("deleted after", instant(one.grace_until) if one.grace_until else None),
+        ("warning", one.warning),
         ("versions", _budget(one)),
         ("drift", f"repaired {_times(one.repaired_24h)} in 24 h" + (": contested" if one.contested else "")),
     ]

@@ -9,7 +9,7 @@ compared with what is listed, and the suspicion where it differs:
     ----------------------   ------------------------------------   ----------
     any                      not at all                             missing
     deletion scheduled       not scheduled for deletion             restored
-    wanted                   rotation, an AWS service, a copy       taken-over
+    wanted                   rotation, a service, a partner, copy   taken-over
     wanted                   scheduled for deletion                 deleted
     wanted                   other owner tags                       owner
     wanted                   another ARN: made anew                 replaced

@@ -11,6 +11,8 @@ from datetime import datetime
 from phasesync.core.budget import left, within_a_day, writable_at
 from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.credential import CredentialStatus
+from phasesync.core.cross_account import told as told_copy
+from phasesync.core.cross_account import why_behind
 from phasesync.core.fingerprint import same
 from phasesync.core.guard import MAX_ENFORCEMENTS, Delayed, Held
 from phasesync.core.metadata import changed_outside, differing
@@ -54,6 +56,7 @@ class ObjectWhy:
         delayed_until: when the version budget lets it go, None = at once.
         differs: dimension -> who changed it: `sync` or `outside`.
         grace_until: when its deletion is due, None where none is.
+        warning: what is amiss at AWS and no run of the sync can put right, None = nothing.
         repaired_24h: how often drift was repaired; at MAX_ENFORCEMENTS the object counts as contested.
     """
 
@@ -71,6 +74,7 @@ class ObjectWhy:
     delayed_until: datetime | None = None
     differs: Mapping[str, str] = field(default_factory=dict)
     grace_until: datetime | None = None
+    warning: str | None = None
 
     @property
     def contested(self) -> bool:
@@ -86,6 +90,7 @@ def explain_object(
     changes: Sequence[Change],
     held: Sequence[Held],
     delayed: Sequence[Delayed],
+    sync: str,
     instance_id: str,
     region: str,
     now: datetime,
@@ -100,6 +105,7 @@ def explain_object(
         changes: what the plan says of it; not empty.
         held: what the guard holds of that.
         delayed: what waits for the version budget.
+        sync: its name.
         instance_id: ours.
         region: that the sync writes to.
         now: the time.
@@ -126,6 +132,7 @@ def explain_object(
         held_reason=None if holds is None else holds.reason,
         delayed_until=None if waits is None else waits.until,
         differs=differs,
+        warning=None if seen is None else why_behind(seen, sync),
         grace_until=next((one.due_at for one in changes if one.due_at is not None), None),
     )
 
@@ -190,9 +197,14 @@ def _reported(seen: Observed | None) -> str:
         parts.append(f"scheduled for deletion (AWS's date: {seen.deleted_at:%Y-%m-%d})")
     if seen.owning_service:
         parts.append(f"managed by {seen.owning_service}")
+    if seen.external_type is not None:
+        parts.append(f"managed external secret of {seen.external_type}")
+    if seen.cross_account_primary is not None:
+        parts.append(f"copy of another account's secret: {seen.cross_account_primary.status}")
     if seen.rotation_enabled:
         parts.append("rotation is on")
     parts += [f"copy in {region}: {copy.status}" for region, copy in sorted(seen.replicas.items())]
+    parts += map(told_copy, seen.cross_account_copies)
     return ", ".join(parts)
 
 
@@ -290,4 +302,8 @@ def _at(moment: datetime) -> str:
 
 def worth_showing(one: ObjectWhy) -> bool:
     """Return whether there is more to say of an object than that it is as wanted."""
-    return one.decision != Action.NOOP or bool(one.held or one.delayed_until or one.grace_until) or one.repaired_24h > 0
+    return (
+        one.decision != Action.NOOP
+        or bool(one.held or one.delayed_until or one.grace_until or one.warning)
+        or one.repaired_24h > 0
+    )

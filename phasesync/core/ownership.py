@@ -5,8 +5,12 @@ Tags alone can be forged.
 """
 
 from enum import StrEnum
+from typing import Final
 
 from phasesync.core.remote import CURRENT, PENDING, PREVIOUS, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+
+UNNAMED: Final = "one that AWS does not name"
+_ANOTHER_NAME: Final = "choose another name: phasesync syncs update NAME, with --secret-name or --name-template"
 
 
 class Ownership(StrEnum):
@@ -51,11 +55,22 @@ def refusal_of(name: str, seen: Observed | None, region: str) -> tuple[str, str]
     if seen is None:
         return ("the name belongs to an AWS service", "choose a name without '!'") if "!" in name else None
     if "!" in seen.name or seen.owning_service:
-        return f"managed by {seen.owning_service or 'an AWS service'}", "choose another name: phasesync syncs update"
+        return f"managed by {seen.owning_service or 'an AWS service'}", _ANOTHER_NAME
+    if seen.external_type is not None:
+        return (
+            f"a managed external secret ({seen.external_type}): AWS rotates it together with that partner",
+            _ANOTHER_NAME,
+        )
     if seen.primary_region is not None and seen.primary_region != region:
         return (
             f"a replica; its primary is in {seen.primary_region}",
             f"phasesync syncs update NAME --region {seen.primary_region}",
+        )
+    if seen.cross_account_primary is not None:
+        return (
+            f"a copy of another account's secret; its primary is {seen.cross_account_primary.arn or UNNAMED}",
+            f"write to the primary, or make the copy a secret of its own: aws secretsmanager "
+            f"stop-replication-to-replica --secret-id {seen.name} --region {region}",
         )
     rotating = any(PENDING in labels and not labels & {CURRENT, PREVIOUS} for labels in seen.versions.values())
     if seen.rotation_enabled or rotating:

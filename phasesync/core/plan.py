@@ -6,7 +6,9 @@ The first row that matches decides on one remote object that is wanted; `unwante
     observed                             ownership   result
     -----------------------------------  ----------  -------------------------------------------------
     name with "!", or OwningService      any         refuse: a service manages it
+    Type: a managed external secret      any         refuse: AWS rotates it with a partner, which is named
     PrimaryRegion is not our Region      any         refuse: a replica; names the primary Region
+    CrossAccountPrimary                  any         refuse: a copy of another account's secret, which is named
     rotation on, or AWSPENDING pending   any         refuse: AWS rotates it
     absent, never written                -           create; held when the source is empty
     absent, written before               -           drift "missing": create

@@ -81,6 +81,33 @@ class Replica:
     name_taken: bool = False
 
 
+class CrossAccountStatus(StrEnum):
+    """How replication to another account stands (API reference, CrossAccountReplicaEntry and CrossAccountPrimary)."""
+
+    IN_SYNC = "InSync"
+    IN_PROGRESS = "InProgress"
+    PENDING = "Pending"
+    FAILED = "Failed"
+    DETACHED = "Detached"
+    """The other side stopped it; this side has not."""
+    UNKNOWN = "in an unknown state"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAccountLink:
+    """
+    One end of a replication between two accounts, as the other end is told.
+
+    Attributes:
+        arn: of the primary, or of the copy; None where AWS does not name it.
+        role_arn: the role that replicates to the copy, None = whoever writes the primary does.
+    """
+
+    arn: str | None
+    status: CrossAccountStatus
+    role_arn: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observed:
     """
@@ -92,6 +119,9 @@ class Observed:
         deleted_at: set while a deletion is scheduled.
         primary_region: Region of the primary when this is a replica or has replicas, else None.
         owning_service: set when an AWS service manages it.
+        external_type: set when it is a managed external secret: who holds it, as AWS spells it.
+        cross_account_primary: set when it is a copy of a secret of another account, in the same Region.
+        cross_account_copies: its copies in other accounts; lists do not show them, nor such a primary.
         last_changed_at: when anything of it was changed last, None where AWS does not say.
     """
 
@@ -105,6 +135,9 @@ class Observed:
     rotation_enabled: bool
     owning_service: str | None
     primary_region: str | None
+    external_type: str | None = None
+    cross_account_primary: CrossAccountLink | None = None
+    cross_account_copies: tuple[CrossAccountLink, ...] = ()
     replicas: Mapping[str, Replica] = field(default_factory=dict)
     last_read_on: date | None = None
     last_changed_at: datetime | None = None
@@ -298,6 +331,7 @@ class RemoteListing:
     ours: bool
     deleted_at: datetime | None
     owning_service: str | None
+    external_type: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

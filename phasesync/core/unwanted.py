@@ -10,6 +10,7 @@ What becomes of a remote object that a sync wrote and no longer wants. The first
     delete      scheduled for deletion                  nothing; says when somebody still read it
     delete      gone from the store for less than       nothing yet; says when
                 the grace
+    delete      has copies in other accounts            refuse: their replication has to be ended first
     delete      has copies that we did not make         refuse: deleting would need them to go
     delete      has copies                              remove the copies, look again later
     delete      present                                 delete, with the recovery window
@@ -21,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from phasesync.core.change import Change, Policy
+from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, JournalEntry, Observed
 from phasesync.core.sync_config import OnRemove
@@ -60,6 +62,15 @@ def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None]
 
 
 def _delete(entry: JournalEntry, seen: Observed) -> Change:
+    if seen.cross_account_copies:
+        return Change(
+            action=Action.REFUSE,
+            remote_name=entry.remote_name,
+            reason=f"not deleted: {copies_in_other_accounts(seen)}",
+            observed=seen,
+            entry=entry,
+            hint=how_to_end_copies(seen, entry.region),
+        )
     others = sorted(seen.replicas.keys() - set(entry.replicas_written))
     if others:
         return Change(

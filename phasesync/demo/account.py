@@ -20,9 +20,6 @@ OTHER_ACCOUNT: Final = "210987654321"
 
 _READER_KEY: Final = {"aws_access_key_id": "AKIADEMOREADER000000", "aws_secret_access_key": "demo"}
 
-_SYMMETRIC: Final = {"KeyUsage": "ENCRYPT_DECRYPT", "KeySpec": "SYMMETRIC_DEFAULT"}
-"""AWS's defaults; moto does not tell the usage of a key that was made without it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
@@ -72,7 +69,7 @@ class Account:
 
     def make_kms_key(self) -> str:
         """Make a customer-managed key; return its ARN."""
-        return str(self._client("kms").create_key(Description="phasesync demo", **_SYMMETRIC)["KeyMetadata"]["Arn"])
+        return str(self._client("kms").create_key(Description="phasesync demo")["KeyMetadata"]["Arn"])
 
     def users(self) -> list[str]:
         """Return the names of all users."""

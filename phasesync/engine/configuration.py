@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.ownership import refusal_of
 from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
 from phasesync.engine.checking import Checker
+from phasesync.engine.hints import naming
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.survey import survey
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
@@ -194,13 +196,22 @@ class SyncConfiguration:
                 )
         warnings = list(report.findings)
         destination = self._destinations.open(draft.destination_kind, credential, draft.region)
-        there = [name for name in self._checker.some_names(draft) if destination.observe(name) is not None]
+        there, refused = [], []
+        for name in self._checker.some_names(draft):
+            seen = destination.observe(name)
+            if seen is not None and (refusal := refusal_of(name, seen, draft.region)) is not None:
+                hint = naming(refusal[1], draft.name)
+                refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
+            elif seen is not None:
+                there.append(name)
         self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
         if there and draft.adopt is None:
             warnings.append(
                 f"{', '.join(there)} exists already and is not ours: nothing is written there until "
                 f"phasesync syncs adopt {draft.name}"
             )
+        if draft.adopt in (None, Adopt.OVERWRITE):  # An import says so itself.
+            warnings += refused
         return report.identity, warnings
 
     def _source_warnings(self, draft: SyncDraft) -> list[str]:

@@ -120,6 +120,7 @@ class Explainer:
                     changes=changes,
                     held=guarded.held,
                     delayed=guarded.delayed,
+                    sync=sync.name,
                     instance_id=self._instance_id,
                     region=sync.region,
                     now=now,

@@ -6,6 +6,7 @@ Only what carries our tags and whose ARN is in this database's journal; never a 
 
 from dataclasses import replace
 
+from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.ownership import Ownership, ownership_of, refusal_of
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
 from phasesync.core.sync import Sync
@@ -127,6 +128,10 @@ def _check(seen: Observed, region: str) -> None:
     if (refusal := refusal_of(seen.name, seen, region)) is not None:
         raise OwnershipConflictError(
             f"{seen.name} is not deleted: {refusal[0]}", hint="what AWS looks after is deleted with AWS's own tools"
+        )
+    if seen.cross_account_copies:
+        raise OwnershipConflictError(
+            f"{seen.name} is not deleted: {copies_in_other_accounts(seen)}", hint=how_to_end_copies(seen, region)
         )
     if seen.replicas:
         raise OwnershipConflictError(

@@ -46,7 +46,12 @@ class LeaseNames:
 def hint_of(error: PhasesyncError, what: Named) -> str | None:
     """Return an error's hint with the name that NAME stands for: the word after a command of ours."""
     meant = what.credential if isinstance(error, CredentialRejectedError) else what.name
-    return _PLACEHOLDER.sub(rf"\1 {meant}", error.hint) if error.hint else None
+    return naming(error.hint, meant) if error.hint else None
+
+
+def naming(hint: str, name: str) -> str:
+    """Return a hint with a name in place of NAME."""
+    return _PLACEHOLDER.sub(rf"\1 {name}", hint)
 
 
 @contextmanager

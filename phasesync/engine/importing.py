@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
+from phasesync.core.ownership import refusal_of
 from phasesync.core.sync_config import Adopt
 from phasesync.engine.survey import Candidate
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports import CredentialStore, Destination, Destinations, EnvironmentStore, SecretWrite, SyncDraft
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteValue:
+    """A value that was read. `warning`: why it gets old in the store, None where nothing is known of that."""
+
+    value: SecretValue
+    warning: str | None
 
 
 def read_remote(
@@ -20,9 +29,9 @@ def read_remote(
     credential: str,
     region: str | None,
     remote_name: str,
-) -> SecretValue:
+) -> RemoteValue:
     """
-    Return the current value of a remote object.
+    Return the current value of a remote object; one that no sync may write can be read all the same.
 
     Args:
         destinations: opens the destination.
@@ -53,7 +62,11 @@ def read_remote(
     value = destination.read_value(seen.arn)
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
-    return value
+    refusal = refusal_of(seen.name, seen, region or found.region)
+    warning = None
+    if refusal is not None:
+        warning = f"{seen.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+    return RemoteValue(value=value, warning=warning)
 
 
 @dataclass(frozen=True, kw_only=True)

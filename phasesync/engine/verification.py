@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from phasesync.core.fingerprint import fingerprint, same
 from phasesync.core.mapping import map_values
+from phasesync.core.ownership import refusal_of
 from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of, hints_for
@@ -27,6 +28,7 @@ class Comparison(StrEnum):
     """It could not be read, or the store cannot make its payload."""
 
 
+_BEHIND = "the newest edit is not applied yet"
 _DOUBTFUL = (Comparison.DIFFERS, Comparison.MISSING)
 
 
@@ -92,8 +94,7 @@ class Verification:
             compared = self._all(state)
         if any(one.result in _DOUBTFUL for one in compared) and self._is_behind(name):
             compared = tuple(
-                replace(one, reason="the newest edit is not applied yet") if one.result in _DOUBTFUL else one
-                for one in compared
+                replace(one, reason=one.reason or _BEHIND) if one.result in _DOUBTFUL else one for one in compared
             )
         return Verified(sync=sync, objects=compared)
 
@@ -140,5 +141,18 @@ class Verification:
             )
         if value is None:
             return Compared(remote_name=name, result=Comparison.MISSING)
-        is_same = same(fingerprint(self._digests, value), payload.fingerprint)
-        return Compared(remote_name=name, result=Comparison.SAME if is_same else Comparison.DIFFERS)
+        if same(fingerprint(self._digests, value), payload.fingerprint):
+            return Compared(remote_name=name, result=Comparison.SAME)
+        return Compared(remote_name=name, result=Comparison.DIFFERS, reason=_why_not_ours(destination, name, sync))
+
+
+def _why_not_ours(destination: Destination, name: str, sync: Sync) -> str | None:
+    """Return why no sync may write an object whose value differs; None where one may, or where AWS does not say."""
+    try:
+        seen = destination.observe(name)
+    except END_OF_LOOKING:
+        raise
+    except DestinationError:  # The comparison is made already; this would only have explained it.
+        return None
+    refusal = refusal_of(name, seen, sync.region)
+    return None if refusal is None else refusal[0]

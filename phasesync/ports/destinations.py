@@ -70,8 +70,8 @@ class Destination(Protocol):
             recovery_days: 7 to 30 days in which `restore` undoes it; None = at once and for good.
 
         Raises:
-            RemoteChangedError: it has replicas, is scheduled already, or is gone (the last two only with a recovery
-                window).
+            RemoteChangedError: it has replicas or copies in other accounts, is scheduled already, or is gone (the last
+                two only with a recovery window).
             DestinationRejectedError: the recovery window is not 7 to 30 days.
         """
         ...
@@ -124,8 +124,9 @@ class Destination(Protocol):
         """
         Yield the objects of the account and Region that carry our instance tag, those scheduled for deletion too.
 
-        One call for each 100 objects. Lists lag up to 5 minutes and do not show replicas or resource policies, so this
-        only raises suspects: what is missing here may well exist. Needs an IAM action of its own.
+        One call for each 100 objects. Lists lag up to 5 minutes and show no replicas, no resource policies and no
+        replication between accounts, so this only raises suspects: what is missing here may well exist. Needs an IAM
+        action of its own.
         """
         ...
 

@@ -24,6 +24,8 @@ class FakeDeletion(FakeObjects):
             raise in_the_way("DeleteSecret", "InvalidParameterException")
         if found.is_replica:
             raise rejected("DeleteSecret")
+        if found.cross_account_copies or found.cross_account_primary is not None:
+            raise in_the_way("DeleteSecret")
         if found.owning_service is not None:
             raise in_the_way("DeleteSecret")
         if recovery_days is None:

@@ -244,4 +244,5 @@ class FakeDestination:
             ours=found.tags.get(TAG_INSTANCE) == self._owner.instance_id,
             deleted_at=found.deleted_at,
             owning_service=found.owning_service,
+            external_type=found.external_type,
         )

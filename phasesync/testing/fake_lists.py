@@ -49,5 +49,5 @@ class LateLists:
 
     @staticmethod
     def entry_of(looks: Observed) -> Observed:
-        """Return what a list tells of an object: all but its copies (API reference, SecretListEntry)."""
-        return replace(looks, replicas={})
+        """Return what a list tells of an object: nothing of copies (API reference, SecretListEntry)."""
+        return replace(looks, replicas={}, cross_account_primary=None, cross_account_copies=())

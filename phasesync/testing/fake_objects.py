@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import CURRENT, PREVIOUS, Observed, Replica
+from phasesync.core.remote import CURRENT, PREVIOUS, CrossAccountLink, Observed, Replica
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.testing.fake_lists import LateLists
 
@@ -40,6 +40,9 @@ class FakeObject:
 
     Attributes:
         versions: in the order of writing, superseded ones included.
+        external_type: who holds a managed external secret.
+        cross_account_primary: of a copy of another account's secret; its value follows that one's.
+        cross_account_copies: its copies in other accounts.
         replicas: Region -> how the copy there stands; a copy that is in sync is an object of its own.
         resource_policy: canonical JSON, as AWS words it.
         last_read_on: AWS tells the day only.
@@ -56,6 +59,9 @@ class FakeObject:
     rotation_enabled: bool = False
     owning_service: str | None = None
     primary_region: str | None = None
+    external_type: str | None = None
+    cross_account_primary: CrossAccountLink | None = None
+    cross_account_copies: tuple[CrossAccountLink, ...] = ()
     replicas: dict[str, Replica] = field(default_factory=dict)
     resource_policy: str | None = None
     last_read_on: date | None = None
@@ -105,6 +111,9 @@ class FakeObject:
             rotation_enabled=self.rotation_enabled,
             owning_service=self.owning_service,
             primary_region=self.primary_region,
+            external_type=self.external_type,
+            cross_account_primary=self.cross_account_primary,
+            cross_account_copies=self.cross_account_copies,
             replicas=dict(self.replicas),
             last_read_on=self.last_read_on,
             last_changed_at=self.changed_at,
@@ -202,10 +211,17 @@ class FakeObjects:
         self._lists.note(self.now(), there.account, there.region, there.name, None, keep=self.lag)
 
 
-def writable(found: FakeObject | None, operation: str) -> FakeObject:
-    """Return an object that may be written to: no copy, not scheduled for deletion, managed by nobody else."""
+def writable(found: FakeObject | None, operation: str, *, value: bool = False) -> FakeObject:
+    """
+    Return an object that may be written to: no copy, not scheduled for deletion, managed by nobody else.
+
+    Only the value of a copy of another account's secret is not its own to change (User Guide, replicate across
+    accounts).
+    """
     if found is None:
         raise missing(operation)
+    if value and found.cross_account_primary is not None:
+        raise rejected(operation)
     if found.is_replica:
         # "Operation not permitted on a replica secret": AWS counts it as a wrong parameter.
         raise rejected(operation)

@@ -16,6 +16,7 @@ from phasesync.core.model import SecretValue
 from phasesync.core.remote import CURRENT, Occupied, Payload, Written
 from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, QuotaExceededError
+from phasesync.testing.fake_cross_account import FakeCrossAccount
 from phasesync.testing.fake_keys import FakeKeys
 from phasesync.testing.fake_objects import (
     ACCOUNT,
@@ -40,7 +41,7 @@ _KEPT_FOR: Final = timedelta(hours=24)
 """Versions younger than this are never pruned (User Guide, secret versions)."""
 
 
-class FakeRemote(FakeReplication, FakePolicies, FakeOutsiders):
+class FakeRemote(FakeReplication, FakePolicies, FakeCrossAccount, FakeOutsiders):
     """All of it; `keys` are the KMS keys."""
 
     def __init__(
@@ -92,13 +93,15 @@ class FakeRemote(FakeReplication, FakePolicies, FakeOutsiders):
     def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> Written | Occupied:
         """PutSecretValue without labels: the new version becomes current, the one before it previous."""
         self._check(payload, token)
-        there = writable(found, "PutSecretValue")
+        there = writable(found, "PutSecretValue", value=True)
         former = there.versions.get(token)
         if former is not None:
             same = former.value == payload.value
             return _written(there, former, CURRENT in former.labels) if same else Occupied()
         self._prune(there)
-        return _written(there, self.add_version(there, token, payload.value), True)
+        written = _written(there, self.add_version(there, token, payload.value), True)
+        self.follow(there)
+        return written
 
     def update(
         self,

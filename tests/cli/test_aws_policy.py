@@ -213,3 +213,32 @@ def test_an_empty_path_is_the_usual_one_in_the_policy_too(shop: CommandLine):
 
 def test_help_says_who_needs_the_right_to_read(phasesync: CommandLine):
     assert "imports and syncs verify need it" in " ".join(phasesync.done("aws", "policy", "--help").stdout.split())
+
+
+# --- copies in other accounts
+
+COPY_KEY = KEY.replace("111122223333", "222222222222")
+
+
+def test_the_key_of_a_copy_in_another_account_is_added_for_encryption(synced: CommandLine):
+    context = {
+        "kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com",
+        "kms:EncryptionContext:SecretARN": "arn:aws:secretsmanager:eu-central-1:222222222222:secret:shop/web-AbCdEf",
+    }
+    assert allows(document(synced, "web", "--copy-key", COPY_KEY), "kms:Encrypt", COPY_KEY, context)
+    assert not allows(document(synced, "web"), "kms:Encrypt", COPY_KEY, context)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("web", "--copy-key", KEY), "is a key of the account that web writes to"),
+        (("jobs", "--copy-key", COPY_KEY), "no sync of this policy writes there"),
+        (("web", "--copy-key", "alias/shop"), "is not the ARN of a KMS key"),
+        (("--starter", "sync", "--copy-key", COPY_KEY), "not for the starter policy"),
+    ],
+)
+def test_a_key_that_is_no_key_of_a_copy_is_refused(synced: CommandLine, args: tuple[str, ...], said: str):
+    done = synced("aws", "policy", *args)
+    assert done.exit_code == 2
+    assert said in done.stderr

@@ -29,6 +29,7 @@ from tests.support.values import (
     ACCOUNT,
     ARN,
     INSTANCE,
+    LINK,
     NAME,
     NOW,
     REGION,
@@ -91,6 +92,8 @@ def test_what_is_listed_as_journalled_is_no_suspect() -> None:
         ({"versions": {**LISTED.versions, "rotating": frozenset({PENDING})}}, Suspicion.TAKEN_OVER),
         ({"owning_service": "rds"}, Suspicion.TAKEN_OVER),
         ({"primary_region": "us-east-1"}, Suspicion.TAKEN_OVER),
+        ({"external_type": "SalesforceClientSecret"}, Suspicion.TAKEN_OVER),
+        ({"cross_account_primary": LINK}, Suspicion.TAKEN_OVER),
     ],
 )
 def test_every_change_outside_is_suspected(change: dict[str, Any], why: Suspicion) -> None:
@@ -109,6 +112,7 @@ def test_what_is_not_listed_is_suspected() -> None:
         {"kms_key": OTHER_KEY},
         {"tags": {**MARKS, "team": "other"}},
         {"primary_region": REGION},
+        {"cross_account_copies": (LINK,)},
         {"last_read_on": NOW.date()},
     ],
 )
@@ -249,6 +253,7 @@ ANYTHING = st.builds(
     deleted_at=st.sampled_from([None, None, NOW]),
     rotation_enabled=st.sampled_from([False, False, True]),
     owning_service=st.sampled_from([None, None, "rds"]),
+    external_type=st.sampled_from([None, None, "DatadogApiKey"]),
 )
 
 

@@ -7,17 +7,18 @@ import pytest
 
 from phasesync.core.budget import BURST, REFILL
 from phasesync.core.change import Policy
-from phasesync.core.explain import ObjectWhy, explain_object, explain_unseen
+from phasesync.core.explain import ObjectWhy, explain_object, explain_unseen, worth_showing
 from phasesync.core.guard import judge
 from phasesync.core.metadata import wanted_metadata
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
-from phasesync.core.remote import CURRENT, TAG_INSTANCE, Desired, JournalEntry, Observed
+from phasesync.core.remote import CURRENT, TAG_INSTANCE, CrossAccountStatus, Desired, JournalEntry, Observed
 from phasesync.core.sync_config import OnDrift, OnRemove, SyncConfig
 from tests.support.values import (
     ACCOUNT,
     ARN,
     INSTANCE,
+    LINK,
     NAME,
     NOW,
     REGION,
@@ -54,6 +55,7 @@ def why(
         changes=plan.changes,
         held=guarded.held,
         delayed=guarded.delayed,
+        sync="web",
         instance_id=INSTANCE,
         region=REGION,
         now=NOW,
@@ -70,6 +72,20 @@ def why(
         (entry(), observed(tags={}), "unmarked", "not proven ours", "conflict"),
         (entry(), observed(tags=owner_tags(INSTANCE, "b" * 32)), "other-sync", "not proven ours", "conflict"),
         (entry(), observed(owning_service="rds"), "ours", "not to be written: managed by rds", "refuse"),
+        (
+            entry(),
+            observed(external_type="DatadogApiKey"),
+            "ours",
+            "not to be written: a managed external secret (DatadogApiKey): AWS rotates it together with that partner",
+            "refuse",
+        ),
+        (
+            new_entry(),
+            observed(tags={}, cross_account_primary=LINK),
+            "foreign",
+            f"not to be written: a copy of another account's secret; its primary is {LINK.arn}",
+            "refuse",
+        ),
         (entry(), observed(rotation_enabled=True), "ours", "not to be written: AWS rotates it", "refuse"),
         (entry(), observed(deleted_at=NOW), "ours", "ours, scheduled for deletion", "restore"),
         (entry(intent=intent()), observed(), "ours", "ours, an earlier write may still land", "put"),
@@ -173,6 +189,7 @@ def test_an_object_on_its_way_out_says_until_when() -> None:
         changes=plan.changes,
         held=(),
         delayed=(),
+        sync="web",
         instance_id=INSTANCE,
         region=REGION,
         now=NOW,
@@ -194,3 +211,30 @@ def test_what_aws_reports_is_told_without_a_value() -> None:
     assert why(entry(), seen).reported == (
         "no current version, scheduled for deletion (AWS's date: 2026-01-02), managed by rds, rotation is on"
     )
+
+
+def test_replication_between_accounts_is_told_from_both_ends() -> None:
+    """Whose rights AWS uses matters to whoever looks for the reason of a failed copy."""
+    role = "arn:aws:iam::111122223333:role/replication"
+    by_role = replace(LINK, role_arn=role, status=CrossAccountStatus.FAILED)
+
+    assert why(entry(), observed(versions={}, cross_account_copies=(LINK, by_role))).reported == (
+        "no current version, copy in 222222222222: InSync, replicated with the rights of whoever writes, "
+        f"copy in 222222222222: Failed, replicated by {role}"
+    )
+    copied = observed(versions={}, cross_account_primary=replace(LINK, status=CrossAccountStatus.DETACHED))
+    assert why(entry(), copied).reported == "no current version, copy of another account's secret: Detached"
+
+
+def test_a_copy_in_another_account_that_stays_behind_is_told_although_nothing_is_to_be_done() -> None:
+    """The write has succeeded; only the state of the copy shows that AWS was not allowed to go on."""
+    role = "arn:aws:iam::111122223333:role/replication"
+    failed = replace(LINK, status=CrossAccountStatus.FAILED)
+    found = why(entry(), observed(cross_account_copies=(failed,)))
+    by_role = why(entry(), observed(cross_account_copies=(replace(failed, role_arn=role),)))
+
+    assert (found.decision, worth_showing(found)) == ("noop", True)
+    assert "phasesync aws policy web --copy-key ARN" in (found.warning or "")
+    assert f"{role} needs kms:Decrypt" in (by_role.warning or "")
+    in_step = why(entry(), observed(cross_account_copies=(LINK,)))
+    assert (in_step.warning, worth_showing(in_step)) == (None, False)

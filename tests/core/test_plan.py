@@ -15,6 +15,7 @@ from tests.support.values import (
     ACCOUNT,
     ARN,
     INSTANCE,
+    LINK,
     NAME,
     NOW,
     OLDER,
@@ -38,6 +39,23 @@ ROWS = [
     ("name of a service", observed(name="rds!db-1"), entry(), {}, [Action.REFUSE]),
     ("owning service", observed(owning_service="rds"), entry(), {}, [Action.REFUSE]),
     ("replica", observed(primary_region="us-east-1"), entry(), {}, [Action.REFUSE]),
+    ("managed external secret", observed(external_type="SalesforceClientSecret"), entry(), {}, [Action.REFUSE]),
+    (
+        "managed external secret, foreign, adopted",
+        observed(external_type="SalesforceClientSecret", tags={}),
+        new_entry(),
+        {"adopt": Adopt.OVERWRITE},
+        [Action.REFUSE],
+    ),
+    ("copy of another account's", observed(cross_account_primary=LINK), entry(), {}, [Action.REFUSE]),
+    (
+        "copy of another account's, adopted",
+        observed(cross_account_primary=LINK, tags={}, versions={}),
+        new_entry(),
+        {"adopt": Adopt.PREFER_AWS},
+        [Action.REFUSE],
+    ),
+    ("primary with a copy in another account", observed(cross_account_copies=(LINK,)), entry(), {}, [Action.NOOP]),
     ("primary with replicas", observed(primary_region=REGION), entry(), {}, [Action.NOOP]),
     ("rotation on", observed(rotation_enabled=True), entry(), {}, [Action.REFUSE]),
     (
@@ -222,6 +240,9 @@ some_observed = st.builds(
     owning_service=st.sampled_from([None, None, "rds"]),
     rotation_enabled=st.booleans(),
     primary_region=st.sampled_from([None, REGION, "us-east-1"]),
+    external_type=st.sampled_from([None, None, "DatadogApiKey"]),
+    cross_account_primary=st.sampled_from([None, None, LINK]),
+    cross_account_copies=st.sampled_from([(), (LINK,)]),
     kms_key=st.sampled_from([None, KEY]),
 )
 some_entry = st.one_of(

@@ -1,6 +1,7 @@
 """What becomes of an object that is no longer wanted: every row of the table, and what holds whatever the row."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,10 +10,19 @@ from hypothesis import strategies as st
 
 from phasesync.core.change import Change, Policy
 from phasesync.core.ownership import owner_tags
-from phasesync.core.remote import CURRENT, PENDING, Action, JournalEntry, Observed, Replica, ReplicaStatus
+from phasesync.core.remote import (
+    CURRENT,
+    PENDING,
+    Action,
+    CrossAccountStatus,
+    JournalEntry,
+    Observed,
+    Replica,
+    ReplicaStatus,
+)
 from phasesync.core.sync_config import OnRemove
 from phasesync.core.unwanted import decide_unwanted
-from tests.support.values import ACCOUNT, ARN, INSTANCE, NAME, NOW, OLDER, REGION, SYNC, VERSION, entry, observed
+from tests.support.values import ACCOUNT, ARN, INSTANCE, LINK, NAME, NOW, OLDER, REGION, SYNC, VERSION, entry, observed
 
 HOUR = timedelta(hours=1)
 LONG_GONE = NOW - timedelta(days=2)
@@ -52,6 +62,13 @@ ROWS = {
     "another sync's": (unwanted(), observed(tags=owner_tags(INSTANCE, "another")), {}, "belongs to another sync"),
     "made anew by others": (unwanted(), observed(arn=ARN[:-6] + "ZyXwVu"), {}, "another object has its name"),
     "of a service": (unwanted(), observed(owning_service="rds"), {}, "managed by rds"),
+    "of a partner": (
+        unwanted(),
+        observed(external_type="DatadogApiKey"),
+        {},
+        "managed external secret (DatadogApiKey)",
+    ),
+    "a copy of another account's": (unwanted(), observed(cross_account_primary=LINK), {}, f"its primary is {LINK.arn}"),
     "rotated": (unwanted(), observed(rotation_enabled=True), {}, "AWS rotates it"),
     "rotation under way": (
         unwanted(),
@@ -115,6 +132,20 @@ def test_copies_that_others_made_keep_it() -> None:
     assert (change.action, change.deletes) == (Action.REFUSE, False)
     assert "us-east-1, us-west-2" in change.reason
     assert change.hint is not None and change.hint.endswith("--remove-replica-regions us-east-1 us-west-2")
+
+
+@pytest.mark.parametrize("status", CrossAccountStatus)
+def test_a_copy_in_another_account_keeps_it_and_the_command_that_ends_it_is_named(status: CrossAccountStatus) -> None:
+    """Whatever its state: AWS refuses also where the other account has ended it. Copies in Regions stay until then."""
+    link = replace(LINK, status=status)
+    seen = observed(primary_region=REGION, replicas={"us-west-2": COPY}, cross_account_copies=(link,))
+    change = decide(unwanted(replicas_written=("us-west-2",)), seen)
+    assert (change.action, change.deletes, change.remove_replicas) == (Action.REFUSE, False, ())
+    assert str(link.arn) in change.reason
+    assert change.hint == (
+        f"aws secretsmanager disassociate-cross-account-replica --secret-id {NAME} "
+        f"--cross-account-replica-arn {link.arn} --region {REGION}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from phasesync.errors import (
 )
 from phasesync.ports import CredentialDraft, SecretWrite
 from tests.support.stores import ACTOR
+from tests.support.values import LINK
 from tests.support.world import KEY_ARN, NAME, World
 
 
@@ -337,7 +338,7 @@ def test_forged_marks_do_not_make_an_object_ours(world: World) -> None:
     assert world.text == "theirs"
 
 
-@pytest.mark.parametrize("change", ["rotation", "service", "replica"])
+@pytest.mark.parametrize("change", ["rotation", "service", "replica", "partner", "copy"])
 def test_what_aws_manages_is_refused(world: World, change: str) -> None:
     """Even where it was ours before."""
     world.run()
@@ -346,6 +347,10 @@ def test_what_aws_manages_is_refused(world: World, change: str) -> None:
         world.remote.outside_rotation(NAME)
     elif change == "service":
         world.object.owning_service = "rds"
+    elif change == "partner":
+        world.remote.outside_external(NAME)
+    elif change == "copy":
+        world.object.cross_account_primary = LINK
     else:
         world.object.primary_region = "us-east-1"
 

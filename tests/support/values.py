@@ -12,7 +12,18 @@ from phasesync.core.model import SecretValue
 from phasesync.core.orphans import marks
 from phasesync.core.ownership import owner_tags
 from phasesync.core.plan import make_plan
-from phasesync.core.remote import CURRENT, PREVIOUS, Action, Desired, Intent, JournalEntry, Observed, Payload
+from phasesync.core.remote import (
+    CURRENT,
+    PREVIOUS,
+    Action,
+    CrossAccountLink,
+    CrossAccountStatus,
+    Desired,
+    Intent,
+    JournalEntry,
+    Observed,
+    Payload,
+)
 from phasesync.core.sync_config import SyncConfig
 from tests.support.digests import FixedDigests
 
@@ -23,6 +34,9 @@ REGION = "eu-central-1"
 ACCOUNT = "111122223333"
 ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{NAME}-AbCdEf"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+OTHER_ACCOUNT = "222222222222"
+OTHER_ARN = f"arn:aws:secretsmanager:{REGION}:{OTHER_ACCOUNT}:secret:{NAME}-GhIjKl"
+LINK = CrossAccountLink(arn=OTHER_ARN, status=CrossAccountStatus.IN_SYNC)
 VERSION = "11111111-1111-4111-8111-111111111111"
 OLDER = "22222222-2222-4222-8222-222222222222"
 TOKEN = "33333333-3333-4333-8333-333333333333"

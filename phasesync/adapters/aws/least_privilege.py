@@ -15,11 +15,21 @@ kms:CallerAccount: the caller is always of the account that the policy is in.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
-from phasesync.adapters.aws.policies import KEY_ACTIONS, KMS_ACTIONS, VERSION, Document, allow, secret_arn, service_of
+from phasesync.adapters.aws.policies import (
+    COPY_ACTIONS,
+    KEY_ACTIONS,
+    KMS_ACTIONS,
+    VERSION,
+    Document,
+    allow,
+    secret_arn,
+    service_of,
+)
+from phasesync.core.arns import account_of
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Sync
@@ -61,11 +71,13 @@ class Grant:
         secrets: ARN of secrets, as a pattern -> the actions on them.
         keys: (Region, ARN of a customer-managed key) -> ARNs of the secrets that it may be used for, as patterns.
         sweep: the Region in which it lists secrets, None = it does not.
+        copies: (Region, ARN of a key of another account) -> ARNs of the copies there, as patterns.
     """
 
     secrets: Mapping[str, frozenset[str]]
     keys: Mapping[tuple[str, str], frozenset[str]]
     sweep: str | None
+    copies: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
 
 def grant_of(
@@ -75,6 +87,7 @@ def grant_of(
     account: str | None,
     journal: Iterable[JournalEntry] = (),
     kms_key: str | None = None,
+    copy_keys: Iterable[str] = (),
     with_import: bool = False,
     sweep: bool = True,
 ) -> Grant:
@@ -87,6 +100,7 @@ def grant_of(
         account: the 12-digit account it writes to; None = not known yet, any.
         journal: what it has written: secrets under former names are still its own to give back, or to delete.
         kms_key: ARN of a key that encrypts its secrets although the sync leaves the key alone.
+        copy_keys: ARNs of keys of other accounts that encrypt copies of its secrets there; those of its Region count.
         with_import: also reading values, for an import and for `syncs verify`.
         sweep: also listing secrets.
     """
@@ -123,6 +137,12 @@ def grant_of(
             if key is not None and key != AWS_MANAGED_KEY
         },
         sweep=sync.region if sweep else None,
+        # The copy may have any name: its account chose it.
+        copies={
+            (sync.region, key): frozenset([secret_arn("*", region=sync.region, account=account_of(key))])
+            for key in copy_keys
+            if key.split(":")[3] == sync.region
+        },
     )
 
 
@@ -197,22 +217,33 @@ def _by_actions(by_arn: Mapping[str, set[str]]) -> list[tuple[list[str], list[st
 
 def _key_statements(grants: Sequence[Grant]) -> list[Document]:
     """Return a statement for each key, and one for asking KMS about keys, which no service does in our name."""
-    contexts: dict[tuple[str, str], set[str]] = {}
-    for grant in grants:
-        for place, arns in grant.keys.items():
-            contexts.setdefault(place, set()).update(arns)
-    statements = [
-        allow(
-            "EncryptThroughSecretsManager",
-            KMS_ACTIONS,
-            [key],
-            {
-                "StringEquals": {"kms:ViaService": service_of(region)},
-                "StringLike": {"kms:EncryptionContext:SecretARN": sorted(secrets)},
-            },
-        )
-        for (region, key), secrets in sorted(contexts.items())
-    ]
+    contexts = _merged(grant.keys for grant in grants)
+    copies = _merged(grant.copies for grant in grants)
+    statements = [_use_of_key("EncryptThroughSecretsManager", KMS_ACTIONS, *one) for one in sorted(contexts.items())]
+    statements += [_use_of_key("EncryptCopiesInOtherAccounts", COPY_ACTIONS, *one) for one in sorted(copies.items())]
     if contexts:
         statements.append(allow("FindNamedKeys", KEY_ACTIONS, sorted({key for _, key in contexts})))
     return statements
+
+
+def _merged(grants: Iterable[Mapping[tuple[str, str], frozenset[str]]]) -> dict[tuple[str, str], list[str]]:
+    """Return (Region, key) -> ARNs of the secrets that it may be used for, of all grants together."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for grant in grants:
+        for place, arns in grant.items():
+            found.setdefault(place, set()).update(arns)
+    return {place: sorted(arns) for place, arns in found.items()}
+
+
+def _use_of_key(sid: str, actions: Sequence[str], place: tuple[str, str], secrets: list[str]) -> Document:
+    """Return a statement for a key: through Secrets Manager alone, and for these secrets."""
+    region, key = place
+    return allow(
+        sid,
+        actions,
+        [key],
+        {
+            "StringEquals": {"kms:ViaService": service_of(region)},
+            "StringLike": {"kms:EncryptionContext:SecretARN": secrets},
+        },
+    )

@@ -61,6 +61,13 @@ checks access with GenerateDataKey and Decrypt when a key is set, and encrypts u
 that only writes needs Decrypt as well.
 """
 
+COPY_ACTIONS: Final = ("kms:Encrypt",)
+"""
+Right on the key of a copy in another account, which AWS uses in the name of whoever writes the primary, unless a role
+replicates (User Guide, how Secrets Manager authorizes cross-account replication). The primary is opened with its own
+key, for which `KMS_ACTIONS` has kms:Decrypt.
+"""
+
 _ROLE_SESSION: Final = re.compile(
     r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
 )

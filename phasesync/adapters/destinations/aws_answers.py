@@ -2,12 +2,21 @@
 Answers of Secrets Manager as our values. Decides nothing; a garbled answer to a read is DestinationUnavailableError.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import TAG_INSTANCE, Observed, RemoteListing, Replica, ReplicaStatus
+from phasesync.core.remote import (
+    TAG_INSTANCE,
+    CrossAccountLink,
+    CrossAccountStatus,
+    Observed,
+    RemoteListing,
+    Replica,
+    ReplicaStatus,
+)
 from phasesync.errors import DestinationUnavailableError
 
 MANAGED_ALIAS: Final = "alias/aws/secretsmanager"
@@ -22,6 +31,9 @@ _STATUSES: Final[Mapping[str, ReplicaStatus]] = {
     **{str(status): status for status in ReplicaStatus},
     "Pending": ReplicaStatus.IN_PROGRESS,
 }
+_CROSS_ACCOUNT: Final[Mapping[str, CrossAccountStatus]] = {str(status): status for status in CrossAccountStatus}
+_ARN: Final = re.compile(r"arn:[a-z0-9-]+:(secretsmanager|iam):[a-z0-9-]*:\d{12}:[A-Za-z0-9/_+=,.@:!-]{1,2048}")
+"""ARNs of secrets and roles; what we print as part of a command has to be one."""
 
 
 def observed_of(answer: Mapping[str, Any], operation: str = "DescribeSecret") -> Observed:
@@ -51,6 +63,9 @@ def observed_of(answer: Mapping[str, Any], operation: str = "DescribeSecret") ->
         rotation_enabled=bool(answer.get("RotationEnabled")),
         owning_service=answer.get("OwningService") or None,
         primary_region=primary_region,
+        external_type=_external_type(answer),
+        cross_account_primary=_link(answer.get("CrossAccountPrimary"), "PrimarySecretARN"),
+        cross_account_copies=_copies(answer.get("CrossAccountReplicas")),
         replicas=dict(_replica(entry) for entry in copies if entry.get("Region")),
         last_read_on=_day(answer, "LastAccessedDate"),
         last_changed_at=_instant(answer, "LastChangedDate"),
@@ -66,6 +81,7 @@ def listing_of(entry: Mapping[str, Any], instance_id: str) -> RemoteListing:
         ours=_tags(entry).get(TAG_INSTANCE) == instance_id,
         deleted_at=_instant(entry, "DeletedDate"),
         owning_service=entry.get("OwningService") or None,
+        external_type=_external_type(entry),
     )
 
 
@@ -95,6 +111,34 @@ def _replica(entry: Mapping[str, Any]) -> tuple[str, Replica]:
     status = _STATUSES.get(entry.get("Status") or "", ReplicaStatus.FAILED)
     taken = status is ReplicaStatus.FAILED and _NAME_TAKEN in (entry.get("StatusMessage") or "").lower()
     return entry["Region"], Replica(status=status, kms_key=_key(entry), name_taken=taken)
+
+
+def _external_type(answer: Mapping[str, Any]) -> str | None:
+    """Read who holds a managed external secret: any text, and the list of partners grows."""
+    kind = told(answer, "Type")
+    return kind if kind is None or kind.isprintable() else ascii(kind)
+
+
+def _copies(entries: object) -> tuple[CrossAccountLink, ...]:
+    found = [_link(entry, "ReplicaSecretARN") for entry in entries] if isinstance(entries, list) else []
+    return tuple(one for one in found if one is not None)
+
+
+def _link(entry: object, name: str) -> CrossAccountLink | None:
+    """Read one end of a replication between accounts; where the field is there, so is the replication."""
+    if entry is None:
+        return None
+    fields = entry if isinstance(entry, Mapping) else {}
+    return CrossAccountLink(
+        arn=_arn(fields, name),
+        status=_CROSS_ACCOUNT.get(told(fields, "ReplicationStatus") or "", CrossAccountStatus.UNKNOWN),
+        role_arn=_arn(fields, "ReplicationRoleARN"),
+    )
+
+
+def _arn(fields: Mapping[str, Any], name: str) -> str | None:
+    arn = told(fields, name)
+    return arn if arn is not None and _ARN.fullmatch(arn) else None
 
 
 def _tags(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -36,7 +36,12 @@ _HINTS: Final[Mapping[str | None, str]] = {
 
 
 class AwsResourcePolicy(AwsCaller):
-    """The part of the adapter that reads and sets resource policies."""
+    """
+    The part of the adapter that reads and sets resource policies.
+
+    It names no policy, so that each call is about the one called `default`, the only one that can be changed; what AWS
+    keeps beside it is never read or touched (API reference, ListResourcePolicies and GetResourcePolicy, PolicyName).
+    """
 
     def resource_policy(self, arn: str) -> str | None:
         """

@@ -29,6 +29,7 @@ from phasesync.adapters.destinations.aws_resource_policy import AwsResourcePolic
 from phasesync.adapters.destinations.secret_names import validate_name
 from phasesync.adapters.destinations.spec import DestinationSpec
 from phasesync.core.credential import Credential
+from phasesync.core.cross_account import copies_in_other_accounts
 from phasesync.core.mapping import LIMIT_BYTES, check_size
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import CURRENT, Observed, Occupied, Payload, Written
@@ -124,7 +125,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         Schedule a deletion; None deletes at once and for good, and succeeds where nothing is (API reference).
 
         Raises:
-            RemoteChangedError: it has copies, is scheduled already, or is gone.
+            RemoteChangedError: it has copies, in other accounts too, is scheduled already, or is gone.
             DestinationRejectedError: the recovery window is not 7 to 30 days.
         """
         if recovery_days is not None and recovery_days not in RECOVERY_DAYS:
@@ -144,10 +145,11 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
             return
         # AWS has one code for copies that are in the way and for a request that is wrong.
         seen = self.observe(arn)
-        if seen is None or not seen.replicas:
+        if seen is None or not (seen.replicas or seen.cross_account_copies):
             raise refusal
+        copies = f"it has copies in {', '.join(sorted(seen.replicas))}"
         raise RemoteChangedError(
-            f"{refusal.message}: it has copies in {', '.join(sorted(seen.replicas))}",
+            f"{refusal.message}: {copies if seen.replicas else copies_in_other_accounts(seen)}",
             code=refusal.code,
             request_id=refusal.request_id,
         )

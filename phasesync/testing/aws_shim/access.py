@@ -4,7 +4,7 @@ Rights: every caller may do everything, except what a test denies.
 Texts: IAM User Guide, "Access denied error messages" (principal, action, resource, kind of policy); that Secrets
 Manager names the secret as it was asked for, and ListSecrets names none: public error texts, for example in the
 troubleshooting page of the AWS guide for SAP. Which further actions an operation needs: API reference, "Required
-permissions" of CreateSecret, BatchGetSecretValue and ValidateResourcePolicy.
+permissions" of CreateSecret, BatchGetSecretValue, AssociateCrossAccountReplica and ValidateResourcePolicy.
 """
 
 from collections.abc import Iterable
@@ -105,6 +105,9 @@ def actions_of(call: Call) -> list[str]:
     if call.operation == "CreateSecret":
         names += ["TagResource"] if call.listed("Tags") else []
         names += ["ReplicateSecretToRegions"] if call.listed("AddReplicaRegions") else []
+        names += ["PutResourcePolicy"] if call.text("CrossAccountPrimaryARN") else []
+    if call.operation == "AssociateCrossAccountReplica":
+        names.append("GetSecretValue")
     if call.operation == "BatchGetSecretValue" and call.listed("Filters"):
         names.append("ListSecrets")
     if call.operation == "ValidateResourcePolicy":

@@ -10,6 +10,7 @@ snapshots of AWS ("already scheduled for deletion"), aws-nuke issue 1127 ("that 
 from datetime import timedelta
 from typing import Any, Final
 
+from phasesync.testing.aws_shim.cross_account import refuse_deletion
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter, invalid_request, not_found
 from phasesync.testing.aws_shim.owning import refuse_if_owned
 from phasesync.testing.aws_shim.request import Call
@@ -38,6 +39,7 @@ def delete_secret(service: Service, call: Call) -> Result:
         return _never_was(call)
     secret = service.secret(call, marked=True)
     refuse_if_owned(secret)
+    refuse_deletion(service, secret)
     if secret.replicas:
         regions = ", ".join(replica.region for replica in secret.replicas)
         raise invalid_parameter(f"You can't delete secret {secret.arn} that still has replica regions [{regions}].")

@@ -11,6 +11,7 @@ disabled or in an invalid state). A key that cannot be: InvalidParameterExceptio
 of an invalid KMS key" (public: terraform-provider-aws pull request 13303).
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,9 +19,11 @@ from typing import Any, Final
 from phasesync.testing.aws_shim.access import Access
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter
 from phasesync.testing.aws_shim.moto_world import World
-from phasesync.testing.aws_shim.request import Call
+from phasesync.testing.aws_shim.request import Call, read_json
 
 MANAGED_ALIAS: Final = "alias/aws/secretsmanager"
+_SYMMETRIC: Final = "SYMMETRIC_DEFAULT"
+_USAGE: Final = "ENCRYPT_DECRYPT"
 _ARN: Final = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
 _AGAIN: Final = frozenset({"AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"})
 
@@ -71,7 +74,7 @@ class Keys:
 
     def encrypt(self, call: Call, secret: Any, version_id: str) -> str | None:
         """Return the ARN of the key that a new version gets, None for the AWS-managed one; EncryptionFailure."""
-        arn = self._arn_of(secret)
+        arn = self.arn_of(secret)
         self._use(call, arn, "kms:GenerateDataKey", secret.arn, version_id)
         return arn
 
@@ -81,7 +84,7 @@ class Keys:
             kms_key = self._world.replica_extras(secret).kms_key
             arns = {None if kms_key is None else self._find(call.account, secret.region, kms_key).arn}
         else:
-            arns = self._world.extras(secret).version_keys.get(version_id) or {self._arn_of(secret)}
+            arns = self._world.extras(secret).version_keys.get(version_id) or {self.arn_of(secret)}
         failure: AwsError | None = None
         for arn in sorted(arns, key=str):
             try:
@@ -95,7 +98,7 @@ class Keys:
 
     def encrypt_again(self, call: Call, secret: Any) -> None:
         """Encrypt the three labelled versions with the secret's new key as well, where the caller's rights allow it."""
-        extras, arn = self._world.extras(secret), self._arn_of(secret)
+        extras, arn = self._world.extras(secret), self.arn_of(secret)
         for version_id, version in secret.versions.items():
             if not _AGAIN & set(version["version_stages"]) or version_id not in extras.version_keys:
                 continue
@@ -114,7 +117,13 @@ class Keys:
         for action in ("kms:GenerateDataKey", "kms:Encrypt"):
             self._use(call, arn, action, secret.arn, "replica")
 
-    def _arn_of(self, secret: Any) -> str | None:
+    def replicate(self, call: Call, primary: Any, replica: Any, version_id: str) -> None:
+        """Open a version with the primary's key and encrypt it with the key of a copy in another account."""
+        if version_id in primary.versions:
+            self.decrypt(call, primary, version_id)
+        self._use(call, self.arn_of(replica), "kms:Encrypt", replica.arn, version_id)
+
+    def arn_of(self, secret: Any) -> str | None:
         """Return the ARN of a secret's key; an alias may point to another one since."""
         if secret.kms_key_id is None or secret.kms_key_id == MANAGED_ALIAS:
             return None
@@ -138,8 +147,7 @@ class Keys:
             missing = f"Key 'arn:aws:kms:{region}:{account}:{name}' does not exist"
         if key is None:
             raise _invalid(missing)
-        # AWS fills in the usage of a key that names none; moto does not.
-        if (key.key_spec, key.key_usage or "ENCRYPT_DECRYPT") != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
+        if (key.key_spec, key.key_usage) != (_SYMMETRIC, _USAGE):
             raise _invalid("You cannot generate a data key with an asymmetric CMK")
         return key
 
@@ -166,6 +174,22 @@ class Keys:
             "Secrets Manager can't encrypt the protected secret text using the provided KMS key. "
             "Check that the KMS key is available, enabled, and not in an invalid state.",
         )
+
+
+def with_key_usage(body: bytes) -> bytes:
+    """
+    Return a request to make a key with the usage that AWS fills in; moto leaves it open, and a key without is no key.
+
+    "The default value is ENCRYPT_DECRYPT. This parameter is optional when you are creating a symmetric encryption KMS
+    key; otherwise, it is required" (API reference of KMS, CreateKey, KeyUsage).
+    """
+    arguments = read_json(body)
+    spec = arguments.get("KeySpec") or arguments.get("CustomerMasterKeySpec") or _SYMMETRIC
+    if arguments.get("KeyUsage"):
+        return body
+    if spec != _SYMMETRIC:
+        raise AwsError("ValidationException", "You must specify a KeyUsage value for an asymmetric or HMAC KMS key.")
+    return json.dumps({**arguments, "KeyUsage": _USAGE}).encode()
 
 
 def _invalid(why: str) -> AwsError:

@@ -9,6 +9,7 @@ all versions). moto forgets custom labels of the former version, and reads on fr
 from collections.abc import Iterable
 from typing import Any, Final
 
+from phasesync.testing.aws_shim.cross_account import refuse_value_of_replica
 from phasesync.testing.aws_shim.errors import invalid_parameter, limit_exceeded
 from phasesync.testing.aws_shim.moto_world import CURRENT
 from phasesync.testing.aws_shim.owning import refuse_if_owned
@@ -57,6 +58,7 @@ def update_secret_version_stage(service: Service, call: Call) -> Result:
     """Move, add or remove a label."""
     secret = service.secret(call)
     refuse_if_owned(secret)
+    refuse_value_of_replica(service, secret)
     label, source, target = (call.text(one) for one in ("VersionStage", "RemoveFromVersionId", "MoveToVersionId"))
     label = label or ""
     for version_id in (source, target):

@@ -191,6 +191,8 @@ def _outline(service: Service, secret: Any, region: str) -> Entry:
         told["PrimaryRegion"] = source.region
     if source.owning_service is not None:
         told["OwningService"] = source.owning_service
+    if extras.external_type is not None:
+        told["Type"] = extras.external_type
     return told
 
 

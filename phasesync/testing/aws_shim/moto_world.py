@@ -22,6 +22,25 @@ _FULL_ARN: Final = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):(\d{12})
 _SUFFIX: Final = re.compile(r"-[A-Za-z0-9]{6}")
 
 
+MANAGED_POLICY: Final = "cross-account-replication"
+"""Name of the resource policy that Secrets Manager keeps on a copy between accounts (User Guide)."""
+
+
+@dataclass
+class CrossAccount:
+    """One end of a replication between accounts: the other end, and how it stands."""
+
+    arn: str
+    status: str
+    role_arn: str | None = None
+    message: str | None = None
+
+    @property
+    def account(self) -> str:
+        """The account of the other end."""
+        return self.arn.split(":")[4]
+
+
 @dataclass
 class Extras:
     """What moto does not keep of a secret."""
@@ -38,6 +57,14 @@ class Extras:
     for_good: bool = False
     """The deletion cannot be taken back."""
     rotation_configured: bool = False
+    external_type: str | None = None
+    """Of a managed external secret: the partner that holds it."""
+    external_rotation: dict[str, Any] = field(default_factory=dict)
+    """What DescribeSecret tells of the rotation of a managed external secret."""
+    cross_account_primary: CrossAccount | None = None
+    """Of a copy between accounts."""
+    cross_account_replicas: list[CrossAccount] = field(default_factory=list)
+    """Of a primary."""
     shown: list[tuple[datetime, dict[str, Any] | None]] = field(default_factory=list)
     """What ListSecrets saw, and since when; only where it lags."""
 

@@ -5,12 +5,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 from phasesync.testing.aws_shim.access import actions_of, shown_resource
+from phasesync.testing.aws_shim.cross_account import (
+    associate_cross_account_replica,
+    disassociate_cross_account_replica,
+    follow,
+)
 from phasesync.testing.aws_shim.deletion import delete_secret, restore_secret
 from phasesync.testing.aws_shim.labels import update_secret_version_stage
 from phasesync.testing.aws_shim.listing import batch_get_secret_value, list_secrets, remember
 from phasesync.testing.aws_shim.policies import (
     delete_resource_policy,
     get_resource_policy,
+    list_resource_policies,
     put_resource_policy,
     validate_resource_policy,
 )
@@ -28,14 +34,17 @@ from phasesync.testing.aws_shim.tags import tag_resource, untag_resource
 from phasesync.testing.aws_shim.writing import create_secret, put_secret_value, update_secret
 
 OPERATIONS: Final[Mapping[str, Operate]] = {
+    "AssociateCrossAccountReplica": associate_cross_account_replica,
     "BatchGetSecretValue": batch_get_secret_value,
     "CancelRotateSecret": cancel_rotate_secret,
     "CreateSecret": create_secret,
     "DeleteResourcePolicy": delete_resource_policy,
     "DeleteSecret": delete_secret,
     "DescribeSecret": describe_secret,
+    "DisassociateCrossAccountReplica": disassociate_cross_account_replica,
     "GetResourcePolicy": get_resource_policy,
     "GetSecretValue": get_secret_value,
+    "ListResourcePolicies": list_resource_policies,
     "ListSecretVersionIds": list_secret_version_ids,
     "ListSecrets": list_secrets,
     "PutResourcePolicy": put_resource_policy,
@@ -51,7 +60,7 @@ OPERATIONS: Final[Mapping[str, Operate]] = {
     "UpdateSecretVersionStage": update_secret_version_stage,
     "ValidateResourcePolicy": validate_resource_policy,
 }
-"""Everything but GetRandomPassword, which moto answers well, and replicas across accounts, which it has none of."""
+"""Everything but GetRandomPassword, which moto answers well."""
 
 
 def carry_out(service: Service, call: Call) -> Result:
@@ -64,10 +73,16 @@ def carry_out(service: Service, call: Call) -> Result:
             for action in actions_of(call):
                 service.access.check(call.principal, action, shown_resource(call), arn)
         if not service.timing.list_lag or not call.secret_id:
-            return OPERATIONS[call.operation](service, call)
+            return _carry_out(service, call)
         if before is not None and not service.world.extras(before).shown:
             remember(service, before, arn, since=datetime.min.replace(tzinfo=UTC))
-        answer = OPERATIONS[call.operation](service, call)
+        answer = _carry_out(service, call)
         after = service.world.find(call.account, call.region, call.secret_id)
         remember(service, after, arn if after is None else str(after.arn), since=call.now)
         return answer
+
+
+def _carry_out(service: Service, call: Call) -> Result:
+    answer = OPERATIONS[call.operation](service, call)
+    follow(service, call)
+    return answer

@@ -134,6 +134,33 @@ class Outsider:
             secret.set_default_version_id(version_id)
         return str(secret.arn)
 
+    def create_external(self, name: str, kind: str = "SalesforceClientSecret", value: str = "theirs") -> str:
+        """Make a managed external secret; return its ARN."""
+        return self.create(name, value, Type=kind)
+
+    def copy_to(self, account: str, name: str, *, role_arn: str | None = None) -> str:
+        """
+        Have a secret copied to another account, by both accounts; return the ARN of the copy.
+
+        Args:
+            account: of the copy.
+            name: of the secret, and of the copy.
+            role_arn: the role that replicates, None = whoever writes does.
+        """
+        there = self.at(account=account)
+        made = there.call(
+            "CreateSecret", Name=name, CrossAccountPrimaryARN=self.describe(name)["ARN"], KmsKeyId=there.create_key()
+        )
+        role = {} if role_arn is None else {"ReplicationRoleARN": role_arn}
+        self.call("AssociateCrossAccountReplica", SecretId=name, CrossAccountReplicaARN=made["ARN"], **role)
+        return str(made["ARN"])
+
+    def end_copies(self, name: str) -> None:
+        """End the replication of a secret to other accounts, from its own side."""
+        for one in self.describe(name).get("CrossAccountReplicas", []):
+            arn = one["ReplicaSecretARN"]
+            self.call("DisassociateCrossAccountReplica", SecretId=name, CrossAccountReplicaARN=arn)
+
     def create_key(
         self, key_id: str | None = None, *, spec: str = "SYMMETRIC_DEFAULT", usage: str = "ENCRYPT_DECRYPT"
     ) -> str:

@@ -1,19 +1,24 @@
 """
 Resource policies: form, size, whom they let in.
 
-Sources: API reference, PutResourcePolicy (BlockPublicPolicy, PolicyName), ValidateResourcePolicy, errors
-MalformedPolicyDocumentException and PublicPolicyException; the length is in the API model. IAM User Guide, JSON policy
-elements. AWS decides with an automated reasoner what is public; here: everybody may, and no condition narrows who.
+Sources: API reference, PutResourcePolicy (BlockPublicPolicy, PolicyName), ListResourcePolicies, ValidateResourcePolicy,
+errors MalformedPolicyDocumentException and PublicPolicyException; the length is in the API model. IAM User Guide, JSON
+policy elements. AWS decides with an automated reasoner what is public; here: everybody may, and no condition narrows
+who.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter
+from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter, not_found
+from phasesync.testing.aws_shim.moto_world import MANAGED_POLICY
+from phasesync.testing.aws_shim.paging import page_of
+from phasesync.testing.aws_shim.reading import present
 from phasesync.testing.aws_shim.request import Call
 from phasesync.testing.aws_shim.service import Result, Service
 
+_DEFAULT: Final = "default"
 _VERSIONS: Final = ("2008-10-17", "2012-10-17")
 _ELEMENTS: Final = frozenset(
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"]
@@ -39,8 +44,7 @@ _NARROWING: Final = frozenset(
 def put_resource_policy(service: Service, call: Call) -> Result:
     """Replace the policy."""
     secret = service.secret(call)
-    if call.text("PolicyName") not in (None, "default"):
-        raise invalid_parameter("You can only attach the default policy.")
+    _check_default(call)
     text = call.text("ResourcePolicy") or ""
     statements = _read(text)
     if call.arguments.get("BlockPublicPolicy") and any(_is_public(one) for one in statements):
@@ -54,16 +58,43 @@ def put_resource_policy(service: Service, call: Call) -> Result:
 
 
 def get_resource_policy(service: Service, call: Call) -> Result:
-    """Return the policy; the field is absent where there is none."""
+    """Return a policy; of the default one the field is absent where there is none."""
+    secret, name = service.secret(call, writes=False), call.text("PolicyName") or _DEFAULT
+    policies = _policies(service, secret)
+    if name != _DEFAULT and name not in policies:
+        raise not_found()
+    answer: Result = {"ARN": secret.arn, "Name": secret.name, "PolicyName": name}
+    return answer | {"ResourcePolicy": policies[name]} if name in policies else answer
+
+
+def list_resource_policies(service: Service, call: Call) -> Result:
+    """Return the names of the policies: the default one first, then the others by name."""
     secret = service.secret(call, writes=False)
-    policy = service.world.source_of(secret).policy
-    answer: Result = {"ARN": secret.arn, "Name": secret.name}
-    return answer if policy is None else answer | {"ResourcePolicy": policy}
+    names = sorted(_policies(service, secret), key=lambda name: (name != _DEFAULT, name))
+    page, token = page_of([{"PolicyName": name} for name in names], call)
+    return present({"ResourcePolicies": page, "NextToken": token})
+
+
+def _policies(service: Service, secret: Any) -> dict[str, str]:
+    """Return name -> policy. What Secrets Manager keeps on a copy between accounts is no one else's to change."""
+    default = service.world.source_of(secret).policy
+    policies = {} if default is None else {_DEFAULT: default}
+    primary = service.world.extras(secret).cross_account_primary
+    if primary is not None and not service.world.is_replica(secret):
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{primary.account}:root"},
+            "Action": "secretsmanager:AcceptCrossAccountReplication",
+            "Resource": "*",
+        }
+        policies[MANAGED_POLICY] = json.dumps({"Version": _VERSIONS[1], "Statement": [statement]})
+    return policies
 
 
 def delete_resource_policy(service: Service, call: Call) -> Result:
     """Remove the policy."""
     secret = service.secret(call)
+    _check_default(call)
     secret.policy = None
     service.world.touch(secret)
     return {"ARN": secret.arn, "Name": secret.name}
@@ -76,6 +107,12 @@ def validate_resource_policy(service: Service, call: Call) -> Result:
     public = any(_is_public(one) for one in _read(call.text("ResourcePolicy") or ""))
     found = [{"CheckName": "PublicPolicy", "ErrorMessage": "The policy grants broad access."}] if public else []
     return {"PolicyValidationPassed": not public, "ValidationErrors": found}
+
+
+def _check_default(call: Call) -> None:
+    """ "You can modify only the default policy" (API reference, ListResourcePolicies); its code: by its meaning."""
+    if call.text("PolicyName") not in (None, _DEFAULT):
+        raise invalid_parameter("You can only modify the default policy.")
 
 
 def _read(text: str) -> list[Mapping[str, Any]]:

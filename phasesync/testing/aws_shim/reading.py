@@ -8,6 +8,7 @@ no time, that unlabelled versions are told only where they are asked for); texts
 from datetime import datetime
 from typing import Any
 
+from phasesync.testing.aws_shim.cross_account import told_cross_account
 from phasesync.testing.aws_shim.deletion import deleted_date
 from phasesync.testing.aws_shim.errors import AwsError, invalid_request
 from phasesync.testing.aws_shim.labels import holder
@@ -57,6 +58,7 @@ def describe_secret(service: Service, call: Call) -> Result:
     told["VersionIdsToStages"] = told.pop("SecretVersionsToStages", None)
     if service.world.source_of(secret) is secret and secret.replicas:
         told["ReplicationStatus"] = statuses_of(service, secret)
+    told |= told_cross_account(service, secret)
     return present(told)
 
 
@@ -79,6 +81,8 @@ def describe(service: Service, secret: Any, region: str) -> dict[str, Any]:
             "Tags": source.tags or None,
             "SecretVersionsToStages": _labelled(source) or None,
             "OwningService": source.owning_service,
+            "Type": extras.external_type,
+            **extras.external_rotation,
             "CreatedDate": extras.created_at.timestamp(),
             "PrimaryRegion": source.region if source.replicas else None,
         }

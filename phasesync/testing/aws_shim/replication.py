@@ -10,6 +10,7 @@ InSync yet cannot be read.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phasesync.testing.aws_shim.cross_account import stop_at_replica
 from phasesync.testing.aws_shim.errors import AwsError, invalid_parameter
 from phasesync.testing.aws_shim.moto_world import ReplicaExtras
 from phasesync.testing.aws_shim.request import Call
@@ -70,6 +71,8 @@ def remove_regions_from_replication(service: Service, call: Call) -> Result:
 def stop_replication_to_replica(service: Service, call: Call) -> Result:
     """Make a replica a secret of its own; asked in the replica's Region."""
     replica = service.secret(call, writes=False)
+    if service.world.extras(replica).cross_account_primary is not None and not service.world.is_replica(replica):
+        return stop_at_replica(service, call, replica)
     if not service.world.is_replica(replica):
         raise invalid_parameter("The secret is not a replica.")
     return {"ARN": service.world.promote(replica).arn}

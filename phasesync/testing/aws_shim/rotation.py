@@ -7,7 +7,7 @@ rotation by Lambda function.
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from phasesync.testing.aws_shim.errors import invalid_request
@@ -17,12 +17,15 @@ from phasesync.testing.aws_shim.request import Call
 from phasesync.testing.aws_shim.service import Result, Service
 from phasesync.testing.aws_shim.versions import make_room
 
+_EXTERNAL: Final = ("ExternalSecretRotationMetadata", "ExternalSecretRotationRoleArn")
+
 
 def rotate_secret(service: Service, call: Call) -> Result:
     """Set the rotation and begin one: an empty version with AWSPENDING appears."""
     secret = service.secret(call)
     arn = call.text("RotationLambdaARN") or secret.rotation_lambda_arn
-    if not arn and secret.owning_service is None:
+    external = _external_rotation(service, secret, call)
+    if not arn and secret.owning_service is None and "ExternalSecretRotationRoleArn" not in external:
         raise invalid_request(
             "You tried to enable rotation on a secret that doesn't already have a Lambda function ARN configured "
             "and you didn't include such an ARN as a parameter in this call."
@@ -31,6 +34,7 @@ def rotate_secret(service: Service, call: Call) -> Result:
     if pending is not None and pending != holder(secret, CURRENT):
         raise invalid_request("A previous rotation isn't complete. That rotation will be reattempted.")
     _configure(secret, call, arn)
+    service.world.extras(secret).external_rotation = external
     answer: Result = {"ARN": secret.arn, "Name": secret.name}
     if call.arguments.get("RotateImmediately", True):
         version_id = call.text("ClientRequestToken") or str(uuid4())
@@ -88,6 +92,19 @@ def told_rotation(secret: Any) -> dict[str, Any]:
         "LastRotatedDate": secret.last_rotation_date,
         "NextRotationDate": secret.next_rotation_date,
     }
+
+
+def _external_rotation(service: Service, secret: Any, call: Call) -> dict[str, Any]:
+    """
+    Return how AWS rotates a managed external secret: with a role, and with what the partner asks for.
+
+    No Lambda function is needed (User Guide, rotate managed external secrets).
+    """
+    extras = service.world.extras(secret)
+    given = {name: call.arguments[name] for name in _EXTERNAL if call.arguments.get(name)}
+    if given and extras.external_type is None:
+        raise invalid_request("This secret isn't a managed external secret.")
+    return {**extras.external_rotation, **given}
 
 
 def _configure(secret: Any, call: Call, lambda_arn: str) -> None:

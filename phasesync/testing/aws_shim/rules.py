@@ -166,6 +166,13 @@ RULES: Final[tuple[Rule, ...]] = (
         source="User Guide, quotas",
     ),
     Rule(
+        name="usage of keys",
+        module="kms",
+        adds="a key that names no usage is for encryption; one that is not symmetric has to name it: "
+        "ValidationException",
+        source="API reference of KMS, CreateKey, KeyUsage",
+    ),
+    Rule(
         name="invalid keys",
         module="kms",
         adds="unknown, of another Region, asymmetric or HMAC: InvalidParameterException",
@@ -261,6 +268,51 @@ RULES: Final[tuple[Rule, ...]] = (
         module="replication",
         adds="name taken, key missing or not allowed: Failed, and the request succeeds",
         source="User Guide, replication troubleshooting; public, CloudFormation roadmap issue 1459",
+    ),
+    Rule(
+        name="managed external secrets",
+        module="rotation",
+        adds="Type is kept and told; AWS rotates them with a role in place of a function, and others not: "
+        "InvalidRequestException",
+        source="API reference, CreateSecret, UpdateSecret, DescribeSecret, SecretListEntry, Type, and RotateSecret; "
+        "User Guide, managed external secrets",
+    ),
+    Rule(
+        name="copies between accounts",
+        module="cross_account",
+        adds="made with a customer-managed key and nothing else, of another account in the same Region: "
+        "InvalidParameterException; associated by the primary's account alone, one at most: InvalidRequestException, "
+        "LimitExceededException",
+        source="API reference, CreateSecret, CrossAccountPrimaryARN, and AssociateCrossAccountReplica; which case has "
+        "which code is not said",
+    ),
+    Rule(
+        name="values of copies between accounts",
+        module="cross_account",
+        adds="follow the primary, and are not written by others: InvalidParameterException; the rest is their own",
+        source="User Guide, replicate secrets across accounts; the code is that of replicas in other Regions",
+    ),
+    Rule(
+        name="rights to replicate between accounts",
+        module="cross_account",
+        adds="kms:Decrypt and kms:Encrypt of the role or of whoever writes; without them the write succeeds, and the "
+        "state is Failed",
+        source="User Guide, how Secrets Manager authorizes cross-account replication",
+    ),
+    Rule(
+        name="copies between accounts before deletion",
+        module="cross_account",
+        adds="neither end is deleted before its own account has ended the replication: InvalidRequestException",
+        source="API reference, DeleteSecret and DisassociateCrossAccountReplica; User Guide, stop cross-account "
+        "replication; the code is not said",
+    ),
+    Rule(
+        name="named policies",
+        module="policies",
+        adds="only `default` is changed: InvalidParameterException; a copy between accounts has "
+        "`cross-account-replication` as well, until its replication is stopped",
+        source="API reference, ListResourcePolicies and GetResourcePolicy, PolicyName; User Guide, permissions for "
+        "cross-account replication; the code is not said",
     ),
     Rule(
         name="form of policies",

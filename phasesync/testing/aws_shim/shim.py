@@ -22,7 +22,7 @@ from phasesync.testing.aws_shim.errors import AwsError
 from phasesync.testing.aws_shim.faults import DROP, Answer, Faults, Handler, When
 from phasesync.testing.aws_shim.http import LoopbackServer, Reply
 from phasesync.testing.aws_shim.iam import carry_out_iam
-from phasesync.testing.aws_shim.kms import Keys
+from phasesync.testing.aws_shim.kms import Keys, with_key_usage
 from phasesync.testing.aws_shim.moto_app import MotoApp
 from phasesync.testing.aws_shim.moto_world import World
 from phasesync.testing.aws_shim.operations import OPERATIONS, carry_out
@@ -221,7 +221,8 @@ class AwsShim:
                 return self._of_query(operation, principal, method, path, headers)
         if operation.service != SECRETS_MANAGER:
             self._check_access(operation, principal)
-            return self._of_moto(method, path, headers, operation.body)
+            body = with_key_usage(operation.body) if operation.name == "CreateKey" else operation.body
+            return self._of_moto(method, path, headers, body)
         self.throttling.check(principal.account, operation.region, operation.name)
         if operation.name not in OPERATIONS:
             self.access.check(principal, f"{SECRETS_MANAGER}:{operation.name}", None)

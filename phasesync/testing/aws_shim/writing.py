@@ -7,6 +7,7 @@ called; the order is: the state of the name, then quotas and keys, then the writ
 
 from typing import Any
 
+from phasesync.testing.aws_shim.cross_account import primary_of_new, refuse_value_of_replica
 from phasesync.testing.aws_shim.deletion import name_is_blocked
 from phasesync.testing.aws_shim.errors import exists, invalid_parameter, limit_exceeded
 from phasesync.testing.aws_shim.labels import PENDING, holder
@@ -35,6 +36,7 @@ def create_secret(service: Service, call: Call) -> Result:
         raise exists(f"The operation failed because the secret {name} already exists.")
     if service.world.count(call.account, call.region) >= service.limits.secrets:
         raise limit_exceeded(f"You can't have more than {service.limits.secrets} secrets in a Region.")
+    primary = primary_of_new(call)
     tags = read_tags(service, {}, call.listed("Tags"))
     key_id = service.keys.choose(call, call.text("KmsKeyId"))
     regions = check_regions(service, call)
@@ -42,6 +44,8 @@ def create_secret(service: Service, call: Call) -> Result:
     try:
         secret.description, secret.kms_key_id = call.text("Description") or "", key_id
         set_tags(secret, tags)
+        service.world.extras(secret).external_type = call.text("Type") or None
+        service.world.extras(secret).cross_account_primary = primary
         if value is not None:
             add_version(service, secret, call, token, value, [CURRENT])
     except BaseException:
@@ -55,6 +59,7 @@ def put_secret_value(service: Service, call: Call) -> Result:
     """Write a version."""
     secret, token, value = service.secret(call), require_token(call), require_value(call)
     refuse_if_owned(secret)
+    refuse_value_of_replica(service, secret)
     if token in secret.versions:
         # To compare the values it decrypts the version that is there (User Guide, encryption, when KMS is called).
         service.keys.decrypt(call, secret, token)
@@ -78,6 +83,8 @@ def update_secret(service: Service, call: Call) -> Result:
         return {"ARN": found.arn, "Name": found.name}
     secret = service.secret(call)
     refuse_if_owned(secret)
+    if value is not None:
+        refuse_value_of_replica(service, secret)
     token = require_token(call) if value is not None else ""
     if token and token in secret.versions:
         raise spent(secret, token)
@@ -85,6 +92,8 @@ def update_secret(service: Service, call: Call) -> Result:
         _change_key(service, call, secret, key_id)
     if description is not None:
         secret.description = description
+    if (kind := call.text("Type")) is not None:
+        service.world.extras(secret).external_type = kind or None
     service.world.touch(secret)
     answer = {"ARN": secret.arn, "Name": secret.name}
     if value is not None:

@@ -416,3 +416,38 @@ def test_iam_takes_the_document(aws: Aws):
 def test_the_same_configuration_gives_the_same_document():
     syncs = [a_sync(**EVERYTHING), a_sync(remote_name="b"), a_sync(remote_name="c", kms_key=KEY)]
     assert policy(*syncs) == policy(*reversed(syncs))
+
+
+# --- copies in other accounts
+
+COPY_KEY = f"arn:aws:kms:{REGION}:222222222222:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+COPY = f"arn:aws:secretsmanager:{REGION}:222222222222:secret:anything-Ab12Cd"
+
+
+def may_encrypt(document: dict[str, Any], action: str = "kms:Encrypt", *, key: str = COPY_KEY, **changes: str) -> bool:
+    context = {
+        "kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com",
+        "kms:EncryptionContext:SecretARN": COPY,
+        **{name.replace("__", ":"): value for name, value in changes.items()},
+    }
+    return allows(document, action, key, context)
+
+
+def test_whoever_writes_a_primary_may_encrypt_its_copy_in_the_other_account():
+    """And nothing else there: not decrypt, not outside of Secrets Manager, not secrets of a third account."""
+    document = policy(a_sync(kms_key=KEY), copy_keys=[COPY_KEY])
+    assert may_encrypt(document)
+    assert not may_encrypt(policy(a_sync(kms_key=KEY)))
+    for action in ("kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"):
+        assert not may_encrypt(document, action)
+    assert not may_encrypt(document, kms__ViaService="s3.eu-west-1.amazonaws.com")
+    assert not may_encrypt(document, kms__EncryptionContext__SecretARN=COPY.replace("222222222222", "333333333333"))
+    assert not may_encrypt(document, key=COPY_KEY.replace("222222222222", "333333333333"))
+    # Of the primary's own key the writer has what it has without copies, kms:Decrypt too.
+    assert may_encrypt(document, "kms:Decrypt", key=KEY, kms__EncryptionContext__SecretARN=SECRET)
+
+
+def test_a_key_of_a_copy_counts_for_syncs_of_its_region_alone():
+    syncs = [a_sync(), a_sync(region="eu-central-1")]
+    sids = [one["Sid"] for one in policy(*syncs, copy_keys=[COPY_KEY])["Statement"]]
+    assert [sid for sid in sids if sid.startswith("EncryptCopies")] == ["EncryptCopiesInOtherAccounts"]

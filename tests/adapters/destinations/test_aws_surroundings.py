@@ -6,11 +6,12 @@ import json
 from datetime import date
 from typing import Any
 
+import botocore.session
 import pytest
 
-from phasesync.adapters.destinations.aws_answers import observed_of
+from phasesync.adapters.destinations.aws_answers import listing_of, observed_of
 from phasesync.adapters.destinations.aws_secrets_manager import SPEC, AwsSecretsManager
-from phasesync.core.remote import Replica, ReplicaStatus
+from phasesync.core.remote import CrossAccountLink, CrossAccountStatus, Replica, ReplicaStatus
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PhasesyncError, RemoteChangedError
 from phasesync.testing.aws_shim import Answer, AwsShim, garbled
 from phasesync.testing.canary import CANARY_VALUE, assert_absent
@@ -251,6 +252,81 @@ def test_reads_how_a_copy_stands(status: str | None, text: str | None, expected:
 def test_the_text_of_a_failed_copy_goes_nowhere():
     entry = {"Region": "us-east-1", "Status": "Failed", "StatusMessage": CANARY_VALUE}
     assert_absent(repr(observed_of(described(ReplicationStatus=[entry]))), [CANARY_VALUE])
+
+
+def test_policies_beside_the_default_one_are_never_read_or_touched(shim: AwsShim, on_shim: AwsSecretsManager):
+    """Secrets Manager keeps one of its own on copies between accounts."""
+    theirs = shim.outside.at(account="222222222222")
+    theirs.create("shop/copy")
+    copied = theirs.copy_to("123456789012", "shop/copy")
+    kept = {"SecretId": copied, "PolicyName": "cross-account-replication"}
+    before = shim.outside.call("GetResourcePolicy", **kept)
+
+    assert on_shim.resource_policy(copied) is None
+    on_shim.put_resource_policy(copied, POLICY)
+
+    assert on_shim.resource_policy(copied) == POLICY
+    assert shim.outside.call("GetResourcePolicy", **kept) == before
+    assert all("PolicyName" not in arguments for arguments in sent(shim, "PutResourcePolicy"))
+    assert shim.count("DeleteResourcePolicy") == 0
+
+
+OTHER_ARN = "arn:aws:secretsmanager:eu-west-1:222222222222:secret:shop-GhIjKl"
+
+
+def test_reads_both_ends_of_a_replication_between_accounts():
+    role = "arn:aws:iam::111122223333:role/replication"
+    entry = {"ReplicaSecretARN": OTHER_ARN, "ReplicationRoleARN": role, "ReplicationStatus": "Failed"}
+    seen = observed_of(described(CrossAccountReplicas=[entry]))
+    assert seen.cross_account_copies == (
+        CrossAccountLink(arn=OTHER_ARN, status=CrossAccountStatus.FAILED, role_arn=role),
+    )
+    assert seen.cross_account_primary is None
+    copied = observed_of(described(CrossAccountPrimary={"PrimarySecretARN": OTHER_ARN, "ReplicationStatus": "Pending"}))
+    assert copied.cross_account_primary == CrossAccountLink(arn=OTHER_ARN, status=CrossAccountStatus.PENDING)
+    assert copied.cross_account_copies == ()
+
+
+@pytest.mark.parametrize("status", [*CrossAccountStatus, "BrandNew", None])
+@pytest.mark.parametrize("arn", [OTHER_ARN, None, "arn:aws:secretsmanager:x; rm -rf ~", 7])
+def test_a_replication_that_is_not_understood_counts_all_the_same(status: str | None, arn: object):
+    """That the field is there is what matters. No text goes into a command unless it is an ARN."""
+    for told in ({"ReplicationStatus": status, "ReplicaSecretARN": arn, "PrimarySecretARN": arn}, {}, "new form"):
+        seen = observed_of(described(CrossAccountPrimary=told, CrossAccountReplicas=[told]))
+        assert seen.cross_account_primary is not None
+        assert len(seen.cross_account_copies) == 1
+        assert seen.cross_account_primary.arn in (None, OTHER_ARN)
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        ({}, None),
+        ({"Type": ""}, None),
+        ({"Type": None}, None),
+        ({"Type": "SalesforceClientSecret"}, "SalesforceClientSecret"),
+        ({"Type": "a partner of tomorrow"}, "a partner of tomorrow"),
+        ({"Type": "x\x1b[2Jy"}, r"'x\x1b[2Jy'"),
+    ],
+)
+def test_reads_who_holds_a_managed_external_secret(told: dict[str, Any], read: str | None):
+    assert observed_of(described(**told)).external_type == read
+    assert listing_of(described(**told), INSTANCE).external_type == read
+
+
+def test_fields_that_nobody_knows_yet_change_nothing():
+    new = {"QuantumReplicas": [{"ARN": OTHER_ARN}], "CrossPlanetPrimary": {}, "ExternalSecretRotationMetadata": []}
+    assert observed_of(described(**new)) == observed_of(described())
+    assert listing_of(described(**new), INSTANCE) == listing_of(described(), INSTANCE)
+
+
+def test_the_sdk_knows_the_fields_that_say_whose_a_secret_is():
+    """It drops what its model does not have: a target would look like any other."""
+    model = botocore.session.get_session().get_service_model("secretsmanager")
+    shape: Any = model.operation_model("DescribeSecret").output_shape
+    assert {"Type", "OwningService", "PrimaryRegion", "CrossAccountPrimary", "CrossAccountReplicas"} <= set(
+        shape.members
+    )
 
 
 def test_a_copy_has_no_copies_of_its_own():

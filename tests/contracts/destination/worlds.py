@@ -33,6 +33,8 @@ KIND = "aws-secrets-manager"
 NAME = "shop/production"
 OURS = {TAG_INSTANCE: INSTANCE}
 ELSEWHERE = "us-east-1"
+THEIR_ACCOUNT = "222222222222"
+"""Another account, in the same Region."""
 THIRD = "ap-south-1"
 
 WORLDS = ("fake", "moto", "shim")
@@ -100,6 +102,11 @@ class StrictWorld(World, Protocol):
     def pass_time(self, by: timedelta) -> None: ...
     def let_lists_lag(self, by: timedelta) -> None: ...
     def slow_replication(self, takes: timedelta) -> None: ...
+    def outside_external(self, name: str, kind: str) -> None: ...
+    def outside_copy(self, name: str) -> str: ...
+    def outside_copy_here(self, name: str) -> tuple[str, str]: ...
+    def outside_end_copies(self, name: str) -> None: ...
+    def text_there(self, name: str) -> str: ...
     def deny_keys(self) -> None: ...
 
 
@@ -169,6 +176,22 @@ class FakeWorld:
     def deny_keys(self) -> None:
         self.remote.keys.denied = True
 
+    def outside_external(self, name: str, kind: str) -> None:
+        self.remote.outside_external(name, kind)
+
+    def outside_copy(self, name: str) -> str:
+        return self.remote.outside_copy(name, account=THEIR_ACCOUNT).arn
+
+    def outside_copy_here(self, name: str) -> tuple[str, str]:
+        primary = self.remote.outside_create(name, "theirs", account=THEIR_ACCOUNT)
+        return primary.arn, self.remote.outside_copy(name, account=self.account, primary_account=THEIR_ACCOUNT).arn
+
+    def outside_end_copies(self, name: str) -> None:
+        self.remote.outside_end_copies(name)
+
+    def text_there(self, name: str) -> str:
+        return self.remote.object(name, account=THEIR_ACCOUNT).text()
+
 
 class EmulatedWorld:
     """The real adapter on an emulator."""
@@ -222,7 +245,7 @@ class EmulatedWorld:
     ) -> str:
         kms = self.boto("kms", region)
         spec = "SYMMETRIC_DEFAULT" if symmetric else "RSA_2048"
-        # AWS fills in the usage of a key that names none, moto does not.
+        # Bare moto does not fill in the usage of a key that names none.
         made = kms.create_key(KeySpec=spec, KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]
         if alias is not None:
             kms.create_alias(AliasName=alias, TargetKeyId=made["KeyId"])
@@ -279,6 +302,22 @@ class ShimWorld(EmulatedWorld):
 
     def deny_keys(self) -> None:
         self.shim.deny("kms:DescribeKey")
+
+    def outside_external(self, name: str, kind: str) -> None:
+        self.shim.outside.call("UpdateSecret", SecretId=name, Type=kind)
+
+    def outside_copy(self, name: str) -> str:
+        return self.shim.outside.copy_to(THEIR_ACCOUNT, name)
+
+    def outside_copy_here(self, name: str) -> tuple[str, str]:
+        theirs = self.shim.outside.at(account=THEIR_ACCOUNT)
+        return theirs.create(name, "theirs"), theirs.copy_to(self.account, name)
+
+    def outside_end_copies(self, name: str) -> None:
+        self.shim.outside.end_copies(name)
+
+    def text_there(self, name: str) -> str:
+        return self.shim.outside.at(account=THEIR_ACCOUNT).text(name)
 
 
 def plain_client(service: str, region: str, url: str) -> Any:

@@ -75,6 +75,25 @@ def test_refuses_a_key_that_is_not_symmetric(aws: AwsShim, sm: Any, spec: str, u
     assert code_of(lambda: sm.create_secret(Name="shop", SecretString="one", KmsKeyId=key)) == INVALID
 
 
+@passes("usage of keys")
+@pytest.mark.parametrize(
+    "given", [{}, {"KeySpec": "SYMMETRIC_DEFAULT"}, {"CustomerMasterKeySpec": "SYMMETRIC_DEFAULT"}]
+)
+def test_a_key_that_names_no_usage_is_for_encryption(boto: Boto, sm: Any, given: dict[str, str]):
+    made = boto("kms").create_key(**given)["KeyMetadata"]
+    told = boto("kms").describe_key(KeyId=made["KeyId"])["KeyMetadata"]
+    assert made["KeyUsage"] == told["KeyUsage"] == "ENCRYPT_DECRYPT"
+    sm.create_secret(Name="shop", SecretString="one", KmsKeyId=made["Arn"])
+    assert value(sm) == "one"
+
+
+@refuses("usage of keys")
+@pytest.mark.parametrize("spec", ["RSA_2048", "HMAC_256", "ECC_NIST_P256"])
+def test_a_key_that_is_not_symmetric_has_to_name_its_usage(boto: Boto, spec: str):
+    assert code_of(lambda: boto("kms").create_key(KeySpec=spec)) == "ValidationException"
+    assert boto("kms").list_keys()["Keys"] == []
+
+
 @passes("invalid keys")
 def test_takes_a_key_of_a_chosen_id(aws: AwsShim, sm: Any):
     key = aws.outside.create_key(KEY_ID)
