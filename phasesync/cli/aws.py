@@ -95,7 +95,8 @@ def policy(
 
 def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> None:
     from phasesync.adapters.aws.policies import sync_policy
-    from phasesync.core.arns import check_key_arn, check_region
+    from phasesync.core.arns import check_key_arn
+    from phasesync.core.partitions import check_region
 
     check_region(region)
     if kms_key is not None:
@@ -105,7 +106,8 @@ def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> No
 
 def _print_dynamic_starter(region: str, boundary: str | None, out: Output) -> None:
     from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
-    from phasesync.core.arns import check_partition, check_policy_arn, check_region
+    from phasesync.core.arns import check_partition, check_policy_arn
+    from phasesync.core.partitions import check_region
     from phasesync.core.user_names import OUR_PATH
 
     check_region(region)

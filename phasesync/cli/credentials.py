@@ -134,7 +134,8 @@ def test(application: "Application", name: str, out: Output) -> None:
     report = application.credential_operations.test(name)
     if report.base is not None:
         out.say(f"assumed by: account {report.base.account}, {report.base.arn}")
-    out.say(f"identity: account {report.identity.account}, {report.identity.arn}{application.endpoint_note}")
+    note = application.endpoint_note(application.credentials.get(name).region)
+    out.say(f"identity: account {report.identity.account}, {report.identity.arn}{note}")
     for finding in report.findings:
         out.warn(finding)
     document = credential_document(application.credentials.get(name)) | {

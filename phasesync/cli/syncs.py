@@ -133,7 +133,8 @@ def add(
     )
     added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run, actor=invocation().actor)
     if added.identity is not None:
-        out.say(f"identity: account {added.identity.account}, {added.identity.arn}{application.endpoint_note}")
+        note = application.endpoint_note(draft.region)
+        out.say(f"identity: account {added.identity.account}, {added.identity.arn}{note}")
     for warning in added.warnings:
         out.warn(warning)
     if added.sync is None:

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_key_arn, check_region, is_key_arn
+from phasesync.core.arns import check_key_arn, is_key_arn
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.credential import Credential
 from phasesync.core.lint import lint
 from phasesync.core.losses import LONGEST_WINDOW
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.names import normalise_path
+from phasesync.core.partitions import check_neighbours, check_region
 from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, SyncConfig
@@ -56,7 +57,7 @@ class Checker:
             DestinationError: KMS refused to say what a key is.
         """
         config = draft.config
-        check_region(draft.region)
+        check_neighbours(check_region(draft.region), credential.region, of=f"the credential {credential.name}")
         _check_layout(config)
         _check_limits(config)
         _check_tags(config)
@@ -230,7 +231,7 @@ def _check_tags(config: SyncConfig) -> None:
 
 def _check_replicas(config: SyncConfig, region: str) -> None:
     for replica, key in (config.replicas or {}).items():
-        check_region(replica)
+        check_neighbours(check_region(replica), region, of="the secret")
         if replica == region:
             raise InvalidInputError(f"{replica} is the secret's own Region", hint="name other Regions for replicas")
         if key != AWS_MANAGED_KEY:

@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from phasesync.core.arns import check_region, check_role_arn
+from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.partitions import check_region
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 

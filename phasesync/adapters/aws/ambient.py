@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from phasesync.adapters.aws.codes import EXCEPTIONS, class_of_code, row_of_exception
 from phasesync.adapters.aws.deadlines import own_deadline
-from phasesync.adapters.aws.endpoint import check_endpoint
+from phasesync.adapters.aws.endpoint import check_endpoint, source_of_endpoint
 from phasesync.adapters.aws.keys import Keys
 from phasesync.adapters.aws.limited_process import LimitedProcess, ProcessOverdueError
 from phasesync.adapters.aws.own_profile import SAID, own_profile
@@ -254,7 +254,8 @@ def _new_session(config: "Config") -> "Session":
     class Bounded(botocore.session.Session):
         def create_client(self, *args: Any, **kwargs: Any) -> Any:
             client = super().create_client(*args, **kwargs)
-            check_endpoint(client.meta.endpoint_url, source="AWS's configuration")
+            service = client.meta.service_model.service_name
+            check_endpoint(client.meta.endpoint_url, source=source_of_endpoint(service, os.environ))
             bound_client(client)
             return client
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from phasesync.adapters.aws.codes import class_of_code, row_of_exception
+from phasesync.adapters.aws.codes import TLS_FAILED, class_of_code, row_of_exception
 from phasesync.adapters.aws.origin import is_of_aws, was_passed_on
 from phasesync.errors import (
     CredentialRejectedError,
@@ -25,6 +25,10 @@ from phasesync.errors import (
 )
 
 _UNREACHABLE_HINT: Final = "check the Region's name, the network, the proxy and AWS_ENDPOINT_URL"
+_TLS_HINT: Final = (
+    "behind a proxy that opens TLS, or with an endpoint of your own, name the file with its CA: AWS_CA_BUNDLE, "
+    "ca_bundle in ~/.aws/config, or REQUESTS_CA_BUNDLE; else check that the file named there exists"
+)
 _ON_THE_WAY_HINT: Final = (
     "check the proxy (HTTPS_PROXY, NO_PROXY), the firewall and AWS_ENDPOINT_URL: a page of theirs came instead of "
     "AWS's answer"
@@ -225,10 +229,11 @@ def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | No
         cls, what = DestinationUnavailableError, "a garbled answer"
     # Only a failure to connect hides earlier attempts: everything else that is unsent failed before the first one.
     hides_attempts = landed is None and cls in (DestinationUnavailableError, ThrottledError)
+    hint = _TLS_HINT if what == TLS_FAILED else None
     if write and (landed or sent or hides_attempts):
-        return OutcomeUnknownError(f"{action}: {what}; it may have been carried out")
+        return OutcomeUnknownError(f"{action}: {what}; it may have been carried out", hint=hint)
     if cls is DestinationUnavailableError:
-        return DestinationUnavailableError(f"{action}: {what}", hint=_UNREACHABLE_HINT)
+        return DestinationUnavailableError(f"{action}: {what}", hint=hint or _UNREACHABLE_HINT)
     if cls is ThrottledError:
         return ThrottledError(f"{action}: {what}")
     return cls(f"{action}: {what}")

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from phasesync.core.arns import partition_of
+from phasesync.core.partitions import dns_suffix_of, partition_of
 
 Document = dict[str, Any]
 """An IAM policy document, or a statement of one."""
@@ -62,7 +62,7 @@ that only writes needs Decrypt as well.
 """
 
 _ROLE_SESSION: Final = re.compile(
-    r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
+    r"arn:(?P<partition>[a-z0-9-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
 )
 _SSO_ROLE: Final = "AWSReservedSSO_"
 
@@ -181,8 +181,7 @@ def allow(
 
 def service_of(region: str) -> str:
     """Return what `kms:ViaService` says of a call that Secrets Manager makes in a Region in our name."""
-    suffix = "amazonaws.com.cn" if partition_of(region) == "aws-cn" else "amazonaws.com"
-    return f"secretsmanager.{region}.{suffix}"
+    return f"secretsmanager.{region}.{dns_suffix_of(region)}"
 
 
 def secret_arn(pattern: str, *, region: str, account: str | None) -> str:

@@ -10,7 +10,7 @@ secret longer than a client or session needs it, and must not decide what a refu
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -96,7 +96,7 @@ class AwsClients:
                 that it has opened lives on to its end when the source changes.
             clock: tells when a session has to be renewed.
             instance_id: our instance, for the names of sessions.
-            endpoint_url: in place of AWS's own endpoints; None = what the AWS SDK finds.
+            endpoint_url: above all that the AWS SDK finds; None = what it finds.
             limits: of every call; None = the defaults.
             quotas: whoever makes a call of these clients waits for its turn there; None = a process that is alone.
             max_clients: clients kept; the one used least recently goes first.
@@ -271,6 +271,11 @@ class AwsClients:
         now = time.monotonic()
         with self._lock:
             return {customer for customer, limit in self._in_call.values() if now >= limit}
+
+    def endpoints(self, region: str) -> Mapping[Service, str]:
+        """Return service -> the endpoint that is in use in place of AWS's usual one. Makes no call. SettingsError."""
+        with self._making:
+            return self._sdk.own_endpoints(region)
 
     def prepare(self) -> None:
         """Load the SDK ahead of the first call. Makes no call and keeps no client."""
