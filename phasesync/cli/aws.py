@@ -201,15 +201,15 @@ def trust_policy(application: "Application", credential: str, principal: str | N
     Example:
       phasesync aws trust-policy aws --principal arn:aws:iam::111122223333:role/host
     """
-    from phasesync.cli.aws_documents import UNKNOWN_PRINCIPAL, trust_of
+    from phasesync.cli.aws_documents import trust_of
 
     found = application.credentials.get(credential)
     if found.type is not CredentialType.ASSUME_ROLE:
         raise InvalidInputError(f"the credential {credential} is {found.type} and assumes no role")
-    document, known = trust_of(application, found, principal)
+    document, unsure = trust_of(application, found, principal)
     print_document(document)
-    if not known:
-        out.warn(f"AWS could not be asked who assumes the role; replace {UNKNOWN_PRINCIPAL}, or give --principal ARN")
+    if unsure is not None:
+        out.warn(unsure)
 
 
 @aws.command("list-secrets")

@@ -100,29 +100,58 @@ def trust_policy(*, principal_arn: str, external_id: str | None) -> Document:
         principal_arn: who assumes it, as `principal_of` returns it.
         external_id: the condition that keeps others from having us assume it; None = no condition.
     """
-    statement: Document = {
+    principal = {"AWS": principal_arn}
+    assume: Document = {
         "Sid": "PhasesyncAssumesThisRole",
         "Effect": "Allow",
-        "Principal": {"AWS": principal_arn},
+        "Principal": principal,
         "Action": "sts:AssumeRole",
     }
     if external_id is not None:
-        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-    return {"Version": VERSION, "Statement": [statement]}
+        assume["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    # A session of EKS Pod Identity has tags that go on to the sessions that it opens: then AssumeRole is refused
+    # without sts:TagSession (EKS User Guide, EKS Pod Identity; IAM User Guide, session tags and role chaining). Nothing
+    # in an ARN tells such a session, and whoever may not assume the role gains nothing by it, so it is always there.
+    tag = {"Sid": "ItsSessionsMayHaveTags", "Effect": "Allow", "Principal": principal, "Action": "sts:TagSession"}
+    return {"Version": VERSION, "Statement": [assume, tag]}
 
 
 def principal_of(identity_arn: str) -> str:
     """
     Return the ARN that a trust policy should name for an identity: for a session of a role, the role.
 
-    The ARN of a session does not carry the path of its role, so a role with a path comes out without it. The roles of
-    IAM Identity Center always have one; for them this returns their account, which AWS accepts for everybody in it.
+    The ARN of a session does not carry the path of its role, so a role with a path comes out without it: see
+    `role_of_session`. The roles of IAM Identity Center always have one; for them this returns their account, which AWS
+    accepts for everybody in it.
     """
     session = _ROLE_SESSION.fullmatch(identity_arn)
     if session is None:
         return identity_arn
     prefix = f"arn:{session['partition']}:iam::{session['account']}"
     return f"{prefix}:root" if session["role"].startswith(_SSO_ROLE) else f"{prefix}:role/{session['role']}"
+
+
+def role_of_session(identity_arn: str) -> str | None:
+    """
+    Return the name of the role that a session is of, None where it is no session, or its principal needs no path.
+
+    Such a role may have a path, which only IAM tells (IAM User Guide, IAM identifiers; API reference, GetRole).
+    """
+    session = _ROLE_SESSION.fullmatch(identity_arn)
+    return None if session is None or session["role"].startswith(_SSO_ROLE) else session["role"]
+
+
+def path_note(role: str) -> str:
+    """Return what is to be said of the principal of a role whose path nobody could be asked for."""
+    return (
+        f"the ARN of a session does not show the path of its role: if {role} has one, put the ARN that "
+        f"aws iam get-role --role-name {shlex.quote(role)} --query Role.Arn --output text prints in its place"
+    )
+
+
+def unknown_principal(region: str) -> str:
+    """Return what stands in a trust policy where nobody could say who assumes the role."""
+    return f"arn:{partition_of(region)}:iam::111122223333:role/WHO-ASSUMES-IT"
 
 
 def setup_commands(
@@ -151,10 +180,9 @@ def setup_commands(
 
 def leases_command(*, role: str, region: str) -> str:
     """Return the line that gives a role what dynamic secrets need; inline, where 10,240 characters fit (IAM quotas)."""
-    elsewhere = "" if partition_of(region) == "aws" else f" --region {region}"
     return (
         f"aws iam put-role-policy --role-name {shlex.quote(role)} --policy-name phasesync-leases --policy-document "
-        f'"$(phasesync aws policy --starter dynamic{elsewhere})"'
+        f'"$(phasesync aws policy --starter dynamic --region {region})"'
     )
 
 
