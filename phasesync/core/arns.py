@@ -28,6 +28,10 @@ _PRINCIPAL = re.compile(
 _POLICY = re.compile(rf"arn:{_ANY_PARTITION}:iam::(?:aws|\d{{12}}):policy/[\w+=,.@/-]{{1,640}}", re.ASCII)
 _GROUP_PREFIX = rf"arn:{_ANY_PARTITION}:iam::\d{{12}}:group/(?:[!-~]+/)?"
 _GROUP = re.compile(rf"(?:{_GROUP_PREFIX})?(?P<name>[\w+=,.@-]{{1,128}})", re.ASCII)
+_SECRET = re.compile(
+    rf"arn:{_ANY_PARTITION}:secretsmanager:([a-z0-9-]+):\d{{12}}:secret:[A-Za-z0-9/_+=.@!-]{{1,512}}-[A-Za-z0-9]{{6}}",
+    re.ASCII,
+)
 _ACCOUNT = re.compile(r"arn:[^:]*:[^:]*:[^:]*:(\d{12}):")
 
 
@@ -85,7 +89,7 @@ def check_key_arn(arn: str, region: str) -> str:
     if match is None:
         raise InvalidInputError(
             f"{arn!r} is not the ARN of a KMS key{_near(arn, 'kms', 'key')}",
-            hint=f"a key's ARN looks like arn:{partition_of(region)}:kms:{region}:123456789012:key/<uuid>; "
+            hint=f"a key's ARN looks like arn:{partition_of(region)}:kms:{region or 'REGION'}:123456789012:key/<uuid>; "
             "aws kms describe-key --key-id ALIAS prints it; 'default' asks for the AWS-managed key",
         )
     if match[1] != region:
@@ -94,6 +98,46 @@ def check_key_arn(arn: str, region: str) -> str:
             hint="a secret's key has to be in the secret's Region",
         )
     return check_partition(arn, region)
+
+
+def region_of_key(arn: str) -> str:
+    """Return the Region of a KMS key. InvalidInputError where this is not its ARN."""
+    match = _KEY.fullmatch(arn)
+    return check_key_arn(arn, "" if match is None else match[1]).split(":")[3]
+
+
+def region_of_secret(secret: str, region: str | None, *, otherwise: str) -> str:
+    """
+    Return the Region to look for a secret in.
+
+    Args:
+        secret: its name, or its full ARN, which ends in a hyphen and six characters.
+        region: that was asked for, None = none was.
+        otherwise: where nothing says it.
+
+    Raises:
+        InvalidInputError: a part of an ARN, which AWS may take for another secret (API reference, GetSecretValue,
+            SecretId), or one of another Region than the one that was asked for.
+    """
+    if not secret.startswith("arn:"):
+        return region or otherwise
+    match = _SECRET.fullmatch(secret)
+    if match is None:
+        raise InvalidInputError(
+            f"{secret[:200]!r} is not the full ARN of a secret{_near_secret(secret)}",
+            hint="give the secret's name; or its full ARN, which aws secretsmanager describe-secret --secret-id NAME "
+            "prints and which ends in a hyphen and six characters",
+        )
+    if region is not None and match[1] != region:
+        raise InvalidInputError(
+            f"the ARN names a secret in {match[1]}, and --region {region} another Region", hint="leave --region out"
+        )
+    return match[1]
+
+
+def _near_secret(arn: str) -> str:
+    near = _near(arn, "secretsmanager", "secret", separator=":")
+    return near or ": it does not end in a hyphen and six characters"
 
 
 def is_key_arn(text: str) -> bool:
@@ -117,7 +161,7 @@ def check_partition(arn: str, region: str) -> str:
     )
 
 
-def _near(arn: str, service: str, kind: str) -> str:
+def _near(arn: str, service: str, kind: str, *, separator: str = "/") -> str:
     """Name the part of an ARN that is off, as far as that can be told."""
     parts = arn.split(":", 5)
     if len(parts) < 6 or parts[0] != "arn":
@@ -132,6 +176,6 @@ def _near(arn: str, service: str, kind: str) -> str:
         return f": the account has {len(account)} characters, expected 12 digits"
     if (region == "") != (service == "iam"):
         return ": IAM has no Region" if region else ": the Region is missing"
-    if not resource.startswith(f"{kind}/"):
-        return f": expected {kind}/ after the account"
+    if not resource.startswith(f"{kind}{separator}"):
+        return f": expected {kind}{separator} after the account"
     return ""

@@ -3,9 +3,11 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from phasesync.core.arns import region_of_secret
 from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
+from phasesync.core.partitions import check_neighbours
 from phasesync.core.sync_config import Adopt
 from phasesync.engine.survey import Candidate
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
@@ -33,16 +35,19 @@ def read_remote(
         remote_name: name or ARN.
 
     Raises:
+        InvalidInputError: a part of an ARN, or a Region of another one.
         NotFoundError: the credential, or the object.
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
     found = credentials.get(credential)
-    destination = destinations.open(kind, found, region or found.region)
+    where = region_of_secret(remote_name, region, otherwise=found.region)
+    check_neighbours(where, found.region, of=f"the credential {credential}")
+    destination = destinations.open(kind, found, where)
     seen = destination.observe(remote_name)
     if seen is None:
         raise NotFoundError(
-            f"there is no secret {remote_name} in {region or found.region}",
+            f"there is no secret {remote_name} in {where}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
     if seen.deleted_at is not None:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from phasesync.core.arns import region_of_key
 from phasesync.core.partitions import dns_suffix_of, partition_of
 
 Document = dict[str, Any]
@@ -68,27 +69,35 @@ _SSO_ROLE: Final = "AWSReservedSSO_"
 
 
 def sync_policy(
-    *, region: str, kms_key_arn: str | None = None, with_import: bool = False, names: Sequence[str] = ()
+    *,
+    region: str | None,
+    kms_key_arn: str | None = None,
+    with_import: bool = False,
+    sweep: bool = True,
+    names: Sequence[str] = (),
 ) -> Document:
     """
     Return the policy of a role that syncs write with.
 
     Args:
-        region: the Region that the secrets are in; tells the partition too.
+        region: the Region that the secrets are in; tells the partition too. None = every one of the partition `aws`.
         kms_key_arn: the customer-managed key that encrypts them, None = the AWS-managed key, which needs no right.
         with_import: adds reading and listing, for an import.
+        sweep: adds listing, in a statement of its own: without it drift is found all the same, with more calls.
         names: names of the secrets that it may touch; empty = every secret of the account in that Region.
     """
-    anything = f"arn:{partition_of(region)}:secretsmanager:{region}:*:secret:*"
-    secrets = [secret_arn(name, region=region, account=None) for name in names] or [anything]
+    anything = f"arn:{partition_of(region or '')}:secretsmanager:{region or '*'}:*:secret:*"
+    secrets = [secret_arn(name, region=region or "*", account=None) for name in names] or [anything]
     statements = [allow("WriteSecrets", SYNC_ACTIONS, secrets)]
     if with_import:
         statements.append(allow("ReadSecretsForImport", IMPORT_ACTIONS, secrets))
-        statements.append(allow("ListSecretsForImport", LIST_ACTIONS, ["*"]))
     if kms_key_arn is not None:
-        through = {"StringEquals": {"kms:ViaService": service_of(region)}}
+        through = {"StringEquals": {"kms:ViaService": service_of(region or region_of_key(kms_key_arn))}}
         statements.append(allow("EncryptSecrets", KMS_ACTIONS, [kms_key_arn], through))
         statements.append(allow("FindKey", KEY_ACTIONS, [kms_key_arn]))
+    if sweep or with_import:
+        here = None if region is None else {"StringEquals": {"aws:RequestedRegion": region}}
+        statements.append(allow("ListSecrets", LIST_ACTIONS, ["*"], here))
     return {"Version": VERSION, "Statement": statements}
 
 
