@@ -188,38 +188,72 @@ def trust_of(
     return trust_policy(principal_arn=principal, external_id=credential.external_id), note
 
 
-def setup_lines(application: "Application", credential: Credential) -> list[str]:
-    """Return what an operator needs to make the role of a new credential, in the order of doing it."""
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """
+    What makes the role of a new credential.
+
+    Attributes:
+        trust: its trust policy.
+        policy: its policy; None where the role is there already.
+        commands: lines of the AWS command line, in the order of doing them.
+        notes: what else there is to know, as sentences.
+    """
+
+    credential: Credential
+    trust: Document
+    policy: Document | None
+    commands: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON shows it: what `jq` takes out is ready for `aws iam`."""
+        return {
+            "trust_policy": self.trust,
+            "policy": self.policy,
+            "commands": list(self.commands),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """Return it as lines for a person."""
+        lines = [
+            f"External ID: {self.credential.external_id or 'none'}",
+            f"Trust policy of the role (phasesync aws trust-policy {self.credential.name} prints it alone):",
+            json.dumps(self.trust, indent=2),
+        ]
+        if self.policy is None:
+            lines.append("Unless the role has it already (this replaces the role's whole trust policy):")
+        else:
+            printing = f"phasesync aws policy --starter sync --credential {self.credential.name}"
+            lines += [f"Policy of the role ({printing} prints it alone):", json.dumps(self.policy, indent=2)]
+            lines.append("In the account that the secrets are in:")
+        return [*lines, *self.commands, *self.notes]
+
+
+def setup_of(application: "Application", credential: Credential) -> Setup:
+    """Return what an operator needs to make the role of a new credential."""
     trust, unsure = trust_of(application, credential, None)
-    lines = [
-        f"External ID: {credential.external_id or 'none'}",
-        "Trust policy of the role:",
-        json.dumps(trust, indent=2),
-    ]
+    notes, policy = [], None
     if credential.role_arn is None:
         policy = sync_policy(region=credential.region)
-        lines += [
-            "Policy of the role:",
-            json.dumps(policy, indent=2),
-            "In the account that the secrets are in:",
-            *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
+        name = f"phasesync-{credential.name}"
+        commands = setup_commands(name=name, region=credential.region, policy=policy, trust=trust)
+        notes += [
             "Once there are syncs, this prints the narrower policy for exactly them: "
             f"phasesync aws policy --all --credential {credential.name}",
             # On a line that begins otherwise: who pastes the commands for syncs gives the role no rights on IAM.
             "For dynamic secrets the role needs other rights as well: "
-            + leases_command(role=f"phasesync-{credential.name}", region=credential.region),
+            + leases_command(role=name, region=credential.region),
         ]
     else:
-        lines += [
-            "Unless the role has it already (this replaces the role's whole trust policy):",
-            update_trust_command(role_arn=credential.role_arn, trust=trust),
-        ]
+        commands = [update_trust_command(role_arn=credential.role_arn, trust=trust)]
     if unsure is not None:
-        lines.append(unsure[:1].upper() + unsure[1:])
+        notes.append(unsure[:1].upper() + unsure[1:])
     nobody = trust["Statement"][0]["Principal"]["AWS"] == unknown_principal(credential.region)
     if credential.source_name is None and not nobody:
-        lines.append(
+        notes.append(
             "This trusts the identity of this shell. For a daemon that has another one: "
             f"phasesync aws trust-policy {credential.name} --principal ARN"
         )
-    return lines
+    return Setup(credential=credential, trust=trust, policy=policy, commands=tuple(commands), notes=tuple(notes))

@@ -1,7 +1,7 @@
 """`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -89,6 +89,8 @@ def add(
     """
     Add a credential. The secret access key comes from a prompt, or from stdin when that is no terminal.
 
+    For a role it says how to make it, on stderr; with -o json that is in the document, as "setup".
+
     \b
     Examples:
       phasesync credentials add aws --type assume-role --region eu-central-1
@@ -110,12 +112,13 @@ def add(
         secret_access_key=_ask_secret_key(access_key_id) if access_key_id is not None else None,
     )
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
+    document = credential_document(added)
     if added.type is CredentialType.ASSUME_ROLE:
-        _show_setup(application, added, out)
+        document = document | {"setup": _setup(application, added, out)}
     next_step = f"phasesync credentials test {name}"
     if added.status is CredentialStatus.INCOMPLETE:
         next_step = f"phasesync credentials update {name} --role-arn ARN"
-    out.done(f"added the credential {name}; next: {next_step}", credential_document(added))
+    out.done(f"added the credential {name}; next: {next_step}", document)
 
 
 @credentials.command()
@@ -249,9 +252,12 @@ def _ask_secret_key(access_key_id: str) -> SecretValue:
     return check_secret_access_key(SecretValue(data))
 
 
-def _show_setup(application: "Application", credential: Credential, out: Output) -> None:
-    """Print what makes the role: External ID, policies, the lines of the AWS command line."""
-    from phasesync.cli.aws_documents import setup_lines
+def _setup(application: "Application", credential: Credential, out: Output) -> dict[str, Any]:
+    """Return what makes the role: policies, lines of the AWS command line. Without JSON it is told on stderr."""
+    from phasesync.cli.aws_documents import setup_of
 
-    for line in setup_lines(application, credential):
-        click.echo(line, err=True)
+    setup = setup_of(application, credential)
+    if not out.as_json:
+        for line in setup.lines():
+            click.echo(line, err=True)
+    return setup.document()

@@ -88,6 +88,7 @@ def take_in(
     candidates: Sequence[Candidate],
     *,
     actor: str,
+    instead: str,
 ) -> TakenIn:
     """
     Merge remote values into a sync's folder, as one edit; the other keys stay.
@@ -98,6 +99,7 @@ def take_in(
         draft: the sync: layout and folder, and which side wins where both have a key.
         candidates: what stands there and may be taken over.
         actor: who asked for it.
+        instead: what the operator may type to take them over without importing them.
 
     Raises:
         InvalidInputError: a value is no JSON object of keys (layout json), or a name in it is no key.
@@ -107,7 +109,12 @@ def take_in(
     before = {secret.key: secret.value for secret in environments.list_secrets(*place, path=draft.path)}
     values: dict[str, SecretValue] = {}
     for one in candidates:
-        values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+        try:
+            values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+        except InvalidInputError as error:
+            whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {one.remote_name} --key KEY"
+            hint = f"import it under a name: {whole} --credential {draft.credential}; or write over it: {instead}"
+            raise InvalidInputError(f"{one.remote_name}: {error.message}", hint=hint) from None
     added = sorted(values.keys() - before.keys())
     differing = sorted(key for key in values.keys() & before.keys() if before[key] != values[key])
     changed = differing if draft.adopt is Adopt.PREFER_AWS else []
@@ -134,11 +141,4 @@ def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -
         return {}
     if one.key is not None:
         return {one.key: whole_of(value)}
-    try:
-        return {check_key(key): member for key, member in members_of(value).items()}
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"{one.remote_name}: {error.message}",
-            hint="import it under a name (phasesync secrets import APP/ENV --from-aws ID --key KEY), or take it over "
-            "without --import, which writes over it",
-        ) from None
+    return {check_key(key): member for key, member in members_of(value).items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.cli.aws_documents import setup_lines
+from phasesync.cli.aws_documents import setup_of
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.errors import CredentialRejectedError
 from phasesync.ports import Principal
@@ -41,7 +41,7 @@ def told(credential: Credential, *, refused: bool = False, role: str | None = No
         return Principal(arn=WHO, role=role)
 
     application: Any = SimpleNamespace(tester=SimpleNamespace(principal=principal))
-    return setup_lines(application, credential)
+    return setup_of(application, credential).lines()
 
 
 def test_a_role_that_is_to_be_made_gets_its_commands() -> None:

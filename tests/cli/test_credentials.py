@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.cli.conftest import CommandLine
@@ -135,3 +137,25 @@ def test_a_part_of_an_arn_or_one_of_another_region_is_refused(
     refused = shop(*command, secret, "--credential", "host", *options, "--yes")
     assert refused.exit_code == 2
     assert why in refused.stderr
+
+
+def test_what_makes_the_role_is_in_the_document_too(phasesync: CommandLine) -> None:
+    added = phasesync.done("credentials", "add", "aws", *ROLE, "-o", "json")
+    setup = json.loads(added.stdout)["setup"]
+    assert setup["trust_policy"] == json.loads(phasesync.done("aws", "trust-policy", "aws").stdout)
+    assert setup["policy"] == json.loads(
+        phasesync.done("aws", "policy", "--starter", "sync", "--credential", "aws").stdout
+    )
+    assert [line.split()[2] for line in setup["commands"]] == ["create-policy", "create-role", "attach-role-policy"]
+    assert "Statement" not in added.stderr
+
+
+def test_a_person_is_told_how_to_make_the_role_and_how_to_print_each_document(phasesync: CommandLine) -> None:
+    added = phasesync.done("credentials", "add", "aws", *ROLE)
+    assert added.stdout == ""
+    for line in (
+        "aws iam create-role",
+        "aws trust-policy aws prints",
+        "--starter sync --credential aws prints",
+    ):
+        assert line in added.stderr
