@@ -244,7 +244,8 @@ class PermissionDeniedError(DestinationError):
                 whole, what, kind = "--dynamic NAME", "a dynamic secret", "dynamic"
             hint = (
                 f'allow "{action}" in the policy of the role or user: phasesync aws policy {whole} prints the '
-                f"whole policy of {what}, phasesync aws policy --starter {kind} the one to begin with"
+                f"whole policy of {what}, phasesync aws policy --starter {kind} --credential CREDENTIAL the one to "
+                "begin with"
             )
         super().__init__(message, hint=hint, code=code, request_id=request_id)
 

@@ -124,17 +124,15 @@ class Parts:
         """Marks what is ours at AWS."""
         return self._store.instance_id
 
-    @cached_property
-    def endpoint_url(self) -> str | None:
-        """The endpoint in place of AWS's own, None = AWS's. SettingsError."""
-        from phasesync.adapters.aws.endpoint import configured_endpoint
-
-        return configured_endpoint(os.environ)
-
-    @property
-    def endpoint_note(self) -> str:
-        """Text that names an endpoint which is not AWS's own; empty where it is."""
-        return f", endpoint {self.endpoint_url}" if self.endpoint_url else ""
+    def endpoint_note(self, region: str) -> str:
+        """Return text that names the endpoints in a Region which are not AWS's usual ones; empty where all are."""
+        found = self.clients.endpoints(region)
+        different = sorted(set(found.values()))
+        if not found:
+            return ""
+        if len(different) == 1 and len(found) > 1:
+            return f", endpoint {different[0]}"
+        return ", " + ", ".join(f"endpoint of {service} {url}" for service, url in sorted(found.items()))
 
     @cached_property
     def clients(self) -> "AwsClients":
@@ -150,7 +148,6 @@ class Parts:
             source_of=self.credentials.get_by_id,
             clock=self.clock,
             instance_id=self.instance_id,
-            endpoint_url=self.endpoint_url,
             limits=self._call_limits,
             quotas=quotas,
         )

@@ -7,7 +7,7 @@ import click
 from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option, print_document
-from phasesync.cli.params import Name
+from phasesync.cli.params import REGION, Name
 from phasesync.core.credential import CredentialType
 from phasesync.errors import InvalidInputError, NotFoundError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
 
 CREDENTIAL = Name("credential")
-STARTER_REGION = "eu-central-1"
 
 
 @click.group()
@@ -29,9 +28,17 @@ def aws() -> None:
 @click.option(
     "--all", "every", is_flag=True, help="For all syncs and dynamic secrets of one credential, in one policy."
 )
-@click.option("--credential", type=CREDENTIAL, help="With --all: whose policy, where several are in use.")
+@click.option(
+    "--credential",
+    type=CREDENTIAL,
+    help="With --all: whose policy, where several are in use. With --starter: the Region.",
+)
 @click.option("--starter", type=click.Choice(["sync", "dynamic"]), help="The policy to begin with, for any name.")
-@click.option("--region", help=f"With --starter: AWS Region; tells the partition. Default: {STARTER_REGION}.")
+@click.option(
+    "--region",
+    type=REGION,
+    help="With --starter: AWS Region. Default: the credential's, the key's, AWS_REGION, else every Region.",
+)
 @click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts secrets and that no sync names.")
 @click.option(
     "--copy-key",
@@ -73,8 +80,10 @@ def policy(
       phasesync aws policy shop-production
       phasesync aws policy --dynamic ci
       phasesync aws policy --all --credential aws
-      phasesync aws policy --starter sync --region eu-central-1
+      phasesync aws policy --starter sync --credential aws
     """
+    from phasesync.cli.starter_policy import place_of, print_dynamic_starter, print_sync_starter
+
     if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
         raise InvalidInputError(
             "name one sync, or say --dynamic NAME, --all, --starter sync or --starter dynamic",
@@ -83,14 +92,17 @@ def policy(
     if permission_boundary is not None and starter != "dynamic":
         raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")
     if starter is not None:
-        if credential or no_sweep or part or copy_keys:
-            raise InvalidInputError("--credential, --copy-key, --no-sweep and --part are not for the starter policy")
+        if part or copy_keys:
+            raise InvalidInputError("--copy-key and --part are not for the starter policy, which is one part")
         if starter == "dynamic":
-            if with_import or kms_key is not None:
-                raise InvalidInputError("--with-import and --kms-key are for --starter sync: leases read no secrets")
-            _print_dynamic_starter(region or STARTER_REGION, permission_boundary, out)
+            if with_import or no_sweep or kms_key is not None:
+                raise InvalidInputError(
+                    "--with-import, --no-sweep and --kms-key are for --starter sync: leases read no secrets"
+                )
+            print_dynamic_starter(place_of(region, credential=credential), permission_boundary, out)
         else:
-            _print_starter(region or STARTER_REGION, kms_key=kms_key, with_import=with_import)
+            place = place_of(region, credential=credential, kms_key=kms_key)
+            print_sync_starter(place, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, out=out)
         return
     if region is not None:
         raise InvalidInputError("--region is for the starter policy: a sync has its own Region")
@@ -107,50 +119,6 @@ def policy(
         part=part,
         out=out,
     )
-
-
-def _print_starter(region: str, *, kms_key: str | None, with_import: bool) -> None:
-    from phasesync.adapters.aws.policies import sync_policy
-    from phasesync.core.arns import check_key_arn, check_region
-
-    check_region(region)
-    if kms_key is not None:
-        check_key_arn(kms_key, region)
-    print_document(sync_policy(region=region, kms_key_arn=kms_key, with_import=with_import))
-
-
-def _print_dynamic_starter(region: str, boundary: str | None, out: Output) -> None:
-    from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
-    from phasesync.core.arns import check_partition, check_policy_arn, check_region
-    from phasesync.core.user_names import OUR_PATH
-
-    check_region(region)
-    if boundary is not None:
-        check_partition(check_policy_arn(boundary), region)
-    instance_id, why_not = _instance_id()
-    print_document(starter_policy(region=region, boundary=boundary, instance_id=instance_id))
-    if why_not is not None:
-        out.warn(
-            f"it is not known which installation this is for, since {why_not}: the policy gives whoever holds the role "
-            f"keys of every user under {OUR_PATH}, other installations' too; print it again after phasesync init"
-        )
-    if boundary is None:
-        out.say(
-            f"every user needs the permission boundary {STARTER_BOUNDARY}: a policy of yours that says what such users "
-            "may do at most. Give another one with --permission-boundary ARN"
-        )
-    out.say("groups are not in it; once there is a dynamic secret: phasesync aws policy --dynamic NAME")
-
-
-def _instance_id() -> tuple[str | None, str | None]:
-    """Return the id of this installation, and why there is none where there is no database to tell it."""
-    from phasesync.bootstrap import find_instance_id
-    from phasesync.errors import PhasesyncError
-
-    try:
-        return find_instance_id(invocation().settings().settings), None
-    except PhasesyncError as error:
-        return None, error.message
 
 
 @with_application
@@ -217,20 +185,20 @@ def trust_policy(application: "Application", credential: str, principal: str | N
     Example:
       phasesync aws trust-policy aws --principal arn:aws:iam::111122223333:role/host
     """
-    from phasesync.cli.aws_documents import UNKNOWN_PRINCIPAL, trust_of
+    from phasesync.cli.aws_documents import trust_of
 
     found = application.credentials.get(credential)
     if found.type is not CredentialType.ASSUME_ROLE:
         raise InvalidInputError(f"the credential {credential} is {found.type} and assumes no role")
-    document, known = trust_of(application, found, principal)
+    document, unsure = trust_of(application, found, principal)
     print_document(document)
-    if not known:
-        out.warn(f"AWS could not be asked who assumes the role; replace {UNKNOWN_PRINCIPAL}, or give --principal ARN")
+    if unsure is not None:
+        out.warn(unsure)
 
 
 @aws.command("list-secrets")
 @click.option("--credential", type=CREDENTIAL, required=True, help="How to reach AWS.")
-@click.option("--region", help="AWS Region. Default: the credential's.")
+@click.option("--region", type=REGION, help="AWS Region. Default: the credential's.")
 @output_option
 @with_application
 def list_secrets(application: "Application", credential: str, region: str | None, out: Output) -> None:
@@ -242,9 +210,13 @@ def list_secrets(application: "Application", credential: str, region: str | None
       phasesync aws list-secrets --credential aws
     """
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+    from phasesync.core.partitions import check_neighbours
+    from phasesync.engine.hints import hints_about
 
     found = application.credentials.get(credential)
-    destination = application.destinations.open(AWS_SECRETS_MANAGER, found, region or found.region)
+    where = check_neighbours(region or found.region, found.region, of=f"the credential {credential}")
+    with hints_about(credential):
+        listed = application.destinations.open(AWS_SECRETS_MANAGER, found, where).list_names()
     items = [
         {
             "name": one.name,
@@ -255,7 +227,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
             "description": one.description,
             "arn": one.arn,
         }
-        for one in destination.list_names()
+        for one in listed
     ]
     out.items(
         items, ["name", "ours", "owning_service", "type", "deleted_at", "description"], empty="there are no secrets"
@@ -265,7 +237,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
 @aws.command("force-delete", short_help="Delete one AWS secret at once, for good.")
 @click.argument("name")
 @click.option("--credential", type=CREDENTIAL, required=True, help="How to reach AWS.")
-@click.option("--region", help="AWS Region. Default: the credential's.")
+@click.option("--region", type=REGION, help="AWS Region. Default: the credential's.")
 @confirmation_options
 @output_option
 @with_application
@@ -287,12 +259,15 @@ def force_delete(
     """
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+    from phasesync.engine.hints import hints_about, hints_for
 
     deletion, kind = application.force_deletion, AWS_SECRETS_MANAGER
-    sync, seen = deletion.find(credential, region, name, kind=kind)
+    with hints_about(credential):
+        sync, seen = deletion.find(credential, region, name, kind=kind)
     tell_identity(application, application.credentials.get(credential), out)
     out.say(f"{name} is {seen.arn}, written by the sync {sync.name}")
     confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
-    deletion.delete(credential, region, name, kind=kind, actor=invocation().actor)
+    with hints_for(sync):
+        deletion.delete(credential, region, name, kind=kind, actor=invocation().actor)
     wanted = "" if sync.paused is not None else f"; the next run of {sync.name} creates it anew if it is still wanted"
     out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": seen.arn, "sync": sync.name})

@@ -10,14 +10,15 @@ from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import (
     Document,
     leases_command,
-    principal_of,
+    path_note,
     setup_commands,
     sync_policy,
     trust_policy,
+    unknown_principal,
     update_trust_command,
 )
 from phasesync.adapters.destinations import spec_of
-from phasesync.core.arns import account_of, check_key_arn, check_role_arn
+from phasesync.core.arns import account_of, check_key_arn, check_partition, check_principal_arn, check_role_arn
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
@@ -26,9 +27,6 @@ from phasesync.errors import CiphertextError, DestinationError, InvalidInputErro
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-
-UNKNOWN_PRINCIPAL = "arn:aws:iam::111122223333:role/WHO-ASSUMES-IT"
-"""Stands in a trust policy where nobody could say who assumes the role."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,58 +182,105 @@ def _account_of(credential: Credential) -> str | None:
     return credential.account or (check_role_arn(credential.role_arn) if credential.role_arn else None)
 
 
-def trust_of(application: "Application", credential: Credential, principal: str | None) -> tuple[dict[str, Any], bool]:
+def trust_of(
+    application: "Application", credential: Credential, principal: str | None
+) -> tuple[dict[str, Any], str | None]:
     """
-    Return the trust policy of a credential's role, and whether its principal is known.
+    Return the trust policy of a credential's role, and what is not known of its principal, None where all is.
 
     Args:
         application: asks AWS who would assume the role.
         credential: of type assume-role.
         principal: ARN; None asks AWS.
+
+    Raises:
+        InvalidInputError: the principal is not the ARN of one, or of another partition than the role's.
     """
-    known = True
-    if principal is None:
+    note = None
+    if principal is not None:
+        check_partition(check_principal_arn(principal), credential.region)
+    else:
         try:
-            principal = principal_of(application.tester.base_identity(credential).arn)
+            found = application.tester.principal(credential)
         except DestinationError:
-            principal, known = UNKNOWN_PRINCIPAL, False
-    return trust_policy(principal_arn=principal, external_id=credential.external_id), known
+            principal = unknown_principal(credential.region)
+            note = (
+                f"AWS could not be asked who assumes the role: put the ARN of the daemon's identity (aws sts "
+                f"get-caller-identity) in the place of {principal}, or give it as phasesync aws trust-policy "
+                f"{credential.name} --principal ARN"
+            )
+        else:
+            principal = found.arn
+            note = None if found.role is None else path_note(found.role)
+    return trust_policy(principal_arn=principal, external_id=credential.external_id), note
 
 
-def setup_lines(application: "Application", credential: Credential) -> list[str]:
-    """Return what an operator needs to make the role of a new credential, in the order of doing it."""
-    trust, known = trust_of(application, credential, None)
-    lines = [
-        f"External ID: {credential.external_id or 'none'}",
-        "Trust policy of the role:",
-        json.dumps(trust, indent=2),
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """
+    What makes the role of a new credential.
+
+    Attributes:
+        trust: its trust policy.
+        policy: its policy; None where the role is there already.
+        commands: lines of the AWS command line, in the order of doing them.
+        notes: what else there is to know, as sentences.
+    """
+
+    credential: Credential
+    trust: Document
+    policy: Document | None
+    commands: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON shows it: what `jq` takes out is ready for `aws iam`."""
+        return {
+            "trust_policy": self.trust,
+            "policy": self.policy,
+            "commands": list(self.commands),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """Return it as lines for a person."""
+        lines = [
+            f"External ID: {self.credential.external_id or 'none'}",
+            f"Trust policy of the role (phasesync aws trust-policy {self.credential.name} prints it alone):",
+            json.dumps(self.trust, indent=2),
+        ]
+        if self.policy is None:
+            lines.append("Unless the role has it already (this replaces the role's whole trust policy):")
+        else:
+            printing = f"phasesync aws policy --starter sync --credential {self.credential.name}"
+            lines += [f"Policy of the role ({printing} prints it alone):", json.dumps(self.policy, indent=2)]
+            lines.append("In the account that the secrets are in:")
+        return [*lines, *self.commands, *self.notes]
+
+
+def setup_of(application: "Application", credential: Credential) -> Setup:
+    """Return what an operator needs to make the role of a new credential."""
+    trust, unsure = trust_of(application, credential, None)
+    notes, policy = [], None
     if credential.role_arn is None:
         policy = sync_policy(region=credential.region)
-        lines += [
-            "Policy of the role:",
-            json.dumps(policy, indent=2),
-            "In the account that the secrets are in:",
-            *setup_commands(name=f"phasesync-{credential.name}", region=credential.region, policy=policy, trust=trust),
+        name = f"phasesync-{credential.name}"
+        commands = setup_commands(name=name, region=credential.region, policy=policy, trust=trust)
+        notes += [
             "Once there are syncs, this prints the narrower policy for exactly them: "
             f"phasesync aws policy --all --credential {credential.name}",
             # On a line that begins otherwise: who pastes the commands for syncs gives the role no rights on IAM.
             "For dynamic secrets the role needs other rights as well: "
-            + leases_command(role=f"phasesync-{credential.name}", region=credential.region),
+            + leases_command(role=name, region=credential.region),
         ]
     else:
-        lines += [
-            "Unless the role has it already (this replaces the role's whole trust policy):",
-            update_trust_command(role_arn=credential.role_arn, trust=trust),
-        ]
-    if not known:
-        lines.append(
-            "Nobody could be asked who assumes the role: put the ARN of this host's identity (aws sts "
-            "get-caller-identity) in the place of " + UNKNOWN_PRINCIPAL
-        )
-    elif credential.source_name is None:
-        lines.append(
+        commands = [update_trust_command(role_arn=credential.role_arn, trust=trust)]
+    if unsure is not None:
+        notes.append(unsure[:1].upper() + unsure[1:])
+    nobody = trust["Statement"][0]["Principal"]["AWS"] == unknown_principal(credential.region)
+    if credential.source_name is None and not nobody:
+        notes.append(
             "This trusts the identity of this shell. For a daemon that has another one: "
             f"phasesync aws trust-policy {credential.name} --principal ARN"
         )
-    return lines
+    return Setup(credential=credential, trust=trust, policy=policy, commands=tuple(commands), notes=tuple(notes))

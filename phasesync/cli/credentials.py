@@ -1,16 +1,17 @@
 """`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, read_stdin
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import Name
+from phasesync.cli.params import REGION, Name
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential_rules import check_access_key_id, check_secret_access_key
 from phasesync.core.model import SecretValue
 from phasesync.errors import InvalidInputError
 
@@ -65,7 +66,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @credentials.command()
 @name_argument
 @click.option("--type", "type_", type=click.Choice([str(one) for one in CredentialType]), required=True)
-@click.option("--region", required=True, help="AWS Region of STS, and of syncs that name none.")
+@click.option("--region", type=REGION, required=True, help="AWS Region of STS, and of syncs that name none.")
 @click.option("--role-arn", metavar="ARN", help="Role to assume. May be added later: credentials update.")
 @click.option("--external-id", metavar="ID", help="External ID. Default: a new one is made.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
@@ -88,6 +89,8 @@ def add(
     """
     Add a credential. The secret access key comes from a prompt, or from stdin when that is no terminal.
 
+    For a role it says how to make it, on stderr; with -o json that is in the document, as "setup".
+
     \b
     Examples:
       phasesync credentials add aws --type assume-role --region eu-central-1
@@ -106,15 +109,16 @@ def add(
         external_id=external_id,
         source_name=source,
         access_key_id=access_key_id,
-        secret_access_key=_ask_secret_key() if access_key_id is not None else None,
+        secret_access_key=_ask_secret_key(access_key_id) if access_key_id is not None else None,
     )
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
+    document = credential_document(added)
     if added.type is CredentialType.ASSUME_ROLE:
-        _show_setup(application, added, out)
+        document = document | {"setup": _setup(application, added, out)}
     next_step = f"phasesync credentials test {name}"
     if added.status is CredentialStatus.INCOMPLETE:
         next_step = f"phasesync credentials update {name} --role-arn ARN"
-    out.done(f"added the credential {name}; next: {next_step}", credential_document(added))
+    out.done(f"added the credential {name}; next: {next_step}", document)
 
 
 @credentials.command()
@@ -134,7 +138,8 @@ def test(application: "Application", name: str, out: Output) -> None:
     report = application.credential_operations.test(name)
     if report.base is not None:
         out.say(f"assumed by: account {report.base.account}, {report.base.arn}")
-    out.say(f"identity: account {report.identity.account}, {report.identity.arn}{application.endpoint_note}")
+    note = application.endpoint_note(application.credentials.get(name).region)
+    out.say(f"identity: account {report.identity.account}, {report.identity.arn}{note}")
     for finding in report.findings:
         out.warn(finding)
     document = credential_document(application.credentials.get(name)) | {
@@ -147,7 +152,7 @@ def test(application: "Application", name: str, out: Output) -> None:
 
 @credentials.command()
 @name_argument
-@click.option("--region", help="AWS Region.")
+@click.option("--region", type=REGION, help="AWS Region.")
 @click.option("--role-arn", metavar="ARN", help="Role to assume.")
 @click.option("--external-id", metavar="ID", help="External ID.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
@@ -180,17 +185,18 @@ def update(
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
-    if not any((region, role_arn, external_id, no_external_id, source, access_key_id, account)):
+    given = (region, role_arn, external_id, source, access_key_id, account)
+    if not no_external_id and all(value is None for value in given):
         raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
     old = application.credentials.get(name)
     draft = CredentialDraft(
         type=old.type,
-        region=region or old.region,
-        role_arn=role_arn or old.role_arn,
-        external_id=None if no_external_id else external_id or old.external_id,
-        source_name=source or old.source_name,
-        access_key_id=access_key_id or old.access_key_id,
-        secret_access_key=_ask_secret_key() if access_key_id is not None else old.secret_access_key,
+        region=old.region if region is None else region,
+        role_arn=old.role_arn if role_arn is None else role_arn,
+        external_id=None if no_external_id else old.external_id if external_id is None else external_id,
+        source_name=old.source_name if source is None else source,
+        access_key_id=old.access_key_id if access_key_id is None else access_key_id,
+        secret_access_key=_ask_secret_key(access_key_id) if access_key_id is not None else old.secret_access_key,
     )
     updated = application.credential_operations.update(name, draft, account=account)
     out.done(f"updated the credential {name}; next: phasesync credentials test {name}", credential_document(updated))
@@ -229,8 +235,9 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     out.done(f"removed the credential {name}", {"removed": name, "revoked": [lease.id for lease in live]})
 
 
-def _ask_secret_key() -> SecretValue:
-    """Read a secret access key: without echo where somebody types, from stdin otherwise."""
+def _ask_secret_key(access_key_id: str) -> SecretValue:
+    """Read the secret of a key whose id may be one: without echo where somebody types, from stdin otherwise."""
+    check_access_key_id(access_key_id)
     if is_terminal():
         data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")
         source = "nothing was typed"
@@ -242,12 +249,15 @@ def _ask_secret_key() -> SecretValue:
         raise InvalidInputError(
             f"{source}: there is no secret access key", hint="pipe it to stdin, or type it at a terminal"
         )
-    return SecretValue(data.strip())
+    return check_secret_access_key(SecretValue(data))
 
 
-def _show_setup(application: "Application", credential: Credential, out: Output) -> None:
-    """Print what makes the role: External ID, policies, the lines of the AWS command line."""
-    from phasesync.cli.aws_documents import setup_lines
+def _setup(application: "Application", credential: Credential, out: Output) -> dict[str, Any]:
+    """Return what makes the role: policies, lines of the AWS command line. Without JSON it is told on stderr."""
+    from phasesync.cli.aws_documents import setup_of
 
-    for line in setup_lines(application, credential):
-        click.echo(line, err=True)
+    setup = setup_of(application, credential)
+    if not out.as_json:
+        for line in setup.lines():
+            click.echo(line, err=True)
+    return setup.document()

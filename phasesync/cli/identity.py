@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:
     """Print account and ARN: at most one call, and none where the command has asked already."""
     identity = application.clients.identity_of(credential)
-    out.say(f"identity: account {identity.account}, {identity.arn}{application.endpoint_note}")
+    note = application.endpoint_note(credential.region)
+    out.say(f"identity: account {identity.account}, {identity.arn}{note}")

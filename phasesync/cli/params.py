@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from phasesync.core.names import check_key, check_name, normalise_path, parse_environment_label
+from phasesync.core.partitions import check_region
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 LONGEST = timedelta(days=36_500)
@@ -155,6 +156,16 @@ class Word(click.Choice[E]):
         return str(choice.value) if isinstance(choice, StrEnum) else str(choice)
 
 
+class Region(click.ParamType[str]):
+    """A Region of AWS."""
+
+    name = "region"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a Region's name. InvalidInputError."""
+        return check_region(str(value))
+
+
 DURATION = Duration()
 INSTANT = Instant()
 MOMENT = Moment()
@@ -163,6 +174,7 @@ PATH = FolderPath()
 KEY = SecretKey()
 PAIR = Pair()
 COUNT = Count()
+REGION = Region()
 
 environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
 key_argument = click.argument("key", type=KEY)

@@ -11,7 +11,7 @@ from phasesync.cli.formats import Format, format_of, read_entries, write
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, read_file, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import KEY, Name, Word, environment_argument, path_option
+from phasesync.cli.params import KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.exported_values import Entry, export_json, literal_value
 from phasesync.core.foreign_values import members_of, whole_of
@@ -33,7 +33,7 @@ _SHOWN = 10
 @path_option
 @click.option("--from-aws", metavar="ID", help="Name or ARN of an AWS secret, in place of a file.")
 @click.option("--credential", type=Name("credential"), help="With --from-aws: how to reach AWS.")
-@click.option("--region", help="With --from-aws: AWS Region. Default: the credential's.")
+@click.option("--region", type=REGION, help="With --from-aws: AWS Region. Default: the credential's.")
 @click.option("--key", type=KEY, help="With --from-aws: name for a value that is no JSON object.")
 @click.option(
     "--format",
@@ -145,18 +145,20 @@ def _from_aws(
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+    from phasesync.engine.hints import hints_about
     from phasesync.engine.importing import read_remote
 
     if credential is None:
         raise InvalidInputError("--from-aws needs --credential", hint="phasesync credentials list")
-    read = read_remote(
-        application.destinations,
-        application.credentials,
-        kind=AWS_SECRETS_MANAGER,
-        credential=credential,
-        region=region,
-        remote_name=remote_name,
-    )
+    with hints_about(credential):
+        read = read_remote(
+            application.destinations,
+            application.credentials,
+            kind=AWS_SECRETS_MANAGER,
+            credential=credential,
+            region=region,
+            remote_name=remote_name,
+        )
     tell_identity(application, application.credentials.get(credential), out)
     if read.warning is not None:
         out.warn(read.warning)

@@ -6,7 +6,7 @@ import click
 
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import ENVIRONMENT, PATH, path_option
+from phasesync.cli.params import ENVIRONMENT, PATH, REGION, path_option
 from phasesync.cli.sync_control import approve, document_of, pause, resume, trigger, wait_
 from phasesync.cli.sync_insight import verify, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
@@ -80,7 +80,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @path_option
 @click.option("--credential", type=CREDENTIAL, required=True, help="How it reaches AWS.")
 @click.option("--destination", default=AWS_SECRETS_MANAGER, show_default=True, help="Kind of destination.")
-@click.option("--region", help="AWS Region. Default: the credential's.")
+@click.option("--region", type=REGION, help="AWS Region. Default: the credential's.")
 @sync_options
 @click.option("--adopt", type=click.Choice([str(one) for one in Adopt]), help="Take over a secret that exists.")
 @click.option("--no-verify", is_flag=True, help="Do not ask AWS first.")
@@ -133,7 +133,8 @@ def add(
     )
     added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run, actor=invocation().actor)
     if added.identity is not None:
-        out.say(f"identity: account {added.identity.account}, {added.identity.arn}{application.endpoint_note}")
+        note = application.endpoint_note(draft.region)
+        out.say(f"identity: account {added.identity.account}, {added.identity.arn}{note}")
     for warning in added.warnings:
         out.warn(warning)
     if added.sync is None:
@@ -150,7 +151,7 @@ def add(
 @name_argument
 @click.option("--path", type=PATH, help="Folder, exactly.")
 @click.option("--credential", type=CREDENTIAL, help="How it reaches AWS.")
-@click.option("--region", help="AWS Region.")
+@click.option("--region", type=REGION, help="AWS Region.")
 @sync_options
 @output_option
 @with_application

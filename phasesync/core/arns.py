@@ -7,29 +7,31 @@ Forms: IAM identifiers and KMS key ARNs in the AWS General Reference (arn:partit
 import re
 from difflib import get_close_matches
 
+from phasesync.core.partitions import DNS_SUFFIXES, is_known, known_partition_of, partition_of
 from phasesync.errors import InvalidInputError
 
-_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/[\w+=,.@/-]{1,576}", re.ASCII)
-_KEY = re.compile(
-    r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):key/"
-    r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
-)
 _ANY_PARTITION = r"aws(?:-[a-z0-9]+)*"
+"""One that is not known yet is taken too."""
+_ROLE = re.compile(rf"arn:{_ANY_PARTITION}:iam::(\d{{12}}):role/(?:[!-~]+/)?[\w+=,.@-]{{1,64}}", re.ASCII)
+"""API reference, CreateRole: RoleName, and Path, which takes more characters than a name."""
+_KEY = re.compile(
+    rf"arn:{_ANY_PARTITION}:kms:([a-z0-9-]+):(\d{{12}}):key/"
+    r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",
+    re.ASCII,
+)
+_PRINCIPAL = re.compile(
+    rf"arn:{_ANY_PARTITION}:(?:iam::\d{{12}}:(?:root|(?:role|user)/(?:[!-~]+/)?[\w+=,.@-]{{1,64}})"
+    r"|sts::\d{12}:assumed-role/[\w+=,.@-]{1,64}/[\w+=,.@-]{2,64})",
+    re.ASCII,
+)
+"""What a trust policy may name as who assumes a role (IAM User Guide, AWS JSON policy elements: Principal)."""
 _POLICY = re.compile(rf"arn:{_ANY_PARTITION}:iam::(?:aws|\d{{12}}):policy/[\w+=,.@/-]{{1,640}}", re.ASCII)
 _GROUP_PREFIX = rf"arn:{_ANY_PARTITION}:iam::\d{{12}}:group/(?:[!-~]+/)?"
 _GROUP = re.compile(rf"(?:{_GROUP_PREFIX})?(?P<name>[\w+=,.@-]{{1,128}})", re.ASCII)
-_PARTITIONS = {
-    "cn-": "aws-cn",
-    "us-gov-": "aws-us-gov",
-    "us-iso-": "aws-iso",
-    "us-isob-": "aws-iso-b",
-    "eusc-": "aws-eusc",
-}
-"""Beginning of a Region's name -> partition; every other Region is in `aws`."""
-
-_REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d{1,2}")
-
-
+_SECRET = re.compile(
+    rf"arn:{_ANY_PARTITION}:secretsmanager:([a-z0-9-]+):\d{{12}}:secret:[A-Za-z0-9/_+=.@!-]{{1,512}}-[A-Za-z0-9]{{6}}",
+    re.ASCII,
+)
 _ACCOUNT = re.compile(r"arn:[^:]*:[^:]*:[^:]*:(\d{12}):")
 
 
@@ -47,7 +49,17 @@ def check_role_arn(arn: str) -> str:
             f"{arn!r} is not the ARN of an IAM role{_near(arn, 'iam', 'role')}",
             hint="a role's ARN looks like arn:aws:iam::123456789012:role/name; aws iam get-role prints it",
         )
-    return match[2]
+    return match[1]
+
+
+def check_principal_arn(arn: str) -> str:
+    """Return the ARN of who may assume a role as it is. InvalidInputError."""
+    if _PRINCIPAL.fullmatch(arn) is None:
+        raise InvalidInputError(
+            f"{arn!r} is not the ARN of a role, a user or an account",
+            hint="aws sts get-caller-identity prints the ARN of an identity, and aws iam get-role that of a role",
+        )
+    return arn
 
 
 def check_policy_arn(arn: str) -> str:
@@ -77,15 +89,55 @@ def check_key_arn(arn: str, region: str) -> str:
     if match is None:
         raise InvalidInputError(
             f"{arn!r} is not the ARN of a KMS key{_near(arn, 'kms', 'key')}",
-            hint="a key's ARN looks like arn:aws:kms:eu-central-1:123456789012:key/<uuid>; "
+            hint=f"a key's ARN looks like arn:{partition_of(region)}:kms:{region or 'REGION'}:123456789012:key/<uuid>; "
             "aws kms describe-key --key-id ALIAS prints it; 'default' asks for the AWS-managed key",
         )
-    if match[2] != region:
+    if match[1] != region:
         raise InvalidInputError(
-            f"the KMS key is in {match[2]}, the secret in {region}",
+            f"the KMS key is in {match[1]}, the secret in {region}",
             hint="a secret's key has to be in the secret's Region",
         )
-    return arn
+    return check_partition(arn, region)
+
+
+def region_of_key(arn: str) -> str:
+    """Return the Region of a KMS key. InvalidInputError where this is not its ARN."""
+    match = _KEY.fullmatch(arn)
+    return check_key_arn(arn, "" if match is None else match[1]).split(":")[3]
+
+
+def region_of_secret(secret: str, region: str | None, *, otherwise: str) -> str:
+    """
+    Return the Region to look for a secret in.
+
+    Args:
+        secret: its name, or its full ARN, which ends in a hyphen and six characters.
+        region: that was asked for, None = none was.
+        otherwise: where nothing says it.
+
+    Raises:
+        InvalidInputError: a part of an ARN, which AWS may take for another secret (API reference, GetSecretValue,
+            SecretId), or one of another Region than the one that was asked for.
+    """
+    if not secret.startswith("arn:"):
+        return region or otherwise
+    match = _SECRET.fullmatch(secret)
+    if match is None:
+        raise InvalidInputError(
+            f"{secret[:200]!r} is not the full ARN of a secret{_near_secret(secret)}",
+            hint="give the secret's name; or its full ARN, which aws secretsmanager describe-secret --secret-id NAME "
+            "prints and which ends in a hyphen and six characters",
+        )
+    if region is not None and match[1] != region:
+        raise InvalidInputError(
+            f"the ARN names a secret in {match[1]}, and --region {region} another Region", hint="leave --region out"
+        )
+    return match[1]
+
+
+def _near_secret(arn: str) -> str:
+    near = _near(arn, "secretsmanager", "secret", separator=":")
+    return near or ": it does not end in a hyphen and six characters"
 
 
 def is_key_arn(text: str) -> bool:
@@ -93,37 +145,30 @@ def is_key_arn(text: str) -> bool:
     return text.startswith("arn:") and ":alias/" not in text
 
 
-def check_region(region: str) -> str:
-    """Return a Region's name as it is where it has the form of one. InvalidInputError."""
-    if _REGION.fullmatch(region) is None:
-        raise InvalidInputError(f"{region!r} is not an AWS Region", hint="a Region looks like eu-central-1")
-    return region
-
-
-def partition_of(region: str) -> str:
-    """Return the partition that a Region belongs to: `aws`, `aws-cn`, `aws-us-gov`, … (AWS General Reference, ARNs)."""
-    return next((partition for prefix, partition in _PARTITIONS.items() if region.startswith(prefix)), "aws")
-
-
 def check_partition(arn: str, region: str) -> str:
-    """Return an ARN as it is where a Region's accounts can have or use what it names. InvalidInputError."""
+    """
+    Return an ARN as it is where a Region's accounts can have or use what it names. InvalidInputError.
+
+    Nothing is said where the Region, or the partition, is like none that AWS has so far.
+    """
     _, partition, rest = arn.split(":", 2)
-    if partition != (wanted := partition_of(region)):
-        raise InvalidInputError(
-            f"{arn} is in the partition {partition}, and the Region {region} is in {wanted}",
-            hint=f"what is in {wanted} has an ARN of its own, such as arn:{wanted}:{rest}",
-        )
-    return arn
+    wanted = known_partition_of(region)
+    if wanted is None or partition == wanted or not (is_known(partition) or is_known(wanted)):
+        return arn
+    raise InvalidInputError(
+        f"{arn} is in the partition {partition}, and the Region {region} is in {wanted}",
+        hint=f"what is in {wanted} has an ARN of its own, such as arn:{wanted}:{rest}",
+    )
 
 
-def _near(arn: str, service: str, kind: str) -> str:
+def _near(arn: str, service: str, kind: str, *, separator: str = "/") -> str:
     """Name the part of an ARN that is off, as far as that can be told."""
     parts = arn.split(":", 5)
     if len(parts) < 6 or parts[0] != "arn":
         return ": it does not have six parts"
     _, partition, found_service, region, account, resource = parts
-    if partition not in ("aws", "aws-cn", "aws-us-gov"):
-        close = get_close_matches(partition, ("aws", "aws-cn", "aws-us-gov"), n=1)
+    if re.fullmatch(_ANY_PARTITION, partition, re.ASCII) is None:
+        close = get_close_matches(partition, tuple(DNS_SUFFIXES), n=1)
         return f": partition {partition!r}" + (f", meant {close[0]!r}?" if close else "")
     if found_service != service:
         return f": service {found_service!r}, expected {service!r}"
@@ -131,6 +176,6 @@ def _near(arn: str, service: str, kind: str) -> str:
         return f": the account has {len(account)} characters, expected 12 digits"
     if (region == "") != (service == "iam"):
         return ": IAM has no Region" if region else ": the Region is missing"
-    if not resource.startswith(f"{kind}/"):
-        return f": expected {kind}/ after the account"
+    if not resource.startswith(f"{kind}{separator}"):
+        return f": expected {kind}{separator} after the account"
     return ""

@@ -17,6 +17,8 @@ TAG_DYNAMIC: Final = "phasesync:dynamic"
 TAG_LEASE: Final = "phasesync:lease"
 TAG_MAX_EXPIRES_AT: Final = "phasesync:max-expires-at"
 TAG_RENEWED: Final = "phasesync:renewed"
+OUR_TAGS: Final = 5
+"""How many of a user's tags are ours: the marks above, and our instance."""
 """Which renewal of the lease was the last, and its end then. It tells a row of an older copy of the database."""
 
 

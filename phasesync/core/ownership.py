@@ -21,8 +21,10 @@ class Ownership(StrEnum):
     """It carries our tags, but the journal knows nothing of it."""
     OTHER_SYNC = "other-sync"
     """It carries the tags of another sync of this instance."""
+    OTHER_INSTANCE = "other-instance"
+    """It carries the tags of another installation, whatever the journal knows of it."""
     UNMARKED = "unmarked"
-    """The journal knows it, but our tags are gone."""
+    """The journal knows it, but our tags are gone, or one of them."""
     FOREIGN = "foreign"
 
 
@@ -30,7 +32,8 @@ NOT_OURS = {
     Ownership.FOREIGN: "exists and was not made by phasesync",
     Ownership.OTHER_SYNC: "belongs to another sync",
     Ownership.UNPROVEN: "carries our tags, but this database never wrote it",
-    Ownership.UNMARKED: "our owner tags were taken off",
+    Ownership.OTHER_INSTANCE: "carries the tags of another phasesync",
+    Ownership.UNMARKED: "our owner tags are gone, or one of them",
 }
 """Why an object is not ours to write."""
 
@@ -38,9 +41,14 @@ NOT_OURS = {
 def ownership_of(observed: Observed, entry: JournalEntry, instance_id: str) -> Ownership:
     """Return whose the observed object is, for the sync that the journal entry belongs to."""
     known = _known(observed, entry)
-    if observed.tags.get(TAG_INSTANCE) != instance_id:
+    instance, sync = observed.tags.get(TAG_INSTANCE), observed.tags.get(TAG_SYNC)
+    if instance is None:
         return Ownership.UNMARKED if known else Ownership.FOREIGN
-    if observed.tags.get(TAG_SYNC) != entry.sync_id:
+    if instance != instance_id:
+        return Ownership.OTHER_INSTANCE
+    if sync is None:
+        return Ownership.UNMARKED if known else Ownership.UNPROVEN
+    if sync != entry.sync_id:
         return Ownership.OTHER_SYNC
     return Ownership.OURS if known else Ownership.UNPROVEN
 

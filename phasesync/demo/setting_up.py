@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from phasesync.adapters.aws.policies import principal_of, sync_policy, trust_policy
+from phasesync.adapters.aws.policies import sync_policy, trust_policy
 from phasesync.core.credential import CredentialType
 from phasesync.core.model import SecretValue
 from phasesync.core.sync_config import SyncConfig
@@ -56,7 +56,7 @@ def add_credentials(stage: Stage) -> None:
     screen.command(f"phasesync credentials add role --type assume-role --region {REGION}")
     draft = CredentialDraft(type=CredentialType.ASSUME_ROLE, region=REGION)
     role = operations.add("role", draft, generate_external_id=True)
-    host = principal_of(stage.application.tester.base_identity(role).arn)
+    host = stage.application.tester.principal(role).arn
     arn = stage.accounts[PRODUCTION].make_role(
         "phasesync-role", trust=trust_policy(principal_arn=host, external_id=role.external_id), policy=policy
     )

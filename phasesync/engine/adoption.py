@@ -131,7 +131,14 @@ class Adoption:
             self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=shown)
             return None
         with hints_for(offer.sync):
-            taken = take_in(self._environments, offer.destination, offer.draft, offer.found.takeable, actor=actor)
+            taken = take_in(
+                self._environments,
+                offer.destination,
+                offer.draft,
+                offer.found.takeable,
+                actor=actor,
+                instead=f"phasesync syncs adopt {offer.sync.name}, without --import",
+            )
         self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=taken.versions)
         return taken
 

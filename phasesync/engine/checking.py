@@ -8,16 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_key_arn, check_region, is_key_arn
+from phasesync.core.arns import check_key_arn, is_key_arn
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.credential import Credential
 from phasesync.core.lint import lint
 from phasesync.core.losses import LONGEST_WINDOW
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.names import normalise_path
+from phasesync.core.ownership import owner_tags
+from phasesync.core.partitions import check_neighbours, check_region
 from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, SyncConfig
+from phasesync.core.tag_rules import check_tags
 from phasesync.errors import AlreadyExistsError, InvalidInputError
 from phasesync.ports import Destinations, EnvironmentStore, StateStore, SyncDraft
 
@@ -56,10 +59,10 @@ class Checker:
             DestinationError: KMS refused to say what a key is.
         """
         config = draft.config
-        check_region(draft.region)
+        check_neighbours(check_region(draft.region), credential.region, of=f"the credential {credential.name}")
         _check_layout(config)
         _check_limits(config)
-        _check_tags(config)
+        check_tags(config.tags, ours=len(owner_tags("", "")), tells_case=True)
         _check_replicas(config, draft.region)
         if config.layout is Layout.JSON:
             self._destinations.check_name(draft.destination_kind, config.names)
@@ -218,19 +221,9 @@ def _check_limits(config: SyncConfig) -> None:
         raise InvalidInputError("AWS takes descriptions of up to 2,048 characters")
 
 
-def _check_tags(config: SyncConfig) -> None:
-    for key, value in config.tags.items():
-        if key.startswith(("aws:", "phasesync:")):
-            raise InvalidInputError(f"the tag {key} uses a reserved prefix")
-        if not 1 <= len(key) <= 128 or len(value) > 256:
-            raise InvalidInputError(f"AWS takes tag keys of 1 to 128 and values of up to 256 characters: {key[:40]}")
-    if len(config.tags) > 48:
-        raise InvalidInputError("AWS takes 50 tags, and two are ours", hint="name 48 at most")
-
-
 def _check_replicas(config: SyncConfig, region: str) -> None:
     for replica, key in (config.replicas or {}).items():
-        check_region(replica)
+        check_neighbours(check_region(replica), region, of="the secret")
         if replica == region:
             raise InvalidInputError(f"{replica} is the secret's own Region", hint="name other Regions for replicas")
         if key != AWS_MANAGED_KEY:

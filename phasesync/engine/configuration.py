@@ -131,7 +131,9 @@ class SyncConfiguration:
             instance_id="",
             with_others=True,
         )
-        return take_in(self._environments, destination, draft, found.takeable, actor=actor), found.warnings
+        instead = f"--adopt {Adopt.OVERWRITE} in place of --adopt {draft.adopt}"
+        taken = take_in(self._environments, destination, draft, found.takeable, actor=actor, instead=instead)
+        return taken, found.warnings
 
     def update(
         self,

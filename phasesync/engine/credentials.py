@@ -2,21 +2,24 @@
 What an operator may ask of a credential: add, update, test. Makes External IDs; never shows a secret again.
 """
 
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from phasesync.core.arns import check_region, check_role_arn
+from phasesync.core.arns import check_partition, check_role_arn
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential_rules import (
+    check_access_key_id,
+    check_account,
+    check_external_id,
+    check_secret_access_key,
+)
+from phasesync.core.partitions import check_region
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 
 EXTERNAL_ID_BYTES = 32
 """Of chance, as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
-
-_ACCESS_KEY_ID = re.compile(r"\w{16,128}", re.ASCII)
-"""API reference, AccessKey: 16 to 128 characters of \\w."""
 
 
 class CredentialOperations:
@@ -42,8 +45,7 @@ class CredentialOperations:
         """
         if generate_external_id and draft.external_id is None and draft.type is CredentialType.ASSUME_ROLE:
             draft = replace(draft, external_id=secrets.token_hex(EXTERNAL_ID_BYTES))
-        _check(draft)
-        return self._credentials.add(name, draft)
+        return self._credentials.add(name, _checked(draft))
 
     def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
         """
@@ -57,7 +59,9 @@ class CredentialOperations:
         Raises:
             AccountMismatchError: the new role is in another account than the pinned one.
         """
-        _check(draft)
+        draft = _checked(draft)
+        if account is not None:
+            check_account(account)
         pinned = account or self._credentials.get(name).account
         if draft.role_arn is not None and pinned is not None:
             leads_to = check_role_arn(draft.role_arn)
@@ -87,25 +91,25 @@ class CredentialOperations:
         return report
 
 
-def _check(draft: CredentialDraft) -> None:
+def _checked(draft: CredentialDraft) -> CredentialDraft:
+    """Return a draft without white space around what was pasted. InvalidInputError for what AWS would not take."""
     check_region(draft.region)
     if draft.role_arn is not None:
         check_role_arn(draft.role_arn)
+        check_partition(draft.role_arn, draft.region)
     role_only = (draft.role_arn, draft.external_id, draft.source_name)
     if draft.type is not CredentialType.ASSUME_ROLE and any(value is not None for value in role_only):
         raise InvalidInputError(f"a role, an External ID and a source belong to assume-role, not to {draft.type}")
-    has_key = draft.access_key_id is not None and draft.secret_access_key is not None
-    if (draft.type is CredentialType.ACCESS_KEY) != has_key:
-        if draft.type is not CredentialType.ACCESS_KEY:
-            raise InvalidInputError(f"access keys belong to access-key, not to {draft.type}")
-        raise InvalidInputError(
-            "an access-key credential needs an access key id and a secret access key",
-            hint="add --access-key-id ID; the secret access key is asked for, or read from stdin",
-        )
-    if draft.access_key_id is not None and _ACCESS_KEY_ID.fullmatch(draft.access_key_id) is None:
-        raise InvalidInputError(
-            "that is not an access key id: it has 16 to 128 letters and digits",
-            hint="an access key id looks like AKIAIOSFODNN7EXAMPLE; aws iam list-access-keys prints a user's",
-        )
-    if draft.external_id is not None and not 2 <= len(draft.external_id) <= 1224:
-        raise InvalidInputError("an External ID has 2 to 1,224 characters")
+    if draft.external_id is not None:
+        check_external_id(draft.external_id)
+    key_id, secret = draft.access_key_id, draft.secret_access_key
+    if draft.type is not CredentialType.ACCESS_KEY and (key_id is not None or secret is not None):
+        raise InvalidInputError(f"access keys belong to access-key, not to {draft.type}")
+    if draft.type is CredentialType.ACCESS_KEY:
+        if key_id is None or secret is None:
+            raise InvalidInputError(
+                "an access-key credential needs an access key id and a secret access key",
+                hint="add --access-key-id ID; the secret access key is asked for, or read from stdin",
+            )
+        key_id, secret = check_access_key_id(key_id), check_secret_access_key(secret)
+    return replace(draft, access_key_id=key_id, secret_access_key=secret)

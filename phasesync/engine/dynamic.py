@@ -4,7 +4,6 @@ Configuring dynamic secrets: add and update, with the checks that find trouble b
 Asks AWS nothing: what it would not take is known beforehand, and whether it lets us, the first lease says.
 """
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,6 +13,8 @@ from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.names import check_key
+from phasesync.core.orphans import OUR_TAGS
+from phasesync.core.tag_rules import check_tags
 from phasesync.core.user_names import check_user_template, default_iam_path
 from phasesync.errors import InvalidInputError
 from phasesync.ports import CredentialStore, DynamicDraft, DynamicStore, EnvironmentStore, LeaseIssuers
@@ -25,12 +26,6 @@ DEFAULT_KEYS: Final[Mapping[str, str]] = {
     "session_token": "AWS_SESSION_TOKEN",
 }
 """Output -> key under which it is handed out; the SDKs of AWS read all but the first from the environment."""
-
-_OF_OTHERS: Final = ("aws:", "phasesync:")
-_MAX_TAG_KEY: Final = 128
-_MAX_TAG_VALUE: Final = 256
-"""Characters of a tag (IAM User Guide, tags, naming conventions)."""
-_IN_TAGS: Final = "_.:/=+-@"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +118,7 @@ class DynamicConfiguration:
             keys=_keys(config.keys, self._issuers.traits(kind).outputs),
         )
         check_user_template(config.user_template, words)
-        _check_tags(config.tags)
+        check_tags(config.tags, ours=OUR_TAGS, tells_case=False)
         self._issuers.check(kind, config, credential.type)
         for arn in (*config.policy_arns, config.permission_boundary, config.role_arn):
             if arn is not None:
@@ -161,33 +156,6 @@ def _keys(given: Mapping[str, str], outputs: tuple[str, ...]) -> dict[str, str]:
     if twice:
         raise InvalidInputError(f"two outputs have the key {twice[0]}", hint="give each a name: --key-map OUTPUT=NAME")
     return keys
-
-
-def _check_tags(tags: Mapping[str, str]) -> None:
-    seen: dict[str, str] = {}
-    for key, value in tags.items():
-        if key.lower().startswith(_OF_OTHERS):
-            raise InvalidInputError(f"the tag {key!r} cannot be set: aws: is AWS's prefix, phasesync: is ours")
-        if len(key) > _MAX_TAG_KEY or len(value) > _MAX_TAG_VALUE:
-            raise InvalidInputError(
-                f"the tag {key[:_MAX_TAG_KEY]!r} is too long: keys have {_MAX_TAG_KEY} characters at most, values "
-                f"{_MAX_TAG_VALUE}"
-            )
-        if refused := next((one for one in key + value if not _is_for_tags(one)), None):
-            raise InvalidInputError(
-                f"the tag {key!r} has the character {refused!r}, which AWS does not take in tags",
-                hint="letters, digits, spaces and _ . : / = + - @",
-            )
-        if (other := seen.setdefault(key.lower(), key)) != key:
-            raise InvalidInputError(
-                f"the tags {other!r} and {key!r} are one to AWS, which does not tell them apart by case",
-                hint="leave one of them out; --tag '' takes back those set before",
-            )
-
-
-def _is_for_tags(character: str) -> bool:
-    """Return whether AWS takes a character in a tag: letters, numbers, separators, and a few (IAM's API model, Tag)."""
-    return unicodedata.category(character)[0] in "LNZ" or character in _IN_TAGS
 
 
 def _canonical(document: str | None) -> str | None:

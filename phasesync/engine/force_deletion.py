@@ -6,8 +6,11 @@ Only what carries our tags and whose ARN is in this database's journal; never a 
 
 from dataclasses import replace
 
+from phasesync.core.arns import region_of_secret
+from phasesync.core.credential import Credential
 from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.ownership import Ownership, ownership_of, refusal_of
+from phasesync.core.partitions import check_neighbours
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
 from phasesync.core.sync import Sync
 from phasesync.engine.claims import ClaimTaker
@@ -57,21 +60,23 @@ class ForceDeletion:
             kind: destination kind.
 
         Raises:
+            InvalidInputError: a part of an ARN, or a Region of another one.
             NotFoundError: the credential, or the object.
             OwnershipConflictError: it is not proven ours, is a copy or has copies, or a service manages it.
             IllegalTransitionError: this database was restored, and nobody has accepted it.
         """
         check_may_delete(self._state)
         found = self._credentials.get(credential)
-        seen = self._destinations.open(kind, found, region or found.region).observe(remote_name)
+        where = _region(remote_name, region, found)
+        seen = self._destinations.open(kind, found, where).observe(remote_name)
         if seen is None:
             raise NotFoundError(
-                f"there is no secret {remote_name} in {region or found.region}",
+                f"there is no secret {remote_name} in {where}",
                 hint=f"phasesync aws list-secrets --credential {credential}",
             )
         sync = self._writer_of(seen)
         self._entry_of(sync, seen)
-        _check(seen, region or found.region)
+        _check(seen, where)
         return sync, seen
 
     def delete(self, credential: str, region: str | None, remote_name: str, *, kind: str, actor: str) -> Sync:
@@ -89,12 +94,13 @@ class ForceDeletion:
         reach = self._credentials.get(credential)
         with self._claims.held(sync, actor=actor) as (claim, permit):
             pen = Pen(self._state, claim, self._clock)
-            destination = self._destinations.open(kind, reach, region or reach.region, customer=sync.id)
+            where = _region(remote_name, region, reach)
+            destination = self._destinations.open(kind, reach, where, customer=sync.id)
             seen = destination.observe(remote_name)
             if seen is None:
                 raise NotFoundError(f"there is no secret {remote_name} any more")
             entry = self._entry_of(sync, seen)
-            _check(seen, region or reach.region)
+            _check(seen, where)
             # Noted before the call: the next run must not take it for an object that somebody else deleted.
             now = self._clock.now()
             noted = pen.save(replace(entry, touched_at=now, deletion_at=now))
@@ -122,6 +128,12 @@ class ForceDeletion:
             if entry.arn == seen.arn and ownership_of(seen, entry, self._instance_id) is Ownership.OURS:
                 return entry
         raise _not_ours(seen, "carries our tags, but the journal of this database does not have its ARN")
+
+
+def _region(remote_name: str, region: str | None, credential: Credential) -> str:
+    """Return the Region of an object. InvalidInputError."""
+    where = region_of_secret(remote_name, region, otherwise=credential.region)
+    return check_neighbours(where, credential.region, of=f"the credential {credential.name}")
 
 
 def _check(seen: Observed, region: str) -> None:

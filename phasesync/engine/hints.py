@@ -46,7 +46,23 @@ class LeaseNames:
 def hint_of(error: PhasesyncError, what: Named) -> str | None:
     """Return an error's hint with the name that NAME stands for: the word after a command of ours."""
     meant = what.credential if isinstance(error, CredentialRejectedError) else what.name
-    return naming(error.hint, meant) if error.hint else None
+    if error.hint is None:
+        return None
+    return _with_credential(naming(error.hint, meant), what.credential)
+
+
+def hint_about(error: PhasesyncError, credential: str) -> str | None:
+    """Return an error's hint where a credential was named, and neither a sync nor a dynamic secret."""
+    if error.hint is None:
+        return None
+    hint = error.hint.replace(_POLICY_OF_ONE, f"phasesync aws policy --all --credential {credential}")
+    if isinstance(error, CredentialRejectedError):
+        hint = _PLACEHOLDER.sub(rf"\1 {credential}", hint)
+    return _with_credential(hint, credential)
+
+
+def _with_credential(hint: str, credential: str) -> str:
+    return hint.replace("--credential CREDENTIAL", f"--credential {credential}")
 
 
 def naming(hint: str, name: str) -> str:
@@ -64,5 +80,16 @@ def hints_for(what: Named) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def hints_about(credential: str) -> Iterator[None]:
+    """Have the hints of errors that pass name this credential, where neither sync nor dynamic secret was named."""
+    try:
+        yield
+    except PhasesyncError as error:
+        error.hint = hint_about(error, credential)
+        raise
+
+
+_POLICY_OF_ONE = "phasesync aws policy NAME"
 _PLACEHOLDER = re.compile(r"(\bphasesync(?: [a-z-]+){1,3}) NAME\b")
 """Remote names may have NAME in them: shop/production/HOSTNAME."""

@@ -3,10 +3,12 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from phasesync.core.arns import region_of_secret
 from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.ownership import refusal_of
+from phasesync.core.partitions import check_neighbours
 from phasesync.core.sync_config import Adopt
 from phasesync.engine.survey import Candidate
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
@@ -42,16 +44,19 @@ def read_remote(
         remote_name: name or ARN.
 
     Raises:
+        InvalidInputError: a part of an ARN, or a Region of another one.
         NotFoundError: the credential, or the object.
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
     found = credentials.get(credential)
-    destination = destinations.open(kind, found, region or found.region)
+    where = region_of_secret(remote_name, region, otherwise=found.region)
+    check_neighbours(where, found.region, of=f"the credential {credential}")
+    destination = destinations.open(kind, found, where)
     seen = destination.observe(remote_name)
     if seen is None:
         raise NotFoundError(
-            f"there is no secret {remote_name} in {region or found.region}",
+            f"there is no secret {remote_name} in {where}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
     if seen.deleted_at is not None:
@@ -96,6 +101,7 @@ def take_in(
     candidates: Sequence[Candidate],
     *,
     actor: str,
+    instead: str,
 ) -> TakenIn:
     """
     Merge remote values into a sync's folder, as one edit; the other keys stay.
@@ -106,6 +112,7 @@ def take_in(
         draft: the sync: layout and folder, and which side wins where both have a key.
         candidates: what stands there and may be taken over.
         actor: who asked for it.
+        instead: what the operator may type to take them over without importing them.
 
     Raises:
         InvalidInputError: a value is no JSON object of keys (layout json), or a name in it is no key.
@@ -115,7 +122,12 @@ def take_in(
     before = {secret.key: secret.value for secret in environments.list_secrets(*place, path=draft.path)}
     values: dict[str, SecretValue] = {}
     for one in candidates:
-        values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+        try:
+            values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+        except InvalidInputError as error:
+            whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {one.remote_name} --key KEY"
+            hint = f"import it under a name: {whole} --credential {draft.credential}; or write over it: {instead}"
+            raise InvalidInputError(f"{one.remote_name}: {error.message}", hint=hint) from None
     added = sorted(values.keys() - before.keys())
     differing = sorted(key for key in values.keys() & before.keys() if before[key] != values[key])
     changed = differing if draft.adopt is Adopt.PREFER_AWS else []
@@ -142,11 +154,4 @@ def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -
         return {}
     if one.key is not None:
         return {one.key: whole_of(value)}
-    try:
-        return {check_key(key): member for key, member in members_of(value).items()}
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"{one.remote_name}: {error.message}",
-            hint="import it under a name (phasesync secrets import APP/ENV --from-aws ID --key KEY), or take it over "
-            "without --import, which writes over it",
-        ) from None
+    return {check_key(key): member for key, member in members_of(value).items()}

@@ -154,6 +154,4 @@ def _candidate(name: str, key: str | None, seen: Observed, ownership: Ownership,
     if reason is None and seen.deleted_at is not None:
         reason = "scheduled for deletion"
     owner = NOT_OURS.get(ownership, "ours")
-    if ownership is Ownership.FOREIGN and TAG_INSTANCE in seen.tags:
-        owner = "carries the tags of another phasesync"
     return Candidate(remote_name=name, key=key, observed=seen, ownership=ownership, owner=owner, refusal=reason)

@@ -5,7 +5,7 @@ Adapters implement these; `phasesync.bootstrap` wires them. They raise only clas
 """
 
 from phasesync.core.fingerprint import Digests
-from phasesync.ports.credentials import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
+from phasesync.ports.credentials import CredentialDraft, CredentialReport, CredentialStore, CredentialTester, Principal
 from phasesync.ports.daemons import (
     ClockSetBack,
     ClockWatch,
@@ -89,6 +89,7 @@ __all__ = [
     "MakeOrder",
     "MemberRole",
     "Outputs",
+    "Principal",
     "SecretWrite",
     "StateStore",
     "Step",

@@ -78,6 +78,20 @@ class CredentialReport:
     open_without_external_id: bool | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """
+    Who a trust policy should name.
+
+    Attributes:
+        arn: of a role, a user or an account.
+        role: name of a role whose path is not known, so that `arn` is right only where it has none; None = it is right.
+    """
+
+    arn: str
+    role: str | None
+
+
 class CredentialTester(Protocol):
     """Finds out what AWS says of a credential."""
 
@@ -93,4 +107,8 @@ class CredentialTester(Protocol):
 
     def base_identity(self, credential: Credential) -> CallerIdentity:
         """Return who would assume the credential's role: its source, or the default chain."""
+        ...
+
+    def principal(self, credential: Credential) -> Principal:
+        """Return who the trust policy of the credential's role should name. CredentialRejectedError."""
         ...

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from phasesync.cli.aws_documents import setup_lines
+from phasesync.cli.aws_documents import setup_of
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.errors import CredentialRejectedError
+from phasesync.ports import Principal
 
 WHO = "arn:aws:iam::123456789012:user/operator"
 ROLE = "arn:aws:iam::210987654321:role/teams/writer"
@@ -33,14 +34,14 @@ NEW = Credential(
 )
 
 
-def told(credential: Credential, *, refused: bool = False) -> list[str]:
-    def base_identity(_credential: Credential) -> Any:
+def told(credential: Credential, *, refused: bool = False, role: str | None = None) -> list[str]:
+    def principal(_credential: Credential) -> Principal:
         if refused:
             raise CredentialRejectedError("nobody")
-        return SimpleNamespace(arn=WHO)
+        return Principal(arn=WHO, role=role)
 
-    application: Any = SimpleNamespace(tester=SimpleNamespace(base_identity=base_identity))
-    return setup_lines(application, credential)
+    application: Any = SimpleNamespace(tester=SimpleNamespace(principal=principal))
+    return setup_of(application, credential).lines()
 
 
 def test_a_role_that_is_to_be_made_gets_its_commands() -> None:
@@ -67,3 +68,18 @@ def test_it_says_that_the_role_trusts_who_typed_the_command() -> None:
 @pytest.mark.parametrize(("credential", "refused"), [(replace(NEW, source_name="keys"), False), (NEW, True)])
 def test_it_does_not_where_a_source_or_nobody_assumes_the_role(credential: Credential, refused: bool) -> None:
     assert not any("identity of this shell" in line for line in told(credential, refused=refused))
+
+
+def test_a_role_whose_path_nobody_tells_is_named_with_the_command_that_tells_it() -> None:
+    lines = told(NEW, role="host")
+    assert any("aws iam get-role --role-name host --query Role.Arn" in line for line in lines)
+    assert lines[-1].endswith("phasesync aws trust-policy aws --principal ARN")
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("eusc-de-east-1", "aws-eusc")]
+)
+def test_what_stands_for_an_unknown_principal_is_of_the_right_partition(region: str, partition: str) -> None:
+    lines = told(replace(NEW, region=region), refused=True)
+    assert any(f"in the place of arn:{partition}:iam::" in line for line in lines)
+    assert not any("arn:aws:" in line for line in lines)

@@ -145,7 +145,7 @@ def test_a_large_policy_says_so_and_comes_in_parts(shop: CommandLine):
         ("--all", "--starter", "sync"),
         ("web", "--region", "eu-west-1"),
         ("web", "--credential", "role"),
-        ("--starter", "sync", "--no-sweep"),
+        ("--starter", "dynamic", "--no-sweep"),
         ("--starter", "sync", "--part", "1"),
     ],
 )
@@ -160,6 +160,56 @@ def test_the_starter_policy_needs_no_installation(phasesync: CommandLine, monkey
     policy = document(phasesync, "--starter", "sync", "--region", "cn-north-1")
     assert policy["Statement"][0]["Resource"] == ["arn:aws-cn:secretsmanager:cn-north-1:*:secret:*"]
     assert "secretsmanager:GetSecretValue" not in actions(policy)
+
+
+@pytest.fixture
+def anywhere(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """A shell whose environment names no Region."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    return phasesync
+
+
+def region_of_starter(phasesync: CommandLine, *args: str) -> tuple[str, str]:
+    """Return the Region that the starter policy is for, and what is said beside it."""
+    done = phasesync.done("aws", "policy", "--starter", "sync", *args)
+    return json.loads(done.stdout)["Statement"][0]["Resource"][0].split(":")[3], done.stderr
+
+
+def test_the_starter_policy_is_for_the_region_that_is_known(anywhere: CommandLine, monkeypatch: pytest.MonkeyPatch):
+    region, said = region_of_starter(anywhere)
+    assert (region, "for every Region" in said, "--region" in said) == ("*", True, True)
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+    assert region_of_starter(anywhere)[0] == "sa-east-1"
+    monkeypatch.setenv("AWS_REGION", "ap-south-2")
+    region, said = region_of_starter(anywhere)
+    assert (region, "as AWS_REGION says" in said) == ("ap-south-2", True)
+
+    anywhere.done("credentials", "add", "china", "--type", "ambient", "--region", "cn-north-1")
+    assert region_of_starter(anywhere, "--credential", "china") == ("cn-north-1", "")
+    assert region_of_starter(anywhere, "--kms-key", KEY)[0] == "eu-central-1"
+    assert region_of_starter(anywhere, "--region", "us-west-1") == ("us-west-1", "")
+
+
+def test_a_region_of_the_environment_that_is_none_is_named(anywhere: CommandLine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_REGION", "Frankfurt")
+    refused = anywhere("aws", "policy", "--starter", "sync")
+    assert (refused.exit_code, "AWS_REGION: 'Frankfurt'" in refused.stderr) == (2, True)
+
+
+def test_the_starter_policy_allows_what_the_daemon_asks_for(anywhere: CommandLine):
+    assert "secretsmanager:ListSecrets" in actions(document(anywhere, "--starter", "sync"))
+    assert "secretsmanager:ListSecrets" not in actions(document(anywhere, "--starter", "sync", "--no-sweep"))
+
+
+def test_the_starter_policy_of_dynamic_secrets_takes_its_partition_from_what_is_known(anywhere: CommandLine):
+    def partition(*args: str) -> str:
+        return str(document(anywhere, "--starter", "dynamic", *args)["Statement"][0]["Resource"][0].split(":")[1])
+
+    assert partition() == "aws"
+    assert partition("--region", "us-gov-west-1") == "aws-us-gov"
+    assert partition("--permission-boundary", "arn:aws-cn:iam::111122223333:policy/boundary") == "aws-cn"
 
 
 def test_the_starter_policy_of_dynamic_secrets_is_for_this_installation(phasesync: CommandLine):

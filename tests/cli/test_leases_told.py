@@ -306,5 +306,5 @@ def test_a_new_role_gets_the_line_for_dynamic_secrets(shop: CommandLine, aws: Aw
     assert (
         "other rights as well: aws iam put-role-policy --role-name phasesync-aws --policy-name phasesync-leases "
         "--policy-document "
-        '"$(phasesync aws policy --starter dynamic)"' in added.stderr
+        '"$(phasesync aws policy --starter dynamic --region eu-west-1)"' in added.stderr
     )

@@ -13,6 +13,7 @@ from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import (
     CURRENT,
     PENDING,
+    TAG_INSTANCE,
     Action,
     CrossAccountStatus,
     JournalEntry,
@@ -58,7 +59,19 @@ ROWS = {
     "absent": (unwanted(), None, {}, "gone"),
     "foreign": (unwanted(arn=None, version_id=None), observed(tags={}), {}, "was not made by phasesync"),
     "our tags alone": (unwanted(arn=None, version_id=None), observed(), {}, "this database never wrote it"),
-    "our tags taken off": (unwanted(), observed(tags={}), {}, "our owner tags were taken off"),
+    "our tags taken off": (unwanted(), observed(tags={}), {}, "our owner tags are gone, or one of them"),
+    "one of our tags taken off": (
+        unwanted(),
+        observed(tags={TAG_INSTANCE: INSTANCE}),
+        {},
+        "our owner tags are gone, or one of them",
+    ),
+    "another installation's": (
+        unwanted(),
+        observed(tags=owner_tags("b" * 32, "another")),
+        {},
+        "carries the tags of another phasesync",
+    ),
     "another sync's": (unwanted(), observed(tags=owner_tags(INSTANCE, "another")), {}, "belongs to another sync"),
     "made anew by others": (unwanted(), observed(arn=ARN[:-6] + "ZyXwVu"), {}, "another object has its name"),
     "of a service": (unwanted(), observed(owning_service="rds"), {}, "managed by rds"),

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from phasesync.adapters.aws.advice import advice
 from phasesync.adapters.aws.codes import EXCEPTIONS, class_of_code, row_of_exception
 from phasesync.adapters.aws.deadlines import own_deadline
-from phasesync.adapters.aws.endpoint import check_endpoint
+from phasesync.adapters.aws.endpoint import check_endpoint, source_of_endpoint
 from phasesync.adapters.aws.keys import Keys
 from phasesync.adapters.aws.limited_process import LimitedProcess, ProcessOverdueError
 from phasesync.adapters.aws.own_profile import SAID, own_profile
@@ -106,12 +107,13 @@ class _Search:
         self._within_s = within_s
         self._profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
         self._method = ""
+        self._session: Session | None = None
         self._process: LimitedProcess | None = None
         self._program = ""
         self._token_file = ""
 
     def keys(self, region: str, config: "Config") -> Keys:
-        session = _new_session(config)
+        session = self._session = _new_session(config)
         for provider in self._chain(session, region):
             self._method = provider.METHOD
             found = provider.load()
@@ -139,9 +141,16 @@ class _Search:
         named = exc.filename if isinstance(exc, OSError) else None
         if isinstance(named, str) and named not in where:
             where = f"{named} ({where})"
-        sign_in = {"sso": "aws sso login", "login": "aws login"}.get(self._method)
-        hint = _HINT if sign_in is None else f"sign in: {sign_in} --profile {self._profile}"
+        hint = advice(exc, profile=self._profile, config=self._config(), token_file=self._token_file) or _HINT
         return CredentialRejectedError(f"{where}: {self._what(exc)}", hint=hint, code=code, request_id=request_id)
+
+    def _config(self) -> Mapping[str, Any]:
+        """Return the profiles of AWS's configuration files, none where they cannot be read."""
+        try:
+            found: Mapping[str, Any] = {} if self._session is None else self._session.full_config.get("profiles", {})
+        except Exception:  # noqa: BLE001 -- what is wrong with them is the failure that is told of
+            return {}
+        return found
 
     def _chain(self, session: "Session", region: str) -> list[Any]:
         from botocore.credentials import (
@@ -254,7 +263,8 @@ def _new_session(config: "Config") -> "Session":
     class Bounded(botocore.session.Session):
         def create_client(self, *args: Any, **kwargs: Any) -> Any:
             client = super().create_client(*args, **kwargs)
-            check_endpoint(client.meta.endpoint_url, source="AWS's configuration")
+            service = client.meta.service_model.service_name
+            check_endpoint(client.meta.endpoint_url, source=source_of_endpoint(service, os.environ))
             bound_client(client)
             return client
 

@@ -1,5 +1,6 @@
 """
-Limits for one call of AWS that the SDK does not have: a deadline for the whole call, and a size for an answer.
+Limits for one call of AWS that the SDK does not have: a deadline for the whole call, a size for an answer, and no proxy
+on the way to this machine itself.
 
 The SDK's read time-out starts again with every byte, so a server that sends one byte every few seconds holds a thread
 for as long as it likes; and the SDK reads an answer of any size into memory. Both are checked here where the bytes come
@@ -18,8 +19,10 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
+from botocore.httpsession import ProxyConfiguration
 
 from phasesync.adapters.aws.deadlines import deadline
+from phasesync.adapters.aws.endpoint import is_loopback
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """
@@ -95,6 +98,21 @@ class _HttpsPool(AWSHTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
 
 
+class _Proxies(ProxyConfiguration):
+    """
+    The proxies of an HTTP session, for what is not on this machine.
+
+    Over plain http a proxy reads every value, and what it calls loopback is another machine than ours. NO_PROXY and the
+    like have been heeded before.
+    """
+
+    def __init__(self, found: Any) -> None:
+        super().__init__(found._proxies, found._proxies_settings)
+
+    def proxy_url_for(self, url: str) -> Any:
+        return None if is_loopback(url) else super().proxy_url_for(url)
+
+
 def bound(http_session: Any) -> None:
     """
     Have an HTTP session of botocore (`URLLib3Session`) heed the deadline of its thread and the size limit.
@@ -102,6 +120,7 @@ def bound(http_session: Any) -> None:
     Args:
         http_session: one that has made no connection yet.
     """
+    http_session._proxy_config = _Proxies(http_session._proxy_config)
     # Its pool managers, those for proxies included, share this one mapping.
     http_session._pool_classes_by_scheme.update(http=_HttpPool, https=_HttpsPool)
 

@@ -7,7 +7,7 @@ Must not repeat, log or decide anything.
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from phasesync.adapters.aws.deadlines import end_call_at, own_deadline
 from phasesync.adapters.aws.errors import asks_for_fewer, may_have_landed, translate
@@ -31,12 +31,14 @@ class _Attempts(threading.local):
     """An attempt was refused because there were too many calls."""
     watched = False
     """A call is under way."""
+    quotable = False
+    """Nothing in the request is secret, so that AWS's text about it may be shown."""
     ends_at = 0.0
     """When it has to be over, in seconds of the monotonic clock; known from its first attempt on."""
 
     def begin(self) -> None:
         self.sent, self.open, self.landed, self.throttled = 0, False, False, False
-        self.watched = True
+        self.watched, self.quotable = True, False
 
     def end(self) -> None:
         self.watched = False
@@ -47,6 +49,10 @@ class _Attempts(threading.local):
 
 
 _attempts = _Attempts()
+
+
+_SECRET: Final = frozenset({"SecretString", "SecretBinary", "ExternalId", "WebIdentityToken", "TokenCode"})
+"""Arguments that AWS's texts may repeat and nobody is to read."""
 
 
 class CallOverdueError(Exception):
@@ -74,9 +80,14 @@ def watch(client: "BaseClient", *, call_s: float) -> None:
         _attempts.sent += 1
         _attempts.open = True
 
+    client.meta.events.register("before-parameter-build", _on_request)
     client.meta.events.register("before-send", on_send)
     client.meta.events.register("before-parse", _on_answer)
     client.meta.events.register("needs-retry", _on_end)
+
+
+def _on_request(*, params: Mapping[str, Any], **_: object) -> None:
+    _attempts.quotable = not _SECRET.intersection(params)
 
 
 def _on_answer(*, operation_model: Any, response_dict: Mapping[str, Any], **_: object) -> None:
@@ -127,7 +138,7 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
             raise NotOfAwsError
         return answer
     except Exception as exc:  # noqa: BLE001 -- parser errors of botocore share no base class with its others
-        error = translate(exc, action=action, write=write, landed=_attempts.verdict())
+        error = translate(exc, action=action, write=write, landed=_attempts.verdict(), quotable=_attempts.quotable)
     finally:
         _attempts.end()
         if _attempts.throttled:

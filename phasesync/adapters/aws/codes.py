@@ -74,6 +74,8 @@ CODES: Final[Mapping[str, type[PhasesyncError]]] = {
 """AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS and KMS, AWS's common errors, and
 status codes where an answer carries no code. What is not here is rejected by AWS and waits for a person."""
 
+TLS_FAILED: Final = "TLS failed"
+
 _UNSENT: Final = False
 _MAYBE_SENT: Final = True
 
@@ -83,7 +85,7 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "ConnectTimeoutError": (DestinationUnavailableError, _UNSENT, "no connection within the time limit"),
     "ProxyConnectionError": (DestinationUnavailableError, _UNSENT, "no connection to the proxy"),
     # Most often the handshake; a broken stream looks the same.
-    "SSLError": (DestinationUnavailableError, _MAYBE_SENT, "TLS failed"),
+    "SSLError": (DestinationUnavailableError, _MAYBE_SENT, TLS_FAILED),
     "ReadTimeoutError": (DestinationUnavailableError, _MAYBE_SENT, "no answer within the time limit"),
     "ConnectionClosedError": (DestinationUnavailableError, _MAYBE_SENT, "the connection was closed"),
     "ConnectionError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
@@ -103,7 +105,19 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "TokenRetrievalError": (CredentialRejectedError, _UNSENT, "the AWS sign-in token could not be fetched"),
     "SSOError": (CredentialRejectedError, _UNSENT, "the AWS sign-in has ended or is not set up"),
     "LoginError": (CredentialRejectedError, _UNSENT, "the AWS sign-in has ended or is not set up"),
+    "LoginInsufficientPermissions": (
+        CredentialRejectedError,
+        _UNSENT,
+        "it lacks signin:CreateOAuth2Token",
+    ),
     "RefreshWithMFAUnsupportedError": (CredentialRejectedError, _UNSENT, "the AWS credentials ask for an MFA code"),
+    "NoAuthTokenError": (CredentialRejectedError, _UNSENT, "the AWS sign-in has ended or is not set up"),
+    "MissingDependencyException": (
+        CredentialRejectedError,
+        _UNSENT,
+        "the AWS SDK lacks a part of its own",
+    ),
+    "InfiniteLoopConfigError": (CredentialRejectedError, _UNSENT, "source_profile leads back to the same profile"),
     "UnknownCredentialError": (CredentialRejectedError, _UNSENT, "the AWS configuration names an unknown source"),
     "ParamValidationError": (DestinationRejectedError, _UNSENT, "the request has not the form that AWS asks for"),
     "ProfileNotFound": (CredentialRejectedError, _UNSENT, "AWS_PROFILE names a profile that does not exist"),

@@ -23,10 +23,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from phasesync.adapters.aws.policies import VERSION, Document, allow
-from phasesync.core.arns import partition_of
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Order
 from phasesync.core.orphans import TAG_DYNAMIC
+from phasesync.core.partitions import partition_of
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.user_names import OUR_PATH, RANDOM, render_user_name
 
@@ -119,16 +119,16 @@ def dynamic_statements(issuing: Sequence[Issuing], *, instance_id: str, live: Se
     return _merged(found)
 
 
-def starter_policy(*, region: str, boundary: str | None, instance_id: str | None) -> Document:
+def starter_policy(*, region: str | None, boundary: str | None, instance_id: str | None) -> Document:
     """
     Return the policy to begin with: any dynamic secret under our IAM path, each with one permission boundary.
 
     Args:
-        region: tells the partition.
+        region: tells the partition; None = the boundary's, or `aws`.
         boundary: ARN of the policy that has to bound every user; None = one named `STARTER_BOUNDARY`, of any account.
         instance_id: our instance, as our tags say it; None = there is none yet: then for every user under the path.
     """
-    partition = partition_of(region)
+    partition = partition_of(region or "") if region or boundary is None else boundary.split(":")[1]
     users = f"arn:{partition}:iam::*:user{OUR_PATH}*"
     bounded = {"ArnLike": {_BOUNDARY: boundary or f"arn:{partition}:iam::*:policy/{STARTER_BOUNDARY}"}}
     marks = {} if instance_id is None else {TAG_INSTANCE: instance_id}

@@ -1,32 +1,37 @@
-"""Which AWS endpoint is in use, and that it is one that secrets may be sent to. Reads no file, makes no call."""
+"""
+Which AWS endpoint is in use, and that it is one that secrets may be sent to. Reads no file, makes no call.
+
+The SDK finds an endpoint itself, in AWS's order (AWS SDKs and Tools Reference, service-specific endpoints):
+AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL, the `services` section of the profile, its `endpoint_url`; none of them
+where AWS_IGNORE_CONFIGURED_ENDPOINT_URLS or `ignore_configured_endpoint_urls` says so. What it found is checked here.
+"""
 
 import ipaddress
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from phasesync.errors import SettingsError
 
-ENDPOINT_VARIABLES = (
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_IAM",
-    "AWS_ENDPOINT_URL_KMS",
-    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-    "AWS_ENDPOINT_URL_STS",
-)
-"""AWS's own variables (AWS SDKs and Tools Reference, service-specific endpoints); the SDK reads them by itself."""
+_OF_ALL: Final = "AWS_ENDPOINT_URL"
+_OF_SERVICE: Final = {
+    "iam": "AWS_ENDPOINT_URL_IAM",
+    "kms": "AWS_ENDPOINT_URL_KMS",
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "sts": "AWS_ENDPOINT_URL_STS",
+}
+"""Service -> its variable (AWS SDKs and Tools Reference, identifiers for service-specific endpoints)."""
+
+ENDPOINT_VARIABLES: Final = (_OF_ALL, *_OF_SERVICE.values())
+"""All variables that may name an endpoint of a service that is called here."""
 
 
-def configured_endpoint(environ: Mapping[str, str]) -> str | None:
-    """
-    Return the endpoint that AWS_ENDPOINT_URL names, checked; None = AWS's own.
-
-    Raises:
-        SettingsError: one of AWS's endpoint variables names an endpoint that is neither https nor loopback.
-    """
-    for variable in ENDPOINT_VARIABLES:
+def source_of_endpoint(service: str, environ: Mapping[str, str]) -> str:
+    """Return where the endpoint of a service is set, for a message: its variable, or the configuration file."""
+    for variable in (_OF_SERVICE.get(service, ""), _OF_ALL):
         if environ.get(variable):
-            check_endpoint(environ[variable], source=variable)
-    return environ.get("AWS_ENDPOINT_URL") or None
+            return variable
+    return f"endpoint_url in {environ.get('AWS_CONFIG_FILE') or '~/.aws/config'}"
 
 
 def check_endpoint(url: str, *, source: str) -> None:
@@ -43,27 +48,49 @@ def check_endpoint(url: str, *, source: str) -> None:
     parts = _split(url)
     if parts is not None and parts.hostname and parts.scheme == "https":
         return
-    if parts is not None and parts.hostname and parts.scheme == "http" and _is_loopback(parts.hostname):
+    if parts is not None and parts.scheme == "http" and is_loopback(url):
         return
     host = parts.hostname if parts is not None and parts.hostname else "no host"
     raise SettingsError(
         f"the AWS endpoint set by {source} ({host}) is neither https nor on this machine",
-        hint=f"set {source} to an https URL, or unset it",
+        hint=f"set {source.partition(' in ')[0]} to an https URL, or remove it",
     )
+
+
+def unreadable_endpoint(source: str) -> SettingsError:
+    """Return the error for an endpoint that the SDK cannot read; what stands there is not repeated."""
+    return SettingsError(
+        f"the AWS endpoint set by {source} is not a URL",
+        hint=f"set {source.partition(' in ')[0]} to a URL with its scheme, such as https://vpce.example.com",
+    )
+
+
+def shown_endpoint(url: str) -> str:
+    """Return an endpoint as people may see it: without what may be a sign-in."""
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        return "unreadable"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether what a URL leads to is on this machine."""
+    parts = _split(url)
+    host = parts.hostname if parts is not None else None
+    if host in (None, "localhost"):
+        return host is not None
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _split(url: str) -> SplitResult | None:
     """Return the parts of a URL, None where it is none."""
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
+        _ = parts.port  # Read only here: a port that is no number raises.
     except ValueError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parts

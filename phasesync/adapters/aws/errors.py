@@ -2,7 +2,8 @@
 From what AWS and botocore raise to the classes of `phasesync.errors`; the table itself is in `codes.py`.
 
 Must not let another's text through: botocore repeats arguments, secrets included, so a message here is made of codes,
-class names, IAM actions and numbers. The text of AWS is only searched for fixed phrases.
+class names, IAM actions and numbers. The text of AWS is shown where the request had nothing secret in it; else it is
+only searched for fixed phrases.
 """
 
 import re
@@ -10,8 +11,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from phasesync.adapters.aws.codes import class_of_code, row_of_exception
+from phasesync.adapters.aws.codes import TLS_FAILED, class_of_code, row_of_exception
 from phasesync.adapters.aws.origin import is_of_aws, was_passed_on
+from phasesync.adapters.aws.refusals import denied, refused_tags
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -25,6 +27,10 @@ from phasesync.errors import (
 )
 
 _UNREACHABLE_HINT: Final = "check the Region's name, the network, the proxy and AWS_ENDPOINT_URL"
+_TLS_HINT: Final = (
+    "behind a proxy that opens TLS, or with an endpoint of your own, name the file with its CA: AWS_CA_BUNDLE, "
+    "ca_bundle in ~/.aws/config, or REQUESTS_CA_BUNDLE; else check that the file named there exists"
+)
 _ON_THE_WAY_HINT: Final = (
     "check the proxy (HTTPS_PROXY, NO_PROXY), the firewall and AWS_ENDPOINT_URL: a page of theirs came instead of "
     "AWS's answer"
@@ -33,11 +39,6 @@ _PROXY_SIGN_IN_HINT: Final = "the proxy asks for a sign-in: write user and passw
 _PROXY_SIGN_IN: Final = 407
 _TOO_MANY: Final = 429
 _CLOCK_HINT: Final = "check this machine's clock: AWS refuses requests that are more than 5 minutes off"
-_KMS_HINT: Final = (
-    "check that the KMS key is enabled and that the policies of the role and of the key allow kms:GenerateDataKey, "
-    "kms:Decrypt and kms:Encrypt through Secrets Manager: phasesync aws policy NAME prints what a sync needs, with "
-    "--kms-key ARN where it leaves the key alone"
-)
 _CREDENTIAL_HINTS: Final[Mapping[str, str]] = {
     "RegionDisabledException": "enable the Region in the AWS account, or use another one",
     "OptInRequired": "enable the Region or the service in the AWS account",
@@ -48,30 +49,22 @@ _CREDENTIAL_HINTS: Final[Mapping[str, str]] = {
     "RequestTimeTooSkewed": _CLOCK_HINT,
     "RequestInTheFuture": _CLOCK_HINT,
 }
-_KMS_CODES: Final[Mapping[str, str]] = {
-    # Secrets Manager encrypts with GenerateDataKey; it decrypts an older version to compare it (guide, KMS page).
-    "EncryptionFailure": "kms:GenerateDataKey",
-    "DecryptionFailure": "kms:Decrypt",
-    "DisabledException": "kms:GenerateDataKey",
-    "KMSInvalidStateException": "kms:GenerateDataKey",
-    "KeyUnavailableException": "kms:GenerateDataKey",
-}
-_PERFORM: Final = re.compile(r"perform: ([a-z0-9-]+:[A-Za-z]+)")
 _CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,80}")
-_REASON: Final = re.compile(
-    r"(because no|explicit deny in an?) (identity-based policy|resource-based policy|permissions boundary|"
-    r"session policy|service control policy|resource control policy|VPC endpoint policy|role trust policy)"
-)
-"""Kinds of policy as AWS names them (IAM User Guide, access denied error messages)."""
 _TOO_LONG: Final = re.compile(r"DurationSeconds exceeds the (MaxSessionDuration|1 hour session limit)")
 _TOO_LONG_HINT: Final = (
     "a shorter --ttl; or a role that allows longer ones: aws iam update-role --role-name ROLE --max-session-duration "
     "SECONDS. A role that a role assumes is assumed for an hour at most"
 )
+_REASONED: Final = (DestinationRejectedError, QuotaExceededError, RemoteChangedError)
+"""What AWS's own text says more of than its code does."""
+_MOST_QUOTED: Final = 400
+"""Characters."""
 _ALREADY_THERE: Final = ("ResourceExistsException", "EntityAlreadyExists")
 
 
-def translate(exc: Exception, *, action: str, write: bool, landed: bool | None = None) -> PhasesyncError:
+def translate(
+    exc: Exception, *, action: str, write: bool, landed: bool | None = None, quotable: bool = False
+) -> PhasesyncError:
     """
     Return the error to raise in place of what a call of AWS raised.
 
@@ -81,6 +74,7 @@ def translate(exc: Exception, *, action: str, write: bool, landed: bool | None =
         write: the call changes something, so that a lost answer is an OutcomeUnknownError.
         landed: whether any attempt, those that the SDK repeated by itself included, may have reached AWS and been
             carried out; None = not watched: then everything that cannot be told counts as may-have-landed.
+        quotable: the request has nothing secret in it, so that AWS's own text may be shown.
 
     Returns:
         An error without cause; the caller raises it outside of the `except` block, so that it has no context either.
@@ -89,7 +83,7 @@ def translate(exc: Exception, *, action: str, write: bool, landed: bool | None =
     if isinstance(response, Mapping) and not is_of_aws(response):
         return _of_another(response, action=action, write=write, landed=landed)
     if isinstance(response, Mapping) and "Error" in response:
-        return _of_answer(response, action=action, write=write, landed=landed)
+        return _of_answer(response, action=action, write=write, landed=landed, quotable=quotable)
     return _of_exception(exc, action=action, write=write, landed=landed)
 
 
@@ -142,7 +136,9 @@ def _of_another(
     return DestinationUnavailableError(what, hint=hint, code=str(status))
 
 
-def _of_answer(response: Mapping[str, Any], *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
+def _of_answer(
+    response: Mapping[str, Any], *, action: str, write: bool, landed: bool | None, quotable: bool
+) -> PhasesyncError:
     """Translate an answer that carries an error."""
     metadata = response.get("ResponseMetadata", {})
     raw_code, text = str(response["Error"].get("Code", "")), str(response["Error"].get("Message", ""))
@@ -164,10 +160,14 @@ def _of_answer(response: Mapping[str, Any], *, action: str, write: bool, landed:
             request_id=request_id,
         )
     if cls is PermissionDeniedError:
-        return _denied(code, text, action=action, request_id=request_id)
+        return denied(code, text, action=action, request_id=request_id)
     if cls is RemoteChangedError and not write:
         cls = DestinationRejectedError
+    if cls is DestinationRejectedError and (tags := refused_tags(code, text, action=action, request_id=request_id)):
+        return tags
     message, hint = _words(cls, code, text, action)
+    if quotable and cls in _REASONED and (reason := _quoted(text)):
+        message += f": {reason}"
     return cls(message, hint=hint, code=code, request_id=request_id)
 
 
@@ -187,36 +187,6 @@ def _words(cls: type[PhasesyncError], code: str, text: str, action: str) -> tupl
     return f"AWS rejected {action} ({code})", None
 
 
-def _denied(code: str, text: str, *, action: str, request_id: str | None) -> PhasesyncError:
-    """Translate a refusal: the action that was refused is the one AWS names, else the call's own."""
-    named = _PERFORM.search(text)
-    refused = named.group(1) if named else _KMS_CODES.get(code, action)
-    reason = _reason(text)
-    if refused == "sts:AssumeRole":
-        return CredentialRejectedError(f"AWS refuses {refused} ({code}){reason}", code=code, request_id=request_id)
-    # Secrets Manager says "Access to KMS is not allowed" without naming the action.
-    if not named and "KMS" in text and code not in _KMS_CODES:
-        refused = "kms:Decrypt" if action.endswith("GetSecretValue") else "kms:GenerateDataKey"
-    if not refused.startswith("kms:"):
-        message = f"the credential is not allowed to call {refused}{reason}"
-        return PermissionDeniedError(message, action=refused, code=code, request_id=request_id)
-    return PermissionDeniedError(
-        f"the KMS key cannot be used for {action}: {refused} is not allowed or the key is not usable ({code}){reason}",
-        action=refused,
-        hint=_KMS_HINT,
-        code=code,
-        request_id=request_id,
-    )
-
-
-def _reason(text: str) -> str:
-    """Return which kind of policy refused, where AWS says so in one of its fixed phrases; empty where it does not."""
-    found = _REASON.search(text)
-    if found is None:
-        return ""
-    return f": no {found[2]} allows it" if found[1] == "because no" else f": denied by a policy ({found[2]})"
-
-
 def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | None) -> PhasesyncError:
     """Translate what botocore raised without an answer of AWS."""
     cls, sent, what = row_of_exception(exc)
@@ -225,13 +195,20 @@ def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | No
         cls, what = DestinationUnavailableError, "a garbled answer"
     # Only a failure to connect hides earlier attempts: everything else that is unsent failed before the first one.
     hides_attempts = landed is None and cls in (DestinationUnavailableError, ThrottledError)
+    hint = _TLS_HINT if what == TLS_FAILED else None
     if write and (landed or sent or hides_attempts):
-        return OutcomeUnknownError(f"{action}: {what}; it may have been carried out")
+        return OutcomeUnknownError(f"{action}: {what}; it may have been carried out", hint=hint)
     if cls is DestinationUnavailableError:
-        return DestinationUnavailableError(f"{action}: {what}", hint=_UNREACHABLE_HINT)
+        return DestinationUnavailableError(f"{action}: {what}", hint=hint or _UNREACHABLE_HINT)
     if cls is ThrottledError:
         return ThrottledError(f"{action}: {what}")
     return cls(f"{action}: {what}")
+
+
+def _quoted(text: str) -> str:
+    """Return AWS's own text on one line and not without end."""
+    words = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return words if len(words) <= _MOST_QUOTED else f"{words[:_MOST_QUOTED]}…"
 
 
 def _readable(value: object) -> str | None:

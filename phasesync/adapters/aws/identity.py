@@ -13,13 +13,21 @@ External ID:
 Must not change anything at AWS, and must not repeat what AWS says.
 """
 
-from phasesync.adapters.aws.policies import principal_of, role_name, trust_policy, update_trust_command
+from phasesync.adapters.aws.policies import (
+    path_note,
+    principal_of,
+    role_name,
+    role_of_session,
+    trust_policy,
+    update_trust_command,
+)
+from phasesync.adapters.aws.refusals import names_another_policy
 from phasesync.adapters.aws.roles import AssumedRole, incomplete
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
-from phasesync.errors import AccountMismatchError, CredentialRejectedError
-from phasesync.ports import CredentialReport
+from phasesync.errors import AccountMismatchError, CredentialRejectedError, DestinationError
+from phasesync.ports import CredentialReport, Principal
 
 
 class AwsCredentialTester:
@@ -67,6 +75,24 @@ class AwsCredentialTester:
         """Return who would assume the credential's role: its source, or the default chain. CredentialRejectedError."""
         return self._clients.ask_base_identity(credential)
 
+    def principal(self, credential: Credential) -> Principal:
+        """
+        Return who the trust policy of the credential's role should name.
+
+        Raises:
+            CredentialRejectedError: AWS refuses who would assume it.
+        """
+        return self._principal(credential, self.base_identity(credential))
+
+    def _principal(self, credential: Credential, base: CallerIdentity) -> Principal:
+        role = role_of_session(base.arn)
+        if role is not None:
+            try:
+                return Principal(arn=self._clients.ask_base_role(credential, role), role=None)
+            except DestinationError:  # Most identities may not ask IAM; then nobody knows the path.
+                return Principal(arn=principal_of(base.arn), role=role)
+        return Principal(arn=principal_of(base.arn), role=None)
+
     def _test_role(self, credential: Credential) -> CredentialReport:
         role_arn = credential.role_arn
         if role_arn is None:
@@ -75,20 +101,46 @@ class AwsCredentialTester:
         session, refusal = self._try(credential, with_external_id=True)
         if credential.external_id is None:
             if session is None:
-                raise _rejected(_NO_ID_REFUSED, credential, role_arn, base, refusal)
+                raise self._rejected(_NO_ID_REFUSED, credential, role_arn, base, refusal)
             return CredentialReport(identity=session.identity, base=base, findings=(), open_without_external_id=None)
         bare, _ = self._try(credential, with_external_id=False)
         if session is None:
-            raise _rejected(_BOTH_REFUSED if bare is None else _ID_REFUSED, credential, role_arn, base, refusal)
+            why = _BOTH_REFUSED if bare is None else _ID_REFUSED
+            raise self._rejected(why, credential, role_arn, base, refusal)
         findings: tuple[str, ...] = ()
         if bare is not None:
             findings = (
                 f"the role {role_name(role_arn)} can also be assumed without the External ID: its trust policy has no "
-                f"condition on sts:ExternalId. Mend it with: {_mend(credential, role_arn, base)}",
+                f"condition on sts:ExternalId. Correct it with: {self._correction(credential, role_arn, base)}",
             )
         return CredentialReport(
             identity=session.identity, base=base, findings=findings, open_without_external_id=bare is not None
         )
+
+    def _rejected(
+        self,
+        why: str,
+        credential: Credential,
+        role_arn: str,
+        base: CallerIdentity,
+        refusal: CredentialRejectedError | None,
+    ) -> CredentialRejectedError:
+        """Return the error that says what the trust policy lacks, with the line that corrects it as hint."""
+        said = "" if refusal is None else f" ({refusal.message})"
+        elsewhere = refusal is not None and names_another_policy(refusal.hint)  # Then the trust policy is no help.
+        return CredentialRejectedError(
+            f"{base.arn} cannot assume {role_arn} as the credential {credential.name} wants it: {why}{said}",
+            hint=refusal.hint if refusal and elsewhere else self._correction(credential, role_arn, base),
+            code=None if refusal is None else refusal.code,
+            request_id=None if refusal is None else refusal.request_id,
+        )
+
+    def _correction(self, credential: Credential, role_arn: str, base: CallerIdentity) -> str:
+        """Return the line that gives the role the trust policy it should have."""
+        principal = self._principal(credential, base)
+        trust = trust_policy(principal_arn=principal.arn, external_id=credential.external_id)
+        line = f"{update_trust_command(role_arn=role_arn, trust=trust)} (this replaces the role's whole trust policy)"
+        return line if principal.role is None else f"{line}; {path_note(principal.role)}"
 
     def _try(
         self, credential: Credential, *, with_external_id: bool
@@ -128,22 +180,3 @@ def _where_it_comes_from(credential: Credential) -> str:
         "the identity of this shell is asked: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
         "the host a role; aws sts get-caller-identity shows it"
     )
-
-
-def _rejected(
-    why: str, credential: Credential, role_arn: str, base: CallerIdentity, refusal: CredentialRejectedError | None
-) -> CredentialRejectedError:
-    """Return the error that says what the trust policy lacks, with the line that mends it as hint."""
-    said = "" if refusal is None else f" ({refusal.message})"
-    return CredentialRejectedError(
-        f"{base.arn} cannot assume {role_arn} as the credential {credential.name} wants it: {why}{said}",
-        hint=_mend(credential, role_arn, base),
-        code=None if refusal is None else refusal.code,
-        request_id=None if refusal is None else refusal.request_id,
-    )
-
-
-def _mend(credential: Credential, role_arn: str, base: CallerIdentity) -> str:
-    """Return the line that gives the role the trust policy it should have."""
-    trust = trust_policy(principal_arn=principal_of(base.arn), external_id=credential.external_id)
-    return f"{update_trust_command(role_arn=role_arn, trust=trust)} (this replaces the role's whole trust policy)"

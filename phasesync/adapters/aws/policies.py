@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from phasesync.core.arns import partition_of
+from phasesync.core.arns import region_of_key
+from phasesync.core.partitions import dns_suffix_of, partition_of
 
 Document = dict[str, Any]
 """An IAM policy document, or a statement of one."""
@@ -69,33 +70,41 @@ key, for which `KMS_ACTIONS` has kms:Decrypt.
 """
 
 _ROLE_SESSION: Final = re.compile(
-    r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
+    r"arn:(?P<partition>[a-z0-9-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"
 )
 _SSO_ROLE: Final = "AWSReservedSSO_"
 
 
 def sync_policy(
-    *, region: str, kms_key_arn: str | None = None, with_import: bool = False, names: Sequence[str] = ()
+    *,
+    region: str | None,
+    kms_key_arn: str | None = None,
+    with_import: bool = False,
+    sweep: bool = True,
+    names: Sequence[str] = (),
 ) -> Document:
     """
     Return the policy of a role that syncs write with.
 
     Args:
-        region: the Region that the secrets are in; tells the partition too.
+        region: the Region that the secrets are in; tells the partition too. None = every one of the partition `aws`.
         kms_key_arn: the customer-managed key that encrypts them, None = the AWS-managed key, which needs no right.
         with_import: adds reading and listing, for an import.
+        sweep: adds listing, in a statement of its own: without it drift is found all the same, with more calls.
         names: names of the secrets that it may touch; empty = every secret of the account in that Region.
     """
-    anything = f"arn:{partition_of(region)}:secretsmanager:{region}:*:secret:*"
-    secrets = [secret_arn(name, region=region, account=None) for name in names] or [anything]
+    anything = f"arn:{partition_of(region or '')}:secretsmanager:{region or '*'}:*:secret:*"
+    secrets = [secret_arn(name, region=region or "*", account=None) for name in names] or [anything]
     statements = [allow("WriteSecrets", SYNC_ACTIONS, secrets)]
     if with_import:
         statements.append(allow("ReadSecretsForImport", IMPORT_ACTIONS, secrets))
-        statements.append(allow("ListSecretsForImport", LIST_ACTIONS, ["*"]))
     if kms_key_arn is not None:
-        through = {"StringEquals": {"kms:ViaService": service_of(region)}}
+        through = {"StringEquals": {"kms:ViaService": service_of(region or region_of_key(kms_key_arn))}}
         statements.append(allow("EncryptSecrets", KMS_ACTIONS, [kms_key_arn], through))
         statements.append(allow("FindKey", KEY_ACTIONS, [kms_key_arn]))
+    if sweep or with_import:
+        here = None if region is None else {"StringEquals": {"aws:RequestedRegion": region}}
+        statements.append(allow("ListSecrets", LIST_ACTIONS, ["*"], here))
     return {"Version": VERSION, "Statement": statements}
 
 
@@ -107,29 +116,58 @@ def trust_policy(*, principal_arn: str, external_id: str | None) -> Document:
         principal_arn: who assumes it, as `principal_of` returns it.
         external_id: the condition that keeps others from having us assume it; None = no condition.
     """
-    statement: Document = {
+    principal = {"AWS": principal_arn}
+    assume: Document = {
         "Sid": "PhasesyncAssumesThisRole",
         "Effect": "Allow",
-        "Principal": {"AWS": principal_arn},
+        "Principal": principal,
         "Action": "sts:AssumeRole",
     }
     if external_id is not None:
-        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-    return {"Version": VERSION, "Statement": [statement]}
+        assume["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    # A session of EKS Pod Identity has tags that go on to the sessions that it opens: then AssumeRole is refused
+    # without sts:TagSession (EKS User Guide, EKS Pod Identity; IAM User Guide, session tags and role chaining). Nothing
+    # in an ARN tells such a session, and whoever may not assume the role gains nothing by it, so it is always there.
+    tag = {"Sid": "ItsSessionsMayHaveTags", "Effect": "Allow", "Principal": principal, "Action": "sts:TagSession"}
+    return {"Version": VERSION, "Statement": [assume, tag]}
 
 
 def principal_of(identity_arn: str) -> str:
     """
     Return the ARN that a trust policy should name for an identity: for a session of a role, the role.
 
-    The ARN of a session does not carry the path of its role, so a role with a path comes out without it. The roles of
-    IAM Identity Center always have one; for them this returns their account, which AWS accepts for everybody in it.
+    The ARN of a session does not carry the path of its role, so a role with a path comes out without it: see
+    `role_of_session`. The roles of IAM Identity Center always have one; for them this returns their account, which AWS
+    accepts for everybody in it.
     """
     session = _ROLE_SESSION.fullmatch(identity_arn)
     if session is None:
         return identity_arn
     prefix = f"arn:{session['partition']}:iam::{session['account']}"
     return f"{prefix}:root" if session["role"].startswith(_SSO_ROLE) else f"{prefix}:role/{session['role']}"
+
+
+def role_of_session(identity_arn: str) -> str | None:
+    """
+    Return the name of the role that a session is of, None where it is no session, or its principal needs no path.
+
+    Such a role may have a path, which only IAM tells (IAM User Guide, IAM identifiers; API reference, GetRole).
+    """
+    session = _ROLE_SESSION.fullmatch(identity_arn)
+    return None if session is None or session["role"].startswith(_SSO_ROLE) else session["role"]
+
+
+def path_note(role: str) -> str:
+    """Return what is to be said of the principal of a role whose path nobody could be asked for."""
+    return (
+        f"the ARN of a session does not show the path of its role: if {role} has one, put the ARN that "
+        f"aws iam get-role --role-name {shlex.quote(role)} --query Role.Arn --output text prints in its place"
+    )
+
+
+def unknown_principal(region: str) -> str:
+    """Return what stands in a trust policy where nobody could say who assumes the role."""
+    return f"arn:{partition_of(region)}:iam::111122223333:role/WHO-ASSUMES-IT"
 
 
 def setup_commands(
@@ -158,10 +196,9 @@ def setup_commands(
 
 def leases_command(*, role: str, region: str) -> str:
     """Return the line that gives a role what dynamic secrets need; inline, where 10,240 characters fit (IAM quotas)."""
-    elsewhere = "" if partition_of(region) == "aws" else f" --region {region}"
     return (
         f"aws iam put-role-policy --role-name {shlex.quote(role)} --policy-name phasesync-leases --policy-document "
-        f'"$(phasesync aws policy --starter dynamic{elsewhere})"'
+        f'"$(phasesync aws policy --starter dynamic --region {region})"'
     )
 
 
@@ -188,8 +225,7 @@ def allow(
 
 def service_of(region: str) -> str:
     """Return what `kms:ViaService` says of a call that Secrets Manager makes in a Region in our name."""
-    suffix = "amazonaws.com.cn" if partition_of(region) == "aws-cn" else "amazonaws.com"
-    return f"secretsmanager.{region}.{suffix}"
+    return f"secretsmanager.{region}.{dns_suffix_of(region)}"
 
 
 def secret_arn(pattern: str, *, region: str, account: str | None) -> str:

@@ -98,6 +98,7 @@ _IAM_READS: Final = (
     "GetAccessKeyLastUsed",
     "GetGroup",
     "GetPolicy",
+    "GetRole",
     "GetUser",
     "ListAccessKeys",
     "ListAttachedUserPolicies",

@@ -1,5 +1,6 @@
 """
-What STS is asked: a session of a role, and who we are. Knows no cache, no clock and no client's making.
+What STS is asked: a session of a role, and who we are; and IAM, where a role is. Knows no cache, no clock, and not how
+a client is made.
 """
 
 import re
@@ -16,6 +17,7 @@ from phasesync.core.remote import CallerIdentity
 from phasesync.errors import CredentialRejectedError, DestinationUnavailableError
 
 if TYPE_CHECKING:
+    from mypy_boto3_iam.client import IAMClient
     from mypy_boto3_sts.client import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
 
@@ -24,6 +26,7 @@ SESSION_LIFETIME: Final = timedelta(hours=1)
 is what every role allows by default."""
 ASSUME_ROLE: Final = "sts:AssumeRole"
 GET_CALLER_IDENTITY: Final = "sts:GetCallerIdentity"
+GET_ROLE: Final = "iam:GetRole"
 MAX_CHAIN: Final = 8
 """Roles assumed one after the other; more is a mistake."""
 
@@ -110,6 +113,12 @@ def caller_identity(client: "STSClient", turn: Turn) -> CallerIdentity:
     """Ask STS who a client is; needs no permission. CredentialRejectedError."""
     answer = invoke(client.get_caller_identity, action=GET_CALLER_IDENTITY, write=False, throttled=turn.throttled)
     return CallerIdentity(account=_told(answer, "Account"), arn=_told(answer, "Arn"))
+
+
+def role_arn(client: "IAMClient", role: str, turn: Turn) -> str:
+    """Ask IAM for the ARN of a role of the caller's account, path included. DestinationError."""
+    answer = invoke(lambda: client.get_role(RoleName=role), action=GET_ROLE, write=False, throttled=turn.throttled)
+    return _told(answer.get("Role", {}), "Arn")
 
 
 def incomplete(credential: Credential) -> CredentialRejectedError:

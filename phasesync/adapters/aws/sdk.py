@@ -6,15 +6,16 @@ session. boto3 is imported when the first client is made. Must not keep credenti
 """
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from phasesync import __version__
 from phasesync.adapters.aws.calls import watch
-from phasesync.adapters.aws.endpoint import check_endpoint
+from phasesync.adapters.aws.endpoint import check_endpoint, shown_endpoint, source_of_endpoint, unreadable_endpoint
 from phasesync.adapters.aws.errors import translate
-from phasesync.errors import SettingsError
+from phasesync.errors import PhasesyncError, SettingsError
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 Service = Literal["secretsmanager", "sts", "kms", "iam"]
 
 _OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
+_ALL: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam")
+_NO_KEYS: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+"""For a client that makes no call."""
 
 CONNECTIONS: Final = 10
 """Connections that one client keeps open."""
@@ -33,6 +37,9 @@ CONNECTIONS: Final = 10
 class CallLimits:
     """
     How long one call may take and how often the SDK repeats it by itself (its mode `standard`).
+
+    They stand above AWS's own AWS_MAX_ATTEMPTS and AWS_RETRY_MODE: the life of a claim is made to outlive the longest
+    call, and the mode `legacy` repeats throttled calls without telling of it.
 
     Attributes:
         connect_timeout_s: seconds to connect.
@@ -56,14 +63,14 @@ class Sdk:
     def __init__(self, endpoint_url: str | None, limits: CallLimits) -> None:
         """
         Args:
-            endpoint_url: in place of AWS's own endpoints; None = what the SDK finds.
+            endpoint_url: above all that the SDK finds, as an argument of a client is; None = what the SDK finds.
             limits: of every call.
 
         Raises:
             SettingsError: the endpoint is neither https nor loopback.
         """
         if endpoint_url is not None:
-            check_endpoint(endpoint_url, source="AWS_ENDPOINT_URL")
+            check_endpoint(endpoint_url, source="endpoint_url")
         self._endpoint_url = endpoint_url
         self.limits = limits
         self._session: Session | None = None
@@ -86,36 +93,84 @@ class Sdk:
             raise SettingsError("no Region is set")
         from phasesync.adapters.aws.bounded_http import bound_client
 
-        try:
-            client = self._new(service, region, keys, once=once)
-        except Exception as exc:  # noqa: BLE001 -- botocore raises classes of many kinds here, with arguments in them
-            error = translate(exc, action=f"a client of {service} in {region!r}", write=False)
-            self._session = None  # It has read the configuration files: the next one reads them again.
-        else:
-            # The SDK may also have taken an endpoint from a configuration file.
-            check_endpoint(client.meta.endpoint_url, source=f"AWS's configuration for {service}")
-            bound_client(client)
-            watch(client, call_s=self.limits.call_s)
-            return client
-        raise error
+        client = self._checked(service, region, keys, self.config(service, once=once))
+        bound_client(client)
+        watch(client, call_s=self.limits.call_s)
+        return client
 
     def prepare(self) -> None:
         """Load what the first client of each service of a run would load: half a second that it need not wait."""
         for service in _OF_A_RUN:
-            self._new(service, "us-east-1", {"aws_access_key_id": "none", "aws_secret_access_key": "none"}).close()
+            # The Region is that of no call; each one is in the data that is loaded.
+            self._new(service, "us-east-1", _NO_KEYS, self.config(service)).close()
 
-    def _new(self, service: Service, region: str, keys: Mapping[str, str], *, once: bool = False) -> "BaseClient":
+    def own_endpoints(self, region: str) -> dict[Service, str]:
+        """
+        Return service -> the endpoint that is in use in place of AWS's usual one, as people may see it.
+
+        Args:
+            region: where.
+
+        Raises:
+            SettingsError: an endpoint is neither https nor loopback.
+        """
+        from botocore.config import Config
+
+        usual = Config(
+            ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # The stubs lack it.
+            use_fips_endpoint=False,
+            use_dualstack_endpoint=False,
+        )
+        found: dict[Service, str] = {}
+        for service in _ALL:
+            used = self._checked(service, region, _NO_KEYS, self.config(service))
+            plain = self._new(service, region, _NO_KEYS, usual, endpoint_url=None)
+            if used.meta.endpoint_url != plain.meta.endpoint_url:
+                found[service] = shown_endpoint(used.meta.endpoint_url)
+            used.close()
+            plain.close()
+        return found
+
+    def _checked(self, service: Service, region: str, keys: Mapping[str, str], config: "Config") -> "BaseClient":
+        """Return a client whose endpoint is one that secrets may be sent to. SettingsError."""
+        try:
+            client = self._new(service, region, keys, config)
+        except Exception as exc:  # noqa: BLE001 -- botocore raises classes of many kinds here, with arguments in them
+            error: PhasesyncError = translate(exc, action=f"a client of {service} in {region!r}", write=False)
+            if type(exc) is ValueError:  # So botocore says that an endpoint is no URL.
+                error = unreadable_endpoint(source_of_endpoint(service, os.environ))
+        else:
+            check_endpoint(client.meta.endpoint_url, source=source_of_endpoint(service, os.environ))
+            return client
+        self._session = None  # It has read the configuration files: the next one reads them again.
+        raise error
+
+    def _new(
+        self,
+        service: Service,
+        region: str,
+        keys: Mapping[str, str],
+        config: "Config",
+        *,
+        endpoint_url: str | Literal[False] | None = False,
+    ) -> "BaseClient":
         import boto3.session
 
         if self._session is None:
             quiet_sdk_loggers()
             self._session = boto3.session.Session()
-        config = self.config(once=once)
         make = cast("Callable[..., BaseClient]", self._session.client)
-        return make(service, region_name=region, endpoint_url=self._endpoint_url, config=config, **keys)
+        url = self._endpoint_url if endpoint_url is False else endpoint_url
+        return make(service, region_name=region, endpoint_url=url, config=config, **keys)
 
-    def config(self, *, once: bool = False) -> "Config":
-        """Return how calls are made; `once`: no call is repeated."""
+    def config(self, service: Service | None = None, *, once: bool = False) -> "Config":
+        """
+        Return how calls are made. What is not set here is as the SDK finds it: proxies, CA bundle, FIPS, endpoints.
+
+        Args:
+            service: of the calls; None = of any that the chain of the SDK may ask.
+            once: no call is repeated.
+        """
         from botocore.config import Config
 
         return Config(
@@ -125,8 +180,9 @@ class Sdk:
             tcp_keepalive=True,
             max_pool_connections=CONNECTIONS,
             user_agent_extra=f"phasesync/{__version__}",
-            # botocore's dual-stack host is another one than the guide's, which is dual-stack already.
-            use_dualstack_endpoint=False,
+            # The usual host of Secrets Manager is dual-stack already (User Guide, AWS Secrets Manager endpoints), and
+            # the one that botocore takes for dual-stack is not among those of the guide. None = as the SDK finds it.
+            use_dualstack_endpoint=False if service == "secretsmanager" else None,
         )
 
 

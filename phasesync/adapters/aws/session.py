@@ -10,7 +10,7 @@ secret longer than a client or session needs it, and must not decide what a refu
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,12 +24,14 @@ from phasesync.adapters.aws.quotas import Quotas, Turn
 from phasesync.adapters.aws.roles import (
     ASSUME_ROLE,
     GET_CALLER_IDENTITY,
+    GET_ROLE,
     AssumedRole,
     access_keys,
     assume_role,
     caller_identity,
     incomplete,
     refuse_cycle,
+    role_arn,
 )
 from phasesync.adapters.aws.sdk import CallLimits, Sdk, Service
 from phasesync.core.credential import Credential, CredentialType
@@ -96,7 +98,7 @@ class AwsClients:
                 that it has opened lives on to its end when the source changes.
             clock: tells when a session has to be renewed.
             instance_id: our instance, for the names of sessions.
-            endpoint_url: in place of AWS's own endpoints; None = what the AWS SDK finds.
+            endpoint_url: above all that the AWS SDK finds; None = what it finds.
             limits: of every call; None = the defaults.
             quotas: whoever makes a call of these clients waits for its turn there; None = a process that is alone.
             max_clients: clients kept; the one used least recently goes first.
@@ -229,12 +231,26 @@ class AwsClients:
 
         return self.as_base(credential, ask)
 
+    def ask_base_role(self, credential: Credential, role: str) -> str:
+        """
+        Ask IAM for the ARN of the role whose session assumes the credential's role: it has the path, which the ARN of
+        the session lacks. `role` = its name.
+
+        Raises:
+            DestinationError: IAM does not say; PermissionDeniedError without iam:GetRole.
+        """
+        turn = self._base_turn(GET_ROLE, credential)
+        return self._as_base(credential, "iam", lambda client: role_arn(cast("IAMClient", client), role, turn))
+
     def as_base(self, credential: Credential, ask: Callable[["STSClient"], T]) -> T:
         """Ask STS, in the credential's Region, as who assumes the credential's role."""
+        return self._as_base(credential, "sts", lambda client: ask(cast("STSClient", client)))
+
+    def _as_base(self, credential: Credential, service: Service, ask: Callable[["BaseClient"], T]) -> T:
         refuse_cycle(credential, self._source_of)
         source = None if credential.source_id is None else self._source_of(credential.source_id)
-        place: _Place = (_CHAIN[0] if source is None else source.id, credential.region, "sts", False)
-        return self._as(source, credential.region, lambda keys: ask(cast("STSClient", self._client_at(place, keys))))
+        place: _Place = (_CHAIN[0] if source is None else source.id, credential.region, service, False)
+        return self._as(source, credential.region, lambda keys: ask(self._client_at(place, keys)))
 
     def is_known(self, access_key_id: str, secret_access_key: str, credential: Credential) -> bool:
         """
@@ -271,6 +287,11 @@ class AwsClients:
         now = time.monotonic()
         with self._lock:
             return {customer for customer, limit in self._in_call.values() if now >= limit}
+
+    def endpoints(self, region: str) -> Mapping[Service, str]:
+        """Return service -> the endpoint that is in use in place of AWS's usual one. Makes no call. SettingsError."""
+        with self._making:
+            return self._sdk.own_endpoints(region)
 
     def prepare(self) -> None:
         """Load the SDK ahead of the first call. Makes no call and keeps no client."""

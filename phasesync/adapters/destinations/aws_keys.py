@@ -12,7 +12,7 @@ from phasesync.adapters.aws.caller import Caller
 from phasesync.adapters.aws.policies import KEY_ACTIONS
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_answers import MANAGED_ALIAS, told
-from phasesync.core.arns import check_key_arn
+from phasesync.core.arns import check_key_arn, check_partition
 from phasesync.core.credential import Credential
 from phasesync.core.sync_config import AWS_MANAGED_KEY
 from phasesync.errors import (
@@ -25,7 +25,7 @@ from phasesync.errors import (
 _ACTION: Final = KEY_ACTIONS[0]
 _DENIED: Final = ("AccessDenied", "AccessDeniedException")
 _NO_SUCH_KEY: Final = ("NotFoundException", "InvalidArnException", "ValidationException")
-_ALIAS: Final = re.compile(r"(?:arn:[a-z-]+:kms:(?P<region>[a-z0-9-]+):\d{12}:)?alias/[A-Za-z0-9/_-]{1,250}")
+_ALIAS: Final = re.compile(r"(?:arn:[a-z0-9-]+:kms:(?P<region>[a-z0-9-]+):\d{12}:)?alias/[A-Za-z0-9/_-]{1,250}")
 _ID: Final = re.compile(r"mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _WORD: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
 _FULL_ARN_HINT: Final = (
@@ -50,9 +50,11 @@ def resolve_key(clients: AwsClients, credential: Credential, region: str, key: s
         PermissionDeniedError: the credential may not call kms:DescribeKey; an ARN is returned as it is then.
         CredentialRejectedError, DestinationUnavailableError, ThrottledError: KMS could not be asked.
     """
-    if key == AWS_MANAGED_KEY or key.rpartition(":")[2] == MANAGED_ALIAS:
+    if key == AWS_MANAGED_KEY:
         return AWS_MANAGED_KEY
     by_arn = _check_form(key, region)
+    if key.rpartition(":")[2] == MANAGED_ALIAS:
+        return AWS_MANAGED_KEY
     try:
         answer = _describe(clients, credential, region, key)
     except PermissionDeniedError as error:
@@ -94,6 +96,8 @@ def _check_form(key: str, region: str) -> bool:
                 f"the KMS alias is in {alias['region']}, the secret in {region}",
                 hint="a secret's key has to be in the secret's Region",
             )
+        if key.startswith("arn:"):
+            check_partition(key, region)
         return False
     if key.startswith("arn:"):
         check_key_arn(key, region)

@@ -23,6 +23,11 @@ def validate_name(name: str) -> None:
         raise InvalidInputError(
             "the name of an AWS secret may not contain '!': AWS keeps it for secrets that one of its services manages"
         )
+    if name.startswith("arn:"):
+        raise InvalidInputError(
+            f"{name[:200]!r} is an ARN, not a name",
+            hint="give the name alone: what stands after :secret: without the hyphen and six characters at its end",
+        )
     wrong = sorted(set(_NOT_ALLOWED.findall(name)))
     if wrong:
         raise InvalidInputError(

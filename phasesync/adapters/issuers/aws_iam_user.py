@@ -43,9 +43,6 @@ MAX_INLINE_CHARACTERS: Final = 2_048
 MAX_POLICIES: Final = 20
 MAX_GROUPS: Final = 10
 """Managed policies of a user (10 unless AWS has raised the quota to at most 20), groups of a user (as above)."""
-MAX_TAGS: Final = 50
-_MARKS: Final = 5
-"""Four from the beginning, and one that says of a renewal."""
 _PAGE: Final = 1_000
 """Users on one page of a list, at most (API reference, ListUsers, MaxItems)."""
 
@@ -363,8 +360,6 @@ def check(config: DynamicConfig, credential: CredentialType) -> None:
             raise InvalidInputError(f"{len(given)} {what} are more than a user takes: {most} (IAM quotas)")
     if config.inline_policy is not None:
         check_policy_document(config.inline_policy, MAX_INLINE_CHARACTERS, what="the inline policy")
-    if len(config.tags) + _MARKS > MAX_TAGS:
-        raise InvalidInputError(f"a user takes {MAX_TAGS} tags, {_MARKS} of them ours")
 
 
 def _open(clients: AwsClients, credential: Credential, *, customer: str) -> LeaseIssuer:

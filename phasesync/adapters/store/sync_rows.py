@@ -16,7 +16,7 @@ from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.plain import from_json, to_json, to_member
 from phasesync.adapters.store.sealing import UNVERSIONED, Sealer, same_mac
 from phasesync.adapters.store.tables import apps, credentials, environments, sync_reads, syncs
-from phasesync.core.arns import partition_of
+from phasesync.core.partitions import partition_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
 from phasesync.core.sync_config import Adopt, SyncConfig

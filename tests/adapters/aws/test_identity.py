@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.aws.identity import AwsCredentialTester
+from phasesync.adapters.aws.policies import trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
 from phasesync.errors import (
@@ -83,7 +84,7 @@ def test_a_role_that_also_opens_without_the_external_id_is_a_finding(aws: Aws, t
     report = tester.test(role_credential(aws.role()))
     assert report.open_without_external_id is True
     (finding,) = report.findings
-    policy = mended(finding.partition("Mend it with: ")[2])
+    policy = mended(finding.partition("Correct it with: ")[2])
     assert policy["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
 
 
@@ -101,7 +102,8 @@ def test_a_role_that_does_not_open_at_all_may_have_several_reasons(aws: Aws, tes
         tester.test(role_credential(aws.role()))
     for reason in ("does not exist", "does not name this identity", "lacks sts:AssumeRole"):
         assert reason in caught.value.message
-    statement = mended(caught.value.hint)["Statement"][0]
+    statement, tagging = mended(caught.value.hint)["Statement"]
+    assert (tagging["Action"], tagging["Principal"]) == ("sts:TagSession", statement["Principal"])
     assert statement["Principal"] == {"AWS": tester.base_identity(role_credential(aws.role())).arn}
     assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
 
@@ -204,3 +206,67 @@ def test_a_refused_identity_is_not_sent_back_to_this_very_test(
     with pytest.raises(CredentialRejectedError) as refused:
         tester.test(credential)
     assert hint in (refused.value.hint or "")
+
+
+# --- who a trust policy names
+
+
+def session_of(aws: Aws, sources: dict[str, Credential], role_arn: str) -> Credential:
+    """Return a credential whose role is assumed by a session of another one."""
+    sources["host"] = role_credential(role_arn, id="host", external_id=None)
+    return role_credential(aws.role(), source_id="host")
+
+
+def test_a_role_with_a_path_is_named_with_its_path(aws: Aws, tester: AwsCredentialTester, sources: Any) -> None:
+    document = json.dumps(trust_policy(principal_arn=f"arn:aws:iam::{ACCOUNT}:root", external_id=None))
+    made = aws.boto("iam").create_role(RoleName="host", Path="/teams/ops/", AssumeRolePolicyDocument=document)
+    principal = tester.principal(session_of(aws, sources, made["Role"]["Arn"]))
+    assert (principal.arn, principal.role) == (f"arn:aws:iam::{ACCOUNT}:role/teams/ops/host", None)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "NoSuchEntity", "InternalFailure"])
+def test_where_iam_does_not_tell_the_path_it_is_said_that_it_is_not_known(
+    aws: Aws, tester: AwsCredentialTester, sources: Any, code: str
+) -> None:
+    credential = session_of(aws, sources, aws.role("host", account=ACCOUNT))
+    aws.server.fail("GetRole", Answer(code, status=500 if code == "InternalFailure" else 403), times=9)
+    principal = tester.principal(credential)
+    assert (principal.arn, principal.role) == (f"arn:aws:iam::{ACCOUNT}:role/host", "host")
+
+
+def test_the_line_for_such_a_role_says_how_to_find_the_path(
+    aws: Aws, tester: AwsCredentialTester, sources: Any
+) -> None:
+    credential = session_of(aws, sources, aws.role("host", account=ACCOUNT))
+
+    def decide(operation: Operation) -> Answer | None:
+        return DENIED if operation.form["RoleArn"] == credential.role_arn else None
+
+    aws.server.do("AssumeRole", decide, times=1000)
+    aws.server.fail("GetRole", Answer("AccessDenied", status=403), times=9)
+    with pytest.raises(CredentialRejectedError) as caught:
+        tester.test(credential)
+    assert "aws iam get-role --role-name host --query Role.Arn" in str(caught.value.hint)
+
+
+# --- which policy is in the way
+
+
+def test_tags_of_a_session_need_the_trust_policy(aws: Aws, tester: AwsCredentialTester) -> None:
+    text = "User: x is not authorized to perform: sts:TagSession on resource: y"
+    trust(aws, with_id=False, without_id=False, denial=Answer("AccessDenied", text, status=403))
+    with pytest.raises(CredentialRejectedError, match="sts:TagSession") as caught:
+        tester.test(role_credential(aws.role()))
+    assert [one["Action"] for one in mended(caught.value.hint)["Statement"]] == ["sts:AssumeRole", "sts:TagSession"]
+    assert "--dynamic" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", ["service control policy", "permissions boundary", "VPC endpoint policy"])
+def test_where_another_policy_denies_the_trust_policy_is_not_touched(
+    aws: Aws, tester: AwsCredentialTester, kind: str
+) -> None:
+    text = f"{DENIED.message} with an explicit deny in a {kind}"
+    trust(aws, with_id=False, without_id=False, denial=Answer("AccessDenied", text, status=403))
+    with pytest.raises(CredentialRejectedError, match=kind) as caught:
+        tester.test(role_credential(aws.role()))
+    assert "update-assume-role-policy" not in str(caught.value.hint)

@@ -15,7 +15,7 @@ from phasesync.adapters.aws.policies import (
     trust_policy,
     update_trust_command,
 )
-from phasesync.core.arns import partition_of
+from phasesync.core.partitions import partition_of
 from tests.support.aws import ACCOUNT, Aws
 
 KEY_ARN = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -25,8 +25,8 @@ def actions_of(policy: dict[str, Any]) -> set[str]:
     return {action for statement in policy["Statement"] for action in statement["Action"]}
 
 
-def test_a_sync_may_write_but_not_read_values_list_or_delete():
-    assert actions_of(sync_policy(region="eu-west-1")) == {
+def test_a_sync_may_write_but_not_read_values_or_delete():
+    assert actions_of(sync_policy(region="eu-west-1", sweep=False)) == {
         f"secretsmanager:{operation}"
         for operation in (
             "CreateSecret",
@@ -41,8 +41,31 @@ def test_a_sync_may_write_but_not_read_values_list_or_delete():
 
 
 def test_import_adds_reading_and_listing_and_nothing_else():
-    more = actions_of(sync_policy(region="eu-west-1", with_import=True)) - actions_of(sync_policy(region="eu-west-1"))
+    bare = sync_policy(region="eu-west-1", sweep=False)
+    more = actions_of(sync_policy(region="eu-west-1", with_import=True, sweep=False)) - actions_of(bare)
     assert more == {"secretsmanager:GetSecretValue", "secretsmanager:ListSecrets"}
+
+
+@pytest.mark.parametrize(("region", "condition"), [("eu-west-1", "eu-west-1"), (None, None)])
+def test_listing_is_in_a_statement_of_its_own_that_can_be_left_out(region: str | None, condition: str | None):
+    *others, listing = sync_policy(region=region)["Statement"]
+    assert (listing["Action"], listing["Resource"]) == (["secretsmanager:ListSecrets"], ["*"])
+    told = listing.get("Condition", {}).get("StringEquals", {}).get("aws:RequestedRegion")
+    assert told == condition
+    assert sync_policy(region=region, sweep=False)["Statement"] == others
+
+
+def test_a_key_without_a_region_beside_it_is_used_in_its_own():
+    use = sync_policy(region=None, kms_key_arn=KEY_ARN)["Statement"][1]
+    assert use["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("external_id", ["id-1", None])
+def test_a_trust_policy_lets_sessions_have_tags_whoever_assumes_the_role(external_id: str | None):
+    assume, tag = trust_policy(principal_arn="arn:aws:iam::1:role/pod", external_id=external_id)["Statement"]
+    assert (assume["Action"], tag["Action"]) == ("sts:AssumeRole", "sts:TagSession")
+    assert tag["Principal"] == assume["Principal"]
+    assert len({assume["Sid"], tag["Sid"]}) == 2
 
 
 def test_a_key_of_the_customer_may_be_used_through_secrets_manager_alone():

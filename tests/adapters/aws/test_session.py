@@ -262,13 +262,13 @@ def test_the_host_of_the_guide_is_used_even_where_dual_stack_is_switched_on(
 
 
 def test_an_endpoint_in_the_clear_is_refused(make: Make):
-    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL"):
+    with pytest.raises(SettingsError, match="set by endpoint_url"):
         make(endpoint_url="http://aws.example.com")
 
 
 def test_an_endpoint_in_the_clear_from_anywhere_else_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://aws.example.com")
-    with pytest.raises(SettingsError, match="secretsmanager"):
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL_SECRETS_MANAGER"):
         make().secrets_manager(access_key_credential(), REGION)
 
 
