@@ -71,7 +71,7 @@ class Grant:
         secrets: ARN of secrets, as a pattern -> the actions on them.
         keys: (Region, ARN of a customer-managed key) -> ARNs of the secrets that it may be used for, as patterns.
         sweep: the Region in which it lists secrets, None = it does not.
-        copies: (Region, ARN of a key of another account) -> ARNs of the copies there, as patterns.
+        copies: (Region, ARN of a key of another account) -> ARNs of copies and primaries, as patterns.
     """
 
     secrets: Mapping[str, frozenset[str]]
@@ -137,9 +137,14 @@ def grant_of(
             if key is not None and key != AWS_MANAGED_KEY
         },
         sweep=sync.region if sweep else None,
-        # The copy may have any name: its account chose it.
+        # The copy may have any name: its account chose it. AWS does not say which of the two the call is about.
         copies={
-            (sync.region, key): frozenset([secret_arn("*", region=sync.region, account=account_of(key))])
+            (sync.region, key): frozenset(
+                [
+                    secret_arn("*", region=sync.region, account=account_of(key)),
+                    secret_arn(pattern, region=sync.region, account=account),
+                ]
+            )
             for key in copy_keys
             if key.split(":")[3] == sync.region
         },

@@ -443,6 +443,8 @@ def test_whoever_writes_a_primary_may_encrypt_its_copy_in_the_other_account():
     assert not may_encrypt(document, kms__ViaService="s3.eu-west-1.amazonaws.com")
     assert not may_encrypt(document, kms__EncryptionContext__SecretARN=COPY.replace("222222222222", "333333333333"))
     assert not may_encrypt(document, key=COPY_KEY.replace("222222222222", "333333333333"))
+    assert may_encrypt(document, kms__EncryptionContext__SecretARN=SECRET)
+    assert not may_encrypt(document, kms__EncryptionContext__SecretARN=SECRET.replace("shop/production", "another"))
     # Of the primary's own key the writer has what it has without copies, kms:Decrypt too.
     assert may_encrypt(document, "kms:Decrypt", key=KEY, kms__EncryptionContext__SecretARN=SECRET)
 
