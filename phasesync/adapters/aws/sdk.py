@@ -25,9 +25,6 @@ Service = Literal["secretsmanager", "sts", "kms", "iam"]
 
 _OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
 
-CONNECTIONS: Final = 10
-"""Connections that one client keeps open."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CallLimits:
@@ -38,11 +35,14 @@ class CallLimits:
         connect_timeout_s: seconds to connect.
         read_timeout_s: seconds without a byte of the answer.
         attempts: attempts of one call, the first included.
+        connections: how many connections a client keeps open. Threads beyond it open one for each call, and urllib3
+            warns each time.
     """
 
     connect_timeout_s: int = 3
     read_timeout_s: int = 5
     attempts: int = 3
+    connections: int = 10
 
     @property
     def call_s(self) -> int:
@@ -123,7 +123,7 @@ class Sdk:
             read_timeout=self.limits.read_timeout_s,
             retries={"mode": "standard", "total_max_attempts": 1 if once else self.limits.attempts},
             tcp_keepalive=True,
-            max_pool_connections=CONNECTIONS,
+            max_pool_connections=self.limits.connections,
             user_agent_extra=f"phasesync/{__version__}",
             # botocore's dual-stack host is another one than the guide's, which is dual-stack already.
             use_dualstack_endpoint=False,

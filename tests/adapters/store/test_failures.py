@@ -126,7 +126,7 @@ def test_a_statement_that_sqlite_never_takes_is_a_defect_and_halts_nothing(name)
         ("42501", SettingsError),
         ("42P01", SchemaMismatchError),
         ("42703", SchemaMismatchError),
-        ("3F000", SchemaMismatchError),
+        ("3F000", SettingsError),
         ("23505", AlreadyExistsError),
         ("23503", IllegalTransitionError),
         ("22001", InvalidInputError),
