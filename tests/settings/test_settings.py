@@ -123,7 +123,7 @@ def test_a_path_that_leads_to_no_settings_file_is_named_at_once(name, tmp_path):
     os.mkfifo(tmp_path / "fifo", 0o600)
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(SettingsError, match="the settings file .* cannot be read: "):
+    with pytest.raises(SettingsError, match=r"the settings file .* cannot be read: "):
         load_settings(tmp_path / name)
 
 

@@ -141,7 +141,9 @@ def _not_opened(file: str, name: str) -> PhasesyncError:
     """SQLite has these codes for whatever keeps it from a file; only a right that is missing is a verdict."""
     if out_of_descriptors():
         return _too_many_files(f"the database {file}", name)
-    if all(os.access(path, os.R_OK | os.W_OK) for path in (file, os.path.dirname(os.path.abspath(file)))):
+    verdict = name in ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM", "SQLITE_AUTH")
+    may_write = all(os.access(path, os.R_OK | os.W_OK) for path in (file, os.path.dirname(os.path.abspath(file))))
+    if not verdict and may_write and os.path.isfile(file):
         return StoreUnavailableError(
             f"the database {file} cannot be opened now ({name})", hint="check its disk, and its folder", code=name
         )

@@ -116,7 +116,7 @@ def test_folders_of_a_new_key_are_private_whatever_the_umask(tmp_path):
 def test_a_path_that_leads_to_no_key_file_is_named_at_once(name, tmp_path):
     os.mkfifo(tmp_path / "fifo", 0o600)
     (tmp_path / "huge").write_bytes(b"A" * 5000)
-    with pytest.raises(KeyUnavailableError, match="the root key file .* cannot be read: "):
+    with pytest.raises(KeyUnavailableError, match=r"the root key file .* cannot be read: "):
         load_root_key(file=tmp_path / name, environ={})
 
 

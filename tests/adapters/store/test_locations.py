@@ -173,7 +173,7 @@ def test_any_name_of_a_folder_is_that_folder(name, tmp_path):
 
 @pytest.mark.parametrize("url", ["sqlite:////srv/p.db?mode=ro", "sqlite:////srv/a?b/p.db", "sqlite:////srv/p.db?"])
 def test_a_question_mark_is_told_how_to_write_it(url):
-    with pytest.raises(SettingsError, match="a SQLite URL takes no options; a [?] in its path is written %3F"):
+    with pytest.raises(SettingsError, match=r"a SQLite URL takes no options; a [?] in its path is written %3F"):
         parse_database_url(url)
 
 
