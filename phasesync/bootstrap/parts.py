@@ -274,12 +274,17 @@ class Parts:
 
     @property
     def _call_limits(self) -> "CallLimits":
-        from phasesync.adapters.aws.sdk import CallLimits
+        return call_limits(self.settings)
 
-        aws = self.settings.aws
-        return CallLimits(
-            connect_timeout_s=aws.connect_timeout_s,
-            read_timeout_s=aws.read_timeout_s,
-            attempts=aws.max_attempts,
-            connections=self.settings.daemon.workers + 2,  # the sweep, and a test of the credential
-        )
+
+def call_limits(settings: Settings) -> "CallLimits":
+    """Return what the settings say of calls of AWS."""
+    from phasesync.adapters.aws.sdk import CallLimits
+
+    return CallLimits(
+        connect_timeout_s=settings.aws.connect_timeout_s,
+        read_timeout_s=settings.aws.read_timeout_s,
+        attempts=settings.aws.max_attempts,
+        # Beside the workers: the sweep, and a test of the credential. Leases have threads of their own, and other clients.
+        connections=max(10, settings.daemon.workers + 2),
+    )
