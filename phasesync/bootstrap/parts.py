@@ -285,6 +285,6 @@ def call_limits(settings: Settings) -> "CallLimits":
         connect_timeout_s=settings.aws.connect_timeout_s,
         read_timeout_s=settings.aws.read_timeout_s,
         attempts=settings.aws.max_attempts,
-        # Beside the workers: the sweep, and a test of the credential. Leases have threads of their own, and other clients.
+        # Beside the workers: the sweep, and a test of the credential. Threads of leases use clients of their own.
         connections=max(10, settings.daemon.workers + 2),
     )
