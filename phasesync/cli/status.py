@@ -102,6 +102,7 @@ def _show(application: "Application", out: Output) -> None:
             "syncs": counts or "none yet",
             "leases": summary["leases"] or "none is live",
         }
+        | ({"database log": f"{log_bytes:,} bytes"} if log_bytes else {})
     )
     if log_bytes > LARGE_LOG_BYTES:
         out.warn(

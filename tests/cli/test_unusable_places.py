@@ -88,6 +88,7 @@ def test_status_says_how_large_the_log_is_and_why(phasesync: CommandLine, monkey
             phasesync.done("apps", "add", name)
         size = path.with_name("phasesync.db-wal").stat().st_size
         assert phasesync.json("status")["database_log_bytes"] == size > 10_000
+        assert f"{size:,} bytes" in phasesync.done("status").stdout
         assert f"the log beside the database (-wal) has {size:,} bytes" in phasesync.done("status").stderr
 
 
