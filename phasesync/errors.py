@@ -29,6 +29,7 @@ names and numbers, never of another exception's text: botocore and database driv
     │   ├── AccountMismatchError           halt
     │   ├── DestinationRejectedError       halt
     │   └── OutcomeUnknownError            replan
+    ├── HostUnavailableError               retry
     ├── InternalError                      retry
     ├── StateError
     │   ├── ClaimHeldError                 retry
@@ -97,6 +98,13 @@ class SettingsError(PhasesyncError):
 
 class AnotherDatabaseError(SettingsError):
     """The database was replaced by that of another installation."""
+
+
+class HostUnavailableError(PhasesyncError):
+    """This host cannot do now what is needed: a port is in use, or no more files can be opened."""
+
+    disposition = Disposition.RETRY
+    exit_code = 7
 
 
 # --- the encrypted store

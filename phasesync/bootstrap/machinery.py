@@ -78,6 +78,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         share_among=quotas.share_among,
         clock_watch=application.clock_watch,
         sweeper=application.sweeper,
+        checkpoint=application.checkpoint_database,
         lease_work=lease_work,
     )
     return Machinery(

@@ -17,7 +17,7 @@ from phasesync.adapters.store import (
 )
 from phasesync.adapters.store.migrate import check, upgrade
 from phasesync.bootstrap.application import Application
-from phasesync.errors import KeyUnavailableError
+from phasesync.errors import KeyUnavailableError, SettingsError
 from phasesync.ports import EventSink
 from phasesync.settings.model import Settings
 
@@ -56,11 +56,10 @@ def find_instance_id(settings: Settings) -> str:
 
 def find_root_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> RootKey:
     """Return the root key that the settings lead to. KeyUnavailableError, SettingsError."""
-    named = "root_key_file" in settings.model_fields_set
     return load_root_key(
-        file=settings.root_key_file if named else None,
+        file=settings.named_root_key_file,
         value=settings.root_key.get_secret_value() if settings.root_key else None,
-        default_file=settings.root_key_file,
+        default_file=settings.default_root_key_file,
         environ=environ,
     )
 
@@ -72,6 +71,8 @@ class Initialised:
     root_key: RootKey
     key_made: bool
     instance_id: str
+    warnings: tuple[str, ...] = ()
+    """What should be better about key and database, one line each."""
 
 
 def initialise_application(settings: Settings) -> Initialised:
@@ -90,7 +91,8 @@ def initialise_application(settings: Settings) -> Initialised:
         try:
             root_key = find_root_key(settings)
         except KeyUnavailableError as error:
-            if settings.root_key_file.exists() or settings.root_key is not None:
+            key_file = settings.default_root_key_file
+            if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
                 raise
             wrapped = stored.list_all()
             if wrapped:
@@ -99,11 +101,17 @@ def initialise_application(settings: Settings) -> Initialised:
                     "no new one is made",
                     hint=f"bring the key file back to {settings.root_key_file}, or set PHASESYNC_ROOT_KEY_FILE",
                 ) from error
-            root_key, made = write_new_root_key(settings.root_key_file), True
+            if key_file is None:
+                raise SettingsError(
+                    "the root key would be in the home directory, and this user has none",
+                    hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
+                ) from error
+            root_key, made = write_new_root_key(key_file), True
         instance_id = initialise(database, EnvelopeKeyRing([root_key], stored))
     finally:
         database.close()
-    return Initialised(root_key=root_key, key_made=made, instance_id=instance_id)
+    warnings = (*root_key.warnings, *database.warnings())
+    return Initialised(root_key=root_key, key_made=made, instance_id=instance_id, warnings=warnings)
 
 
 def restore_application(settings: Settings, file: Path) -> Path | None:

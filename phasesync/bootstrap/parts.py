@@ -65,13 +65,13 @@ class Parts:
         Args:
             settings: as they were read.
             store: the opened database.
-            root_key: for its warnings.
+            root_key: for its warnings; the database has its own.
             events: takes what happens; None where commands print it.
             current: returns the settings that are in effect now; None where they do not change.
         """
         self.settings = settings
         self.current = current or (lambda: settings)
-        self.warnings = root_key.warnings
+        self.warnings = (*root_key.warnings, *store.database.warnings())
         self.clock: Clock = SystemClock()
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._store = store
@@ -118,6 +118,14 @@ class Parts:
         """Return how the schema of the database stands, which can be written now. StoreUnavailableError."""
         self._store.database.check_writable()
         return status_of(self._store.database)
+
+    def database_log_bytes(self) -> int:
+        """Return the size of SQLite's write-ahead log; 0 where there is none."""
+        return self._store.database.log_bytes()
+
+    def checkpoint_database(self) -> None:
+        """Shorten SQLite's write-ahead log. StoreUnavailableError."""
+        self._store.database.checkpoint()
 
     @property
     def instance_id(self) -> str:
@@ -263,9 +271,17 @@ class Parts:
 
     @property
     def _call_limits(self) -> "CallLimits":
-        from phasesync.adapters.aws.sdk import CallLimits
+        return call_limits(self.settings)
 
-        aws = self.settings.aws
-        return CallLimits(
-            connect_timeout_s=aws.connect_timeout_s, read_timeout_s=aws.read_timeout_s, attempts=aws.max_attempts
-        )
+
+def call_limits(settings: Settings) -> "CallLimits":
+    """Return what the settings say of calls of AWS."""
+    from phasesync.adapters.aws.sdk import CallLimits
+
+    return CallLimits(
+        connect_timeout_s=settings.aws.connect_timeout_s,
+        read_timeout_s=settings.aws.read_timeout_s,
+        attempts=settings.aws.max_attempts,
+        # Beside the workers: the sweep, and a test of the credential. Threads of leases use clients of their own.
+        connections=max(10, settings.daemon.workers + 2),
+    )

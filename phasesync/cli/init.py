@@ -20,7 +20,7 @@ def init(out: Output) -> None:
     from phasesync.bootstrap import initialise_application
 
     done = initialise_application(settings)
-    for warning in done.root_key.warnings:
+    for warning in done.warnings:
         out.warn(warning)
     key_file = settings.root_key_file
     if key_file.exists() and key_file.resolve().is_relative_to(settings.data_dir.resolve()):

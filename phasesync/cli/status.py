@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.core.lease import Lease
 
+LARGE_LOG_BYTES = 64 * 1024 * 1024
+"""A log that is not held open by a reader is shortened to less."""
+
 QUIET = ("in-sync", "paused", "running", "pending")
 """Statuses that ask nothing of anybody."""
 
@@ -75,6 +78,7 @@ def _show(application: "Application", out: Output) -> None:
     ]
     daemons = [dict(one) for one in application.daemons.alive()]
     overdue = [] if daemons else _overdue(application, leases)
+    log_bytes = application.database_log_bytes()
     summary = {
         "instance_id": application.instance_id,
         "restored": application.state.is_restored(),
@@ -84,6 +88,7 @@ def _show(application: "Application", out: Output) -> None:
         "leases": dict(sorted(Counter(str(one.status) for one in leases).items())),
         "leases_not_revoked": not_revoked,
         "leases_overdue": overdue,
+        "database_log_bytes": log_bytes,
     }
     if out.as_json:
         out.document(summary)
@@ -97,7 +102,13 @@ def _show(application: "Application", out: Output) -> None:
             "syncs": counts or "none yet",
             "leases": summary["leases"] or "none is live",
         }
+        | ({"database log": f"{log_bytes:,} bytes"} if log_bytes else {})
     )
+    if log_bytes > LARGE_LOG_BYTES:
+        out.warn(
+            f"the log beside the database (-wal) has {log_bytes:,} bytes: some program has been "
+            "reading the database for long, such as sqlite3 or a backup; once that ends, the daemon shortens the log"
+        )
     if needing:
         click.echo()
         out.items(needing, ["sync", "status", "reason"])

@@ -102,6 +102,8 @@ class Condition:
         """None until the daemon works."""
         self.lines_lost: Callable[[], int] = lambda: 0
         """How many lines of the log were lost, since nobody took them."""
+        self.not_listening: Callable[[], str | None] = lambda: None
+        """Why nobody can ask for health and readiness; None = the address is ours."""
         self.stopping = False
 
     def health(self) -> Report:
@@ -144,7 +146,9 @@ class Condition:
 
     def words(self) -> str:
         """Return one line that says what the daemon does or waits for."""
-        return self._words(None if self.pulse is None else self.pulse())
+        words = self._words(None if self.pulse is None else self.pulse())
+        problem = self.not_listening()
+        return words if problem is None or self.stopping else f"{words}; health is not served: {problem}"
 
     def _words(self, pulse: Pulse | None) -> str:
         obstacle = next(self._obstacles(pulse), None)

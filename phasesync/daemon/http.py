@@ -19,13 +19,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Final
 
-from phasesync.errors import SettingsError
+from phasesync.errors import HostUnavailableError, SettingsError
+from phasesync.host_files import is_passing
 
 CONNECTION_LIFE_S: Final = 5.0
 """A connection is cut after that, however busy its client keeps it: for request and response together."""
 CLIENT_PAUSE_S: Final = 5.0
 """A client that sends nothing, or takes nothing, for that long is cut off."""
 MAX_CONNECTIONS: Final = 64
+_NO_DESCRIPTOR_PAUSE_S: Final = 0.2
+_NOT_NOW: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENODEV, errno.ENXIO)
+_NAME_NOT_NOW: Final = (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM)
+"""The resolver's own codes, for a name whose server does not answer yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,8 @@ class HealthServer:
         Listen, and answer in a thread.
 
         Raises:
-            SettingsError: the address is in use, or is none of this machine.
+            HostUnavailableError: the address is in use, is none of this machine now, or cannot be found out now.
+            SettingsError: it is one that this process will never have.
         """
         try:
             self._server = _Server(_bind_address(self._host, self._port), self._probes)
@@ -104,6 +110,15 @@ class _Server(ThreadingHTTPServer):
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         super().__init__(place, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection. It stays in the queue where no file can be opened, and the next poll comes at once."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if is_passing(error):
+                time.sleep(_NO_DESCRIPTOR_PAUSE_S)
+            raise
 
     def server_bind(self) -> None:
         # HTTPServer's asks the DNS for its own name here, which may hang.
@@ -205,16 +220,24 @@ def _bind_address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any
     return family, place
 
 
-def _refused(address: str, error: OSError | UnicodeError) -> SettingsError:
-    code = error.errno if isinstance(error, OSError) else None
-    if code == errno.EADDRINUSE:
-        return SettingsError(
+def _refused(address: str, error: OSError | UnicodeError) -> HostUnavailableError | SettingsError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return HostUnavailableError(
             f"http.listen: {address} is in use by another process",
             hint="choose another port with PHASESYNC_HTTP__LISTEN; port 0 takes a free one",
         )
-    # The resolver's own codes are below zero.
-    reason = os.strerror(code) if code and code > 0 else "the name is not known"
-    return SettingsError(
-        f"http.listen: cannot listen on {address}: {reason}",
-        hint="PHASESYNC_HTTP__LISTEN takes HOST:PORT with an address of this machine, such as 127.0.0.1:8787",
-    )
+    message = f"http.listen: cannot listen on {address}: {_reason(error)}"
+    hint = "PHASESYNC_HTTP__LISTEN takes HOST:PORT with an address of this machine, such as 127.0.0.1:8787"
+    if isinstance(error, socket.gaierror):
+        passing = error.errno in _NAME_NOT_NOW
+    else:
+        passing = isinstance(error, OSError) and (error.errno in _NOT_NOW or is_passing(error))
+    return HostUnavailableError(message, hint=hint) if passing else SettingsError(message, hint=hint)
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, socket.gaierror) and error.errno in _NAME_NOT_NOW:
+        return "the name cannot be looked up now"
+    if isinstance(error, socket.gaierror | UnicodeError) or not error.errno:
+        return "the name is not known"
+    return os.strerror(error.errno)

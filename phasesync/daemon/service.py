@@ -18,6 +18,7 @@ from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lo
 from phasesync.daemon.condition import STUCK_AFTER, Condition, Pulse, Round
 from phasesync.daemon.ending import STOP_BEYOND_DRAIN, end_work
 from phasesync.daemon.http import HealthServer
+from phasesync.daemon.listening import PATIENCE, Listening
 from phasesync.daemon.lookout import Lookout
 from phasesync.daemon.parts import Build, Parts, Schema
 from phasesync.daemon.process import harden
@@ -100,10 +101,12 @@ class Service:
         events: EventSink,
         inbox: Inbox,
         exit_now: Callable[[int], object] = os._exit,
+        listen_patience: timedelta = PATIENCE,
     ) -> None:
         """
         Args:
             inbox: what it is asked to do.
+            listen_patience: how long an address that is not to be had is tried.
             exit_now: ends the process when threads do not end.
 
         The others are those of `run_daemon`.
@@ -124,6 +127,8 @@ class Service:
             health=self._condition.health,
             ready=self._condition.ready,
         )
+        self._listening = Listening(self.http, stands_by=self._stands_by, patience=listen_patience)
+        self._condition.not_listening = lambda: self._listening.problem
         self._lookout = Lookout(look, self._condition, events)
         self._condition.lines_lost = lines_lost
         self._told_ready = False
@@ -135,9 +140,10 @@ class Service:
 
     def run(self) -> int:
         """Start, work, stop; see `run_daemon`."""
-        self.http.start()
+        self._listening.start()
         try:
-            self._log.info("phasesync starts", version=__version__, pid=os.getpid(), listening=self.http.address)
+            listening = self.http.address if self._listening.problem is None else None
+            self._log.info("phasesync starts", version=__version__, pid=os.getpid(), listening=listening)
             for warning in self._warnings:
                 self._log.warning(warning)
             parts = self._start()
@@ -145,15 +151,24 @@ class Service:
                 self._work(parts)
         finally:
             self._begin_to_stop()
-            self.http.stop()
+            self._listening.stop()
         self._log.info("phasesync has stopped")
-        if self._lookout.fatal is not None:
-            raise self._lookout.fatal
+        if (fatal := self._fatal) is not None:
+            raise fatal
         return 0
 
+    @property
+    def _fatal(self) -> PhasesyncError | None:
+        """What ends the daemon; None = nothing does."""
+        return self._lookout.fatal or self._listening.fatal
+
+    def _stands_by(self) -> bool:
+        pulse = self._condition.pulse
+        return pulse is not None and pulse().role is MemberRole.STANDBY
+
     def _start(self) -> Parts | None:
-        """Wait until the parts can be built; None when the stop came first."""
-        while True:
+        """Wait until the parts can be built; None when the end came first."""
+        while self._fatal is None:
             if self._lookout.see_at_start():
                 try:
                     parts = self._build(lambda: self.settings)
@@ -170,6 +185,7 @@ class Service:
                     return None
                 case Word.RELOAD:
                     self._reload(None)
+        return None
 
     def _work(self, parts: Parts) -> None:
         rounds = Rounds()
@@ -244,7 +260,7 @@ class Service:
         every = self._notifier.watchdog_every
         tick_s = _TICK_S if every is None else min(_TICK_S, every.total_seconds() / 2)
         fed = float("-inf")
-        while self._lookout.fatal is None and (word := self._inbox.wait(tick_s)) is not Word.STOP:
+        while self._fatal is None and (word := self._inbox.wait(tick_s)) is not Word.STOP:
             if word is Word.RELOAD:
                 self._reload(rounds)
             rounds.keep_time()
@@ -286,7 +302,7 @@ class Service:
                 "stopped with work unfinished", runs_under_way=ended.unfinished, signed_off=ended.signed_off
             )
             flush_log()
-            fatal = self._lookout.fatal
+            fatal = self._fatal
             # A thread that hangs would keep the interpreter from ending.
             self._exit_now(0 if fatal is None else fatal.exit_code)
 

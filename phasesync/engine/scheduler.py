@@ -71,6 +71,7 @@ class Scheduler:
         share_among: Callable[[int], None],
         clock_watch: ClockWatch | None = None,
         sweeper: Sweeper | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
         lease_work: LeaseWork | None = None,
     ) -> None:
         """
@@ -86,6 +87,7 @@ class Scheduler:
             share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
             clock_watch: notices that the database's clock was set back; None = nobody does.
             sweeper: checks many objects at once; None = each sync is checked by a run of its own.
+            checkpoint: shortens the database's log, at each housekeeping.
             lease_work: what is done about leases; None = nothing is.
         """
         self._member = member
@@ -99,6 +101,7 @@ class Scheduler:
         self._share_among = share_among
         self._clock_watch = clock_watch
         self._sweeper = sweeper
+        self._checkpoint = checkpoint
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
@@ -171,7 +174,7 @@ class Scheduler:
         return self._round("reap-users", lambda: self._reap_users(work))
 
     def keep_house(self) -> bool:
-        """Delete old runs; one daemon an hour does it."""
+        """Delete old runs, and shorten the database's log; one daemon an hour does it."""
         return self.role is not MemberRole.ACTIVE or self._round("housekeeping", self._prune)
 
     def stop(self) -> None:
@@ -239,6 +242,7 @@ class Scheduler:
         leases = 0 if self._lease_work is None else self._lease_work.leases.prune(older_than=kept)
         if count or leases:
             self._events.emit(RunsPruned(count=count, leases=leases))
+        self._checkpoint()
 
     def _release(self, claim: Claim) -> None:
         try:

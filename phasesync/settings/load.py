@@ -12,16 +12,20 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_settings import InitSettingsSource
 
-from phasesync.errors import SettingsError
+from phasesync.errors import HostUnavailableError, SettingsError
+from phasesync.host_files import UnusableFileError, file_exists, read_regular_file
 from phasesync.settings.model import PREFIX, Settings, setting_names, variable_of
 
 NOT_SETTINGS = frozenset({"PHASESYNC_CONFIG", "PHASESYNC_ACTOR", "PHASESYNC_DEBUG", "PHASESYNC_ISSUING"})
 """Variables with our prefix that other parts of the program read."""
+
+_MOST_BYTES: Final = 1 << 20
+"""Every setting together with all of its comments takes 4 KB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,9 @@ def load_settings(
 
     Raises:
         SettingsError: a file that is missing, not TOML or writable by others; an unknown name; a value out of range.
+        HostUnavailableError: the file cannot be read now.
     """
-    source = _find(config, environ)
+    source, unseen = _find(config, environ)
     from_file = _read(source) if source else {}
     from_environment, warnings = _from_environment(environ)
 
@@ -65,29 +70,41 @@ def load_settings(
         settings = Settings(_build_sources=(sources, {}))
     except ValidationError as error:
         raise SettingsError(_explained(error, source)) from None
-    return LoadedSettings(settings=settings, warnings=warnings, source=source)
+    return LoadedSettings(settings=settings, warnings=(*unseen, *warnings), source=source)
 
 
-def _find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the settings file. The working directory is never looked at: it may belong to somebody else."""
+def _find(config: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, tuple[str, ...]]:
+    """
+    Return the settings file, and warnings. The working directory is never looked at: it may belong to somebody else.
+
+    A usual place that this user may not look into is passed over: a HOME that was kept from another user leads there.
+    """
     if config is None and environ.get("PHASESYNC_CONFIG"):
         config = Path(environ["PHASESYNC_CONFIG"].strip())
     if config is not None:
-        return config
+        return config, ()
     usual = [Path("/etc/phasesync/config.toml")]
     if environ.get("HOME"):
         usual.insert(0, Path(environ["HOME"], ".config", "phasesync", "config.toml"))
-    return next((path for path in usual if path.exists()), None)
+    warnings: list[str] = []
+    for path in usual:
+        try:
+            if file_exists(path):
+                return path, tuple(warnings)
+        except UnusableFileError as error:
+            if error.passing:
+                raise HostUnavailableError(f"{path}: {error.reason}") from None
+            warnings.append(f"{path} is not read: {error.reason}")
+    return None, tuple(warnings)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read().decode("utf-8")
-        document = tomllib.loads(content)
-    except OSError as error:
-        raise SettingsError(f"{path}: {os.strerror(error.errno or 0)}") from None
+        content, status = read_regular_file(path, most_bytes=_MOST_BYTES)
+        document = tomllib.loads(content.decode("utf-8"))
+    except UnusableFileError as error:
+        message = f"the settings file {path} cannot be read: {error.reason}"
+        raise HostUnavailableError(message) if error.passing else SettingsError(message) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

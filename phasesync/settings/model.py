@@ -4,10 +4,12 @@ What can be set: names, units, defaults, bounds and the reason for each.
 Reads nothing from outside, and no message repeats a value: a database URL or a root key may be among them.
 """
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -20,10 +22,28 @@ _DATABASES = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
 
 
 def _expanded(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must not hold a NUL")
     try:
         return path.expanduser()
     except RuntimeError:
         raise ValueError("a path that begins with ~ needs a home directory, and this user has none") from None
+
+
+def _in_home(path: str) -> Path:
+    """Return a default in the home directory; with its ~ where there is none, which counts once it is used."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _in_data_dir(known: Mapping[str, Any]) -> str:
+    """Return the URL of the default database. In a URL, % and ? and what is not ASCII are written as % and digits."""
+    return "sqlite:///" + quote(os.fsencode(f"{known.get('data_dir', '')}/phasesync.db"), safe=_PLAIN_IN_PATHS)
+
+
+_PLAIN_IN_PATHS = "/ !\"#$&'()*+,:;<=>@[\\]^`{|}~"
 
 
 def _address(text: str) -> str:
@@ -121,13 +141,13 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    data_dir: UserPath = Path("~/.local/share/phasesync")
+    data_dir: UserPath = Field(default_factory=lambda: _in_home("~/.local/share/phasesync"), validate_default=False)
     """Directory of what phasesync writes. Default: systemd's STATE_DIRECTORY, else XDG_DATA_HOME/phasesync."""
-    database_url: Annotated[str, AfterValidator(_database)] = Field(
-        default_factory=lambda known: f"sqlite:///{known.get('data_dir', '')}/phasesync.db", repr=False
-    )
+    database_url: Annotated[str, AfterValidator(_database)] = Field(default_factory=_in_data_dir, repr=False)
     """SQLite for one host, PostgreSQL (postgresql://…) for several. Default: phasesync.db in data_dir."""
-    root_key_file: UserPath = Path("~/.config/phasesync/root.key")
+    root_key_file: UserPath = Field(
+        default_factory=lambda: _in_home("~/.config/phasesync/root.key"), validate_default=False
+    )
     """File with the root key (base64 of 32 bytes, mode 0600). Outside data_dir: a backup must not hold its own key."""
     root_key: SecretStr | None = None
     """The root key itself, for places that have no files. Environment only: never in the settings file."""
@@ -141,6 +161,11 @@ class Settings(BaseSettings):
     def named_root_key_file(self) -> Path | None:
         """`root_key_file` where somebody set it, None where it is the default, which need not exist."""
         return self.root_key_file if "root_key_file" in self.model_fields_set else None
+
+    @property
+    def default_root_key_file(self) -> Path | None:
+        """Where `init` puts the root key, None where that would be the home directory and there is none."""
+        return None if self.root_key_file.parts[:1] == ("~",) else self.root_key_file
 
     @classmethod
     def settings_customise_sources(

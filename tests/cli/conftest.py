@@ -58,6 +58,7 @@ def phasesync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated_sqlite_t
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     shutil.copyfile(migrated_sqlite_template, data / "phasesync.db")
+    (data / "phasesync.db").chmod(0o600)
     write_root_key(tmp_path / "root.key")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PHASESYNC_DATA_DIR", str(data))

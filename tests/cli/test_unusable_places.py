@@ -1,6 +1,7 @@
 """Places and schemas that cannot be used: exit 6 and what mends it, never talk of a bug."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ def test_a_root_key_that_cannot_be_written_says_where_else_to_put_it(
 
     assert done.exit_code == 6
     assert "PHASESYNC_ROOT_KEY_FILE" in done.stderr
+
+
+def test_a_database_that_everybody_may_write_is_a_warning_of_every_command(phasesync: CommandLine) -> None:
+    """With the command that corrects it."""
+    (phasesync.directory / "data" / "phasesync.db").chmod(0o666)
+    for command in (("apps", "list"), ("status",), ("init",)):
+        done = phasesync.done(*command)
+        assert "everybody on this machine may write the database" in done.stderr, command
+        assert f"chmod 600 {phasesync.directory}/data/phasesync.db" in done.stderr
+
+
+def test_status_says_how_large_the_log_is_and_why(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader keeps it; the limit is lowered here, since a log of 64 MB takes long to write."""
+    assert phasesync.json("status")["database_log_bytes"] < 1_000_000
+    assert "-wal" not in phasesync.done("status").stderr
+    monkeypatch.setattr("phasesync.cli.status.LARGE_LOG_BYTES", 10_000)
+    path = phasesync.directory / "data" / "phasesync.db"
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("BEGIN").execute("SELECT * FROM instance").fetchall()
+        for name in "abcdef":
+            phasesync.done("apps", "add", name)
+        size = path.with_name("phasesync.db-wal").stat().st_size
+        assert phasesync.json("status")["database_log_bytes"] == size > 10_000
+        assert f"{size:,} bytes" in phasesync.done("status").stdout
+        assert f"the log beside the database (-wal) has {size:,} bytes" in phasesync.done("status").stderr
 
 
 def _sql(phasesync: CommandLine, statement: str) -> None:

@@ -38,6 +38,7 @@ class Daemon:
             clock=self.clock,
             runs_kept=lambda: timedelta(days=1),
             share_among=lambda _: None,
+            checkpoint=store.database.checkpoint,
         )
         self.claimed = 0
 
@@ -63,6 +64,12 @@ class Daemon:
     def claim_due(self, owner: str, **_: object) -> object:
         self.claimed += 1
         return self._or_fail("claim", lambda: claim_due(self._store, owner))
+
+    def claim_chore(self, chore: str, owner: str, **given: object) -> object:
+        return self._store.daemons.claim_chore(chore, owner, **given)
+
+    def prune_runs(self, **given: object) -> object:
+        return self._store.state.prune_runs(**given)
 
     def reap_expired(self) -> object:
         return self._or_fail("reap", self._store.state.reap_expired)
@@ -124,3 +131,10 @@ def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) 
 
     told = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
     assert told == ["poll", "reap"], "each chore has its own last failure"
+
+
+def test_housekeeping_shortens_the_log_of_the_database(store, daemon) -> None:
+    daemon.scheduler.beat()
+    assert store.database.log_bytes() > 0
+    assert daemon.scheduler.keep_house()
+    assert store.database.log_bytes() == 0

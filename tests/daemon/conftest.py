@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from phasesync.daemon.listening import PATIENCE
 from phasesync.daemon.service import Service
 from phasesync.daemon.signals import Inbox, Word
 from phasesync.errors import PhasesyncError
@@ -49,6 +51,11 @@ class Running:
             return bool(self.service.http.address)
         except RuntimeError:
             return False
+
+    @property
+    def not_listening(self) -> str | None:
+        """Why nobody can ask."""
+        return self.service._listening.problem
 
     def wait_for(self, path: str, status: int) -> dict[str, Any]:
         """Return the body as soon as a probe answers with a status."""
@@ -96,11 +103,12 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     """Start a service; it is stopped at the end."""
     monkeypatch.setattr("phasesync.daemon.service.LOOK_EVERY", world.look_every)
     monkeypatch.setattr("phasesync.daemon.service._TICK_S", 0.02)
+    monkeypatch.setattr("phasesync.daemon.listening.AGAIN_S", 0.02)
     started: list[Running] = []
     ours = logging.getLogger("phasesync")
     monkeypatch.setattr(ours, "level", ours.level)  # reloads change it
 
-    def start(loaded: LoadedSettings | None = None) -> Running:
+    def start(loaded: LoadedSettings | None = None, *, listen_patience: timedelta = PATIENCE) -> Running:
         inbox = Inbox()
         ended: list[int | PhasesyncError] = []
         exits: list[int] = []
@@ -123,6 +131,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
             events=world,
             inbox=inbox,
             exit_now=exits.append,
+            listen_patience=listen_patience,
         )
 
         def live() -> None:
@@ -135,7 +144,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
         running = Running(world, service, inbox, thread, ended, exits, pending)
         started.append(running)
         thread.start()
-        wait_until(lambda: running.listens or not thread.is_alive(), what="listening")
+        wait_until(lambda: running.listens or running.not_listening or not thread.is_alive(), what="listening")
         return running
 
     yield start

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
+from itertools import pairwise
+from socketserver import TCPServer
+from typing import Any
 
 import pytest
 
 from phasesync.daemon import http
 from phasesync.daemon.http import HealthServer, Report
-from phasesync.errors import SettingsError
+from phasesync.errors import HostUnavailableError, SettingsError
 from tests.support.waiting import HANG_GUARD_S
 
 OK = Report(ok=True, detail={"role": "active"})
@@ -119,21 +124,73 @@ def test_port_0_takes_a_free_port_and_says_which(serve) -> None:
     assert not one.address.endswith(":0")
 
 
-def test_a_port_in_use_is_named_with_its_setting(serve) -> None:
+def test_a_port_in_use_is_named_with_its_setting_and_may_be_free_later(serve) -> None:
     host, _, port = serve().address.rpartition(":")
 
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(HostUnavailableError) as caught:
         serve(host=host, port=int(port))
 
-    assert caught.value.exit_code == 6
+    assert caught.value.exit_code == 7
     assert caught.value.message == f"http.listen: {host}:{port} is in use by another process"
     assert "PHASESYNC_HTTP__LISTEN" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 64 + ".example"])
-def test_an_address_that_is_not_ours_is_a_settings_error(host, serve) -> None:
-    with pytest.raises(SettingsError, match=rf"http.listen: cannot listen on {host}:8787: "):
-        serve(host=host, port=8787)
+def test_an_address_that_is_not_there_may_come(serve) -> None:
+    with pytest.raises(HostUnavailableError, match=r"http.listen: cannot listen on 192.0.2.1:8787: Cannot assign"):
+        serve(host="192.0.2.1", port=8787)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "reason"),
+    [
+        (socket.EAI_AGAIN, HostUnavailableError, "the name cannot be looked up now"),
+        (socket.EAI_NONAME, SettingsError, "the name is not known"),
+    ],
+)
+def test_a_name_that_is_not_known_yet_is_told_from_one_that_does_not_exist(
+    code, expected, reason, serve, monkeypatch
+) -> None:
+    def refuse(*args: object, **rest: object) -> None:
+        raise socket.gaierror(code, "text of the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(expected, match=rf"http.listen: cannot listen on health.example:8787: {reason}$"):
+        serve(host="health.example", port=8787)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EAFNOSUPPORT])
+def test_an_address_that_this_process_never_gets_is_a_settings_error(code, serve, monkeypatch) -> None:
+    def refuse(server: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("socketserver.TCPServer.server_bind", refuse)
+    with pytest.raises(SettingsError, match=r"http.listen: cannot listen on 127.0.0.1:80: "):
+        serve(port=80)
+
+
+def test_a_name_that_no_dns_could_hold_is_a_settings_error(serve) -> None:
+    with pytest.raises(SettingsError, match=r"http.listen: cannot listen on x+\.example:8787: the name is not known"):
+        serve(host="x" * 64 + ".example", port=8787)
+
+
+def test_a_process_without_a_free_descriptor_waits_between_two_looks_and_answers_later(serve, monkeypatch) -> None:
+    server = serve()
+    accept = TCPServer.get_request
+    tries: list[float] = []
+
+    def full(of: TCPServer) -> Any:
+        tries.append(time.monotonic())
+        if len(tries) <= 4:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(of)
+
+    monkeypatch.setattr(TCPServer, "get_request", full)
+    monkeypatch.setattr("phasesync.daemon.http._NO_DESCRIPTOR_PAUSE_S", 0.05)
+
+    response, _ = ask(server)
+
+    assert response.status == 200
+    assert all(later - earlier >= 0.05 for earlier, later in pairwise(tries))
 
 
 def test_ipv6_is_served(serve) -> None:

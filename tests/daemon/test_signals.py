@@ -143,9 +143,21 @@ def test_sighup_reads_the_settings_again(start) -> None:
     assert daemon.ends()[0] == 0
 
 
-def test_an_address_in_use_is_exit_6(start) -> None:
+def test_an_address_that_can_never_be_had_is_exit_6(start) -> None:
+    daemon = start(f'http.listen = "{"x" * 64}.example:8787"\n')
+
+    code, printed = daemon.ends(within_s=HANG_GUARD_S)
+    assert code == 6
+    assert printed.startswith("http.listen: cannot listen on ")
+
+
+def test_an_address_in_use_keeps_nobody_from_work(start) -> None:
     first = start()
     address = first.wait_for_line("phasesync starts")["listening"]
     second = start(f'http.listen = "{address}"\n')
 
-    assert second.ends(within_s=HANG_GUARD_S) == (6, f"http.listen: {address} is in use by another process\n")
+    reason = second.wait_for_line("no health and readiness yet; it is tried again")["reason"]
+    assert reason == f"http.listen: {address} is in use by another process"
+    assert second.wait_for_line("phasesync starts")["listening"] is None
+    second.process.send_signal(signal.SIGTERM)
+    assert second.ends(within_s=HANG_GUARD_S)[0] == 0

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phasesync.adapters.store.locations import parse_database_url
 from phasesync.errors import SettingsError
 from phasesync.settings import Settings, load_settings
 from phasesync.settings.model import setting_names, variable_of
@@ -115,6 +116,71 @@ def test_a_file_of_another_user_is_refused(tmp_path):
     config = written(tmp_path / "c.toml", "", 0o644)
     os.chown(config, 65_534, 65_534)
     assert "may be changed by other users" in refusal(config).message
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero", "huge", "n" * 300, "."])
+def test_a_path_that_leads_to_no_settings_file_is_named_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(SettingsError, match=r"the settings file .* cannot be read: "):
+        load_settings(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["data_dir", "root_key_file"])
+def test_a_path_with_a_nul_is_refused(name, tmp_path):
+    path = written(tmp_path / "c.toml", f'{name} = "/a\\u0000b"\n')
+    with pytest.raises(SettingsError, match=f"{name}: must not hold a NUL"):
+        load_settings(path)
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """Be a user without HOME and without an entry in the user database, as in a container."""
+    monkeypatch.delenv("HOME", raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+def test_without_a_home_directory_only_the_defaults_that_are_used_count(homeless):
+    settings = load_settings(environ={"PHASESYNC_ROOT_KEY": "A" * 43 + "="}).settings
+    assert settings.default_root_key_file is None
+    assert settings.http.port == 8787
+    with pytest.raises(SettingsError, match="in the home directory, and this user has none") as caught:
+        parse_database_url(settings.database_url)
+    assert "PHASESYNC_DATA_DIR" in str(caught.value.hint)
+
+    named = load_settings(environ={"PHASESYNC_DATABASE_URL": "sqlite:////srv/p.db"}).settings
+    assert parse_database_url(named.database_url).database == "/srv/p.db"
+
+
+def test_without_a_home_directory_a_path_that_asks_for_it_is_refused(homeless):
+    with pytest.raises(SettingsError, match="data_dir: a path that begins with ~ needs a home directory"):
+        load_settings(environ={"PHASESYNC_DATA_DIR": "~/data"})
+
+
+def test_a_usual_place_that_cannot_be_looked_into_is_passed_over_with_a_warning(tmp_path):
+    home = tmp_path / ("n" * 200)
+    for _ in range(25):  # beyond PATH_MAX: the one reason that also stops root
+        home = home / ("n" * 200)
+    (warning,) = load_settings(environ={"HOME": str(home)}).warnings
+    assert warning.endswith("config.toml is not read: File name too long")
+
+
+@given(name=st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=40))
+def test_a_data_directory_may_have_any_name(name):
+    folder = f"/srv/{name}/x"
+    settings = Settings(data_dir=folder)
+    assert parse_database_url(settings.database_url).database == f"{settings.data_dir}/phasesync.db"
+
+
+def test_a_data_directory_may_have_a_name_that_is_not_utf_8():
+    folder = os.fsdecode(b"/srv/\xff%20?#")
+    settings = load_settings(environ={"PHASESYNC_DATA_DIR": folder}).settings
+    assert parse_database_url(settings.database_url).database == f"{folder}/phasesync.db"
 
 
 def test_what_is_not_toml_is_refused_with_the_place_and_without_the_text(tmp_path):

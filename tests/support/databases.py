@@ -96,6 +96,7 @@ def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest
     """The URL of a database at the newest migration, with keys, that nobody else uses."""
     if database_backend == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_sqlite_template"), tmp_path / "phasesync.db")
+        (tmp_path / "phasesync.db").chmod(0o600)
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
         template = request.getfixturevalue("migrated_postgres_template")

@@ -29,9 +29,6 @@ _ALL: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam")
 _NO_KEYS: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
 """For a client that makes no call."""
 
-CONNECTIONS: Final = 10
-"""Connections that one client keeps open."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CallLimits:
@@ -45,11 +42,14 @@ class CallLimits:
         connect_timeout_s: seconds to connect.
         read_timeout_s: seconds without a byte of the answer.
         attempts: attempts of one call, the first included.
+        connections: how many connections a client keeps open. Threads beyond it open one for each call, and urllib3
+            warns each time.
     """
 
     connect_timeout_s: int = 3
     read_timeout_s: int = 5
     attempts: int = 3
+    connections: int = 10
 
     @property
     def call_s(self) -> int:
@@ -178,7 +178,7 @@ class Sdk:
             read_timeout=self.limits.read_timeout_s,
             retries={"mode": "standard", "total_max_attempts": 1 if once else self.limits.attempts},
             tcp_keepalive=True,
-            max_pool_connections=CONNECTIONS,
+            max_pool_connections=self.limits.connections,
             user_agent_extra=f"phasesync/{__version__}",
             # The usual host of Secrets Manager is dual-stack already (User Guide, AWS Secrets Manager endpoints), and
             # the one that botocore takes for dual-stack is not among those of the guide. None = as the SDK finds it.

@@ -5,14 +5,14 @@ One place knows how the two databases begin a transaction; everything above spea
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from phasesync.adapters.store.failures import spoils_connections, translate, translated
-from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file
+from phasesync.adapters.store.locations import access_warnings, parse_database_url, prepare_sqlite_file
 from phasesync.adapters.store.sqlite_file import BUSY_TIMEOUT_MS, Files, Installation, SqliteConnection, SqliteFile
 from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError, StoreUnavailableError
 
@@ -28,6 +28,9 @@ __all__ = [
 ]
 
 _IMMEDIATE: Final = "phasesync_immediate"
+
+_CHECKPOINT_PATIENCE_MS: Final = 200
+"""Writes wait while a checkpoint waits for readers."""
 
 
 class Database:
@@ -89,6 +92,26 @@ class Database:
         """
         with self.write() as connection:
             connection.execute(sa.select(1))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what should be better about who can reach it, one line each."""
+        return access_warnings(self.url) if self.is_sqlite else ()
+
+    def log_bytes(self) -> int:
+        """Return the size of SQLite's write-ahead log; 0 on PostgreSQL, which looks after its own."""
+        return 0 if self._file is None else self._file.log_bytes()
+
+    def checkpoint(self) -> None:
+        """
+        Bring what stands in SQLite's write-ahead log into the database, and shorten the log, as far as readers allow.
+
+        Nobody is held up: where somebody reads, the log stays as it is until the next time.
+        """
+        if self._file is None:
+            return
+        with translated(self.url, self._softened), closing(self._file.connect()) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
         """Close every connection."""

@@ -9,6 +9,7 @@ Told by SQLSTATEs, by SQLite's names of errors and by classes. Messages are made
 the text of a driver's error: drivers repeat statements and parameters in theirs.
 """
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
+from phasesync.host_files import out_of_descriptors
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 """SQLSTATEs of a transaction that another one stood in the way of: serialization failure, deadlock. Repeat it."""
@@ -116,11 +118,7 @@ def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
                 f"reading or writing {file} failed ({name})", hint="check the disk and its free space", code=name
             )
         case "READONLY" | "CANTOPEN" | "PERM" | "AUTH":
-            return SettingsError(
-                f"the database {file} or its folder may not be opened for writing by this user",
-                hint="run as the user that owns it, or correct its permissions; the folder must be writable too",
-                code=name,
-            )
+            return _not_opened(str(file), name)
         case "NOTADB":
             return SettingsError(f"{file} is not a phasesync database", hint="check PHASESYNC_DATABASE_URL", code=name)
         case "CORRUPT":
@@ -137,6 +135,31 @@ def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
             return StoreUnavailableError(
                 f"the database {file} cannot do this now ({name or type(error).__name__})", code=name or None
             )
+
+
+def _not_opened(file: str, name: str) -> PhasesyncError:
+    """SQLite has these codes for whatever keeps it from a file; only a right that is missing is a verdict."""
+    if out_of_descriptors():
+        return _too_many_files(f"the database {file}", name)
+    verdict = name in ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM", "SQLITE_AUTH")
+    may_write = all(os.access(path, os.R_OK | os.W_OK) for path in (file, os.path.dirname(os.path.abspath(file))))
+    if not verdict and may_write and os.path.isfile(file):
+        return StoreUnavailableError(
+            f"the database {file} cannot be opened now ({name})", hint="check its disk, and its folder", code=name
+        )
+    return SettingsError(
+        f"the database {file} or its folder may not be opened for writing by this user",
+        hint="run as the user that owns it, or correct its permissions; the folder must be writable too",
+        code=name,
+    )
+
+
+def _too_many_files(what: str, code: str | None) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"{what} cannot be opened: this process, or its host, has too many open files",
+        hint="raise the limit: LimitNOFILE in the systemd unit, or ulimit -n; or lower daemon.workers",
+        code=code,
+    )
 
 
 def _constraint(name: str) -> PhasesyncError:
@@ -179,8 +202,10 @@ def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
     match state:
         case "42P07":
             return _unnumbered(_place(url), state)
-        case "42P01" | "42703" | "3F000":
+        case "42P01" | "42703":
             return SchemaMismatchError(code=state)
+        case "3F000":
+            return no_schema(url)
         case "42501":
             return SettingsError(
                 f"the database user may not do this in {_place(url)}",
@@ -240,6 +265,8 @@ def not_writable(url: sa.URL, why: str) -> StoreUnavailableError:
 def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
     """Return the error for a connection that was refused, or lost: a verdict only where every server says the same."""
     place = _place(url)
+    if out_of_descriptors():
+        return _too_many_files(f"a connection to the database at {place}", None)
     if refusal.option is not None:
         return SettingsError(
             f"the database URL is not usable: the option {refusal.option} has a value that PostgreSQL's client library "
@@ -259,6 +286,16 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
     return StoreUnavailableError(
         f"the database at {place} cannot be reached",
         hint="is it running? check host and port in PHASESYNC_DATABASE_URL",
+    )
+
+
+def no_schema(url: sa.URL) -> SettingsError:
+    """Return the error for a PostgreSQL database in which search_path leads to no schema."""
+    return SettingsError(
+        f"no schema of search_path is there in {_place(url)}, or none that this database user may use",
+        hint="CREATE SCHEMA it, GRANT USAGE, CREATE on it, or correct search_path: in the URL "
+        "options=-csearch_path%3DNAME, otherwise ALTER ROLE … SET search_path",
+        code="3F000",
     )
 
 

@@ -5,39 +5,44 @@ Makes the folder and the file with tight modes; never opens a database itself.
 """
 
 import os
+import re
 import sqlite3
+import stat
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, unquote_to_bytes
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError
 
 from phasesync.adapters.store.postgresql_url import is_postgresql, parse_postgresql_url
-from phasesync.errors import SettingsError
+from phasesync.errors import SettingsError, StoreUnavailableError
+from phasesync.host_files import MOUNTS, is_passing, make_private_folder, mount_of
 
-_MOUNTS: Final = Path("/proc/self/mounts")
+_SQLITE_URL: Final = re.compile(r"sqlite(?:\+\w+)?://(?P<path>/.*|)", re.DOTALL | re.ASCII)
+_EXAMPLE: Final = "sqlite:////var/lib/phasesync/phasesync.db"
 
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "davfs"}
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "davfs"),
+        # Folders of a host that a hypervisor shows to its guest; disks that several hosts share.
+        *("vboxsf", "vmhgfs", "prl_fs", "ocfs2", "gfs", "gfs2", "gpfs", "orangefs", "pvfs2", "wekafs", "acfs"),
+    }
 )
 _NETWORK_FUSE: Final = (
-    "sshfs",
-    "glusterfs",
-    "s3fs",
-    "gcsfuse",
-    "rclone",
-    "davfs",
-    "juicefs",
-    "ceph",
-    "seaweedfs",
-    "mount-s3",
+    *("sshfs", "glusterfs", "s3fs", "gcsfuse", "rclone", "davfs", "juicefs", "ceph", "seaweedfs", "mount-s3"),
+    *("mountpoint-s3", "blobfuse", "goofys", "geesefs", "vmhgfs", "prl_fs", "gvfsd", "curlftpfs", "smbnetfs", "mfs"),
 )
 """
+How the programs behind FUSE mounts are named, at the beginning. Many name themselves as what is mounted only.
+
 9p and virtiofs are not in these lists: they also carry a machine's own disk into a virtual machine or a sandbox, where
 one kernel does all the locking.
 """
+
+_LONGEST_NAME: Final = 255 - len("-journal")
+"""Of 255 bytes, which a name may have on the file systems that matter (NAME_MAX)."""
 
 _OLDEST_SQLITE: Final = (3, 35, 0)
 """The first with RETURNING."""
@@ -60,23 +65,30 @@ def parse_database_url(text: str) -> sa.URL:
                 hint="pip install 'phasesync[postgres]'",
             )
         return parse_postgresql_url(text)
-    try:
-        url = sa.make_url(text)
-    except (ArgumentError, ValueError):  # the latter for a host that is half an IPv6 address
-        raise _not_a_url() from None
-    if url.drivername.partition("+")[0] != "sqlite":
+    found = _SQLITE_URL.fullmatch(text)
+    if found is None:
         raise _not_a_url()
-    if url.query:
+    if "?" in text:
+        raise SettingsError("a SQLite URL takes no options; a ? in its path is written %3F", hint=_EXAMPLE)
+    path = os.fsdecode(unquote_to_bytes(found["path"].removeprefix("/")))
+    if not path or "\0" in path or path == ":memory:" or path.startswith("file:"):
+        raise SettingsError("a SQLite database must be a file", hint=_EXAMPLE)
+    try:
+        path = os.fspath(Path(path).expanduser())
+    except RuntimeError:
         raise SettingsError(
-            "a SQLite URL takes no options, and its path cannot have a ?",
-            hint="sqlite:////var/lib/phasesync/phasesync.db",
-        )
-    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-        raise SettingsError("a SQLite database must be a file", hint="sqlite:////var/lib/phasesync/phasesync.db")
-    return url.set(drivername="sqlite")
+            "the database would be in the home directory, and this user has none",
+            hint="name another place: PHASESYNC_DATA_DIR=/var/lib/phasesync",
+        ) from None
+    return sa.URL.create("sqlite", database=path)
 
 
-def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = _MOUNTS) -> Path:
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite database, whatever characters its path has."""
+    return f"sqlite:///{quote(os.fsencode(path))}"
+
+
+def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = MOUNTS) -> Path:
     """
     Check the place of a SQLite database, and make folder (0700) and file (0600) where asked.
 
@@ -90,6 +102,12 @@ def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = _MOUNTS) ->
     """
     check_sqlite_version(sqlite3.sqlite_version_info)
     path = Path(url.database or "")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise SettingsError(
+            f"the name of the database {path} is too long: {_LONGEST_NAME} bytes are possible, since SQLite names "
+            "files of its own after it",
+            hint="choose another one with PHASESYNC_DATABASE_URL",
+        )
     if (kind := network_file_system(path, mounts)) is not None:
         raise SettingsError(
             f"{path} lies on a network file system ({kind}), where SQLite's locks do not hold",
@@ -97,7 +115,7 @@ def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = _MOUNTS) ->
         )
     try:
         if create:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             _make_file(path)
     except OSError as error:
         raise _unusable(path, error) from None
@@ -128,24 +146,45 @@ def check_sqlite_version(version: Sequence[int]) -> None:
         )
 
 
-def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
-    """Return the type of the network file system that a path lies on; None for a local one, or where nothing tells."""
-    real = os.path.realpath(path)
-    longest, kind = "", ""
+def access_warnings(url: sa.URL) -> tuple[str, ...]:
+    """
+    Return what should be better about who can reach a SQLite database, one line each; empty = nothing.
+
+    Whoever may write to it can do what docs/security.md lists. A group is how Kubernetes gives a volume to a pod.
+    """
+    path = Path(os.path.abspath(url.database or ""))
+    warnings = []
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        folder, file = os.stat(path.parent), os.stat(path)
     except OSError:
+        return ()  # Opening the database says what is wrong.
+    if folder.st_mode & stat.S_IWOTH:
+        mode = stat.S_IMODE(folder.st_mode)
+        warnings.append(
+            f"everybody on this machine may put files into {path.parent}, where the database is (mode {mode:04o}): "
+            f"chmod 700 {path.parent}"
+        )
+    if file.st_mode & stat.S_IRWXO:
+        mode, what = stat.S_IMODE(file.st_mode), "write" if file.st_mode & stat.S_IWOTH else "read"
+        side_files = " ".join(f"{path}{end}" for end in ("", "-wal", "-shm") if os.path.exists(f"{path}{end}"))
+        warnings.append(
+            f"everybody on this machine may {what} the database {path} (mode {mode:04o}): chmod 600 {side_files}"
+        )
+    return tuple(warnings)
+
+
+def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return the type of the network file system that a path lies on; None for a local one, or where nothing tells."""
+    mount = mount_of(path, mounts)
+    if mount is None:
         return None
-    for line in lines:
-        _, mount_point, file_system, *_ = [*line.split(" "), "", "", ""]
-        mount_point = _unescape(mount_point)
-        inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
-        # A later line of the same mount point lies on top of an earlier one.
-        if inside and len(mount_point) >= len(longest):
-            longest, kind = mount_point, file_system
-    family, _, program = kind.partition(".")
-    if kind in _NETWORK_FILE_SYSTEMS or (family == "fuse" and program.startswith(_NETWORK_FUSE)):
-        return kind
+    family, _, program = mount.kind.partition(".")
+    if mount.kind in _NETWORK_FILE_SYSTEMS:
+        return mount.kind
+    if family == "fuse" and program.startswith(_NETWORK_FUSE):
+        return mount.kind
+    if family == "fuse" and not program and mount.source.startswith(_NETWORK_FUSE):
+        return f"fuse, {mount.source}"
     return None
 
 
@@ -158,18 +197,11 @@ def _make_file(path: Path) -> None:
     os.close(descriptor)
 
 
-def _unescape(mount_point: str) -> str:
-    """The kernel writes space, tab, newline and backslash as octal (proc(5))."""
-    for octal, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
-        mount_point = mount_point.replace(octal, character)
-    return mount_point
-
-
-def _unusable(path: Path, error: OSError) -> SettingsError:
-    return SettingsError(
-        f"the database {path} cannot be made or read: {error.strerror}",
-        hint="choose another place with PHASESYNC_DATA_DIR, or correct the permissions",
-    )
+def _unusable(path: Path, error: OSError) -> SettingsError | StoreUnavailableError:
+    message = f"the database {path} cannot be made or read: {error.strerror}"
+    if is_passing(error):
+        return StoreUnavailableError(message)
+    return SettingsError(message, hint="choose another place with PHASESYNC_DATA_DIR, or correct the permissions")
 
 
 def _not_a_url() -> SettingsError:

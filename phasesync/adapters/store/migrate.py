@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.authenticate import SINCE, authenticate, refuse_beside_others
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
+from phasesync.adapters.store.failures import no_schema
 from phasesync.adapters.store.locations import parse_database_url, sqlite_file_exists
 from phasesync.adapters.store.repeating import repeated
 from phasesync.adapters.store.tables import data_keys
@@ -33,6 +34,7 @@ _LOCK: Final = 0x70_68_61_73_65_6D_69_67
 """Advisory lock of PostgreSQL ("phasemig")."""
 
 _VERSION_TABLE: Final = "alembic_version"
+_MOST_NAMED: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,10 +186,25 @@ def _keys_for(
 
 def _current(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(_VERSION_TABLE):
+        _require_schema(connection)
         return None
     table = sa.table(_VERSION_TABLE, sa.column("version_num", sa.String))
-    found: str | None = connection.scalar(sa.select(table.c.version_num))
-    return found
+    found = connection.scalars(sa.select(table.c.version_num).distinct().limit(_MOST_NAMED)).all()
+    rows = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+    if rows > 1:
+        raise SchemaMismatchError(
+            f"the database says in {rows} rows of {_VERSION_TABLE} which schema it has, and one is right: "
+            f"{', '.join(map(str, found))}",
+            hint="it was altered outside: restore the newest backup that phasesync db backup made",
+        )
+    # SQLite keeps whatever type somebody else has put there.
+    return str(found[0]) if found and found[0] is not None else None
+
+
+def _require_schema(connection: sa.Connection) -> None:
+    """Raise SettingsError where PostgreSQL finds no schema to look for tables in, or to make them in."""
+    if connection.dialect.name == "postgresql" and connection.scalar(sa.select(sa.func.current_schema())) is None:
+        raise no_schema(connection.engine.url)
 
 
 def _mismatch(current: str | None) -> SchemaMismatchError:

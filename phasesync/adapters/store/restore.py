@@ -7,10 +7,11 @@ was there is kept under another name. The last step is one transaction of SQLite
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -20,13 +21,17 @@ from phasesync.adapters.store.engine import Database, open_database
 from phasesync.adapters.store.failures import translated
 from phasesync.adapters.store.initialise import read_instance_id
 from phasesync.adapters.store.instants import from_microseconds, now
-from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file, sqlite_file_exists
+from phasesync.adapters.store.locations import parse_database_url, prepare_sqlite_file, sqlite_file_exists, sqlite_url
 from phasesync.adapters.store.migrate import status_of, upgrade
 from phasesync.adapters.store.registry import locked_registry
 from phasesync.adapters.store.sqlite_file import uri_of
 from phasesync.adapters.store.tables import leases
 from phasesync.errors import IllegalTransitionError, NotFoundError, SchemaMismatchError, SettingsError
+from phasesync.host_files import UnusableFileError, file_exists
 from phasesync.ports import KeyRing
+
+_LONGEST_NAME: Final = 255
+"""Bytes of a name, on every file system that matters (NAME_MAX)."""
 
 
 def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime) -> Path | None:
@@ -56,28 +61,52 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
             hint="stop the daemons, pg_restore with PostgreSQL's tools, then: phasesync db accept-restore",
         )
     target = Path(url.database or "")
-    if not file.is_file():
-        raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
+    _require_file(file)
     there = sqlite_file_exists(url)
     if there:
         _require_no_daemon(database_url)
-    candidate = target.with_name(f"{target.name}.restoring")
-    candidate.unlink(missing_ok=True)
+    candidate = _beside(target, ".restoring")
+    leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
+    _remove(leftovers)  # of a restore that was killed
     try:
         prepare_sqlite_file(url.set(database=str(candidate)), create=True)
         _copy(file, candidate, what=f"{file} is not a database")
-        _make_ready(f"sqlite:///{candidate}", file, open_keys)
+        _make_ready(sqlite_url(candidate), file, open_keys)
         kept = None
         if there:
-            kept = target.with_name(f"{target.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
+            kept = _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
             backup(database_url, kept)
         prepare_sqlite_file(url, create=True)
         with translated(url):
             _copy(candidate, target, what=f"{target} could not be written")
     finally:
-        for leftover in (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm"))):
-            leftover.unlink(missing_ok=True)
+        _remove(leftovers)
     return kept
+
+
+def _require_file(file: Path) -> None:
+    try:
+        there = file_exists(file)
+    except UnusableFileError as error:
+        raise SettingsError(f"the backup {file} cannot be read: {error.reason}") from None
+    if not there:
+        raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
+    if not file.is_file():
+        raise SettingsError(f"{file} is no backup: a regular file is needed")
+
+
+def _beside(target: Path, end: str) -> Path:
+    """Return a path beside a database; of a long name, only as much stays as a file system has room for."""
+    room = _LONGEST_NAME - len(end) - len("-journal")  # SQLite makes files of its own beside it
+    return target.with_name(os.fsdecode(os.fsencode(target.name)[:room]) + end)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
 
 
 def _require_no_daemon(database_url: str) -> None:

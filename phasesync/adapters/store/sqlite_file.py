@@ -22,6 +22,9 @@ from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, StoreUna
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long a write waits for another process's; ours take milliseconds."""
 
+LOG_LIMIT_BYTES: Final = 32 * 1024 * 1024
+"""What SQLite shortens a longer log to, once nobody needs it; it begins a new one after 4 MB where nobody reads."""
+
 _WAL_PATIENCE_S: Final = 10.0
 
 _ATTEMPTS: Final = 3
@@ -161,6 +164,13 @@ class SqliteFile:
     def _side_files(self) -> tuple[Path, Path]:
         return self.path.with_name(f"{self.path.name}-wal"), self.path.with_name(f"{self.path.name}-shm")
 
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead log."""
+        try:
+            return self._side_files()[0].stat().st_size
+        except OSError:
+            return 0  # There is none once the last connection was closed.
+
     @property
     def opened(self) -> Files | None:
         """The files of the connection that was opened last; None = there was none."""
@@ -194,6 +204,7 @@ class SqliteFile:
         connection.isolation_level = None  # the driver's own BEGIN comes too late for a snapshot
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         _use_write_ahead_log(connection)
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -238,7 +249,7 @@ class SqliteFile:
 
 def uri_of(path: Path, mode: str = "rw") -> str:
     """Return SQLite's URI for a file that is there: whatever its characters are, and never made by opening it."""
-    return f"file:{quote(os.path.abspath(path))}?mode={mode}"
+    return f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={mode}"
 
 
 def _id_of(path: Path) -> FileId | None:

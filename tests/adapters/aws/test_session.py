@@ -14,6 +14,7 @@ import pytest
 from phasesync import __version__
 from phasesync.adapters.aws.roles import session_name
 from phasesync.adapters.aws.session import AwsClients
+from phasesync.bootstrap.parts import call_limits
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
 from phasesync.errors import (
@@ -21,6 +22,7 @@ from phasesync.errors import (
     DestinationUnavailableError,
     SettingsError,
 )
+from phasesync.settings.model import DaemonSettings, Settings
 from phasesync.testing.aws_shim import Answer
 from tests.support.aws import ACCOUNT, OTHER_ACCOUNT, REGION, Aws
 from tests.support.aws_builders import (
@@ -240,6 +242,27 @@ def test_clients_fail_fast_and_say_who_we_are(aws: Aws, clients: AwsClients):
     assert config.retries == {"mode": "standard", "total_max_attempts": 3}
     assert config.max_pool_connections == 10
     assert f"phasesync/{__version__}" in config.user_agent_extra
+
+
+def test_as_many_threads_as_a_daemon_has_discard_no_connection_and_log_no_warning(
+    aws: Aws, make: Make, caplog: pytest.LogCaptureFixture
+):
+    workers = 24
+    settings = Settings(daemon=DaemonSettings(workers=workers))
+    client: Any = make(endpoint_url=aws.server.url, limits=call_limits(settings)).secrets_manager(
+        access_key_credential(), REGION
+    )
+    together = threading.Barrier(workers)
+
+    def ask(_: int) -> None:
+        together.wait()
+        for _ in range(3):
+            client.list_secrets(MaxResults=1)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(ask, range(workers)))
+
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("urllib3")] == []
 
 
 def test_sts_is_asked_in_the_region_of_the_credential(make: Make, monkeypatch: pytest.MonkeyPatch):

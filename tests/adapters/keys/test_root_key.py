@@ -75,6 +75,58 @@ def test_a_file_that_its_group_may_use_is_a_warning(key_file, mode):
     assert "group" in warning
 
 
+@pytest.mark.parametrize(
+    ("line", "accepted"),
+    [
+        ("tmpfs {folder} tmpfs ro,relatime 0 0", True),  # Kubernetes, a CSI driver, Swarm
+        ("/dev/vda1 {file} ext4 ro,relatime 0 0", True),  # Compose mounts the file alone
+        ("/dev/vda1 {folder} ext4 ro,relatime 0 0", False),  # a disk that others read as well
+        ("tmpfs {folder} tmpfs rw,relatime 0 0", False),
+        ("/dev/vda1 {file} ext4 rw,relatime 0 0", False),
+    ],
+)
+@pytest.mark.parametrize("mode", [0o444, 0o644])
+def test_what_an_orchestrator_mounted_for_us_is_a_warning_that_says_what_to_set(
+    mode, line, accepted, key_file, tmp_path
+):
+    key_file.chmod(mode)
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/vda1 / ext4 rw 0 0\n" + line.format(folder=tmp_path, file=key_file) + "\n")
+    if accepted:
+        (warning,) = load_root_key(file=key_file, environ={}, mounts=mounts).warnings
+        assert f"mode {mode:04o}" in warning
+    else:
+        with pytest.raises(SettingsError, match=f"mode {mode:04o}") as caught:
+            load_root_key(file=key_file, environ={}, mounts=mounts)
+        warning = str(caught.value.hint)
+    for orchestrator in ("fsGroup", "defaultMode: 0440", "filePermission: '0440'", "Docker"):
+        assert orchestrator in warning
+
+
+def test_folders_of_a_new_key_are_private_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        write_new_root_key(tmp_path / "a" / "b" / "root.key")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero", "huge", "n" * 300])
+def test_a_path_that_leads_to_no_key_file_is_named_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "huge").write_bytes(b"A" * 5000)
+    with pytest.raises(KeyUnavailableError, match=r"the root key file .* cannot be read: "):
+        load_root_key(file=tmp_path / name, environ={})
+
+
+def test_a_credential_or_default_file_that_cannot_be_seen_is_not_passed_over(tmp_path):
+    with pytest.raises(KeyUnavailableError, match="File name too long"):
+        load_root_key(default_file=tmp_path / ("n" * 300), environ={})
+    with pytest.raises(KeyUnavailableError, match="File name too long"):
+        load_root_key(environ={"CREDENTIALS_DIRECTORY": str(tmp_path / ("n" * 300))})
+
+
 def test_a_kubernetes_volume_is_judged_by_the_file_and_not_by_its_symlinks(key_file, tmp_path):
     key_file.chmod(0o440)
     (tmp_path / "..data").symlink_to(tmp_path)

@@ -38,10 +38,10 @@ def of_postgresql(state: str | None, kind: type[psycopg.Error] = psycopg.Operati
     return translate(wrapped(error), URL)
 
 
-def of_sqlite(name: str, text: str = CANARY_VALUE) -> PhasesyncError:
+def of_sqlite(name: str, text: str = CANARY_VALUE, at: sa.URL = SQLITE) -> PhasesyncError:
     error = sqlite3.OperationalError(text)
     error.sqlite_errorname = name
-    return translate(wrapped(error), SQLITE)
+    return translate(wrapped(error), at)
 
 
 def wrapped(error: Exception) -> sa.exc.DBAPIError:
@@ -126,7 +126,7 @@ def test_a_statement_that_sqlite_never_takes_is_a_defect_and_halts_nothing(name)
         ("42501", SettingsError),
         ("42P01", SchemaMismatchError),
         ("42703", SchemaMismatchError),
-        ("3F000", SchemaMismatchError),
+        ("3F000", SettingsError),
         ("23505", AlreadyExistsError),
         ("23503", IllegalTransitionError),
         ("22001", InvalidInputError),
@@ -156,6 +156,34 @@ def test_what_a_person_has_to_change_is_told_apart(state, expected):
 )
 def test_what_a_person_has_to_change_is_told_apart_on_sqlite(name, text, expected):
     assert type(of_sqlite(f"SQLITE_{name}", text)) is expected
+
+
+@pytest.mark.parametrize("name", ["SQLITE_CANTOPEN", "SQLITE_CANTOPEN_FULLPATH", "SQLITE_READONLY_DBMOVED"])
+def test_a_file_that_could_be_opened_is_no_matter_of_rights(name, tmp_path):
+    (tmp_path / "phasesync.db").touch()
+    error = of_sqlite(name, at=sa.URL.create("sqlite", database=str(tmp_path / "phasesync.db")))
+    assert type(error) is StoreUnavailableError
+    assert (error.code, error.hint) == (name, "check its disk, and its folder")
+
+
+@pytest.mark.parametrize("name", ["SQLITE_CANTOPEN", "SQLITE_CANTOPEN_DIRTYWAL", "SQLITE_READONLY_CANTINIT"])
+def test_too_many_open_files_are_called_that_on_sqlite(name, no_descriptors):
+    error = of_sqlite(name)
+    assert type(error) is StoreUnavailableError
+    assert "has too many open files" in error.message
+    assert "LimitNOFILE" in str(error.hint)
+
+
+def test_too_many_open_files_are_called_that_on_postgresql(no_descriptors):
+    error = of_postgresql(None)
+    assert type(error) is StoreUnavailableError
+    assert "has too many open files" in error.message
+
+
+def test_a_search_path_that_leads_nowhere_is_named_with_the_settings():
+    error = of_postgresql("3F000")
+    assert "no schema of search_path" in error.message
+    assert "options=-csearch_path%3DNAME" in str(error.hint)
 
 
 @pytest.mark.parametrize("error", [SettingsError(), SchemaMismatchError()])

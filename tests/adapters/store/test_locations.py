@@ -1,5 +1,6 @@
 """Where a database may lie, and how its URL may be written."""
 
+import os
 import stat
 
 import pytest
@@ -10,6 +11,7 @@ from phasesync.adapters.store.locations import (
     network_file_system,
     parse_database_url,
     prepare_sqlite_file,
+    sqlite_url,
 )
 from phasesync.errors import SettingsError
 
@@ -22,6 +24,15 @@ user@host: /mnt/remote fuse.sshfs rw 0 0
 bucket /mnt/bucket fuse.mount-s3 rw 0 0
 /dev/fuse /mnt/ntfs fuse.ntfs-3g rw 0 0
 host /mnt/host 9p rw 0 0
+share /mnt/vbox vboxsf rw 0 0
+.host:/ /mnt/vmware fuse.vmhgfs-fuse rw 0 0
+.host:/ /mnt/vmware-old vmhgfs rw 0 0
+none /mnt/parallels prl_fs rw 0 0
+mountpoint-s3 /mnt/mountpoint fuse rw 0 0
+blobfuse2 /mnt/blob fuse rw 0 0
+blobfuse2 /mnt/blob2 fuse.blobfuse2 rw 0 0
+/dev/drbd0 /mnt/cluster ocfs2 rw 0 0
+/dev/sdc1 /mnt/exfat fuseblk rw 0 0
 server:/over /mnt/twice nfs rw 0 0
 tmpfs /mnt/twice tmpfs rw 0 0
 """
@@ -46,6 +57,15 @@ def mounts(tmp_path):
         ("/mnt/bucket/phasesync.db", "fuse.mount-s3"),
         ("/mnt/ntfs/phasesync.db", None),
         ("/mnt/host/phasesync.db", None),
+        ("/mnt/vbox/phasesync.db", "vboxsf"),
+        ("/mnt/vmware/phasesync.db", "fuse.vmhgfs-fuse"),
+        ("/mnt/vmware-old/phasesync.db", "vmhgfs"),
+        ("/mnt/parallels/phasesync.db", "prl_fs"),
+        ("/mnt/mountpoint/phasesync.db", "fuse, mountpoint-s3"),
+        ("/mnt/blob/phasesync.db", "fuse, blobfuse2"),
+        ("/mnt/blob2/phasesync.db", "fuse.blobfuse2"),
+        ("/mnt/cluster/phasesync.db", "ocfs2"),
+        ("/mnt/exfat/phasesync.db", None),
         ("/mnt/twice/phasesync.db", None),
     ],
 )
@@ -106,6 +126,61 @@ def test_the_files_beside_the_database_are_private_too(tmp_path):
         assert [one.name for one in found] == ["phasesync.db", "phasesync.db-shm", "phasesync.db-wal"]
         assert {stat.S_IMODE(one.stat().st_mode) for one in found} == {0o600}
     database.close()
+
+
+def test_folders_above_the_database_are_private_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        open_database(f"sqlite:///{tmp_path}/a/b/phasesync.db", create=True).close()
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/phasesync.db")]
+    assert modes == [0o700, 0o700, 0o600]
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "warned"),
+    [
+        (0o700, 0o600, []),
+        (0o2770, 0o660, []),  # Kubernetes with fsGroup
+        (0o755, 0o640, []),
+        (0o777, 0o600, ["everybody on this machine may put files into {folder}, where the database is (mode 0777)"]),
+        (0o1777, 0o600, ["everybody on this machine may put files into {folder}, where the database is (mode 1777)"]),
+        (0o700, 0o644, ["everybody on this machine may read the database {folder}/phasesync.db (mode 0644)"]),
+        (0o700, 0o666, ["everybody on this machine may write the database {folder}/phasesync.db (mode 0666)"]),
+    ],
+)
+def test_a_place_that_everybody_reaches_is_a_warning_with_the_command(folder_mode, file_mode, warned, tmp_path):
+    folder = tmp_path / "data"
+    database = open_database(f"sqlite:///{folder}/phasesync.db", create=True)
+    (folder / "phasesync.db").chmod(file_mode)
+    folder.chmod(folder_mode)
+    found = [warning.rpartition(": chmod")[0] for warning in database.warnings()]
+    database.close()
+    assert found == [text.format(folder=folder) for text in warned]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a#b", "%41", "ä€", "a b", "~", "a;b&c", os.fsdecode(b"\xff")])
+def test_any_name_of_a_folder_is_that_folder(name, tmp_path):
+    folder = tmp_path / name
+    database = open_database(sqlite_url(folder / "phasesync.db"), create=True)
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    database.close()
+    assert (folder / "phasesync.db").exists()
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("url", ["sqlite:////srv/p.db?mode=ro", "sqlite:////srv/a?b/p.db", "sqlite:////srv/p.db?"])
+def test_a_question_mark_is_told_how_to_write_it(url):
+    with pytest.raises(SettingsError, match=r"a SQLite URL takes no options; a [?] in its path is written %3F"):
+        parse_database_url(url)
+
+
+def test_a_name_that_sqlite_has_no_room_for_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="is too long: 247 bytes are possible"):
+        open_database(f"sqlite:///{tmp_path}/{'n' * 248}", create=True)
+    open_database(f"sqlite:///{tmp_path}/{'n' * 247}", create=True).close()
 
 
 def test_a_missing_database_is_not_made_by_accident(tmp_path):

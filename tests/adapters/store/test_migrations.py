@@ -14,7 +14,7 @@ from phasesync.adapters.store import authenticate, migrate, open_database
 from phasesync.adapters.store.plain import to_json
 from phasesync.adapters.store.tables import metadata, syncs
 from phasesync.core.status import Trigger
-from phasesync.errors import SchemaMismatchError
+from phasesync.errors import SchemaMismatchError, SettingsError
 from tests.support.stores import (
     TTL,
     add_dynamic,
@@ -224,3 +224,21 @@ def test_neither_alembic_nor_the_orm_is_imported_to_use_the_store(migrated_datab
         [sys.executable, "-c", code, migrated_database_url], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("command", [migrate.upgrade, migrate.status, migrate.check])
+def test_two_versions_at_once_are_named_and_nothing_is_migrated(command, migrated_database_url):
+    database = open_database(migrated_database_url)
+    with database.write() as connection:
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES ('0001')"))
+    database.close()
+    with pytest.raises(SchemaMismatchError, match=r"in 2 rows of alembic_version .*0001"):
+        command(migrated_database_url)
+
+
+@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("command", [migrate.upgrade, migrate.status, migrate.check])
+def test_a_search_path_without_a_schema_is_named(command, database_url):
+    joint = "&" if "?" in database_url else "?"
+    with pytest.raises(SettingsError, match="no schema of search_path is there in"):
+        command(f"{database_url}{joint}options=-csearch_path%3Dnot_there")

@@ -1,5 +1,6 @@
 """A backup in the place of a database: checked before, atomic, and remembered as older."""
 
+import os
 import shutil
 import sqlite3
 import stat
@@ -11,8 +12,15 @@ from pathlib import Path
 import pytest
 
 from phasesync.adapters.store import backup
+from phasesync.adapters.store.locations import sqlite_url
 from phasesync.adapters.store.restore import restore
-from phasesync.errors import IllegalTransitionError, KeyUnavailableError, NotFoundError, SettingsError
+from phasesync.errors import (
+    IllegalTransitionError,
+    KeyUnavailableError,
+    NotFoundError,
+    SchemaMismatchError,
+    SettingsError,
+)
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, opens_with, put, values_of, write
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -108,6 +116,44 @@ def test_a_backup_under_another_root_key_changes_nothing(migrated_database_url: 
 def test_a_file_that_is_not_there_is_named(migrated_database_url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"gone\.db"):
         restore(migrated_database_url, tmp_path / "gone.db", open_keys=opens_with(ROOT_KEY), at=AT)
+
+
+def test_a_database_with_a_name_as_long_as_can_be_is_restored(saved: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/{'ä' * 123}b"
+    restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    kept = restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(url) == {"URL": "a"}
+    assert kept is not None
+    assert kept.name.endswith(".before-restore-20300102T030405Z")
+    assert len(list(tmp_path.glob("*restor*"))) == 1
+
+
+def test_a_database_in_a_folder_of_any_name_is_restored(saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a%20b?c" / "phasesync.db"
+    restore(sqlite_url(target), saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(sqlite_url(target)) == {"URL": "a"}
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "folder", "fifo"])
+def test_what_can_be_no_backup_is_named(migrated_database_url: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SettingsError, match=r"cannot be read|a regular file is needed"):
+        restore(migrated_database_url, tmp_path / name, open_keys=opens_with(ROOT_KEY), at=AT)
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO alembic_version VALUES ('0001')", "UPDATE alembic_version SET version_num = 7"]
+)
+def test_a_backup_whose_schema_was_altered_changes_nothing(
+    migrated_database_url: str, saved: Path, statement: str
+) -> None:
+    with closing(sqlite3.connect(saved)) as altered:
+        altered.execute(statement)
+        altered.commit()
+    with pytest.raises(SchemaMismatchError):
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
 
 
 def test_never_under_a_daemon_that_works(migrated_database_url: str, saved: Path) -> None:

@@ -1,0 +1,174 @@
+"""
+The few files of this host that phasesync reads and makes: settings, the root key, the database's folder.
+
+A path may lead to anything: a FIFO that never ends, a device, a file of gigabytes. What is read is a regular file of
+bounded size; what is made is for this user alone, whatever the umask. Knows nothing of what the files hold.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MOUNTS: Final = Path("/proc/self/mounts")
+"""The kernel's list of what is mounted where, for this process (proc(5))."""
+
+_FOR_NOW: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE}
+)
+"""What the host cannot do now, and will when the load or the fault is gone: nothing is wrong with the path."""
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class UnusableFileError(Exception):
+    """
+    A file could not be read.
+
+    Attributes:
+        reason: why, without the path.
+        passing: whether the host is to blame and not the path, so that another try may succeed.
+        missing: whether there is no such file.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False, missing: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.passing = passing
+        self.missing = missing
+
+
+def is_passing(error: OSError) -> bool:
+    """Return whether an error says that the host cannot do it now, and nothing of what was asked for."""
+    return error.errno in _FOR_NOW
+
+
+def read_regular_file(path: Path, *, most_bytes: int) -> tuple[bytes, os.stat_result]:
+    """
+    Return the content of a file, and what is known of the file that it was read from.
+
+    Args:
+        path: of a regular file; symlinks are followed.
+        most_bytes: how large it may be.
+
+    Raises:
+        UnusableFileError: it cannot be read, is no regular file or is too large.
+    """
+    with _told():
+        # Looked at before it is opened: opening some devices does something.
+        _require_regular(os.stat(path))
+        # A FIFO that took its place meanwhile must not hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            _require_regular(status)
+            data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise UnusableFileError(f"it is larger than {most_bytes:,} bytes")
+    return data, status
+
+
+def file_exists(path: Path) -> bool:
+    """Return whether there is a file. UnusableFileError where that cannot be seen."""
+    try:
+        with _told():
+            os.stat(path)
+    except UnusableFileError as error:
+        if error.missing:
+            return False
+        raise
+    return True
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and all that is missing above it, each for this user alone (0700). OSError."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        if path.parent == path:
+            break
+        path = path.parent
+    for folder in reversed(missing):
+        # Path.mkdir(parents=True) gives its mode to the last one only, and the umask decides over the others.
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def out_of_descriptors() -> bool:
+    """Return whether this process, or its host, can open no further file: what SQLite and libpq do not say."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """
+    What a path lies on.
+
+    Attributes:
+        point: where it is mounted.
+        source: what is mounted: a device, a share, the name of a program.
+        kind: type of the file system, such as ext4 or fuse.sshfs.
+        read_only: whether it can be written through this mount.
+    """
+
+    point: str
+    source: str
+    kind: str
+    read_only: bool
+
+
+def mount_of(path: Path, mounts: Path = MOUNTS) -> Mount | None:
+    """Return the mount that a path lies on, symlinks followed; None where nothing tells."""
+    real = os.path.realpath(path)
+    found: Mount | None = None
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        source, point, kind, options, *_ = [*line.split(" "), "", "", "", ""]
+        point = _unescaped(point)
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        # A later line of the same mount point lies on top of an earlier one.
+        if inside and (found is None or len(point) >= len(found.point)):
+            read_only = "ro" in options.split(",")
+            found = Mount(point=point, source=_unescaped(source), kind=kind, read_only=read_only)
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        reason = error.strerror or type(error).__name__
+        raise UnusableFileError(reason, passing=is_passing(error), missing=missing) from None
+    except ValueError:  # Python's, for a NUL in a path
+        raise UnusableFileError("the path holds a NUL") from None
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "no file")
+        raise UnusableFileError(f"it is {kind}, and a regular file is needed")
+
+
+def _unescaped(text: str) -> str:
+    """The kernel writes space, tab, newline and backslash as octal (proc(5))."""
+    for octal, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        text = text.replace(octal, character)
+    return text
