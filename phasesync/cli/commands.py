@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from phasesync.cli.failures import one_line, tell
+from phasesync.core.names import without_value
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
@@ -31,7 +32,8 @@ def require_command(command: str, environ: Mapping[str, str]) -> None:
 
 def say_why(command: str, error: OSError) -> None:
     """Say why a command could not be begun."""
-    tell(f"error: {one_line(command)}: {error.strerror}")
+    # Shells take KEY=VALUE before a command; here it is one, and its value may be a secret.
+    tell(f"error: {one_line(without_value(command))}: {error.strerror}")
 
 
 def _trouble(command: str, environ: Mapping[str, str]) -> OSError | None:

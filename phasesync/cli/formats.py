@@ -13,7 +13,7 @@ from enum import StrEnum
 from phasesync.core.canonical import Json, canonical_json, parse_json_document
 from phasesync.core.exported_values import Entry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.names import check_key
+from phasesync.core.names import check_stored_key
 from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
 
@@ -52,7 +52,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> d
         allow_null: a null in JSON is a value.
 
     Raises:
-        InvalidInputError: not that format, or a key that is none. Names the line or the key.
+        InvalidInputError: not that format, or a key that no store can have. Names the line or the key.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -62,7 +62,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> d
         found = entries_of_json(text, allow_null=allow_null)
     else:
         found = {key: Entry(value=value) for key, value in _read_dotenv(text).items()}
-    return {check_key(key): entry for key, entry in found.items()}
+    return {check_stored_key(key): entry for key, entry in found.items()}
 
 
 def write(values: Mapping[str, SecretValue], format_: Format) -> str:

@@ -11,11 +11,12 @@ from phasesync.cli.formats import Format, format_of, read_entries, write
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, read_file, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import KEY, Name, Word, environment_argument, path_option
+from phasesync.cli.params import NEW_KEY, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.exported_values import Entry, export_json, literal_value
 from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue, SecretVersion, ValueType
+from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
 from phasesync.ports import SecretWrite
 
@@ -34,7 +35,7 @@ _SHOWN = 10
 @click.option("--from-aws", metavar="ID", help="Name or ARN of an AWS secret, in place of a file.")
 @click.option("--credential", type=Name("credential"), help="With --from-aws: how to reach AWS.")
 @click.option("--region", help="With --from-aws: AWS Region. Default: the credential's.")
-@click.option("--key", type=KEY, help="With --from-aws: name for a value that is no JSON object.")
+@click.option("--key", type=NEW_KEY, help="With --from-aws: name for a value that is no JSON object.")
 @click.option(
     "--format",
     "format_",
@@ -90,6 +91,8 @@ def import_(
         raise InvalidInputError("name a file, or give --from-aws", hint="phasesync secrets import --help")
 
     added = sorted(found.keys() - before.keys())
+    for key in added:
+        check_key(key)
     changed = sorted(key for key in found.keys() & before.keys() if _differs(found[key], before[key]))
     removed = sorted(before.keys() - found.keys()) if prune else []
     if not found:
