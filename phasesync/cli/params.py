@@ -129,7 +129,9 @@ class NewKey(click.ParamType[str]):
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check a key. InvalidInputError."""
+        """Check a key. InvalidInputError; for KEY=VALUE without the value."""
+        if "=" in str(value):
+            raise value_as_argument()
         return check_key(str(value))
 
 
