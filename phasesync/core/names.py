@@ -62,7 +62,7 @@ def check_name(text: str, what: str = "name") -> str:
     if is_name(text):
         return text
     raise InvalidInputError(
-        f"{_shown(text)} is not a valid {what} name",
+        f"{_shown(text)} is not a valid {what} name{_unseen_in(text)}",
         hint="1 to 64 letters, digits, - and _, beginning with a letter or a digit",
     )
 
@@ -78,12 +78,11 @@ def check_key(text: str) -> str:
         InvalidInputError: it is not a key. Names the code point; what follows an equals sign is never repeated.
     """
     check_stored_key(text)
-    for place, character in enumerate(text, 1):
-        if (why := _why_refused(character)) is not None:
-            raise InvalidInputError(
-                f"{_shown(text)} is not a valid secret key: character {place} is {_code_point(character)}, {why}",
-                hint="type the key again by hand: characters that cannot be seen come with pasted text",
-            )
+    if unseen := _unseen_in(text):
+        raise InvalidInputError(
+            f"{_shown(text)} is not a valid secret key{unseen}",
+            hint="type the key again by hand: characters that cannot be seen come with pasted text",
+        )
     if text != text.strip(" "):
         raise InvalidInputError(
             f"{_shown(text)} is not a valid secret key: it has white space at its {_end_with_space(text)} (U+0020)",
@@ -109,6 +108,14 @@ def check_stored_key(text: str) -> str:
                 f"{_UNSEEN_CATEGORIES[category]}"
             )
     return text
+
+
+def _unseen_in(text: str) -> str:
+    """Return a clause about the first character of a text that cannot be seen or told; empty where there is none."""
+    for place, character in enumerate(text, 1):
+        if (why := _why_refused(character)) is not None:
+            return f": character {place} is {_code_point(character)}, {why}"
+    return ""
 
 
 def _why_refused(character: str) -> str | None:
@@ -144,7 +151,7 @@ def normalise_path(text: str) -> str:
         return ROOT
     if not all(is_name(folder) for folder in inner.split("/")) or len(inner) >= MAX_PATH_CHARACTERS:
         raise InvalidInputError(
-            f"{_shown(text)} is not a valid path",
+            f"{_shown(text)} is not a valid path{_unseen_in(text)}",
             hint=f"folders of letters, digits, - and _ with a slash between them, such as /db/replica; "
             f"{MAX_PATH_CHARACTERS} characters at most",
         )
@@ -156,7 +163,7 @@ def parse_environment_label(text: str) -> tuple[str, str]:
     app, slash, environment = text.partition("/")
     if not slash or not is_name(app) or not is_name(environment):
         raise InvalidInputError(
-            f"{_shown(text)} does not name an environment",
+            f"{_shown(text)} does not name an environment{_unseen_in(text)}",
             hint="write APP/ENV, such as shop/production",
         )
     return app, environment

@@ -108,6 +108,12 @@ def test_a_character_that_cannot_be_seen_or_told_is_refused_by_its_code_point(ch
     assert check_stored_key(key) == key
 
 
+@pytest.mark.parametrize("check", [check_name, normalise_path, parse_environment_label])
+def test_names_and_paths_are_refused_by_the_code_point_too(check):
+    with pytest.raises(InvalidInputError, match=r"character 5 is U\+2011 \(NON-BREAKING HYPHEN\), which looks like -"):
+        check("shop\u2011api/prod")
+
+
 @pytest.mark.parametrize(("key", "where"), [(" K", "beginning"), ("K ", "end"), (" ", "beginning")])
 def test_white_space_at_the_ends_is_refused(key, where):
     with pytest.raises(InvalidInputError, match=f"white space at its {where}"):
