@@ -21,7 +21,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
-from phasesync.core.dotenv_writing import PYTHON, READERS
+from phasesync.core.dotenv_writing import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.exported_values import Entry, export_json, literal_value
 from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue, SecretVersion, ValueType
@@ -298,6 +298,10 @@ def _tell_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
             f"{', '.join(rest)} read{'s' if len(rest) == 1 else ''} it exactly" if rest else "nothing reads it exactly"
         )
         out.warn(f"{key}: no quoting serves all who read dotenv; as it is written, {exact}, {', '.join(readers)} not")
+    if running := [
+        key for key, readers in found.items() if BASH in readers and runs_in_shells(values[key].reveal_text())
+    ]:
+        out.warn(f"{', '.join(running)}: a shell that sources this file would run a part of the value")
     if replaced:
         out.note(f"{', '.join(replaced)}: python-dotenv replaces ${{…}} in any quotes, unless with interpolate=False")
     if len(found) > len(replaced):

@@ -5,7 +5,7 @@ Writing dotenv and shell: the quoting that most readers read as the same value.
     KEY='value'   as it is
     KEY="value"   as it is, for values with a single quote
     KEY="value"   with \\ \" \r; node and npm dotenv know no escape of quotes and backslashes
-    KEY='value'   with \\ \'; python-dotenv alone
+    KEY='value'   with \\ \'; bash, node and npm dotenv know none of them in single quotes, docker compose only \'
 
 The first of them that most readers read is taken. Whatever is written, `dotenv_reading` reads the same value from it.
 Who reads what was measured as that module says.
@@ -68,6 +68,11 @@ def dotenv_line(key: str, text: str) -> Written:
     return Written(text=f"{key}={written}\n", read_by=read_by)
 
 
+def runs_in_shells(text: str) -> bool:
+    """Return whether a shell that misreads a line may run a part of its value."""
+    return "$(" in text or "`" in text
+
+
 def write_shell(values: Mapping[str, str]) -> str:
     """
     Return lines `export KEY='value'`, from which sh and bash have each value exactly.
@@ -102,7 +107,7 @@ def _candidates(text: str) -> list[tuple[str, frozenset[str]]]:
     found.append((f'"{escaped}"', _by_escapes_in_double_quotes(text)))
     if not returns:
         escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        found.append((f"'{escaped}'", frozenset({PYTHON})))
+        found.append((f"'{escaped}'", frozenset({PYTHON} if "\\" in text else {PYTHON, COMPOSE})))
     return found
 
 

@@ -128,6 +128,15 @@ def test_an_export_says_where_no_quoting_serves_all_and_shell_is_exact(shop: Com
     assert (shell.stderr, shell.stdout_bytes) == ("", b"export ODD='it'\\''s \"canary\" $x\r\n'\n")
 
 
+def test_an_export_that_a_shell_would_run_a_part_of_says_so(shop: CommandLine) -> None:
+    for key, value in {"RUNS": "it's $(canary)", "SAFE": "$(canary) `canary`"}.items():
+        shop.done("secrets", "set", "shop/prod", key, "-", stdin=value)
+    done = shop.done("secrets", "export", "shop/prod")
+    assert "warning: RUNS: a shell that sources this file would run a part of the value\n" in done.stderr
+    assert "SAFE" not in done.stderr
+    assert "canary" not in done.stderr
+
+
 def test_a_file_that_is_too_large_is_refused_with_the_limit(shop: CommandLine) -> None:
     refused = shop("secrets", "import", "shop/prod", "-", "--yes", stdin="A=" + "x" * 1_048_576)
     assert (refused.exit_code, "larger than 1,048,576 bytes" in refused.stderr) == (2, True)
