@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from phasesync.cli.output import Output
 from phasesync.core.model import ValueType
+from phasesync.core.names import without_value
 from phasesync.errors import AlreadyExistsError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def read_variables(application: "Application", environment: tuple[str, str], pat
     values = {}
     for key, value in source.values.items():
         if (why := _unfit(key, value)) is not None:
-            out.warn(f"{key} is left out: {why}")
+            out.warn(f"{without_value(key)} is left out: {why}")
             continue
         values[key] = value.reveal_text()
         if "\0" in values[key]:
@@ -98,7 +99,7 @@ def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) ->
             hint = f"phasesync dynamic update {recipe.name} --key-map {output}=NAME"
             if "=" in key:
                 raise InvalidInputError(
-                    f"{recipe.name} hands {output} out as {key}, and no variable has an equals sign in its name",
+                    f"{recipe.name} hands {output} out as {without_value(key)}, and no variable has an equals sign in its name",
                     hint=hint,
                 )
             if key in owners:

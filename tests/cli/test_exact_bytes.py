@@ -247,3 +247,9 @@ def test_of_stdin_one_line_feed_is_dropped_and_a_line_end_that_is_kept_is_said(
     done = shop.done("secrets", "set", "shop/prod", "K", "-", stdin=stdin)
     assert get(shop, "K") == stored
     assert ("the line end after it is kept" in done.stderr) == warned
+
+
+def test_the_help_says_what_becomes_of_a_final_newline(shop: CommandLine) -> None:
+    text = " ".join(shop.done("secrets", "set", "--help").stdout.split())
+    assert "byte for byte: a final newline is kept, CR too. Of stdin one newline is dropped." in text
+    assert "of CR LF the CR stays" in text

@@ -84,6 +84,13 @@ def test_a_key_from_before_the_rule_can_be_read_exported_changed_and_removed(sho
     assert shop.done("secrets", "get", "shop/copy", key, "--reveal").stdout == "old"
 
 
+def test_a_key_from_before_that_no_variable_can_have_is_left_out_without_its_value(shop: CommandLine) -> None:
+    add_odd_key("KEY=canary")
+    refused = shop("run", "--env", "shop/prod", "--", "/nonexistent")
+    assert (refused.exit_code, "KEY=… is left out" in refused.stderr) == (127, True)
+    assert "canary" not in refused.output
+
+
 @pytest.mark.parametrize(
     ("args", "stdin"),
     [
