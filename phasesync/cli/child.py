@@ -71,15 +71,22 @@ class Child:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
-        """Run a command to its end; return its exit code, 128 + N where signal N ended it."""
+    def run(self, command: Sequence[str], environ: Mapping[str, str], program: str | None = None) -> int:
+        """
+        Run a command to its end; return its exit code, 128 + N where signal N ended it.
+
+        Args:
+            command: its words.
+            environ: what it gets as its environment.
+            program: the file to execute; None looks for the first word in the PATH that the command gets.
+        """
         try:
             # Until Popen returns nobody knows the child, which is there already: a signal that broke it off here would
             # leave a command that runs on without us.
             with self.holding_signals():
                 if self._stopped is not None:
                     raise Stopped(self._stopped)  # Whatever it was raised in took no notice.
-                self._process = subprocess.Popen(command, env=dict(environ))
+                self._process = subprocess.Popen(command, executable=program, env=dict(environ))
         except OSError as error:
             say_why(command[0], error)
             return NOT_EXECUTABLE

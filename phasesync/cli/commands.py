@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from phasesync.cli.failures import one_line, tell
+from phasesync.core.names import without_value
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
@@ -15,27 +16,34 @@ NOT_EXECUTABLE: Final = 126
 _MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
-def require_command(command: str, environ: Mapping[str, str]) -> None:
+def find_command(command: str, environ: Mapping[str, str]) -> str:
     """
-    End with a shell's exit code, and with a line that says why, where a command is missing or cannot be executed.
+    Return where a command is; it is looked for as a shell would.
+
+    Where it is missing or cannot be executed, this ends with a shell's exit code, and with a line that says why.
 
     Args:
         command: as it was typed.
-        environ: what it will have; its PATH is where it is looked for.
+        environ: whose PATH says where to look: that of the caller. What a command is given must not decide which
+            program gets it.
     """
-    error = _trouble(command, environ)
-    if error is not None:
-        say_why(command, error)
-        raise SystemExit(NOT_FOUND if error.errno in _MISSING else NOT_EXECUTABLE)
+    found = _look_for(command, environ)
+    if isinstance(found, str):
+        return found
+    say_why(command, found)
+    raise SystemExit(NOT_FOUND if found.errno in _MISSING else NOT_EXECUTABLE)
 
 
 def say_why(command: str, error: OSError) -> None:
     """Say why a command could not be begun."""
-    tell(f"error: {one_line(command)}: {error.strerror}")
+    # Shells take KEY=VALUE before a command; here it is one, and its value may be a secret.
+    tell(f"error: {one_line(without_value(command))}: {error.strerror}")
+    if error.errno == errno.E2BIG:
+        tell("hint: its arguments and its environment together are larger than this system takes; --path reads less")
 
 
-def _trouble(command: str, environ: Mapping[str, str]) -> OSError | None:
-    """Return why a command cannot be begun, as far as a look tells; None = it seems to be fine."""
+def _look_for(command: str, environ: Mapping[str, str]) -> str | OSError:
+    """Return where a command is, or why it cannot be begun, as far as a look tells."""
     trouble = _error(errno.ENOENT)
     named = "/" in command  # and not looked for in PATH, whose folders need neither be there nor open to us
     for place in [command] if named else _places(command, environ):
@@ -49,7 +57,7 @@ def _trouble(command: str, environ: Mapping[str, str]) -> OSError | None:
             if named:
                 trouble = _error(errno.EISDIR)
         elif os.access(place, os.X_OK):
-            return None
+            return place
         else:
             trouble = _error(errno.EACCES)
     return trouble

@@ -1,5 +1,6 @@
 """Committing one key, and waiting for what an edit sets off."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -7,11 +8,24 @@ from phasesync.cli.invocation import invocation
 from phasesync.cli.items import secret_item
 from phasesync.cli.output import Output
 from phasesync.core.model import SecretValue
+from phasesync.core.names import check_key
 from phasesync.core.status import SyncStatus
+from phasesync.errors import InvalidInputError, NotFoundError
 from phasesync.ports import SecretWrite
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+
+
+def check_key_to_write(application: "Application", environment: tuple[str, str], path: str, key: str) -> None:
+    """Refuse a key that the rule for names forbids, unless it is set already. InvalidInputError."""
+    try:
+        check_key(key)
+    except InvalidInputError as error:
+        with suppress(NotFoundError):
+            application.environments.get_secret(*environment, path, key)
+            return
+        raise error from None
 
 
 def write_secret(

@@ -17,6 +17,7 @@ from typing import TextIO
 
 import click
 
+from phasesync.core.names import without_value
 from phasesync.errors import PhasesyncError
 
 USAGE = 2
@@ -109,8 +110,31 @@ def wants_json(args: Sequence[str]) -> bool:
     )
 
 
+_TAKE_VALUES = ("secrets", "run")
+"""Commands whose users type values: none of their options takes KEY=VALUE."""
+
+
+def _without_values(text: str, args: Sequence[str]) -> str:
+    """
+    Return a text without the values of arguments KEY=VALUE.
+
+    Somebody may have typed a secret there, and click repeats arguments, as messages about files do. Options such as
+    --tag take such pairs, so that what follows an option is left alone where no secret is expected.
+    """
+    everywhere = any(arg in _TAKE_VALUES for arg in args)
+    for before, arg in zip(["", *args], args, strict=False):
+        given = arg.partition("=")[2] if arg.startswith("-") else arg
+        shown = without_value(given)
+        if shown == given or not (everywhere or (given == arg and not before.startswith("-"))):
+            continue
+        for form in (given, repr(given)[1:-1]):
+            text = text.replace(form, shown)
+    return text
+
+
 def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:
-    message = one_line(message)
+    message = one_line(_without_values(message, args))
+    hint = hint and _without_values(hint, args)
     if wants_json(args):
         document = {"error": {"class": name, "message": message, "hint": hint}}
         lines = [json.dumps(document, ensure_ascii=False)]

@@ -1,32 +1,55 @@
 """
-Files of secrets: reading dotenv and JSON, writing literal values.
+Files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
 
 A file that was written reads back with the same keys and texts. What is read is literal: a `${` in it comes out
 escaped. The JSON that keeps types, comments and references is in `core/exported_values.py`. No message repeats a value.
 """
 
 import base64
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from phasesync.core.canonical import Json, canonical_json, parse_json_document
+from phasesync.core.dotenv_reading import Note, read_dotenv
+from phasesync.core.dotenv_writing import dotenv_line, write_shell
 from phasesync.core.exported_values import Entry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.names import check_key
+from phasesync.core.names import check_stored_key
 from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]*")
-"""Values that need no quotes, whoever reads them."""
-_DOTENV_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+_MAX_PLACES = 100
+"""More are counted only."""
 
 
 class Format(StrEnum):
-    """Formats of files."""
+    """Formats of files that can be read; each can be written too."""
 
     DOTENV = "dotenv"
     JSON = "json"
+
+
+class WrittenFormat(StrEnum):
+    """Formats of files that can be written."""
+
+    DOTENV = "dotenv"
+    JSON = "json"
+    SHELL = "shell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entries:
+    """
+    What a file says.
+
+    Attributes:
+        by_key: key -> value and comment.
+        notes: what is lost of it, and where other readers read something else.
+    """
+
+    by_key: dict[str, Entry] = field(repr=False)
+    notes: tuple[Note, ...] = ()
 
 
 def format_of(name: str) -> Format:
@@ -36,15 +59,16 @@ def format_of(name: str) -> Format:
 
 def read(data: bytes, format_: Format) -> dict[str, SecretValue]:
     """Read the values of a file of secrets; see `read_entries`."""
-    return {key: entry.value for key, entry in read_entries(data, format_, allow_null=True).items()}
+    return {key: entry.value for key, entry in read_entries(data, format_, allow_null=True).by_key.items()}
 
 
-def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> dict[str, Entry]:
+def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> Entries:
     """
     Read a file of secrets; a `${` in it is literal and comes out escaped, but in members that an export has marked.
 
     JSON is one object: strings become text, marked members what they say, everything else type json. In dotenv every
-    value is text, nothing is interpolated, and the last of several lines with one key counts.
+    value is text, nothing is interpolated, and the last of several lines with one key counts; see
+    `core/dotenv_reading.py`. A byte order mark at the start of a file is dropped.
 
     Args:
         data: the file.
@@ -52,68 +76,53 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> d
         allow_null: a null in JSON is a value.
 
     Raises:
-        InvalidInputError: not that format, or a key that is none. Names the line or the key.
+        InvalidInputError: not that format, or a key that no store can have. Names the line or the key.
     """
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"the file is not UTF-8 text (byte {error.start})") from None
     if format_ is Format.JSON:
-        found = entries_of_json(text, allow_null=allow_null)
+        entries = Entries(by_key=entries_of_json(text.removeprefix("\ufeff"), allow_null=allow_null))
     else:
-        found = {key: Entry(value=value) for key, value in _read_dotenv(text).items()}
-    return {check_key(key): entry for key, entry in found.items()}
+        dotenv = read_dotenv(text)
+        values = {key: Entry(value=SecretValue(escape(value))) for key, value in dotenv.values.items()}
+        entries = Entries(by_key=values, notes=dotenv.notes)
+    for key in entries.by_key:
+        check_stored_key(key)
+    return entries
 
 
-def write(values: Mapping[str, SecretValue], format_: Format) -> str:
+def note_lines(notes: Sequence[Note]) -> list[str]:
+    """Return one line for each form, with the keys and lines where it is."""
+    lines = []
+    for form in dict.fromkeys(note.form for note in notes):
+        places = [f"{note.key} (line {note.line})" for note in notes if note.form is form and note.key is not None]
+        more = f" and {len(places) - _MAX_PLACES} more" if len(places) > _MAX_PLACES else ""
+        lines.append(f"{', '.join(places[:_MAX_PLACES])}{more}: {form.value}" if places else form.value)
+    return lines
+
+
+def write(values: Mapping[str, SecretValue], format_: Format | WrittenFormat) -> str:
     """
     Write a file of literal values, by key: in JSON what AWS gets in layout json, a newline after it.
 
-    Binary values become base64 text. InvalidInputError where a key cannot stand in that format.
+    Binary values become base64 text. InvalidInputError where a key or a value cannot stand in that format.
     """
-    if format_ is Format.JSON:
-        members: dict[str, Json] = {key: _document(value) for key, value in values.items()}
-        return canonical_json(members) + "\n"
-    return "".join(f"{_dotenv_key(key)}={_quoted(_text(values[key]))}\n" for key in sorted(values))
+    match WrittenFormat(format_.value):
+        case WrittenFormat.JSON:
+            members: dict[str, Json] = {key: _document(value) for key, value in values.items()}
+            return canonical_json(members) + "\n"
+        case WrittenFormat.SHELL:
+            return write_shell({key: _text(value) for key, value in values.items()})
+        case WrittenFormat.DOTENV:
+            return "".join(dotenv_line(key, _text(values[key])).text for key in sorted(values))
 
 
-def is_dotenv_key(key: str) -> bool:
-    """Return whether a key can stand in a dotenv file."""
-    return _DOTENV_KEY.fullmatch(key) is not None
-
-
-def _read_dotenv(text: str) -> dict[str, SecretValue]:
-    from io import StringIO
-
-    from dotenv.parser import parse_stream
-
-    found: dict[str, SecretValue] = {}
-    for binding in parse_stream(StringIO(text, newline="")):
-        if binding.error:
-            raise InvalidInputError(
-                f"line {binding.original.line} is not dotenv", hint="KEY=VALUE on each line; JSON needs --format json"
-            )
-        if binding.key is None:
-            continue
-        if binding.value is None:
-            raise InvalidInputError(
-                f"line {binding.original.line} has a key without a value", hint="KEY=VALUE; JSON needs --format json"
-            )
-        found[binding.key] = SecretValue(escape(binding.value))
-    return found
-
-
-def _dotenv_key(key: str) -> str:
-    if not is_dotenv_key(key):
-        raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint="add --format json")
-    return key
-
-
-def _quoted(text: str) -> str:
-    if _PLAIN.fullmatch(text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+def misreaders(values: Mapping[str, SecretValue]) -> dict[str, tuple[str, ...]]:
+    """Return the keys whose lines in dotenv some readers misread: key -> which readers."""
+    lines = {key: dotenv_line(key, _text(value)) for key, value in sorted(values.items())}
+    return {key: line.misread_by for key, line in lines.items() if line.misread_by}
 
 
 def _text(value: SecretValue) -> str:

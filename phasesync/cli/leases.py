@@ -114,7 +114,7 @@ def tell_issued(application: "Application", issued: "Issued", out: Output) -> No
 
 def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
     """Refuse keys that a dotenv file cannot hold, before anything is issued. InvalidInputError."""
-    from phasesync.cli.formats import is_dotenv_key
+    from phasesync.core.dotenv_writing import is_dotenv_key
 
     for output, key in recipe.config.keys.items() if format_ is Handout.DOTENV else ():
         if not is_dotenv_key(key):

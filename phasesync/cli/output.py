@@ -72,6 +72,10 @@ class Output:
         """Print a line for the operator on stderr."""
         tell(one_line(message))
 
+    def note(self, message: str) -> None:
+        """Print on stderr what is no fault, and may still be other than somebody thinks."""
+        tell(f"note: {one_line(message)}")
+
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
         tell(f"{click.style('warning:', fg='yellow')} {one_line(message)}")

@@ -8,8 +8,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from phasesync.core.names import check_key, check_name, normalise_path, parse_environment_label
+from phasesync.core.names import check_key, check_name, check_stored_key, normalise_path, parse_environment_label
 from phasesync.core.partitions import check_region
+from phasesync.errors import InvalidInputError
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 LONGEST = timedelta(days=36_500)
@@ -102,13 +103,46 @@ class FolderPath(click.ParamType[str]):
 
 
 class SecretKey(click.ParamType[str]):
-    """A secret's key."""
+    """The key of a secret that is there; it may be older than the rule for names of keys."""
 
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check a key. InvalidInputError."""
+        return check_stored_key(str(value))
+
+
+class WrittenKey(click.ParamType[str]):
+    """The key of a secret that gets a value. `editing.check_key_to_write` does the rest where it is new."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a key. InvalidInputError; for KEY=VALUE without the value."""
+        if "=" in str(value):
+            raise value_as_argument()
+        return check_stored_key(str(value))
+
+
+class NewKey(click.ParamType[str]):
+    """The key of a secret that may be new."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a key. InvalidInputError; for KEY=VALUE without the value."""
+        if "=" in str(value):
+            raise value_as_argument()
         return check_key(str(value))
+
+
+def value_as_argument() -> InvalidInputError:
+    """Return the error for a value that was typed as an argument; it does not repeat it."""
+    return InvalidInputError(
+        "a value is never taken from an argument: arguments are seen by everyone on this machine",
+        hint="name the key alone to be asked for the value, or give - to read stdin, or --from-file FILE; and change "
+        "this value",
+    )
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -172,12 +206,15 @@ MOMENT = Moment()
 ENVIRONMENT = EnvironmentLabel()
 PATH = FolderPath()
 KEY = SecretKey()
+WRITTEN_KEY = WrittenKey()
+NEW_KEY = NewKey()
 PAIR = Pair()
 COUNT = Count()
 REGION = Region()
 
 environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
 key_argument = click.argument("key", type=KEY)
+written_key_argument = click.argument("key", type=WRITTEN_KEY)
 path_option = click.option("--path", type=PATH, default="/", show_default=True, help="Folder, exactly.")
 
 

@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.formats import Format, format_of, read_entries, write
+from phasesync.cli.formats import (
+    Format,
+    WrittenFormat,
+    format_of,
+    misreaders,
+    note_lines,
+    read_entries,
+    write,
+)
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, read_file, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import KEY, REGION, Name, Word, environment_argument, path_option
+from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
+from phasesync.core.dotenv_writing import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.exported_values import Entry, export_json, literal_value
 from phasesync.core.foreign_values import members_of, whole_of
 from phasesync.core.model import SecretValue, SecretVersion, ValueType
+from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
 from phasesync.ports import SecretWrite
 
@@ -34,12 +44,17 @@ _SHOWN = 10
 @click.option("--from-aws", metavar="ID", help="Name or ARN of an AWS secret, in place of a file.")
 @click.option("--credential", type=Name("credential"), help="With --from-aws: how to reach AWS.")
 @click.option("--region", type=REGION, help="With --from-aws: AWS Region. Default: the credential's.")
-@click.option("--key", type=KEY, help="With --from-aws: name for a value that is no JSON object.")
+@click.option("--key", type=NEW_KEY, help="With --from-aws: name for a value that is no JSON object.")
 @click.option(
     "--format",
     "format_",
     type=Word(Format),
     help="Default: json for names that end in .json, else dotenv.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse a dotenv file with duplicates, cut values, or forms on which its readers disagree.",
 )
 @click.option("--prune", is_flag=True, help="Remove keys of the folder that the file does not have.")
 @click.option("--allow-empty", is_flag=True, help="Accept a file without keys, with --prune too, and a null in JSON.")
@@ -56,6 +71,7 @@ def import_(
     region: str | None,
     key: str | None,
     format_: Format | None,
+    strict: bool,
     prune: bool,
     allow_empty: bool,
     yes: bool,
@@ -66,7 +82,8 @@ def import_(
     Set every key of a file, in one revision; other keys stay, and comments that the file does not give.
 
     A ${ in the file is literal, but in what secrets export --format json has marked: that keeps references, types and
-    comments exactly.
+    comments exactly. dotenv is read as python-dotenv reads it; a note says where a comment cut a value, where a key is
+    there twice, and where bash, node, npm dotenv or docker compose would read something else.
 
     \b
     Examples:
@@ -83,11 +100,13 @@ def import_(
         found = _from_aws(application, from_aws, credential, region, key, out)
     elif file is not None:
         # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
-        found = _read_file(file, format_ or format_of(file), allow_null=allow_empty)
+        found = _read_file(file, format_ or format_of(file), allow_null=allow_empty, strict=strict, out=out)
     else:
         raise InvalidInputError("name a file, or give --from-aws", hint="phasesync secrets import --help")
 
     added = sorted(found.keys() - before.keys())
+    for key in added:
+        check_key(key)
     changed = sorted(key for key in found.keys() & before.keys() if _differs(found[key], before[key]))
     removed = sorted(before.keys() - found.keys()) if prune else []
     if not found:
@@ -166,10 +185,18 @@ def _from_aws(
     return {name: Entry(value=one) for name, one in values.items()}
 
 
-def _read_file(file: str, format_: Format, *, allow_null: bool) -> dict[str, Entry]:
+def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, Entry]:
     limit = MAX_JSON_BYTES if format_ is Format.JSON else MAX_BYTES
     data = read_stdin(limit) if file == "-" else read_file(Path(file), limit)
-    return read_entries(data, format_, allow_null=allow_null)
+    entries = read_entries(data, format_, allow_null=allow_null)
+    for line in note_lines(entries.notes):
+        out.note(line)
+    if strict and entries.notes:
+        raise InvalidInputError(
+            f"--strict: {len(entries.notes)} places of the file are read in more than one way, so nothing is imported",
+            hint="write them as secrets export does, or leave --strict out: the notes say what is read",
+        )
+    return entries.by_key
 
 
 def _differs(entry: Entry, before: SecretVersion) -> bool:
@@ -179,7 +206,12 @@ def _differs(entry: Entry, before: SecretVersion) -> bool:
 @click.command()
 @environment_argument
 @path_option
-@click.option("--format", "format_", type=Word(Format), help="Default: dotenv; json with -o json.")
+@click.option(
+    "--format",
+    "format_",
+    type=Word(WrittenFormat),
+    help="Default: dotenv; json with -o json. shell: lines export KEY='value', exact for sh and bash.",
+)
 @click.option("--resolve", is_flag=True, help="What AWS gets: references resolved, $${ as ${. Without types, comments.")
 @output_option
 @with_application
@@ -187,7 +219,7 @@ def export(
     application: "Application",
     environment: tuple[str, str],
     path: str,
-    format_: Format | None,
+    format_: WrittenFormat | None,
     resolve: bool,
     out: Output,
 ) -> None:
@@ -195,29 +227,33 @@ def export(
     Print the values of a folder, byte for byte.
 
     JSON keeps types, comments and references, and import restores them exactly: what a plain member cannot hold is an
-    object with "phasesync:type", "value" and "comment". dotenv holds literal text; what it cannot hold is said.
+    object with "phasesync:type", "value" and "comment". dotenv and shell hold literal text; what they cannot hold is
+    said. dotenv is quoted so that python-dotenv, bash, node, npm dotenv and docker compose read the same; where no
+    quoting does that, a warning names the key and who reads it.
 
     \b
     Examples:
       phasesync secrets export shop/production --format json > production.json
       phasesync secrets export shop/production --resolve > .env
+      eval "$(phasesync secrets export shop/production --resolve --format shell)"
     """
-    format_ = format_ or (Format.JSON if out.as_json else Format.DOTENV)
+    format_ = format_ or (WrittenFormat.JSON if out.as_json else WrittenFormat.DOTENV)
     found = application.environments.list_secrets(*environment, path=path)
     entries = {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
-    if resolve:
-        text = write(_resolved(application, environment, path, format_, out), format_)
-    elif format_ is Format.JSON:
+    if format_ is WrittenFormat.JSON and not resolve:
         text = export_json(entries)
     else:
-        text = write(_literal_values(entries, out), format_)
-    if format_ is Format.JSON and sys.stdout.isatty():
+        values = _resolved(application, environment, path, format_, out) if resolve else _literal_values(entries, out)
+        text = write(values, format_)
+        if format_ is WrittenFormat.DOTENV:
+            _tell_misreaders(values, out)
+    if format_ is WrittenFormat.JSON and sys.stdout.isatty():
         text = json_text(text)
     write_values(text, hint="redirect it, or add --format json")
 
 
 def _resolved(
-    application: "Application", environment: tuple[str, str], path: str, format_: Format, out: Output
+    application: "Application", environment: tuple[str, str], path: str, format_: WrittenFormat, out: Output
 ) -> Mapping[str, SecretValue]:
     """Return what a sync of a folder would write. UnresolvedReferenceError names the key."""
     from phasesync.engine.source import read_folder
@@ -226,7 +262,7 @@ def _resolved(
     if (unresolved := source.error()) is not None:
         raise unresolved
     for key, value in sorted(source.values.items()):
-        if value.type is ValueType.BINARY and format_ is Format.DOTENV:
+        if value.type is ValueType.BINARY and format_ is not WrittenFormat.JSON:
             out.warn(f"{key} is binary and is exported as base64")
     return source.values
 
@@ -250,3 +286,26 @@ def _literal_values(entries: Mapping[str, Entry], out: Output) -> dict[str, Secr
     if lost:
         out.say("hint: --format json keeps references, types and comments; --resolve prints what AWS gets")
     return values
+
+
+def _tell_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
+    """Say of which keys no quoting serves all who read dotenv, and what was chosen."""
+    found = misreaders(values)
+    # Others than python-dotenv read all that is in single quotes.
+    replaced = [key for key, readers in found.items() if readers == (PYTHON,)]
+    for key, readers in found.items():
+        if key in replaced:
+            continue
+        rest = [reader for reader in READERS if reader not in readers]
+        exact = (
+            f"{', '.join(rest)} read{'s' if len(rest) == 1 else ''} it exactly" if rest else "nothing reads it exactly"
+        )
+        out.warn(f"{key}: no quoting serves all who read dotenv; as it is written, {exact}, {', '.join(readers)} not")
+    if running := [
+        key for key, readers in found.items() if BASH in readers and runs_in_shells(values[key].reveal_text())
+    ]:
+        out.warn(f"{', '.join(running)}: a shell that sources this file would run a part of the value")
+    if replaced:
+        out.note(f"{', '.join(replaced)}: python-dotenv replaces ${{…}} in any quotes, unless with interpolate=False")
+    if len(found) > len(replaced):
+        out.say("hint: --format shell is exact for sh and bash, and --format json for all")

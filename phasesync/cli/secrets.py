@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.editing import wait_for_readers, write_secret
+from phasesync.cli.editing import check_key_to_write, wait_for_readers, write_secret
 from phasesync.cli.input import no_input_option, read_value, to_value
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.items import revealed, secret_item
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import DURATION, PATH, Word, environment_argument, key_argument, path_option
+from phasesync.cli.params import (
+    DURATION,
+    PATH,
+    Word,
+    environment_argument,
+    key_argument,
+    path_option,
+    value_as_argument,
+    written_key_argument,
+)
 from phasesync.cli.secret_files import export, import_
 from phasesync.cli.secret_versions import history, rollback
 from phasesync.cli.streams import write_values
@@ -72,7 +81,7 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
 
 @secrets.command("set")
 @environment_argument
-@key_argument
+@written_key_argument
 @click.argument("source", required=False, metavar="[-]")
 @click.argument("surplus", nargs=-1, metavar="")
 @path_option
@@ -80,7 +89,7 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     "--from-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the value from a file, byte for byte, a final newline too.",
+    help="Take the value from a file, byte for byte: a final newline is kept, CR too. Of stdin one newline is dropped.",
 )
 @click.option("--allow-empty", is_flag=True, help="Accept an empty value; AWS accepts none in layout per-key.")
 @click.option(
@@ -126,12 +135,10 @@ def set_(
       phasesync secrets set shop/production TLS_KEY --from-file key.pem
     """
     if surplus or source not in {None, "-"}:
-        raise InvalidInputError(
-            "a value is never taken from an argument: arguments are seen by everyone on this machine",
-            hint="leave it out to be asked for it, or give - to read stdin, or --from-file FILE; and change this value",
-        )
+        raise value_as_argument()
     # Asked for first what can be refused: nobody should type a value for an environment that does not exist.
     application.environments.get_environment(*environment)
+    check_key_to_write(application, environment, path, key)
     data = read_value(
         what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
     )
@@ -148,7 +155,7 @@ def set_(
 
 @secrets.command()
 @environment_argument
-@key_argument
+@written_key_argument
 @path_option
 @click.option("--length", type=click.IntRange(8, 1024), default=32, show_default=True, help="Letters and digits.")
 @click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")

@@ -6,6 +6,7 @@ Checks and normalises text; does not know whether a thing of that name exists.
 
 import re
 import unicodedata
+from typing import Final
 
 from phasesync.errors import InvalidInputError
 
@@ -13,6 +14,30 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 MAX_KEY_CHARACTERS = 255
 MAX_PATH_CHARACTERS = 255
+
+_UNSEEN_CATEGORIES: Final = {
+    "Cc": "a control character",
+    "Cf": "an invisible character",
+    "Cs": "half a character, which has no UTF-8 form",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+    "Zs": "a space that is not the ordinary one",
+}
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\uffff"
+    "\U0001d159\U000e0000-\U000e0fff]"
+)
+"""Default_Ignorable_Code_Point of Unicode beyond its category Cf; blanks that are not spaces; noncharacters."""
+_LOOK_ALIKES: Final = {
+    "-": "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d",
+    "_": "\u203f\u2017\ufe4d\ufe4e\ufe4f\uff3f",
+    ".": "\u2024\ufe52\uff0e",
+    "/": "\u2044\u2215\u29f8\uff0f",
+    ":": "\u2236\ua789\ufe55\uff1a",
+    "=": "\ua78a\ufe66\uff1d",
+}
+"""Separator -> characters that look like it, by which a key that was pasted differs from the one that was meant."""
+_LOOKS_LIKE: Final = {other: separator for separator, others in _LOOK_ALIKES.items() for other in others}
 
 ROOT = "/"
 """The folder that every environment has."""
@@ -37,21 +62,81 @@ def check_name(text: str, what: str = "name") -> str:
     if is_name(text):
         return text
     raise InvalidInputError(
-        f"{_shown(text)} is not a valid {what} name",
+        f"{_shown(text)} is not a valid {what} name{_unseen_in(text)}",
         hint="1 to 64 letters, digits, - and _, beginning with a letter or a digit",
     )
 
 
 def check_key(text: str) -> str:
-    """Return a secret key as it is: 1 to 255 characters, none of them a control character. InvalidInputError."""
+    """
+    Return a secret key that is new as it is.
+
+    It has 1 to 255 characters that a person can see and tell from others: what is invisible, steers a terminal or looks
+    like a separator is refused, and so is white space at the ends. A space within it is allowed.
+
+    Raises:
+        InvalidInputError: it is not a key. Names the code point; what follows an equals sign is never repeated.
+    """
+    check_stored_key(text)
+    if unseen := _unseen_in(text):
+        raise InvalidInputError(
+            f"{_shown(text)} is not a valid secret key{unseen}",
+            hint="type the key again by hand: characters that cannot be seen come with pasted text",
+        )
+    if text != text.strip(" "):
+        raise InvalidInputError(
+            f"{_shown(text)} is not a valid secret key: it has white space at its {_end_with_space(text)} (U+0020)",
+            hint="write it without",
+        )
+    return text
+
+
+def check_stored_key(text: str) -> str:
+    """
+    Return a key as it is where a store can have it: one that was set before the rule of `check_key` can be read, set
+    again and removed. 1 to 255 characters, none of them a control character. InvalidInputError.
+    """
     if not 1 <= len(text) <= MAX_KEY_CHARACTERS:
         raise InvalidInputError(
             f"a secret key has 1 to {MAX_KEY_CHARACTERS} characters, this one has {len(text)}",
         )
-    # Cs are lone surrogates: they have no UTF-8 form, so that neither we nor AWS could store them.
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
-        raise InvalidInputError(f"{_shown(text)} is not a valid secret key: it has a control character")
+    for place, character in enumerate(text, 1):
+        # Lone surrogates have no UTF-8 form, so that neither we nor AWS could store them.
+        if (category := unicodedata.category(character)) in {"Cc", "Cs"}:
+            raise InvalidInputError(
+                f"{_shown(text)} is not a valid secret key: character {place} is {_code_point(character)}, "
+                f"{_UNSEEN_CATEGORIES[category]}"
+            )
     return text
+
+
+def _unseen_in(text: str) -> str:
+    """Return a clause about the first character of a text that cannot be seen or told; empty where there is none."""
+    for place, character in enumerate(text, 1):
+        if (why := _why_refused(character)) is not None:
+            return f": character {place} is {_code_point(character)}, {why}"
+    return ""
+
+
+def _why_refused(character: str) -> str | None:
+    """Return what is wrong with a character of a key, None = nothing."""
+    category = unicodedata.category(character)
+    if character != " " and category in _UNSEEN_CATEGORIES:
+        return _UNSEEN_CATEGORIES[category]
+    if _INVISIBLE.match(character):
+        return "an invisible character"
+    if character in _LOOKS_LIKE:
+        return f"which looks like {_LOOKS_LIKE[character]}"
+    return None
+
+
+def _code_point(character: str) -> str:
+    name = unicodedata.name(character, "")
+    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+
+
+def _end_with_space(text: str) -> str:
+    return "beginning" if text.startswith(" ") else "end"
 
 
 def normalise_path(text: str) -> str:
@@ -66,7 +151,7 @@ def normalise_path(text: str) -> str:
         return ROOT
     if not all(is_name(folder) for folder in inner.split("/")) or len(inner) >= MAX_PATH_CHARACTERS:
         raise InvalidInputError(
-            f"{_shown(text)} is not a valid path",
+            f"{_shown(text)} is not a valid path{_unseen_in(text)}",
             hint=f"folders of letters, digits, - and _ with a slash between them, such as /db/replica; "
             f"{MAX_PATH_CHARACTERS} characters at most",
         )
@@ -78,12 +163,19 @@ def parse_environment_label(text: str) -> tuple[str, str]:
     app, slash, environment = text.partition("/")
     if not slash or not is_name(app) or not is_name(environment):
         raise InvalidInputError(
-            f"{_shown(text)} does not name an environment",
+            f"{_shown(text)} does not name an environment{_unseen_in(text)}",
             hint="write APP/ENV, such as shop/production",
         )
     return app, environment
 
 
+def without_value(text: str) -> str:
+    """Return a text for a message: what follows its equals sign may be a value that was typed in the wrong place."""
+    name, equals, value = text.partition("=")
+    return f"{name}=…" if equals and value else text
+
+
 def _shown(text: str) -> str:
-    """Quote text for a message, on one line and not without end."""
+    """Quote a name for a message, on one line and not without end."""
+    text = without_value(text)
     return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -4,7 +4,7 @@ Configuring dynamic secrets: add and update, with the checks that find trouble b
 Asks AWS nothing: what it would not take is known beforehand, and whether it lets us, the first lease says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -97,12 +97,20 @@ class DynamicConfiguration:
         former = self._dynamics.get(name)
         found = self._credentials.get(credential or former.credential)
         words = {"app": former.app, "env": former.environment, "name": former.name}
-        config = self._settled(change(former.config), former.issuer, found, words, former.path)
+        config = self._settled(
+            change(former.config), former.issuer, found, words, former.path, kept=set(former.config.keys.values())
+        )
         dynamic = self._dynamics.update(name, credential=found.name, config=config)
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, found)))
 
     def _settled(
-        self, config: DynamicConfig, kind: str, credential: Credential, words: Mapping[str, str], folder: str
+        self,
+        config: DynamicConfig,
+        kind: str,
+        credential: Credential,
+        words: Mapping[str, str],
+        folder: str,
+        kept: Container[str] = (),
     ) -> DynamicConfig:
         """Return a configuration in the form that is stored. InvalidInputError for what AWS would not take."""
         path = config.iam_path
@@ -115,7 +123,7 @@ class DynamicConfiguration:
             policy_arns=tuple(dict.fromkeys(config.policy_arns)),
             inline_policy=_canonical(config.inline_policy),
             session_policy=_canonical(config.session_policy),
-            keys=_keys(config.keys, self._issuers.traits(kind).outputs),
+            keys=_keys(config.keys, self._issuers.traits(kind).outputs, kept),
         )
         check_user_template(config.user_template, words)
         check_tags(config.tags, ours=OUR_TAGS, tells_case=False)
@@ -144,14 +152,21 @@ class DynamicConfiguration:
         return warnings
 
 
-def _keys(given: Mapping[str, str], outputs: tuple[str, ...]) -> dict[str, str]:
-    """Return output -> key for all outputs of an issuer: the given ones, and the usual ones for the others."""
+def _keys(given: Mapping[str, str], outputs: tuple[str, ...], kept: Container[str]) -> dict[str, str]:
+    """
+    Return output -> key for all outputs of an issuer: the given ones, and the usual ones for the others.
+
+    Keys that are `kept` were set before; what is new follows the rule for names of keys.
+    """
     unknown = sorted(given.keys() - set(outputs))
     if unknown:
         raise InvalidInputError(
             f"there is no output {unknown[0]!r} to hand out under another name", hint=f"outputs: {', '.join(outputs)}"
         )
-    keys = {output: check_key(given.get(output) or DEFAULT_KEYS[output]) for output in outputs}
+    keys = {output: given.get(output) or DEFAULT_KEYS[output] for output in outputs}
+    for key in keys.values():
+        if key not in kept:
+            check_key(key)
     twice = sorted({key for key in keys.values() if list(keys.values()).count(key) > 1})
     if twice:
         raise InvalidInputError(f"two outputs have the key {twice[0]}", hint="give each a name: --key-map OUTPUT=NAME")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
+from phasesync.cli.output import Output
+from phasesync.cli.variables import tell_loading
 from phasesync.testing.aws_shim import Answer, Operation
 from tests.cli.conftest import CommandLine, add_dynamic, users
 from tests.support.aws import Aws
@@ -33,13 +38,18 @@ RUN = ("run", "--env", "shop/prod")
     ],
 )
 def test_a_command_that_cannot_be_run_has_a_shells_exit_code_and_no_lease(
-    ci: CommandLine, dynamics: tuple[str, ...], command: str, code: int, said: str
+    ci: CommandLine,
+    dynamics: tuple[str, ...],
+    command: str,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is looked for where the command's own environment says: a secret may be called PATH."""
+    """It is looked for in the PATH of the caller."""
     folder = ci.directory / "bin"
     folder.mkdir()
     (folder / "plain").write_text("no program")
-    ci.done("secrets", "set", "shop/prod", "PATH", "-", stdin=str(folder))
+    monkeypatch.setenv("PATH", str(folder))
 
     refused = ci(*RUN, *dynamics, "--", command.format(folder=folder))
 
@@ -63,6 +73,74 @@ def test_a_key_that_is_no_name_of_a_variable_is_refused_with_what_mends_it(ci: C
 
     assert refused.exit_code == 2
     assert "phasesync dynamic update ci --key-map access_key_id=NAME" in refused.stderr
+    assert ci.items("leases", "list", "--all") == []
+
+
+@pytest.fixture
+def two_folders(ci: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `which-one` in the caller's PATH, and another one in the secret PATH."""
+    for name in ("mine", "theirs"):
+        (ci.directory / name).mkdir()
+        program = ci.directory / name / "which-one"
+        program.write_text(f'#!/bin/sh\necho "{name} $PATH" > {ci.directory}/ran\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ci.directory}/mine:{os.environ['PATH']}")
+    ci.done("secrets", "set", "shop/prod", "PATH", "-", stdin=f"{ci.directory}/theirs")
+    return ci.directory / "ran"
+
+
+@pytest.mark.parametrize("dynamics", [(), ("--dynamic", "ci")], ids=["secrets", "lease"])
+def test_the_path_of_the_caller_decides_which_program_runs(
+    ci: CommandLine, two_folders: Path, dynamics: tuple[str, ...]
+) -> None:
+    """The program itself gets the secret."""
+    command = [sys.executable, "-m", "phasesync", *RUN, "--", "which-one"]
+    if dynamics:
+        done = ci.done(*RUN, *dynamics, "--", "which-one").stderr
+    else:
+        done = subprocess.run(command, capture_output=True, check=True, text=True).stderr
+    assert two_folders.read_text() == f"mine {ci.directory}/theirs\n"
+    assert "warning: PATH: decides what code the command" in done
+
+
+def test_a_command_that_is_only_in_the_secret_path_is_not_found(
+    ci: CommandLine, two_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for dynamics in ((), ("--dynamic", "ci")):
+        assert ci(*RUN, *dynamics, "--", "which-one").exit_code == 127
+    assert not two_folders.exists()
+
+
+def test_secrets_by_which_programs_load_code_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    loading = ["BASH_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "NODE_OPTIONS", "PATH", "PYTHONPATH", "RUBYOPT"]
+    tell_loading(["A", *loading, "LD", "MY_PATH", "PYTHON_VERSION", "path"], Output(as_json=False))
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {', '.join(loading)}: ")
+    tell_loading(["A", "DATABASE_URL"], Output(as_json=False))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a limit for one variable")
+def test_a_variable_that_is_too_large_is_named_before_anything_is_issued(ci: CommandLine) -> None:
+    for key, size in {"FITS": 131_072 - 6, "BIG": 131_072 - 4}.items():
+        ci.done("secrets", "set", "shop/prod", key, "-", stdin="x" * size)
+    for dynamics in ((), ("--dynamic", "ci")):
+        refused = ci(*RUN, *dynamics, "--", "true")
+        assert (refused.exit_code, "131,072 bytes a variable: BIG (131,073 bytes)\n" in refused.stderr) == (2, True)
+    assert ci.items("leases", "list", "--all") == []
+    ci.done("secrets", "unset", "shop/prod", "BIG")
+    assert ci.done(*RUN, "--dynamic", "ci", "--", "true").exit_code == 0
+
+
+def test_an_environment_that_is_too_large_names_its_largest_keys(ci: CommandLine) -> None:
+    limit = min(os.sysconf("SC_ARG_MAX"), 6 * 1_024 * 1_024)
+    one = 100_000
+    content = {f"K{n:02}": "x" * (one - n) for n in range(limit // one + 1)}
+    ci.done("secrets", "import", "shop/prod", "-", "--format", "json", "--yes", stdin=json.dumps(content))
+    refused = ci(*RUN, "--dynamic", "ci", "--", "true")
+    assert refused.exit_code == 2
+    assert f"this system takes {limit:,}; the largest: K00 (100,005 bytes), K01" in refused.stderr
     assert ci.items("leases", "list", "--all") == []
 
 

@@ -252,6 +252,7 @@ def test_an_export_warns_of_what_an_import_would_take_literally(shop):
     assert done.stderr.splitlines() == [
         "warning: REF has ${ in it: secrets import would take that literally",
         "hint: --format json keeps references, types and comments; --resolve prints what AWS gets",
+        "note: REF: python-dotenv replaces ${…} in any quotes, unless with interpolate=False",
     ]
     assert "canary" not in done.stderr
 

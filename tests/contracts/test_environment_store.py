@@ -55,6 +55,14 @@ def test_a_bad_name_is_refused_everywhere(store, name):
         store.environments.update_environment("shop", "production", new_name=name)
 
 
+@pytest.mark.parametrize("key", ["", "K\u200b", "\ufeffK", "K\u00a0", "K ", "\u202eK", "K\0", "A\u2011B"])
+def test_a_new_key_that_cannot_be_seen_or_told_is_refused_and_changes_nothing(store, key):
+    put(store, write("K", "1"))
+    with pytest.raises(InvalidInputError):
+        put(store, write("K", "2"), write(key))
+    assert values_of(store) == {"K": "1"}
+
+
 def test_what_is_missing_is_named_with_what_exists(store):
     put(store)
     with pytest.raises(NotFoundError, match="there is: shop"):

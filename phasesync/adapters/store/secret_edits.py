@@ -29,7 +29,7 @@ from phasesync.adapters.store.secret_reads import (
 )
 from phasesync.adapters.store.tables import dynamic_secrets, secret_versions, secrets
 from phasesync.core.model import Environment, SecretValue
-from phasesync.core.names import check_key, normalise_path
+from phasesync.core.names import check_key, check_stored_key, normalise_path
 from phasesync.errors import AlreadyExistsError, InvalidInputError
 from phasesync.ports import SecretWrite
 
@@ -67,7 +67,8 @@ class SecretEditsPart(EnvironmentsPart):
         """
         Commit edits as one revision; one that changes nothing makes none.
 
-        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret hands out.
+        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret hands out. The rule for
+        names of keys holds for new ones: what is set already can be set again and removed, whatever its name.
         """
         wanted = _wanted(writes, unsets)
         with self._database.write() as connection:
@@ -76,6 +77,9 @@ class SecretEditsPart(EnvironmentsPart):
             steps = self._steps(connection, found, wanted)
             if not steps:
                 return to_environment(found)
+            for step in steps:
+                if step.row is None:
+                    check_key(step.place[1])
             self._refuse_handed_out(connection, found, steps)
             self._commit(connection, found, pointers, steps, actor, origin)
             return to_environment(find_environment(connection, app, environment))
@@ -215,10 +219,10 @@ class SecretEditsPart(EnvironmentsPart):
 def _wanted(writes: Sequence[SecretWrite], unsets: Sequence[tuple[str, str]]) -> dict[Place, SecretWrite | None]:
     """Return what is asked for each key, None = unset. Of two writes of a key the later holds."""
     wanted: dict[Place, SecretWrite | None] = {
-        (normalise_path(write.path), check_key(write.key)): write for write in writes
+        (normalise_path(write.path), check_stored_key(write.key)): write for write in writes
     }
     for path, key in unsets:
-        place = (normalise_path(path), check_key(key))
+        place = (normalise_path(path), check_stored_key(key))
         if wanted.get(place) is not None:
             raise InvalidInputError(f"{key} cannot be set and unset in one edit")
         wanted[place] = None

@@ -19,7 +19,7 @@ from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.sealing import Sealer
 from phasesync.adapters.store.tables import apps, environments, secret_versions, secrets
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, SecretVersion, ValueType
-from phasesync.core.names import check_key, normalise_path
+from phasesync.core.names import check_stored_key, normalise_path, without_value
 from phasesync.errors import CiphertextError, NotFoundError
 from phasesync.ports import EnvironmentReader, KeyRing
 
@@ -76,7 +76,7 @@ class SecretReadsPart(Part):
         self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
     ) -> tuple[Pointer | None, list[sa.Row[Any]]]:
         """Return which version of a key is current, None where there never was one, and rows of a select."""
-        path, key = normalise_path(path), check_key(key)
+        path, key = normalise_path(path), check_stored_key(key)
         with self._database.read() as connection:
             found = find_environment(connection, app, environment)
             pointers = authenticated(connection, self._keys, found)
@@ -224,6 +224,6 @@ def version_context(environment_id: str, secret_id: str, column: str, version: i
 def not_set(app: str, environment: str, path: str, key: str) -> NotFoundError:
     """Return the error for a key that is not there."""
     return NotFoundError(
-        f"{key} is not set in {app}/{environment} at {path}",
+        f"{without_value(key)} is not set in {app}/{environment} at {path}",
         hint=f"phasesync secrets list {app}/{environment} shows what is",
     )
