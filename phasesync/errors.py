@@ -125,7 +125,7 @@ class CiphertextError(EnvironmentStoreError):
     """A stored value does not authenticate: it was altered, moved or damaged. Nothing is planned or written."""
 
     exit_code = 6
-    default_hint = "restore the database from a backup: phasesync db backup makes them"
+    default_hint = "restore a backup: phasesync db restore FILE"
 
 
 class KeyUnavailableError(EnvironmentStoreError):

@@ -263,6 +263,22 @@ def test_an_older_copy_that_is_authentic_in_itself_is_told_by_what_was_written(
     assert [one for one in is_kept(world, original) if word in one]
 
 
+@pytest.mark.parametrize(
+    "put",
+    [("instance", "credentials", "dynamic_secrets"), ("dynamic_secrets", "leases", "lease_events")],
+    ids=["what is registered", "leases"],
+)
+def test_what_is_put_back_with_the_word_for_it_brings_nothing_back_to_aws(
+    original: AlteredWorld, copies: Callable[[], AlteredWorld], put: tuple[str, ...]
+) -> None:
+    """Nothing tells these from what was there last; the document says what that is worth."""
+    world = copies()
+    put_back(world, {table: original.rows[table] for table in put})
+    is_kept(world, original)
+    section = (ROOT / "docs" / "security.md").read_text()
+    assert "can be put back with them, from one moment" in section
+
+
 SWAPPED = {
     "the names of two environments of an app": ("environments", "name", "name_key", "shop/production", "shop/shared"),
     "the apps of two environments": ("environments", "app_id", None, "shop/production", "other/production"),

@@ -19,7 +19,7 @@ from phasesync.adapters.aws.advice import advice
 from phasesync.adapters.aws.codes import EXCEPTIONS, class_of_code, row_of_exception
 from phasesync.adapters.aws.deadlines import own_deadline
 from phasesync.adapters.aws.endpoint import check_endpoint, source_of_endpoint
-from phasesync.adapters.aws.keys import Keys
+from phasesync.adapters.aws.keys import Keys, are_sendable
 from phasesync.adapters.aws.limited_process import LimitedProcess, ProcessOverdueError
 from phasesync.adapters.aws.own_profile import SAID, own_profile
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError, PhasesyncError
@@ -36,12 +36,15 @@ something by one is not there for a daemon.
 
 _HINT: Final = (
     "phasesync uses the identity of its own process here: correct what is named, or check it with "
-    "aws sts get-caller-identity as the same user; phasesync tries again by itself"
+    "aws sts get-caller-identity as the same user; the daemon tries again by itself"
 )
 _NOTHING_FOUND: Final = (
     "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the host a role; "
-    "aws sts get-caller-identity as the same user shows what the AWS SDK finds; phasesync tries again by itself"
+    "aws sts get-caller-identity as the same user shows what the AWS SDK finds; the daemon tries again by itself"
 )
+
+_NOT_A_DOCUMENT: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What providers raise over what they have read."""
 
 Stamp = tuple[object, ...]
 
@@ -239,8 +242,11 @@ class _Search:
             return "the token in it is empty or too short"
         if isinstance(exc, EOFError):
             return "it asks for an MFA code, which a daemon cannot type"
-        if isinstance(exc, (ValueError, TypeError, AttributeError, KeyError)) and kind not in EXCEPTIONS:
-            return "its answer is not the JSON document that the AWS SDK expects"
+        if (
+            isinstance(exc, (ValueError, TypeError, AttributeError, LookupError, RecursionError))
+            and kind not in EXCEPTIONS
+        ):
+            return "what it gives is not the document that the AWS SDK asks for"
         known = {
             "CredentialRetrievalError": "it gives no usable keys",
             "PartialCredentialsError": "the keys are incomplete",
@@ -283,7 +289,7 @@ def _frozen(found: Any) -> Keys:
     access_key_id, secret = frozen.access_key, frozen.secret_key
     if not (isinstance(access_key_id, str) and access_key_id and isinstance(secret, str) and secret):
         raise CredentialRejectedError("the AWS credentials that were found are incomplete", hint=_HINT)
-    if not (access_key_id.isascii() and secret.isascii() and (frozen.token or "").isascii()):
+    if not are_sendable(access_key_id, secret, frozen.token or ""):
         raise CredentialRejectedError("the AWS credentials that were found have characters that AWS never uses")
     return Keys(
         access_key_id=access_key_id,

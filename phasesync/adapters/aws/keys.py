@@ -26,3 +26,8 @@ class Keys:
         if self.session_token is not None:
             arguments["aws_session_token"] = self.session_token
         return arguments
+
+
+def are_sendable(*parts: str) -> bool:
+    """Return whether these parts of keys can stand in a header: visible ASCII. A line end or a space never belongs."""
+    return all(part.isascii() and part.isprintable() and " " not in part for part in parts)

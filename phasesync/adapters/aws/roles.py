@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.adapters.aws.calls import invoke
-from phasesync.adapters.aws.keys import Keys
+from phasesync.adapters.aws.keys import Keys, are_sendable
 from phasesync.adapters.aws.quotas import Turn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
@@ -47,12 +47,12 @@ def access_keys(credential: Credential) -> Keys:
     """Return the keys of a credential of type access-key. CredentialRejectedError."""
     if credential.access_key_id is None or credential.secret_access_key is None:
         raise incomplete(credential)
-    secret = credential.secret_access_key.reveal()
-    if not secret.isascii():
-        raise CredentialRejectedError(f"the secret access key of {credential.name} has characters that AWS never uses")
+    secret = credential.secret_access_key.reveal().decode("utf-8", "replace")
+    if not are_sendable(credential.access_key_id, secret):
+        raise CredentialRejectedError(f"the access key of {credential.name} has characters that AWS never uses")
     return Keys(
         access_key_id=credential.access_key_id,
-        secret_access_key=secret.decode("ascii"),
+        secret_access_key=secret,
         session_token=None,
         expires_at=None,
     )

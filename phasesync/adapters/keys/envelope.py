@@ -66,7 +66,7 @@ def unauthentic(
 ) -> CiphertextError:
     """Return the error for a ciphertext that cannot be trusted. `context` begins with table, row, column."""
     table, _, column, *_ = context
-    return CiphertextError(f"a stored {column} in table {table} {why}; nothing is planned or written")
+    return CiphertextError(f"a stored value (column {column} in table {table}) {why}; nothing is planned or written")
 
 
 def _associated(header: bytes, context: Sequence[str]) -> bytes:

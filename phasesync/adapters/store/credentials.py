@@ -25,7 +25,13 @@ from phasesync.core.credential import Credential, CredentialStatus, CredentialTy
 from phasesync.core.lease import ENDED
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
-from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
+from phasesync.errors import (
+    AlreadyExistsError,
+    CiphertextError,
+    IllegalTransitionError,
+    InvalidInputError,
+    NotFoundError,
+)
 from phasesync.ports import CredentialDraft
 
 
@@ -248,7 +254,10 @@ def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) ->
 
 
 def _open(row: sa.Row[Any], sealer: Sealer) -> _Sealed:
-    return sealer.open_json(_Sealed, _context(row._asdict()), row.sealed)
+    try:
+        return sealer.open_json(_Sealed, _context(row._asdict()), row.sealed)
+    except CiphertextError as error:
+        raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
 
 
 def _context(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -155,6 +155,14 @@ def test_what_a_process_prints_that_is_no_key_is_a_credential_error(output: str,
     assert "helper" in home.failure().message or "incomplete" in home.failure().message
 
 
+@pytest.mark.parametrize("part", ["AccessKeyId", "SecretAccessKey", "SessionToken"])
+@pytest.mark.parametrize("odd", ["A\nB", "A\r", "A B", "A\x7f", "\u00e9"])
+def test_keys_that_cannot_stand_in_a_header_are_a_credential_error(part: str, odd: str, home: Home):
+    (home.folder / "document").write_text(document(**{part: odd}))
+    home.process(home.script(f"cat {home.folder}/document"))
+    assert "characters that AWS never uses" in home.failure().message
+
+
 @pytest.mark.parametrize("content", [None, "", "x"])
 def test_a_token_file_that_is_missing_empty_or_too_short_is_named(content: str | None, home: Home, aws: Aws):
     token = home.folder / "token"

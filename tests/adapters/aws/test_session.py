@@ -344,8 +344,9 @@ def test_a_session_does_not_show_its_keys(aws: Aws, clients: AwsClients):
         assert secret not in shown
 
 
-def test_keys_of_the_wrong_type_do_not_show_in_the_error(aws: Aws, clients: AwsClients):
-    broken = access_key_credential(secret_access_key=SecretValue(b"canary-\xff-value"))
+@pytest.mark.parametrize("secret", [b"canary-\xff-value", b"canary\n", b"canary-value\r", b"canary value"])
+def test_keys_of_the_wrong_type_do_not_show_in_the_error(secret: bytes, aws: Aws, clients: AwsClients):
+    broken = access_key_credential(secret_access_key=SecretValue(secret))
     with pytest.raises(CredentialRejectedError) as caught:
         clients.secrets_manager(broken, REGION)
     assert "canary" not in str(caught.value)

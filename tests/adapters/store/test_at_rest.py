@@ -295,7 +295,9 @@ def test_a_sync_that_was_altered_can_still_be_removed(store):
 def test_a_credential_that_leads_elsewhere_is_noticed(store, values):
     store.credentials.add("aws", access_key())
     change(store, tables.credentials, **values)
-    with pytest.raises(CiphertextError, match=r"(sealed|name_key) in table credentials"):
+    with pytest.raises(
+        CiphertextError, match=r"(the credential aws: .*column sealed|name_key of \w+) in table credentials"
+    ):
         store.credentials.get("aws")
 
 
