@@ -15,6 +15,7 @@ from phasesync.core.user_names import DEFAULT_TEMPLATE
 from phasesync.engine.issuing import Issued
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import CredentialDraft, LeaseEvent
+from phasesync.testing.aws_shim import Answer
 from tests.support.lease_world import REGION, LeaseWorld
 from tests.support.stores import ACTOR
 
@@ -114,6 +115,31 @@ def test_a_role_that_may_not_be_assumed_leaves_nothing(world: LeaseWorld) -> Non
 
     (lease,) = world.leases.list_leases(dynamic=NAME, ended=True)
     assert lease.status is LeaseStatus.REVOKED, "it counts against no cap"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("perform: sts:TagSession on resource: y", "AWS refuses sts:TagSession", "phasesync credentials test aws"),
+        (
+            "perform: sts:AssumeRole on resource: y with an explicit deny in a service control policy",
+            "denied by a policy (service control policy)",
+            "aws organizations list-policies",
+        ),
+    ],
+)
+def test_a_refused_session_says_which_action_and_policy_it_was(
+    world: LeaseWorld, text: str, message: str, hint: str
+) -> None:
+    add(world)
+    refusal = Answer("AccessDenied", f"User: x is not authorized to {text}", status=403)
+    world.aws.do("AssumeRole", lambda one: refusal if one.form["RoleArn"] == ROLE else None, times=9)
+
+    with pytest.raises(CredentialRejectedError) as caught:
+        issue(world)
+
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

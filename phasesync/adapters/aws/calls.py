@@ -51,8 +51,19 @@ class _Attempts(threading.local):
 _attempts = _Attempts()
 
 
-_SECRET: Final = frozenset({"SecretString", "SecretBinary", "ExternalId", "WebIdentityToken", "TokenCode"})
-"""Arguments that AWS's texts may repeat and nobody is to read."""
+_SECRET: Final = frozenset(
+    [
+        "SecretString",
+        "SecretBinary",
+        "ExternalId",
+        "WebIdentityToken",
+        "TokenCode",
+        "ResourcePolicy",
+        "PolicyDocument",
+        "Policy",
+    ]
+)
+"""Arguments that AWS's texts may repeat and nobody is to read: values, and documents that people write values into."""
 
 
 class CallOverdueError(Exception):

@@ -57,6 +57,8 @@ _TOO_LONG_HINT: Final = (
 )
 _REASONED: Final = (DestinationRejectedError, QuotaExceededError, RemoteChangedError)
 """What AWS's own text says more of than its code does."""
+_LONG_ARGUMENT: Final = re.compile(r"'[^']{41,}'")
+"""AWS repeats what failed a constraint in single quotes; a tag is short, a text is not worth reading again."""
 _MOST_QUOTED: Final = 400
 """Characters."""
 _ALREADY_THERE: Final = ("ResourceExistsException", "EntityAlreadyExists")
@@ -208,6 +210,7 @@ def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | No
 def _quoted(text: str) -> str:
     """Return AWS's own text on one line and not without end."""
     words = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    words = _LONG_ARGUMENT.sub("'…'", words)
     return words if len(words) <= _MOST_QUOTED else f"{words[:_MOST_QUOTED]}…"
 
 

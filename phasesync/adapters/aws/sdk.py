@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from phasesync import __version__
 from phasesync.adapters.aws.calls import watch
-from phasesync.adapters.aws.endpoint import check_endpoint, shown_endpoint, source_of_endpoint, unreadable_endpoint
+from phasesync.adapters.aws.endpoint import (
+    ENDPOINT_VARIABLES,
+    check_endpoint,
+    shown_endpoint,
+    source_of_endpoint,
+    unreadable_endpoint,
+)
 from phasesync.adapters.aws.errors import translate
 from phasesync.errors import PhasesyncError, SettingsError
 
@@ -26,6 +32,7 @@ Service = Literal["secretsmanager", "sts", "kms", "iam"]
 
 _OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
 _ALL: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam")
+_IN_PROFILE: Final = ("endpoint_url", "services", "use_fips_endpoint", "use_dualstack_endpoint")
 _NO_KEYS: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
 """For a client that makes no call."""
 
@@ -122,7 +129,8 @@ class Sdk:
             use_dualstack_endpoint=False,
         )
         found: dict[Service, str] = {}
-        for service in _ALL:
+        services = _ALL if self._may_differ() else _OF_A_RUN
+        for service in services:
             used = self._checked(service, region, _NO_KEYS, self.config(service))
             plain = self._new(service, region, _NO_KEYS, usual, endpoint_url=None)
             if used.meta.endpoint_url != plain.meta.endpoint_url:
@@ -130,6 +138,22 @@ class Sdk:
             used.close()
             plain.close()
         return found
+
+    def _may_differ(self) -> bool:
+        """Return whether endpoints are set at all: else clients of KMS and IAM, which take longest, tell nothing."""
+        import botocore.session
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            profile = botocore.session.Session().get_scoped_config()
+        except BotoCoreError:  # What is wrong with the files, a client says.
+            return True
+        named = (*ENDPOINT_VARIABLES, "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
+        return (
+            self._endpoint_url is not None
+            or any(os.environ.get(variable) for variable in named)
+            or any(name in profile for name in _IN_PROFILE)
+        )
 
     def _checked(self, service: Service, region: str, keys: Mapping[str, str], config: "Config") -> "BaseClient":
         """Return a client whose endpoint is one that secrets may be sent to. SettingsError."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from phasesync.adapters.aws.caller import Caller
+from phasesync.adapters.aws.refusals import names_another_policy
 from phasesync.adapters.aws.roles import ASSUME_ROLE, assumed_role
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
@@ -86,10 +87,11 @@ class AwsAssumeRole:
         except CredentialRejectedError as error:
             if error.code not in ("AccessDenied", "AccessDeniedException"):
                 raise
+            elsewhere = names_another_policy(error.hint)
             raise CredentialRejectedError(
                 f"the credential {self._credential.name} may not assume {role_arn}: the role does not exist, its trust "
-                f"policy does not name the credential's identity, or that identity lacks sts:AssumeRole ({error.code})",
-                hint=f"phasesync credentials test {self._credential.name} says who it is",
+                f"policy does not name the credential's identity, or that identity lacks the right ({error.message})",
+                hint=error.hint if elsewhere else f"phasesync credentials test {self._credential.name} says who it is",
                 code=error.code,
                 request_id=error.request_id,
             ) from None

@@ -15,7 +15,7 @@ import pytest
 from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES, check_endpoint, is_loopback, shown_endpoint
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.errors import DestinationUnavailableError, SettingsError
+from phasesync.errors import CredentialRejectedError, DestinationUnavailableError, SettingsError
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources
 from tests.support.raw_http import RawServer, page
@@ -165,6 +165,12 @@ def test_what_stands_in_a_file_is_refused_by_its_name(host: Host, url: str) -> N
     host.file.write_text(f"[default]\nendpoint_url = {url}\n")
     with pytest.raises(SettingsError, match=r"endpoint_url in .*config"):
         host.used()
+
+
+def test_a_profile_that_does_not_exist_is_named(host: Host) -> None:
+    host.set(AWS_PROFILE="nobody")
+    with pytest.raises(CredentialRejectedError, match="AWS_PROFILE"):
+        host.clients().endpoints(REGION)
 
 
 def test_a_password_in_the_url_is_not_repeated() -> None:
