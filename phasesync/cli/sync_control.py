@@ -45,7 +45,9 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
     """
     Wait until a sync has a status.
 
-    Exit 4 when the time is over, and at once when the sync waits for a person: held, halted, paused or incomplete.
+    Exit 4 when the time is over. It ends at once, with what helps, when the status will not come in that time: exit 4
+    where the sync waits for a person (held, halted, paused or incomplete) or is tried again later than that, exit 7
+    where no daemon is running.
 
     \b
     Example:
@@ -63,7 +65,7 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
 @with_application
 def trigger(application: "Application", name: str, wait: bool, timeout: timedelta, out: Output) -> None:
     """
-    Have the daemon reconcile a sync at once.
+    Have the daemon reconcile a sync at once, whatever back-off says. With --wait it ends as syncs wait does.
 
     \b
     Example:
