@@ -15,6 +15,8 @@ from phasesync.core.model import SecretValue
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phasesync.bootstrap import Application
 
 CREDENTIAL = Name("credential")
@@ -125,6 +127,9 @@ def test(application: "Application", name: str, out: Output) -> None:
     """
     Ask AWS who a credential is, and what its trust policy lacks. With the identity of this shell.
 
+    Tries no right on secrets, keys or users: syncs plan does, and aws policy prints those that are needed. Where AWS
+    accepts the credential, its syncs that failed are tried again at once, and its leases that could not be revoked.
+
     \b
     Example:
       phasesync credentials test aws
@@ -141,8 +146,22 @@ def test(application: "Application", name: str, out: Output) -> None:
         "identity": {"account": report.identity.account, "arn": report.identity.arn},
         "findings": list(report.findings),
         "open_without_external_id": report.open_without_external_id,
+        "tried": list(report.tried),
+        "not_tried": NOT_TRIED,
     }
-    out.done(f"the credential {name} works", document)
+    out.done(_tested(application, name, report.tried), document)
+
+
+NOT_TRIED = "rights on secrets, KMS keys and IAM users"
+
+
+def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
+    """Say what a test has shown and what it has not, with the command that shows the rest."""
+    using = [sync.name for sync in application.state.list_syncs() if sync.credential.lower() == name.lower()]
+    rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
+    if using:
+        rest = f"phasesync syncs plan {using[0]} reads with it, phasesync aws policy {using[0]} prints what it needs"
+    return f"AWS accepts the credential {name} (tried: {', '.join(tried)}). Not tried: {NOT_TRIED}: {rest}"
 
 
 @credentials.command()

@@ -172,6 +172,35 @@ def test_what_mends_a_sync_that_fails_is_said_by_why(syncs: CommandLine, aws: Aw
     assert "CreateSecret" in syncs.json("syncs", "why", "web")["last_run"]["error"]["hint"]
 
 
+def test_a_test_that_aws_accepts_wakes_what_failed_and_says_what_it_did_not_try(syncs: CommandLine, aws: Aws) -> None:
+    """An identity without any right is accepted too: that alone must not look as if all were fine."""
+    add(syncs)
+    aws.server.deny("secretsmanager:CreateSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    told = syncs.done("credentials", "test", "host").stderr
+    tested = syncs.json("credentials", "test", "host")
+
+    assert "AWS accepts the credential host (tried: sts:GetCallerIdentity). Not tried: rights on secrets" in told
+    assert "phasesync syncs plan web" in told
+    assert (tested["tried"], tested["not_tried"]) == (
+        ["sts:GetCallerIdentity"],
+        "rights on secrets, KMS keys and IAM users",
+    )
+    assert syncs.json("syncs", "show", "web")["status"] == "failing"
+    assert "a run was asked for (change)" in syncs.json("syncs", "why", "web")["reasons"]
+
+
+def test_why_and_status_name_the_command_that_tries_at_once(syncs: CommandLine, aws: Aws) -> None:
+    add(syncs)
+    aws.server.deny("secretsmanager:CreateSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    line = "once the cause is fixed, to try at once: phasesync syncs trigger web"
+    assert line in syncs.done("syncs", "why", "web").stdout
+    assert line in syncs.done("status").stderr
+
+
 # --- adopt and release
 
 

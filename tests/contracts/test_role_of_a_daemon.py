@@ -40,6 +40,7 @@ class Daemon:
             share_among=lambda _: None,
         )
         self.claimed = 0
+        self.woken = 0
 
     free = free_for_large = 1
 
@@ -63,6 +64,10 @@ class Daemon:
     def claim_due(self, owner: str, **_: object) -> object:
         self.claimed += 1
         return self._or_fail("claim", lambda: claim_due(self._store, owner))
+
+    def wake_refused(self) -> None:
+        self._or_fail("wake", self._store.state.wake_refused)
+        self.woken += 1
 
     def reap_expired(self) -> object:
         return self._or_fail("reap", self._store.state.reap_expired)
@@ -124,3 +129,15 @@ def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) 
 
     told = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
     assert told == ["poll", "reap"], "each chore has its own last failure"
+
+
+def test_what_aws_refused_a_former_process_is_woken_once(daemon) -> None:
+    """Its keys, proxy and endpoint may be others; and where the database failed then, by the next heartbeat."""
+    daemon.errors["wake"] = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
+    assert not daemon.scheduler.beat()
+    daemon.errors.clear()
+
+    assert daemon.scheduler.beat()
+    assert daemon.scheduler.beat()
+
+    assert daemon.woken == 1
