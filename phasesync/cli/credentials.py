@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
-key_id_option = click.option("--access-key-id", metavar="ID", help="Access key id; the secret key is asked for.")
+key_id_option = click.option(
+    "--access-key-id",
+    metavar="ID",
+    help="Access key id; the secret key is asked for. Default: none, which access-key refuses.",
+)
 
 
 @click.group()
@@ -66,10 +70,16 @@ def show(application: "Application", name: str, out: Output) -> None:
 
 @credentials.command()
 @name_argument
-@click.option("--type", "type_", type=click.Choice([str(one) for one in CredentialType]), required=True)
-@click.option("--region", required=True, help="AWS Region of STS, and of syncs that name none.")
-@click.option("--role-arn", metavar="ARN", help="Role to assume. May be added later: credentials update.")
-@click.option("--external-id", metavar="ID", help="External ID. Default: a new one is made.")
+@click.option(
+    "--type",
+    "type_",
+    type=click.Choice([str(one) for one in CredentialType]),
+    required=True,
+    help="How it authenticates: by assuming a role, with an access key, or with the SDK's own settings.",
+)
+@click.option("--region", required=True, metavar="REGION", help="AWS Region of STS, and of syncs that name none.")
+@click.option("--role-arn", metavar="ARN", help="Role to assume. Default: none yet; credentials update adds it.")
+@click.option("--external-id", metavar="ID", help="External ID of assume-role. Default: a new random one.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role. Default: AWS's default chain.")
 @key_id_option
@@ -166,13 +176,15 @@ def _tested(application: "Application", name: str, tried: "Sequence[str]") -> st
 
 @credentials.command()
 @name_argument
-@click.option("--region", help="AWS Region.")
-@click.option("--role-arn", metavar="ARN", help="Role to assume.")
-@click.option("--external-id", metavar="ID", help="External ID.")
+@click.option("--region", metavar="REGION", help="AWS Region of STS, and of syncs that name none.")
+@click.option("--role-arn", metavar="ARN", help="ARN of the role to assume.")
+@click.option("--external-id", metavar="ID", help="External ID that the role's trust policy asks for.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role.")
 @key_id_option
-@click.option("--account", metavar="ID", help="Pin this account from now on: the move to another one is meant.")
+@click.option(
+    "--account", metavar="ID", help="Account, 12 digits, to pin from now on: the move to another one is meant."
+)
 @output_option
 @with_application
 def update(
@@ -188,7 +200,7 @@ def update(
     out: Output,
 ) -> None:
     """
-    Change a credential; its syncs are reconciled at once.
+    Change a credential; its syncs are reconciled at once. What is not given stays as it is.
 
     \b
     Example:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 DYNAMIC = Name("dynamic secret")
 lease_argument = click.argument("lease", metavar="LEASE")
-ttl_option = click.option("--ttl", type=DURATION, help="How long it lives. Default: that of the dynamic secret.")
+ttl_option = click.option(
+    "--ttl", type=DURATION, help="How long it lives, such as 1h. Default: that of the dynamic secret."
+)
 
 
 class Handout(StrEnum):
@@ -44,7 +46,8 @@ def leases() -> None:
     "--format",
     "format_",
     type=Word(Handout),
-    help="dotenv: lines KEY=value. credential-process: what the AWS command line and the SDKs read from a command.",
+    help="Form to print: dotenv, as lines KEY=value, or credential-process, which the AWS command line and the SDKs "
+    "read from a command. Default: a table, or JSON with -o json.",
 )
 @click.option(
     "--keep",
@@ -156,8 +159,8 @@ def _credential_process(issued: "Issued") -> dict[str, object]:
 
 
 @leases.command("list")
-@click.option("--dynamic", type=DYNAMIC, help="Of this dynamic secret only.")
-@click.option("--all", "every", is_flag=True, help="Those that have ended too.")
+@click.option("--dynamic", type=DYNAMIC, help="Leases of this dynamic secret only. Default: of all.")
+@click.option("--all", "every", is_flag=True, help="Leases that have ended as well.")
 @output_option
 @with_application
 def list_(application: "Application", dynamic: str | None, every: bool, out: Output) -> None:
@@ -201,7 +204,7 @@ def show(application: "Application", lease: str, out: Output) -> None:
 
 @leases.command()
 @lease_argument
-@click.option("--ttl", type=DURATION, required=True, help="How long it lives from now on.")
+@click.option("--ttl", type=DURATION, required=True, help="How long it lives from now on, such as 1h.")
 @output_option
 @with_application
 def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -> None:

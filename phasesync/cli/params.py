@@ -166,7 +166,9 @@ COUNT = Count()
 
 environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
 key_argument = click.argument("key", type=KEY)
-path_option = click.option("--path", type=PATH, default="/", show_default=True, help="Folder, exactly.")
+path_option = click.option(
+    "--path", type=PATH, default="/", show_default=True, help="This folder only, without those in it."
+)
 
 
 def comma_list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

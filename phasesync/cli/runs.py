@@ -27,17 +27,22 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--sync", type=Name("sync"), help="Of one sync.")
+@click.option("--sync", type=Name("sync"), help="Runs of this sync only. Default: of all syncs.")
 @click.option(
     "--outcome",
     "outcomes",
     multiple=True,
     callback=comma_list,
     metavar="OUTCOME,...",
-    help=f"Only these: {', '.join(Outcome)}.",
+    help=f"Only these outcomes: {', '.join(Outcome)}. Repeat it, or separate several with commas. Default: all.",
 )
-@click.option("--since", type=MOMENT, metavar="INSTANT|DURATION", help="Not older than 1h, or than an instant.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many.")
+@click.option(
+    "--since",
+    type=MOMENT,
+    metavar="INSTANT|DURATION",
+    help="Only runs that ended since: an RFC 3339 instant, or a time ago such as 1h. Default: all.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many runs.")
 @click.option("--follow", is_flag=True, help="Go on printing runs as they end; Ctrl-C ends it.")
 @output_option
 @with_application

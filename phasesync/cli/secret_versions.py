@@ -37,7 +37,14 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
 @environment_argument
 @key_argument
 @path_option
-@click.option("--to", "version", type=click.IntRange(min=1), required=True, metavar="N", help="Version, see history.")
+@click.option(
+    "--to",
+    "version",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Number of the version, as secrets history shows it.",
+)
 @output_option
 @with_application
 def rollback(

@@ -15,9 +15,11 @@ from phasesync.errors import InvalidInputError
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
 
-timeout_option = click.option("--timeout", type=DURATION, default="2m", show_default=True, help="How long.")
+timeout_option = click.option(
+    "--timeout", type=DURATION, default="2m", show_default=True, help="How long to wait, such as 30s or 5m."
+)
 one_or_all = click.argument("name", type=Name("sync"), required=False)
-all_option = click.option("--all", "every", is_flag=True, help="All syncs.")
+all_option = click.option("--all", "every", is_flag=True, help="All syncs, in place of one name.")
 
 
 def document_of(application: "Application", name: str) -> dict[str, Any]:
@@ -83,8 +85,13 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
 @click.command()
 @one_or_all
 @all_option
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the others.")
-@click.option("--until", type=MOMENT, metavar="INSTANT|DURATION", help="When it ends by itself: RFC 3339, or 2h.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, as the others will read it. Default: nothing.")
+@click.option(
+    "--until",
+    type=MOMENT,
+    metavar="INSTANT|DURATION",
+    help="When it ends by itself: an RFC 3339 instant, or a time from now such as 2h. Default: never.",
+)
 @output_option
 @with_application
 def pause(
