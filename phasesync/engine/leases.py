@@ -22,6 +22,7 @@ from phasesync.errors import (
     InvalidInputError,
     PermissionDeniedError,
     PhasesyncError,
+    StalePlanError,
 )
 from phasesync.ports import (
     ClaimedLease,
@@ -35,6 +36,9 @@ from phasesync.ports import (
     MakeOrder,
     Step,
 )
+
+ATTEMPTS = 20
+"""So often a dynamic secret is read again that was changed between reading it and asking for a lease of it."""
 
 PATIENCE = timedelta(seconds=30)
 """How long a command waits for a lease that another process is at work on."""
@@ -117,15 +121,27 @@ class LeaseOperations:
             AccountMismatchError: the credential leads to another account than the pinned one.
             DestinationError: AWS refused or was not reached; what was made until then has been taken back, or will be.
         """
-        dynamic = self._dynamics.get(name)
-        lives = self._life(dynamic, ttl)
-        with hints_for(dynamic):
-            credential = self._credentials.get_by_id(dynamic.credential_id)
-            issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
-            account = require_account(credential, issuer.account_id())
-            orders = self._orders(dynamic, lives)
-            claim, lease = self._leases.request(dynamic, orders, ttl=lives, owner=self._owner, for_keep=once)
-            return self._maker.make(dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for)
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            dynamic = self._dynamics.get(name)
+            lives = self._life(dynamic, ttl)
+            with hints_for(dynamic):
+                credential = self._credentials.get_by_id(dynamic.credential_id)
+                issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
+                account = require_account(credential, issuer.account_id())
+                try:
+                    claim, lease = self._leases.request(
+                        dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._owner, for_keep=once
+                    )
+                except StalePlanError:
+                    # It was changed since we read it; the account is known by now, so the next look is a short one.
+                    if left:
+                        continue
+                    raise
+                return self._maker.make(
+                    dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for
+                )
 
     def issue_kept(self, name: str, *, actor: str, probe_for: timedelta | None = KNOWN_WITHIN) -> tuple[Issued, bool]:
         """
