@@ -17,6 +17,7 @@ from typing import TextIO
 
 import click
 
+from phasesync.cli.streams import json_text
 from phasesync.errors import PhasesyncError
 
 USAGE = 2
@@ -89,6 +90,18 @@ def one_line(text: str) -> str:
     return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
 
 
+def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> str:
+    """
+    Return a text with colours; as it is where a person or the terminal wants none.
+
+    https://no-color.org: any value of NO_COLOR but an empty one. A terminal that calls itself dumb obeys no escape
+    sequence. Where the stream is no terminal, click strips them.
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return click.style(text, fg=fg, bold=bold)
+
+
 def tell(line: str) -> None:
     """Print a line on stderr. Where nobody can read it, what is being done goes on: this raises nothing."""
     try:
@@ -113,11 +126,11 @@ def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> Non
     message = one_line(message)
     if wants_json(args):
         document = {"error": {"class": name, "message": message, "hint": hint}}
-        lines = [json.dumps(document, ensure_ascii=False)]
+        lines = [json_text(json.dumps(document, ensure_ascii=False))]
     else:
-        lines = [f"{click.style('error:', fg='red')} {message}"]
+        lines = [f"{styled('error:', fg='red')} {message}"]
         if hint:
-            lines.append(f"{click.style('hint:', fg='cyan')} {one_line(hint)}")
+            lines.append(f"{styled('hint:', fg='cyan')} {one_line(hint)}")
     for line in lines:
         tell(line)  # on a full disk the exit code still tells
 

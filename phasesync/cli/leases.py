@@ -1,7 +1,7 @@
 """`phasesync leases`: short-lived credentials, from dynamic secrets."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -151,7 +151,8 @@ def _credential_process(issued: "Issued") -> dict[str, object]:
         "Version": 1,
         "AccessKeyId": outputs["access_key_id"],
         "SecretAccessKey": outputs["secret_access_key"],
-        "Expiration": instant(issued.lease.expires_at),
+        # In whole seconds: some readers refuse a fraction. Cut off, never rounded up beyond the end.
+        "Expiration": issued.lease.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if "session_token" in outputs:
         document["SessionToken"] = outputs["session_token"]

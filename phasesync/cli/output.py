@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line, tell
+from phasesync.cli.failures import one_line, styled, tell
 from phasesync.cli.streams import json_text, write_data
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,7 +74,7 @@ class Output:
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
-        tell(f"{click.style('warning:', fg='yellow')} {one_line(message)}")
+        tell(f"{styled('warning:', fg='yellow')} {one_line(message)}")
 
 
 def print_document(document: Item) -> None:
@@ -141,6 +141,6 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [titles, *rows]
     )
-    click.secho(head, bold=True)
+    click.echo(styled(head, bold=True))
     for line in body:
         click.echo(line)

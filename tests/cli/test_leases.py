@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_credential_process_is_what_the_sdks_read(ci: CommandLine) -> None:
     assert set(first) == {"Version", "AccessKeyId", "SecretAccessKey", "Expiration"}
     assert first["Version"] == 1
     assert datetime.fromisoformat(first["Expiration"]) > datetime.now(UTC)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first["Expiration"]), "some readers refuse a fraction"
     assert second == first, "it is kept, and handed out again"
     assert third["AccessKeyId"] != first["AccessKeyId"]
 
