@@ -269,4 +269,6 @@ def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_fro
 
     monkeypatch.setattr(world.operations._leases, "request", changed_before)
 
-    assert world.users() == {world.issue().lease.order.name}
+    issued = world.issue()
+
+    assert world.users() == {issued.lease.order.name}
