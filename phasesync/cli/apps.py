@@ -72,7 +72,7 @@ def update(application: "Application", name: str, new_name: str | None, descript
       phasesync apps update shop --name store
     """
     if new_name is None and description is None:
-        raise InvalidInputError("there is nothing to change", hint="--name NEW, --description TEXT")
+        raise InvalidInputError("there is nothing to change", hint="phasesync apps update --help")
     app = application.environments.update_app(name, new_name=new_name, description=description)
     out.done(f"updated the app {app.name}", app_item(app))
 

@@ -88,8 +88,8 @@ def policy(
     """
     if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
         raise InvalidInputError(
-            "name one sync, or say --dynamic NAME, --all, --starter sync or --starter dynamic",
-            hint="phasesync aws policy shop-production",
+            "say whose policy, with exactly one of: a sync, --dynamic NAME, --all, --starter sync, --starter dynamic",
+            hint="phasesync syncs list; phasesync dynamic list",
         )
     if permission_boundary is not None and starter != "dynamic":
         raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")

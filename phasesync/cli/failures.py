@@ -8,6 +8,7 @@ exception that is not ours is never shown: it may carry a value.
 import contextlib
 import json
 import os
+import re
 import sys
 import traceback
 import unicodedata
@@ -151,7 +152,19 @@ def _message_of(error: click.ClickException) -> str:
     if message.startswith("Got unexpected extra argument"):
         # click repeats the argument; somebody may have typed a secret there.
         return "there are too many arguments"
+    for pattern, plain in _PLAINER:
+        message = pattern.sub(plain, message)
+    message = " ".join(message.split()).removesuffix(".")
     return message[:1].lower() + message[1:]
+
+
+_PLAINER = (
+    (re.compile(r"is not in the range (\d+)<=x<=(\d+)"), r"is not between \1 and \2"),
+    (re.compile(r"is not in the range x>=(\d+)"), r"is less than \1"),
+    (re.compile(r"\. Choose from:\s*"), ": one of "),
+    (re.compile(r",\s*\n\s*"), ", "),
+)
+"""click's sentences that need a second reading -> plainer ones."""
 
 
 def _help_hint(error: click.ClickException) -> str | None:

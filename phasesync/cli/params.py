@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from phasesync.core.names import check_key, check_name, normalise_path, parse_environment_label
+from phasesync.errors import InvalidInputError
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 LONGEST = timedelta(days=36_500)
@@ -64,7 +65,15 @@ class Moment(click.ParamType[datetime | timedelta]):
             return value
         if _DURATION.fullmatch(str(value)):
             return DURATION.convert(value, param, ctx)
-        return INSTANT.convert(value, param, ctx)
+        try:
+            return INSTANT.convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value!r} is neither a duration, such as 90s, 15m, 1h or 7d, nor an instant with an offset, such as "
+                "2026-01-31T09:00:00Z",
+                param,
+                ctx,
+            )
 
 
 class EnvironmentLabel(click.ParamType[tuple[str, str]]):
@@ -87,6 +96,9 @@ class Name(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check a name. InvalidInputError."""
+        if self.what == "environment" and "/" in str(value):
+            alone = str(value).rpartition("/")[2]
+            raise InvalidInputError(f"{str(value)!r} names the app too", hint=f"give the name alone: {alone}")
         return check_name(str(value), self.what)
 
 

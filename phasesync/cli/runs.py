@@ -143,9 +143,6 @@ def _row(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outcomes(words: tuple[str, ...]) -> list[Outcome]:
-    try:
-        return [Outcome(word) for word in words]
-    except ValueError:
-        raise InvalidInputError(
-            "that is not an outcome", hint=f"outcomes: {', '.join(str(outcome) for outcome in Outcome)}"
-        ) from None
+    if unknown := [word for word in words if word not in set(Outcome)]:
+        raise InvalidInputError(f"{unknown[0]!r} is not an outcome", hint=f"outcomes: {', '.join(Outcome)}")
+    return [Outcome(word) for word in words]

@@ -61,7 +61,10 @@ def rollback(
     wanted = versions.get(version)
     if wanted is None or wanted.value is None:
         usable = ", ".join(str(number) for number, one in sorted(versions.items()) if one.value is not None)
-        raise NotFoundError(f"{key} has no value in version {version}; versions with one: {usable}")
+        raise NotFoundError(
+            f"{key} has no value in version {version}; versions with one: {usable}",
+            hint=f"phasesync secrets history {'/'.join(environment)} {key} shows them",
+        )
     write_secret(
         application,
         environment,

@@ -214,7 +214,7 @@ def get(
       phasesync secrets get shop/production DATABASE_URL --reveal --resolve
     """
     if resolve and not reveal:
-        raise InvalidInputError("--resolve shows a value", hint="add --reveal")
+        raise InvalidInputError("--resolve needs --reveal: it shows a value", hint="add --reveal")
     secret = application.environments.get_secret(*environment, path, key)
     value = secret.value
     if not reveal or value is None:

@@ -91,7 +91,7 @@ def because(sync: Sync, status: SyncStatus) -> str:
     reason = sync.status_reason
     if status is SyncStatus.PAUSED and sync.paused is not None:
         until = "" if sync.paused.until is None else f" until {sync.paused.until:%Y-%m-%d %H:%M:%S} UTC"
-        reason = f"by {sync.paused.by}{until}" + (f", {sync.paused.reason}" if sync.paused.reason else "")
+        reason = f"paused by {sync.paused.by}{until}" + (f", {sync.paused.reason}" if sync.paused.reason else "")
     elif status is SyncStatus.INCOMPLETE:
         reason = f"its credential {sync.credential} has no role yet"
     return f": {reason}" if reason else ""

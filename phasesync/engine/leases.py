@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from phasesync.core import lease as life
+from phasesync.core.durations import duration_text
 from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order
 from phasesync.core.orphans import marks
@@ -174,9 +175,9 @@ class LeaseOperations:
         self._check_life(dynamic.issuer, ttl)
         if ttl > dynamic.config.max_ttl:
             raise InvalidInputError(
-                f"{_seconds(ttl)} s is longer than leases of {dynamic.name} may live: "
-                f"{_seconds(dynamic.config.max_ttl)} s",
-                hint=f"phasesync dynamic update {dynamic.name} --max-ttl T",
+                f"{duration_text(ttl)} is longer than leases of {dynamic.name} may live: "
+                f"{duration_text(dynamic.config.max_ttl)}",
+                hint=f"a shorter --ttl, or phasesync dynamic update {dynamic.name} --max-ttl {duration_text(ttl)}",
             )
         return ttl
 
@@ -184,7 +185,7 @@ class LeaseOperations:
         shortest = self._issuers.traits(kind).shortest_ttl
         if ttl < shortest:
             raise InvalidInputError(
-                f"{_seconds(ttl)} s is too short: leases of {kind} live {_seconds(shortest)} s at least"
+                f"{duration_text(ttl)} is too short: leases of {kind} live {duration_text(shortest)} at least"
             )
 
     # --- renewing, revoking
@@ -351,7 +352,3 @@ def _by(actor: str) -> tuple[Cause, str]:
 
 def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _seconds(ttl: timedelta) -> int:
-    return int(ttl.total_seconds())

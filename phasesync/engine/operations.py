@@ -205,7 +205,7 @@ class SyncOperations:
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
         """Pause a sync; takes effect before its next AWS write."""
         if until is not None and until <= self._clock.now():
-            raise InvalidInputError("the end of the pause is in the past")
+            raise InvalidInputError("the end of the pause is in the past", hint="a time from now: --until 2h")
         self._state.pause(name, Paused(by=actor, at=self._clock.now(), reason=reason, until=until))
         return self._state.get_sync(name)
 
@@ -229,7 +229,9 @@ class SyncOperations:
         if any(held.rule is Rule.RESTORED for held in report.guarded.held):
             raise not_accepted()
         if report.guarded.digest is None:
-            raise IllegalTransitionError(f"nothing of the sync {name} is held")
+            raise IllegalTransitionError(
+                f"nothing of the sync {name} is held", hint=f"phasesync syncs plan {name} shows what would change"
+            )
         if report.guarded.digest != digest:
             raise IllegalTransitionError(
                 f"the held changes of {name} have the digest {report.guarded.digest}, not {digest}",

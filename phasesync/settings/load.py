@@ -87,7 +87,10 @@ def _read(path: Path) -> dict[str, Any]:
             content = file.read().decode("utf-8")
         document = tomllib.loads(content)
     except OSError as error:
-        raise SettingsError(f"{path}: {os.strerror(error.errno or 0)}") from None
+        raise SettingsError(
+            f"the settings file {path} cannot be read: {os.strerror(error.errno or 0)}",
+            hint="--config or PHASESYNC_CONFIG names it; without both, usual places are looked at",
+        ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

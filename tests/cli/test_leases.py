@@ -75,7 +75,7 @@ def test_an_empty_text_takes_a_setting_back(ci: CommandLine) -> None:
     [
         ((), 2, "--default-ttl"),
         (("--default-ttl", "1h"), 2, "--max-ttl"),
-        (("--default-ttl", "30s", "--max-ttl", "1h"), 2, "the shortest life is 60 s"),
+        (("--default-ttl", "30s", "--max-ttl", "1h"), 2, "the shortest life is 1m"),
         (("--default-ttl", "forever", "--max-ttl", "1h"), 2, "is not a duration"),
         ((*LIVES, "--user-template", "ci"), 2, "has no {{random}}"),
         ((*LIVES, "--inline-policy", "/nonexistent"), 2, "cannot be read"),
@@ -84,7 +84,11 @@ def test_an_empty_text_takes_a_setting_back(ci: CommandLine) -> None:
         ((*LIVES, "--key-map", "username"), 2, "is not OUTPUT=NAME, such as username=CI_USER"),
         ((*LIVES, "--max-leases", "0"), 2, "--max-leases"),
         ((*LIVES, "--max-leases", "x"), 2, "'x' is not a whole number"),
-        (("--default-ttl", "1h", "--max-ttl", "10m"), 2, "hint: give --default-ttl too"),
+        (
+            ("--default-ttl", "1h", "--max-ttl", "10m"),
+            2,
+            "hint: --default-ttl 10m or shorter, or --max-ttl 1h or longer",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_mends_it(
@@ -163,8 +167,8 @@ def test_formats_exclude_json(ci: CommandLine, aws: Aws) -> None:
 @pytest.mark.parametrize(
     ("ttl", "said"),
     [
-        ("59s", "59 s is too short: leases of aws-iam-user live 60 s at least"),
-        ("9h", "longer than leases of ci may live: 28800 s"),
+        ("59s", "59s is too short: leases of aws-iam-user live 1m at least"),
+        ("9h", "longer than leases of ci may live: 8h"),
     ],
 )
 def test_a_life_out_of_bounds_makes_nothing(ci: CommandLine, aws: Aws, ttl: str, said: str) -> None:

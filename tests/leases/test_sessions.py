@@ -119,7 +119,7 @@ def test_a_role_that_may_not_be_assumed_leaves_nothing(world: LeaseWorld) -> Non
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"default_ttl": timedelta(minutes=14)}, "the shortest life is 900 s"),
+        ({"default_ttl": timedelta(minutes=14)}, "the shortest life is 15m"),
         ({"max_ttl": timedelta(hours=13)}, "the longest life is 43200 s"),
         ({"default_ttl": timedelta(hours=2)}, "longer than --max-ttl"),
         ({"role_arn": None}, "needs a role"),

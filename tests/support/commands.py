@@ -83,7 +83,7 @@ def wrong_with(line: str) -> str | None:
     if words[0] in NO_COMMAND:
         return None
     while isinstance(command, click.Group):
-        if not words or words[0].startswith("{"):
+        if not words or words[0].startswith("{") or words[0] == "--help":
             return None  # What is filled in is a command of its own, and looked at where it is written.
         inner = command.get_command(click.Context(command), words[0])
         if inner is None:

@@ -156,7 +156,11 @@ class SqlCredentialStore(Part):
             registry = locked_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             if used_by := _names(connection, syncs, row.id):
-                raise IllegalTransitionError(f"the credential {row.name} is used by syncs: {listed(used_by)}")
+                raise IllegalTransitionError(
+                    f"the credential {row.name} is used by syncs: {listed(used_by)}",
+                    hint=f"phasesync syncs update {used_by[0]} --credential OTHER, or "
+                    f"phasesync syncs remove {used_by[0]}",
+                )
             if used_by := _names(connection, dynamic_secrets, row.id):
                 raise IllegalTransitionError(
                     f"the credential {row.name} is used by dynamic secrets: {listed(used_by)}",
