@@ -185,7 +185,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
 @with_application
 def show(application: "Application", lease: str, out: Output) -> None:
     """
-    Show one lease and its log: who did what, when. Never the key.
+    Show one lease and its log: who did what, when. Never the key. Of an id a beginning is enough that no other has.
 
     \b
     Example:
@@ -193,8 +193,8 @@ def show(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.lease_views import lease_details
 
-    found = application.leases.get(lease)
-    document = lease_details(found, application.leases.records(lease))
+    found = application.leases.get(application.leases.full_id(lease))
+    document = lease_details(found, application.leases.records(found.id), now=application.clock.now())
     if out.as_json:
         out.document(document)
         return
@@ -219,6 +219,7 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.lease_views import lease_document
 
+    lease = application.leases.full_id(lease)
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
     tell_identity(application, application.credentials.get_by_id(renewed.credential_id), out)
     out.done(f"the lease {lease} ends at {instant(renewed.expires_at)}", lease_document(renewed))
@@ -239,6 +240,7 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.lease_views import lease_document
 
+    lease = application.leases.full_id(lease)
     was_live = application.leases.get(lease).live
     done = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
     if done.error is not None:

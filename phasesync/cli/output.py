@@ -15,6 +15,7 @@ import click
 
 from phasesync.cli.failures import one_line, styled, tell
 from phasesync.cli.streams import json_text, write_data
+from phasesync.core.durations import duration_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,9 +50,10 @@ class Output:
         if self.as_json:
             self.document(item)
             return
-        width = max(map(len, item), default=0)
-        for name, value in item.items():
-            click.echo(f"{name:<{width}}  {_cell(value)}")
+        shown = dict(_shown(name, value) for name, value in item.items())
+        width = max(map(len, shown), default=0)
+        for name, cell in shown.items():
+            click.echo(f"{name:<{width}}  {cell}")
 
     def done(self, message: str, item: Item) -> None:
         """Say what was done: a line on stderr, or the thing as it is now as JSON."""
@@ -115,6 +117,13 @@ def plain(value: object) -> object:
             return sorted(value)
     # Nothing that hides itself gets here by accident.
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _shown(name: str, value: object) -> tuple[str, str]:
+    """Return name and value for people: seconds as the command line writes durations."""
+    if name.endswith("_s") and isinstance(value, int | float):
+        return name.removesuffix("_s"), duration_text(timedelta(seconds=value))
+    return name, _cell(value)
 
 
 def _cell(value: object) -> str:

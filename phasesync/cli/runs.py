@@ -85,7 +85,7 @@ def list_(
 @with_application
 def show(application: "Application", run_id: str, out: Output) -> None:
     """
-    Show one run with its changes and its error.
+    Show one run with its changes and its error. Of its id a beginning is enough that no other run has.
 
     \b
     Example:
@@ -94,7 +94,7 @@ def show(application: "Application", run_id: str, out: Output) -> None:
     from phasesync.cli.show import show_run
     from phasesync.cli.views import run_document
 
-    run = application.state.get_run(run_id)
+    run = application.state.get_run(application.state.full_run_id(run_id))
     document = run_document(run)
     if out.as_json:
         out.document(document)

@@ -9,7 +9,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.status import SyncStatus
+from phasesync.core.status import Outcome, SyncStatus
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,13 @@ def document_of(application: "Application", name: str) -> dict[str, Any]:
     from phasesync.cli.views import sync_details
 
     sync = application.state.get_sync(name)
-    return sync_details(sync, application.credentials.get_by_id(sync.credential_id).status)
+    good = application.state.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    return sync_details(
+        sync,
+        application.credentials.get_by_id(sync.credential_id).status,
+        last_synced_at=good[0].ended_at if good else None,
+        now=application.clock.now(),
+    )
 
 
 @click.command("wait")

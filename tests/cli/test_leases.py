@@ -425,3 +425,13 @@ def test_renewing_says_as_whom_and_tells_the_user(ci: CommandLine, aws: Aws) -> 
     (name,) = users(aws)
     tags = {one["Key"]: one["Value"] for one in aws.boto("iam").get_user(UserName=name)["User"]["Tags"]}
     assert tags["phasesync:renewed"].startswith("1 2")
+
+
+def test_the_beginning_of_a_lease_id_is_enough(ci: CommandLine, aws: Aws) -> None:
+    """For each command that takes one; what is printed has the whole id."""
+    lease = issue(ci)
+
+    assert ci.json("leases", "show", lease[:6])["id"] == lease
+    assert lease in ci.done("leases", "renew", lease[:6], "--ttl", "1h").stderr
+    assert lease in ci.done("leases", "revoke", lease[:6]).stderr
+    assert users(aws) == set()

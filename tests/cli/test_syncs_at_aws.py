@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.support.aws import Aws
+from tests.support.waiting import wait_until
 
 NAME = "shop/web"
 SECRET = "postgres://theirs"
@@ -199,6 +200,45 @@ def test_why_and_status_name_the_command_that_tries_at_once(syncs: CommandLine, 
     line = "once the cause is fixed, to try at once: phasesync syncs trigger web"
     assert line in syncs.done("syncs", "why", "web").stdout
     assert line in syncs.done("status").stderr
+
+
+# --- what is shown
+
+
+def test_a_sync_says_when_it_was_last_in_sync_and_durations_as_they_are_typed(syncs: CommandLine, aws: Aws) -> None:
+    added = add(syncs)
+    assert (added["interval_s"], added["last_synced_at"]) == (300, None)
+    assert isinstance(added["interval_s"], int)
+    run = syncs.json("syncs", "run", "web")
+    aws.server.deny("secretsmanager:DescribeSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    shown = syncs.json("syncs", "show", "web")
+    assert shown["last_synced_at"] == run["ended_at"]
+    assert shown["retry_at"] > shown["last_synced_at"]
+    table = syncs.done("syncs", "show", "web").stdout
+    assert re.search(r"^interval +5m$", table, re.MULTILINE)
+    assert re.search(r"^guard_window +1d$", table, re.MULTILINE)
+
+
+def test_a_retry_that_is_over_says_nothing_any_more(syncs: CommandLine) -> None:
+    """Edits gather for two seconds after a write; after that the instant means nothing."""
+    add(syncs)
+    syncs.done("syncs", "run", "web")
+    wait_until(lambda: syncs.json("syncs", "show", "web")["retry_at"] is None, what="the end of the pause")
+
+
+def test_the_beginning_of_a_run_id_is_enough(syncs: CommandLine) -> None:
+    add(syncs)
+    first, second = (syncs.json("syncs", "run", "web")["id"] for _ in range(2))
+    short = next(second[:n] for n in range(4, len(second)) if second[:n] != first[:n])
+
+    assert syncs.json("runs", "show", short)["id"] == second
+    several = syncs("runs", "show", first[:4])
+    assert several.exit_code == 2
+    assert f"several runs begin with {first[:4]}: {first}, {second}" in several.stderr
+    assert syncs("runs", "show", "0%").exit_code == 5, "what a pattern would mean is no pattern here"
+    assert "too short for the id of a run" in syncs("runs", "show", second[:2]).stderr
 
 
 # --- adopt and release
