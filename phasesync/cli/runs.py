@@ -1,6 +1,7 @@
 """`phasesync runs`: the sync log."""
 
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
+from phasesync.core.remote import Action
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.errors import InvalidInputError
@@ -133,7 +135,13 @@ def _follow(
 
 def _row(document: dict[str, Any]) -> dict[str, Any]:
     """Return a run for a table: what it changed in one word each, and titles that leave room for it."""
-    changes = " ".join(f"{action}:{count}" for action, count in document["counts"].items())
+    counts = Counter(document["counts"])
+    for one in document["changes"]:
+        if one["action"] == Action.NOOP and one["outcome"] != Outcome.UNCHANGED:
+            # It could not even be looked at: "noop" would say that it is as it should be.
+            counts.subtract([one["action"]])
+            counts.update([one["outcome"]])
+    changes = " ".join(f"{action}:{count}" for action, count in counts.items() if count > 0)
     return document | {
         "changes": changes or "-",
         "calls": document["aws_calls"],

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from phasesync.core.change import Change
+from phasesync.core.change import Change, KeyDiff
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.guard import Held, Rule
 from phasesync.core.remote import Action
@@ -196,14 +196,18 @@ def _planned(
         "hint": hint,
         "held": held is not None,
         "delayed_until": until,
-        "keys": {
-            "added": list(change.keys.added),
-            "changed": list(change.keys.changed),
-            "removed": list(change.keys.removed),
-            "emptied": list(change.keys.emptied),
-        },
+        "keys": _keys(change.keys),
         "bytes": change.payload_bytes,
         "versions_used_24h": versions_24h.get(change.remote_name, 0),
+    }
+
+
+def _keys(keys: KeyDiff) -> Document:
+    return {
+        "added": list(keys.added),
+        "changed": list(keys.changed),
+        "removed": list(keys.removed),
+        "emptied": list(keys.emptied),
     }
 
 
@@ -214,4 +218,5 @@ def _made(change: ChangeResult) -> Document:
         "outcome": str(change.outcome),
         "version_id": change.version_id,
         "reason": change.reason,
+        "keys": _keys(change.keys),
     }

@@ -221,6 +221,31 @@ def test_a_sync_says_when_it_was_last_in_sync_and_durations_as_they_are_typed(sy
     assert re.search(r"^guard_window +1d$", table, re.MULTILINE)
 
 
+def test_a_run_names_the_keys_that_it_wrote_and_no_value(syncs: CommandLine) -> None:
+    add(syncs)
+    assert syncs.done("syncs", "run", "web").stdout.count("+ URL") == 1
+    syncs.done("secrets", "set", "shop/prod", "URL", "-", stdin="postgres://new")
+    syncs.done("secrets", "unset", "shop/prod", "USER")
+    run = syncs.json("syncs", "run", "web")
+
+    shown = syncs.json("runs", "show", run["id"])["changes"][0]["keys"]
+    assert (shown["added"], shown["changed"], shown["removed"]) == ([], ["URL"], ["USER"])
+    table = syncs.done("runs", "show", run["id"]).stdout
+    assert "~ URL" in table and "- USER" in table
+    assert "postgres" not in table
+
+
+def test_a_run_that_could_not_look_does_not_say_noop(syncs: CommandLine, aws: Aws) -> None:
+    add(syncs)
+    aws.server.deny("secretsmanager:DescribeSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    listed = syncs.done("runs", "list").stdout
+    assert "failed:1" in listed
+    assert "noop" not in listed
+    assert "noop" not in syncs.done("runs", "show", syncs.items("runs", "list")[0]["id"]).stdout.splitlines()[-1]
+
+
 def test_a_retry_that_is_over_says_nothing_any_more(syncs: CommandLine) -> None:
     """Edits gather for two seconds after a write; after that the instant means nothing."""
     add(syncs)
