@@ -37,6 +37,7 @@ class Application(Parts):
             state=self.state,
             reconciler=self.reconciler,
             claims=self.claims,
+            daemons=self.daemons,
             clock=self.clock,
         )
 

@@ -42,7 +42,7 @@ def list_(application: "Application", out: Output) -> None:
 
 @apps.command()
 @click.argument("name", type=APP)
-@click.option("--description", default="", metavar="TEXT", help="What it is.")
+@click.option("--description", default="", metavar="TEXT", help="What the app is. Default: nothing.")
 @output_option
 @with_application
 def add(application: "Application", name: str, description: str, out: Output) -> None:
@@ -60,19 +60,19 @@ def add(application: "Application", name: str, description: str, out: Output) ->
 @apps.command()
 @click.argument("name", type=APP)
 @click.option("--name", "new_name", type=APP, metavar="NEW", help="New name. References that name the app break.")
-@click.option("--description", metavar="TEXT", help="New description.")
+@click.option("--description", metavar="TEXT", help="New description of the app; '' removes it.")
 @output_option
 @with_application
 def update(application: "Application", name: str, new_name: str | None, description: str | None, out: Output) -> None:
     """
-    Rename or describe an app.
+    Rename or describe an app. What is not given stays as it is.
 
     \b
     Example:
       phasesync apps update shop --name store
     """
     if new_name is None and description is None:
-        raise InvalidInputError("there is nothing to change", hint="--name NEW, --description TEXT")
+        raise InvalidInputError("there is nothing to change", hint="phasesync apps update --help")
     app = application.environments.update_app(name, new_name=new_name, description=description)
     out.done(f"updated the app {app.name}", app_item(app))
 

@@ -24,35 +24,52 @@ def aws() -> None:
 
 @aws.command()
 @click.argument("sync", type=Name("sync"), required=False)
-@click.option("--dynamic", type=Name("dynamic secret"), help="For one dynamic secret, in place of a sync.")
+@click.option(
+    "--dynamic", type=Name("dynamic secret"), help="Policy for one dynamic secret, in place of a sync. Default: none."
+)
 @click.option(
     "--all", "every", is_flag=True, help="For all syncs and dynamic secrets of one credential, in one policy."
 )
 @click.option(
     "--credential",
     type=CREDENTIAL,
-    help="With --all: whose policy, where several are in use. With --starter: the Region.",
+    help="With --all: credential whose policy it is; with --starter: credential whose Region counts. "
+    "Default: the one in use, where there is only one.",
 )
-@click.option("--starter", type=click.Choice(["sync", "dynamic"]), help="The policy to begin with, for any name.")
+@click.option(
+    "--starter",
+    type=click.Choice(["sync", "dynamic"]),
+    help="Policy to begin with, for any name. Default: the policy of what is named.",
+)
 @click.option(
     "--region",
     type=REGION,
     help="With --starter: AWS Region. Default: the credential's, the key's, AWS_REGION, else every Region.",
 )
-@click.option("--kms-key", metavar="ARN", help="Customer-managed key that encrypts secrets and that no sync names.")
+@click.option(
+    "--kms-key", metavar="ARN", help="Customer-managed key that encrypts secrets and that no sync names. Default: none."
+)
 @click.option(
     "--copy-key",
     "copy_keys",
     metavar="ARN",
     multiple=True,
-    help="Key of another account that encrypts a copy there, where no role replicates to it. Repeatable.",
+    help="Key of another account that encrypts a copy there, where no role replicates to it. May be repeated. "
+    "Default: none.",
 )
 @click.option(
-    "--permission-boundary", metavar="ARN", help="With --starter dynamic: the policy that has to bound every user."
+    "--permission-boundary",
+    metavar="ARN",
+    help="With --starter dynamic: policy that has to bound every user. Default: none.",
 )
 @click.option("--with-import", is_flag=True, help="Add the right to read values: imports and syncs verify need it.")
 @click.option("--no-sweep", is_flag=True, help="Leave out the right to list secrets; drift is then asked one by one.")
-@click.option("--part", type=click.IntRange(1), metavar="N", help="One of the parts that fit into managed policies.")
+@click.option(
+    "--part",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of one part, where the policy takes several managed policies. Default: the whole policy.",
+)
 @output_option
 def policy(
     sync: str | None,
@@ -86,8 +103,8 @@ def policy(
 
     if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
         raise InvalidInputError(
-            "name one sync, or say --dynamic NAME, --all, --starter sync or --starter dynamic",
-            hint="phasesync aws policy shop-production",
+            "say whose policy, with exactly one of: a sync, --dynamic NAME, --all, --starter sync, --starter dynamic",
+            hint="phasesync syncs list; phasesync dynamic list",
         )
     if permission_boundary is not None and starter != "dynamic":
         raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")
@@ -197,8 +214,8 @@ def trust_policy(application: "Application", credential: str, principal: str | N
 
 
 @aws.command("list-secrets")
-@click.option("--credential", type=CREDENTIAL, required=True, help="How to reach AWS.")
-@click.option("--region", type=REGION, help="AWS Region. Default: the credential's.")
+@click.option("--credential", type=CREDENTIAL, required=True, help="Credential to reach AWS with.")
+@click.option("--region", type=REGION, help="AWS Region to look in. Default: the credential's.")
 @output_option
 @with_application
 def list_secrets(application: "Application", credential: str, region: str | None, out: Output) -> None:
@@ -236,8 +253,8 @@ def list_secrets(application: "Application", credential: str, region: str | None
 
 @aws.command("force-delete", short_help="Delete one AWS secret at once, for good.")
 @click.argument("name")
-@click.option("--credential", type=CREDENTIAL, required=True, help="How to reach AWS.")
-@click.option("--region", type=REGION, help="AWS Region. Default: the credential's.")
+@click.option("--credential", type=CREDENTIAL, required=True, help="Credential to reach AWS with.")
+@click.option("--region", type=REGION, help="AWS Region to look in. Default: the credential's.")
 @confirmation_options
 @output_option
 @with_application

@@ -16,11 +16,17 @@ from phasesync.core.model import SecretValue
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phasesync.bootstrap import Application
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
-key_id_option = click.option("--access-key-id", metavar="ID", help="Access key id; the secret key is asked for.")
+key_id_option = click.option(
+    "--access-key-id",
+    metavar="ID",
+    help="Access key id; the secret key is asked for. Default: none, which access-key refuses.",
+)
 
 
 @click.group()
@@ -65,10 +71,16 @@ def show(application: "Application", name: str, out: Output) -> None:
 
 @credentials.command()
 @name_argument
-@click.option("--type", "type_", type=click.Choice([str(one) for one in CredentialType]), required=True)
+@click.option(
+    "--type",
+    "type_",
+    type=click.Choice([str(one) for one in CredentialType]),
+    required=True,
+    help="How it authenticates: by assuming a role, with an access key, or with the SDK's own settings.",
+)
 @click.option("--region", type=REGION, required=True, help="AWS Region of STS, and of syncs that name none.")
-@click.option("--role-arn", metavar="ARN", help="Role to assume. May be added later: credentials update.")
-@click.option("--external-id", metavar="ID", help="External ID. Default: a new one is made.")
+@click.option("--role-arn", metavar="ARN", help="Role to assume. Default: none yet; credentials update adds it.")
+@click.option("--external-id", metavar="ID", help="External ID of assume-role. Default: a new random one.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role. Default: AWS's default chain.")
 @key_id_option
@@ -129,6 +141,9 @@ def test(application: "Application", name: str, out: Output) -> None:
     """
     Ask AWS who a credential is, and what its trust policy lacks. With the identity of this shell.
 
+    Tries no right on secrets, keys or users: syncs plan does, and aws policy prints those that are needed. Where AWS
+    accepts the credential, its syncs that failed are tried again at once, and its leases that could not be revoked.
+
     \b
     Example:
       phasesync credentials test aws
@@ -146,19 +161,35 @@ def test(application: "Application", name: str, out: Output) -> None:
         "identity": {"account": report.identity.account, "arn": report.identity.arn},
         "findings": list(report.findings),
         "open_without_external_id": report.open_without_external_id,
+        "tried": list(report.tried),
+        "not_tried": NOT_TRIED,
     }
-    out.done(f"the credential {name} works", document)
+    out.done(_tested(application, name, report.tried), document)
+
+
+NOT_TRIED = "rights on secrets, KMS keys and IAM users"
+
+
+def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
+    """Say what a test has shown and what it has not, with the command that shows the rest."""
+    using = [sync.name for sync in application.state.list_syncs() if sync.credential.lower() == name.lower()]
+    rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
+    if using:
+        rest = f"phasesync syncs plan {using[0]} reads with it, phasesync aws policy {using[0]} prints what it needs"
+    return f"AWS accepts the credential {name} (tried: {', '.join(tried)}). Not tried: {NOT_TRIED}: {rest}"
 
 
 @credentials.command()
 @name_argument
-@click.option("--region", type=REGION, help="AWS Region.")
-@click.option("--role-arn", metavar="ARN", help="Role to assume.")
-@click.option("--external-id", metavar="ID", help="External ID.")
+@click.option("--region", type=REGION, help="AWS Region of STS, and of syncs that name none.")
+@click.option("--role-arn", metavar="ARN", help="ARN of the role to assume.")
+@click.option("--external-id", metavar="ID", help="External ID that the role's trust policy asks for.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role.")
 @key_id_option
-@click.option("--account", metavar="ID", help="Pin this account from now on: the move to another one is meant.")
+@click.option(
+    "--account", metavar="ID", help="Account, 12 digits, to pin from now on: the move to another one is meant."
+)
 @output_option
 @with_application
 def update(
@@ -174,7 +205,7 @@ def update(
     out: Output,
 ) -> None:
     """
-    Change a credential; its syncs are reconciled at once.
+    Change a credential; its syncs are reconciled at once. What is not given stays as it is.
 
     \b
     Example:

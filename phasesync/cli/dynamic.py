@@ -71,7 +71,9 @@ def show(application: "Application", name: str, out: Output) -> None:
 
 @dynamic.command()
 @name_argument
-@click.option("--env", "environment", type=ENVIRONMENT, required=True, metavar="APP/ENV", help="Where it belongs.")
+@click.option(
+    "--env", "environment", type=ENVIRONMENT, required=True, metavar="APP/ENV", help="Environment that it belongs to."
+)
 @path_option
 @click.option("--credential", type=CREDENTIAL, required=True, help="Who makes the users, or assumes the role.")
 @click.option(
@@ -141,7 +143,8 @@ def add(
 @with_application
 def update(application: "Application", name: str, credential: str | None, options: DynamicOptions, out: Output) -> None:
     """
-    Change a dynamic secret. Leases that were issued stay as they are. Environment, folder and issuer cannot change.
+    Change a dynamic secret. What is not given stays as it is, and so do leases that were issued. Environment, folder
+    and issuer cannot change.
 
     \b
     Example:

@@ -84,13 +84,16 @@ def dynamic_options(*, required: bool) -> Callable[[Callable[..., Any]], Callabl
 def _lives(*, required: bool) -> tuple[Callable[..., Any], ...]:
     return (
         click.option(
-            "--default-ttl", type=DURATION, required=required, help="Life of a lease that is issued without --ttl: 1h."
+            "--default-ttl",
+            type=DURATION,
+            required=required,
+            help="Life of a lease that is issued without --ttl, such as 1h.",
         ),
         click.option(
             "--max-ttl",
             type=DURATION,
             required=required,
-            help="No lease lives longer, however often it is renewed: 8h.",
+            help="Longest life of a lease, however often it is renewed, such as 8h.",
         ),
     )
 
@@ -105,7 +108,7 @@ _OPTIONS: Final = (
     click.option(
         "--iam-path",
         metavar="PATH",
-        help="IAM path of the users, where no others lie. Default, which an empty text restores: /phasesync/APP/ENV/.",
+        help="IAM path of the users, where no others lie. Default, which '' restores: /phasesync/APP/ENV/.",
     ),
     click.option(
         "--policy-arn",
@@ -113,7 +116,9 @@ _OPTIONS: Final = (
         multiple=True,
         callback=comma_list_or_empty,
         metavar="ARN",
-        help="Managed policy of the users, or of the sessions; may be repeated. Empty: none.",
+        help="Managed policy of the users, or of the sessions. Repeat it, or separate several with commas. '' "
+        "drops those "
+        "set before. Default: none.",
     ),
     click.option(
         "--group",
@@ -121,14 +126,19 @@ _OPTIONS: Final = (
         multiple=True,
         callback=comma_list_or_empty,
         metavar="NAME|ARN",
-        help="Group of the users; may be repeated. Empty: none.",
+        help="Group of the users. Repeat it, or separate several with commas. '' drops those set before. Default: "
+        "none.",
     ),
-    click.option("--permission-boundary", metavar="ARN", help="Policy that bounds what the users may do. Empty: none."),
+    click.option(
+        "--permission-boundary",
+        metavar="ARN",
+        help="Policy that bounds what the users may do. Default, which '' restores: none.",
+    ),
     click.option(
         "--inline-policy",
         type=click.Path(),
         metavar="FILE",
-        help="JSON file with a policy that every user gets inline. Empty: none.",
+        help="JSON file with a policy that every user gets inline. Default, which '' restores: none.",
     ),
     click.option(
         "--tag",
@@ -136,22 +146,28 @@ _OPTIONS: Final = (
         multiple=True,
         callback=pairs,
         metavar="K=V",
-        help="Tag of the users; may be repeated. Empty: none of those set before.",
+        help="Tag of the users, such as team=web. Repeat it, or separate several with commas. '' drops those set "
+        "before. "
+        "Default: none.",
     ),
-    click.option("--role-arn", metavar="ARN", help="Role whose sessions are handed out (aws-assume-role)."),
+    click.option(
+        "--role-arn",
+        metavar="ARN",
+        help="Role whose sessions are issued, for aws-assume-role, which needs it. No default.",
+    ),
     click.option(
         "--session-policy",
         type=click.Path(),
         metavar="FILE",
-        help="JSON file with a policy that narrows the sessions down. Empty: none.",
+        help="JSON file with a policy that narrows the sessions down. Default, which '' restores: none.",
     ),
-    click.option("--max-leases", type=COUNT, help="How many leases may be live at once. New ones: 50."),
+    click.option("--max-leases", type=COUNT, help="How many leases may be live at once. Default: 50."),
     click.option(
         "--key-map",
         multiple=True,
         callback=partial(pairs, form=Pair("OUTPUT=NAME, such as username=CI_USER")),
         metavar="OUTPUT=NAME",
-        help="Key under which an output is handed out: username, access_key_id, secret_access_key, session_token; may "
-        "be repeated.",
+        help="Key under which an output is issued; outputs: username, access_key_id, secret_access_key, session_token. "
+        "Repeat it, or separate several with commas. Default: AWS_IAM_USERNAME, AWS_ACCESS_KEY_ID and so on.",
     ),
 )

@@ -20,7 +20,7 @@ def envs() -> None:
 
 
 @envs.command("list")
-@click.option("--app", type=Name("app"), metavar="NAME", help="Of this app only.")
+@click.option("--app", type=Name("app"), metavar="NAME", help="Those of this app only. Default: of all apps.")
 @output_option
 @with_application
 def list_(application: "Application", app: str | None, out: Output) -> None:

@@ -8,6 +8,7 @@ exception that is not ours is never shown: it may carry a value.
 import contextlib
 import json
 import os
+import re
 import sys
 import traceback
 import unicodedata
@@ -17,6 +18,7 @@ from typing import TextIO
 
 import click
 
+from phasesync.cli.streams import json_text
 from phasesync.core.names import without_value
 from phasesync.errors import PhasesyncError
 
@@ -90,6 +92,18 @@ def one_line(text: str) -> str:
     return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
 
 
+def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> str:
+    """
+    Return a text with colours; as it is where a person or the terminal wants none.
+
+    https://no-color.org: any value of NO_COLOR but an empty one. A terminal that calls itself dumb obeys no escape
+    sequence. Where the stream is no terminal, click strips them.
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return click.style(text, fg=fg, bold=bold)
+
+
 def tell(line: str) -> None:
     """Print a line on stderr. Where nobody can read it, what is being done goes on: this raises nothing."""
     try:
@@ -137,11 +151,11 @@ def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> Non
     hint = hint and _without_values(hint, args)
     if wants_json(args):
         document = {"error": {"class": name, "message": message, "hint": hint}}
-        lines = [json.dumps(document, ensure_ascii=False)]
+        lines = [json_text(json.dumps(document, ensure_ascii=False))]
     else:
-        lines = [f"{click.style('error:', fg='red')} {message}"]
+        lines = [f"{styled('error:', fg='red')} {message}"]
         if hint:
-            lines.append(f"{click.style('hint:', fg='cyan')} {one_line(hint)}")
+            lines.append(f"{styled('hint:', fg='cyan')} {one_line(hint)}")
     for line in lines:
         tell(line)  # on a full disk the exit code still tells
 
@@ -162,7 +176,19 @@ def _message_of(error: click.ClickException) -> str:
     if message.startswith("Got unexpected extra argument"):
         # click repeats the argument; somebody may have typed a secret there.
         return "there are too many arguments"
+    for pattern, plain in _PLAINER:
+        message = pattern.sub(plain, message)
+    message = " ".join(message.split()).removesuffix(".")
     return message[:1].lower() + message[1:]
+
+
+_PLAINER = (
+    (re.compile(r"is not in the range (\d+)<=x<=(\d+)"), r"is not between \1 and \2"),
+    (re.compile(r"is not in the range x>=(\d+)"), r"is less than \1"),
+    (re.compile(r"\. Choose from:\s*"), ": one of "),
+    (re.compile(r",\s*\n\s*"), ", "),
+)
+"""click's sentences that need a second reading -> plainer ones."""
 
 
 def _help_hint(error: click.ClickException) -> str | None:

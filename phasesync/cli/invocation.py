@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line, tell
+from phasesync.cli.failures import one_line, styled, tell
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -117,4 +117,4 @@ def _texts_of(given: object) -> Iterator[str]:
 
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        tell(f"{click.style('warning:', fg='yellow')} {one_line(warning)}")
+        tell(f"{styled('warning:', fg='yellow')} {one_line(warning)}")

@@ -23,7 +23,9 @@ _WHY = {
 
 
 @click.command()
-@click.option("--credential", type=Name("credential"), help="Look with this one. Default: those of dynamic secrets.")
+@click.option(
+    "--credential", type=Name("credential"), help="Credential to look with. Default: those of all dynamic secrets."
+)
 @confirmation_options
 @output_option
 @with_application

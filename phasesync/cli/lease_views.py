@@ -3,8 +3,10 @@ The documents that commands print of dynamic secrets and leases: field names tha
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from phasesync.cli.views import ahead, seconds
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
 
@@ -23,8 +25,8 @@ def dynamic_document(dynamic: DynamicSecret) -> Document:
         "path": dynamic.path,
         "credential": dynamic.credential,
         "issuer": dynamic.issuer,
-        "default_ttl_s": config.default_ttl.total_seconds(),
-        "max_ttl_s": config.max_ttl.total_seconds(),
+        "default_ttl_s": seconds(config.default_ttl),
+        "max_ttl_s": seconds(config.max_ttl),
         "max_leases": config.max_leases,
         "live_leases": dynamic.live,
         "keys": dict(config.keys),
@@ -55,7 +57,7 @@ def lease_document(lease: Lease) -> Document:
     }
 
 
-def lease_details(lease: Lease, log: "Sequence[LeaseRecord]") -> Document:
+def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
     """Return a lease with what became of it, as `leases show` prints it."""
     return lease_document(lease) | {
         "issuer": lease.issuer,
@@ -67,7 +69,7 @@ def lease_details(lease: Lease, log: "Sequence[LeaseRecord]") -> Document:
         "reason": lease.reason,
         "error": lease.error,
         "failures": lease.failures,
-        "retry_at": lease.retry_at,
+        "retry_at": ahead(lease.retry_at, now),
         "missing_since": lease.missing_since,
         "kept": lease.kept,
         "log": [

@@ -1,7 +1,7 @@
 """`phasesync leases`: short-lived credentials, from dynamic secrets."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 DYNAMIC = Name("dynamic secret")
 lease_argument = click.argument("lease", metavar="LEASE")
-ttl_option = click.option("--ttl", type=DURATION, help="How long it lives. Default: that of the dynamic secret.")
+ttl_option = click.option(
+    "--ttl", type=DURATION, help="How long it lives, such as 1h. Default: that of the dynamic secret."
+)
 
 
 class Handout(StrEnum):
@@ -44,7 +46,8 @@ def leases() -> None:
     "--format",
     "format_",
     type=Word(Handout),
-    help="dotenv: lines KEY=value. credential-process: what the AWS command line and the SDKs read from a command.",
+    help="Form to print: dotenv, as lines KEY=value, or credential-process, which the AWS command line and the SDKs "
+    "read from a command. Default: a table, or JSON with -o json.",
 )
 @click.option(
     "--keep",
@@ -148,7 +151,8 @@ def _credential_process(issued: "Issued") -> dict[str, object]:
         "Version": 1,
         "AccessKeyId": outputs["access_key_id"],
         "SecretAccessKey": outputs["secret_access_key"],
-        "Expiration": instant(issued.lease.expires_at),
+        # In whole seconds: some readers refuse a fraction. Cut off, never rounded up beyond the end.
+        "Expiration": issued.lease.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if "session_token" in outputs:
         document["SessionToken"] = outputs["session_token"]
@@ -156,8 +160,8 @@ def _credential_process(issued: "Issued") -> dict[str, object]:
 
 
 @leases.command("list")
-@click.option("--dynamic", type=DYNAMIC, help="Of this dynamic secret only.")
-@click.option("--all", "every", is_flag=True, help="Those that have ended too.")
+@click.option("--dynamic", type=DYNAMIC, help="Leases of this dynamic secret only. Default: of all.")
+@click.option("--all", "every", is_flag=True, help="Leases that have ended as well.")
 @output_option
 @with_application
 def list_(application: "Application", dynamic: str | None, every: bool, out: Output) -> None:
@@ -181,7 +185,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
 @with_application
 def show(application: "Application", lease: str, out: Output) -> None:
     """
-    Show one lease and its log: who did what, when. Never the key.
+    Show one lease and its log: who did what, when. Never the key. Of an id a beginning is enough that no other has.
 
     \b
     Example:
@@ -189,8 +193,8 @@ def show(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.lease_views import lease_details
 
-    found = application.leases.get(lease)
-    document = lease_details(found, application.leases.records(lease))
+    found = application.leases.get(application.leases.full_id(lease))
+    document = lease_details(found, application.leases.records(found.id), now=application.clock.now())
     if out.as_json:
         out.document(document)
         return
@@ -201,7 +205,7 @@ def show(application: "Application", lease: str, out: Output) -> None:
 
 @leases.command()
 @lease_argument
-@click.option("--ttl", type=DURATION, required=True, help="How long it lives from now on.")
+@click.option("--ttl", type=DURATION, required=True, help="How long it lives from now on, such as 1h.")
 @output_option
 @with_application
 def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -> None:
@@ -215,6 +219,7 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.lease_views import lease_document
 
+    lease = application.leases.full_id(lease)
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
     tell_identity(application, application.credentials.get_by_id(renewed.credential_id), out)
     out.done(f"the lease {lease} ends at {instant(renewed.expires_at)}", lease_document(renewed))
@@ -235,6 +240,7 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     from phasesync.cli.identity import tell_identity
     from phasesync.cli.lease_views import lease_document
 
+    lease = application.leases.full_id(lease)
     was_live = application.leases.get(lease).live
     done = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
     if done.error is not None:

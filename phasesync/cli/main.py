@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from phasesync import __version__
+from phasesync.cli.ending import let_go_of_streams, obey_signals_as_init
 from phasesync.cli.failures import hide_unraisable, report
 from phasesync.cli.invocation import Invocation
 from phasesync.cli.lazy import LazyGroup
@@ -91,4 +92,8 @@ def main() -> None:
     """Run the command line of this process."""
     hide_unraisable()
     use_utf8()
-    cli.main(prog_name="phasesync")
+    obey_signals_as_init()
+    try:
+        cli.main(prog_name="phasesync")
+    finally:
+        let_go_of_streams()

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line, tell
+from phasesync.cli.failures import one_line, styled, tell
 from phasesync.cli.streams import json_text, write_data
+from phasesync.core.durations import duration_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,9 +50,10 @@ class Output:
         if self.as_json:
             self.document(item)
             return
-        width = max(map(len, item), default=0)
-        for name, value in item.items():
-            click.echo(f"{name:<{width}}  {_cell(value)}")
+        shown = dict(_shown(name, value) for name, value in item.items())
+        width = max(map(len, shown), default=0)
+        for name, cell in shown.items():
+            click.echo(f"{name:<{width}}  {cell}")
 
     def done(self, message: str, item: Item) -> None:
         """Say what was done: a line on stderr, or the thing as it is now as JSON."""
@@ -78,7 +80,7 @@ class Output:
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
-        tell(f"{click.style('warning:', fg='yellow')} {one_line(message)}")
+        tell(f"{styled('warning:', fg='yellow')} {one_line(message)}")
 
 
 def print_document(document: Item) -> None:
@@ -121,6 +123,13 @@ def plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
+def _shown(name: str, value: object) -> tuple[str, str]:
+    """Return name and value for people: seconds as the command line writes durations."""
+    if name.endswith("_s") and isinstance(value, int | float):
+        return name.removesuffix("_s"), duration_text(timedelta(seconds=value))
+    return name, _cell(value)
+
+
 def _cell(value: object) -> str:
     match value:
         case None | "":
@@ -145,6 +154,6 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [titles, *rows]
     )
-    click.secho(head, bold=True)
+    click.echo(styled(head, bold=True))
     for line in body:
         click.echo(line)

@@ -66,7 +66,15 @@ class Moment(click.ParamType[datetime | timedelta]):
             return value
         if _DURATION.fullmatch(str(value)):
             return DURATION.convert(value, param, ctx)
-        return INSTANT.convert(value, param, ctx)
+        try:
+            return INSTANT.convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value!r} is neither a duration, such as 90s, 15m, 1h or 7d, nor an instant with an offset, such as "
+                "2026-01-31T09:00:00Z",
+                param,
+                ctx,
+            )
 
 
 class EnvironmentLabel(click.ParamType[tuple[str, str]]):
@@ -89,6 +97,9 @@ class Name(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check a name. InvalidInputError."""
+        if self.what == "environment" and "/" in str(value):
+            alone = str(value).rpartition("/")[2]
+            raise InvalidInputError(f"{str(value)!r} names the app too", hint=f"give the name alone: {alone}")
         return check_name(str(value), self.what)
 
 
@@ -215,7 +226,9 @@ REGION = Region()
 environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
 key_argument = click.argument("key", type=KEY)
 written_key_argument = click.argument("key", type=WRITTEN_KEY)
-path_option = click.option("--path", type=PATH, default="/", show_default=True, help="Folder, exactly.")
+path_option = click.option(
+    "--path", type=PATH, default="/", show_default=True, help="This folder only, without those in it."
+)
 
 
 def comma_list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

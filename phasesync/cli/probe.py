@@ -105,7 +105,10 @@ def _unreachable(address: str, port: int, error: OSError | UnicodeError) -> Unhe
         why = "nothing listens there"
     else:
         why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-    return UnhealthyError(f"the daemon at {_joined(address, port)} cannot be reached: {why}")
+    return UnhealthyError(
+        f"the daemon at {_joined(address, port)} cannot be reached: {why}",
+        hint="phasesync daemon starts one; http.listen in the settings says where it listens",
+    )
 
 
 def _joined(address: str, port: int) -> str:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--env", "environment", type=ENVIRONMENT, required=True, metavar="APP/ENV", help="Whose secrets.")
+@click.option(
+    "--env", "environment", type=ENVIRONMENT, required=True, metavar="APP/ENV", help="Environment to run it with."
+)
 @path_option
 @click.option(
     "--dynamic",
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     multiple=True,
     callback=comma_list,
     metavar="NAME",
-    help="Dynamic secret to issue a lease of; may be repeated.",
+    help="Dynamic secret to issue a lease of. Repeat it, or separate several with commas. Default: none.",
 )
-@click.option("--ttl", type=DURATION, help="Life of the leases; they are renewed meanwhile. Default: their own.")
+@click.option(
+    "--ttl", type=DURATION, help="Life of the leases, such as 1h; they are renewed meanwhile. Default: their own."
+)
 @never_asks
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @output_option

@@ -1,6 +1,7 @@
 """`phasesync runs`: the sync log."""
 
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
+from phasesync.core.remote import Action
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.errors import InvalidInputError
@@ -27,17 +29,22 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--sync", type=Name("sync"), help="Of one sync.")
+@click.option("--sync", type=Name("sync"), help="Runs of this sync only. Default: of all syncs.")
 @click.option(
     "--outcome",
     "outcomes",
     multiple=True,
     callback=comma_list,
     metavar="OUTCOME,...",
-    help=f"Only these: {', '.join(Outcome)}.",
+    help=f"Only these outcomes: {', '.join(Outcome)}. Repeat it, or separate several with commas. Default: all.",
 )
-@click.option("--since", type=MOMENT, metavar="INSTANT|DURATION", help="Not older than 1h, or than an instant.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many.")
+@click.option(
+    "--since",
+    type=MOMENT,
+    metavar="INSTANT|DURATION",
+    help="Only runs that ended since: an RFC 3339 instant, or a time ago such as 1h. Default: all.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many runs.")
 @click.option("--follow", is_flag=True, help="Go on printing runs as they end; Ctrl-C ends it.")
 @output_option
 @with_application
@@ -80,7 +87,7 @@ def list_(
 @with_application
 def show(application: "Application", run_id: str, out: Output) -> None:
     """
-    Show one run with its changes and its error.
+    Show one run with its changes and its error. Of its id a beginning is enough that no other run has.
 
     \b
     Example:
@@ -89,7 +96,7 @@ def show(application: "Application", run_id: str, out: Output) -> None:
     from phasesync.cli.show import show_run
     from phasesync.cli.views import run_document
 
-    run = application.state.get_run(run_id)
+    run = application.state.get_run(application.state.full_run_id(run_id))
     document = run_document(run)
     if out.as_json:
         out.document(document)
@@ -128,7 +135,13 @@ def _follow(
 
 def _row(document: dict[str, Any]) -> dict[str, Any]:
     """Return a run for a table: what it changed in one word each, and titles that leave room for it."""
-    changes = " ".join(f"{action}:{count}" for action, count in document["counts"].items())
+    counts = Counter(document["counts"])
+    for one in document["changes"]:
+        if one["action"] == Action.NOOP and one["outcome"] != Outcome.UNCHANGED:
+            # It could not even be looked at: "noop" would say that it is as it should be.
+            counts.subtract([one["action"]])
+            counts.update([one["outcome"]])
+    changes = " ".join(f"{action}:{count}" for action, count in counts.items() if count > 0)
     return document | {
         "changes": changes or "-",
         "calls": document["aws_calls"],
@@ -138,9 +151,6 @@ def _row(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outcomes(words: tuple[str, ...]) -> list[Outcome]:
-    try:
-        return [Outcome(word) for word in words]
-    except ValueError:
-        raise InvalidInputError(
-            "that is not an outcome", hint=f"outcomes: {', '.join(str(outcome) for outcome in Outcome)}"
-        ) from None
+    if unknown := [word for word in words if word not in set(Outcome)]:
+        raise InvalidInputError(f"{unknown[0]!r} is not an outcome", hint=f"outcomes: {', '.join(Outcome)}")
+    return [Outcome(word) for word in words]

@@ -41,15 +41,21 @@ _SHOWN = 10
 @environment_argument
 @click.argument("file", metavar="FILE|-", required=False)
 @path_option
-@click.option("--from-aws", metavar="ID", help="Name or ARN of an AWS secret, in place of a file.")
-@click.option("--credential", type=Name("credential"), help="With --from-aws: how to reach AWS.")
+@click.option("--from-aws", metavar="ID", help="Name or ARN of an AWS secret, in place of a file. Default: none.")
+@click.option(
+    "--credential",
+    type=Name("credential"),
+    help="With --from-aws, which needs it: credential that reads the AWS secret. No default.",
+)
 @click.option("--region", type=REGION, help="With --from-aws: AWS Region. Default: the credential's.")
-@click.option("--key", type=NEW_KEY, help="With --from-aws: name for a value that is no JSON object.")
+@click.option(
+    "--key", type=NEW_KEY, help="With --from-aws: key for a value that is no JSON object, which needs one. No default."
+)
 @click.option(
     "--format",
     "format_",
     type=Word(Format),
-    help="Default: json for names that end in .json, else dotenv.",
+    help="Format of the file. Default: json for names that end in .json, else dotenv.",
 )
 @click.option(
     "--strict",
@@ -210,7 +216,7 @@ def _differs(entry: Entry, before: SecretVersion) -> bool:
     "--format",
     "format_",
     type=Word(WrittenFormat),
-    help="Default: dotenv; json with -o json. shell: lines export KEY='value', exact for sh and bash.",
+    help="Format to write. Default: dotenv; json with -o json. shell: lines export KEY='value', exact for sh and bash.",
 )
 @click.option("--resolve", is_flag=True, help="What AWS gets: references resolved, $${ as ${. Without types, comments.")
 @output_option

@@ -37,7 +37,14 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
 @environment_argument
 @key_argument
 @path_option
-@click.option("--to", "version", type=click.IntRange(min=1), required=True, metavar="N", help="Version, see history.")
+@click.option(
+    "--to",
+    "version",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Number of the version, as secrets history shows it.",
+)
 @output_option
 @with_application
 def rollback(
@@ -54,7 +61,10 @@ def rollback(
     wanted = versions.get(version)
     if wanted is None or wanted.value is None:
         usable = ", ".join(str(number) for number, one in sorted(versions.items()) if one.value is not None)
-        raise NotFoundError(f"{key} has no value in version {version}; versions with one: {usable}")
+        raise NotFoundError(
+            f"{key} has no value in version {version}; versions with one: {usable}",
+            hint=f"phasesync secrets history {'/'.join(environment)} {key} shows them",
+        )
     write_secret(
         application,
         environment,

@@ -89,7 +89,8 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     "--from-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the value from a file, byte for byte: a final newline is kept, CR too. Of stdin one newline is dropped.",
+    help="Take the value from a file, byte for byte: a final newline is kept, CR too. Of stdin one newline is dropped. "
+    "Default: a prompt, or stdin with -.",
 )
 @click.option("--allow-empty", is_flag=True, help="Accept an empty value; AWS accepts none in layout per-key.")
 @click.option(
@@ -98,11 +99,17 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     type=Word(ValueType),
     default=ValueType.TEXT.value,
     show_default=True,
-    help="json is checked, and embedded as JSON in AWS.",
+    help="What the value is. A json value is checked, and embedded as JSON in AWS.",
 )
 @click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")
 @click.option("--wait", is_flag=True, help="Wait until every sync that reads the environment is in sync.")
-@click.option("--timeout", type=DURATION, default="2m", show_default=True, help="How long to wait.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    help="How long to wait for each sync, such as 30s or 5m.",
+)
 @no_input_option
 @output_option
 @with_application
@@ -157,7 +164,13 @@ def set_(
 @environment_argument
 @written_key_argument
 @path_option
-@click.option("--length", type=click.IntRange(8, 1024), default=32, show_default=True, help="Letters and digits.")
+@click.option(
+    "--length",
+    type=click.IntRange(8, 1024),
+    default=32,
+    show_default=True,
+    help="How many characters, all letters and digits.",
+)
 @click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")
 @output_option
 @with_application
@@ -209,7 +222,7 @@ def get(
       phasesync secrets get shop/production DATABASE_URL --reveal --resolve
     """
     if resolve and not reveal:
-        raise InvalidInputError("--resolve shows a value", hint="add --reveal")
+        raise InvalidInputError("--resolve needs --reveal: it shows a value", hint="add --reveal")
     secret = application.environments.get_secret(*environment, path, key)
     value = secret.value
     if not reveal or value is None:

@@ -9,7 +9,7 @@ from phasesync.cli.failures import one_line
 from phasesync.cli.output import Output
 from phasesync.core.remote import Action
 from phasesync.core.run import Run
-from phasesync.core.status import exit_code_of
+from phasesync.core.status import Outcome, exit_code_of
 
 
 def show_plan(out: Output, document: dict[str, Any]) -> None:
@@ -78,7 +78,12 @@ def show_run(out: Output, run: Run) -> None:
         f"{_counted(run.versions_written, 'new version')}"
     )
     for change in run.changes:
-        click.echo(f"  {change.action:<16}{one_line(change.remote_name)}  {change.outcome}: {one_line(change.reason)}")
+        # What could not be looked at has no change: "noop" would say that it is as it should be.
+        action = "-" if change.action == Action.NOOP and change.outcome is not Outcome.UNCHANGED else change.action
+        click.echo(f"  {action:<16}{one_line(change.remote_name)}  {change.outcome}: {one_line(change.reason)}")
+        for sign, keys in (("+", change.keys.added), ("~", change.keys.changed), ("-", change.keys.removed)):
+            for key in keys:
+                click.echo(f"  {'':<16}{sign} {one_line(key)}{' (emptied)' if key in change.keys.emptied else ''}")
     if run.error is not None:
         code = f" ({run.error.code})" if run.error.code and run.error.code not in run.error.message else ""
         out.say(f"error: {run.error.message}{code}")

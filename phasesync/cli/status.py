@@ -112,6 +112,7 @@ def _show(application: "Application", out: Output) -> None:
     if needing:
         click.echo()
         out.items(needing, ["sync", "status", "reason"])
+        _say_what_helps(needing, out)
     if overdue:
         single = len(overdue) == 1
         what = "1 lease is past its end and its key still works"
@@ -131,6 +132,21 @@ def _show(application: "Application", out: Output) -> None:
             f"at once: phasesync leases revoke {not_revoked[0]['lease']}"
         )
         out.items(not_revoked, ["lease", "dynamic", "failures", "retry_at", "reason"])
+
+
+def _say_what_helps(needing: "list[dict[str, Any]]", out: Output) -> None:
+    """Name the commands that help, once for each status, with the first sync that has it."""
+    for status, name in {str(one["status"]): str(one["sync"]) for one in reversed(needing)}.items():
+        match status:
+            case "held":
+                out.say(f"hint: phasesync syncs plan {name} shows what is held, and how to approve it")
+            case "incomplete":
+                out.say(f"hint: phasesync syncs show {name} names the credential that has no role yet")
+            case _:
+                out.say(
+                    f"hint: phasesync syncs why {name} says more; once the cause is fixed, to try at once: "
+                    f"phasesync syncs trigger {name}"
+                )
 
 
 def _overdue(application: "Application", leases: "Sequence[Lease]") -> list[dict[str, Any]]:

@@ -9,15 +9,17 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.status import SyncStatus
+from phasesync.core.status import Outcome, SyncStatus
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
 
-timeout_option = click.option("--timeout", type=DURATION, default="2m", show_default=True, help="How long.")
+timeout_option = click.option(
+    "--timeout", type=DURATION, default="2m", show_default=True, help="How long to wait, such as 30s or 5m."
+)
 one_or_all = click.argument("name", type=Name("sync"), required=False)
-all_option = click.option("--all", "every", is_flag=True, help="All syncs.")
+all_option = click.option("--all", "every", is_flag=True, help="All syncs, in place of one name.")
 
 
 def document_of(application: "Application", name: str) -> dict[str, Any]:
@@ -25,7 +27,13 @@ def document_of(application: "Application", name: str) -> dict[str, Any]:
     from phasesync.cli.views import sync_details
 
     sync = application.state.get_sync(name)
-    return sync_details(sync, application.credentials.get_by_id(sync.credential_id).status)
+    good = application.state.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    return sync_details(
+        sync,
+        application.credentials.get_by_id(sync.credential_id).status,
+        last_synced_at=good[0].ended_at if good else None,
+        now=application.clock.now(),
+    )
 
 
 @click.command("wait")
@@ -45,7 +53,9 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
     """
     Wait until a sync has a status.
 
-    Exit 4 when the time is over, and at once when the sync waits for a person: held, halted, paused or incomplete.
+    Exit 4 when the time is over. It ends at once, with what helps, when the status will not come in that time: exit 4
+    where the sync waits for a person (held, halted, paused or incomplete) or is tried again later than that, exit 7
+    where no daemon is running.
 
     \b
     Example:
@@ -63,7 +73,7 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
 @with_application
 def trigger(application: "Application", name: str, wait: bool, timeout: timedelta, out: Output) -> None:
     """
-    Have the daemon reconcile a sync at once.
+    Have the daemon reconcile a sync at once, whatever back-off says. With --wait it ends as syncs wait does.
 
     \b
     Example:
@@ -81,8 +91,13 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
 @click.command()
 @one_or_all
 @all_option
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the others.")
-@click.option("--until", type=MOMENT, metavar="INSTANT|DURATION", help="When it ends by itself: RFC 3339, or 2h.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, as the others will read it. Default: nothing.")
+@click.option(
+    "--until",
+    type=MOMENT,
+    metavar="INSTANT|DURATION",
+    help="When it ends by itself: an RFC 3339 instant, or a time from now such as 2h. Default: never.",
+)
 @output_option
 @with_application
 def pause(

@@ -147,33 +147,41 @@ _OPTIONS = (
     click.option(
         "--layout",
         type=_words(Layout),
-        help="json: one secret with all keys; per-key: one secret a key. Told from the name or template.",
+        help="One AWS secret with all keys (json), or one for each key (per-key). Default: told from the name or "
+        "template.",
     ),
-    click.option("--secret-name", metavar="NAME", help="Name of the AWS secret (layout json)."),
+    click.option(
+        "--secret-name",
+        metavar="NAME",
+        help="Name of the AWS secret, for layout json. No default: this or --name-template.",
+    ),
     click.option(
         "--name-template",
         metavar="TEMPLATE",
-        help="Names of the AWS secrets (layout per-key), such as '{app}/{env}/{key}'; {path} is the folder.",
+        help="Names of the AWS secrets, for layout per-key, such as '{app}/{env}/{key}'; {path} is the folder. No "
+        "default: "
+        "this or --secret-name.",
     ),
     click.option(
         "--kms-key",
         metavar="ARN|alias|id|default",
-        help="Key that encrypts the secret; default: the AWS-managed one. Not given: left alone.",
+        help="KMS key that encrypts the secret; the word default is the AWS-managed one. Default: left alone.",
     ),
-    click.option("--description", metavar="TEXT", help="Description of the secret. Not given: left alone."),
+    click.option("--description", metavar="TEXT", help="Description of the AWS secret. Default: left alone."),
     click.option(
         "--tag",
         "tags",
         multiple=True,
         callback=pairs,
         metavar="K=V",
-        help="Tag; may be repeated. Empty: none of those set before.",
+        help="Tag of the AWS secret, such as team=web. Repeat it, or separate several with commas. '' drops those set "
+        "before. Default: none.",
     ),
     click.option(
         "--tag-mode",
         type=_words(TagMode),
-        help="Tags besides our own marks. never: none; upsert (new syncs): yours are set, others stay; replace-own: "
-        "also removes what an earlier --tag set.",
+        help="Tags besides our own marks: never set any; upsert: set yours, others stay; replace-own: also remove what "
+        "an earlier --tag set. New syncs: upsert.",
     ),
     click.option(
         "--replica",
@@ -181,23 +189,27 @@ _OPTIONS = (
         multiple=True,
         callback=comma_list_or_empty,
         metavar="REGION[=KEY]",
-        help="Region to copy it to, with the ARN of a key there; may be repeated. none: no copies; '': left alone.",
+        help="Region to copy it to, with the ARN of a KMS key there. Repeat it, or separate several with commas. "
+        "none: no "
+        "copies. Default: left alone, which '' restores.",
     ),
     click.option(
         "--resource-policy",
         type=click.Path(),
         metavar="FILE",
-        help="JSON file with the secret's resource policy. '': left alone.",
+        help="JSON file with the secret's resource policy. Default: left alone, which '' restores.",
     ),
     click.option(
         "--on-drift",
         type=_words(OnDrift),
-        help="A secret that somebody else changed: put back what the store has (new syncs), or wait for an approval.",
+        help="A secret that was changed from outside: enforce what the store has, or hold it for an approval. "
+        "New syncs: enforce.",
     ),
     click.option(
         "--on-remove",
         type=_words(OnRemove),
-        help="A secret whose key is gone (per-key): leave it (new syncs), or delete it after the grace.",
+        help="A secret whose key is gone, in layout per-key: retain it, or delete it after the grace. "
+        "New syncs: retain.",
     ),
     click.option(
         "--grace", type=DURATION, help="How long a key has to be gone before its secret is deleted. New syncs: 1h."
@@ -209,26 +221,27 @@ _OPTIONS = (
     click.option(
         "--shrink-limit-percent",
         type=_PERCENT,
-        help="A change that drops more of the keys than this waits for an approval. New syncs: 50.",
+        help="Percent of the keys that a change may drop without an approval. New syncs: 50.",
     ),
     click.option(
         "--shrink-limit-keys",
         type=click.IntRange(1),
-        help="... from this many dropped keys on; fewer never wait. New syncs: 2.",
+        help="Number of dropped keys from which --shrink-limit-percent counts; fewer never wait. New syncs: 2.",
     ),
     click.option(
         "--delete-limit-percent",
         type=_PERCENT,
-        help="A run that deletes more of the sync's secrets than this waits for an approval. New syncs: 20.",
+        help="Percent of the sync's secrets that a run may delete without an approval. New syncs: 20.",
     ),
     click.option(
         "--delete-limit-objects",
         type=click.IntRange(1),
-        help="... from this many deleted secrets on; fewer wait only where none would be left. New syncs: 3.",
+        help="Number of deleted secrets from which --delete-limit-percent counts; fewer wait only where none would be "
+        "left. New syncs: 3.",
     ),
     click.option(
         "--guard-window",
         type=DURATION,
-        help="The limits above are also for all that was dropped or deleted within this time. New syncs: 24h.",
+        help="Time over which the limits above also count what was dropped or deleted. New syncs: 24h.",
     ),
 )

@@ -29,7 +29,8 @@ _SHOWN = 20
     "--import",
     "prefer",
     type=click.Choice([str(Adopt.PREFER_STORE), str(Adopt.PREFER_AWS)]),
-    help="First bring what is there into the environment, and say whose value stays where both have a key.",
+    help="Merge what is there into the environment first, and say whose value stays where both have a key. Default: "
+    "nothing is merged.",
 )
 @confirmation_options
 @output_option
@@ -107,7 +108,7 @@ def release(application: "Application", name: str, out: Output) -> int:
     type=click.Choice(["keep", "delete"]),
     default="keep",
     show_default=True,
-    help="What happens at AWS. delete: with the sync's recovery window.",
+    help="What happens to the AWS secrets: they stay, or are deleted with the sync's recovery window.",
 )
 @confirmation_options
 @output_option

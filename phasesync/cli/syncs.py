@@ -76,13 +76,20 @@ def show(application: "Application", name: str, out: Output) -> None:
 
 @syncs.command()
 @name_argument
-@click.option("--env", "environment", type=ENVIRONMENT, metavar="APP/ENV", required=True, help="What it reads.")
+@click.option(
+    "--env", "environment", type=ENVIRONMENT, metavar="APP/ENV", required=True, help="Environment that it reads."
+)
 @path_option
-@click.option("--credential", type=CREDENTIAL, required=True, help="How it reaches AWS.")
-@click.option("--destination", default=AWS_SECRETS_MANAGER, show_default=True, help="Kind of destination.")
-@click.option("--region", type=REGION, help="AWS Region. Default: the credential's.")
+@click.option("--credential", type=CREDENTIAL, required=True, help="Credential that it reaches AWS with.")
+@click.option("--destination", default=AWS_SECRETS_MANAGER, show_default=True, help="Kind of destination it writes to.")
+@click.option("--region", type=REGION, help="AWS Region of the secrets. Default: the credential's.")
 @sync_options
-@click.option("--adopt", type=click.Choice([str(one) for one in Adopt]), help="Take over a secret that exists.")
+@click.option(
+    "--adopt",
+    type=click.Choice([str(one) for one in Adopt]),
+    help="Take over a secret that exists: overwrite it, or merge it into the environment first. "
+    "Default: leave it alone.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not ask AWS first.")
 @click.option("--dry-run", is_flag=True, help="Check everything and add nothing.")
 @output_option
@@ -149,9 +156,9 @@ def add(
 
 @syncs.command()
 @name_argument
-@click.option("--path", type=PATH, help="Folder, exactly.")
-@click.option("--credential", type=CREDENTIAL, help="How it reaches AWS.")
-@click.option("--region", type=REGION, help="AWS Region.")
+@click.option("--path", type=PATH, help="Folder that it reads, without those in it.")
+@click.option("--credential", type=CREDENTIAL, help="Credential that it reaches AWS with.")
+@click.option("--region", type=REGION, help="AWS Region of the secrets.")
 @sync_options
 @output_option
 @with_application
@@ -165,7 +172,8 @@ def update(
     out: Output,
 ) -> None:
     """
-    Change a sync; it is reconciled at once. Under a new name or template the former secrets stay.
+    Change a sync; it is reconciled at once. What is not given stays as it is. Under a new name or template the former
+    secrets stay.
 
     \b
     Examples:
@@ -184,7 +192,7 @@ def update(
 
 @syncs.command()
 @name_argument
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 3 where the plan has changes.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with code 3 where the plan has changes.")
 @output_option
 @with_application
 def plan(application: "Application", name: str, detailed_exitcode: bool, out: Output) -> int:

@@ -5,10 +5,10 @@ Shows no value, no secret access key and no payload.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from phasesync.core.change import Change
+from phasesync.core.change import Change, KeyDiff
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.guard import Held, Rule
 from phasesync.core.remote import Action
@@ -53,8 +53,10 @@ def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
     }
 
 
-def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
-    """Return a sync with what was set on it, as `syncs show` prints it."""
+def sync_details(
+    sync: Sync, credential: CredentialStatus, *, last_synced_at: datetime | None, now: datetime
+) -> Document:
+    """Return a sync with what was set on it and when it was last in sync, as `syncs show` prints it."""
     config = sync.config
     return sync_document(sync, credential) | {
         "kms_key": config.kms_key,
@@ -65,19 +67,31 @@ def sync_details(sync: Sync, credential: CredentialStatus) -> Document:
         "resource_policy": config.resource_policy,
         "on_drift": str(config.on_drift),
         "on_remove": str(config.on_remove),
-        "grace_s": config.grace.total_seconds(),
+        "grace_s": seconds(config.grace),
         "recovery_days": config.recovery_days,
-        "interval_s": config.interval.total_seconds(),
+        "interval_s": seconds(config.interval),
         "shrink_limit_percent": config.shrink_limit_percent,
         "shrink_limit_keys": config.shrink_limit_keys,
         "delete_limit_percent": config.delete_limit_percent,
         "delete_limit_objects": config.delete_limit_objects,
-        "guard_window_s": config.guard_window.total_seconds(),
+        "guard_window_s": seconds(config.guard_window),
         "adopt": None if sync.adopt is None else str(sync.adopt),
         "failures": sync.failures,
-        "retry_at": sync.retry_at,
+        "retry_at": ahead(sync.retry_at, now),
+        "last_synced_at": last_synced_at,
         "created_at": sync.created_at,
     }
+
+
+def seconds(duration: timedelta) -> int | float:
+    """Return a duration in seconds, as a whole number where it is one."""
+    exact = duration.total_seconds()
+    return int(exact) if exact.is_integer() else exact
+
+
+def ahead(moment: datetime | None, now: datetime) -> datetime | None:
+    """Return an instant that is still to come; None for one that has passed, which says nothing any more."""
+    return moment if moment is not None and moment > now else None
 
 
 def plan_document(report: PlanReport) -> Document:
@@ -182,14 +196,18 @@ def _planned(
         "hint": hint,
         "held": held is not None,
         "delayed_until": until,
-        "keys": {
-            "added": list(change.keys.added),
-            "changed": list(change.keys.changed),
-            "removed": list(change.keys.removed),
-            "emptied": list(change.keys.emptied),
-        },
+        "keys": _keys(change.keys),
         "bytes": change.payload_bytes,
         "versions_used_24h": versions_24h.get(change.remote_name, 0),
+    }
+
+
+def _keys(keys: KeyDiff) -> Document:
+    return {
+        "added": list(keys.added),
+        "changed": list(keys.changed),
+        "removed": list(keys.removed),
+        "emptied": list(keys.emptied),
     }
 
 
@@ -200,4 +218,5 @@ def _made(change: ChangeResult) -> Document:
         "outcome": str(change.outcome),
         "version_id": change.version_id,
         "reason": change.reason,
+        "keys": _keys(change.keys),
     }

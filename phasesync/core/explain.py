@@ -20,7 +20,9 @@ from phasesync.core.ownership import Ownership, ownership_of, refusal_of
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, Desired, JournalEntry, Observed
 from phasesync.core.run import Run
 from phasesync.core.standing import status_of
+from phasesync.core.status import SyncStatus
 from phasesync.core.sync import Sync
+from phasesync.core.waiting import try_at_once
 
 ABSENT = "absent"
 """In place of an ownership where nothing has the name."""
@@ -268,6 +270,8 @@ def explain_sync(
         lines.append(f"{sync.failures} failed {'run' if sync.failures == 1 else 'runs'} in a row")
     if sync.retry_at is not None and sync.retry_at > now:
         lines.append(f"backing off: no run by itself before {_at(sync.retry_at)}")
+    if status in (SyncStatus.FAILING, SyncStatus.HALTED):
+        lines.append(try_at_once(sync))
     if sync.next_due_at is not None:
         lines.append(f"next check at {_at(sync.next_due_at)}" if sync.next_due_at > now else "a check is due")
     return tuple(lines)

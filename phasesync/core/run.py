@@ -1,9 +1,10 @@
 """One run and what became of its changes, as frozen values. They hold names and numbers, never values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from phasesync.core.change import KeyDiff
 from phasesync.core.status import Outcome, Trigger
 
 
@@ -20,13 +21,20 @@ class RunError:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeResult:
-    """What became of one change of a plan. `version_id` is set where a version was written."""
+    """
+    What became of one change of a plan.
+
+    Attributes:
+        version_id: set where a version was written.
+        keys: names of the keys that the change is about; none for what changes no value.
+    """
 
     action: str
     remote_name: str
     outcome: Outcome
     reason: str
     version_id: str | None = None
+    keys: KeyDiff = field(default_factory=KeyDiff)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -257,6 +257,7 @@ def result_of(change: Change, outcome: Outcome, version_id: str | None = None) -
         outcome=outcome,
         reason=change.reason,
         version_id=version_id,
+        keys=change.keys,
     )
 
 

@@ -106,7 +106,9 @@ class Attempt:
 
     def _note(self, change: Change, outcome: Outcome, reason: str) -> None:
         self.results.append(
-            ChangeResult(action=change.action, remote_name=change.remote_name, outcome=outcome, reason=reason)
+            ChangeResult(
+                action=change.action, remote_name=change.remote_name, outcome=outcome, reason=reason, keys=change.keys
+            )
         )
 
     def conclude(

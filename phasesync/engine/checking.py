@@ -116,7 +116,7 @@ class Checker:
         for name, other in taken(names.values() or [draft.config.names], theirs).items():
             raise AlreadyExistsError(
                 f"the sync {other} already writes to {name} in this account and Region",
-                hint=f"choose another name; phasesync syncs show {other}",
+                hint=f"choose another name; phasesync syncs show {other} shows the other sync",
             )
         found = lint(
             config=draft.config,

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from phasesync.core import lease as life
+from phasesync.core.durations import duration_text
 from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order
 from phasesync.core.orphans import marks
@@ -22,6 +23,7 @@ from phasesync.errors import (
     InvalidInputError,
     PermissionDeniedError,
     PhasesyncError,
+    StalePlanError,
 )
 from phasesync.ports import (
     ClaimedLease,
@@ -35,6 +37,9 @@ from phasesync.ports import (
     MakeOrder,
     Step,
 )
+
+ATTEMPTS = 20
+"""So often a dynamic secret is read again that was changed between reading it and asking for a lease of it."""
 
 PATIENCE = timedelta(seconds=30)
 """How long a command waits for a lease that another process is at work on."""
@@ -117,15 +122,27 @@ class LeaseOperations:
             AccountMismatchError: the credential leads to another account than the pinned one.
             DestinationError: AWS refused or was not reached; what was made until then has been taken back, or will be.
         """
-        dynamic = self._dynamics.get(name)
-        lives = self._life(dynamic, ttl)
-        with hints_for(dynamic):
-            credential = self._credentials.get_by_id(dynamic.credential_id)
-            issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
-            account = require_account(credential, issuer.account_id())
-            orders = self._orders(dynamic, lives)
-            claim, lease = self._leases.request(dynamic, orders, ttl=lives, owner=self._owner, for_keep=once)
-            return self._maker.make(dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for)
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            dynamic = self._dynamics.get(name)
+            lives = self._life(dynamic, ttl)
+            with hints_for(dynamic):
+                credential = self._credentials.get_by_id(dynamic.credential_id)
+                issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
+                account = require_account(credential, issuer.account_id())
+                try:
+                    claim, lease = self._leases.request(
+                        dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._owner, for_keep=once
+                    )
+                except StalePlanError:
+                    # It was changed since we read it; the account is known by now, so the next look is a short one.
+                    if left:
+                        continue
+                    raise
+                return self._maker.make(
+                    dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for
+                )
 
     def issue_kept(self, name: str, *, actor: str, probe_for: timedelta | None = KNOWN_WITHIN) -> tuple[Issued, bool]:
         """
@@ -158,9 +175,9 @@ class LeaseOperations:
         self._check_life(dynamic.issuer, ttl)
         if ttl > dynamic.config.max_ttl:
             raise InvalidInputError(
-                f"{_seconds(ttl)} s is longer than leases of {dynamic.name} may live: "
-                f"{_seconds(dynamic.config.max_ttl)} s",
-                hint=f"phasesync dynamic update {dynamic.name} --max-ttl T",
+                f"{duration_text(ttl)} is longer than leases of {dynamic.name} may live: "
+                f"{duration_text(dynamic.config.max_ttl)}",
+                hint=f"a shorter --ttl, or phasesync dynamic update {dynamic.name} --max-ttl {duration_text(ttl)}",
             )
         return ttl
 
@@ -168,7 +185,7 @@ class LeaseOperations:
         shortest = self._issuers.traits(kind).shortest_ttl
         if ttl < shortest:
             raise InvalidInputError(
-                f"{_seconds(ttl)} s is too short: leases of {kind} live {_seconds(shortest)} s at least"
+                f"{duration_text(ttl)} is too short: leases of {kind} live {duration_text(shortest)} at least"
             )
 
     # --- renewing, revoking
@@ -335,7 +352,3 @@ def _by(actor: str) -> tuple[Cause, str]:
 
 def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _seconds(ttl: timedelta) -> int:
-    return int(ttl.total_seconds())

@@ -15,18 +15,29 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.estimate import Estimate, estimate
 from phasesync.core.guard import Guarded, Held, Rule
 from phasesync.core.run import Run
-from phasesync.core.standing import NEEDS_A_PERSON, status_of
+from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
+from phasesync.core.waiting import because, obstacle
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.restored import not_accepted
-from phasesync.errors import ClaimLostError, IllegalTransitionError, InvalidInputError, PhasesyncError
-from phasesync.ports import Clock, CredentialStore, StateStore
+from phasesync.errors import (
+    ClaimLostError,
+    IllegalTransitionError,
+    InvalidInputError,
+    NotFoundError,
+    PhasesyncError,
+    UnhealthyError,
+)
+from phasesync.ports import Clock, CredentialStore, DaemonRegistry, StateStore
 
 POLL = 0.1
 """Seconds between two looks while a command waits."""
+
+STARTING_S = 3.0
+"""A daemon may be starting, or starting again: so long none need be seen before nobody is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,7 @@ class SyncOperations:
         state: StateStore,
         reconciler: Reconciler,
         claims: ClaimTaker,
+        daemons: DaemonRegistry,
         clock: Clock,
     ) -> None:
         """
@@ -66,12 +78,14 @@ class SyncOperations:
             state: syncs and runs.
             reconciler: plans and runs.
             claims: takes the claim of a sync that is run here.
+            daemons: to know whether one is alive.
             clock: time.
         """
         self._credentials = credentials
         self._state = state
         self._reconciler = reconciler
         self._claims = claims
+        self._daemons = daemons
         self._clock = clock
 
     def plan(self, name: str) -> PlanReport:
@@ -140,38 +154,58 @@ class SyncOperations:
             since_run: id of a run: only what a later run leaves behind counts. None = any.
 
         Raises:
-            IllegalTransitionError: the time is over, or the sync waits for a person before; says how it stands and why.
+            IllegalTransitionError: the time is over, or the status will not come in that time: the sync waits for a
+                person, or its next run is later. Says how it stands and why.
+            UnhealthyError: no daemon is running that would reconcile it.
         """
-        deadline = self._clock.monotonic() + timeout.total_seconds()
+        started = self._clock.monotonic()
+        deadline = started + timeout.total_seconds()
+        patience_s = min(STARTING_S, timeout.total_seconds())
+        last_served = started
         while True:
             sync = self._state.get_sync(name)
             status = status_of(sync, self._credential_status(sync))
             fresh = since_run is None or sync.last_run_id != since_run
             if fresh and status is wanted:
                 return sync
-            left = deadline - self._clock.monotonic()
-            if self._stuck(sync, status, fresh=fresh, within=timedelta(seconds=left)):
-                raise IllegalTransitionError(
-                    f"the sync {name} is {status} and will not be {wanted} by itself{_because(sync, status)}",
-                    hint=_mend(sync, status),
-                )
+            moment = self._clock.monotonic()
+            alive = bool(self._daemons.alive())
+            last_served = moment if alive else last_served
+            left = deadline - moment
+            found = obstacle(
+                sync,
+                status,
+                wanted,
+                answered=fresh,
+                served=alive or moment - last_served < patience_s,
+                within=timedelta(seconds=left),
+                now=self._clock.now(),
+                error_hint=self._error_hint(sync) if status is SyncStatus.HALTED else None,
+            )
+            if found is not None:
+                error = UnhealthyError if found.unserved else IllegalTransitionError
+                raise error(f"the sync {name} {found.why}", hint=found.hint)
             if left <= 0:
                 raise IllegalTransitionError(
-                    f"the sync {name} is {status}, not {wanted}{_because(sync, status)}",
-                    hint=f"phasesync syncs why {name}; is a daemon at work? phasesync status",
+                    f"the sync {name} is still {status}, not {wanted}{because(sync, status)}",
+                    hint=f"wait longer with --timeout; phasesync syncs why {name} says how it stands",
                 )
             time.sleep(min(POLL, left))
 
-    def _stuck(self, sync: Sync, status: SyncStatus, *, fresh: bool, within: timedelta) -> bool:
-        """Return whether waiting is in vain; a run that was asked for may still be ahead where the newest is old."""
-        if status is SyncStatus.PAUSED and sync.paused is not None and sync.paused.until is not None:
-            return sync.paused.until - self._clock.now() > within
-        return status in NEEDS_A_PERSON and (fresh or status in (SyncStatus.PAUSED, SyncStatus.INCOMPLETE))
+    def _error_hint(self, sync: Sync) -> str | None:
+        """Return the hint of the error that the newest run ended with."""
+        if sync.last_run_id is None:
+            return None
+        try:
+            error = self._state.get_run(sync.last_run_id).error
+        except NotFoundError:  # Old runs are deleted.
+            return None
+        return None if error is None else error.hint
 
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
         """Pause a sync; takes effect before its next AWS write."""
         if until is not None and until <= self._clock.now():
-            raise InvalidInputError("the end of the pause is in the past")
+            raise InvalidInputError("the end of the pause is in the past", hint="a time from now: --until 2h")
         self._state.pause(name, Paused(by=actor, at=self._clock.now(), reason=reason, until=until))
         return self._state.get_sync(name)
 
@@ -195,7 +229,9 @@ class SyncOperations:
         if any(held.rule is Rule.RESTORED for held in report.guarded.held):
             raise not_accepted()
         if report.guarded.digest is None:
-            raise IllegalTransitionError(f"nothing of the sync {name} is held")
+            raise IllegalTransitionError(
+                f"nothing of the sync {name} is held", hint=f"phasesync syncs plan {name} shows what would change"
+            )
         if report.guarded.digest != digest:
             raise IllegalTransitionError(
                 f"the held changes of {name} have the digest {report.guarded.digest}, not {digest}",
@@ -217,27 +253,3 @@ class SyncOperations:
 
     def _credential_status(self, sync: Sync) -> CredentialStatus:
         return self._credentials.get_by_id(sync.credential_id).status
-
-
-def _because(sync: Sync, status: SyncStatus) -> str:
-    """Return why a sync has a status, as the end of a sentence; empty where nothing is to be said."""
-    reason = sync.status_reason
-    if status is SyncStatus.PAUSED and sync.paused is not None:
-        until = "" if sync.paused.until is None else f" until {sync.paused.until:%Y-%m-%d %H:%M:%S} UTC"
-        reason = f"by {sync.paused.by}{until}" + (f", {sync.paused.reason}" if sync.paused.reason else "")
-    elif status is SyncStatus.INCOMPLETE:
-        reason = f"its credential {sync.credential} has no role yet"
-    return f": {reason}" if reason else ""
-
-
-def _mend(sync: Sync, status: SyncStatus) -> str:
-    """Return the command that helps a sync out of a status that it does not leave by itself."""
-    match status:
-        case SyncStatus.PAUSED:
-            return f"phasesync syncs resume {sync.name}"
-        case SyncStatus.INCOMPLETE:
-            return f"phasesync credentials update {sync.credential} --role-arn ARN"
-        case SyncStatus.HELD:
-            return f"phasesync syncs plan {sync.name} shows what is held, and how to approve it"
-        case _:
-            return f"phasesync syncs why {sync.name}"

@@ -108,6 +108,7 @@ class Scheduler:
         self._reaped = True
         self._role: MemberRole | None = None
         self._role_until = float("-inf")
+        self._refused_woken = False
         self._failing: dict[str, PhasesyncError] = {}
         """Chore -> how its newest round failed; those that succeeded are not in it."""
 
@@ -227,6 +228,10 @@ class Scheduler:
             self._events.emit(RoleChanged(role=role))
         if role is MemberRole.ACTIVE:
             self._share_among(working(self._registry))
+            if not self._refused_woken:
+                # Keys, proxies and endpoints are those of the process: this one may reach what a former one did not.
+                self._state.wake_refused()
+                self._refused_woken = True
 
     def _reap_users(self, work: "LeaseWork") -> None:
         every = EVERY if self._reaped else AGAIN

@@ -51,7 +51,8 @@ class CredentialStore(Protocol):
         """
         Note the result of a test; a given account is pinned if none is yet. The version stays.
 
-        One that works has the leases tried again at once that could not be taken back.
+        One that AWS accepts has the syncs that were refused, and the leases that could not be revoked, tried again at
+        once.
         """
         ...
 
@@ -68,14 +69,16 @@ class CredentialReport:
     Attributes:
         identity: who AWS says we are with it.
         base: who assumes the role, None for other types.
-        findings: what should be mended, as lines for the operator; empty = nothing.
+        findings: what should be corrected, as lines for the operator; empty = nothing.
         open_without_external_id: the role can also be assumed without the External ID; None = not applicable.
+        tried: the calls that AWS answered, as IAM actions, in their order.
     """
 
     identity: CallerIdentity
     base: CallerIdentity | None
     findings: tuple[str, ...]
     open_without_external_id: bool | None
+    tried: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

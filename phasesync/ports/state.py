@@ -161,6 +161,10 @@ class StateStore(Protocol):
         """Have a daemon reconcile a sync at once, whatever back-off says. IllegalTransitionError while paused."""
         ...
 
+    def wake_refused(self) -> None:
+        """Have the syncs reconciled at once that AWS refused, or that did not reach it, in their newest run."""
+        ...
+
     def approve(self, name: str, digest: str, *, actor: str) -> None:
         """Note an approval and have the sync reconciled at once."""
         ...

@@ -104,7 +104,8 @@ def _read(path: Path) -> dict[str, Any]:
         document = tomllib.loads(content.decode("utf-8"))
     except UnusableFileError as error:
         message = f"the settings file {path} cannot be read: {error.reason}"
-        raise HostUnavailableError(message) if error.passing else SettingsError(message) from None
+        hint = "--config or PHASESYNC_CONFIG names it; without both, usual places are looked at"
+        raise HostUnavailableError(message) if error.passing else SettingsError(message, hint=hint) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_an_empty_text_takes_a_setting_back(ci: CommandLine) -> None:
     [
         ((), 2, "--default-ttl"),
         (("--default-ttl", "1h"), 2, "--max-ttl"),
-        (("--default-ttl", "30s", "--max-ttl", "1h"), 2, "the shortest life is 60 s"),
+        (("--default-ttl", "30s", "--max-ttl", "1h"), 2, "the shortest life is 1m"),
         (("--default-ttl", "forever", "--max-ttl", "1h"), 2, "is not a duration"),
         ((*LIVES, "--user-template", "ci"), 2, "has no {{random}}"),
         ((*LIVES, "--inline-policy", "/nonexistent"), 2, "cannot be read"),
@@ -83,7 +84,11 @@ def test_an_empty_text_takes_a_setting_back(ci: CommandLine) -> None:
         ((*LIVES, "--key-map", "username"), 2, "is not OUTPUT=NAME, such as username=CI_USER"),
         ((*LIVES, "--max-leases", "0"), 2, "--max-leases"),
         ((*LIVES, "--max-leases", "x"), 2, "'x' is not a whole number"),
-        (("--default-ttl", "1h", "--max-ttl", "10m"), 2, "hint: give --default-ttl too"),
+        (
+            ("--default-ttl", "1h", "--max-ttl", "10m"),
+            2,
+            "hint: --default-ttl 10m or shorter, or --max-ttl 1h or longer",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_mends_it(
@@ -147,6 +152,7 @@ def test_credential_process_is_what_the_sdks_read(ci: CommandLine) -> None:
     assert set(first) == {"Version", "AccessKeyId", "SecretAccessKey", "Expiration"}
     assert first["Version"] == 1
     assert datetime.fromisoformat(first["Expiration"]) > datetime.now(UTC)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first["Expiration"]), "some readers refuse a fraction"
     assert second == first, "it is kept, and issued again"
     assert third["AccessKeyId"] != first["AccessKeyId"]
 
@@ -161,8 +167,8 @@ def test_formats_exclude_json(ci: CommandLine, aws: Aws) -> None:
 @pytest.mark.parametrize(
     ("ttl", "said"),
     [
-        ("59s", "59 s is too short: leases of aws-iam-user live 60 s at least"),
-        ("9h", "longer than leases of ci may live: 28800 s"),
+        ("59s", "59s is too short: leases of aws-iam-user live 1m at least"),
+        ("9h", "longer than leases of ci may live: 8h"),
     ],
 )
 def test_a_life_out_of_bounds_makes_nothing(ci: CommandLine, aws: Aws, ttl: str, said: str) -> None:
@@ -419,3 +425,13 @@ def test_renewing_says_as_whom_and_tells_the_user(ci: CommandLine, aws: Aws) -> 
     (name,) = users(aws)
     tags = {one["Key"]: one["Value"] for one in aws.boto("iam").get_user(UserName=name)["User"]["Tags"]}
     assert tags["phasesync:renewed"].startswith("1 2")
+
+
+def test_the_beginning_of_a_lease_id_is_enough(ci: CommandLine, aws: Aws) -> None:
+    """For each command that takes one; what is printed has the whole id."""
+    lease = issue(ci)
+
+    assert ci.json("leases", "show", lease[:6])["id"] == lease
+    assert lease in ci.done("leases", "renew", lease[:6], "--ttl", "1h").stderr
+    assert lease in ci.done("leases", "revoke", lease[:6]).stderr
+    assert users(aws) == set()

@@ -54,6 +54,20 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal():
     assert done.stderr == "error: a [31mb c\n"
 
 
+def test_a_terminal_finds_nothing_to_obey_in_the_document_of_an_error():
+    """C1 and bidi characters of a hint are escaped, as in every document."""
+    done = ending_with(NotFoundError("no \u202eapp", hint="see \x9b31m\u202e"), "-o", "json")
+    assert not {"\x9b", "\u202e"} & set(done.stderr)
+    assert json.loads(done.stderr)["error"]["hint"] == "see \x9b31m\u202e"
+
+
+def test_an_error_without_colours(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr("click.style", lambda text, **_: f"<{text}>")
+        assert ending_with(NotFoundError("none")).stderr == "error: none\n"
+
+
 @pytest.mark.parametrize("debug", [None, "1"])
 def test_the_text_of_a_foreign_exception_is_never_shown(debug, monkeypatch):
     if debug:

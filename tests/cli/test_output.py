@@ -115,3 +115,31 @@ def test_a_secret_value_is_never_printed_by_accident():
 
 def test_an_instant_is_in_utc_to_the_millisecond():
     assert instant(datetime(2026, 1, 1, 0, 0, 0, 123_456, tzinfo=UTC)) == "2026-01-01T00:00:00.123Z"
+
+
+@pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")], ids=lambda pair: pair[0])
+def test_a_terminal_that_wants_no_colours_gets_none(variable, monkeypatch):
+    """https://no-color.org; and a dumb terminal would show the escape codes."""
+    monkeypatch.setenv(*variable)
+
+    @click.command()
+    @output_option
+    def command(out):
+        out.items(ROWS, ["name"])
+        out.warn("look")
+
+    done = CliRunner().invoke(command, color=True, catch_exceptions=False)
+
+    assert "\x1b" not in done.output
+    assert "warning: look" in done.stderr
+
+
+def test_an_empty_no_color_asks_for_nothing(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "")
+
+    @click.command()
+    @output_option
+    def command(out):
+        out.warn("look")
+
+    assert "\x1b[33mwarning:\x1b[0m look" in CliRunner().invoke(command, color=True, catch_exceptions=False).stderr

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.support.aws import Aws
+from tests.support.waiting import wait_until
 
 NAME = "shop/web"
 SECRET = "postgres://theirs"
@@ -170,6 +171,99 @@ def test_what_mends_a_sync_that_fails_is_said_by_why(syncs: CommandLine, aws: Aw
     assert "hint: phasesync syncs why web" in waited.stderr
     assert 'hint: allow "secretsmanager:CreateSecret"' in told.stdout
     assert "CreateSecret" in syncs.json("syncs", "why", "web")["last_run"]["error"]["hint"]
+
+
+def test_a_test_that_aws_accepts_wakes_what_failed_and_says_what_it_did_not_try(syncs: CommandLine, aws: Aws) -> None:
+    """An identity without any right is accepted too: that alone must not look as if all were fine."""
+    add(syncs)
+    aws.server.deny("secretsmanager:CreateSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    told = syncs.done("credentials", "test", "host").stderr
+    tested = syncs.json("credentials", "test", "host")
+
+    assert "AWS accepts the credential host (tried: sts:GetCallerIdentity). Not tried: rights on secrets" in told
+    assert "phasesync syncs plan web" in told
+    assert (tested["tried"], tested["not_tried"]) == (
+        ["sts:GetCallerIdentity"],
+        "rights on secrets, KMS keys and IAM users",
+    )
+    assert syncs.json("syncs", "show", "web")["status"] == "failing"
+    assert "a run was asked for (change)" in syncs.json("syncs", "why", "web")["reasons"]
+
+
+def test_why_and_status_name_the_command_that_tries_at_once(syncs: CommandLine, aws: Aws) -> None:
+    add(syncs)
+    aws.server.deny("secretsmanager:CreateSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    line = "once the cause is fixed, to try at once: phasesync syncs trigger web"
+    assert line in syncs.done("syncs", "why", "web").stdout
+    assert line in syncs.done("status").stderr
+
+
+# --- what is shown
+
+
+def test_a_sync_says_when_it_was_last_in_sync_and_durations_as_they_are_typed(syncs: CommandLine, aws: Aws) -> None:
+    added = add(syncs)
+    assert (added["interval_s"], added["last_synced_at"]) == (300, None)
+    assert isinstance(added["interval_s"], int)
+    run = syncs.json("syncs", "run", "web")
+    aws.server.deny("secretsmanager:DescribeSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    shown = syncs.json("syncs", "show", "web")
+    assert shown["last_synced_at"] == run["ended_at"]
+    assert shown["retry_at"] > shown["last_synced_at"]
+    table = syncs.done("syncs", "show", "web").stdout
+    assert re.search(r"^interval +5m$", table, re.MULTILINE)
+    assert re.search(r"^guard_window +1d$", table, re.MULTILINE)
+
+
+def test_a_run_names_the_keys_that_it_wrote_and_no_value(syncs: CommandLine) -> None:
+    add(syncs)
+    assert syncs.done("syncs", "run", "web").stdout.count("+ URL") == 1
+    syncs.done("secrets", "set", "shop/prod", "URL", "-", stdin="postgres://new")
+    syncs.done("secrets", "unset", "shop/prod", "USER")
+    run = syncs.json("syncs", "run", "web")
+
+    shown = syncs.json("runs", "show", run["id"])["changes"][0]["keys"]
+    assert (shown["added"], shown["changed"], shown["removed"]) == ([], ["URL"], ["USER"])
+    table = syncs.done("runs", "show", run["id"]).stdout
+    assert "~ URL" in table and "- USER" in table
+    assert "postgres" not in table
+
+
+def test_a_run_that_could_not_look_does_not_say_noop(syncs: CommandLine, aws: Aws) -> None:
+    add(syncs)
+    aws.server.deny("secretsmanager:DescribeSecret")
+    assert syncs("syncs", "run", "web").exit_code == 7
+
+    listed = syncs.done("runs", "list").stdout
+    assert "failed:1" in listed
+    assert "noop" not in listed
+    assert "noop" not in syncs.done("runs", "show", syncs.items("runs", "list")[0]["id"]).stdout.splitlines()[-1]
+
+
+def test_a_retry_that_is_over_says_nothing_any_more(syncs: CommandLine) -> None:
+    """Edits gather for two seconds after a write; after that the instant means nothing."""
+    add(syncs)
+    syncs.done("syncs", "run", "web")
+    wait_until(lambda: syncs.json("syncs", "show", "web")["retry_at"] is None, what="the end of the pause")
+
+
+def test_the_beginning_of_a_run_id_is_enough(syncs: CommandLine) -> None:
+    add(syncs)
+    first, second = (syncs.json("syncs", "run", "web")["id"] for _ in range(2))
+    short = next(second[:n] for n in range(4, len(second)) if second[:n] != first[:n])
+
+    assert syncs.json("runs", "show", short)["id"] == second
+    several = syncs("runs", "show", first[:4])
+    assert several.exit_code == 2
+    assert f"several runs begin with {first[:4]}: {first}, {second}" in several.stderr
+    assert syncs("runs", "show", "0%").exit_code == 5, "what a pattern would mean is no pattern here"
+    assert "too short for the id of a run" in syncs("runs", "show", second[:2]).stderr
 
 
 # --- adopt and release

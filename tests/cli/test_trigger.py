@@ -1,5 +1,7 @@
 """Asking the daemon for a run, and waiting for what comes of it."""
 
+import pytest
+
 from tests.cli.conftest import CommandLine
 
 
@@ -35,6 +37,30 @@ def test_an_edit_that_a_sync_without_a_role_cannot_follow_is_not_waited_for(shop
     assert ended.exit_code == 4
     assert "the sync web is incomplete" in ended.stderr
     assert "phasesync credentials update later --role-arn" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("syncs", "wait", "web"),
+        ("syncs", "trigger", "web", "--wait"),
+        ("secrets", "set", "shop/prod", "URL", "-", "--wait"),
+    ],
+    ids=" ".join,
+)
+def test_without_a_daemon_waiting_ends_at_once(
+    shop: CommandLine, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 7 with both ways on, long before the time is over."""
+    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-central-1")
+    add_sync(shop, "host")
+
+    ended = shop(*words, "--timeout", "1h", stdin="postgres://db")
+
+    assert ended.exit_code == 7
+    assert "error: the sync web is pending, and no daemon is running that would make it in-sync" in ended.stderr
+    assert "hint: start one: phasesync daemon; or run the sync here: phasesync syncs run web" in ended.stderr
 
 
 def add_sync(phasesync: CommandLine, credential: str) -> None:

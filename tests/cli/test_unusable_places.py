@@ -97,3 +97,39 @@ def _sql(phasesync: CommandLine, statement: str) -> None:
     with connection:
         connection.execute(statement)
     connection.close()
+
+
+def test_a_missing_database_beside_what_an_old_one_left_is_not_to_be_made_anew(phasesync: CommandLine) -> None:
+    """`init` would make an empty one, which looks right: a backup, or another place, is what helps."""
+    data = phasesync.directory / "data"
+    (data / "phasesync.db").rename(data / "phasesync.db.old")
+
+    done = phasesync("apps", "list")
+
+    assert done.exit_code == 6
+    assert (
+        f"error: there is no database at {data}/phasesync.db; in its folder there is: phasesync.db.old" in done.stderr
+    )
+    assert "hint: bring it back from a backup: phasesync db restore FILE; or set PHASESYNC_DATABASE_URL" in done.stderr
+
+
+def test_a_missing_database_where_nothing_is_is_made_by_init(phasesync: CommandLine) -> None:
+    (phasesync.directory / "data" / "phasesync.db").unlink()
+
+    done = phasesync("apps", "list")
+
+    assert done.exit_code == 6
+    assert "the folder is empty" in done.stderr
+    assert "hint: phasesync init makes a new one" in done.stderr
+
+
+def test_a_folder_that_is_not_there_may_be_a_disk_that_is_not_mounted(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", str(phasesync.directory / "gone"))
+
+    done = phasesync("apps", "list")
+
+    assert done.exit_code == 6
+    assert f"there is no folder {phasesync.directory}/gone" in done.stderr
+    assert "is a disk not mounted?" in done.stderr

@@ -41,6 +41,7 @@ class Daemon:
             checkpoint=store.database.checkpoint,
         )
         self.claimed = 0
+        self.woken = 0
 
     free = free_for_large = 1
 
@@ -70,6 +71,10 @@ class Daemon:
 
     def prune_runs(self, **given: object) -> object:
         return self._store.state.prune_runs(**given)
+
+    def wake_refused(self) -> None:
+        self._or_fail("wake", self._store.state.wake_refused)
+        self.woken += 1
 
     def reap_expired(self) -> object:
         return self._or_fail("reap", self._store.state.reap_expired)
@@ -138,3 +143,15 @@ def test_housekeeping_shortens_the_log_of_the_database(store, daemon) -> None:
     assert store.database.log_bytes() > 0
     assert daemon.scheduler.keep_house()
     assert store.database.log_bytes() == 0
+
+
+def test_what_aws_refused_a_former_process_is_woken_once(daemon) -> None:
+    """Its keys, proxy and endpoint may be others; and where the database failed then, by the next heartbeat."""
+    daemon.errors["wake"] = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
+    assert not daemon.scheduler.beat()
+    daemon.errors.clear()
+
+    assert daemon.scheduler.beat()
+    assert daemon.scheduler.beat()
+
+    assert daemon.woken == 1

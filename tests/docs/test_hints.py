@@ -1,83 +1,105 @@
-"""Commands that messages and hints name: they exist, with the options that are named beside them."""
+"""What our messages and hints tell somebody to type exists: each command, with the options that stand behind it."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import pytest
 
 import phasesync
 from phasesync.cli.main import cli
+from tests.support.commands import all_options, commands_in, wrong_with
 
 PACKAGE = Path(phasesync.__file__).parent
-FILES = [
-    path for path in sorted(PACKAGE.rglob("*.py")) if not {"testing", "demo"} & set(path.relative_to(PACKAGE).parts)
-]
-HOLE = "HOLE"
-"""Stands for what is only known when the program runs."""
-COMMAND = re.compile(r"\bphasesync((?: (?:--?[a-zA-Z-]+|[\w.{}/$'*=<>|…-]+))+)")
+SKIPPED = ("testing/", "demo/")
+"""The emulator says what AWS says; the tour has tests of its own."""
 
-
-def texts_in(path: Path) -> Iterator[str]:
-    """Yield the texts of a file, those that are put together from parts as one."""
-    tree = ast.parse(path.read_text())
-    parts = {id(value) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for value in node.values}
-    documented = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
+FOREIGN_OPTIONS = frozenset(
+    {
+        "--assume-role-policy-document",
+        "--help",
+        "--key-id",
+        "--max-session-duration",
+        "--policy-document",
+        "--policy-name",
+        "--profile",
+        "--query",
+        "--remove-replica-regions",
+        "--role-name",
+        "--secret-id",
+        "--user-name",
     }
+)
+"""Of the AWS command line."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text of the package; what is filled in stands as `{}`."""
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
+def texts_of(path: Path) -> Iterator[Text]:
+    """Yield every text of a module but docstrings."""
+    tree = ast.parse(path.read_text())
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    shown_elsewhere = docs | inside
     for node in ast.walk(tree):
+        place = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts | documented:
-            yield node.value
+            parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            yield Text(place, "".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in shown_elsewhere:
+            yield Text(place, node.value)
 
 
-def commands_in(path: Path) -> Iterator[list[str]]:
-    """Yield the words of every command that a text of a file names: its first word is one of ours."""
-    for text in texts_in(path):
-        for match in COMMAND.finditer(text):
-            words = match[1].partition(" phasesync ")[0].split()
-            if words[0] in cli.commands or words[0] in cli.list_commands(click.Context(cli)):
-                yield words
+TEXTS = [
+    text
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if not str(path.relative_to(PACKAGE)).startswith(SKIPPED)
+    for text in texts_of(path)
+]
+
+EVERY_OPTION = all_options(cli) | FOREIGN_OPTIONS
 
 
-def fault_of(words: list[str]) -> str | None:
-    """Return what is wrong with a command, None where it exists with its options."""
-    command: click.Command = cli
-    context, rest = click.Context(cli), list(words)
-    while isinstance(command, click.Group) and rest and HOLE not in rest[0] and rest[0].islower():
-        context = click.Context(command, parent=context)
-        found = command.get_command(context, rest.pop(0))
-        if found is None:
-            return "there is no such command"
-        command = found
-    if isinstance(command, click.Group):
-        return None  # A command of several, by its group.
-    options = {name for one in command.get_params(context) for name in (*one.opts, *one.secondary_opts)}
-    for word in rest:
-        if word == "--":
-            break
-        if word.startswith("--") and HOLE not in word and word.partition("=")[0] not in options:
-            return f"it has no {word}"
-    return None
-
-
-def test_every_command_that_a_message_names_exists() -> None:
-    found = [(path, words) for path in FILES for words in commands_in(path)]
-    wrong = [f"{path.name}: phasesync {' '.join(words)}: {why}" for path, words in found if (why := fault_of(words))]
-    assert wrong == []
+def test_every_command_in_a_text_exists_with_its_options() -> None:
+    found = [(text, line) for text in TEXTS for line in commands_in(text.text)]
     assert len(found) > 100
-    assert ["credentials", "test", "NAME"] in [words[:3] for _, words in found]
+
+    wrong = [f"{text}\n    {why}" for text, line in found if (why := wrong_with(line)) is not None]
+
+    assert wrong == []
 
 
-@pytest.mark.parametrize("line", ["credentials tset NAME", "aws policy --starter sync --kms KEY", "syncs show X --all"])
-def test_a_command_that_does_not_exist_would_be_found(line: str) -> None:
-    assert fault_of(line.split()) is not None
+def test_every_option_in_a_text_exists() -> None:
+    """In hints the command is often the one that was typed: the option alone stands there."""
+    named = [(text, option) for text in TEXTS for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text.text)]
+    assert len(named) > 50
+
+    assert [f"{option} in {text}" for text, option in named if option not in EVERY_OPTION] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("syncs why web", None),
+        ("syncs approve {} --plan {}", None),
+        ("syncs approve web --digest d", "approve has no --digest"),
+        ("sincs why web", "there is no sincs"),
+        ("syncs explain web", "there is no explain"),
+        ("takes UTF-8 in every locale", None),
+    ],
+)
+def test_the_test_sees_what_does_not_exist(line: str, wrong: str | None) -> None:
+    assert wrong_with(line) == wrong

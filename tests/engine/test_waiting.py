@@ -1,5 +1,6 @@
 """Waiting for a status: how long, and when it is in vain."""
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,14 +11,20 @@ from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.operations import SyncOperations
-from phasesync.errors import DestinationUnavailableError, IllegalTransitionError
+from phasesync.errors import (
+    CredentialRejectedError,
+    DestinationUnavailableError,
+    IllegalTransitionError,
+    PhasesyncError,
+    RestoredDatabaseError,
+    UnhealthyError,
+)
 from tests.support.stores import ACTOR, TTL, access_key, incomplete_role, sync_draft
 from tests.support.waiting import HANG_GUARD_S
 from tests.support.world import NAME, World
 
 LONG = timedelta(seconds=HANG_GUARD_S)
 """Longer than a test may take: who waits it out has not ended early."""
-SHORT = timedelta(milliseconds=300)
 
 
 class Looks:
@@ -50,13 +57,17 @@ def wait(
     timeout: timedelta = LONG,
     since_run: str | None = None,
     meanwhile: Callable[[], object] = nothing,
+    served: bool = True,
 ) -> SyncStatus:
-    """Wait; return the status that the newest run left behind."""
+    """Wait, beside a daemon that is alive; return the status that the newest run left behind."""
+    if served:
+        world.store.daemons.beat("daemon", host="here", pid=1, ttl=TTL)
     operations = SyncOperations(
         credentials=world.store.credentials,
         state=Looks(world, meanwhile),
         reconciler=world.reconciler,
         claims=ClaimTaker(world.store.state, world.clock, owner="cli", ttl=TTL),
+        daemons=world.store.daemons,
         clock=world.clock,
     )
     return operations.wait(name, wanted=wanted, timeout=timeout, since_run=since_run).settled_status
@@ -204,21 +215,106 @@ def test_a_failing_sync_is_waited_for_since_it_is_tried_again(world: World) -> N
     assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
 
 
-def test_a_sync_that_goes_on_failing_says_why_when_the_time_is_over(world: World) -> None:
+def test_a_sync_that_is_not_tried_again_in_time_is_not_waited_for(world: World) -> None:
+    """A refused credential is tried again after 15 minutes; what a person asked for is tried at once."""
+    failing(world, CredentialRejectedError("the key is not known", code="InvalidClientTokenId"))
+
+    with pytest.raises(
+        IllegalTransitionError, match=r"is failing, and its next run is at \d{4}-.* UTC: the key is not known"
+    ) as ended:
+        wait(world)
+
+    assert ended.value.exit_code == 4
+    assert ended.value.hint == (
+        "phasesync syncs why web; once the cause is fixed, to try at once: phasesync syncs trigger web"
+    )
+
+
+def test_a_sync_whose_next_run_is_near_is_waited_for(world: World) -> None:
     failing(world)
 
-    with pytest.raises(IllegalTransitionError, match=r"is failing, not in-sync: .*eu-west-1") as ended:
-        wait(world, timeout=SHORT)
-
-    assert "is a daemon at work" in str(ended.value.hint)
+    with pytest.raises(IllegalTransitionError, match=r"is (still )?failing"):
+        wait(world, timeout=timedelta(seconds=0))
 
 
-def failing(world: World) -> None:
+def test_a_request_overrides_a_next_run_that_is_far_away(world: World) -> None:
+    failing(world, CredentialRejectedError("the key is not known", code="InvalidClientTokenId"))
+    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+
+    assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
+
+
+def test_a_version_budget_that_is_used_up_for_longer_ends_the_waiting(world: World) -> None:
+    """A run that a person asks for is not held up by it."""
+    number = itertools.count()
+    while world.edit(URL=str(next(number))) and world.run(Trigger.CHANGE).versions_written:
+        """Until it is used up."""
+    assert world.sync.settled_status is SyncStatus.PENDING
+
+    with pytest.raises(IllegalTransitionError, match=r"is pending, and its next run is at .*version budget") as ended:
+        wait(world)
+
+    assert "phasesync syncs trigger web" in str(ended.value.hint)
+
+
+def test_without_a_daemon_nobody_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 7, as where a daemon is not healthy, with both ways on."""
+    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+
+    with pytest.raises(UnhealthyError, match="is pending, and no daemon is running that would make it in-sync") as told:
+        wait(world, served=False)
+
+    assert told.value.exit_code == 7
+    assert "phasesync daemon" in str(told.value.hint)
+    assert "phasesync syncs run web" in str(told.value.hint)
+
+
+def test_a_daemon_that_is_about_to_start_is_waited_for(world: World) -> None:
+    def start() -> None:
+        world.store.daemons.beat("daemon", host="here", pid=1, ttl=TTL)
+        world.run()
+
+    assert wait(world, served=False, meanwhile=start) is SyncStatus.IN_SYNC
+
+
+def test_a_run_of_a_command_is_waited_for_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`syncs run` in another shell may bring the status."""
+    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+    claim = world.store.state.claim(world.sync_id, "cli", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+
+    def end() -> None:
+        world.store.state.release(claim)
+        world.run()
+
+    assert wait(world, served=False, meanwhile=end) is SyncStatus.IN_SYNC
+
+
+def test_a_pause_can_be_waited_for_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+
+    wait(world, served=False, wanted=SyncStatus.PAUSED, meanwhile=lambda: pause(world))
+
+
+def test_what_a_restored_database_waits_for_is_named(world: World) -> None:
+    def restored(when: str, what: str) -> None:
+        if what == "observe":
+            raise RestoredDatabaseError
+
+    with world.steps(restored):
+        world.run()
+
+    with pytest.raises(IllegalTransitionError, match="is halted and will not") as ended:
+        wait(world)
+
+    assert "phasesync db accept-restore" in str(ended.value.hint)
+
+
+def failing(world: World, error: PhasesyncError | None = None) -> None:
     """Have one run fail in a way that is tried again."""
 
     def unreachable(when: str, what: str) -> None:
         if what == "observe":
-            raise DestinationUnavailableError("no way to eu-west-1")
+            raise error or DestinationUnavailableError("no way to eu-west-1")
 
     with world.steps(unreachable):
         world.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -252,3 +253,22 @@ def test_a_template_that_grew_too_long_with_its_app_is_refused(world: LeaseWorld
         world.issue()
 
     assert world.leases.list_leases(ended=True) == []
+
+
+def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_from_being_issued(
+    world: LeaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dynamic update` in a loop: each issue that reads it and then finds another version reads it again."""
+    asked, most = world.operations._leases.request, iter(range(1, 6))
+
+    def changed_before(*given: Any, **named: Any) -> Any:
+        if (number := next(most, None)) is not None:
+            config = replace(world.store.dynamics.get("ci").config, max_leases=number)
+            world.store.dynamics.update("ci", credential="aws", config=config)
+        return asked(*given, **named)
+
+    monkeypatch.setattr(world.operations._leases, "request", changed_before)
+
+    issued = world.issue()
+
+    assert world.users() == {issued.lease.order.name}

@@ -44,7 +44,7 @@ def recipe(**changes: Any) -> DynamicConfig:
         ({"permission_boundary": "boundary"}, "not the ARN of a managed IAM policy"),
         ({"inline_policy": "{}"}, "not an IAM policy"),
         ({"inline_policy": INLINE.replace("s3:ListAllMyBuckets", "s3:" + "x" * 2048)}, "IAM takes 2,048"),
-        ({"default_ttl": timedelta(seconds=59)}, "the shortest life is 60 s"),
+        ({"default_ttl": timedelta(seconds=59)}, "the shortest life is 1m"),
         ({"default_ttl": timedelta(hours=9)}, "longer than --max-ttl"),
         ({"tags": {"phasesync:lease": "mine"}}, "phasesync: is reserved, it is ours"),
         ({"tags": {"aws:x": "y"}}, "the prefix aws: is reserved"),

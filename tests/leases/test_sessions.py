@@ -145,7 +145,7 @@ def test_a_refused_session_says_which_action_and_policy_it_was(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"default_ttl": timedelta(minutes=14)}, "the shortest life is 900 s"),
+        ({"default_ttl": timedelta(minutes=14)}, "the shortest life is 15m"),
         ({"max_ttl": timedelta(hours=13)}, "the longest life is 43200 s"),
         ({"default_ttl": timedelta(hours=2)}, "longer than --max-ttl"),
         ({"role_arn": None}, "needs a role"),

@@ -88,6 +88,7 @@ def operations(world: World) -> SyncOperations:
         state=world.store.state,
         reconciler=world.reconciler,
         claims=claims(world),
+        daemons=world.store.daemons,
         clock=world.clock,
     )
 

@@ -22,7 +22,7 @@ from phasesync.adapters.aws.policies import (
     update_trust_command,
 )
 from phasesync.adapters.aws.refusals import names_another_policy
-from phasesync.adapters.aws.roles import AssumedRole, incomplete
+from phasesync.adapters.aws.roles import ASSUME_ROLE, GET_CALLER_IDENTITY, AssumedRole, incomplete
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
@@ -69,7 +69,9 @@ class AwsCredentialTester:
         if credential.type is CredentialType.ASSUME_ROLE:
             return self._test_role(credential)
         identity = self._clients.ask_identity(credential)
-        return CredentialReport(identity=identity, base=None, findings=(), open_without_external_id=None)
+        return CredentialReport(
+            identity=identity, base=None, findings=(), open_without_external_id=None, tried=(GET_CALLER_IDENTITY,)
+        )
 
     def base_identity(self, credential: Credential) -> CallerIdentity:
         """Return who would assume the credential's role: its source, or the default chain. CredentialRejectedError."""
@@ -102,7 +104,9 @@ class AwsCredentialTester:
         if credential.external_id is None:
             if session is None:
                 raise self._rejected(_NO_ID_REFUSED, credential, role_arn, base, refusal)
-            return CredentialReport(identity=session.identity, base=base, findings=(), open_without_external_id=None)
+            return CredentialReport(
+                identity=session.identity, base=base, findings=(), open_without_external_id=None, tried=_ROLE
+            )
         bare, _ = self._try(credential, with_external_id=False)
         if session is None:
             why = _BOTH_REFUSED if bare is None else _ID_REFUSED
@@ -114,7 +118,11 @@ class AwsCredentialTester:
                 f"condition on sts:ExternalId. Correct it with: {self._correction(credential, role_arn, base)}",
             )
         return CredentialReport(
-            identity=session.identity, base=base, findings=findings, open_without_external_id=bare is not None
+            identity=session.identity,
+            base=base,
+            findings=findings,
+            open_without_external_id=bare is not None,
+            tried=_ROLE,
         )
 
     def _rejected(
@@ -153,6 +161,9 @@ class AwsCredentialTester:
                 raise
             return None, error
 
+
+_ROLE = (GET_CALLER_IDENTITY, ASSUME_ROLE)
+"""Asked of who assumes the role, and then of the role: its answer says who the session is."""
 
 _DENIED = ("AccessDenied", "AccessDeniedException")
 

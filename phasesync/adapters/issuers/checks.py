@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from phasesync.core.canonical import parse_json_document
+from phasesync.core.durations import duration_text
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.errors import InvalidInputError
 
@@ -29,13 +30,19 @@ def check_ttls(config: DynamicConfig, *, shortest: timedelta, longest: timedelta
     """
     for name, ttl in (("--default-ttl", config.default_ttl), ("--max-ttl", config.max_ttl)):
         if ttl < shortest:
-            raise InvalidInputError(f"{name} is {_seconds(ttl)} s; the shortest life is {_seconds(shortest)} s")
+            raise InvalidInputError(
+                f"{name} {duration_text(ttl)} is too short: the shortest life is {duration_text(shortest)}"
+            )
         if longest is not None and ttl > longest:
-            raise InvalidInputError(f"{name} is {_seconds(ttl)} s; the longest life is {_seconds(longest)} s: {why}")
+            raise InvalidInputError(
+                f"{name} {duration_text(ttl)} is too long: the longest life is {duration_text(longest)}: {why}"
+            )
     if config.default_ttl > config.max_ttl:
         raise InvalidInputError(
-            f"--default-ttl ({_seconds(config.default_ttl)} s) is longer than --max-ttl ({_seconds(config.max_ttl)} s)",
-            hint="give --default-ttl too",
+            f"--default-ttl {duration_text(config.default_ttl)} is longer than "
+            f"--max-ttl {duration_text(config.max_ttl)}",
+            hint=f"--default-ttl {duration_text(config.max_ttl)} or shorter, or --max-ttl "
+            f"{duration_text(config.default_ttl)} or longer",
         )
 
 
@@ -53,7 +60,3 @@ def check_policy_document(document: str, limit: int, *, what: str) -> None:
     size = sum(not character.isspace() for character in document)
     if size > limit:
         raise InvalidInputError(f"{what} has {size:,} characters, IAM takes {limit:,}")
-
-
-def _seconds(ttl: timedelta) -> int:
-    return int(ttl.total_seconds())

@@ -35,7 +35,10 @@ def backup(database_url: str, target: Path) -> None:
     except FileExistsError:
         raise AlreadyExistsError(f"{target} exists already; a backup never overwrites") from None
     except OSError as error:
-        raise SettingsError(f"the backup cannot be written to {target}: {error.strerror}") from None
+        raise SettingsError(
+            f"the backup cannot be written to {target}: {error.strerror}",
+            hint="name a file in a folder that exists and that you may write to",
+        ) from None
     try:
         with translated(url.set(database=str(target))):
             _copy(source, target)

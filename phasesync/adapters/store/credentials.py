@@ -19,7 +19,7 @@ from phasesync.adapters.store.plain import to_member
 from phasesync.adapters.store.registry import locked_registry, read_registry
 from phasesync.adapters.store.sealing import Sealer, check_name_key, not_found
 from phasesync.adapters.store.tables import credentials, dynamic_secrets, leases, syncs
-from phasesync.adapters.store.waking import wake_leases, wake_users
+from phasesync.adapters.store.waking import wake_leases, wake_refused, wake_users
 from phasesync.adapters.store.wrapped_keys import CREDENTIALS_KEY
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.core.lease import ENDED
@@ -128,8 +128,8 @@ class SqlCredentialStore(Part):
         """
         Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError.
 
-        One that works has the leases tried again at once that could not be taken back: what was in their way, such as
-        a policy at AWS, may be mended.
+        One that AWS accepts has the syncs that were refused, and the leases that could not be revoked, tried again at
+        once: what was in their way, such as a policy at AWS, may be corrected.
         """
         with self._database.write() as connection:
             row = connection.execute(
@@ -153,6 +153,7 @@ class SqlCredentialStore(Part):
                 )
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
             if status is CredentialStatus.VERIFIED:
+                wake_refused(connection, row.id)
                 wake_leases(connection, row.id)
 
     def remove(self, name: str) -> None:
@@ -161,7 +162,11 @@ class SqlCredentialStore(Part):
             registry = locked_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             if used_by := _names(connection, syncs, row.id):
-                raise IllegalTransitionError(f"the credential {row.name} is used by syncs: {listed(used_by)}")
+                raise IllegalTransitionError(
+                    f"the credential {row.name} is used by syncs: {listed(used_by)}",
+                    hint=f"phasesync syncs update {used_by[0]} --credential OTHER, or "
+                    f"phasesync syncs remove {used_by[0]}",
+                )
             if used_by := _names(connection, dynamic_secrets, row.id):
                 raise IllegalTransitionError(
                     f"the credential {row.name} is used by dynamic secrets: {listed(used_by)}",

@@ -188,7 +188,10 @@ def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
-        error = NotFoundError(f"there is no app {name}; there is: {listed(names)}", hint=f"phasesync apps add {name}")
+        error = NotFoundError(
+            f"there is no app {name}; there is: {listed(names)}",
+            hint=f"phasesync apps list; to make it: phasesync apps add {name}",
+        )
         raise not_found(connection, apps, name, error)
     return row
 
@@ -204,7 +207,7 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
         error = NotFoundError(
             f"there is no environment {owner.name}/{name}; {owner.name} has: "
             f"{listed(_environment_names(connection, owner.id))}",
-            hint=f"phasesync envs add {owner.name}/{name}",
+            hint=f"phasesync envs list; to make it: phasesync envs add {owner.name}/{name}",
         )
         raise not_found(connection, environments, name, error, environments.c.app_id == owner.id)
     return row
@@ -270,7 +273,9 @@ def _environment_names(connection: sa.Connection, app_id: str) -> list[str]:
 def _refuse_app(connection: sa.Connection, name: str) -> None:
     taken = connection.scalar(sa.select(apps.c.name).where(apps.c.name_key == name.lower()))
     if taken is not None:
-        raise AlreadyExistsError(f"the app {taken} exists already")
+        raise AlreadyExistsError(
+            f"the app {taken} exists already", hint=f"phasesync envs list --app {taken} shows what is in it"
+        )
 
 
 def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: str) -> None:
@@ -278,7 +283,9 @@ def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: 
         sa.select(environments.c.name).where(environments.c.app_id == app_id, environments.c.name_key == name.lower())
     )
     if taken is not None:
-        raise AlreadyExistsError(f"the environment {app}/{taken} exists already")
+        raise AlreadyExistsError(
+            f"the environment {app}/{taken} exists already", hint=f"phasesync secrets list {app}/{taken}"
+        )
 
 
 def _one(table: sa.Table, row_id: str) -> sa.Update:

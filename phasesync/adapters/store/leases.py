@@ -30,6 +30,7 @@ from phasesync.adapters.store.lease_rows import (
 )
 from phasesync.adapters.store.part import Part, new_id
 from phasesync.adapters.store.registry import read_registry
+from phasesync.adapters.store.short_ids import full_id
 from phasesync.adapters.store.tables import (
     apps,
     credentials,
@@ -344,6 +345,14 @@ class SqlLeaseStore(Part):
         if row is None:
             raise _unknown(lease_id)
         return to_lease(row, self._sealer)
+
+    def full_id(self, given: str) -> str:
+        """Return the id of the one lease that begins with what was given. NotFoundError, InvalidInputError."""
+        with self._database.read() as connection:
+            found = full_id(connection, leases.c.id, given, what="lease", lists="phasesync leases list --all")
+        if found is None:
+            raise _unknown(given)
+        return found
 
     def list_leases(
         self,

@@ -120,8 +120,34 @@ def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = MOUNTS) -> 
     except OSError as error:
         raise _unusable(path, error) from None
     if not sqlite_file_exists(url):
-        raise SettingsError(f"there is no database at {path}", hint="phasesync init makes one")
+        message, hint = missing_database(path)
+        raise SettingsError(message, hint=hint)
     return path
+
+
+def missing_database(path: Path) -> tuple[str, str]:
+    """
+    Return message and hint for a database that is not there; `init` comes first only where nothing of ours is.
+
+    A new database beside what an old one has left would look right, and would have lost everything.
+    """
+    place = "set PHASESYNC_DATABASE_URL or PHASESYNC_DATA_DIR to where it is"
+    if not path.parent.is_dir():
+        return (
+            f"there is no database at {path}: there is no folder {path.parent}",
+            f"phasesync init makes a new one; where there should be one already: is a disk not mounted? {place}",
+        )
+    left = sorted(one.name for one in path.parent.iterdir() if one.is_file() and not one.name.startswith("."))
+    if not left:
+        return (
+            f"there is no database at {path}: the folder is empty",
+            f"phasesync init makes a new one; where there should be one already: {place}",
+        )
+    return (
+        f"there is no database at {path}; in its folder there is: {', '.join(left[:10])}",
+        f"bring it back from a backup: phasesync db restore FILE; or {place}; phasesync init makes a new one, which is "
+        "empty",
+    )
 
 
 def sqlite_file_exists(url: sa.URL) -> bool:

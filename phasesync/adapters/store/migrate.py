@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store.authenticate import SINCE, authenticate, refuse_beside_others
 from phasesync.adapters.store.engine import BUSY_TIMEOUT_MS, Database, open_database
 from phasesync.adapters.store.failures import no_schema
-from phasesync.adapters.store.locations import parse_database_url, sqlite_file_exists
+from phasesync.adapters.store.locations import missing_database, parse_database_url, sqlite_file_exists
 from phasesync.adapters.store.repeating import repeated
 from phasesync.adapters.store.tables import data_keys
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
@@ -119,7 +119,11 @@ def status_of(database: Database) -> SchemaStatus:
 
 
 def check(database_url: str) -> None:
-    """Raise SchemaMismatchError, with what mends it, unless this release can work with the schema."""
+    """Raise SchemaMismatchError, with what corrects it, unless this release can work with the schema."""
+    url = parse_database_url(database_url)
+    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
+        message, hint = missing_database(Path(url.database or ""))
+        raise SchemaMismatchError(message, hint=hint)
     found = status(database_url)
     if not found.is_current:
         raise _mismatch(found.current)

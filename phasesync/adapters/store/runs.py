@@ -19,6 +19,7 @@ from phasesync.adapters.store.instants import before
 from phasesync.adapters.store.part import Part
 from phasesync.adapters.store.pinning import pinned
 from phasesync.adapters.store.run_rows import insert_runs, select_runs, to_run
+from phasesync.adapters.store.short_ids import full_id
 from phasesync.adapters.store.sync_rows import reason_context, select_syncs, to_syncs
 from phasesync.adapters.store.tables import environments, runs, sync_reads, syncs
 from phasesync.core.run import Run
@@ -108,6 +109,14 @@ class RunsPart(Part):
         if row is None:
             raise _no_run(run_id)
         return to_run(row, self._sealer)
+
+    def full_run_id(self, given: str) -> str:
+        """Return the id of the one run that begins with what was given. NotFoundError, InvalidInputError."""
+        with self._database.read() as connection:
+            found = full_id(connection, runs.c.id, given, what="run", lists="phasesync runs list")
+        if found is None:
+            raise _no_run(given)
+        return found
 
     def prune_runs(self, *, older_than: timedelta) -> int:
         """Delete runs older than that, except the newest of each sync; return how many."""

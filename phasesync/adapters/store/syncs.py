@@ -31,7 +31,7 @@ from phasesync.adapters.store.sync_rows import (
     to_syncs,
 )
 from phasesync.adapters.store.tables import secrets, sync_reads, syncs
-from phasesync.adapters.store.waking import WAKER
+from phasesync.adapters.store.waking import WAKER, wake_refused
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
@@ -176,6 +176,11 @@ class SyncsPart(Part):
                     f"the sync {row.name} is paused by {row.paused_by}", hint=f"phasesync syncs resume {row.name}"
                 )
             _ask(connection, row, trigger, actor)
+
+    def wake_refused(self) -> None:
+        """Have the syncs reconciled at once that AWS refused, or that did not reach it, in their newest run."""
+        with self._database.write() as connection:
+            wake_refused(connection)
 
     def approve(self, name: str, digest: str, *, actor: str) -> None:
         """Note an approval and have the sync reconciled at once."""

@@ -12,10 +12,29 @@ from phasesync.adapters.store.engine import ordered
 from phasesync.adapters.store.tables import credentials, leases, sync_reads, syncs
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.status import Trigger
-from phasesync.errors import UnresolvedReferenceError
+from phasesync.errors import (
+    AccountMismatchError,
+    CredentialRejectedError,
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    PermissionDeniedError,
+    UnresolvedReferenceError,
+)
 
 WAKER: Final = "phasesync"
 """Actor of runs that nobody asked for by name."""
+
+_REFUSALS: Final = tuple(
+    error.__name__
+    for error in (
+        AccountMismatchError,
+        CredentialRejectedError,
+        DestinationRejectedError,
+        DestinationUnavailableError,
+        PermissionDeniedError,
+    )
+)
+"""How a run ends that another identity, policy, endpoint or proxy may bring to a good end."""
 
 
 def wake(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
@@ -57,6 +76,15 @@ def wake_users(connection: sa.Connection, credential_id: str) -> None:
     """
     wake(connection, syncs.c.credential_id.in_(_users(credential_id)))
     wake_leases(connection, credential_id)
+
+
+def wake_refused(connection: sa.Connection, credential_id: str | None = None) -> None:
+    """
+    Wake the syncs that AWS refused or that did not reach it: of a credential and of those that it is the source of, or
+    of all.
+    """
+    refused = syncs.c.error_class.in_(_REFUSALS)
+    wake(connection, refused if credential_id is None else refused & syncs.c.credential_id.in_(_users(credential_id)))
 
 
 def wake_leases(connection: sa.Connection, credential_id: str) -> None:
