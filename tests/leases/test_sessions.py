@@ -146,7 +146,7 @@ def test_a_refused_session_says_which_action_and_policy_it_was(
     ("changes", "why"),
     [
         ({"default_ttl": timedelta(minutes=14)}, "the shortest life is 15m"),
-        ({"max_ttl": timedelta(hours=13)}, "the longest life is 43200 s"),
+        ({"max_ttl": timedelta(hours=13)}, "the longest life is 12h"),
         ({"default_ttl": timedelta(hours=2)}, "longer than --max-ttl"),
         ({"role_arn": None}, "needs a role"),
         ({"role_arn": "arn:aws:iam::222222222222:user/ops"}, "not the ARN of an IAM role"),
