@@ -7,7 +7,7 @@ import click
 from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option, print_document
-from phasesync.cli.params import REGION, Name
+from phasesync.cli.params import REGION, Name, comma_list
 from phasesync.core.credential import CredentialType
 from phasesync.errors import InvalidInputError, NotFoundError
 
@@ -54,8 +54,9 @@ def aws() -> None:
     "copy_keys",
     metavar="ARN",
     multiple=True,
-    help="Key of another account that encrypts a copy there, where no role replicates to it. May be repeated. "
-    "Default: none.",
+    callback=comma_list,
+    help="Key of another account that encrypts a copy there, where no role replicates to it. Repeat it, or separate "
+    "several with commas. Default: none.",
 )
 @click.option(
     "--permission-boundary",

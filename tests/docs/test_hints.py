@@ -21,20 +21,26 @@ SKIPPED = ("testing/", "demo/")
 FOREIGN_OPTIONS = frozenset(
     {
         "--assume-role-policy-document",
+        "--cross-account-replica-arn",
+        "--env-file",
+        "--filter",
         "--help",
         "--key-id",
         "--max-session-duration",
         "--policy-document",
         "--policy-name",
+        "--policy-type",
         "--profile",
         "--query",
         "--remove-replica-regions",
         "--role-name",
         "--secret-id",
+        "--serial-number",
+        "--token-code",
         "--user-name",
     }
 )
-"""Of the AWS command line."""
+"""Of the AWS command line, and of node."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def advice(exc: Exception, *, profile: str, config: Mapping[str, Any], token_fil
     if any(kind in _SSO for kind in kinds):
         return f"sign in: aws sso login --profile {shlex.quote(_signing_in(profile, config, 'sso_'))}"
     if "MissingDependencyException" in kinds:
-        return "install it beside phasesync: pip install 'botocore[crt]'; or give phasesync another identity"
+        return "install it beside phasesync: pip install 'botocore[crt]'; or give it another identity"
     if any(kind in _MFA for kind in kinds):
         return (
             f"a daemon can type no MFA code: take mfa_serial out of the profile {profile} and MFA out of the trust "
