@@ -233,7 +233,7 @@ def test_a_database_that_had_macs_is_not_vouched_for_again(migrated_database_url
     store.state.release(claim)
     store.close()
     turn_back(migrated_database_url)
-    with pytest.raises(CiphertextError, match="turned back"):
+    with pytest.raises(CiphertextError, match="set back"):
         migrate.upgrade(migrated_database_url, opens_with())
     assert migrate.status(migrated_database_url).current == "0002"
 
