@@ -154,7 +154,7 @@ def test_options_that_can_be_taken_back_say_so() -> None:
     helps = {option.opts[0]: option.help for option in update.params if isinstance(option, click.Option)}
 
     for option in ("--permission-boundary", "--inline-policy", "--session-policy"):
-        assert str(helps[option]).endswith("Empty: none."), option
+        assert str(helps[option]).endswith("which '' restores: none."), option
 
 
 # --- status

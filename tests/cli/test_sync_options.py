@@ -71,7 +71,7 @@ def test_a_name_switches_to_one_secret_and_a_template_back(syncs: CommandLine) -
         (("--secret-name", "a", "--replica", "eu-west-1"), "own Region"),
         (("--secret-name", "a", "--resource-policy", "/nonexistent/policy.json"), "cannot be read"),
         (("--secret-name", "a", "--kms-key", "alias/shop"), "ARN"),
-        (("--secret-name", "a", "--recovery-days", "3"), "7<=x<=30"),
+        (("--secret-name", "a", "--recovery-days", "3"), "not between 7 and 30"),
     ],
 )
 def test_what_does_not_fit_is_wrong_usage(syncs: CommandLine, options: tuple[str, ...], said: str) -> None:

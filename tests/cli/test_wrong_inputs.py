@@ -99,7 +99,8 @@ INPUTS = [
         line="secrets set shop/prod URL hunter2",
         code=2,
         message="a value is never taken from an argument: arguments are seen by everyone on this machine",
-        hint="leave it out to be asked for it, or give - to read stdin, or --from-file FILE; and change this value",
+        hint="name the key alone to be asked for the value, or give - to read stdin, or --from-file FILE; "
+        "and change this value",
     ),
     Wrong(
         line="secrets set shop/prod URL -",
@@ -183,7 +184,7 @@ INPUTS = [
         line="credentials add aws --type ambient --region mars-1",
         code=2,
         message="'mars-1' is not an AWS Region",
-        hint="a Region looks like eu-central-1",
+        hint="a Region looks like us-west-2; aws ec2 describe-regions prints those of an account",
     ),
     Wrong(
         line="credentials add aws --type access-key --region eu-west-1",
