@@ -134,12 +134,12 @@ class SweepDenied:
 @dataclass(frozen=True, kw_only=True)
 class LeaseTakenBack:
     """
-    A lease was taken back, or could not be.
+    A lease was revoked, or could not be.
 
     Attributes:
         dynamic: name of the dynamic secret.
         status: how the lease stands afterwards.
-        cause: why it was to be taken back.
+        cause: why it was to be revoked.
         error: class name of the error, None when there was none.
         code: AWS's error code, None when there is none.
         failures: attempts that failed so far.
@@ -161,7 +161,7 @@ class LeaseTakenBack:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseEndMoved:
-    """A lease was not taken back at the end that its row says: its user says a later one, so the row is older."""
+    """A lease was not revoked at the end that its row says: its user says a later one, so the row is older."""
 
     dynamic: str
     lease_id: str
@@ -170,7 +170,7 @@ class LeaseEndMoved:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseUnreadable:
-    """A lease cannot be taken back because its row does not authenticate."""
+    """A lease cannot be revoked because its row does not authenticate."""
 
     lease_id: str
 

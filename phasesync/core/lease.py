@@ -8,7 +8,7 @@ The life of a lease, as a state machine. Pure: the store keeps what these functi
         └──▶ revoked             └──▶ expired              sessions of roles end by themselves
 
 `requested`: nothing was called. `issuing`: from before the first call on, something may exist at AWS, so that whoever
-finds the lease in this state with nobody at work on it takes back what there is. From `revoking` back to `active` goes
+finds the lease in this state with nobody at work on it revokes what there is. From `revoking` back to `active` goes
 only a lease whose time was over by its row, and whose user says that it was renewed since: the row is an older copy.
 """
 
@@ -35,7 +35,7 @@ class LeaseStatus(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a lease is taken back."""
+    """Why a lease is revoked."""
 
     EXPIRY = "expiry"
     REQUEST = "request"
@@ -113,16 +113,16 @@ class Lease:
         dynamic: name of the dynamic secret.
         issuer: kind of who hands it out.
         credential_id: of the credential that made it and takes it back.
-        expires_at: when it is taken back; renewal moves it.
+        expires_at: when it is revoked; renewal moves it.
         max_expires_at: renewal never moves it beyond.
         account: where it is, None until somebody was about to make it.
         principal: its ARN, None until it was issued.
         access_key_id: None where it is not known.
         issuing_at: when the first call was about to be made.
         issued_at: when it was handed out, None = never.
-        retry_at: while it is taken back: not tried again earlier; None = at once.
+        retry_at: while it is revoked: not tried again earlier; None = at once.
         failures: attempts to take it back that failed.
-        cause: why it is, or was, taken back.
+        cause: why it is, or was, revoked.
         reason: the same for the operator.
         error: what went wrong when it was last tried, None where nothing did.
         kept: its secret key is kept, encrypted.
@@ -269,7 +269,7 @@ def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> 
     lives on until that end. Otherwise its end is decided.
 
     Args:
-        lease: being taken back.
+        lease: being revoked.
         number: of the last renewal, as its user says.
         end: of the lease since then.
         now: the time.
@@ -284,7 +284,7 @@ def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> 
 
 def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
     """
-    Return the lease that is being taken back; one that nothing was called for is over at once.
+    Return the lease that is being revoked; one that nothing was called for is over at once.
 
     What was begun for one cause is not called another later: a lease that expired stays one that expired.
     """
@@ -297,7 +297,7 @@ def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
 
 
 def replace_dead(lease: Lease, reason: str, now: datetime) -> Lease:
-    """Return the lease whose key AWS does not know any more, being taken back; another takes its place."""
+    """Return the lease whose key AWS does not know any more, being revoked; another takes its place."""
     _require(lease, LeaseStatus.ACTIVE, "be replaced")
     return replace(take_back(lease, Cause.REQUEST, reason, now), replaced=True)
 
@@ -323,7 +323,7 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
     was sent for it may still arrive.
 
     Args:
-        lease: being taken back.
+        lease: being revoked.
         now: the time.
         deleted: an earlier attempt was about to delete its user, and never heard whether it did.
     """
@@ -352,10 +352,10 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
 
 def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime, *, unknown: bool = False) -> Lease:
     """
-    Return the lease that could not be taken back; it is tried again after a pause.
+    Return the lease that could not be revoked; it is tried again after a pause.
 
     Args:
-        lease: being taken back.
+        lease: being revoked.
         message: why.
         pause: until it is tried again.
         now: the time.
@@ -373,13 +373,13 @@ def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime, *, unk
 
 
 def lapsed(lease: Lease, now: datetime) -> Lease:
-    """Return the lease that ended by itself at AWS; one that is being taken back ends otherwise."""
+    """Return the lease that ended by itself at AWS; one that is being revoked ends otherwise."""
     _require(lease, LeaseStatus.ACTIVE, "lapse")
     return _to(lease, LeaseStatus.EXPIRED, cause=Cause.EXPIRY, ended_at=now, kept=False)
 
 
 def forgotten(lease: Lease, reason: str, now: datetime) -> Lease:
-    """Return the lease that cannot be taken back and is let go: at AWS it ends by itself."""
+    """Return the lease that cannot be revoked and is let go: at AWS it ends by itself."""
     _require(lease, LeaseStatus.ACTIVE, "be let go")
     return replace(lease, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason=reason, ended_at=now, kept=False)
 

@@ -108,6 +108,13 @@ class LogEvents:
                     credential=event.credential,
                     hint=event.hint,
                 )
+            case LeaseTakenBack() | LeaseEndMoved() | LeaseUnreadable() | UsersReaped():
+                self._of_leases(event)
+            case ChoreFailed():
+                self._chore(event)
+
+    def _of_leases(self, event: LeaseTakenBack | LeaseEndMoved | LeaseUnreadable | UsersReaped) -> None:
+        match event:
             case LeaseTakenBack():
                 self._lease(event)
             case LeaseEndMoved():
@@ -122,8 +129,6 @@ class LogEvents:
             case UsersReaped():
                 tell = self._log.warning if event.strays else self._log.info
                 tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
-            case ChoreFailed():
-                self._chore(event)
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at
