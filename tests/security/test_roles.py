@@ -82,7 +82,7 @@ def test_a_role_that_asks_for_no_external_id_works_and_is_a_finding(
 def test_the_line_of_the_finding_closes_the_role(host: Key, target: Account, tester: AwsCredentialTester) -> None:
     credential = add_trusting_role(target, host.arn, external_id=None)
 
-    target.type_line(tester.test(credential).findings[0].partition("Mend it with: ")[2].partition(" (this")[0])
+    target.type_line(tester.test(credential).findings[0].partition("Correct it with: ")[2].partition(" (this")[0])
 
     assert tester.test(credential).findings == ()
     with pytest.raises(CredentialRejectedError):

@@ -184,8 +184,12 @@ class World:
             if role.name == name.rpartition("/")[2]:
                 statements = json.loads(role.assume_role_policy_document)["Statement"]
                 statements = statements if isinstance(statements, list) else [statements]
-                wanted = [one.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId") for one in statements]
-                return None if None in wanted else str(wanted[0])
+                wanted = [
+                    one.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId")
+                    for one in statements
+                    if _lets_in(one.get("Action", []))
+                ]
+                return None if not wanted or None in wanted else str(wanted[0])
         return None
 
     # --- keys
@@ -358,3 +362,9 @@ class World:
             self.remove(found)
             return False
         return True
+
+
+def _lets_in(action: str | list[str]) -> bool:
+    """Return whether a statement of a trust policy is about AssumeRole; sts:TagSession alone lets nobody in."""
+    actions = {action} if isinstance(action, str) else set(action)
+    return not actions.isdisjoint({"sts:AssumeRole", "sts:*", "*"})

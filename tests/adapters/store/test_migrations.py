@@ -166,7 +166,7 @@ def test_a_fresh_database_is_told_apart_and_not_made(database_url, database_back
     assert (status.current, status.expected, status.is_current) == (None, migrate.EXPECTED, False)
     with pytest.raises(SchemaMismatchError) as caught:
         migrate.check(database_url)
-    assert caught.value.hint == "phasesync init"
+    assert str(caught.value.hint).startswith("phasesync init")
     if database_backend == "sqlite":
         assert list(tmp_path.iterdir()) == []
 
