@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from phasesync.core.canonical import Json, canonical_json, parse_json_document
 from phasesync.core.dotenv_reading import Note, read_dotenv
-from phasesync.core.dotenv_writing import dotenv_line, write_shell
+from phasesync.core.dotenv_writing import PYTHON, dotenv_line, write_shell
 from phasesync.core.exported_values import Entry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_stored_key
@@ -116,7 +116,9 @@ def write(values: Mapping[str, SecretValue], format_: Format | WrittenFormat) ->
         case WrittenFormat.SHELL:
             return write_shell({key: _text(value) for key, value in values.items()})
         case WrittenFormat.DOTENV:
-            return "".join(dotenv_line(key, _text(values[key])).text for key in sorted(values))
+            lines = [dotenv_line(key, _text(values[key])) for key in sorted(values)]
+            # Last come those in whose quotes not all agree: who fails on one may misread what follows it.
+            return "".join(line.text for line in sorted(lines, key=lambda line: line.misread_by not in ((), (PYTHON,))))
 
 
 def misreaders(values: Mapping[str, SecretValue]) -> dict[str, tuple[str, ...]]:

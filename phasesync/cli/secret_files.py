@@ -314,4 +314,7 @@ def _tell_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
     if replaced:
         out.note(f"{', '.join(replaced)}: python-dotenv replaces ${{…}} in any quotes, unless with interpolate=False")
     if len(found) > len(replaced):
-        out.say("hint: --format shell is exact for sh and bash, and --format json for all")
+        out.say(
+            "hint: they stand last, since who misreads one may misread the next; --format shell is exact for sh "
+            "and bash, and --format json for all"
+        )

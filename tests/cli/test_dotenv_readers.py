@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from phasesync.cli.formats import Format, write
 from phasesync.core.dotenv_writing import BASH, NODE, PYTHON, Written, dotenv_line, write_shell
+from phasesync.core.model import SecretValue
 from tests.cli.conftest import CommandLine
 
 MANY = 300
@@ -62,6 +64,14 @@ def test_bash_reads_what_is_said_to_be_read(values: list[str], lines: list[Writt
     file.write_bytes("".join(lines[n].text for n in served).encode())
     assert sourced(file, [f"K{n}" for n in served]) == [values[n] for n in served]
     assert len(served) > MANY // 2
+
+
+def test_lines_that_not_all_read_stand_last(values: list[str], lines: list[Written]) -> None:
+    """Where a quote stays open for a reader, it misreads what follows as well."""
+    written = write({f"K{n}": SecretValue(value) for n, value in enumerate(values)}, Format.DOTENV)
+    read_by_all = sorted((f"K{n}", line.text) for n, line in enumerate(lines) if line.misread_by in ((), (PYTHON,)))
+    assert 10 < len(read_by_all) < len(lines)
+    assert written.startswith("".join(text for _, text in read_by_all))
 
 
 @needs_bash
