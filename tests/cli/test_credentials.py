@@ -119,6 +119,7 @@ def test_a_sync_is_checked_by_the_same_rules(
     ("secret", "options", "why"),
     [
         ("arn:aws:secretsmanager:eu-west-1:111122223333:secret:web", (), "is not the full ARN of a secret"),
+        ("", (), "there is no secret without a name"),
         ("arn:aws:secretsmanager:eu-west-1:1:secret:web-a1b2c3", (), "the account has 1 characters"),
         (
             "arn:aws:secretsmanager:us-east-1:111122223333:secret:web-a1b2c3",
