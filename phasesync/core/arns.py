@@ -116,9 +116,11 @@ def region_of_secret(secret: str, region: str | None, *, otherwise: str) -> str:
         otherwise: where nothing says it.
 
     Raises:
-        InvalidInputError: a part of an ARN, which AWS may take for another secret (API reference, GetSecretValue,
-            SecretId), or one of another Region than the one that was asked for.
+        InvalidInputError: no name; a part of an ARN, which AWS may take for another secret (API reference,
+            GetSecretValue, SecretId), or one of another Region than the one that was asked for.
     """
+    if not secret.strip():
+        raise InvalidInputError("there is no secret without a name", hint="give its name, or its full ARN")
     if not secret.startswith("arn:"):
         return region or otherwise
     match = _SECRET.fullmatch(secret)

@@ -36,7 +36,7 @@ class Credential:
         account: the pinned 12-digit AWS account, None until something has pinned it.
         source_id: id of the credential whose identity assumes the role; None = the default chain.
         external_id: None for a role without one, and for other types.
-        used_by: names of the syncs that use it.
+        used_by: names of the syncs and dynamic secrets that use it.
     """
 
     id: str

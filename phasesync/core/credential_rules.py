@@ -14,7 +14,10 @@ _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 """API reference of STS, AssumeRole, ExternalId."""
 _KEY_ID: Final = re.compile(r"\w{16,128}", re.ASCII)
 """API reference of IAM, AccessKey: 16 to 128 characters of \\w."""
-_SECRET_KEY: Final = re.compile(rb"[!-~]+")
+_SECRET_KEY: Final = re.compile(rb"[!#-&(-_a-~]+")
+"""AWS's own have letters, digits, / and +; quotes come from a file that was copied."""
+_NAMED: Final = re.compile(rb"(?i)[a-z_ ]*secret[a-z_ ]*[=:]")
+"""As files and consoles write it: `aws_secret_access_key=`."""
 _OTHER_IDS: Final = {
     "ABIA": "a bearer token",
     "ACCA": "a context",
@@ -77,9 +80,9 @@ def check_access_key_id(access_key_id: str) -> str:
 def check_secret_access_key(secret: SecretValue) -> SecretValue:
     """Return a secret access key without white space around it. InvalidInputError; what it is is not repeated."""
     given = secret.reveal().strip()
-    if _SECRET_KEY.fullmatch(given) is None:
+    if _SECRET_KEY.fullmatch(given) is None or _NAMED.match(given):
         raise InvalidInputError(
-            "that is not a secret access key: it has white space, or characters that AWS never uses"
+            "that is not a secret access key: it has a name, quotes, white space, or characters that AWS never uses"
             if given
             else "there is no secret access key",
             hint="give the key alone, 40 characters, without its name and without quotes",

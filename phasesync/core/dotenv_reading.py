@@ -31,7 +31,8 @@ class Form(Enum):
     CUT = "what follows # is a comment and is left out; quote the value if it belongs to it"
     DUPLICATE = "the key is there more than once; the last one counts"
     HASH = "node and npm dotenv end the value at #; quote it"
-    SPACES = "bash would run what follows the white space as a command; quote the value"
+    SPACES = "readers disagree on its white space, and bash would run what follows it as a command; quote the value"
+    INDENT = "white space other than spaces is before the key, and readers take it for a part of the key"
     AROUND_EQUALS = "bash takes no white space around ="
     QUOTES = "the value has quotes within, which bash removes; quote it as a whole"
     BACKTICKS = "backticks are taken literally; node and npm dotenv read them as quotes, bash as a command"
@@ -44,6 +45,7 @@ class Form(Enum):
     CARRIAGE_RETURN = "it has a carriage return, which most readers change or drop"
     EXPORT = "docker run --env-file, systemd and older readers take export for a part of the name"
     NAME = "bash has no variables of such a name"
+    KEPT_BY_SHELLS = "bash keeps a variable of that name for itself and does not take the value"
     QUOTED_NAME = "most readers know no quotes around a name; they are dropped here"
     BYTE_ORDER_MARK = "the line begins with a byte order mark, which is dropped here and kept elsewhere"
     WINDOWS = "the file has Windows line ends (CR LF), read as LF in quotes too; bash keeps the CR in every value"
@@ -106,14 +108,25 @@ _MEANT: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t
 DISPUTED_ESCAPE: Final = re.compile(r"\\[abcfnrtv0$\"'\\`\n]")
 """In double quotes: what one of the readers at least takes for an escape."""
 _COMMENT: Final = re.compile(r"\s#")
-_VARIABLE: Final = re.compile(r"\$[\w({@*#?$!-]")
+_VARIABLE: Final = re.compile(r"\$[\w({[@*#?$!-]")
 _OBEYED_BY_SHELLS: Final = re.compile(r"[;&|<>()]|\A~|:~")
+_LONE_RETURN: Final = re.compile(r"\r(?!\n)")
 _SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEPT_BY_SHELLS: Final = re.compile(
+    "_|BASHOPTS|BASHPID|BASH_(?:ALIASES|ARGC|ARGV0?|CMDS|COMMAND|LINENO|MONOSECONDS|SOURCE|SUBSHELL|VERSINFO)|DIRSTACK|"
+    "E?UID|EPOCH(?:REALTIME|SECONDS)|FUNCNAME|GROUPS|HISTCMD|LINENO|OPTIND|PPID|S?RANDOM|SECONDS|SHELLOPTS|SHLVL"
+)
+"""Read-only, computed or counted (bash manual, Shell Variables; each was tried with bash 5.2)."""
 
 
 def is_shell_name(key: str) -> bool:
     """Return whether a shell can have a variable of that name."""
     return _SHELL_NAME.fullmatch(key) is not None
+
+
+def is_kept_by_shells(key: str) -> bool:
+    """Return whether bash does not take, or does not pass on, the value that a variable of that name is given."""
+    return _KEPT_BY_SHELLS.fullmatch(key) is not None
 
 
 def has_expansion(text: str) -> bool:
@@ -147,7 +160,7 @@ class _Scanner:
             if self._text[self._at] == "#":
                 self._take(_REST)
                 continue
-            yield self._binding([Form.BYTE_ORDER_MARK] if skipped.endswith("\ufeff") else [])
+            yield self._binding(list(_forms_before(skipped)))
 
     def _binding(self, forms: list[Form]) -> _Binding:
         line = self._line
@@ -160,12 +173,13 @@ class _Scanner:
             _refuse(line, "has a key without a value" if self._ends() else "is not dotenv")
         self._at += 1
         after = self._take(_BLANKS)
-        if spaced or (after and not self._ends()):
+        if spaced or (after and not self._ends()) or after.strip(" "):
             forms.append(Form.AROUND_EQUALS)
         value = self._value(forms, after=after)
         if not self._ends():
             _refuse(line, "is not dotenv")
-        self._take(_END)
+        if _keeps_return(self._take(_END), cut=Form.CUT in forms):
+            forms.append(Form.CARRIAGE_RETURN)
         return _Binding(key=key, value=value, line=line, forms=forms)
 
     def _name(self, forms: list[Form]) -> str:
@@ -179,6 +193,8 @@ class _Scanner:
             forms.append(Form.QUOTED_NAME)
         if not is_shell_name(found[1]):
             forms.append(Form.NAME)
+        elif is_kept_by_shells(found[1]):
+            forms.append(Form.KEPT_BY_SHELLS)
         return found[1]
 
     def _value(self, forms: list[Form], *, after: str) -> str:
@@ -195,6 +211,8 @@ class _Scanner:
             _refuse(self._line, "is not dotenv: it has a quote that does not end")
         self._go(found.end())
         forms += _forms_in_quotes(found[1], first)
+        if self._text.startswith("#", self._at):
+            forms.append(Form.CUT)
         return _ESCAPES[first].sub(lambda escape: _MEANT.get(escape[1], escape[1]), found[1])
 
     def _unquoted(self, forms: list[Form]) -> str:
@@ -204,10 +222,8 @@ class _Scanner:
         if comment is not None:
             forms.append(Form.CUT)
         value = kept.strip()
-        if value != kept.strip(" \t"):
+        if value != kept.strip(" "):
             forms.append(Form.SPACES)
-        if self._text.startswith("\r", self._at) and not self._text.startswith("\r\n", self._at):
-            forms.append(Form.CARRIAGE_RETURN)
         forms += _forms_without_quotes(value)
         return value
 
@@ -225,6 +241,21 @@ class _Scanner:
     def _go(self, end: int) -> None:
         self._line += sum(1 for _ in _NEWLINE.finditer(self._text, self._at, end))
         self._at = end
+
+
+def _forms_before(skipped: str) -> Iterator[Form]:
+    """Yield what stands between two lines and is not skipped by all."""
+    if skipped.endswith("\ufeff"):
+        yield Form.BYTE_ORDER_MARK
+    if _LONE_RETURN.search(skipped):
+        yield Form.CARRIAGE_RETURN
+    if skipped.rpartition("\n")[2].strip(" \r\ufeff"):
+        yield Form.INDENT
+
+
+def _keeps_return(end: str, *, cut: bool) -> bool:
+    """Return whether a reader takes the carriage return at the end of a line for a part of the value, or no end."""
+    return end.endswith("\r") or (end.endswith("\r\n") and not cut and "#" not in end)
 
 
 def _forms_in_quotes(body: str, quote: str) -> Iterator[Form]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from phasesync.core.dotenv_reading import DISPUTED_ESCAPE, has_expansion, is_shell_name
+from phasesync.core.dotenv_reading import DISPUTED_ESCAPE, has_expansion, is_kept_by_shells, is_shell_name
 from phasesync.errors import InvalidInputError
 
 PYTHON: Final = "python-dotenv"
@@ -61,7 +61,7 @@ def dotenv_line(key: str, text: str) -> Written:
     written, read_by = max(_candidates(text), key=lambda one: len(one[1]))
     if has_expansion(text):
         read_by -= {PYTHON}
-    if not is_shell_name(key):
+    if not is_shell_name(key) or is_kept_by_shells(key):
         read_by -= {BASH}
     if "\0" in text:
         read_by &= {PYTHON}  # No environment can have it.
@@ -77,11 +77,15 @@ def write_shell(values: Mapping[str, str]) -> str:
     """
     Return lines `export KEY='value'`, from which sh and bash have each value exactly.
 
-    InvalidInputError names the key that no shell can have, or whose value has a NUL.
+    InvalidInputError names the key that no shell can have or take, or whose value has a NUL.
     """
     for key, text in sorted(values.items()):
         if not is_shell_name(key):
             raise InvalidInputError(f"a shell has no variable of the name {key!r}", hint="add --format json")
+        if is_kept_by_shells(key):
+            raise InvalidInputError(
+                f"bash keeps the variable {key} for itself and would not take the value", hint="add --format json"
+            )
         if "\0" in text:
             raise InvalidInputError(
                 f"{key} has a NUL character, which no variable of a shell can have", hint="add --format json"

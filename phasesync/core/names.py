@@ -18,6 +18,7 @@ MAX_PATH_CHARACTERS = 255
 _UNSEEN_CATEGORIES: Final = {
     "Cc": "a control character",
     "Cf": "an invisible character",
+    "Co": "a character for private use, which looks like nothing",
     "Cs": "half a character, which has no UTF-8 form",
     "Zl": "a line separator",
     "Zp": "a paragraph separator",

@@ -65,8 +65,8 @@ def obstacle(
         )
     if sync.running:
         return None
-    at = _next_run_at(sync, now)
-    if status in _LEFT_BY_A_RUN and at is not None and at - now > within:
+    at = _next_run_at(sync, now) if status in _LEFT_BY_A_RUN and wanted not in _MADE_BY_OTHERS else None
+    if at is not None and at - now > max(within, timedelta()):  # One that is due now is not in the way.
         return Obstacle(
             why=f"is {status}, and its next run is at {at:%Y-%m-%d %H:%M:%S} UTC{because(sync, status)}",
             hint=f"phasesync syncs why {sync.name}; {try_at_once(sync, served=served)}",

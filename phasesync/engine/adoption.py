@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Sync
 from phasesync.core.sync_config import Adopt
-from phasesync.engine.hints import hints_for
+from phasesync.engine.hints import hints_for, naming
 from phasesync.engine.importing import TakenIn, take_in
 from phasesync.engine.pinned_account import same_account
 from phasesync.engine.steady import look_steadily
@@ -122,8 +122,10 @@ class Adoption:
         """
         if not offer.found.takeable:
             refused = "; ".join(f"{one.remote_name}: {one.refusal}" for one in offer.found.candidates)
+            hints = dict.fromkeys(naming(one.hint, offer.sync.name) for one in offer.found.candidates if one.hint)
             raise IllegalTransitionError(
-                f"there is nothing to take over for {offer.sync.name}" + (f" ({refused})" if refused else "")
+                f"there is nothing to take over for {offer.sync.name}" + (f" ({refused})" if refused else ""),
+                hint="; ".join(hints) or None,
             )
         adopt = offer.draft.adopt or Adopt.OVERWRITE
         if adopt is Adopt.OVERWRITE:

@@ -14,7 +14,7 @@ from phasesync.core.credential_rules import (
     check_external_id,
     check_secret_access_key,
 )
-from phasesync.core.partitions import check_region
+from phasesync.core.partitions import check_neighbours, check_region, known_partition_of
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 
@@ -45,7 +45,9 @@ class CredentialOperations:
         """
         if generate_external_id and draft.external_id is None and draft.type is CredentialType.ASSUME_ROLE:
             draft = replace(draft, external_id=secrets.token_hex(EXTERNAL_ID_BYTES))
-        return self._credentials.add(name, _checked(draft))
+        draft = _checked(draft)
+        self._check_source(draft)
+        return self._credentials.add(name, draft)
 
     def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
         """
@@ -57,9 +59,12 @@ class CredentialOperations:
             account: the account to pin anew; None keeps the pinned one.
 
         Raises:
+            InvalidInputError: what AWS would not take; or the new Region is in another partition than what uses it.
             AccountMismatchError: the new role is in another account than the pinned one.
         """
         draft = _checked(draft)
+        self._check_source(draft)
+        self._check_users(self._credentials.get(name), draft.region)
         if account is not None:
             check_account(account)
         pinned = account or self._credentials.get(name).account
@@ -89,6 +94,26 @@ class CredentialOperations:
             raise
         self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=report.identity.account)
         return report
+
+    def _check_source(self, draft: CredentialDraft) -> None:
+        """Refuse a source that cannot reach the role: it is in another partition. InvalidInputError."""
+        if draft.source_name is not None:
+            source = self._credentials.get(draft.source_name)
+            check_neighbours(draft.region, source.region, of=f"the source {source.name}")
+
+    def _check_users(self, credential: Credential, region: str) -> None:
+        """Refuse a Region in another partition than what uses a credential: it would fail from then on."""
+        here, there = known_partition_of(credential.region), known_partition_of(region)
+        if here == there or here is None or there is None:
+            return
+        sourced = [one.name for one in self._credentials.list_all() if one.source_id == credential.id]
+        if users := sorted({*credential.used_by, *sourced}):
+            raise InvalidInputError(
+                f"the Region {region} is in the partition {there}, and what uses the credential {credential.name} is "
+                f"in {here}: {', '.join(users)}",
+                hint=f"add another credential for {there}: phasesync credentials add NAME --type {credential.type} "
+                f"--region {region}",
+            )
 
 
 def _checked(draft: CredentialDraft) -> CredentialDraft:

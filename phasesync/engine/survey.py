@@ -24,6 +24,7 @@ class Candidate:
         key: the one key that it holds, None where it holds them all (layout json).
         owner: whose it is, as text.
         refusal: why it cannot be taken over, None where it can.
+        hint: what helps then.
     """
 
     remote_name: str
@@ -32,6 +33,7 @@ class Candidate:
     ownership: Ownership
     owner: str
     refusal: str | None
+    hint: str | None = None
 
     @property
     def version(self) -> str | None:
@@ -149,9 +151,11 @@ def _others(destination: Destination, draft: SyncDraft, wanted: set[str]) -> tup
 
 
 def _candidate(name: str, key: str | None, seen: Observed, ownership: Ownership, region: str) -> Candidate:
-    refusal = refusal_of(name, seen, region)
-    reason = None if refusal is None else refusal[0]
+    reason, hint = refusal_of(name, seen, region) or (None, None)
     if reason is None and seen.deleted_at is not None:
         reason = "scheduled for deletion"
+        hint = f"to have it again: aws secretsmanager restore-secret --secret-id {name} --region {region}"
     owner = NOT_OURS.get(ownership, "ours")
-    return Candidate(remote_name=name, key=key, observed=seen, ownership=ownership, owner=owner, refusal=reason)
+    return Candidate(
+        remote_name=name, key=key, observed=seen, ownership=ownership, owner=owner, refusal=reason, hint=hint
+    )

@@ -119,6 +119,7 @@ def test_a_sync_is_checked_by_the_same_rules(
     ("secret", "options", "why"),
     [
         ("arn:aws:secretsmanager:eu-west-1:111122223333:secret:web", (), "is not the full ARN of a secret"),
+        ("", (), "there is no secret without a name"),
         ("arn:aws:secretsmanager:eu-west-1:1:secret:web-a1b2c3", (), "the account has 1 characters"),
         (
             "arn:aws:secretsmanager:us-east-1:111122223333:secret:web-a1b2c3",
@@ -137,6 +138,27 @@ def test_a_part_of_an_arn_or_one_of_another_region_is_refused(
     refused = shop(*command, secret, "--credential", "host", *options, "--yes")
     assert refused.exit_code == 2
     assert why in refused.stderr
+
+
+def test_a_credential_does_not_leave_the_partition_of_what_uses_it(shop: CommandLine) -> None:
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
+    shop.done("credentials", "update", "host", "--region", "cn-north-1")
+    refused = shop("credentials", "add", "far", *ROLE, "--source", "host")
+    assert refused.exit_code == 2
+    assert "the source host, in cn-north-1, is in aws-cn" in refused.stderr
+    shop.done("credentials", "update", "host", "--region", "eu-west-1")
+
+    shop.done("credentials", "add", "near", *ROLE, "--source", "host")
+    lives = ("--default-ttl", "1h", "--max-ttl", "8h")
+    shop.done("dynamic", "add", "ci", "--env", "shop/prod", "--credential", "host", *lives)
+    where = ("--env", "shop/prod", "--credential", "host", "--secret-name", "web")
+    shop.done("syncs", "add", "web", *where, "--no-verify")
+    refused = shop("credentials", "update", "host", "--region", "cn-north-1")
+    assert refused.exit_code == 2
+    assert "what uses the credential host is in aws: ci, near, web" in refused.stderr
+    assert "phasesync credentials add NAME --type ambient --region cn-north-1" in refused.stderr
+    assert shop.json("credentials", "show", "host")["region"] == "eu-west-1"
+    shop.done("credentials", "update", "host", "--region", "us-east-1")
 
 
 def test_what_makes_the_role_is_in_the_document_too(phasesync: CommandLine) -> None:

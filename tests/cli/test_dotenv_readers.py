@@ -81,6 +81,18 @@ def test_lines_for_shells_are_exact(values: list[str], tmp_path: Path) -> None:
     assert sourced(file, [f"K{n}" for n in range(len(values))]) == values
 
 
+@needs_bash
+def test_bash_takes_values_for_all_its_variables_but_those_that_are_noted(tmp_path: Path) -> None:
+    names = subprocess.run(["bash", "-c", "compgen -v"], capture_output=True, check=True, text=True).stdout.split()
+    file = tmp_path / "env"
+    script = f'. "$1"; exec {shutil.which("env")} -0'
+    for name in names:
+        file.write_text(dotenv_line(name, "a b").text)
+        done = subprocess.run(["bash", "-ac", script, "-", str(file)], capture_output=True, check=False)
+        if BASH in dotenv_line(name, "a b").read_by:
+            assert f"{name}=a b".encode() in done.stdout.split(b"\0"), name
+
+
 @pytest.mark.skipif(not can_parse(), reason="node 20.12 or newer is not installed")
 def test_node_reads_what_is_said_to_be_read(values: list[str], lines: list[Written]) -> None:
     served = [n for n, line in enumerate(lines) if NODE in line.read_by]

@@ -53,6 +53,15 @@ def test_every_command_that_looks_names_who_holds_it_and_none_writes(syncs: Comm
     assert json.loads(aws.secret_text(NAME)) == {"URL": "theirs"}
 
 
+def test_a_refused_adoption_says_what_helps(syncs: CommandLine, holder: str) -> None:
+    add(syncs)
+    helps = "phasesync syncs update web, with --secret-name" if holder == "DatadogApiKey" else "stop-replication-to-"
+    for options in ((), ("--import", "prefer-aws")):
+        refused = syncs("syncs", "adopt", "web", "--yes", *options)
+        assert refused.exit_code == 4
+        assert helps in refused.stderr.partition("hint: ")[2]
+
+
 def test_adoption_at_the_beginning_is_refused_as_well(syncs: CommandLine, aws: Aws, holder: str) -> None:
     assert holder in add(syncs, "--adopt", "overwrite")
     syncs("syncs", "run", "web")

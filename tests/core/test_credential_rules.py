@@ -65,7 +65,12 @@ def test_temporary_keys_say_what_to_use_in_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["", " ", "a b", "a\rb", "aws_secret_access_key = x", "ключ", "\ufeffabc", "a\x00b", f"{CANARY_VALUE} x"]
+    "secret",
+    [
+        *("", " ", "a b", "a\rb", "aws_secret_access_key = x", "ключ", "\ufeffabc", "a\x00b", f"{CANARY_VALUE} x"),
+        *(f"AWS_SECRET_ACCESS_KEY={CANARY_VALUE}", f"aws_secret_access_key:{CANARY_VALUE}", f"Secret={CANARY_VALUE}"),
+        *(f'"{CANARY_VALUE}"', f"'{CANARY_VALUE}'", f"`{CANARY_VALUE}`"),
+    ],
 )
 def test_what_is_no_secret_key_is_refused_and_not_repeated(secret: str) -> None:
     with pytest.raises(InvalidInputError, match="secret access key") as caught:

@@ -51,6 +51,11 @@ def test_values_are_those_of_python_dotenv(parts: list[str], end: str) -> None:
         ("PW=a b", "a b", [Form.SPACES]),
         ("PW=\u00a0a", "a", [Form.AROUND_EQUALS]),
         ("PW=a\u00a0", "a", [Form.SPACES]),
+        ("PW=a\t", "a", [Form.SPACES]),
+        ("PW=\x0c", "", [Form.AROUND_EQUALS]),
+        ("\tPW=a", "a", [Form.INDENT]),
+        ("PW='a'#b", "a", [Form.CUT]),
+        ("PW=$[1]", "$[1]", [Form.REFERENCE]),
         ("PW = a", "a", [Form.AROUND_EQUALS]),
         ("PW= a", "a", [Form.AROUND_EQUALS]),
         ("PW=it's", "it's", [Form.QUOTES]),
@@ -97,6 +102,19 @@ def test_duplicates_windows_line_ends_and_names_that_shells_cannot_have_are_note
         (Form.DUPLICATE, "A", 4),
         (Form.NAME, "c-d", 5),
     ]
+
+
+def test_a_carriage_return_at_the_end_of_a_line_among_others_is_noted() -> None:
+    """bash and node read it as a part of the value; a lone one ends no line and no comment for them."""
+    found = read_dotenv("A=1\r\nB='2'\r\nC=\r\nD=4 # x\r\nE=5\n# y\rF=6\nG=7\rH=8\n")
+    assert found.values == {key: str(n) for n, key in enumerate("ABCDEFGH", 1)} | {"C": ""}
+    noted = [note.key for note in found.notes if note.form is Form.CARRIAGE_RETURN]
+    assert noted == ["A", "B", "C", "F", "G"]
+
+
+@pytest.mark.parametrize("key", ["UID", "EUID", "GROUPS", "RANDOM", "SECONDS", "LINENO", "SHELLOPTS", "BASH_ARGV", "_"])
+def test_a_name_that_bash_keeps_for_itself_is_noted(key: str) -> None:
+    assert [note.form for note in read_dotenv(f"{key}=1\nX{key}=1\nBASH_ENV=1\n").notes] == [Form.KEPT_BY_SHELLS]
 
 
 def test_a_byte_order_mark_at_the_start_of_a_line_is_dropped_and_one_elsewhere_is_not() -> None:

@@ -58,6 +58,12 @@ def test_a_name_that_no_shell_has_is_not_read_by_bash() -> None:
     assert set(READERS) == dotenv_line("a_b", "x").read_by
 
 
+def test_a_name_that_bash_keeps_for_itself_is_not_read_by_bash() -> None:
+    assert dotenv_line("UID", "1000").misread_by == (BASH,)
+    with pytest.raises(InvalidInputError, match="bash keeps the variable UID for itself"):
+        write_shell({"UID": "1000"})
+
+
 def test_lines_for_shells_are_exact_or_refused() -> None:
     assert write_shell({"B": "it's $x\r\n", "A": ""}) == "export A=''\nexport B='it'\\''s $x\r\n'\n"
     for values in ({"a.b": "canary"}, {"1a": "canary"}, {"A": "canary\0"}):

@@ -91,6 +91,7 @@ def test_these_are_not_keys(key):
         ("\U000e0041", "U+E0041"),
         ("\ufffd", "U+FFFD"),
         ("\uffff", "U+FFFF"),
+        ("\ue000", "U+E000, a character for private use"),
         ("\u2011", "U+2011 (NON-BREAKING HYPHEN), which looks like -"),
         ("\uff1d", "U+FF1D (FULLWIDTH EQUALS SIGN), which looks like ="),
         ("\u2215", "which looks like /"),

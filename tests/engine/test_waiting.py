@@ -295,6 +295,20 @@ def test_a_pause_can_be_waited_for_without_a_daemon(world: World, monkeypatch: p
     wait(world, served=False, wanted=SyncStatus.PAUSED, meanwhile=lambda: pause(world))
 
 
+def test_a_run_that_is_due_now_is_not_in_the_way(world: World) -> None:
+    """Whoever waits for less than a daemon's start is told that there is none, and beside one that time is over."""
+    with pytest.raises(UnhealthyError, match="is pending, and no daemon is running that would make it in-sync"):
+        wait(world, served=False, timeout=timedelta())
+    with pytest.raises(IllegalTransitionError, match="is still pending, not in-sync"):
+        wait(world, timeout=timedelta(milliseconds=1))
+
+
+def test_what_others_make_does_not_wait_for_a_run(world: World) -> None:
+    failing(world, CredentialRejectedError("the token is expired"))
+
+    wait(world, wanted=SyncStatus.PAUSED, timeout=timedelta(seconds=5), meanwhile=lambda: pause(world))
+
+
 def test_what_a_restored_database_waits_for_is_named(world: World) -> None:
     def restored(when: str, what: str) -> None:
         if what == "observe":

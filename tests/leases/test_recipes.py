@@ -61,6 +61,7 @@ def recipe(**changes: Any) -> DynamicConfig:
         ({"keys": {"password": "PASSWORD"}}, "there is no output 'password'"),
         ({"keys": {**KEYS, "username": "OPS_ID"}}, "two outputs have the key OPS_ID"),
         ({"role_arn": "arn:aws:iam::123456789012:role/x"}, "--role-arn is not for the issuer aws-iam-user"),
+        ({"session_policy": ""}, "--session-policy is not for the issuer aws-iam-user"),
     ],
 )
 def test_what_iam_would_not_take_is_refused(world: LeaseWorld, changes: dict[str, Any], why: str) -> None:

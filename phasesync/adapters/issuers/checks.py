@@ -11,7 +11,7 @@ from phasesync.errors import InvalidInputError
 def require_no(kind: str, **settings: object) -> None:
     """Refuse settings that an issuer does not have. InvalidInputError names the first."""
     for name, value in settings.items():
-        if value:
+        if value or value == "":  # An empty file is a setting too.
             raise InvalidInputError(f"--{name.replace('_', '-')} is not for the issuer {kind}")
 
 
