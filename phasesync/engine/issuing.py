@@ -192,4 +192,4 @@ class LeaseMaker:
                     key_id = None if made is None else made.access_key_id
                     issuer.revoke(lease.order, access_key_id=key_id, proven=made is not None, leave=lambda: None)
         if left and isinstance(error, PhasesyncError):
-            error.message += f"; the daemon takes back what there may be of the lease {lease.id}"
+            error.message += f"; the daemon revokes what there may be of the lease {lease.id}"

@@ -19,6 +19,7 @@ from phasesync.testing.aws_shim.request import Principal
 
 CURRENT: Final = "AWSCURRENT"
 _FULL_ARN: Final = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):(\d{12}):secret:(.+)")
+_ASSUME_ROLE: Final = "sts:AssumeRole"
 _SUFFIX: Final = re.compile(r"-[A-Za-z0-9]{6}")
 
 
@@ -184,8 +185,12 @@ class World:
             if role.name == name.rpartition("/")[2]:
                 statements = json.loads(role.assume_role_policy_document)["Statement"]
                 statements = statements if isinstance(statements, list) else [statements]
-                wanted = [one.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId") for one in statements]
-                return None if None in wanted else str(wanted[0])
+                wanted = [
+                    one.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId")
+                    for one in statements
+                    if _ASSUME_ROLE in one["Action"]  # A text, or a list. sts:TagSession alone lets nobody in.
+                ]
+                return None if None in wanted or not wanted else str(wanted[0])
         return None
 
     # --- keys
