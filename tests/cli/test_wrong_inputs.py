@@ -204,7 +204,7 @@ INPUTS = [
     Wrong(
         line="credentials test later",
         code=7,
-        message="the credential later is incomplete",
+        message="the credential later is incomplete: it has no role yet",
         hint="phasesync credentials update later --role-arn ARN",
     ),
     Wrong(
