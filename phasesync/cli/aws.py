@@ -165,8 +165,8 @@ def _print_policy(
         raise
     for other in covered.elsewhere:
         out.warn(
-            f"live leases of {dynamic} were made with the credential {other}, whose policy has to take them back: "
-            f"phasesync aws policy --all --credential {other}"
+            f"live leases of {dynamic} were made with the credential {other}, whose policy still has to allow "
+            f"revoking them: phasesync aws policy --all --credential {other}"
         )
     for one in covered.syncs:
         if kms_key is not None:

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
-key_id_option = click.option(
-    "--access-key-id",
-    metavar="ID",
-    help="Access key id; the secret key is asked for. Default: none, which access-key refuses.",
-)
 
 
 @click.group()
@@ -83,7 +78,11 @@ def show(application: "Application", name: str, out: Output) -> None:
 @click.option("--external-id", metavar="ID", help="External ID of assume-role. Default: a new random one.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role. Default: AWS's default chain.")
-@key_id_option
+@click.option(
+    "--access-key-id",
+    metavar="ID",
+    help="Access key id; the secret key is asked for. Default: none, which access-key refuses.",
+)
 @output_option
 @with_application
 def add(
@@ -186,7 +185,7 @@ def _tested(application: "Application", name: str, tried: "Sequence[str]") -> st
 @click.option("--external-id", metavar="ID", help="External ID that the role's trust policy asks for.")
 @click.option("--no-external-id", is_flag=True, help="Assume the role without an External ID.")
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role.")
-@key_id_option
+@click.option("--access-key-id", metavar="ID", help="Access key id; the secret key is asked for.")
 @click.option(
     "--account", metavar="ID", help="Account, 12 digits, to pin from now on: the move to another one is meant."
 )
@@ -273,7 +272,7 @@ def _ask_secret_key(access_key_id: str) -> SecretValue:
         data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")
         source = "nothing was typed"
     elif sys.stdin.isatty():
-        raise InvalidInputError("nobody is there to ask for the secret access key", hint="pipe it to stdin")
+        raise InvalidInputError("there is no terminal to ask for the secret access key", hint="pipe it to stdin")
     else:
         data, source = read_stdin(), "nothing arrived on stdin"
     if not data.strip():

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_BYTES = 1_048_576
 """What is read at most of a prompt, a file or stdin: sixteen times what AWS takes."""
 
-_OTHERWISE = "give - to read stdin, or --from-file FILE"
+_OTHERWISE = "give - after the key to read stdin, or --from-file FILE"
 
 _LONGEST_LINE = (1_024 if sys.platform == "darwin" else 4_096) - 2
 """
@@ -146,7 +146,7 @@ def read_value(
     elif from_stdin:
         value, source = read_stdin().removesuffix(b"\n"), "nothing arrived on stdin"
     elif no_input or not is_terminal():
-        raise InvalidInputError(f"nobody is there to ask for {what}", hint=_OTHERWISE)
+        raise InvalidInputError(f"there is no terminal to ask for {what}", hint=_OTHERWISE)
     else:
         value, source = ask_secret(what, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
     # What a failed command leaves, and `echo "$UNSET"`. Of Windows nothing comes with a mark of its encoding and a CR.

@@ -53,7 +53,9 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     going = [stray for stray in strays if stray.goes]
     if not out.as_json:
         columns = ["user", "account", "lease", "max_expires_at", "fate", "why"]
-        out.items(map(_document, strays), columns, empty="there is no user of ours that no lease wants")
+        out.items(
+            map(_document, strays), columns, empty="nothing to remove: no user at AWS is left of a lease that is over"
+        )
     results: dict[str, str] = {}
     if going:
         users = "1 user" if len(going) == 1 else f"{len(going)} users"

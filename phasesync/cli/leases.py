@@ -68,7 +68,7 @@ def issue(
     out: Output,
 ) -> None:
     """
-    Issue a lease and print its credentials, this once. The daemon takes it back when its time is over.
+    Issue a lease and print its credentials, this once. The daemon revokes it when its time is over.
 
     \b
     Examples:
@@ -231,7 +231,7 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
 @with_application
 def revoke(application: "Application", lease: str, out: Output) -> None:
     """
-    Take a lease back now: its key first, then its user. One that has ended already is no error.
+    Revoke a lease now: its key first, then its user. One that has ended already is no error.
 
     \b
     Example:

@@ -43,7 +43,8 @@ class Output:
         elif not rows:
             self.say(empty)
         else:
-            _table([[_cell(row.get(column)) for column in columns] for row in rows], columns)
+            shown = [dict(_shown(name, row.get(name)) for name in columns) for row in rows]
+            _table([list(row.values()) for row in shown], [_titled(name) for name in columns])
 
     def item(self, item: Item) -> None:
         """Print one thing: as a JSON object, or as names and values."""
@@ -103,14 +104,14 @@ def output_option(command: F) -> F:
 
 
 def instant(moment: datetime) -> str:
-    """Return an instant in RFC 3339, in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return an instant for people, in UTC: the same in messages and in tables."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def plain(value: object) -> object:
     match value:
         case datetime():
-            return instant(value)
+            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")  # RFC 3339
         case timedelta():
             return value.total_seconds()
         case Enum():
@@ -126,8 +127,13 @@ def plain(value: object) -> object:
 def _shown(name: str, value: object) -> tuple[str, str]:
     """Return name and value for people: seconds as the command line writes durations."""
     if name.endswith("_s") and isinstance(value, int | float):
-        return name.removesuffix("_s"), duration_text(timedelta(seconds=value))
+        return _titled(name), duration_text(timedelta(seconds=value))
     return name, _cell(value)
+
+
+def _titled(name: str) -> str:
+    """Return a name without its unit, which is part of a duration for people."""
+    return name.removesuffix("_s")
 
 
 def _cell(value: object) -> str:
@@ -137,7 +143,7 @@ def _cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+            return instant(value)
         case Enum():
             return str(value.value)
         case list() | tuple():

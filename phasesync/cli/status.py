@@ -128,8 +128,8 @@ def _show(application: "Application", out: Output) -> None:
         again = "it is tried again by itself" if daemons else "no daemon is running to try it again"
         click.echo()
         out.warn(
-            f"leases that could not be revoked, and may still be used; {again}. Once the reason is mended, to try it "
-            f"at once: phasesync leases revoke {not_revoked[0]['lease']}"
+            f"leases that could not be revoked, and may still be used; {again}. Once the reason is corrected, to try "
+            f"it at once: phasesync leases revoke {not_revoked[0]['lease']}"
         )
         out.items(not_revoked, ["lease", "dynamic", "failures", "retry_at", "reason"])
 

@@ -150,7 +150,7 @@ def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no
     if done.blocked:
         raise IllegalTransitionError(
             f"{secrets_of(done.blocked)} could not be deleted, so the sync {name} stays, paused",
-            hint=f"repeat it when that is mended, or leave them: phasesync syncs remove {name} --remote keep",
+            hint=f"repeat it when that is corrected, or leave them: phasesync syncs remove {name} --remote keep",
         )
     out.done(
         f"removed the sync {name}; the deletion of {secrets_of(done.scheduled)} is scheduled",

@@ -151,7 +151,10 @@ def add(
     if added.imported is not None:
         out.say(import_line(added.sync.environment_label, added.imported))
         document["imported"] = import_document(added.imported)
-    out.done(f"added the sync {name}; the daemon carries it out, or: phasesync syncs run {name}", document)
+    follows = f"the daemon carries it out, or: phasesync syncs run {name}"
+    if added.to_adopt:
+        follows = f"next: phasesync syncs adopt {name}"
+    out.done(f"added the sync {name}; {follows}", document)
 
 
 @syncs.command()

@@ -47,7 +47,8 @@ def check_external_id(external_id: str) -> str:
     if 2 <= len(external_id) <= 1224:
         what = "has letters and digits without accents, and _ + = , . @ : / -, and no spaces"
     raise InvalidInputError(
-        f"an External ID {what} (AWS STS, AssumeRole)", hint="leave --external-id out, and a new one is made"
+        f"an External ID {what} (AWS STS, AssumeRole)",
+        hint="give the one of the role's trust policy; credentials add makes a new one where --external-id is left out",
     )
 
 

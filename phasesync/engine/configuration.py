@@ -39,12 +39,14 @@ class Configured:
         identity: who the shell's credential turned out to be, None where it was not asked.
         warnings: what the first run will meet, as lines for the operator.
         imported: what was imported for the sync, None where nothing was to be.
+        to_adopt: a secret stands where the sync would write, and waits for its adoption.
     """
 
     sync: Sync | None
     identity: CallerIdentity | None
     warnings: tuple[str, ...]
     imported: TakenIn | None = None
+    to_adopt: bool = False
 
 
 class SyncConfiguration:
@@ -102,9 +104,9 @@ class SyncConfiguration:
             # For the names that there are now: a key that comes later may meet what nobody has thought of.
             named = dict.fromkeys(self._checker.some_names(draft, limit=None), "")
             draft = replace(draft, adopt=draft.adopt if named else None, adopt_versions=named)
-        identity = None
+        identity, to_adopt = None, False
         if verify:
-            identity, findings = self._verify(draft, credential)
+            identity, findings, to_adopt = self._verify(draft, credential)
             warnings += findings
             draft = replace(draft, account=identity.account)
         warnings += self._checker.names(draft, account=draft.account)
@@ -116,7 +118,7 @@ class SyncConfiguration:
             draft = replace(draft, adopt_versions=imported.versions)
             warnings += notes
         sync = self._state.add_sync(draft)
-        return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported)
+        return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt)
 
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[TakenIn, tuple[str, ...]]:
         """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
@@ -188,7 +190,7 @@ class SyncConfiguration:
         )
         return Configured(sync=updated, identity=None, warnings=tuple(warnings))
 
-    def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str]]:
+    def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str], bool]:
         report = self._tester().test(credential)
         account = report.identity.account
         for pinned in (credential.account, draft.account):
@@ -207,14 +209,15 @@ class SyncConfiguration:
             elif seen is not None:
                 there.append(name)
         self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
-        if there and draft.adopt is None:
+        to_adopt = bool(there) and draft.adopt is None
+        if to_adopt:
             warnings.append(
                 f"{', '.join(there)} exists already and is not ours: nothing is written there until "
                 f"phasesync syncs adopt {draft.name}"
             )
         if draft.adopt in (None, Adopt.OVERWRITE):  # An import says so itself.
             warnings += refused
-        return report.identity, warnings
+        return report.identity, warnings, to_adopt
 
     def _source_warnings(self, draft: SyncDraft) -> list[str]:
         if self._environments.list_secrets(draft.app, draft.environment, path=draft.path):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from phasesync.core import lease as life
+from phasesync.core.durations import duration_text
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease
 from phasesync.core.model import SecretValue
@@ -121,9 +122,7 @@ class LeaseMaker:
                     kept=keep,
                     known=known is True,
                 ),
-                entry=Entry(
-                    event=LeaseEvent.ISSUED, actor=actor, detail=f"for {int(lease.order.ttl.total_seconds())} s"
-                ),
+                entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {duration_text(lease.order.ttl)}"),
                 keep=made.outputs if keep else None,
                 done=True,
             )
@@ -192,4 +191,4 @@ class LeaseMaker:
                     key_id = None if made is None else made.access_key_id
                     issuer.revoke(lease.order, access_key_id=key_id, proven=made is not None, leave=lambda: None)
         if left and isinstance(error, PhasesyncError):
-            error.message += f"; the daemon takes back what there may be of the lease {lease.id}"
+            error.message += f"; the daemon revokes what there may be of the lease {lease.id}"

@@ -39,7 +39,7 @@ KEY = ("--type", "access-key", "--region", "eu-west-1", "--access-key-id")
     ("options", "why", "hint"),
     [
         (("--external-id", ""), "an External ID is not empty", "--no-external-id"),
-        (("--external-id", "a b"), "an External ID has letters and digits", "leave --external-id out"),
+        (("--external-id", "a b"), "an External ID has letters and digits", "the role's trust policy"),
         (("--role-arn", ""), "is not the ARN of an IAM role", "aws iam get-role prints it"),
         (("--role-arn", "arn:aws-cn:iam::111122223333:role/x"), "is in the partition aws-cn", "arn:aws:iam::"),
         (("--region", ""), "is not an AWS Region", "looks like"),

@@ -264,7 +264,7 @@ def test_reaping_says_once_that_there_is_nothing(ci: CommandLine) -> None:
     lines = ci.done("leases", "reap").stderr.splitlines()
 
     assert [line for line in lines if not line.startswith("identity:")] == [
-        "there is no user of ours that no lease wants"
+        "nothing to remove: no user at AWS is left of a lease that is over"
     ]
 
 

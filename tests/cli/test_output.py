@@ -113,8 +113,15 @@ def test_a_secret_value_is_never_printed_by_accident():
     assert "canary" not in str(caught.value)
 
 
-def test_an_instant_is_in_utc_to_the_millisecond():
-    assert instant(datetime(2026, 1, 1, 0, 0, 0, 123_456, tzinfo=UTC)) == "2026-01-01T00:00:00.123Z"
+def test_an_instant_is_the_same_in_messages_and_in_tables():
+    moment = datetime(2026, 1, 1, 0, 0, 0, 123_456, tzinfo=UTC)
+    assert instant(moment) == "2026-01-01 00:00:00Z"
+    assert instant(moment) in printed(show=lambda out: out.item({"at": moment})).stdout
+
+
+def test_durations_in_lists_are_written_as_they_are_typed():
+    done = printed(show=lambda out: out.items([{"name": "ci", "max_ttl_s": 28_800}], ["name", "max_ttl_s"]))
+    assert done.stdout.splitlines() == ["NAME  MAX TTL", "ci    8h"]
 
 
 @pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")], ids=lambda pair: pair[0])

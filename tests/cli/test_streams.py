@@ -20,7 +20,7 @@ def in_shell(command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ("secrets set shop/prod KEY", 2, "nobody is there to ask for KEY"),
+        ("secrets set shop/prod KEY", 2, "there is no terminal to ask for KEY"),
         ("secrets set shop/prod KEY -", 2, "stdin cannot be read"),
         ("envs remove shop/prod", 2, "this needs a confirmation"),
         ("apps list", 0, "shop"),

@@ -117,6 +117,15 @@ def test_a_plan_names_what_ends_a_conflict(syncs: CommandLine, aws: Aws) -> None
 # --- add and update
 
 
+def test_after_adding_a_sync_whose_secret_is_not_ours_the_adoption_is_next(syncs: CommandLine, aws: Aws) -> None:
+    """A run would only refuse it."""
+    their_secret(aws)
+
+    told = syncs.done("syncs", "add", "web", "--env", "shop/prod", "--credential", "host", "--secret-name", NAME)
+
+    assert told.stderr.splitlines()[-1] == "added the sync web; next: phasesync syncs adopt web"
+
+
 def test_a_sync_that_is_added_twice_is_said_to_exist(syncs: CommandLine) -> None:
     """Not that it is in its own way."""
     add(syncs)
@@ -153,7 +162,7 @@ def test_a_pause_says_when_it_ends(syncs: CommandLine) -> None:
     """One that replaces it may have no end."""
     add(syncs)
     assert re.search(
-        r"paused web until \d{4}-\d\d-\d\dT[\d:.]+Z", syncs.done("syncs", "pause", "web", "--until", "2h").stderr
+        r"paused web until \d{4}-\d\d-\d\d [\d:]+Z", syncs.done("syncs", "pause", "web", "--until", "2h").stderr
     )
     assert syncs.done("syncs", "pause", "web").stderr.strip() == "paused web"
 

@@ -112,8 +112,8 @@ INPUTS = [
     Wrong(
         line="secrets set shop/prod URL",
         code=2,
-        message="nobody is there to ask for URL",
-        hint="give - to read stdin, or --from-file FILE",
+        message="there is no terminal to ask for URL",
+        hint="give - after the key to read stdin, or --from-file FILE",
     ),
     Wrong(
         line="secrets set shop/prod URL --from-file nope.txt",
@@ -204,7 +204,7 @@ INPUTS = [
     Wrong(
         line="credentials test later",
         code=7,
-        message="the credential later is incomplete",
+        message="the credential later is incomplete: it has no role yet",
         hint="phasesync credentials update later --role-arn ARN",
     ),
     Wrong(

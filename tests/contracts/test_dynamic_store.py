@@ -94,9 +94,9 @@ def test_what_it_stands_on_has_to_exist(store: Store, changes: dict[str, Any], m
 
 
 def test_what_does_not_exist_is_told_with_what_does(store: Store) -> None:
-    with pytest.raises(NotFoundError, match="there is no dynamic secret ci; there is: none") as caught:
+    with pytest.raises(NotFoundError, match="there is no dynamic secret ci, and no other either") as caught:
         store.dynamics.get("ci")
-    assert caught.value.hint == "phasesync dynamic list"
+    assert caught.value.hint == "phasesync dynamic add --help"
     for name in ("b", "A"):
         add_dynamic(store, name)
     for attempt in (

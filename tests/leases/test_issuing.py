@@ -132,7 +132,7 @@ def test_what_could_not_be_undone_is_said_and_left_to_the_daemon(world: LeaseWor
     with pytest.raises(PhasesyncError) as caught:
         world.issue()
 
-    assert "the daemon takes back what there may be of the lease" in caught.value.message
+    assert "the daemon revokes what there may be of the lease" in caught.value.message
     assert world.users() == {world.only_lease().order.name}
     world.aws.access.clear()
     world.let_time_pass(minutes=11)

@@ -123,11 +123,13 @@ def role_arn(client: "IAMClient", role: str, turn: Turn) -> str:
 
 def incomplete(credential: Credential) -> CredentialRejectedError:
     """Return the error for a credential that lacks its role or its keys."""
+    if credential.type is CredentialType.ASSUME_ROLE:
+        lacks, option = "no role yet", "--role-arn ARN"
+    else:
+        lacks, option = "no access key", "--access-key-id ID"
     return CredentialRejectedError(
-        f"the credential {credential.name} is incomplete",
-        hint=f"phasesync credentials update {credential.name} --role-arn ARN"
-        if credential.type is CredentialType.ASSUME_ROLE
-        else f"phasesync credentials update {credential.name} --access-key-id ID",
+        f"the credential {credential.name} is incomplete: it has {lacks}",
+        hint=f"phasesync credentials update {credential.name} {option}",
     )
 
 

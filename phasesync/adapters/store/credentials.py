@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.instants import now
-from phasesync.adapters.store.part import Part, listed, new_id
+from phasesync.adapters.store.part import Part, absent, listed, new_id
 from phasesync.adapters.store.pinning import follow_account
 from phasesync.adapters.store.plain import to_member
 from phasesync.adapters.store.registry import locked_registry, read_registry
@@ -217,10 +217,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
-        error = NotFoundError(
-            f"there is no credential {name}; there is: {listed(names)}", hint=f"phasesync credentials add {name}"
-        )
-        raise not_found(connection, credentials, name, error)
+        raise not_found(connection, credentials, name, absent("credential", name, names, "credentials"))
     check_name_key(credentials, row)
     return row
 

@@ -18,7 +18,7 @@ from phasesync.adapters.store.environment_macs import authenticated
 from phasesync.adapters.store.environments import find_environment
 from phasesync.adapters.store.instants import now
 from phasesync.adapters.store.lease_macs import check_leases_mac, leases_mac_of, live_leases_of
-from phasesync.adapters.store.part import Part, listed, live_leases, new_id
+from phasesync.adapters.store.part import Part, absent, live_leases, new_id
 from phasesync.adapters.store.registry import Registry, locked_registry, read_registry
 from phasesync.adapters.store.sealing import Sealer, not_found
 from phasesync.adapters.store.secret_reads import lookup_of
@@ -26,7 +26,7 @@ from phasesync.adapters.store.tables import apps, credentials, dynamic_secrets, 
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.lease import ENDED
 from phasesync.core.names import check_name
-from phasesync.errors import AlreadyExistsError, CiphertextError, NotFoundError
+from phasesync.errors import AlreadyExistsError, CiphertextError
 from phasesync.ports import DynamicDraft
 
 
@@ -207,10 +207,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
     row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
-        error = NotFoundError(
-            f"there is no dynamic secret {name}; there is: {listed(names)}", hint="phasesync dynamic list"
-        )
-        raise not_found(connection, dynamic_secrets, name, error)
+        raise not_found(connection, dynamic_secrets, name, absent("dynamic secret", name, names, "dynamic"))
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     return row

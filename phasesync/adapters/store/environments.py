@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.environment_macs import authenticated, columns_of_app, follow_app, mac_of, store_mac
 from phasesync.adapters.store.instants import now
-from phasesync.adapters.store.part import Part, listed, live_leases, new_id
+from phasesync.adapters.store.part import Part, absent, listed, live_leases, new_id
 from phasesync.adapters.store.registry import locked_registry
 from phasesync.adapters.store.sealing import not_found
 from phasesync.adapters.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
@@ -188,10 +188,8 @@ def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
-        error = NotFoundError(
-            f"there is no app {name}; there is: {listed(names)}",
-            hint=f"phasesync apps list; to make it: phasesync apps add {name}",
-        )
+        error = absent("app", name, names, "apps")
+        error.hint = f"{error.hint}; to make it: phasesync apps add {name}" if names else f"phasesync apps add {name}"
         raise not_found(connection, apps, name, error)
     return row
 

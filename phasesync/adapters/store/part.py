@@ -5,7 +5,7 @@ import uuid
 from phasesync.adapters.store.engine import Database
 from phasesync.adapters.store.repeating import repeat_methods
 from phasesync.adapters.store.sealing import Sealer
-from phasesync.errors import IllegalTransitionError
+from phasesync.errors import IllegalTransitionError, NotFoundError
 from phasesync.ports import KeyRing
 
 
@@ -30,6 +30,21 @@ def listed(names: list[str]) -> str:
     """Return names for a message: the first ten, and how many more there are."""
     shown = ", ".join(names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "none"
+
+
+def absent(what: str, name: str, names: list[str], group: str) -> NotFoundError:
+    """
+    Return the error for a name that nothing has; the hint is `list` where there is something to see.
+
+    Args:
+        what: the kind of thing.
+        name: what was looked for.
+        names: what there is.
+        group: the group of commands for this kind.
+    """
+    if names:
+        return NotFoundError(f"there is no {what} {name}; there is: {listed(names)}", hint=f"phasesync {group} list")
+    return NotFoundError(f"there is no {what} {name}, and no other either", hint=f"phasesync {group} add --help")
 
 
 def live_leases(what: str, live: int, command: str) -> IllegalTransitionError:

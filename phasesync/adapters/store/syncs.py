@@ -15,7 +15,7 @@ from phasesync.adapters.store.engine import row_lock
 from phasesync.adapters.store.environments import find_environment
 from phasesync.adapters.store.instants import now, to_microseconds
 from phasesync.adapters.store.journal import load_journal
-from phasesync.adapters.store.part import Part, listed, new_id
+from phasesync.adapters.store.part import Part, absent, new_id
 from phasesync.adapters.store.pinning import already_written, holder_of, pinned
 from phasesync.adapters.store.plain import to_json
 from phasesync.adapters.store.sealing import not_found
@@ -42,7 +42,6 @@ from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
     IllegalTransitionError,
-    NotFoundError,
     PhasesyncError,
 )
 from phasesync.ports import SyncDraft
@@ -205,8 +204,7 @@ class SyncsPart(Part):
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
         names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
-        error = NotFoundError(f"there is no sync {name}; there is: {listed(names)}", hint="phasesync syncs list")
-        return not_found(connection, syncs, name, error)
+        return not_found(connection, syncs, name, absent("sync", name, names, "syncs"))
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
         """Return a sync's row, locked and authentic. NotFoundError, CiphertextError."""

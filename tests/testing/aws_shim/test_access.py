@@ -155,7 +155,8 @@ def guarded_role(aws: AwsShim, boto: Boto) -> str:
                 "Principal": {"AWS": "*"},
                 "Action": "sts:AssumeRole",
                 "Condition": {"StringEquals": {"sts:ExternalId": "ours"}},
-            }
+            },
+            {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:TagSession"},
         ],
     }
     made = boto("iam").create_role(RoleName="guarded", AssumeRolePolicyDocument=json.dumps(trust))
