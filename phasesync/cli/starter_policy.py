@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, print_document
 from phasesync.core.arns import check_key_arn, check_partition, check_policy_arn, region_of_key
-from phasesync.core.partitions import check_region
+from phasesync.core.partitions import check_neighbours, check_region
 from phasesync.errors import InvalidInputError, PhasesyncError
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ def place_of(region: str | None, *, credential: str | None, kms_key: str | None 
         kms_key: ARN of a key, whose secrets are in its Region.
 
     Raises:
-        InvalidInputError: the key or a variable has no Region. NotFoundError: the credential.
+        InvalidInputError: the key or a variable has no Region, or the credential's partition does not have it.
+        NotFoundError: the credential.
     """
+    if credential is not None:
+        its_own = _region_of_credential(credential)
+        return Place(check_neighbours(region or its_own, its_own, of=f"the credential {credential}"), None)
     if region is not None:
         return Place(region, None)
-    if credential is not None:
-        return Place(_region_of_credential(credential), None)
     if kms_key is not None:
         return Place(region_of_key(kms_key), None)
     return _place_of_environment(os.environ)

@@ -54,6 +54,8 @@ def check_region(region: str) -> str:
     hint = "a Region looks like us-west-2; aws ec2 describe-regions prints those of an account"
     if _REGION.fullmatch(meant):
         hint = f"the Region of that zone is {meant}" if zone else f"Regions are in lower case: {meant}"
+        if not zone and meant != region.lower():
+            hint = f"write it as {meant}"
     raise InvalidInputError(f"{region[:60]!r} is not an AWS Region", hint=hint)
 
 

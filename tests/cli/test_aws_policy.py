@@ -190,6 +190,11 @@ def test_the_starter_policy_is_for_the_region_that_is_known(anywhere: CommandLin
     assert region_of_starter(anywhere, "--credential", "china") == ("cn-north-1", "")
     assert region_of_starter(anywhere, "--kms-key", KEY)[0] == "eu-central-1"
     assert region_of_starter(anywhere, "--region", "us-west-1") == ("us-west-1", "")
+    assert region_of_starter(anywhere, "--region", "cn-northwest-1", "--credential", "china")[0] == "cn-northwest-1"
+    for credential, why in (("china", "is in the partition aws"), ("nope", "there is no credential nope")):
+        refused = anywhere("aws", "policy", "--starter", "sync", "--credential", credential, "--region", "us-west-1")
+        assert refused.exit_code == (5 if credential == "nope" else 2)
+        assert why in refused.stderr
 
 
 def test_a_region_of_the_environment_that_is_none_is_named(anywhere: CommandLine, monkeypatch: pytest.MonkeyPatch):

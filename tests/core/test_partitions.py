@@ -95,9 +95,9 @@ def test_nothing_is_said_of_a_region_that_is_like_none() -> None:
     ("text", "hint"),
     [
         ("eu-west-1a", "the Region of that zone is eu-west-1"),
-        ("EU-West-1", "eu-west-1"),
-        ("eu_west_1", "eu-west-1"),
-        (" eu-west-1", "eu-west-1"),
+        ("EU-West-1", "Regions are in lower case: eu-west-1"),
+        ("eu_west_1", "write it as eu-west-1"),
+        (" eu-west-1", "write it as eu-west-1"),
         ("Frankfurt", "looks like us-west-2"),
         ("", "looks like us-west-2"),
         ("eu-west-١", "looks like us-west-2"),
