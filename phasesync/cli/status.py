@@ -120,7 +120,7 @@ def _show(application: "Application", out: Output) -> None:
             what = f"{len(overdue)} leases are past their end and their keys still work"
         click.echo()
         out.warn(
-            f"{what}: no daemon is running to take {'it' if single else 'them'} back; start one: phasesync daemon; or "
+            f"{what}: no daemon is running to revoke {'it' if single else 'them'}; start one: phasesync daemon; or "
             f"take {'it' if single else 'each'} back: phasesync leases revoke {overdue[0]['lease']}"
         )
         out.items(overdue, ["lease", "dynamic", "expires_at"])

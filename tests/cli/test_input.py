@@ -71,7 +71,7 @@ def test_a_file_is_taken_byte_for_byte(tmp_path):
 
 
 def test_nobody_is_asked_where_no_terminal_is():
-    with pytest.raises(InvalidInputError, match="nobody is there to ask for K"):
+    with pytest.raises(InvalidInputError, match="there is no terminal to ask for K"):
         asked(lambda: read_value(what="K"), "x\n")
 
 

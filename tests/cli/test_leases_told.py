@@ -115,7 +115,7 @@ def test_all_keys_that_collide_are_named_at_once(ci: CommandLine) -> None:
     assert taken.exit_code == 4
     assert taken.stderr.splitlines() == [
         "error: OPS_TOKEN is a secret of shop/prod / already; AWS_IAM_USERNAME, AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY of shop/prod / are handed out by ci already",
+        "AWS_SECRET_ACCESS_KEY of shop/prod / are issued by ci already",
         "hint: choose other names: --key-map username=NAME,access_key_id=NAME,secret_access_key=NAME,session_token=NAME"
         ", or put it into a folder of its own: --path /ops",
     ]
@@ -172,7 +172,7 @@ def test_a_lease_that_nobody_takes_back_is_in_status(ops: CommandLine) -> None:
     two = ops.done("status").stderr
 
     assert [(found["lease"], found["dynamic"]) for found in listed] == [(lease, "ci")]
-    assert "warning: 1 lease is past its end and its key still works: no daemon is running to take it back" in one
+    assert "warning: 1 lease is past its end and its key still works: no daemon is running to revoke it" in one
     assert "phasesync daemon" in one
     assert f"phasesync leases revoke {lease}" in one
     assert "2 leases are past their end and their keys still work" in two

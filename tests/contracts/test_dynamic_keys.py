@@ -31,7 +31,7 @@ TAKEN: dict[str, tuple[Callable[[Store], object], str]] = {
     ),
     "dynamic secret": (
         lambda store: add_dynamic(store, "other", keys={"username": "KEY_ID"}),
-        "KEY_ID of shop/production / is handed out by other already",
+        "KEY_ID of shop/production / is issued by other already",
     ),
 }
 
@@ -99,7 +99,7 @@ def test_a_new_secret_does_not_take_a_key_that_is_handed_out(store: Store) -> No
     add_dynamic(store, keys=CONFIG.keys)
     before = put(store)
 
-    with pytest.raises(AlreadyExistsError, match="KEY_ID of shop/production / is handed out by the dynamic secret ci"):
+    with pytest.raises(AlreadyExistsError, match="KEY_ID of shop/production / is issued by the dynamic secret ci"):
         put(store, write("FREE"), write("KEY_ID"))
 
     assert (values_of(store), put(store)) == ({}, before), "an edit is whole or not at all"

@@ -133,7 +133,7 @@ def test_keys_do_not_meet_secrets_nor_other_dynamic_secrets_of_the_folder(world:
 
     with pytest.raises(AlreadyExistsError, match="OPS_ID is a secret of shop/production / already"):
         world.add("ops", config=recipe())
-    with pytest.raises(AlreadyExistsError, match="are handed out by ci already"):
+    with pytest.raises(AlreadyExistsError, match="are issued by ci already"):
         world.add("ops", config=recipe(keys={}))
     world.add("ops", path="/ops", config=recipe())
 
@@ -141,7 +141,7 @@ def test_keys_do_not_meet_secrets_nor_other_dynamic_secrets_of_the_folder(world:
 
 
 def test_no_secret_is_set_under_a_key_that_is_handed_out(world: LeaseWorld) -> None:
-    with pytest.raises(AlreadyExistsError, match="AWS_ACCESS_KEY_ID of shop/production / is handed out by the dynamic"):
+    with pytest.raises(AlreadyExistsError, match="AWS_ACCESS_KEY_ID of shop/production / is issued by the dynamic"):
         put(world.store, write("AWS_ACCESS_KEY_ID", "theirs"), write("URL", "postgres://db"))
     put(world.store, write("AWS_ACCESS_KEY_ID", "theirs", path="/elsewhere"))
 

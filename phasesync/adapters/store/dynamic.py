@@ -155,7 +155,7 @@ class SqlDynamicStore(Part):
             keys = [key for key in config.keys.values() if holders.get(key) == holder]
             one = len(keys) == 1
             if holder:
-                told.append(f"{_and(keys)} of {label} {'is' if one else 'are'} handed out by {holder} already")
+                told.append(f"{_and(keys)} of {label} {'is' if one else 'are'} issued by {holder} already")
             else:
                 told.append(f"{_and(keys)} {'is a secret' if one else 'are secrets'} of {label} already")
         renamed = ",".join(f"{output}=NAME" for output, key in config.keys.items() if key in holders)

@@ -138,7 +138,7 @@ class SecretEditsPart(EnvironmentsPart):
         for path, key in new:
             if (name := handed_out.get((path, key))) is not None:
                 raise AlreadyExistsError(
-                    f"{key} of {environment.app}/{environment.name} {path} is handed out by the dynamic secret {name}",
+                    f"{key} of {environment.app}/{environment.name} {path} is issued by the dynamic secret {name}",
                     hint=f"choose another key, or: phasesync dynamic update {name} --key-map OUTPUT=NAME",
                 )
 
