@@ -6,7 +6,7 @@ written beyond that is refused. A bucket of 30 writes, refilled by one every 24 
 into being in any 24 hours; the 10 that are left are for runs that a person asks for.
 
 The state is the list of what was written within the last 24 hours: how full the bucket is follows from it. So a clock
-that is set back changes no count; `core.clock` says what becomes of instants that lie ahead then.
+that is set back changes no count; `core.clock` says how instants that lie ahead are moved.
 """
 
 from collections.abc import Iterable

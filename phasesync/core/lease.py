@@ -263,7 +263,7 @@ def renewed(lease: Lease, number: int, end: datetime) -> Lease:
 
 def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> Lease:
     """
-    Return what becomes of a lease whose time is over by its row, before anything of it is removed.
+    Return a lease whose time is over by its row, as it is before anything of it is removed.
 
     Where its user knows of a renewal that the row does not, the row is of an older copy of the database: the lease
     lives on until that end. Otherwise its end is decided.

@@ -135,7 +135,7 @@ class Condition:
             detail |= {
                 "found": self.schema.current,
                 "expected": self.schema.expected,
-                "command": mending(self.schema),
+                "command": command_for(self.schema),
             }
         return Report(ok=False, detail=detail)
 
@@ -182,7 +182,7 @@ class Condition:
             why = f": {self.database_problem}" if self.database_problem else ""
             yield f"the database cannot be reached{why}"
         if self.database_reachable and self.schema is not None and not self.can_work:
-            yield f"waiting for the database schema: {mending(self.schema)}"
+            yield f"waiting for the database schema: {command_for(self.schema)}"
         if (stuck := self._restart_helps(pulse)) is not None:
             yield stuck
         if pulse is None:
@@ -198,7 +198,7 @@ class Condition:
             yield f"no result of a run could be recorded for {_whole(failing_for)} s"
 
 
-def mending(schema: Schema) -> str:
+def command_for(schema: Schema) -> str:
     """Return what brings schema and release together."""
     if schema.current is None:
         return "phasesync init"

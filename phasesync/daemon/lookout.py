@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from phasesync.core.events import ChoreFailed, SchemaWaiting
-from phasesync.daemon.condition import Condition, mending
+from phasesync.daemon.condition import Condition, command_for
 from phasesync.daemon.parts import Schema
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, PhasesyncError, StoreUnavailableError
 from phasesync.ports import EventSink
@@ -61,7 +61,7 @@ class Lookout:
         if schema.is_current:
             self._told = None
             return
-        command = mending(schema)
+        command = command_for(schema)
         if self._told != (told := f"{schema.current} {command}"):
             self._told = told
             self._events.emit(SchemaWaiting(found=schema.current, expected=schema.expected, command=command))

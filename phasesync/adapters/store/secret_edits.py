@@ -67,7 +67,7 @@ class SecretEditsPart(EnvironmentsPart):
         """
         Commit edits as one revision; one that changes nothing makes none.
 
-        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret hands out. The rule for
+        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret issues. The rule for
         names of keys holds for new ones: what is set already can be set again and removed, whatever its name.
         """
         wanted = _wanted(writes, unsets)

@@ -60,7 +60,7 @@ def trust(aws: Aws, *, with_id: bool, without_id: bool, denial: Answer = DENIED)
     aws.server.do("AssumeRole", decide, times=1000)
 
 
-def mended(hint: str | None) -> Any:
+def policy_in(hint: str | None) -> Any:
     """The trust policy in a line that mends one."""
     assert hint is not None
     words = shlex.split(hint.partition(" (this replaces")[0])
@@ -84,7 +84,7 @@ def test_a_role_that_also_opens_without_the_external_id_is_a_finding(aws: Aws, t
     report = tester.test(role_credential(aws.role()))
     assert report.open_without_external_id is True
     (finding,) = report.findings
-    policy = mended(finding.partition("Correct it with: ")[2])
+    policy = policy_in(finding.partition("Correct it with: ")[2])
     assert policy["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
 
 
@@ -92,7 +92,7 @@ def test_a_role_that_opens_only_without_the_external_id_lacks_ours(aws: Aws, tes
     trust(aws, with_id=False, without_id=True)
     with pytest.raises(CredentialRejectedError, match="does not have our External ID") as caught:
         tester.test(role_credential(aws.role()))
-    assert mended(caught.value.hint)["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"] == EXTERNAL_ID
+    assert policy_in(caught.value.hint)["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"] == EXTERNAL_ID
     assert caught.value.code == "AccessDenied"
 
 
@@ -102,7 +102,7 @@ def test_a_role_that_does_not_open_at_all_may_have_several_reasons(aws: Aws, tes
         tester.test(role_credential(aws.role()))
     for reason in ("does not exist", "does not name this identity", "lacks sts:AssumeRole"):
         assert reason in caught.value.message
-    statement, tagging = mended(caught.value.hint)["Statement"]
+    statement, tagging = policy_in(caught.value.hint)["Statement"]
     assert (tagging["Action"], tagging["Principal"]) == ("sts:TagSession", statement["Principal"])
     assert statement["Principal"] == {"AWS": tester.base_identity(role_credential(aws.role())).arn}
     assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
@@ -257,7 +257,7 @@ def test_tags_of_a_session_need_the_trust_policy(aws: Aws, tester: AwsCredential
     trust(aws, with_id=False, without_id=False, denial=Answer("AccessDenied", text, status=403))
     with pytest.raises(CredentialRejectedError, match="sts:TagSession") as caught:
         tester.test(role_credential(aws.role()))
-    assert [one["Action"] for one in mended(caught.value.hint)["Statement"]] == ["sts:AssumeRole", "sts:TagSession"]
+    assert [one["Action"] for one in policy_in(caught.value.hint)["Statement"]] == ["sts:AssumeRole", "sts:TagSession"]
     assert "--dynamic" not in str(caught.value.hint)
 
 
