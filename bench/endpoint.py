@@ -1,5 +1,5 @@
 """
-An AWS in a process of its own: the shim, which answers as strictly as AWS does, and a look at what arrived.
+An AWS in a process of its own: the emulator, which answers as strictly as AWS does, and a look at what arrived.
 
 It notes when each request arrived, on the clock that all processes of a machine share, and counts versions. An answer
 takes it about 2 ms, which is in the figures; AWS takes longer.
@@ -105,12 +105,12 @@ class Endpoint:
 
 def _main(quotas: bool) -> None:
     # Here, so that a benchmark itself does not pay for moto.
-    from phasesync.testing.aws_shim import AwsShim, Operation
-    from phasesync.testing.aws_shim.faults import DROP, Answer, When, garbled
-    from phasesync.testing.aws_shim.http import LoopbackServer, Reply
-    from phasesync.testing.aws_shim.outsider import ACCOUNT, REGION
+    from phasesync.emulator import AwsEmulator, Operation
+    from phasesync.emulator.faults import DROP, Answer, When, garbled
+    from phasesync.emulator.http import LoopbackServer, Reply
+    from phasesync.emulator.outsider import ACCOUNT, REGION
 
-    aws = AwsShim(throttling=quotas)
+    aws = AwsEmulator(throttling=quotas)
     guard = threading.Lock()
     arrivals: list[tuple[float, str, str]] = []
     faults = {"share": 0.0, "failed": 0}

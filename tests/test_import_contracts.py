@@ -21,7 +21,7 @@ VIOLATIONS = [
     ("an adapter knows its sibling", "adapters/store/runs.py", "import phasesync.adapters.keys"),
     ("an adapter knows the engine", "adapters/aws/session.py", "import phasesync.engine.claims"),
     ("bootstrap knows an entry point", "bootstrap/application.py", "import phasesync.cli.main"),
-    ("the package uses the fakes", "cli/main.py", "import phasesync.testing.fake_remote"),
+    ("the command line uses the emulator", "cli/main.py", "import phasesync.emulator.server"),
 ]
 
 

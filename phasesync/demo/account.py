@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from phasesync.demo.isolation import REGION
 
 if TYPE_CHECKING:
-    from phasesync.testing.aws_shim import AwsShim
+    from phasesync.emulator import AwsEmulator
 
 HOST_ACCOUNT: Final = "123456789012"
 """moto's account for keys that it does not know."""
@@ -38,7 +38,7 @@ class Stored:
 class Account:
     """One account of the emulator."""
 
-    def __init__(self, emulator: "AwsShim", number: str) -> None:
+    def __init__(self, emulator: "AwsEmulator", number: str) -> None:
         """
         Args:
             emulator: has the account.

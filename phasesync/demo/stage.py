@@ -18,8 +18,8 @@ from phasesync.demo.account import Account, Stored
 from phasesync.demo.failures import ClaimFailedError
 from phasesync.demo.process import DaemonProcess
 from phasesync.demo.screen import Screen
+from phasesync.emulator import AwsEmulator
 from phasesync.ports import MemberRole, SecretWrite
-from phasesync.testing.aws_shim import AwsShim
 
 ACTOR: Final = "demo"
 APP: Final = "shop"
@@ -52,7 +52,7 @@ class Stage:
     """
 
     application: Application
-    emulator: AwsShim
+    emulator: AwsEmulator
     accounts: Mapping[str, Account]
     daemons: Sequence[DaemonProcess]
     screen: Screen

@@ -2,9 +2,9 @@
 
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.demo.canary import find_in_tree
 from phasesync.demo.stage import ACTOR, APP, PRODUCTION, STAGING, Stage
 from phasesync.ports import MemberRole
-from phasesync.testing.canary import find_in_tree
 
 V4 = "https://api.shop.example/v4"
 

@@ -22,9 +22,9 @@ from phasesync.demo.setting_up import add_credentials, add_syncs, fill_the_store
 from phasesync.demo.short_lived import lend_a_key
 from phasesync.demo.stage import PRODUCTION, STAGING, Stage
 from phasesync.demo.surviving import hold_an_emptied_environment, read_the_log, stop, survive_a_kill
+from phasesync.emulator import AwsEmulator
 from phasesync.errors import PhasesyncError
 from phasesync.settings import load_settings
-from phasesync.testing.aws_shim import AwsShim
 
 TIME_LIMIT_S: Final = 27.0
 """The whole tour; stopping what it started comes on top of it."""
@@ -87,7 +87,7 @@ def run_tour(screen: Screen) -> int:
 def _walk(
     screen: Screen, folder: Path, daemons: Sequence[DaemonProcess], stack: ExitStack, interruptions: Interruptions
 ) -> None:
-    emulator = AwsShim()
+    emulator = AwsEmulator()
     stack.callback(emulator.stop)
     screen.title(
         "phasesync, a tour",

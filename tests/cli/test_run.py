@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from phasesync.cli.output import Output
 from phasesync.cli.variables import tell_loading
-from phasesync.testing.aws_shim import Answer, Operation
+from phasesync.emulator import Answer, Operation
 from tests.cli.conftest import CommandLine, add_dynamic, users
 from tests.support.aws import Aws
 from tests.support.vouching import vouch_for_leases

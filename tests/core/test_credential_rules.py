@@ -16,8 +16,8 @@ from phasesync.core.credential_rules import (
     check_secret_access_key,
 )
 from phasesync.core.model import SecretValue
+from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import InvalidInputError
-from phasesync.testing.canary import CANARY_VALUE
 
 STS: Any = Loader().load_service_model("sts", "service-2")["shapes"]
 

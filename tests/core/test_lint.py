@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phasesync.core.lint import LintCode, LintWarning, lint
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.sync_config import Layout, SyncConfig
-from phasesync.testing.canary import CANARY_SECRET_ACCESS_KEY, CANARY_VALUE, assert_absent
+from phasesync.demo.canary import CANARY_SECRET_ACCESS_KEY, CANARY_VALUE, assert_absent
 
 PLAIN = "an ordinary value"
 

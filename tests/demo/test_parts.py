@@ -28,13 +28,13 @@ from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
 from phasesync.demo.interruptions import Interruptions
 from phasesync.demo.isolation import REGION, environment_of_its_own, folder_of_its_own
 from phasesync.demo.screen import Screen
+from phasesync.emulator import AwsEmulator
 from phasesync.settings import load_settings
-from phasesync.testing.aws_shim import AwsShim
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[AwsShim]:
-    with AwsShim() as served:
+def emulator() -> Iterator[AwsEmulator]:
+    with AwsEmulator() as served:
         served.reset()
         yield served
 
@@ -86,7 +86,7 @@ def test_its_folder_is_private_and_goes_with_what_is_in_it() -> None:
     assert not folder.exists()
 
 
-def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: AwsShim) -> None:
+def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: AwsEmulator) -> None:
     account = Account(emulator, OTHER_ACCOUNT)
     arn = account.make_role("waiting", trust=trust("right"), policy=sync_policy(region=REGION))
     sts: Any = account._client("sts")
@@ -100,7 +100,7 @@ def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator
     account.close()
 
 
-def test_something_can_happen_between_a_write_and_its_answer(emulator: AwsShim) -> None:
+def test_something_can_happen_between_a_write_and_its_answer(emulator: AwsEmulator) -> None:
     account = Account(emulator, OTHER_ACCOUNT)
     account._secrets.create_secret(Name="shop", SecretString='{"A":"1"}')
     seen: list[Stored | None] = []

@@ -15,7 +15,7 @@ from phasesync.cli.main import cli
 from tests.support.commands import all_options, commands_in, wrong_with
 
 PACKAGE = Path(phasesync.__file__).parent
-SKIPPED = ("testing/", "demo/")
+SKIPPED = ("emulator/", "demo/")
 """The emulator says what AWS says; the tour has tests of its own."""
 
 FOREIGN_OPTIONS = frozenset(

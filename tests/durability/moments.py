@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from phasesync.testing.fake_remote import FakeObject
 from tests.durability.machine.stage import Rows, read_rows, write_rows
+from tests.fakes.remote import FakeObject
 from tests.support.world import World
 
 _Objects = dict[tuple[str, str, str], FakeObject]

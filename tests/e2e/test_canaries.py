@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasesync.testing.aws_shim import Answer
-from phasesync.testing.canary import (
+from phasesync.demo.canary import (
     CANARY_ACCESS_KEY_ID,
     CANARY_COMMENT,
     CANARY_KEY,
@@ -14,6 +13,7 @@ from phasesync.testing.canary import (
     find,
     find_in_tree,
 )
+from phasesync.emulator import Answer
 from tests.e2e.conftest import dump, values_of
 from tests.support.aws import Aws
 from tests.support.installation import REGION, Installation

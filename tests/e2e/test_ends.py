@@ -9,7 +9,7 @@ import time
 import pytest
 
 from phasesync.core.status import Outcome
-from phasesync.testing.aws_shim import DROP, Answer, Operation, When
+from phasesync.emulator import DROP, Answer, Operation, When
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
 from tests.support.installation import Installation

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from phasesync.testing.aws_shim import Answer, Operation
+from phasesync.emulator import Answer, Operation
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
 from tests.support.daemon import Daemon

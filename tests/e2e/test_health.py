@@ -23,8 +23,8 @@ from phasesync.adapters.telemetry.log_events import LogEvents
 from phasesync.bootstrap.machinery import build_machinery
 from phasesync.core.sync_config import Layout
 from phasesync.daemon.http import MAX_CONNECTIONS
+from phasesync.emulator import Operation
 from phasesync.settings import load_settings
-from phasesync.testing.aws_shim import Operation
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
 from tests.support.daemon import ENDS_WITHIN_S, PHASESYNC, Daemon

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from phasesync.testing.aws_shim import Answer, Operation
-from phasesync.testing.canary import find, find_in_tree
+from phasesync.demo.canary import find, find_in_tree
+from phasesync.emulator import Answer, Operation
 from tests.support.aws import Aws
 from tests.support.installation import Installation
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.lease import Lease
-from phasesync.testing.aws_shim import DROP, Answer, Operation, When
+from phasesync.emulator import DROP, Answer, Operation, When
 from tests.support.aws import Aws
 from tests.support.daemon import PHASESYNC
 from tests.support.installation import Installation

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.status import Trigger
-from phasesync.testing.aws_shim import Answer, Operation
+from phasesync.emulator import Answer, Operation
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
 from tests.support.installation import ACCESS_KEY_ID, Installation

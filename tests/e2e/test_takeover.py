@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from phasesync.testing.aws_shim import DROP, Answer, Operation
+from phasesync.emulator import DROP, Answer, Operation
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws
 from tests.support.installation import Installation

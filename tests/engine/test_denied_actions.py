@@ -20,10 +20,10 @@ from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from phasesync.errors import PermissionDeniedError
-from phasesync.testing.fake_remote import REGION
-from tests.support.aws_world import ACCOUNT, KIND, OTHER_REGION, AwsWorld, make_world, running_shim
+from tests.fakes.remote import REGION
+from tests.support.aws_world import ACCOUNT, KIND, OTHER_REGION, AwsWorld, make_world, running_emulator
 
-__all__ = ["make_world", "running_shim"]
+__all__ = ["make_world", "running_emulator"]
 
 # What is stored where makes no difference to AWS.
 one_database = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)

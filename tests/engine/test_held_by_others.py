@@ -10,7 +10,7 @@ from phasesync.core.status import Outcome
 from phasesync.core.sync_config import Adopt, Layout, OnRemove
 from phasesync.engine.importing import read_remote
 from phasesync.errors import IllegalTransitionError, OwnershipConflictError
-from phasesync.testing.fake_remote import ACCOUNT, REGION
+from tests.fakes.remote import ACCOUNT, REGION
 from tests.support.operator import adoption, explainer, force_deletion, remote_deletion, verification
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World

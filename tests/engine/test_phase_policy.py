@@ -23,9 +23,9 @@ from tests.engine.test_denied_actions import (
     reader_policy,
     restored,
 )
-from tests.support.aws_world import OTHER_REGION, AwsWorld, make_world, running_shim
+from tests.support.aws_world import OTHER_REGION, AwsWorld, make_world, running_emulator
 
-__all__ = ["make_world", "running_shim"]
+__all__ = ["make_world", "running_emulator"]
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 

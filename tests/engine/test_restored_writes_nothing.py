@@ -16,7 +16,7 @@ from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnRemove, SyncCo
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.restored import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
-from phasesync.testing.fake_remote import REGION
+from tests.fakes.remote import REGION
 from tests.support.operator import explainer, operations, release
 from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
 from tests.support.vouching import mark_as_restored

@@ -21,7 +21,7 @@ from phasesync.errors import (
     ThrottledError,
 )
 from phasesync.ports import SyncDispatcher
-from phasesync.testing.fake_remote import REGION
+from tests.fakes.remote import REGION
 from tests.support.fleet import SOON, Fleet
 from tests.support.stores import TTL, access_key
 from tests.support.world import KEY_ARN, World

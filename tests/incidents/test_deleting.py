@@ -7,7 +7,7 @@ from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
 from phasesync.core.sync_config import AWS_MANAGED_KEY, OnRemove
 from phasesync.ports import SecretWrite
-from phasesync.testing.fake_remote import FakeObject
+from tests.fakes.remote import FakeObject
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 

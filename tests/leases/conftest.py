@@ -1,5 +1,5 @@
 """Worlds with a dynamic secret, on each database: see `tests/support/lease_world.py`."""
 
-from tests.support.lease_world import lease_shim, make_lease_world, world
+from tests.support.lease_world import lease_emulator, make_lease_world, world
 
-__all__ = ["lease_shim", "make_lease_world", "world"]
+__all__ = ["lease_emulator", "make_lease_world", "world"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 
 from phasesync.core.lease import LeaseStatus
+from phasesync.emulator import DROP, Answer, Operation, When
 from phasesync.errors import PhasesyncError
-from phasesync.testing.aws_shim import DROP, Answer, Operation, When
 from tests.support.lease_world import INLINE, LeaseWorld
 
 pytestmark = [

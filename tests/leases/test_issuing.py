@@ -12,6 +12,7 @@ import pytest
 from phasesync.adapters.issuers.iam_caller import IamCaller
 from phasesync.core.credential import CredentialType
 from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.emulator import DROP, Answer, Operation, garbled
 from phasesync.errors import (
     AccountMismatchError,
     DestinationRejectedError,
@@ -21,7 +22,6 @@ from phasesync.errors import (
     StoreUnavailableError,
 )
 from phasesync.ports import CredentialDraft, LeaseEvent
-from phasesync.testing.aws_shim import DROP, Answer, Operation, garbled
 from tests.support.lease_world import REGION, LeaseWorld, policy_arn
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)

@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.lease import LeaseStatus
+from phasesync.emulator import DROP, Answer, Operation
 from phasesync.engine.issuing import Issued
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
 from phasesync.ports import LeaseEvent
-from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 from tests.support.vouching import vouch_for_leases

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from phasesync.core.lease import ARRIVES_WITHIN, Cause, Lease, LeaseStatus, gone, take_back
+from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import ClaimLostError, DestinationError
 from phasesync.ports import LeaseEvent
-from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import GROUP, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 

@@ -23,10 +23,10 @@ from phasesync.core.credential import CredentialType
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.orphans import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
+from phasesync.emulator import Answer, Operation, When
+from phasesync.emulator.access import asks
 from phasesync.errors import NotFoundError
 from phasesync.ports import CredentialDraft
-from phasesync.testing.aws_shim import Answer, Operation, When
-from phasesync.testing.aws_shim.rights import asks
 from tests.support.iam import allows
 from tests.support.lease_world import (
     ACCESS_KEY_ID,

@@ -15,9 +15,9 @@ from phasesync.adapters.store.tables import leases as lease_rows
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.orphans import TAG_LEASE
 from phasesync.core.remote import TAG_INSTANCE
+from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import AccountMismatchError, DestinationUnavailableError, PermissionDeniedError
 from phasesync.ports import LeaseEvent
-from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import ACCOUNT, INLINE, OUR_PATH, LeaseWorld
 from tests.support.stores import ACTOR
 

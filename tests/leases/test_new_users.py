@@ -10,8 +10,8 @@ import pytest
 
 from phasesync.adapters.issuers import aws_iam_named
 from phasesync.core.lease import LeaseStatus
+from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError
-from phasesync.testing.aws_shim import DROP, Answer, Operation
 from tests.support.lease_world import BOUNDARY, LeaseWorld, policy_arn
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -21,7 +21,7 @@ NOT_FOUND = Answer("NoSuchEntity", "There is no policy, group or user of that na
 
 @pytest.fixture
 def pauses(world: LeaseWorld, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, on the shim's clock."""
+    """The pauses that were made, on the emulator's clock."""
     made: list[float] = []
 
     def sleep(seconds: float) -> None:

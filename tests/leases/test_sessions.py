@@ -12,10 +12,10 @@ from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.user_names import DEFAULT_TEMPLATE
+from phasesync.emulator import Answer
 from phasesync.engine.issuing import Issued
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import CredentialDraft, LeaseEvent
-from phasesync.testing.aws_shim import Answer
 from tests.support.lease_world import REGION, LeaseWorld
 from tests.support.stores import ACTOR
 

@@ -25,8 +25,8 @@ from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import PhasesyncError
 from phasesync.ports import Entry, LeaseEvent, SecretWrite
-from phasesync.testing.fake_destination import FakeDestinations
-from phasesync.testing.fake_remote import REGION, FakeRemote
+from tests.fakes.destination import FakeDestinations
+from tests.fakes.remote import REGION, FakeRemote
 from tests.support.stores import (
     ACTOR,
     EXPIRED,

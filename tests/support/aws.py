@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.testing.aws_shim import AwsShim
+from phasesync.emulator import AwsEmulator
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -30,7 +30,7 @@ OTHER_ACCOUNT = "222222222222"
 class Aws:
     """An AWS, empty at the start of every test."""
 
-    server: AwsShim
+    server: AwsEmulator
     environ: dict[str, str]
 
     def boto(self, service: str, *, region: str = REGION, **keys: str) -> Any:
@@ -53,14 +53,14 @@ class Aws:
 
 
 @pytest.fixture(scope="session")
-def aws_server() -> Iterator[AwsShim]:
+def aws_server() -> Iterator[AwsEmulator]:
     """One server for the tests of this process."""
-    with AwsShim() as server:
+    with AwsEmulator() as server:
         yield server
 
 
 @pytest.fixture
-def aws(aws_server: AwsShim, monkeypatch: pytest.MonkeyPatch) -> Aws:
+def aws(aws_server: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> Aws:
     """An empty AWS that this process and its children talk to."""
     aws_server.reset()
     keys = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "test-secret-access-key"}

@@ -1,5 +1,5 @@
 """
-A whole phasesync on the AWS shim: the real store, engine and adapter, one sync `web` of shop/production.
+A whole phasesync on the AWS emulator: the real store, engine and adapter, one sync `web` of shop/production.
 
     world.edit(URL="postgres://new"); world.run()     as in `world.py`
     world.enforce(policy_of)                          AWS allows what the policy says at each request, and nothing else
@@ -17,9 +17,9 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.destinations.opener import RegisteredDestinations
 from phasesync.adapters.store import Store
+from phasesync.emulator import Answer, AwsEmulator, EmulatorClock, Operation
 from phasesync.ports import Destination
-from phasesync.testing.aws_shim import Answer, AwsShim, Operation, ShimClock
-from phasesync.testing.fake_remote import REGION
+from tests.fakes.remote import REGION
 from tests.support.iam import allows
 from tests.support.stores import open_test_store
 from tests.support.world import World
@@ -33,9 +33,9 @@ Policy = Callable[[], dict[str, Any]]
 
 
 class AwsWorld(World):
-    """One sync that writes to the shim; `config` as in `World`."""
+    """One sync that writes to the emulator; `config` as in `World`."""
 
-    def __init__(self, store: Store, aws: AwsShim, **config: Any) -> None:
+    def __init__(self, store: Store, aws: AwsEmulator, **config: Any) -> None:
         super().__init__(store, **config)
         self.aws = aws
         self.outside = aws.outside.at(account=ACCOUNT, region=REGION)
@@ -90,7 +90,7 @@ class AwsWorld(World):
         return None
 
 
-def _asks(aws: AwsShim, one: Operation) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _asks(aws: AwsEmulator, one: Operation) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield (action, resource, context) of all that a request needs (API reference, Required permissions)."""
     arguments = one.arguments
     if one.service == "kms":
@@ -122,21 +122,21 @@ def _asks(aws: AwsShim, one: Operation) -> Iterator[tuple[str, str, dict[str, st
 
 
 @pytest.fixture(scope="session")
-def running_shim() -> Iterator[AwsShim]:
-    """One shim for the tests of this process; its clock stands still unless a test moves it."""
-    with AwsShim(clock=ShimClock(frozen=True), throttling=False) as aws:
+def running_emulator() -> Iterator[AwsEmulator]:
+    """One emulator for the tests of this process; its clock stands still unless a test moves it."""
+    with AwsEmulator(clock=EmulatorClock(frozen=True), throttling=False) as aws:
         yield aws
 
 
 @pytest.fixture
-def make_world(migrated_database_url: str, running_shim: AwsShim) -> Iterator[Callable[..., AwsWorld]]:
+def make_world(migrated_database_url: str, running_emulator: AwsEmulator) -> Iterator[Callable[..., AwsWorld]]:
     """Makes the world of a test; its arguments are set on the sync."""
-    running_shim.reset()
+    running_emulator.reset()
     store = open_test_store(migrated_database_url)
     made: list[AwsWorld] = []
 
     def make(**config: Any) -> AwsWorld:
-        made.append(AwsWorld(store, running_shim, **config))
+        made.append(AwsWorld(store, running_emulator, **config))
         return made[-1]
 
     yield make

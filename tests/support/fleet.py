@@ -18,7 +18,7 @@ from phasesync.core.sync import Sync
 from phasesync.core.sync_config import SyncConfig
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports import DaemonRegistry, SecretWrite
-from phasesync.testing.fake_remote import REGION, FakeObject, FakeRemote
+from tests.fakes.remote import REGION, FakeObject, FakeRemote
 from tests.support.stores import ACTOR, EXPIRED, sync_draft
 from tests.support.world import World
 

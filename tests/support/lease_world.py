@@ -1,5 +1,5 @@
 """
-Leases of one dynamic secret on the AWS shim: the real store, engine, issuers and clients; a daemon's rounds by hand.
+Leases of one dynamic secret on the AWS emulator: the real store, engine, issuers and clients; rounds by hand.
 
     world.issue(); world.sweep()          as `leases issue` does it, and as a daemon takes back what is due
     world.users()                         the users that IAM has under our path
@@ -34,6 +34,8 @@ from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.events import Event
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.user_names import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
+from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
+from phasesync.emulator.access import Denial
 from phasesync.engine.dynamic import DynamicConfiguration
 from phasesync.engine.expiry import LeaseExpiry
 from phasesync.engine.issuing import Issued
@@ -41,8 +43,6 @@ from phasesync.engine.leases import LeaseOperations
 from phasesync.engine.reaping import Reaper
 from phasesync.engine.taking_back import LeaseEnder, TakenBack
 from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
-from phasesync.testing.aws_shim import AwsShim, Operation, ShimClock
-from phasesync.testing.aws_shim.access import Denial
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
 from tests.support.vouching import mark_as_restored, vouch_for_leases
 from tests.support.world import MovableClock
@@ -186,7 +186,7 @@ class LeaseWorld(LeaseProcess):
     `config` is set on it in place of these.
     """
 
-    def __init__(self, store: Store, aws: AwsShim, **config: Any) -> None:
+    def __init__(self, store: Store, aws: AwsEmulator, **config: Any) -> None:
         super().__init__(store, aws.url, owner="daemon-0")
         self.aws = aws
         self._owners = (f"process-{number}" for number in itertools.count(1))
@@ -313,30 +313,30 @@ class LeaseWorld(LeaseProcess):
 
 
 @pytest.fixture(scope="session")
-def lease_shim() -> Iterator[AwsShim]:
-    """One shim for the tests of this process; its clock stands still unless a test moves it."""
-    with AwsShim(clock=ShimClock(frozen=True), throttling=False) as aws:
+def lease_emulator() -> Iterator[AwsEmulator]:
+    """One emulator for the tests of this process; its clock stands still unless a test moves it."""
+    with AwsEmulator(clock=EmulatorClock(frozen=True), throttling=False) as aws:
         yield aws
 
 
 @pytest.fixture
 def make_lease_world(
-    migrated_database_url: str, lease_shim: AwsShim, monkeypatch: pytest.MonkeyPatch
+    migrated_database_url: str, lease_emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., LeaseWorld]]:
     """Makes the world of a test; its arguments are set on the dynamic secret."""
     from tests.support.aws import environ_of, move_to
 
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": "test-secret-access-key"}
-    move_to(environ_of(lease_shim.url) | keys, monkeypatch)
+    move_to(environ_of(lease_emulator.url) | keys, monkeypatch)
     # What AWS did not answer is asked once more after seconds; nothing else depends on how many.
     monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.0,) * 8)
-    lease_shim.reset()
+    lease_emulator.reset()
     store = open_test_store(migrated_database_url)
     made: list[LeaseWorld] = []
 
     def make(**config: Any) -> LeaseWorld:
-        made.append(LeaseWorld(store, lease_shim, **config))
+        made.append(LeaseWorld(store, lease_emulator, **config))
         return made[-1]
 
     yield make

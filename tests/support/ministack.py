@@ -1,7 +1,7 @@
 """
 An AWS on loopback that enforces: signatures, session tokens, IAM policies, trust policies and External IDs.
 
-Our own shim (`phasesync.testing.aws_shim`) knows Secrets Manager better and is the one to inject faults into; ministack
+Our own emulator (`phasesync.emulator`) knows Secrets Manager better and is the one to inject faults into; ministack
 is for who may do what. It pins botocore exactly, so it has an environment of its own inside the one of the tests, which
 `make` makes.
 

@@ -30,8 +30,8 @@ from phasesync.engine.configuration import SyncConfiguration
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.removal import SyncRemoval
 from phasesync.ports import Claim, SecretWrite
-from phasesync.testing.fake_destination import FakeDestinations
-from phasesync.testing.fake_remote import REGION, FakeObject, FakeRemote
+from tests.fakes.destination import FakeDestinations
+from tests.fakes.remote import REGION, FakeObject, FakeRemote
 from tests.support.stores import ACTOR, EXPIRED, TTL, access_key, open_test_store, sync_draft
 
 NAME = "shop/web"

@@ -14,8 +14,8 @@ from botocore.config import Config
 from phasesync.adapters.aws.advice import advice
 from phasesync.adapters.aws.ambient import find_keys
 from phasesync.adapters.aws.codes import EXCEPTIONS, row_of_exception
+from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import CredentialRejectedError
-from phasesync.testing.canary import CANARY_VALUE
 from tests.support.aws import REGION, Aws
 from tests.support.raw_http import RawServer, page
 

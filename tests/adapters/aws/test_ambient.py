@@ -18,9 +18,9 @@ from botocore.config import Config
 
 from phasesync.adapters.aws.ambient import find_keys, stamp_of_files
 from phasesync.adapters.aws.limited_process import kill_all
+from phasesync.demo.canary import CANARY_VALUE
+from phasesync.emulator import Answer
 from phasesync.errors import CredentialRejectedError, PhasesyncError
-from phasesync.testing.aws_shim import Answer
-from phasesync.testing.canary import CANARY_VALUE
 from tests.support.aws import REGION, Aws
 from tests.support.raw_http import RawServer
 from tests.support.waiting import wait_until

@@ -16,6 +16,7 @@ from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.codes import CODES, EXCEPTIONS
 from phasesync.adapters.aws.errors import may_have_landed, translate
 from phasesync.adapters.aws.rate_groups import IAM
+from phasesync.demo.canary import CANARY_VALUE, assert_absent
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -28,7 +29,6 @@ from phasesync.errors import (
     SettingsError,
     ThrottledError,
 )
-from phasesync.testing.canary import CANARY_VALUE, assert_absent
 
 READ: dict[str, Any] = {"action": "secretsmanager:DescribeSecret", "write": False}
 WRITE: dict[str, Any] = {"action": "secretsmanager:PutSecretValue", "write": True}

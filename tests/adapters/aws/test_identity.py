@@ -14,12 +14,12 @@ from phasesync.adapters.aws.identity import AwsCredentialTester
 from phasesync.adapters.aws.policies import trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
+from phasesync.emulator import Answer, Operation
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,
     DestinationUnavailableError,
 )
-from phasesync.testing.aws_shim import Answer, Operation
 from tests.support.aws import ACCOUNT, OTHER_ACCOUNT, Aws
 from tests.support.aws_builders import (
     EXTERNAL_ID,

@@ -19,8 +19,8 @@ from phasesync.adapters.aws.quotas import Customer, Quotas, Turn
 from phasesync.adapters.aws.rate_groups import IAM, RATE_GROUPS, SECRETS_MANAGER, RateGroup
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
+from phasesync.emulator import Answer
 from phasesync.errors import InterruptedRunError, ThrottledError
-from phasesync.testing.aws_shim import Answer
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import (
     INSTANCE,

@@ -11,14 +11,14 @@ import pytest
 from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.refusals import denied, refused_tags
 from phasesync.adapters.aws.session import AwsClients
+from phasesync.demo.canary import CANARY_VALUE
+from phasesync.emulator import Answer
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
     PermissionDeniedError,
     PhasesyncError,
 )
-from phasesync.testing.aws_shim import Answer
-from phasesync.testing.canary import CANARY_VALUE
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources
 

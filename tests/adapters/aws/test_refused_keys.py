@@ -17,13 +17,13 @@ from phasesync.adapters.aws.ambient import find_keys
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
 from phasesync.core.credential import Credential
+from phasesync.emulator import Answer
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,
     DestinationUnavailableError,
     PermissionDeniedError,
 )
-from phasesync.testing.aws_shim import Answer
 from tests.support.aws import OTHER_ACCOUNT, REGION, Aws
 from tests.support.aws_builders import (
     INSTANCE,

@@ -17,13 +17,13 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.bootstrap.parts import call_limits
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
+from phasesync.emulator import Answer
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
     SettingsError,
 )
 from phasesync.settings.model import DaemonSettings, Settings
-from phasesync.testing.aws_shim import Answer
 from tests.support.aws import ACCOUNT, OTHER_ACCOUNT, REGION, Aws
 from tests.support.aws_builders import (
     INSTANCE,

@@ -1,4 +1,4 @@
-"""The adapter on the shim, whose waiting is cut short."""
+"""The adapter on the emulator, whose waiting is cut short."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import pytest
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
-from phasesync.testing.aws_shim import AwsShim
+from phasesync.emulator import AwsEmulator
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources
 
 
 @pytest.fixture
-def shim(aws: Aws) -> AwsShim:
+def emulator(aws: Aws) -> AwsEmulator:
     """An empty AWS. Tests are refused for other reasons than for the number of their calls."""
     aws.server.throttling.enabled = False
     return aws.server
 
 
 @pytest.fixture
-def shim_clients(shim: AwsShim, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsClients]:
+def emulator_clients(emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsClients]:
     """Clients that reach it. The SDK does not wait between its attempts."""
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
     made = AwsClients(
-        source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=shim.url
+        source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=emulator.url
     )
     yield made
     made.close()
 
 
 @pytest.fixture
-def on_shim(shim_clients: AwsClients) -> AwsSecretsManager:
+def on_emulator(emulator_clients: AwsClients) -> AwsSecretsManager:
     """The adapter."""
-    return AwsSecretsManager(shim_clients, access_key_credential(), REGION, instance_id=INSTANCE)
+    return AwsSecretsManager(emulator_clients, access_key_credential(), REGION, instance_id=INSTANCE)

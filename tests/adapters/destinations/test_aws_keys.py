@@ -9,6 +9,8 @@ import pytest
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.aws_keys import resolve_key
+from phasesync.demo.canary import CANARY_VALUE, assert_absent
+from phasesync.emulator import DROP, Answer, AwsEmulator, garbled
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -18,8 +20,6 @@ from phasesync.errors import (
     PhasesyncError,
     ThrottledError,
 )
-from phasesync.testing.aws_shim import DROP, Answer, AwsShim, garbled
-from phasesync.testing.canary import CANARY_VALUE, assert_absent
 from tests.support.aws import OTHER_ACCOUNT, REGION
 from tests.support.aws_builders import access_key_credential, role_credential
 
@@ -45,9 +45,9 @@ def described(**changes: Any) -> Answer:
     return garbled(json.dumps({"KeyMetadata": key}).encode())
 
 
-def test_a_fit_key_is_returned_as_its_arn(shim: AwsShim, shim_clients: AwsClients):
-    shim.fail("DescribeKey", described())
-    assert resolve(shim_clients) == ARN
+def test_a_fit_key_is_returned_as_its_arn(emulator: AwsEmulator, emulator_clients: AwsClients):
+    emulator.fail("DescribeKey", described())
+    assert resolve(emulator_clients) == ARN
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,12 @@ def test_a_fit_key_is_returned_as_its_arn(shim: AwsShim, shim_clients: AwsClient
         ({"Arn": ARN.replace(REGION, "us-east-1")}, "us-east-1"),
     ],
 )
-def test_a_key_that_is_not_fit_is_refused(shim: AwsShim, shim_clients: AwsClients, changes: dict[str, Any], said: str):
-    shim.fail("DescribeKey", described(**changes))
+def test_a_key_that_is_not_fit_is_refused(
+    emulator: AwsEmulator, emulator_clients: AwsClients, changes: dict[str, Any], said: str
+):
+    emulator.fail("DescribeKey", described(**changes))
     with pytest.raises(InvalidInputError, match=said) as caught:
-        resolve(shim_clients)
+        resolve(emulator_clients)
     assert caught.value.hint
     assert_absent(repr(vars(caught.value)), [CANARY_VALUE])
 
@@ -90,46 +92,46 @@ def test_a_key_that_is_not_fit_is_refused(shim: AwsShim, shim_clients: AwsClient
     ids=lambda value: str(value.code) if isinstance(value, Answer) else value.__name__,
 )
 def test_what_kms_says_becomes_a_class_of_ours(
-    shim: AwsShim, shim_clients: AwsClients, answer: Answer, expected: type[PhasesyncError]
+    emulator: AwsEmulator, emulator_clients: AwsClients, answer: Answer, expected: type[PhasesyncError]
 ):
-    shim.fail("DescribeKey", answer, times=10)
+    emulator.fail("DescribeKey", answer, times=10)
     with pytest.raises(PhasesyncError) as caught:
-        resolve(shim_clients, "alias/shop")
+        resolve(emulator_clients, "alias/shop")
     assert type(caught.value) is expected
     assert_absent(repr(vars(caught.value)), [CANARY_VALUE])
 
 
 @pytest.mark.parametrize("key", [ARN, ARN.replace(KEY_ID, "mrk-" + "0" * 32)])
-def test_only_a_denial_has_an_arn_taken_unseen(shim: AwsShim, shim_clients: AwsClients, key: str):
-    shim.fail("DescribeKey", Answer("AccessDeniedException"), times=10)
-    assert resolve(shim_clients, key) == key
-    shim.faults.clear()
-    shim.fail("DescribeKey", Answer("ThrottlingException"), times=10)
+def test_only_a_denial_has_an_arn_taken_unseen(emulator: AwsEmulator, emulator_clients: AwsClients, key: str):
+    emulator.fail("DescribeKey", Answer("AccessDeniedException"), times=10)
+    assert resolve(emulator_clients, key) == key
+    emulator.faults.clear()
+    emulator.fail("DescribeKey", Answer("ThrottlingException"), times=10)
     with pytest.raises(ThrottledError):
-        resolve(shim_clients, key)
+        resolve(emulator_clients, key)
 
 
-def test_a_denial_names_the_action_and_the_way_out(shim: AwsShim, shim_clients: AwsClients):
-    shim.deny("kms:DescribeKey")
+def test_a_denial_names_the_action_and_the_way_out(emulator: AwsEmulator, emulator_clients: AwsClients):
+    emulator.deny("kms:DescribeKey")
     with pytest.raises(PermissionDeniedError, match="kms:DescribeKey") as caught:
-        resolve(shim_clients, "alias/shop")
+        resolve(emulator_clients, "alias/shop")
     assert caught.value.action == "kms:DescribeKey"
     assert "full ARN of the key" in str(caught.value.hint)
     assert caught.value.__context__ is None
 
 
-def test_what_needs_no_answer_is_not_asked(shim: AwsShim, shim_clients: AwsClients):
-    assert resolve(shim_clients, "default") == resolve(shim_clients, "alias/aws/secretsmanager") == "default"
+def test_what_needs_no_answer_is_not_asked(emulator: AwsEmulator, emulator_clients: AwsClients):
+    assert resolve(emulator_clients, "default") == resolve(emulator_clients, "alias/aws/secretsmanager") == "default"
     for key in ("shop", ARN.replace(REGION, "us-east-1"), f"arn:aws:kms:us-east-1:{OTHER_ACCOUNT}:alias/shop"):
         with pytest.raises(InvalidInputError):
-            resolve(shim_clients, key)
-    assert shim.count("DescribeKey") == 0
+            resolve(emulator_clients, key)
+    assert emulator.count("DescribeKey") == 0
 
 
-def test_a_session_that_has_ended_is_opened_anew(shim: AwsShim, shim_clients: AwsClients):
+def test_a_session_that_has_ended_is_opened_anew(emulator: AwsEmulator, emulator_clients: AwsClients):
     role = role_credential(f"arn:aws:iam::{OTHER_ACCOUNT}:role/phasesync")
-    arn = shim.outside.at(account=OTHER_ACCOUNT).create_key()
-    assert resolve_key(shim_clients, role, REGION, arn) == arn
-    shim.end_sessions()
-    assert resolve_key(shim_clients, role, REGION, arn) == arn
-    assert shim.count("AssumeRole") == 2
+    arn = emulator.outside.at(account=OTHER_ACCOUNT).create_key()
+    assert resolve_key(emulator_clients, role, REGION, arn) == arn
+    emulator.end_sessions()
+    assert resolve_key(emulator_clients, role, REGION, arn) == arn
+    assert emulator.count("AssumeRole") == 2

@@ -8,6 +8,7 @@ import pytest
 
 from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
 from phasesync.core.remote import Occupied, Written
+from phasesync.emulator import DROP, Answer, AwsEmulator, garbled
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -19,7 +20,6 @@ from phasesync.errors import (
     RemoteChangedError,
     ThrottledError,
 )
-from phasesync.testing.aws_shim import DROP, Answer, AwsShim, garbled
 from tests.support.aws_builders import INSTANCE, payload, token
 
 NAME = "shop/production"
@@ -66,8 +66,8 @@ def shown(value: object) -> str:
 
 
 @pytest.fixture(autouse=True)
-def an_object(shim: AwsShim) -> None:
-    shim.outside.create(NAME)
+def an_object(emulator: AwsEmulator) -> None:
+    emulator.outside.create(NAME)
 
 
 @pytest.mark.parametrize("operation", sorted(WRITES))
@@ -87,11 +87,15 @@ def an_object(shim: AwsShim) -> None:
     ids=shown,
 )
 def test_a_refused_write_becomes_its_class(
-    shim: AwsShim, on_shim: AwsSecretsManager, operation: str, answer: Answer, expected: type[PhasesyncError]
+    emulator: AwsEmulator,
+    on_emulator: AwsSecretsManager,
+    operation: str,
+    answer: Answer,
+    expected: type[PhasesyncError],
 ):
-    shim.fail(operation, answer, times=10)
+    emulator.fail(operation, answer, times=10)
     with pytest.raises(PhasesyncError) as caught:
-        WRITES[operation](on_shim)
+        WRITES[operation](on_emulator)
     assert type(caught.value) is expected
     if isinstance(caught.value, PermissionDeniedError):
         assert caught.value.action == f"secretsmanager:{operation}"
@@ -100,11 +104,15 @@ def test_a_refused_write_becomes_its_class(
 @pytest.mark.parametrize("operation", sorted(READS))
 @pytest.mark.parametrize(("answer", "expected"), REFUSED_READS, ids=shown)
 def test_a_refused_read_is_never_taken_for_absence(
-    shim: AwsShim, on_shim: AwsSecretsManager, operation: str, answer: Answer, expected: type[PhasesyncError]
+    emulator: AwsEmulator,
+    on_emulator: AwsSecretsManager,
+    operation: str,
+    answer: Answer,
+    expected: type[PhasesyncError],
 ):
-    shim.fail(operation, answer, times=10)
+    emulator.fail(operation, answer, times=10)
     with pytest.raises(PhasesyncError) as caught:
-        READS[operation](on_shim)
+        READS[operation](on_emulator)
     assert type(caught.value) is expected
     if isinstance(caught.value, PermissionDeniedError):
         assert caught.value.action == f"secretsmanager:{operation}"
@@ -116,42 +124,46 @@ def test_a_refused_read_is_never_taken_for_absence(
     ids=shown,
 )
 def test_a_sweep_that_fails_on_its_way_does_not_end_as_if_it_were_whole(
-    shim: AwsShim, on_shim: AwsSecretsManager, answer: Answer, expected: type[PhasesyncError]
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, answer: Answer, expected: type[PhasesyncError]
 ):
-    shim.fail("ListSecrets", garbled(b'{"SecretList": [], "NextToken": "more"}'))
-    shim.fail("ListSecrets", answer, nth=2, times=10)
+    emulator.fail("ListSecrets", garbled(b'{"SecretList": [], "NextToken": "more"}'))
+    emulator.fail("ListSecrets", answer, nth=2, times=10)
     with pytest.raises(PhasesyncError) as caught:
-        list(on_shim.sweep(INSTANCE))
+        list(on_emulator.sweep(INSTANCE))
     assert type(caught.value) is expected
 
 
 @pytest.mark.parametrize("operation", sorted(set(WRITES) - {"CreateSecret"}))
-def test_a_write_to_what_is_gone_says_that_it_changed(shim: AwsShim, on_shim: AwsSecretsManager, operation: str):
-    shim.fail(operation, Answer("ResourceNotFoundException"))
+def test_a_write_to_what_is_gone_says_that_it_changed(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, operation: str
+):
+    emulator.fail(operation, Answer("ResourceNotFoundException"))
     with pytest.raises(RemoteChangedError):
-        WRITES[operation](on_shim)
+        WRITES[operation](on_emulator)
 
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "InvalidRequestException"])
 @pytest.mark.parametrize("operation", ["GetResourcePolicy", "ValidateResourcePolicy"])
 def test_the_policy_of_what_is_gone_is_not_taken_for_none(
-    shim: AwsShim, on_shim: AwsSecretsManager, operation: str, code: str
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, operation: str, code: str
 ):
-    shim.fail(operation, Answer(code))
+    emulator.fail(operation, Answer(code))
     with pytest.raises(RemoteChangedError) as caught:
-        READS[operation](on_shim)
+        READS[operation](on_emulator)
     assert caught.value.code == code
     assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("operation", ["DeleteSecret", "ReplicateSecretToRegions", "PutResourcePolicy"])
-def test_a_write_whose_answer_is_lost_may_have_landed(shim: AwsShim, on_shim: AwsSecretsManager, operation: str):
-    shim.fail(operation, when="after", times=3)
+def test_a_write_whose_answer_is_lost_may_have_landed(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, operation: str
+):
+    emulator.fail(operation, when="after", times=3)
     with pytest.raises(OutcomeUnknownError):
-        WRITES[operation](on_shim)
+        WRITES[operation](on_emulator)
     landed = {
-        "DeleteSecret": lambda: "DeletedDate" in shim.outside.describe(NAME),
-        "ReplicateSecretToRegions": lambda: "ReplicationStatus" in shim.outside.describe(NAME),
-        "PutResourcePolicy": lambda: on_shim.resource_policy(NAME) == POLICY,
+        "DeleteSecret": lambda: "DeletedDate" in emulator.outside.describe(NAME),
+        "ReplicateSecretToRegions": lambda: "ReplicationStatus" in emulator.outside.describe(NAME),
+        "PutResourcePolicy": lambda: on_emulator.resource_policy(NAME) == POLICY,
     }
     assert landed[operation]()

@@ -19,6 +19,8 @@ from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE, Occupied, Payload, Written
 from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.demo.canary import CANARY_VALUE, assert_absent
+from phasesync.emulator import DROP, Answer
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -29,8 +31,6 @@ from phasesync.errors import (
     PermissionDeniedError,
     PhasesyncError,
 )
-from phasesync.testing.aws_shim import DROP, Answer
-from phasesync.testing.canary import CANARY_VALUE, assert_absent
 from tests.support.aws import REGION, Aws
 from tests.support.aws_builders import (
     INSTANCE,

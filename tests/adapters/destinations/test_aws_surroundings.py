@@ -12,9 +12,9 @@ import pytest
 from phasesync.adapters.destinations.aws_answers import listing_of, observed_of
 from phasesync.adapters.destinations.aws_secrets_manager import SPEC, AwsSecretsManager
 from phasesync.core.remote import CrossAccountLink, CrossAccountStatus, Replica, ReplicaStatus
+from phasesync.demo.canary import CANARY_VALUE, assert_absent
+from phasesync.emulator import Answer, AwsEmulator, garbled
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError, PhasesyncError, RemoteChangedError
-from phasesync.testing.aws_shim import Answer, AwsShim, garbled
-from phasesync.testing.canary import CANARY_VALUE, assert_absent
 from tests.support.aws import REGION
 from tests.support.aws_builders import INSTANCE
 
@@ -27,9 +27,9 @@ POLICY = (
 )
 
 
-def sent(shim: AwsShim, operation: str) -> list[dict[str, Any]]:
+def sent(emulator: AwsEmulator, operation: str) -> list[dict[str, Any]]:
     """The arguments of all requests for an operation."""
-    return [json.loads(found.body) for found in shim.operations if found.name == operation]
+    return [json.loads(found.body) for found in emulator.operations if found.name == operation]
 
 
 def answering(**told: Any) -> Answer:
@@ -38,17 +38,17 @@ def answering(**told: Any) -> Answer:
 
 
 @pytest.fixture
-def arn(shim: AwsShim) -> str:
+def arn(emulator: AwsEmulator) -> str:
     """An object."""
-    return shim.outside.create(NAME)
+    return emulator.outside.create(NAME)
 
 
 # --- what is sent
 
 
-def test_a_copy_is_never_written_over_something(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    on_shim.replicate(arn, {"us-east-1": KEY_ARN, "ap-south-1": "default"})
-    assert sent(shim, "ReplicateSecretToRegions") == [
+def test_a_copy_is_never_written_over_something(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str):
+    on_emulator.replicate(arn, {"us-east-1": KEY_ARN, "ap-south-1": "default"})
+    assert sent(emulator, "ReplicateSecretToRegions") == [
         {
             "SecretId": arn,
             "AddReplicaRegions": [{"Region": "ap-south-1"}, {"Region": "us-east-1", "KmsKeyId": KEY_ARN}],
@@ -57,11 +57,13 @@ def test_a_copy_is_never_written_over_something(shim: AwsShim, on_shim: AwsSecre
     ]
 
 
-def test_a_copy_is_removed_and_not_made_an_object_of_its_own(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    on_shim.replicate(arn, {"us-east-1": "default"})
-    on_shim.remove_replicas(arn, ["us-east-1"])
-    assert shim.names()[-1] == "RemoveRegionsFromReplication"
-    assert shim.outside.at(region="us-east-1").names() == []
+def test_a_copy_is_removed_and_not_made_an_object_of_its_own(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str
+):
+    on_emulator.replicate(arn, {"us-east-1": "default"})
+    on_emulator.remove_replicas(arn, ["us-east-1"])
+    assert emulator.names()[-1] == "RemoveRegionsFromReplication"
+    assert emulator.outside.at(region="us-east-1").names() == []
 
 
 @pytest.mark.parametrize(
@@ -69,33 +71,37 @@ def test_a_copy_is_removed_and_not_made_an_object_of_its_own(shim: AwsShim, on_s
     [(7, {"RecoveryWindowInDays": 7}), (None, {"ForceDeleteWithoutRecovery": True})],
 )
 def test_a_deletion_sends_its_window_or_force(
-    shim: AwsShim, on_shim: AwsSecretsManager, arn: str, recovery_days: int | None, how: dict[str, Any]
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str, recovery_days: int | None, how: dict[str, Any]
 ):
-    on_shim.delete(arn, recovery_days=recovery_days)
-    assert sent(shim, "DeleteSecret") == [{"SecretId": arn, **how}]
+    on_emulator.delete(arn, recovery_days=recovery_days)
+    assert sent(emulator, "DeleteSecret") == [{"SecretId": arn, **how}]
 
 
-def test_a_window_that_aws_does_not_have_is_not_sent(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
+def test_a_window_that_aws_does_not_have_is_not_sent(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str):
     with pytest.raises(DestinationRejectedError, match="7 to 30 days, not 31"):
-        on_shim.delete(arn, recovery_days=31)
-    assert on_shim.calls == 0
+        on_emulator.delete(arn, recovery_days=31)
+    assert on_emulator.calls == 0
 
 
-def test_a_policy_is_checked_first_and_public_access_blocked(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    on_shim.put_resource_policy(arn, POLICY)
-    assert shim.names() == ["ValidateResourcePolicy", "PutResourcePolicy"]
-    assert sent(shim, "PutResourcePolicy") == [{"SecretId": arn, "ResourcePolicy": POLICY, "BlockPublicPolicy": True}]
+def test_a_policy_is_checked_first_and_public_access_blocked(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str
+):
+    on_emulator.put_resource_policy(arn, POLICY)
+    assert emulator.names() == ["ValidateResourcePolicy", "PutResourcePolicy"]
+    assert sent(emulator, "PutResourcePolicy") == [
+        {"SecretId": arn, "ResourcePolicy": POLICY, "BlockPublicPolicy": True}
+    ]
 
 
-def test_a_policy_that_is_too_long_is_not_sent(on_shim: AwsSecretsManager, arn: str):
+def test_a_policy_that_is_too_long_is_not_sent(on_emulator: AwsSecretsManager, arn: str):
     with pytest.raises(DestinationRejectedError, match="20,481 characters, the limit is 20,480"):
-        on_shim.put_resource_policy(arn, "x" * 20_481)
-    assert on_shim.calls == 0
+        on_emulator.put_resource_policy(arn, "x" * 20_481)
+    assert on_emulator.calls == 0
 
 
-def test_a_sweep_asks_for_our_tag_and_for_what_is_going(shim: AwsShim, on_shim: AwsSecretsManager):
-    assert list(on_shim.sweep(INSTANCE)) == []
-    assert sent(shim, "ListSecrets") == [
+def test_a_sweep_asks_for_our_tag_and_for_what_is_going(emulator: AwsEmulator, on_emulator: AwsSecretsManager):
+    assert list(on_emulator.sweep(INSTANCE)) == []
+    assert sent(emulator, "ListSecrets") == [
         {
             "IncludePlannedDeletion": True,
             "MaxResults": 100,
@@ -109,20 +115,20 @@ def test_a_sweep_asks_for_our_tag_and_for_what_is_going(shim: AwsShim, on_shim: 
 
 @pytest.mark.parametrize("what_for", ["replicate", "resource-policy", "sweep", "delete"])
 def test_every_call_that_is_made_is_among_the_actions_of_what_it_is_for(
-    shim: AwsShim, on_shim: AwsSecretsManager, arn: str, what_for: str
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str, what_for: str
 ):
     match what_for:
         case "replicate":
-            on_shim.replicate(arn, {"us-east-1": "default"})
-            on_shim.remove_replicas(arn, ["us-east-1"])
+            on_emulator.replicate(arn, {"us-east-1": "default"})
+            on_emulator.remove_replicas(arn, ["us-east-1"])
         case "resource-policy":
-            on_shim.resource_policy(arn)
-            on_shim.put_resource_policy(arn, POLICY)
+            on_emulator.resource_policy(arn)
+            on_emulator.put_resource_policy(arn, POLICY)
         case "sweep":
-            list(on_shim.sweep(INSTANCE))
+            list(on_emulator.sweep(INSTANCE))
         case "delete":
-            on_shim.delete(arn, recovery_days=7)
-    called = {f"{found.service}:{found.name}" for found in shim.operations}
+            on_emulator.delete(arn, recovery_days=7)
+    called = {f"{found.service}:{found.name}" for found in emulator.operations}
     assert called
     assert called <= set(SPEC.actions[what_for])
 
@@ -130,17 +136,19 @@ def test_every_call_that_is_made_is_among_the_actions_of_what_it_is_for(
 # --- deletion
 
 
-def test_copies_in_the_way_of_a_deletion_are_named(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    on_shim.replicate(arn, {"us-east-1": "default", "ap-south-1": "default"})
+def test_copies_in_the_way_of_a_deletion_are_named(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str):
+    on_emulator.replicate(arn, {"us-east-1": "default", "ap-south-1": "default"})
     with pytest.raises(RemoteChangedError, match="copies in ap-south-1, us-east-1") as caught:
-        on_shim.delete(arn, recovery_days=30)
+        on_emulator.delete(arn, recovery_days=30)
     assert caught.value.code == "InvalidParameterException"
 
 
-def test_a_deletion_that_is_refused_for_another_reason_is_rejected(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    shim.fail("DeleteSecret", Answer("InvalidParameterException"))
+def test_a_deletion_that_is_refused_for_another_reason_is_rejected(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str
+):
+    emulator.fail("DeleteSecret", Answer("InvalidParameterException"))
     with pytest.raises(DestinationRejectedError):
-        on_shim.delete(arn, recovery_days=30)
+        on_emulator.delete(arn, recovery_days=30)
 
 
 # --- policies
@@ -156,13 +164,13 @@ def test_a_deletion_that_is_refused_for_another_reason_is_rejected(shim: AwsShim
     ],
 )
 def test_a_failed_check_is_named_and_its_text_is_not_repeated(
-    shim: AwsShim, on_shim: AwsSecretsManager, arn: str, errors: list[dict[str, str]], said: str
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str, errors: list[dict[str, str]], said: str
 ):
-    shim.fail("ValidateResourcePolicy", answering(PolicyValidationPassed=False, ValidationErrors=errors))
+    emulator.fail("ValidateResourcePolicy", answering(PolicyValidationPassed=False, ValidationErrors=errors))
     with pytest.raises(DestinationRejectedError, match=said) as caught:
-        on_shim.put_resource_policy(arn, POLICY)
+        on_emulator.put_resource_policy(arn, POLICY)
     assert_absent(repr(vars(caught.value)), [CANARY_VALUE])
-    assert shim.count("PutResourcePolicy") == 0
+    assert emulator.count("PutResourcePolicy") == 0
 
 
 @pytest.mark.parametrize(
@@ -174,48 +182,52 @@ def test_a_failed_check_is_named_and_its_text_is_not_repeated(
     ],
 )
 def test_a_refused_policy_comes_with_a_way_out(
-    shim: AwsShim, on_shim: AwsSecretsManager, arn: str, operation: str, code: str, hint: str
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str, operation: str, code: str, hint: str
 ):
-    shim.fail(operation, Answer(code, CANARY_VALUE))
+    emulator.fail(operation, Answer(code, CANARY_VALUE))
     with pytest.raises(DestinationRejectedError) as caught:
-        on_shim.put_resource_policy(arn, POLICY)
+        on_emulator.put_resource_policy(arn, POLICY)
     assert caught.value.code == code
     assert hint in str(caught.value.hint)
     assert_absent(repr(vars(caught.value)), [CANARY_VALUE])
 
 
 @pytest.mark.parametrize("answer", [garbled(b"{}"), garbled(b"not json"), garbled(b'{"PolicyValidationPassed": "no"}')])
-def test_a_garbled_check_is_not_passed(shim: AwsShim, on_shim: AwsSecretsManager, arn: str, answer: Answer):
-    shim.fail("ValidateResourcePolicy", answer, times=3)
+def test_a_garbled_check_is_not_passed(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str, answer: Answer):
+    emulator.fail("ValidateResourcePolicy", answer, times=3)
     with pytest.raises(PhasesyncError) as caught:
-        on_shim.put_resource_policy(arn, POLICY)
+        on_emulator.put_resource_policy(arn, POLICY)
     assert type(caught.value) is DestinationUnavailableError
-    assert shim.count("PutResourcePolicy") == 0
+    assert emulator.count("PutResourcePolicy") == 0
 
 
-def test_a_policy_that_is_no_json_is_a_garbled_answer(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    shim.fail("GetResourcePolicy", answering(ARN=arn, ResourcePolicy="not json"))
+def test_a_policy_that_is_no_json_is_a_garbled_answer(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str):
+    emulator.fail("GetResourcePolicy", answering(ARN=arn, ResourcePolicy="not json"))
     with pytest.raises(DestinationUnavailableError):
-        on_shim.resource_policy(arn)
+        on_emulator.resource_policy(arn)
 
 
 # --- sweeps
 
 
-def test_a_sweep_goes_on_after_an_empty_page_and_believes_no_filter(shim: AwsShim, on_shim: AwsSecretsManager):
+def test_a_sweep_goes_on_after_an_empty_page_and_believes_no_filter(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager
+):
     def entry(name: str, owner: str) -> dict[str, Any]:
         return {"ARN": f"{ARN}{name}", "Name": name, "Tags": [{"Key": "phasesync:instance", "Value": owner}]}
 
-    shim.fail("ListSecrets", answering(SecretList=[], NextToken="more"))
-    shim.fail("ListSecrets", answering(SecretList=[entry("theirs", f"{INSTANCE}0"), entry("ours", INSTANCE)]), nth=2)
-    assert [seen.name for seen in on_shim.sweep(INSTANCE)] == ["ours"]
-    assert sent(shim, "ListSecrets")[1]["NextToken"] == "more"
+    emulator.fail("ListSecrets", answering(SecretList=[], NextToken="more"))
+    emulator.fail(
+        "ListSecrets", answering(SecretList=[entry("theirs", f"{INSTANCE}0"), entry("ours", INSTANCE)]), nth=2
+    )
+    assert [seen.name for seen in on_emulator.sweep(INSTANCE)] == ["ours"]
+    assert sent(emulator, "ListSecrets")[1]["NextToken"] == "more"
 
 
-def test_an_entry_that_cannot_be_read_does_not_vanish(shim: AwsShim, on_shim: AwsSecretsManager):
-    shim.fail("ListSecrets", answering(SecretList=[{"Name": "nameless"}]))
+def test_an_entry_that_cannot_be_read_does_not_vanish(emulator: AwsEmulator, on_emulator: AwsSecretsManager):
+    emulator.fail("ListSecrets", answering(SecretList=[{"Name": "nameless"}]))
     with pytest.raises(DestinationUnavailableError, match="ListSecrets"):
-        list(on_shim.sweep(INSTANCE))
+        list(on_emulator.sweep(INSTANCE))
 
 
 # --- answers
@@ -254,21 +266,23 @@ def test_the_text_of_a_failed_copy_goes_nowhere():
     assert_absent(repr(observed_of(described(ReplicationStatus=[entry]))), [CANARY_VALUE])
 
 
-def test_policies_beside_the_default_one_are_never_read_or_touched(shim: AwsShim, on_shim: AwsSecretsManager):
+def test_policies_beside_the_default_one_are_never_read_or_touched(
+    emulator: AwsEmulator, on_emulator: AwsSecretsManager
+):
     """Secrets Manager keeps one of its own on copies between accounts."""
-    theirs = shim.outside.at(account="222222222222")
+    theirs = emulator.outside.at(account="222222222222")
     theirs.create("shop/copy")
     copied = theirs.copy_to("123456789012", "shop/copy")
     kept = {"SecretId": copied, "PolicyName": "cross-account-replication"}
-    before = shim.outside.call("GetResourcePolicy", **kept)
+    before = emulator.outside.call("GetResourcePolicy", **kept)
 
-    assert on_shim.resource_policy(copied) is None
-    on_shim.put_resource_policy(copied, POLICY)
+    assert on_emulator.resource_policy(copied) is None
+    on_emulator.put_resource_policy(copied, POLICY)
 
-    assert on_shim.resource_policy(copied) == POLICY
-    assert shim.outside.call("GetResourcePolicy", **kept) == before
-    assert all("PolicyName" not in arguments for arguments in sent(shim, "PutResourcePolicy"))
-    assert shim.count("DeleteResourcePolicy") == 0
+    assert on_emulator.resource_policy(copied) == POLICY
+    assert emulator.outside.call("GetResourcePolicy", **kept) == before
+    assert all("PolicyName" not in arguments for arguments in sent(emulator, "PutResourcePolicy"))
+    assert emulator.count("DeleteResourcePolicy") == 0
 
 
 OTHER_ARN = "arn:aws:secretsmanager:eu-west-1:222222222222:secret:shop-GhIjKl"
@@ -342,8 +356,8 @@ def test_the_aws_managed_key_is_told_as_none(key: str | None):
     assert observed_of(described(KmsKeyId=key)).kms_key is None
 
 
-def test_the_last_read_is_a_day(shim: AwsShim, on_shim: AwsSecretsManager, arn: str):
-    shim.fail("DescribeSecret", answering(ARN=arn, Name=NAME, LastAccessedDate=1_900_022_400))
-    seen = on_shim.observe(NAME)
+def test_the_last_read_is_a_day(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str):
+    emulator.fail("DescribeSecret", answering(ARN=arn, Name=NAME, LastAccessedDate=1_900_022_400))
+    seen = on_emulator.observe(NAME)
     assert seen is not None
     assert seen.last_read_on == date(2030, 3, 18)

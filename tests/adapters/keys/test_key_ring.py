@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
 from phasesync.adapters.keys.envelope import join_parts
+from phasesync.demo.canary import CANARY_VALUE, find
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.ports import WrappedKey
-from phasesync.testing.canary import CANARY_VALUE, find
 
 ROOT = RootKey(material=bytes(range(32)), source="test")
 OTHER = RootKey(material=bytes(32), source="test")

@@ -17,9 +17,7 @@ from phasesync.core.remote import Action, Intent
 from phasesync.core.run import ChangeResult, RunError
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Paused
-from phasesync.errors import CiphertextError
-from phasesync.ports import SecretWrite
-from phasesync.testing.canary import (
+from phasesync.demo.canary import (
     CANARY_ACCESS_KEY_ID,
     CANARY_COMMENT,
     CANARY_KEY,
@@ -27,6 +25,8 @@ from phasesync.testing.canary import (
     CANARY_VALUE,
     find,
 )
+from phasesync.errors import CiphertextError
+from phasesync.ports import SecretWrite
 from tests.support.stores import (
     ROOT_KEY,
     access_key,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from phasesync.adapters.store import open_database
 from phasesync.adapters.store.instants import Instant, from_microseconds, now, to_microseconds
 from phasesync.adapters.store.tables import apps
+from phasesync.demo.canary import CANARY_VALUE, find
 from phasesync.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -22,7 +23,6 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.testing.canary import CANARY_VALUE, find
 from tests.support.stores import open_test_store
 
 

@@ -10,6 +10,7 @@ from phasesync.adapters.store.failures import spoils_connections, translate
 from phasesync.adapters.store.postgresql_login import Refusal, read_refusal
 from phasesync.core.schedule import after_error
 from phasesync.core.status import SyncStatus, verdict_of
+from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import (
     AlreadyExistsError,
     Disposition,
@@ -21,7 +22,6 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.testing.canary import CANARY_VALUE
 from tests.support.stores import LONG
 
 URL = sa.make_url("postgresql+psycopg://ada:hunter2@db/shop")

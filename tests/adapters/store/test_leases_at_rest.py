@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from phasesync.adapters.store import Store, tables
 from phasesync.core.lease import begin, issued, not_gone
 from phasesync.core.model import SecretValue
+from phasesync.demo.canary import CANARY_ACCESS_KEY_ID, CANARY_KEY, CANARY_SECRET_ACCESS_KEY, find
 from phasesync.ports import Entry, LeaseEvent
-from phasesync.testing.canary import CANARY_ACCESS_KEY_ID, CANARY_KEY, CANARY_SECRET_ACCESS_KEY, find
 from tests.support.stores import LONG, TTL, add_dynamic, end_lease, request_lease, revoke_lease
 from tests.support.values import ACCOUNT
 

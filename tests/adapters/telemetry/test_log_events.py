@@ -30,8 +30,8 @@ from phasesync.core.events import (
 )
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.demo.canary import CANARY_KEY
 from phasesync.ports import MemberRole
-from phasesync.testing.canary import CANARY_KEY
 
 RUN = RunFinished(
     sync="billing",

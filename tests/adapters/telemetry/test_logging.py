@@ -14,8 +14,8 @@ import pytest
 
 from phasesync.adapters.telemetry.failures import describe
 from phasesync.adapters.telemetry.logging import configure_logging, get_logger, set_level
+from phasesync.demo.canary import CANARY_KEY, CANARY_VALUE, assert_absent
 from phasesync.errors import UnresolvedReferenceError
-from phasesync.testing.canary import CANARY_KEY, CANARY_VALUE, assert_absent
 
 
 class Unwritable(io.StringIO):

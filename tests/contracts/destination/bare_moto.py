@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from phasesync.testing.aws_shim.http import LoopbackServer, Reply
-from phasesync.testing.aws_shim.moto_app import MotoApp
-from phasesync.testing.aws_shim.request import read_operation
+from phasesync.emulator.http import LoopbackServer, MotoApp, Reply
+from phasesync.emulator.request import read_operation
 
 
 class BareMoto:

@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.ports import Destination
 from tests.contracts.destination.bare_moto import BareMoto
-from tests.contracts.destination.worlds import WORLDS, FakeWorld, MotoWorld, ShimWorld, World, open_in
+from tests.contracts.destination.worlds import WORLDS, EmulatorWorld, FakeWorld, MotoWorld, World, open_in
 from tests.support.aws import REGION, Aws
 
 
@@ -34,8 +34,8 @@ def moto_world(aws: Aws, moto_server: BareMoto) -> Iterator[MotoWorld]:
 
 
 @pytest.fixture
-def shim_world(aws: Aws) -> Iterator[ShimWorld]:
-    world = ShimWorld(aws.server)
+def emulator_world(aws: Aws) -> Iterator[EmulatorWorld]:
+    world = EmulatorWorld(aws.server)
     yield world
     world.close()
 

@@ -1,7 +1,7 @@
 """
 The remote side as the suite sees it: who else writes there, what is there, and what goes wrong.
 
-Three of them: the fake in memory; the real adapter on moto; the real adapter on the shim, which is moto's objects with
+Three of them: the fake in memory; the real adapter on moto; the real adapter on the emulator: moto's objects with
 AWS's limits and manners. Where moto does otherwise than AWS a test says `moto_differs`.
 """
 
@@ -20,12 +20,12 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations.opener import RegisteredDestinations
 from phasesync.core.credential import Credential
 from phasesync.core.remote import TAG_INSTANCE, Written
+from phasesync.emulator import AwsEmulator
 from phasesync.ports import Destination, Destinations
-from phasesync.testing.aws_shim import AwsShim
-from phasesync.testing.fake_destination import FakeDestinations
-from phasesync.testing.fake_remote import ACCOUNT as FAKE_ACCOUNT
-from phasesync.testing.fake_remote import START, FakeRemote
 from tests.contracts.destination.bare_moto import BareMoto
+from tests.fakes.destination import FakeDestinations
+from tests.fakes.remote import ACCOUNT as FAKE_ACCOUNT
+from tests.fakes.remote import START, FakeRemote
 from tests.support.aws import ACCOUNT, REGION
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources, payload, token
 
@@ -37,7 +37,7 @@ THEIR_ACCOUNT = "222222222222"
 """Another account, in the same Region."""
 THIRD = "ap-south-1"
 
-WORLDS = ("fake", "moto", "shim")
+WORLDS = ("fake", "moto", "emulator")
 
 OPERATIONS: Mapping[str, str] = {
     "observe": "DescribeSecret",
@@ -57,7 +57,7 @@ OPERATIONS: Mapping[str, str] = {
 
 
 def moto_differs(reason: str) -> pytest.MarkDecorator:
-    """Run a test on the fake and on the shim only. `reason` says what moto does in place of what AWS does."""
+    """Run a test on the fake and on the emulator only. `reason` says what moto does in place of what AWS does."""
     assert reason
     return pytest.mark.parametrize("world", [name for name in WORLDS if name != "moto"], indirect=True)
 
@@ -271,53 +271,53 @@ class MotoWorld(EmulatedWorld):
         self._moto.lose_answers(OPERATIONS[call], 3)
 
 
-class ShimWorld(EmulatedWorld):
-    """The shim."""
+class EmulatorWorld(EmulatedWorld):
+    """The emulator."""
 
-    def __init__(self, shim: AwsShim) -> None:
-        super().__init__(shim.url)
-        self.shim = shim
+    def __init__(self, emulator: AwsEmulator) -> None:
+        super().__init__(emulator.url)
+        self.emulator = emulator
 
     def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
         # Others would be throttled as well, and some tests make a hundred objects.
-        return self.shim.outside.create(name, value, tags=tags)
+        return self.emulator.outside.create(name, value, tags=tags)
 
     def settle_replication(self) -> None:
-        self.shim.clock.advance(self.shim.timing.replication_takes)
+        self.emulator.clock.advance(self.emulator.timing.replication_takes)
 
     def lose_next_answer(self, call: str) -> None:
-        self.shim.fail(OPERATIONS[call], when="after", times=3)
+        self.emulator.fail(OPERATIONS[call], when="after", times=3)
 
     def now(self) -> datetime:
-        return self.shim.clock.now()
+        return self.emulator.clock.now()
 
     def pass_time(self, by: timedelta) -> None:
-        self.shim.clock.advance(by)
+        self.emulator.clock.advance(by)
 
     def let_lists_lag(self, by: timedelta) -> None:
-        self.shim.timing.list_lag = by
+        self.emulator.timing.list_lag = by
 
     def slow_replication(self, takes: timedelta) -> None:
-        self.shim.timing.replication_takes = takes
+        self.emulator.timing.replication_takes = takes
 
     def deny_keys(self) -> None:
-        self.shim.deny("kms:DescribeKey")
+        self.emulator.deny("kms:DescribeKey")
 
     def outside_external(self, name: str, kind: str) -> None:
-        self.shim.outside.call("UpdateSecret", SecretId=name, Type=kind)
+        self.emulator.outside.call("UpdateSecret", SecretId=name, Type=kind)
 
     def outside_copy(self, name: str) -> str:
-        return self.shim.outside.copy_to(THEIR_ACCOUNT, name)
+        return self.emulator.outside.copy_to(THEIR_ACCOUNT, name)
 
     def outside_copy_here(self, name: str) -> tuple[str, str]:
-        theirs = self.shim.outside.at(account=THEIR_ACCOUNT)
+        theirs = self.emulator.outside.at(account=THEIR_ACCOUNT)
         return theirs.create(name, "theirs"), theirs.copy_to(self.account, name)
 
     def outside_end_copies(self, name: str) -> None:
-        self.shim.outside.end_copies(name)
+        self.emulator.outside.end_copies(name)
 
     def text_there(self, name: str) -> str:
-        return self.shim.outside.at(account=THEIR_ACCOUNT).text(name)
+        return self.emulator.outside.at(account=THEIR_ACCOUNT).text(name)
 
 
 def plain_client(service: str, region: str, url: str) -> Any:

@@ -11,8 +11,8 @@ from phasesync.core.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PREVIOUS
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync_config import OnRemove
-from phasesync.testing.fake_remote import FakeObject
 from tests.durability.machine.stage import KEYED, WHOLE, Stage
+from tests.fakes.remote import FakeObject
 
 ROUNDS = 30
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import Observed, Occupied, Payload, Written
-from phasesync.testing.fake_remote import FakeObject, FakeRemote
+from tests.fakes.remote import FakeObject, FakeRemote
 
 if TYPE_CHECKING:
     from tests.durability.machine.workers import Worker

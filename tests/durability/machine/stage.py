@@ -26,11 +26,11 @@ from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.restored import LOOK_AHEAD
 from phasesync.errors import PhasesyncError
 from phasesync.ports import SecretWrite, SyncState
-from phasesync.testing.fake_destination import FakeDestinations
-from phasesync.testing.fake_remote import REGION
 from tests.durability.machine.judge import Judge
 from tests.durability.machine.ledger import Ledger, Write
 from tests.durability.machine.workers import TTL, Late, Mishap, Worker
+from tests.fakes.destination import FakeDestinations
+from tests.fakes.remote import REGION
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
 from tests.support.vouching import mark_as_restored
 

@@ -30,7 +30,7 @@ from phasesync.errors import (
     ThrottledError,
 )
 from phasesync.ports import Claim, SyncState
-from phasesync.testing.fake_destination import FakeDestination, FakeDestinations
+from tests.fakes.destination import FakeDestination, FakeDestinations
 from tests.support.stores import ACTOR, EXPIRED
 
 if TYPE_CHECKING:

@@ -1,0 +1,153 @@
+"""
+Resource policies: form, size, whom they let in.
+
+Sources: API reference, PutResourcePolicy (BlockPublicPolicy, PolicyName), ListResourcePolicies, ValidateResourcePolicy,
+errors MalformedPolicyDocumentException and PublicPolicyException; the length is in the API model. IAM User Guide, JSON
+policy elements. AWS decides with an automated reasoner what is public; here: everybody may, and no condition narrows
+who.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from phasesync.emulator.errors import AwsError, invalid_parameter, not_found
+from phasesync.emulator.reading import page_of, present
+from phasesync.emulator.request import Call
+from phasesync.emulator.service import Result, Service
+from phasesync.emulator.world import MANAGED_POLICY
+
+_DEFAULT: Final = "default"
+_VERSIONS: Final = ("2008-10-17", "2012-10-17")
+_ELEMENTS: Final = frozenset(
+    ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"]
+)
+_NARROWING: Final = frozenset(
+    [
+        "aws:principalarn",
+        "aws:principalaccount",
+        "aws:principalorgid",
+        "aws:principalorgpaths",
+        "aws:sourceaccount",
+        "aws:sourcearn",
+        "aws:sourceorgid",
+        "aws:sourcevpc",
+        "aws:sourcevpce",
+        "aws:userid",
+        "kms:calleraccount",
+    ]
+)
+"""Condition keys that name who or from where (IAM User Guide, global condition keys)."""
+
+
+def put_resource_policy(service: Service, call: Call) -> Result:
+    """Replace the policy."""
+    secret = service.secret(call)
+    _check_default(call)
+    text = call.text("ResourcePolicy") or ""
+    statements = _read(text)
+    if call.arguments.get("BlockPublicPolicy") and any(_is_public(one) for one in statements):
+        raise AwsError(
+            "PublicPolicyException",
+            "You can't attach a resource policy that grants broad access while BlockPublicPolicy is true.",
+        )
+    secret.policy = text
+    service.world.touch(secret)
+    return {"ARN": secret.arn, "Name": secret.name}
+
+
+def get_resource_policy(service: Service, call: Call) -> Result:
+    """Return a policy; of the default one the field is absent where there is none."""
+    secret, name = service.secret(call, writes=False), call.text("PolicyName") or _DEFAULT
+    policies = _policies(service, secret)
+    if name != _DEFAULT and name not in policies:
+        raise not_found()
+    answer: Result = {"ARN": secret.arn, "Name": secret.name, "PolicyName": name}
+    return answer | {"ResourcePolicy": policies[name]} if name in policies else answer
+
+
+def list_resource_policies(service: Service, call: Call) -> Result:
+    """Return the names of the policies: the default one first, then the others by name."""
+    secret = service.secret(call, writes=False)
+    names = sorted(_policies(service, secret), key=lambda name: (name != _DEFAULT, name))
+    page, token = page_of([{"PolicyName": name} for name in names], call)
+    return present({"ResourcePolicies": page, "NextToken": token})
+
+
+def _policies(service: Service, secret: Any) -> dict[str, str]:
+    """Return name -> policy. What Secrets Manager keeps on a copy between accounts is no one else's to change."""
+    default = service.world.source_of(secret).policy
+    policies = {} if default is None else {_DEFAULT: default}
+    primary = service.world.extras(secret).cross_account_primary
+    if primary is not None and not service.world.is_replica(secret):
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{primary.account}:root"},
+            "Action": "secretsmanager:AcceptCrossAccountReplication",
+            "Resource": "*",
+        }
+        policies[MANAGED_POLICY] = json.dumps({"Version": _VERSIONS[1], "Statement": [statement]})
+    return policies
+
+
+def delete_resource_policy(service: Service, call: Call) -> Result:
+    """Remove the policy."""
+    secret = service.secret(call)
+    _check_default(call)
+    secret.policy = None
+    service.world.touch(secret)
+    return {"ARN": secret.arn, "Name": secret.name}
+
+
+def validate_resource_policy(service: Service, call: Call) -> Result:
+    """Say whether a policy would let everybody in."""
+    if call.text("SecretId") is not None:
+        service.secret(call)
+    public = any(_is_public(one) for one in _read(call.text("ResourcePolicy") or ""))
+    found = [{"CheckName": "PublicPolicy", "ErrorMessage": "The policy grants broad access."}] if public else []
+    return {"PolicyValidationPassed": not public, "ValidationErrors": found}
+
+
+def _check_default(call: Call) -> None:
+    """ "You can modify only the default policy" (API reference, ListResourcePolicies); its code: by its meaning."""
+    if call.text("PolicyName") not in (None, _DEFAULT):
+        raise invalid_parameter("You can only modify the default policy.")
+
+
+def _read(text: str) -> list[Mapping[str, Any]]:
+    """Return the statements of a policy; MalformedPolicyDocumentException."""
+    try:
+        policy = json.loads(text)
+    except ValueError:
+        policy = None
+    if not isinstance(policy, dict) or policy.get("Version", _VERSIONS[0]) not in _VERSIONS:
+        raise _malformed()
+    statements = policy.get("Statement")
+    statements = statements if isinstance(statements, list) else [statements]
+    if not statements or not all(_is_statement(one) for one in statements):
+        raise _malformed()
+    return statements
+
+
+def _is_statement(statement: object) -> bool:
+    if not isinstance(statement, dict) or set(statement) - _ELEMENTS:
+        return False
+    pairs = (("Principal", "NotPrincipal"), ("Action", "NotAction"), ("Resource", "NotResource"))
+    return statement.get("Effect") in ("Allow", "Deny") and all(
+        (one in statement) != (other in statement) for one, other in pairs
+    )
+
+
+def _is_public(statement: Mapping[str, Any]) -> bool:
+    if statement["Effect"] != "Allow":
+        return False
+    principal = statement.get("Principal")
+    named = principal.get("AWS") if isinstance(principal, dict) else principal
+    everybody = "NotPrincipal" in statement or "*" in (named if isinstance(named, list) else [named])
+    condition = statement.get("Condition") or {}
+    keys = {key.lower() for operator in condition.values() for key in operator}
+    return everybody and not keys & _NARROWING
+
+
+def _malformed() -> AwsError:
+    return AwsError("MalformedPolicyDocumentException", "This resource policy contains a syntax error.")

@@ -1,1 +1,0 @@
-"""Tests of what ships for tests."""
