@@ -16,7 +16,7 @@ import time
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
 from phasesync.core.rates import Rate
-from phasesync.core.sync_config import Layout
+from phasesync.core.sync import Layout
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from phasesync.adapters.store.migrate import upgrade
+from phasesync.store.migrate import upgrade
 from tests.support.installation import REGION, Installation
 from tests.support.postgres import start_server
 

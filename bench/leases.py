@@ -22,13 +22,13 @@ import boto3
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
-from phasesync.adapters.aws.quotas import Quotas
+from phasesync.adapters.aws.rate_limiter import Quotas
 from phasesync.bootstrap import Application
-from phasesync.bootstrap.machinery import build_lease_work
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.events import Event
-from phasesync.core.user_names import DEFAULT_TEMPLATE
+from phasesync.core.lease_users import DEFAULT_TEMPLATE
+from phasesync.daemon.build import build_lease_work
 from phasesync.ports import CredentialDraft, DynamicDraft
 from tests.support.installation import REGION, Installation
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
-from phasesync.adapters.store.tables import environments, sync_reads, syncs
+from phasesync.store.tables import environments, sync_reads, syncs
 from tests.support.installation import Installation
 
 _MANY = 500

@@ -25,17 +25,17 @@ import sqlalchemy as sa
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
-from phasesync.adapters.store.journal import to_row
-from phasesync.adapters.store.plain import to_json
-from phasesync.adapters.store.secret_reads import lookup_of
-from phasesync.adapters.store.sync_rows import destination_key, mac_of
-from phasesync.adapters.store.tables import chores, environments, journal, secrets, sync_reads, syncs
 from phasesync.bootstrap import Application
 from phasesync.core.events import Event, SweepFinished
-from phasesync.core.ownership import owner_tags
+from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Layout
+from phasesync.core.sync import Layout
+from phasesync.store.journal import to_row
+from phasesync.store.secrets import lookup_of
+from phasesync.store.serialization import to_json
+from phasesync.store.sync_rows import destination_key, mac_of
+from phasesync.store.tables import chores, environments, journal, secrets, sync_reads, syncs
 from tests.support.installation import REGION, Installation
 from tests.support.sql import counted
 

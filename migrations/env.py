@@ -6,7 +6,7 @@ There is no alembic.ini: `python -m phasesync db migrate` is the way in. To writ
 
 from alembic import context
 
-from phasesync.adapters.store.tables import metadata
+from phasesync.store.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

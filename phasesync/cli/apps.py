@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.documents import app_item
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import with_application
-from phasesync.cli.items import app_item
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name
 from phasesync.errors import InvalidInputError

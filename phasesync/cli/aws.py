@@ -228,7 +228,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
       phasesync aws list-secrets --credential aws
     """
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.core.partitions import check_neighbours
+    from phasesync.core.arns import check_neighbours
     from phasesync.engine.hints import hints_about
 
     found = application.credentials.get(credential)
@@ -275,7 +275,7 @@ def force_delete(
     Example:
       phasesync aws force-delete shop/production/OLD --credential aws
     """
-    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.output import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about, hints_for
 

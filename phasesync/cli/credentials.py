@@ -10,8 +10,13 @@ from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Name
 from phasesync.cli.secret_prompt import ask_secret
-from phasesync.core.credential import Credential, CredentialStatus, CredentialType
-from phasesync.core.credential_rules import check_access_key_id, check_secret_access_key
+from phasesync.core.credential import (
+    Credential,
+    CredentialStatus,
+    CredentialType,
+    check_access_key_id,
+    check_secret_access_key,
+)
 from phasesync.core.model import SecretValue
 from phasesync.errors import InvalidInputError
 
@@ -40,7 +45,7 @@ def list_(application: "Application", out: Output) -> None:
     Example:
       phasesync credentials list
     """
-    from phasesync.cli.views import credential_document
+    from phasesync.cli.documents import credential_document
 
     columns = ["name", "type", "region", "account", "role_arn", "access_key_id", "status", "used_by"]
     documents = map(credential_document, application.credentials.list_all())
@@ -59,7 +64,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync credentials show aws
     """
-    from phasesync.cli.views import credential_document
+    from phasesync.cli.documents import credential_document
 
     out.item(credential_document(application.credentials.get(name)))
 
@@ -108,7 +113,7 @@ def add(
       phasesync credentials add keys --type access-key --access-key-id AKIA... --region eu-central-1
       phasesync credentials add host --type ambient --region eu-central-1
     """
-    from phasesync.cli.views import credential_document
+    from phasesync.cli.documents import credential_document
     from phasesync.ports import CredentialDraft
 
     if external_id is not None and no_external_id:
@@ -147,7 +152,7 @@ def test(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync credentials test aws
     """
-    from phasesync.cli.views import credential_document
+    from phasesync.cli.documents import credential_document
 
     report = application.credential_operations.test(name)
     if report.base is not None:
@@ -210,7 +215,7 @@ def update(
     Example:
       phasesync credentials update aws --role-arn arn:aws:iam::111122223333:role/phasesync
     """
-    from phasesync.cli.views import credential_document
+    from phasesync.cli.documents import credential_document
     from phasesync.ports import CredentialDraft
 
     if external_id is not None and no_external_id:
@@ -247,7 +252,7 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
       phasesync credentials remove keys --yes
       phasesync credentials remove keys --revoke
     """
-    from phasesync.cli.lease_removal import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
 
     found = application.credentials.get(name)
     dynamics = [one.name for one in application.dynamics.list_all() if one.credential_id == found.id] if revoke else []

@@ -10,10 +10,10 @@ from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
-    from phasesync.adapters.store.migrate import SchemaStatus
-    from phasesync.bootstrap import Machinery
+    from phasesync.daemon.build import Machinery
     from phasesync.daemon.parts import Parts
     from phasesync.settings.model import Settings
+    from phasesync.store.migrate import SchemaStatus
 
 
 @click.command()
@@ -26,13 +26,13 @@ def daemon(out: Output) -> int:
     Example:
       phasesync daemon
     """
-    from phasesync.adapters.store.migrate import status as schema_status
     from phasesync.adapters.telemetry.log_events import LogEvents
     from phasesync.adapters.telemetry.logging import configure_logging
-    from phasesync.bootstrap import LIVE_SETTINGS, build_machinery
+    from phasesync.daemon.build import LIVE_SETTINGS, build_machinery
     from phasesync.daemon.parts import Parts
     from phasesync.daemon.service import run_daemon
     from phasesync.settings import load_settings
+    from phasesync.store.migrate import status as schema_status
 
     asked = invocation()
     loaded = load_settings(asked.config)

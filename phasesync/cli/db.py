@@ -10,8 +10,8 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
-    from phasesync.adapters.store.migrate import SchemaStatus
     from phasesync.bootstrap import Application
+    from phasesync.store.migrate import SchemaStatus
 
 
 @click.group()
@@ -33,8 +33,8 @@ def migrate(out: Output) -> None:
     """
     settings = invocation().settings().settings
     url = settings.database_url
-    from phasesync.adapters.store.migrate import status as schema_status
     from phasesync.bootstrap import migrate_application
+    from phasesync.store.migrate import status as schema_status
 
     before = schema_status(url)
     migrate_application(settings)
@@ -53,7 +53,7 @@ def status(out: Output) -> int:
     Example:
       phasesync db status
     """
-    from phasesync.adapters.store.migrate import status as schema_status
+    from phasesync.store.migrate import status as schema_status
 
     found = schema_status(invocation().settings().settings.database_url)
     out.item(_document(found))
@@ -73,7 +73,7 @@ def backup(file: Path, out: Output) -> None:
     Example:
       phasesync db backup /var/backups/phasesync-monday.db
     """
-    from phasesync.adapters.store.backup import backup as copy
+    from phasesync.store.backup import backup as copy
 
     copy(invocation().settings().settings.database_url, file)
     out.done(f"copied the database to {file}", {"file": str(file), "bytes": file.stat().st_size})
@@ -121,7 +121,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     Example:
       phasesync db accept-restore --yes
     """
-    from phasesync.engine.restored import LOOK_AHEAD
+    from phasesync.engine.stale_database import LOOK_AHEAD
 
     confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
     accepted = application.state.accept_restore(ahead=LOOK_AHEAD)

@@ -4,8 +4,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from phasesync.cli.documents import secret_item
 from phasesync.cli.invocation import invocation
-from phasesync.cli.items import secret_item
 from phasesync.cli.output import Output
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.documents import environment_item
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.items import environment_item
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import Name, environment_argument
 
@@ -97,7 +97,7 @@ def remove(
       phasesync envs remove shop/preview --yes
       phasesync envs remove shop/preview --revoke
     """
-    from phasesync.cli.lease_removal import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
 
     found = application.environments.get_environment(*environment)
     live = leases_of(application, environment=environment) if revoke else []

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from phasesync.core.canonical import Json, canonical_json, parse_json_document
-from phasesync.core.dotenv_reading import Note, read_dotenv
-from phasesync.core.dotenv_writing import PYTHON, dotenv_line, write_shell
+from phasesync.core.dotenv import PYTHON, Note, dotenv_line, read_dotenv, write_shell
 from phasesync.core.exported_values import Entry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_stored_key

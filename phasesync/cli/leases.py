@@ -1,24 +1,115 @@
-"""`phasesync leases`: short-lived credentials, from dynamic secrets."""
+"""
+`phasesync leases reap`: users at AWS that carry our tag and that no lease wants.
+
+`phasesync leases`: short-lived credentials, from dynamic secrets.
+"""
 
 import json
 from datetime import UTC, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.lease_ending import at_or_now, give_back_unseen, not_found_yet
-from phasesync.cli.lease_reaping import reap
+from phasesync.cli.lease_revocation import at_or_now, give_back_unseen, not_found_yet
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, Name, Word
 from phasesync.cli.streams import write_data, write_values
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from phasesync.bootstrap import Application
     from phasesync.core.dynamic import DynamicSecret
-    from phasesync.engine.issuing import Issued
+    from phasesync.engine.leases.issuance import Issued
+    from phasesync.engine.leases.orphan_users import Stray
+
+
+_WHY = {
+    "left-over": "its lease has ended",
+    "overdue": "no lease of this database, and its time is over",
+    "unknown": "no lease of this database; left alone until the end that its tag names",
+}
+
+
+@click.command()
+@click.option(
+    "--credential", type=Name("credential"), help="Credential to look with. Default: those of all dynamic secrets."
+)
+@confirmation_options
+@output_option
+@with_application
+def reap(application: "Application", credential: str | None, yes: bool, no_input: bool, out: Output) -> int:
+    """
+    Remove users at AWS that carry our tag and that no lease wants: shows them first. The daemon does it once a day.
+
+    \b
+    Example:
+      phasesync leases reap --yes
+    """
+    from phasesync.cli.output import tell_identity
+    from phasesync.errors import OperatorError, PhasesyncError
+    from phasesync.ports import Found
+
+    looks = application.reaper.look(credential)
+    failure: PhasesyncError | None = None
+    for look in looks:
+        if look.account is not None:
+            tell_identity(application, application.credentials.get(look.credential), out)
+        if look.error is not None:
+            out.warn(f"{look.credential}: {look.error.message}")
+            failure = look.error
+    strays = [stray for look in looks for stray in look.strays]
+    going = [stray for stray in strays if stray.goes]
+    if not out.as_json:
+        columns = ["user", "account", "lease", "max_expires_at", "fate", "why"]
+        out.items(
+            map(_document, strays), columns, empty="nothing to remove: no user at AWS is left of a lease that is over"
+        )
+    results: dict[str, str] = {}
+    if going:
+        users = "1 user" if len(going) == 1 else f"{len(going)} users"
+        try:
+            confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
+        except OperatorError:
+            if out.as_json:  # What would go is said in any case, as the table is.
+                out.document(_listed(strays, {}))
+            raise
+        for stray, result in application.reaper.remove(going, actor=invocation().actor):
+            if isinstance(result, PhasesyncError):
+                out.warn(f"{stray.user.name}: {result.message}")
+                failure = result
+                results[stray.user.arn] = "failed"
+            else:
+                results[stray.user.arn] = "removed" if result is Found.REMOVED else "gone already"
+                if result is Found.THEIRS:
+                    results[stray.user.arn] = "left alone"
+    removed = sum(result == "removed" for result in results.values())
+    if going or out.as_json:
+        out.done(f"removed {removed} of {len(going)}", _listed(strays, results))
+    return 0 if failure is None else failure.exit_code
+
+
+def _listed(strays: "Sequence[Stray]", results: "Mapping[str, str]") -> dict[str, Any]:
+    items = [_document(stray) | {"result": results.get(stray.user.arn)} for stray in strays]
+    return {"items": items, "next": None}
+
+
+def _document(stray: "Stray") -> dict[str, Any]:
+    return {
+        "user": stray.user.name,
+        "arn": stray.user.arn,
+        "account": stray.account,
+        "credential": stray.credential,
+        "lease": stray.lease_id,
+        "max_expires_at": stray.max_expires_at,
+        "fate": str(stray.fate),
+        "why": _WHY[str(stray.fate)],
+    }
+
 
 DYNAMIC = Name("dynamic secret")
 lease_argument = click.argument("lease", metavar="LEASE")
@@ -76,8 +167,8 @@ def issue(
       phasesync leases issue ci --format dotenv > .env
       credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
     """
-    from phasesync.adapters.aws.own_profile import issuing
-    from phasesync.engine.issuing import KNOWN_WITHIN
+    from phasesync.adapters.aws.recursion_guard import issuing
+    from phasesync.engine.leases.issuance import KNOWN_WITHIN
 
     if format_ is not None and out.as_json:
         raise InvalidInputError("--format and -o json exclude each other")
@@ -104,7 +195,7 @@ def issue(
 
 def tell_issued(application: "Application", issued: "Issued", out: Output) -> None:
     """Say on stderr as whom AWS was asked, and what will become of the lease."""
-    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.output import tell_identity
 
     lease = issued.lease
     tell_identity(application, application.credentials.get_by_id(lease.credential_id), out)
@@ -117,7 +208,7 @@ def tell_issued(application: "Application", issued: "Issued", out: Output) -> No
 
 def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
     """Refuse keys that a dotenv file cannot hold, before anything is issued. InvalidInputError."""
-    from phasesync.core.dotenv_writing import is_dotenv_key
+    from phasesync.core.dotenv import is_dotenv_key
 
     for output, key in recipe.config.keys.items() if format_ is Handout.DOTENV else ():
         if not is_dotenv_key(key):
@@ -129,7 +220,7 @@ def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
 
 
 def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:
-    from phasesync.cli.lease_views import lease_document
+    from phasesync.cli.documents import lease_document
 
     values = {key: value.reveal_text() for key, value in issued.credentials.items()}
     if format_ is Handout.DOTENV:
@@ -172,7 +263,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
     Example:
       phasesync leases list --dynamic ci --all
     """
-    from phasesync.cli.lease_views import lease_document
+    from phasesync.cli.documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
     found = application.leases.list_leases(dynamic=dynamic, ended=every)
@@ -191,7 +282,7 @@ def show(application: "Application", lease: str, out: Output) -> None:
     Example:
       phasesync leases show 3f0c9a1be2d44c55
     """
-    from phasesync.cli.lease_views import lease_details
+    from phasesync.cli.documents import lease_details
 
     found = application.leases.get(application.leases.full_id(lease))
     document = lease_details(found, application.leases.records(found.id), now=application.clock.now())
@@ -216,8 +307,8 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     Example:
       phasesync leases renew 3f0c9a1be2d44c55 --ttl 1h
     """
-    from phasesync.cli.identity import tell_identity
-    from phasesync.cli.lease_views import lease_document
+    from phasesync.cli.documents import lease_document
+    from phasesync.cli.output import tell_identity
 
     lease = application.leases.full_id(lease)
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
@@ -237,8 +328,8 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     Example:
       phasesync leases revoke 3f0c9a1be2d44c55
     """
-    from phasesync.cli.identity import tell_identity
-    from phasesync.cli.lease_views import lease_document
+    from phasesync.cli.documents import lease_document
+    from phasesync.cli.output import tell_identity
 
     lease = application.leases.full_id(lease)
     was_live = application.leases.get(lease).live

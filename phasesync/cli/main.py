@@ -1,22 +1,68 @@
 """
+A group of commands whose modules are imported when they are asked for.
+
+Help lists come from the table alone, so that `--help` costs no imports.
+
 The command `phasesync`: options that every command has, the table of commands, exit codes.
 
 Imports no command: each is imported when it is asked for.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from phasesync import __version__
-from phasesync.cli.ending import let_go_of_streams, obey_signals_as_init
-from phasesync.cli.failures import hide_unraisable, report
+from phasesync.cli.failures import hide_unraisable, let_go_of_streams, obey_signals_as_init, report
 from phasesync.cli.invocation import Invocation
-from phasesync.cli.lazy import LazyGroup
 from phasesync.cli.streams import fill_closed_streams, use_utf8
+
+
+class LazyGroup(click.Group):
+    """Commands by name, each with `module:attribute` and one line of help."""
+
+    def __init__(self, *args: object, lazy: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
+        """
+        Args:
+            args: for click.
+            lazy: name -> (where it is, what it does), in the order of the help.
+            kwargs: for click.
+        """
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in self._lazy.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; suggestions know the names of the table."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=self.list_commands(ctx), ctx=ctx
+            ) from None
+
 
 COMMANDS = {
     "demo": ("phasesync.cli.demo:demo", "The tour, on an AWS emulator in this process."),

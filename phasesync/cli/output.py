@@ -2,6 +2,8 @@
 What goes to stdout: one table or one JSON document. Everything else a command has to say goes to stderr.
 
 A table is as wide as what is in it, on a terminal too: an id that is cut into pieces cannot be copied.
+
+Says on stderr as whom a command reached AWS: the identity of the shell, not the daemon's.
 """
 
 import base64
@@ -9,13 +11,18 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from phasesync.cli.failures import one_line, styled, tell
 from phasesync.cli.streams import json_text, write_data
-from phasesync.core.durations import duration_text
+from phasesync.core.times import duration_text
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+    from phasesync.core.credential import Credential
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -163,3 +170,10 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     click.echo(styled(head, bold=True))
     for line in body:
         click.echo(line)
+
+
+def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:
+    """Print account and ARN: at most one call, and none where the command has asked already."""
+    identity = application.clients.identity_of(credential)
+    note = application.endpoint_note(credential.region)
+    out.say(f"identity: account {identity.account}, {identity.arn}{note}")

@@ -71,7 +71,7 @@ def list_(
     newest = application.state.list_runs(sync=sync, limit=1)
     found = application.state.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
     if not follow:
-        from phasesync.cli.views import run_document
+        from phasesync.cli.documents import run_document
 
         documents = map(run_document, found)
         out.items(documents if out.as_json else map(_row, documents), COLUMNS, empty="there are no runs yet")
@@ -93,8 +93,8 @@ def show(application: "Application", run_id: str, out: Output) -> None:
     Example:
       phasesync runs show 0199f0c2a3b4c5d6e7f80123
     """
-    from phasesync.cli.show import show_run
-    from phasesync.cli.views import run_document
+    from phasesync.cli.documents import run_document
+    from phasesync.cli.text import show_run
 
     run = application.state.get_run(application.state.full_run_id(run_id))
     document = run_document(run)
@@ -114,7 +114,7 @@ def _follow(
     sync: str | None,
     outcomes: list[Outcome],
 ) -> None:
-    from phasesync.cli.views import run_document
+    from phasesync.cli.documents import run_document
 
     while True:
         for run in found:

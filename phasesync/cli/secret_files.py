@@ -21,9 +21,9 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
-from phasesync.core.dotenv_writing import BASH, PYTHON, READERS, runs_in_shells
+from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.exported_values import Entry, export_json, literal_value
-from phasesync.core.foreign_values import members_of, whole_of
+from phasesync.core.imported_values import members_of, whole_of
 from phasesync.core.model import SecretValue, SecretVersion, ValueType
 from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
@@ -168,10 +168,10 @@ def _from_aws(
     out: Output,
 ) -> dict[str, Entry]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
-    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.output import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about
-    from phasesync.engine.importing import read_remote
+    from phasesync.engine.import_values import read_remote
 
     if credential is None:
         raise InvalidInputError("--from-aws needs --credential", hint="phasesync credentials list")

@@ -1,4 +1,6 @@
 """
+`phasesync secrets history` and `rollback`: what a key was.
+
 `phasesync secrets`: the secrets of an environment, one at a time.
 
 Whole files are in `secret_files.py`, what a key was in `secret_versions.py`.
@@ -13,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.documents import revealed, secret_item
 from phasesync.cli.editing import check_key_to_write, wait_for_readers, write_secret
 from phasesync.cli.input import no_input_option, read_value, to_value
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.items import revealed, secret_item
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import (
     DURATION,
@@ -29,14 +31,76 @@ from phasesync.cli.params import (
     written_key_argument,
 )
 from phasesync.cli.secret_files import export, import_
-from phasesync.cli.secret_versions import history, rollback
 from phasesync.cli.streams import write_values
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.reference_syntax import malformed_references
-from phasesync.errors import InvalidInputError
+from phasesync.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+
+
+@click.command()
+@environment_argument
+@key_argument
+@path_option
+@output_option
+@with_application
+def history(application: "Application", environment: tuple[str, str], key: str, path: str, out: Output) -> None:
+    """
+    List every version of a key, newest first. Values stay hidden.
+
+    \b
+    Example:
+      phasesync secrets history shop/production DB_PASSWORD
+    """
+    versions = application.environments.history(*environment, path, key)
+    out.items(map(secret_item, versions), ["version", "type", "changed_at", "changed_by", "origin", "comment"])
+
+
+@click.command()
+@environment_argument
+@key_argument
+@path_option
+@click.option(
+    "--to",
+    "version",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Number of the version, as secrets history shows it.",
+)
+@output_option
+@with_application
+def rollback(
+    application: "Application", environment: tuple[str, str], key: str, path: str, version: int, out: Output
+) -> None:
+    """
+    Set a key to what an earlier version was. This makes a new version.
+
+    \b
+    Example:
+      phasesync secrets rollback shop/production DB_PASSWORD --to 3
+    """
+    versions = {one.version: one for one in application.environments.history(*environment, path, key)}
+    wanted = versions.get(version)
+    if wanted is None or wanted.value is None:
+        usable = ", ".join(str(number) for number, one in sorted(versions.items()) if one.value is not None)
+        raise NotFoundError(
+            f"{key} has no value in version {version}; versions with one: {usable}",
+            hint=f"phasesync secrets history {'/'.join(environment)} {key} shows them",
+        )
+    write_secret(
+        application,
+        environment,
+        path,
+        key,
+        wanted.value,
+        comment=wanted.comment,
+        origin="rollback",
+        done=f"rolled back to version {version}",
+        out=out,
+    )
 
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -242,7 +306,7 @@ def get(
 
 def _resolved(application: "Application", environment: tuple[str, str], path: str, key: str) -> SecretValue:
     """Return what a sync would write for one key. UnresolvedReferenceError names the key."""
-    from phasesync.core.mapping import canonical_value
+    from phasesync.core.payloads import canonical_value
     from phasesync.engine.source import read_folder
 
     source = read_folder(application.environments, *environment, path, only=key)

@@ -10,7 +10,7 @@ import click
 
 from phasesync.cli.input import text_of
 from phasesync.cli.params import DURATION, Name, comma_list_or_empty, merged, pairs
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
 from phasesync.errors import InvalidInputError
 
 CREDENTIAL = Name("credential")

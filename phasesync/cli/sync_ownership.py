@@ -7,17 +7,17 @@ import click
 from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
-from phasesync.cli.sync_control import document_of
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.sync_config import Adopt
+from phasesync.cli.sync_runs import document_of
+from phasesync.core.sync import Adopt
 from phasesync.errors import IllegalTransitionError
 
 if TYPE_CHECKING:
     from collections.abc import Sized
 
     from phasesync.bootstrap import Application
-    from phasesync.engine.importing import TakenIn
-    from phasesync.engine.survey import Candidate, Survey
+    from phasesync.engine.adoption_preview import Candidate, Survey
+    from phasesync.engine.import_values import TakenIn
 
 _SHOWN = 20
 """So many secrets are described one by one."""
@@ -47,7 +47,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
       phasesync syncs adopt shop-production
       phasesync syncs adopt shop-production --import prefer-aws --yes
     """
-    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.output import tell_identity
 
     offer = application.adoption.offer(name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
     tell_identity(application, application.credentials.get(offer.sync.credential), out)
@@ -86,7 +86,7 @@ def release(application: "Application", name: str, out: Output) -> int:
     Example:
       phasesync syncs release shop-production
     """
-    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.output import tell_identity
 
     sync = application.state.get_sync(name)
     tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
@@ -137,7 +137,7 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
 
 
 def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:
-    from phasesync.cli.identity import tell_identity
+    from phasesync.cli.output import tell_identity
 
     sync = application.state.get_sync(name)
     objects = application.remote_deletion.objects(name)

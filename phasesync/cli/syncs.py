@@ -7,11 +7,10 @@ import click
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, REGION, path_option
-from phasesync.cli.sync_control import approve, document_of, pause, resume, trigger, wait_
-from phasesync.cli.sync_insight import verify, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
-from phasesync.core.sync_config import Adopt, SyncConfig
+from phasesync.cli.sync_runs import approve, document_of, pause, resume, trigger, verify, wait_, why
+from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def list_(application: "Application", out: Output) -> None:
     Example:
       phasesync syncs list -o json
     """
-    from phasesync.cli.views import sync_document
+    from phasesync.cli.documents import sync_document
 
     statuses = {one.id: one.status for one in application.credentials.list_all()}
     documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.state.list_syncs()]
@@ -208,9 +207,9 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
     Example:
       phasesync syncs plan shop-production --detailed-exitcode
     """
-    from phasesync.cli.identity import tell_identity
-    from phasesync.cli.show import show_plan
-    from phasesync.cli.views import has_changes, plan_document
+    from phasesync.cli.documents import has_changes, plan_document
+    from phasesync.cli.output import tell_identity
+    from phasesync.cli.text import show_plan
 
     report = application.operations.plan(name)
     tell_identity(application, application.credentials.get_by_id(report.sync.credential_id), out)
@@ -236,8 +235,8 @@ def run(application: "Application", name: str, out: Output) -> int:
     Example:
       phasesync syncs run shop-production
     """
-    from phasesync.cli.show import exit_code_of_run, show_run
-    from phasesync.cli.views import run_document
+    from phasesync.cli.documents import run_document
+    from phasesync.cli.text import exit_code_of_run, show_run
 
     done = application.operations.run(name, actor=invocation().actor)
     if out.as_json:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from phasesync.core.remote import Action, Desired, JournalEntry, Life, Observed
-from phasesync.core.sync_config import Adopt, Layout, OnRemove
+from phasesync.core.sync import Adopt, Layout, OnRemove
 
 ORDER = (
     Action.REFUSE,

@@ -1,10 +1,19 @@
-"""How we authenticate to AWS, as a frozen value. It asks AWS nothing and keeps its secrets out of its repr."""
+"""
+How we authenticate to AWS, as a frozen value. It asks AWS nothing and keeps its secrets out of its repr.
 
+AWS's rules for what an operator types of a credential: External ID, access key, account. Pure.
+
+A key may come in the wrong place, so that what is refused is never repeated.
+"""
+
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from phasesync.core.model import SecretValue
+from phasesync.errors import InvalidInputError
 
 
 class CredentialType(StrEnum):
@@ -55,3 +64,94 @@ class Credential:
     created_at: datetime
     verified_at: datetime | None
     used_by: tuple[str, ...] = ()
+
+
+_EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+"""API reference of STS, AssumeRole, ExternalId."""
+_KEY_ID: Final = re.compile(r"\w{16,128}", re.ASCII)
+"""API reference of IAM, AccessKey: 16 to 128 characters of \\w."""
+_SECRET_KEY: Final = re.compile(rb"[!#-&(-_a-~]+")
+"""AWS's own have letters, digits, / and +; quotes come from a file that was copied."""
+_NAMED: Final = re.compile(rb"(?i)[a-z_ ]*secret[a-z_ ]*[=:]")
+"""As files and consoles write it: `aws_secret_access_key=`."""
+_OTHER_IDS: Final = {
+    "ABIA": "a bearer token",
+    "ACCA": "a context",
+    "AGPA": "a group",
+    "AIDA": "a user",
+    "AIPA": "an instance profile",
+    "ANPA": "a managed policy",
+    "ANVA": "a version of a policy",
+    "APKA": "a public key",
+    "AROA": "a role",
+    "ASCA": "a certificate",
+}
+"""Beginning -> what it is the id of (IAM User Guide, IAM identifiers, unique ID prefixes)."""
+_TEMPORARY: Final = "ASIA"
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
+
+
+def check_external_id(external_id: str) -> str:
+    """Return an External ID as it is. InvalidInputError."""
+    if _EXTERNAL_ID.fullmatch(external_id):
+        return external_id
+    if not external_id:
+        raise InvalidInputError(
+            "an External ID is not empty", hint="for a role without one: --no-external-id, in place of --external-id"
+        )
+    what = "has 2 to 1,224 characters"
+    if 2 <= len(external_id) <= 1224:
+        what = "has letters and digits without accents, and _ + = , . @ : / -, and no spaces"
+    raise InvalidInputError(
+        f"an External ID {what} (AWS STS, AssumeRole)",
+        hint="give the one of the role's trust policy; credentials add makes a new one where --external-id is left out",
+    )
+
+
+def check_access_key_id(access_key_id: str) -> str:
+    """
+    Return the id of an access key without white space around it. InvalidInputError.
+
+    Temporary keys are refused: they end within hours, and without their session token AWS refuses them now.
+    """
+    given = access_key_id.strip()
+    if _KEY_ID.fullmatch(given) is None:
+        raise InvalidInputError(
+            "that is not an access key id: it has 16 to 128 letters and digits",
+            hint="an access key id looks like AKIAIOSFODNN7EXAMPLE; aws iam list-access-keys prints a user's",
+        )
+    if given.startswith(_TEMPORARY):
+        raise InvalidInputError(
+            "that is the id of temporary keys (ASIA...), which need a session token and end within hours",
+            hint="give the key of an IAM user (AKIA...); or add --type ambient, which takes temporary keys from the "
+            "environment, a profile or a process, and renews them",
+        )
+    if (other := _OTHER_IDS.get(given[:4])) is not None:
+        raise InvalidInputError(
+            f"that is the id of {other}, not of an access key ({given[:4]}...)",
+            hint="an access key id begins with AKIA; aws iam list-access-keys prints a user's",
+        )
+    return given
+
+
+def check_secret_access_key(secret: SecretValue) -> SecretValue:
+    """Return a secret access key without white space around it. InvalidInputError; what it is is not repeated."""
+    given = secret.reveal().strip()
+    if _SECRET_KEY.fullmatch(given) is None or _NAMED.match(given):
+        raise InvalidInputError(
+            "that is not a secret access key: it has a name, quotes, white space, or characters that AWS never uses"
+            if given
+            else "there is no secret access key",
+            hint="give the key alone, 40 characters, without its name and without quotes",
+        )
+    return SecretValue(given)
+
+
+def check_account(account: str) -> str:
+    """Return the id of an AWS account as it is. InvalidInputError."""
+    if _ACCOUNT.fullmatch(account) is None:
+        raise InvalidInputError(
+            f"{account[:40]!r} is not the id of an AWS account",
+            hint="it has 12 digits; aws sts get-caller-identity --query Account --output text prints one",
+        )
+    return account

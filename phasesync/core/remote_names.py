@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from phasesync.core.sync_config import Layout, SyncConfig
+from phasesync.core.sync import Layout, SyncConfig
 from phasesync.errors import InvalidInputError
 
 PLACEHOLDERS: Final = ("app", "env", "path", "key")

@@ -15,15 +15,13 @@ from typing import Final
 
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
-from phasesync.daemon.condition import STUCK_AFTER, Condition, Pulse, Round
-from phasesync.daemon.ending import STOP_BEYOND_DRAIN, end_work
-from phasesync.daemon.http import HealthServer
-from phasesync.daemon.listening import PATIENCE, Listening
-from phasesync.daemon.lookout import Lookout
+from phasesync.daemon.hardening import harden
+from phasesync.daemon.health import STUCK_AFTER, Condition, Lookout, Pulse, Round
+from phasesync.daemon.http import PATIENCE, HealthServer, Listening
 from phasesync.daemon.parts import Build, Parts, Schema
-from phasesync.daemon.process import harden
+from phasesync.daemon.periodic import Rounds
 from phasesync.daemon.reload import take_over
-from phasesync.daemon.rounds import Rounds
+from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, end_work
 from phasesync.daemon.signals import Inbox, Signals, Word
 from phasesync.daemon.systemd import Notifier
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError

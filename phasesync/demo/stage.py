@@ -15,8 +15,8 @@ from phasesync.core.model import SecretValue
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus
 from phasesync.demo.account import Account, Stored
+from phasesync.demo.daemon_process import DaemonProcess
 from phasesync.demo.failures import ClaimFailedError
-from phasesync.demo.process import DaemonProcess
 from phasesync.demo.screen import Screen
 from phasesync.emulator import AwsEmulator
 from phasesync.ports import MemberRole, SecretWrite

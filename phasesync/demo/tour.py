@@ -1,4 +1,6 @@
 """
+The commands that do what the tour did against a real account, in their order.
+
 The tour from its first line to its last, and its end: whatever happens, nothing runs on and no file stays.
 
 Must not decide what a step shows.
@@ -11,20 +13,46 @@ from typing import Final
 
 from phasesync.bootstrap import initialise_application, open_application
 from phasesync.demo.account import HOST_ACCOUNT, OTHER_ACCOUNT, Account
-from phasesync.demo.editing import edit_one, edit_quickly, pause_one, repair_an_outside_edit, resume_one
+from phasesync.demo.daemon_process import DaemonProcess, stop_all
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
-from phasesync.demo.for_real import COMMANDS
 from phasesync.demo.interruptions import Interruptions
 from phasesync.demo.isolation import environment_of_its_own, folder_of_its_own
-from phasesync.demo.process import DaemonProcess, stop_all
 from phasesync.demo.screen import Screen
-from phasesync.demo.setting_up import add_credentials, add_syncs, fill_the_store
-from phasesync.demo.short_lived import lend_a_key
+from phasesync.demo.setup import add_credentials, add_syncs, fill_the_store
 from phasesync.demo.stage import PRODUCTION, STAGING, Stage
-from phasesync.demo.surviving import hold_an_emptied_environment, read_the_log, stop, survive_a_kill
+from phasesync.demo.steps import (
+    edit_one,
+    edit_quickly,
+    hold_an_emptied_environment,
+    lend_a_key,
+    pause_one,
+    read_the_log,
+    repair_an_outside_edit,
+    resume_one,
+    stop,
+    survive_a_kill,
+)
 from phasesync.emulator import AwsEmulator
 from phasesync.errors import PhasesyncError
 from phasesync.settings import load_settings
+
+COMMANDS: Final = (
+    ("phasesync init", "data directory, root key, database"),
+    ("phasesync apps add shop", ""),
+    ("phasesync envs add shop/production", ""),
+    ("phasesync secrets set shop/production DB_PASSWORD", "asks for the value; or import a file:"),
+    ("phasesync secrets import shop/production .env", ""),
+    ("phasesync credentials add aws --type assume-role --region eu-central-1", "prints the next three, filled in"),
+    ("aws iam create-policy --policy-name phasesync-aws --policy-document ...", "in the account of the secrets"),
+    ("aws iam create-role --role-name phasesync-aws --assume-role-policy-document ...", ""),
+    ("aws iam attach-role-policy --role-name phasesync-aws --policy-arn ...", ""),
+    ("phasesync credentials update aws --role-arn arn:aws:iam::ACCOUNT:role/phasesync-aws", ""),
+    ("phasesync credentials test aws", ""),
+    ("phasesync syncs add shop-production --env shop/production --credential aws --secret-name shop/production", ""),
+    ("phasesync daemon", ""),
+)
+"""A command and a note on it."""
+
 
 TIME_LIMIT_S: Final = 27.0
 """The whole tour; stopping what it started comes on top of it."""

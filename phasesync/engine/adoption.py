@@ -8,13 +8,12 @@ versions that were read may be written over.
 from dataclasses import dataclass, replace
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import Adopt
+from phasesync.core.sync import Adopt, Sync
+from phasesync.engine.adoption_preview import Survey, survey
 from phasesync.engine.hints import hints_for, naming
-from phasesync.engine.importing import TakenIn, take_in
+from phasesync.engine.import_values import TakenIn, take_in
+from phasesync.engine.observe import look_steadily
 from phasesync.engine.pinned_account import same_account
-from phasesync.engine.steady import look_steadily
-from phasesync.engine.survey import Survey, survey
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports import Destination, Destinations, EnvironmentStore, StateStore, SyncDraft
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync
-from phasesync.engine.restored import not_accepted
+from phasesync.engine.stale_database import not_accepted
 from phasesync.errors import (
     ClaimHeldError,
     ClaimLostError,

@@ -3,31 +3,40 @@ One sync, once: load -> read the source -> observe -> plan -> guard -> apply -> 
 
 Level-based: the claim names a sync and nothing else is taken from whoever woke it. No loop over time in here; how often
 this happens is `scheduler.py`'s.
+
+Works on one claim: keeps it alive while the sync is reconciled.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from phasesync.core.budget import DAY, within_a_day
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
-from phasesync.core.guard import Guarded, judge
-from phasesync.core.plan import make_plan
+from phasesync.core.planning.budget import DAY, within_a_day
+from phasesync.core.planning.guard import Guarded, judge
+from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
 from phasesync.core.run import Run
 from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import Layout
-from phasesync.engine.apply import Applier, landed, result_of
-from phasesync.engine.attempt import Attempt, unreadable
-from phasesync.engine.claims import Permit
+from phasesync.core.sync import Layout
+from phasesync.engine.apply import Applier, Pen, landed, result_of
+from phasesync.engine.claims import ClaimKeeper, Permit
 from phasesync.engine.defects import internal_error
-from phasesync.engine.look import END_OF_LOOKING, Seen, deletable, entries_of, graces_that_ended, look, may_be_trusted
-from phasesync.engine.pen import Pen
-from phasesync.engine.steady import look_steadily
-from phasesync.engine.task import Task, open_task, policy_of
+from phasesync.engine.desired import Task, open_task, policy_of
+from phasesync.engine.observe import (
+    END_OF_LOOKING,
+    Seen,
+    deletable,
+    entries_of,
+    graces_that_ended,
+    look,
+    look_steadily,
+    may_be_trusted,
+)
+from phasesync.engine.run_result import Attempt, unreadable
 from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
@@ -392,3 +401,24 @@ def _until_a_version_is_a_day_old(entry: JournalEntry, now: datetime) -> timedel
     """Return how long AWS will refuse another version: it prunes what is older than a day."""
     oldest = min(within_a_day(entry.versions_at, now), default=now)
     return max(oldest + DAY - now, timedelta(minutes=1))
+
+
+class Worker:
+    """What a dispatcher calls in one of its threads."""
+
+    def __init__(self, reconciler: Reconciler, keeper: ClaimKeeper) -> None:
+        """
+        Args:
+            reconciler: does the work.
+            keeper: renews the claim meanwhile; its `renew` is called by the daemon.
+        """
+        self._reconciler = reconciler
+        self._keeper = keeper
+
+    def work(self, claim: Claim) -> None:
+        """Reconcile a claimed sync. StoreUnavailableError where the result could not be recorded."""
+        permit = self._keeper.hold(claim)
+        try:
+            self._reconciler.reconcile(claim, permit)
+        finally:
+            self._keeper.drop(claim)

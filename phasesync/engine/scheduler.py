@@ -13,8 +13,8 @@ from typing import Final
 
 from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.expiry import LeaseExpiry
-from phasesync.engine.reaping import AGAIN, EVERY, Reaper
+from phasesync.engine.leases.expiry import LeaseExpiry
+from phasesync.engine.leases.orphan_users import AGAIN, EVERY, Reaper
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports import (

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential
-from phasesync.core.drift import (
+from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
+from phasesync.core.planning.listing_check import (
     Aspect,
     Expected,
     Skip,
@@ -23,9 +24,8 @@ from phasesync.core.drift import (
     suspects,
     worth_a_list,
 )
-from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.remote import Observed
-from phasesync.core.sync_config import Layout
+from phasesync.core.sync import Layout
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,

@@ -4,15 +4,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from phasesync.core.fingerprint import fingerprint, same
-from phasesync.core.mapping import map_values
-from phasesync.core.ownership import refusal_of
+from phasesync.core.payloads import map_values
+from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of, hints_for
-from phasesync.engine.look import END_OF_LOOKING
+from phasesync.engine.observe import END_OF_LOOKING, look_steadily
 from phasesync.engine.pinned_account import same_account
 from phasesync.engine.source import Source, read_source
-from phasesync.engine.steady import look_steadily
 from phasesync.errors import DestinationError
 from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore, SyncState
 

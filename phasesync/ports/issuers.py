@@ -9,8 +9,8 @@ from typing import Protocol
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Order
+from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
-from phasesync.core.orphans import MarkedUser
 
 Leave = Callable[[], None]
 """Called before every call that changes something; raises when this process may not go on."""

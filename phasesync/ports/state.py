@@ -9,8 +9,7 @@ from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Paused, Sync
-from phasesync.core.sync_config import Adopt, SyncConfig
+from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig
 
 
 @dataclass(frozen=True, kw_only=True)

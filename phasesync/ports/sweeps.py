@@ -7,7 +7,7 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import SyncConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from phasesync.cli.child import Child, Stopped
 from phasesync.cli.output import Output
+from phasesync.cli.run.child import Child, Stopped
 from tests.support.waiting import HANG_GUARD_S
 
 COUNTS = """
@@ -31,7 +31,7 @@ sys.exit(40 + len(got))
 """Exits with 40 + how many SIGINT came, once whoever runs it has done what it does at one."""
 ON_A_TERMINAL = """
 import os, sys, time
-from phasesync.cli.child import Child
+from phasesync.cli.run.child import Child
 from phasesync.cli.output import Output
 terminal, counts, came, heeded = sys.argv[1:]
 os.open(terminal, os.O_RDWR)  # The first terminal that the head of a session opens is the one that controls it.

@@ -16,7 +16,7 @@ import pytest
 from dotenv import dotenv_values
 
 from phasesync.cli.formats import Format, write
-from phasesync.core.dotenv_writing import BASH, NODE, PYTHON, Written, dotenv_line, write_shell
+from phasesync.core.dotenv import BASH, NODE, PYTHON, Written, dotenv_line, write_shell
 from phasesync.core.model import SecretValue
 from tests.cli.conftest import CommandLine
 

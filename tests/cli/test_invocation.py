@@ -32,7 +32,7 @@ def test_the_settings_file_is_named_by_the_option(shop):
 
 
 def test_another_root_key_is_refused(shop):
-    from phasesync.adapters.keys.root_key import write_new_root_key
+    from phasesync.adapters.root_keys import write_new_root_key
 
     (shop.directory / "root.key").rename(shop.directory / "former.key")
     write_new_root_key(shop.directory / "root.key")

@@ -354,7 +354,7 @@ def hide(aws: Aws, name: str, seconds: float = 3600) -> None:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands look again at once."""
-    monkeypatch.setattr("phasesync.engine.leases._LOOK_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr("phasesync.engine.leases.operations._LOOK_AGAIN_S", (0.0, 0.0))
 
 
 @pytest.mark.usefixtures("no_pauses")

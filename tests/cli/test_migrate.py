@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from phasesync.adapters.store import migrate
+from phasesync.store import migrate
 from tests.cli.conftest import CommandLine
 from tests.support.stores import OTHER_ROOT_KEY, open_test_store, put, write
 

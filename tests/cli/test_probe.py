@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from phasesync.cli.main import cli
-from phasesync.cli.probe import probe
+from phasesync.cli.status import probe
 from phasesync.daemon.http import HealthServer, Report
 from phasesync.errors import SettingsError, UnhealthyError
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from phasesync.bootstrap import open_application
 from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
-from phasesync.core.foreign_values import whole_of
-from phasesync.core.mapping import map_json
+from phasesync.core.imported_values import whole_of
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
+from phasesync.core.payloads import map_json
 from phasesync.core.references import Resolution, resolve
 from phasesync.engine.source import read_folder
 from phasesync.errors import InvalidInputError

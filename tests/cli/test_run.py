@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.cli.output import Output
-from phasesync.cli.variables import tell_loading
+from phasesync.cli.run.variables import tell_loading
 from phasesync.emulator import Answer, Operation
 from tests.cli.conftest import CommandLine, add_dynamic, users
 from tests.support.aws import Aws
@@ -172,7 +172,7 @@ def test_a_lease_is_renewed_in_time_however_long_the_next_one_takes(
     add_dynamic(ci, "second", *SECOND)
     ahead = [0.0]
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
-    monkeypatch.setattr("phasesync.cli.upkeep.time", clock)
+    monkeypatch.setattr("phasesync.cli.run.renewal.time", clock)
 
     def take_long(_operation: Operation) -> Answer | None:
         """45 s of the first lease's minute go by."""

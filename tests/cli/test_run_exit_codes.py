@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store.tables import secret_versions
-from phasesync.cli.show import exit_code_of_run
-from phasesync.core.sync_config import OnDrift
+from phasesync.cli.text import exit_code_of_run
+from phasesync.core.sync import OnDrift
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
@@ -19,6 +18,7 @@ from phasesync.errors import (
     QuotaExceededError,
     ThrottledError,
 )
+from phasesync.store.tables import secret_versions
 from tests.support.world import NAME, World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])

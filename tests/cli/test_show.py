@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from phasesync.cli.output import Output
-from phasesync.cli.show import show_plan, show_run
+from phasesync.cli.text import show_plan, show_run
 from phasesync.core.run import Run, RunError
 from phasesync.core.status import Outcome, Trigger
 

@@ -65,7 +65,7 @@ def test_pairs_that_options_take_are_named_in_errors(shop: CommandLine) -> None:
 def add_odd_key(key: str) -> None:
     """What an earlier release let in."""
     with open_application(load_settings(None).settings) as application, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("phasesync.adapters.store.secret_edits.check_key", check_stored_key)
+        patch.setattr("phasesync.store.secrets.check_key", check_stored_key)
         write = SecretWrite(path="/", key=key, value=SecretValue("old"))
         application.environments.edit("shop", "prod", actor="t", origin="set", writes=[write])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from phasesync.adapters.store import Store
+from phasesync.store import Store
 from tests.support.stores import open_test_store
 
 

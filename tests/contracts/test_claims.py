@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from phasesync.core.remote import Action, Intent, JournalEntry
 from phasesync.core.run import RunError
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import SyncConfig
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError, UnresolvedReferenceError
 from tests.support.stores import (
     EXPIRED,

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store import Store, tables
-from phasesync.adapters.store.instants import Instant
-from phasesync.adapters.store.lease_rows import select_leases, to_columns, to_lease
 from phasesync.core.lease import Lease, LeaseStatus, begin, issued, set_back
 from phasesync.ports import ClockSetBack, MemberRole
+from phasesync.store import Store, tables
+from phasesync.store.db_time import Instant
+from phasesync.store.lease_rows import select_leases, to_columns, to_lease
 from tests.support.stores import (
     LONG,
     TTL,

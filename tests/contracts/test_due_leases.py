@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, is_due, missing, renew, take_back
 from phasesync.core.schedule import pause_of_lease
 from phasesync.errors import ThrottledError
 from phasesync.ports import ClaimedLease
+from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import (
     EXPIRED,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.errors import AlreadyExistsError
+from phasesync.store import Store
 from tests.support.stores import ACTOR, add_dynamic, at_once, dynamic_draft, put, values_of, write
 from tests.support.values import dynamic_config
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import (
     TTL,

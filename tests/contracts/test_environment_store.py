@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports import SecretWrite
+from phasesync.store import Store
 from tests.support.stores import ACTOR, add_sync, put, values_of, write
 
 

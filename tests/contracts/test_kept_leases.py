@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store import Store, tables
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, forgotten, lapsed, renew
 from phasesync.core.model import SecretValue
 from phasesync.ports import Given, LeaseEvent
+from phasesync.store import Store, tables
 from tests.support.stores import (
     LONG,
     TTL,

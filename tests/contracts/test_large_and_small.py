@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.dispatch.threads import ThreadDispatcher
-from phasesync.adapters.store import Store
+from phasesync.adapters.dispatch import ThreadDispatcher
 from phasesync.core.events import Event
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.status import Trigger
-from phasesync.core.sync_config import Layout, SyncConfig
+from phasesync.core.sync import Layout, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Member, Scheduler
 from phasesync.ports import Claim
+from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import TTL, add_sync, claim_due, claim_one, put, settle, write
 from tests.support.waiting import wait_until

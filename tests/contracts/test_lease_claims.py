@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.adapters.store import Store, tables
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, gone, take_back
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError
 from phasesync.ports import Entry, LeaseClaim, LeaseEvent
+from phasesync.store import Store, tables
 from tests.support.stores import (
     EXPIRED,
     TTL,

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store import Store, tables
 from phasesync.core.lease import Cause, Lease, LeaseStatus, gone
 from phasesync.errors import NotFoundError
 from phasesync.ports import Entry, LeaseEvent
+from phasesync.store import Store, tables
 from tests.support.sql import counted
 from tests.support.stores import (
     LONG,

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from phasesync.adapters.store import Store, tables
 from phasesync.core.lease import Lease
 from phasesync.errors import IllegalTransitionError, NotFoundError, PhasesyncError
 from phasesync.ports import Entry, LeaseEvent
+from phasesync.store import Store, tables
 from tests.support.stores import (
     TTL,
     access_key,

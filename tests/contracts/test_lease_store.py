@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, forgotten, gone, issued, renew, take_back
-from phasesync.core.orphans import TAG_LEASE, max_expires_at_of
+from phasesync.core.lease_users import TAG_LEASE, max_expires_at_of
 from phasesync.errors import IllegalTransitionError, NotFoundError, StalePlanError
 from phasesync.ports import Entry, LeaseEvent
+from phasesync.store import Store
 from tests.support.stores import (
     LONG,
     TTL,

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store import Store
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused
-from phasesync.core.sync_config import Layout, SyncConfig
+from phasesync.core.sync import Layout, Paused, SyncConfig
 from phasesync.ports import Check, SweepGroup, SweptObject
+from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import (
     ACTOR,

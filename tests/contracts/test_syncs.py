@@ -7,8 +7,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused
-from phasesync.core.sync_config import Adopt, SyncConfig, TagMode
+from phasesync.core.sync import Adopt, Paused, SyncConfig, TagMode
 from phasesync.errors import (
     AlreadyExistsError,
     ClaimHeldError,

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import RunError
 from phasesync.core.status import SyncStatus
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import SyncConfig
+from phasesync.store import Store
 from tests.support.aws import ACCOUNT
 from tests.support.stores import access_key, add_sync, after, claim_due, run_of, sync_draft
 

@@ -9,7 +9,7 @@ from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.credential_rules import (
+from phasesync.core.credential import (
     check_access_key_id,
     check_account,
     check_external_id,

@@ -11,7 +11,7 @@ from dotenv.parser import parse_stream
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phasesync.core.dotenv_reading import Form, read_dotenv
+from phasesync.core.dotenv import Form, read_dotenv
 from phasesync.errors import InvalidInputError
 
 lines = st.lists(

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.dotenv_reading import read_dotenv
-from phasesync.core.dotenv_writing import BASH, COMPOSE, NODE, NPM, PYTHON, READERS, dotenv_line, write_shell
+from phasesync.core.dotenv import BASH, COMPOSE, NODE, NPM, PYTHON, READERS, dotenv_line, read_dotenv, write_shell
 from phasesync.errors import InvalidInputError
 
 texts = st.text() | st.text("ab'\"\\\n\r\t #=$`{}n")

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from phasesync.core.remote_names import check_template, clashes, fill, key_of_name, name_of_key, taken
-from phasesync.core.sync_config import Layout
+from phasesync.core.sync import Layout
 from phasesync.errors import InvalidInputError
 from tests.support.values import config
 

@@ -9,7 +9,7 @@ from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.tag_rules import check_tags
+from phasesync.core.tags import check_tags
 from phasesync.errors import InvalidInputError
 
 SHAPES: dict[str, Any] = {

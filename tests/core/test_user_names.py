@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.names import normalise_path
-from phasesync.core.user_names import (
+from phasesync.core.lease_users import (
     DEFAULT_TEMPLATE,
     MAX_NAME,
     MAX_PATH,
@@ -20,6 +19,7 @@ from phasesync.core.user_names import (
     default_iam_path,
     render_user_name,
 )
+from phasesync.core.names import normalise_path
 from phasesync.errors import InvalidInputError
 
 WORDS = {"app": "shop", "env": "production", "name": "ci"}

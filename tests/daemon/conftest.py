@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from phasesync.daemon.listening import PATIENCE
+from phasesync.daemon.http import PATIENCE
 from phasesync.daemon.service import Service
 from phasesync.daemon.signals import Inbox, Word
 from phasesync.errors import PhasesyncError
@@ -103,7 +103,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     """Start a service; it is stopped at the end."""
     monkeypatch.setattr("phasesync.daemon.service.LOOK_EVERY", world.look_every)
     monkeypatch.setattr("phasesync.daemon.service._TICK_S", 0.02)
-    monkeypatch.setattr("phasesync.daemon.listening.AGAIN_S", 0.02)
+    monkeypatch.setattr("phasesync.daemon.http.AGAIN_S", 0.02)
     started: list[Running] = []
     ours = logging.getLogger("phasesync")
     monkeypatch.setattr(ours, "level", ours.level)  # reloads change it

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.events import ChoreFailed, SchemaWaiting
-from phasesync.daemon import condition, ending
+from phasesync.daemon import health as condition
+from phasesync.daemon import shutdown as ending
 from phasesync.daemon.signals import Word
 from phasesync.errors import (
     AnotherDatabaseError,

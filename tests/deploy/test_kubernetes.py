@@ -99,7 +99,7 @@ class TestEach:
         assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": port["name"]}
 
     def test_kubernetes_waits_longer_for_the_end_than_the_daemon_takes(self, file) -> None:
-        from phasesync.daemon.ending import STOP_BEYOND_DRAIN
+        from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN
         from phasesync.settings.model import DaemonSettings
 
         assert pod(file)["terminationGracePeriodSeconds"] > (

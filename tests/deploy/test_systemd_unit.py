@@ -71,13 +71,13 @@ def test_it_is_locked_up(unit) -> None:
 
 
 def test_the_key_comes_under_the_name_that_the_daemon_looks_for() -> None:
-    from phasesync.adapters.keys.root_key import CREDENTIAL_NAME
+    from phasesync.adapters.root_keys import CREDENTIAL_NAME
 
     assert f"\nLoadCredential={CREDENTIAL_NAME}:/etc/phasesync/root.key\n" in UNIT.read_text()
 
 
 def test_systemd_waits_longer_for_the_end_than_the_daemon_takes() -> None:
-    from phasesync.daemon.ending import STOP_BEYOND_DRAIN
+    from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN
     from phasesync.settings.model import DaemonSettings
 
     found = re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), flags=re.MULTILINE)
@@ -98,7 +98,7 @@ def test_the_program_needs_no_memory_that_is_writable_and_executable() -> None:
         "AESGCM(bytes(32)).encrypt(bytes(12), b'', b'')\n"
         "ssl.create_default_context()\n"
         "boto3.client('secretsmanager', region_name='eu-west-1')\n"
-        "from phasesync.daemon.process import harden\n"
+        "from phasesync.daemon.hardening import harden\n"
         "assert harden() == ()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from phasesync.engine import restored
+from phasesync.engine import stale_database as restored
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Adopt
+from phasesync.core.sync import Adopt
+from phasesync.store import Store
 from tests.durability.moments import Moment, go_back, keep
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.world import KEY_ARN, NAME, Killed, World

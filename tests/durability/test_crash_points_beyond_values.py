@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.store import Store
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, TagMode
+from phasesync.store import Store
 from tests.durability.moments import Moment, go_back, keep, picture
 from tests.durability.test_crash_points import kill_at
 from tests.support.stores import ACTOR, open_test_store

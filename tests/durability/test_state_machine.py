@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, Phase, assume, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from phasesync.adapters.store import Store
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import CURRENT, PREVIOUS, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Trigger
-from phasesync.core.sync_config import AWS_MANAGED_KEY, OnDrift, OnRemove, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, OnDrift, OnRemove, TagMode
 from phasesync.errors import PhasesyncError
+from phasesync.store import Store
 from tests.durability.machine.dust import settle
 from tests.durability.machine.ledger import Ledger
 from tests.durability.machine.stage import KEYED, KEYS, TEMPLATES, WHOLE, WHOLE_NAME, Rows, Stage, prepare

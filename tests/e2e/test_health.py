@@ -20,8 +20,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.adapters.telemetry.log_events import LogEvents
-from phasesync.bootstrap.machinery import build_machinery
-from phasesync.core.sync_config import Layout
+from phasesync.core.sync import Layout
+from phasesync.daemon.build import build_machinery
 from phasesync.daemon.http import MAX_CONNECTIONS
 from phasesync.emulator import Operation
 from phasesync.settings import load_settings

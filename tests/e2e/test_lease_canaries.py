@@ -1,4 +1,4 @@
-"""The keys of leases are found nowhere but where they were handed out; tables are searched in tests/adapters/store/."""
+"""The keys of leases are found nowhere but where they were handed out; tables are searched in tests/store/."""
 
 from __future__ import annotations
 

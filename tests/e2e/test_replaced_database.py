@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store.backup import backup
-from phasesync.adapters.store.migrate import upgrade
+from phasesync.store.backup import backup
+from phasesync.store.migrate import upgrade
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
 from tests.support.daemon import Daemon

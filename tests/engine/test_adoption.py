@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.ownership import Ownership
+from phasesync.core.planning.ownership import Ownership
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Adopt, Layout, SyncConfig
-from phasesync.engine.importing import TakenIn
+from phasesync.core.sync import Adopt, Layout, SyncConfig
+from phasesync.engine.import_values import TakenIn
 from phasesync.errors import (
     AccountMismatchError,
     AlreadyExistsError,

@@ -6,7 +6,7 @@ import pytest
 
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Layout, OnDrift, OnRemove
+from phasesync.core.sync import Layout, OnDrift, OnRemove
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports import SecretWrite
 from tests.support.operator import operations

@@ -15,10 +15,10 @@ import pytest
 
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import KMS_ACTIONS
-from phasesync.adapters.destinations.aws_secrets_manager import SPEC
+from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from phasesync.errors import PermissionDeniedError
 from tests.fakes.remote import REGION
 from tests.support.aws_world import ACCOUNT, KIND, OTHER_REGION, AwsWorld, make_world, running_emulator

@@ -3,7 +3,7 @@
 import pytest
 
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import OnDrift
+from phasesync.core.sync import OnDrift
 from phasesync.errors import (
     DestinationError,
     DestinationUnavailableError,

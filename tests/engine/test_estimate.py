@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.estimate import Estimate, estimate
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
+from phasesync.core.planning.estimate import Estimate, estimate
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from tests.support.stores import ACTOR
 from tests.support.world import KEY_ARN, NAME, World
 

@@ -4,9 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.explain import ObjectWhy
-from phasesync.core.sync import Paused
-from phasesync.core.sync_config import Layout, OnRemove
+from phasesync.core.planning.explain import ObjectWhy
+from phasesync.core.sync import Layout, OnRemove, Paused
 from phasesync.engine.explanation import Explanation
 from phasesync.errors import DestinationUnavailableError, PermissionDeniedError, UnresolvedReferenceError
 from tests.support.operator import explainer, verification

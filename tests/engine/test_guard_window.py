@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store.journal import _context, to_entry
-from phasesync.adapters.store.tables import environments, journal
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import Content
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Layout, OnRemove
+from phasesync.core.sync import Layout, OnRemove
 from phasesync.ports import SecretWrite
+from phasesync.store.journal import _context, to_entry
+from phasesync.store.tables import environments, journal
 from tests.support.operator import explainer, operations
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World

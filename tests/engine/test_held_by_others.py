@@ -7,8 +7,8 @@ import pytest
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import CrossAccountStatus
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Adopt, Layout, OnRemove
-from phasesync.engine.importing import read_remote
+from phasesync.core.sync import Adopt, Layout, OnRemove
+from phasesync.engine.import_values import read_remote
 from phasesync.errors import IllegalTransitionError, OwnershipConflictError
 from tests.fakes.remote import ACCOUNT, REGION
 from tests.support.operator import adoption, explainer, force_deletion, remote_deletion, verification

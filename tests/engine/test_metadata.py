@@ -5,7 +5,7 @@ import pytest
 from phasesync.core.canonical import canonical_json
 from phasesync.core.remote import ReplicaStatus
 from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import PermissionDeniedError
 from tests.support.world import NAME, World
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.store import Store
-from phasesync.core.budget import BURST
 from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.planning.budget import BURST
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove
 from phasesync.errors import (
     AccountMismatchError,
     DestinationRejectedError,
@@ -20,6 +19,7 @@ from phasesync.errors import (
     PermissionDeniedError,
 )
 from phasesync.ports import SecretWrite
+from phasesync.store import Store
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.vouching import mark_as_restored
 from tests.support.world import World

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, OnRemove, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, OnRemove, TagMode
 from phasesync.errors import PermissionDeniedError
 from tests.engine.test_denied_actions import (
     PER_KEY,

@@ -10,8 +10,7 @@ from phasesync.core.credential import CredentialType
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Paused
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Paused, TagMode
 from phasesync.errors import (
     ClaimLostError,
     CredentialRejectedError,

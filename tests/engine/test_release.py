@@ -4,8 +4,8 @@ import pytest
 
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Adopt, Layout, TagMode
-from phasesync.engine.release import RELEASED, Released
+from phasesync.core.sync import Adopt, Layout, TagMode
+from phasesync.engine.removal import RELEASED, Released
 from phasesync.errors import PermissionDeniedError
 from tests.support.operator import adoption, release
 from tests.support.stores import ACTOR

@@ -1,7 +1,7 @@
 """Removing a sync that keeps its remote objects: our marks come off, or a line says where they stay."""
 
 from phasesync.core.remote import TAG_INSTANCE
-from phasesync.core.sync_config import Layout
+from phasesync.core.sync import Layout
 from tests.support.world import NAME, World
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from phasesync.core.status import Outcome
-from phasesync.core.sync_config import Adopt
-from phasesync.engine.steady import PAUSES_S
+from phasesync.core.sync import Adopt
+from phasesync.engine.observe import PAUSES_S
 from phasesync.engine.verification import Comparison
 from phasesync.errors import RestoredDatabaseError, StalePlanError
 from tests.support.operator import adoption, explainer, operations, verification
@@ -65,7 +65,7 @@ def test_an_explanation_during_edits_too(written: World) -> None:
 def test_a_plan_that_meets_a_write_every_time_says_that_and_nothing_else(
     written: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("phasesync.engine.steady.PAUSES_S", (0.0,) * len(PAUSES_S))
+    monkeypatch.setattr("phasesync.engine.observe.PAUSES_S", (0.0,) * len(PAUSES_S))
     editor = Editor(written, times=100)
 
     with pytest.raises(StalePlanError) as raised:

@@ -9,7 +9,7 @@ import pytest
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Member, Scheduler
 from phasesync.engine.sweep import ROUND

@@ -1,7 +1,7 @@
 """Tags that we wrote are known as ours for as long as they are there, whatever happened on the way."""
 
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
-from phasesync.core.sync_config import TagMode
+from phasesync.core.sync import TagMode
 from tests.support.world import World
 
 

@@ -3,10 +3,10 @@
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.store.tables import journal, syncs
 from phasesync.core.events import SyncUnreadable
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.errors import CiphertextError, EnvironmentStoreError, PhasesyncError, SettingsError
+from phasesync.store.tables import journal, syncs
 from tests.support.stores import TTL, add_sync
 from tests.support.world import World
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from phasesync.core.budget import BURST
+from phasesync.core.planning.budget import BURST
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from tests.support.world import NAME, World
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import InvalidInputError, PermissionDeniedError
 
 KEY_ID: Final = "12345678-1234-1234-1234-123456789012"

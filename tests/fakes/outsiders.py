@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import PENDING
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from tests.fakes.deletion import FakeDeletion
 from tests.fakes.objects import ACCOUNT, REGION, FakeObject, FakeVersion
 

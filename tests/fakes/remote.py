@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from phasesync.core.mapping import check_size
 from phasesync.core.model import SecretValue
+from phasesync.core.payloads import check_size
 from phasesync.core.remote import CURRENT, Occupied, Payload, Written
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, QuotaExceededError
 from tests.fakes.cross_account import FakeCrossAccount
 from tests.fakes.kms_keys import FakeKeys

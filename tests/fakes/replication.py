@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import replace
 
 from phasesync.core.remote import Replica, ReplicaStatus
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from tests.fakes.objects import FakeObject, FakeObjects, in_the_way, rejected, writable
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.remote import PENDING, TAG_INSTANCE, Replica, ReplicaStatus, Written
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, RemoteChangedError
 from tests.fakes.destination import FakeDestination, FakeDestinations
 from tests.fakes.kms_keys import KEY_ID

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from phasesync.adapters.store import Store
-from phasesync.core.sync_config import Layout, OnRemove
+from phasesync.core.sync import Layout, OnRemove
+from phasesync.store import Store
 from tests.support.stores import open_test_store
 from tests.support.world import World
 

@@ -3,10 +3,10 @@
 import json
 from datetime import timedelta
 
-from phasesync.core.drift import pages
 from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.planning.listing_check import pages
 from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Adopt, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, TagMode
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, PayloadTooLargeError, ThrottledError
 from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from phasesync.adapters.dispatch.threads import Threads
+from phasesync.adapters.dispatch import Threads
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.engine.claims import ClaimKeeper

@@ -11,7 +11,7 @@ import pytest
 
 from phasesync.core.lease import LeaseStatus
 from phasesync.emulator import DROP, Answer, Operation
-from phasesync.engine.issuing import Issued
+from phasesync.engine.leases.issuance import Issued
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
 from phasesync.ports import LeaseEvent
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
@@ -250,7 +250,7 @@ def test_a_key_that_was_revoked_after_the_backup_is_not_handed_out(world: LeaseW
     first = give(world)
     row = world.lease(first.lease.id)
     with world.store.database.read() as connection:
-        from phasesync.adapters.store.tables import leases
+        from phasesync.store.tables import leases
 
         kept = connection.execute(leases.select()).one().kept
     world.revoke(first.lease.id)

@@ -20,9 +20,9 @@ from typing import Any
 import boto3
 import pytest
 
-from phasesync.adapters.aws.caller import Caller
-from phasesync.adapters.store.engine import Database
+from phasesync.adapters.aws.client import Caller
 from phasesync.core.lease import LeaseStatus
+from phasesync.store.database import Database
 from tests.leases.test_failures import settle
 from tests.support.lease_world import LeaseProcess, LeaseWorld
 from tests.support.sdk import keep_models

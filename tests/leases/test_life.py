@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from phasesync.adapters.store.tables import leases as lease_rows
 from phasesync.core.events import LeaseUnreadable
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.orphans import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
+from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import DestinationRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import LeaseEvent
+from phasesync.store.tables import leases as lease_rows
 from tests.support.lease_world import BOUNDARY, GROUP, INLINE, OUR_PATH, POLICIES, LeaseWorld
 from tests.support.stores import ACTOR
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.issuers import aws_iam_named
+from phasesync.adapters.issuers import iam_named as aws_iam_named
 from phasesync.core.lease import LeaseStatus
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError

@@ -11,9 +11,9 @@ import pytest
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.user_names import DEFAULT_TEMPLATE
+from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.emulator import Answer
-from phasesync.engine.issuing import Issued
+from phasesync.engine.leases.issuance import Issued
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import CredentialDraft, LeaseEvent
 from tests.support.lease_world import REGION, LeaseWorld

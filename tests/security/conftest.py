@@ -10,7 +10,7 @@ import pytest
 
 from phasesync.adapters.aws.policies import principal_of, sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.destinations.opener import RegisteredDestinations
+from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
 from phasesync.ports import Destination

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.store import tables
+from phasesync.store import tables
 from tests.support.altered_world import AlteredWorld
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import time_machine
 
 from phasesync.adapters.aws.policies import sync_policy
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.destinations.aws_secrets_manager import SPEC
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.adapters.aws_secrets_manager.destination import SPEC
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError
 from phasesync.ports import Destination
 from tests.security.conftest import credential_of

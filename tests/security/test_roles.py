@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from phasesync.adapters.aws.identity import AwsCredentialTester
+from phasesync.adapters.aws.credential_tester import AwsCredentialTester
 from phasesync.adapters.aws.policies import sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential

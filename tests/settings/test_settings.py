@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.adapters.store.locations import parse_database_url
 from phasesync.errors import SettingsError
 from phasesync.settings import Settings, load_settings
 from phasesync.settings.model import setting_names, variable_of
+from phasesync.store.database_url import parse_database_url
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.store import Store, migrate
 from phasesync.core.events import Event
 from phasesync.core.model import SecretValue
 from phasesync.core.status import Trigger
-from phasesync.core.sync import Paused
-from phasesync.core.sync_config import Layout, OnRemove, SyncConfig
+from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import PhasesyncError
 from phasesync.ports import Entry, LeaseEvent, SecretWrite
+from phasesync.store import Store, migrate
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeRemote
 from tests.support.stores import (

@@ -15,10 +15,10 @@ import pytest
 
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.destinations.opener import RegisteredDestinations
-from phasesync.adapters.store import Store
+from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.emulator import Answer, AwsEmulator, EmulatorClock, Operation
 from phasesync.ports import Destination
+from phasesync.store import Store
 from tests.fakes.remote import REGION
 from tests.support.iam import allows
 from tests.support.stores import open_test_store

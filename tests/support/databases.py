@@ -31,7 +31,7 @@ _WORKER_INPUT = "postgres_socket_directory"
 
 def migrate_template(url: str) -> None:
     """Bring an empty database to the newest migration, and give it keys: nearly every test wants them."""
-    from phasesync.adapters.store import migrate
+    from phasesync.store import migrate
     from tests.support.stores import open_test_store
 
     migrate.upgrade(url)

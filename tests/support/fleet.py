@@ -14,8 +14,7 @@ from typing import Any, cast
 from phasesync.core.events import SweepFinished
 from phasesync.core.model import SecretValue
 from phasesync.core.run import Run
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports import DaemonRegistry, SecretWrite
 from tests.fakes.remote import REGION, FakeObject, FakeRemote

@@ -22,27 +22,28 @@ import pytest
 import sqlalchemy as sa
 from botocore.config import Config
 
-from phasesync.adapters.aws.quotas import Quotas
+from phasesync.adapters.aws.rate_limiter import Quotas
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.issuers import aws_iam_named, iam_caller
-from phasesync.adapters.issuers.opener import RegisteredIssuers
-from phasesync.adapters.store import Store
-from phasesync.adapters.store.tables import leases as lease_rows
+from phasesync.adapters.issuers import RegisteredIssuers
+from phasesync.adapters.issuers import iam_client as iam_caller
+from phasesync.adapters.issuers import iam_named as aws_iam_named
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.events import Event
 from phasesync.core.lease import Lease, LeaseStatus
-from phasesync.core.user_names import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
+from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
-from phasesync.engine.dynamic import DynamicConfiguration
-from phasesync.engine.expiry import LeaseExpiry
-from phasesync.engine.issuing import Issued
-from phasesync.engine.leases import LeaseOperations
-from phasesync.engine.reaping import Reaper
-from phasesync.engine.taking_back import LeaseEnder, TakenBack
+from phasesync.engine.dynamic_admin import DynamicConfiguration
+from phasesync.engine.leases.expiry import LeaseExpiry
+from phasesync.engine.leases.issuance import Issued
+from phasesync.engine.leases.operations import LeaseOperations
+from phasesync.engine.leases.orphan_users import Reaper
+from phasesync.engine.leases.revocation import LeaseEnder, TakenBack
 from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
+from phasesync.store import Store
+from phasesync.store.tables import leases as lease_rows
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
 from tests.support.vouching import mark_as_restored, vouch_for_leases
 from tests.support.world import MovableClock

@@ -6,10 +6,8 @@ from phasesync.adapters.clock import SystemClock
 from phasesync.engine.adoption import Adoption
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.explanation import Explainer
-from phasesync.engine.force_deletion import ForceDeletion
 from phasesync.engine.operations import SyncOperations
-from phasesync.engine.release import SyncRelease
-from phasesync.engine.remote_deletion import RemoteDeletion
+from phasesync.engine.removal import ForceDeletion, RemoteDeletion, SyncRelease
 from phasesync.engine.verification import Verification
 from tests.support.stores import TTL
 from tests.support.world import World

@@ -12,18 +12,14 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from phasesync.adapters.keys import EnvelopeKeyRing, RootKey
-from phasesync.adapters.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
-from phasesync.adapters.store.lease_macs import is_authentic, mac_of
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicSecret, order_of
 from phasesync.core.lease import Cause, Lease, Order, begin, gone, issued, not_gone, take_back
+from phasesync.core.lease_users import marks
 from phasesync.core.model import SecretValue
-from phasesync.core.orphans import marks
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import Sync, SyncConfig
 from phasesync.errors import PhasesyncError
 from phasesync.ports import (
     AfterRun,
@@ -35,6 +31,9 @@ from phasesync.ports import (
     SecretWrite,
     SyncDraft,
 )
+from phasesync.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
+from phasesync.store.keys import EnvelopeKeyRing, RootKey
+from phasesync.store.lease_rows import is_authentic, mac_of
 from tests.support.values import ACCOUNT, dynamic_config
 
 T = TypeVar("T")

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from phasesync.core.change import Plan, Policy
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Lease, LeaseStatus, Order
-from phasesync.core.mapping import map_json
+from phasesync.core.lease_users import marks
 from phasesync.core.model import SecretValue
-from phasesync.core.orphans import marks
-from phasesync.core.ownership import owner_tags
-from phasesync.core.plan import make_plan
+from phasesync.core.payloads import map_json
+from phasesync.core.planning.ownership import owner_tags
+from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import (
     CURRENT,
     PREVIOUS,
@@ -24,7 +24,7 @@ from phasesync.core.remote import (
     Observed,
     Payload,
 )
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import SyncConfig
 from tests.support.digests import FixedDigests
 
 INSTANCE = "0f" * 16

@@ -17,19 +17,18 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.store import Store
 from phasesync.core.events import Event
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Run
 from phasesync.core.status import Trigger
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import SyncConfig
+from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.claims import ClaimTaker
-from phasesync.engine.configuration import SyncConfiguration
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.removal import SyncRemoval
+from phasesync.engine.sync_admin import SyncConfiguration
 from phasesync.ports import Claim, SecretWrite
+from phasesync.store import Store
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
 from tests.support.stores import ACTOR, EXPIRED, TTL, access_key, open_test_store, sync_draft

@@ -23,12 +23,11 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from phasesync.adapters.aws.policies import VERSION, Document, allow
+from phasesync.core.arns import partition_of
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Order
-from phasesync.core.orphans import TAG_DYNAMIC
-from phasesync.core.partitions import partition_of
+from phasesync.core.lease_users import OUR_PATH, RANDOM, TAG_DYNAMIC, render_user_name
 from phasesync.core.remote import TAG_INSTANCE
-from phasesync.core.user_names import OUR_PATH, RANDOM, render_user_name
 
 STARTER_BOUNDARY: Final = "phasesync-boundary"
 """Name of the boundary in the policy to begin with, where no other is given."""

@@ -32,8 +32,7 @@ from phasesync.adapters.aws.policies import (
 from phasesync.core.arns import account_of
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import name_of_key
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import AWS_MANAGED_KEY, OnRemove
+from phasesync.core.sync import AWS_MANAGED_KEY, OnRemove, Sync
 
 Actions = Mapping[str, tuple[str, ...]]
 """What for -> the IAM actions it needs; `DestinationSpec.actions`."""

@@ -10,8 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from phasesync.core.arns import region_of_key
-from phasesync.core.partitions import dns_suffix_of, partition_of
+from phasesync.core.arns import dns_suffix_of, partition_of, region_of_key
 
 Document = dict[str, Any]
 """An IAM policy document, or a statement of one."""

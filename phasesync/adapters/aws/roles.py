@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from phasesync.adapters.aws.calls import invoke
 from phasesync.adapters.aws.keys import Keys, are_sendable
-from phasesync.adapters.aws.quotas import Turn
+from phasesync.adapters.aws.rate_limiter import Turn
+from phasesync.adapters.aws.sdk import invoke
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import CredentialRejectedError, DestinationUnavailableError

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from phasesync.adapters.aws.ambient import find_keys, name_of_chain, stamp_of_files
 from phasesync.adapters.aws.keys import Keys
 from phasesync.adapters.aws.limited_process import kill_all
-from phasesync.adapters.aws.logins import CHAIN_WITHIN_S, Login
-from phasesync.adapters.aws.quotas import Quotas, Turn
+from phasesync.adapters.aws.login import CHAIN_WITHIN_S, Login
+from phasesync.adapters.aws.rate_limiter import Quotas, Turn
 from phasesync.adapters.aws.roles import (
     ASSUME_ROLE,
     GET_CALLER_IDENTITY,

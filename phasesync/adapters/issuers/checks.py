@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from phasesync.core.canonical import parse_json_document
-from phasesync.core.durations import duration_text
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.times import duration_text
 from phasesync.errors import InvalidInputError
 
 

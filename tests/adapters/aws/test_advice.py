@@ -11,9 +11,8 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 
-from phasesync.adapters.aws.advice import advice
-from phasesync.adapters.aws.ambient import find_keys
-from phasesync.adapters.aws.codes import EXCEPTIONS, row_of_exception
+from phasesync.adapters.aws.ambient import advice, find_keys
+from phasesync.adapters.aws.error_codes import EXCEPTIONS, row_of_exception
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import CredentialRejectedError
 from tests.support.aws import REGION, Aws

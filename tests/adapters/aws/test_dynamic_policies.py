@@ -13,7 +13,7 @@ from phasesync.adapters.aws.least_privilege import policy_of
 from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, parts_of, size_of
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import Order
-from phasesync.core.orphans import TAG_DYNAMIC, marks
+from phasesync.core.lease_users import TAG_DYNAMIC, marks
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.iam import allows
 

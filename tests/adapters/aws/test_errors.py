@@ -11,11 +11,12 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
-from phasesync.adapters.aws import bounded_http, calls, origin
-from phasesync.adapters.aws.calls import invoke
-from phasesync.adapters.aws.codes import CODES, EXCEPTIONS
+from phasesync.adapters.aws import bounded_http, origin
+from phasesync.adapters.aws import sdk as calls
+from phasesync.adapters.aws.error_codes import CODES, EXCEPTIONS
 from phasesync.adapters.aws.errors import may_have_landed, translate
-from phasesync.adapters.aws.rate_groups import IAM
+from phasesync.adapters.aws.rate_limits import IAM
+from phasesync.adapters.aws.sdk import invoke
 from phasesync.demo.canary import CANARY_VALUE, assert_absent
 from phasesync.errors import (
     CredentialRejectedError,

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import SYNC_ACTIONS
-from phasesync.adapters.destinations.aws_secrets_manager import SPEC
+from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import fill
 from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
-from phasesync.core.sync_config import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig
 from tests.support.aws import Aws
 from tests.support.iam import allows, like
 

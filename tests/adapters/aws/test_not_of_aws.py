@@ -13,7 +13,7 @@ import pytest
 from phasesync.adapters.aws import bounded_http
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
+from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import (
     AccountMismatchError,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, parts_of, size_of
-from phasesync.core.sync_config import OnRemove
+from phasesync.core.sync import OnRemove
 from tests.adapters.aws.test_least_privilege import KEY, a_sync, policy
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.aws.calls import invoke
-from phasesync.adapters.aws.refusals import denied, refused_tags
+from phasesync.adapters.aws.errors import denied, refused_tags
+from phasesync.adapters.aws.sdk import invoke
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.emulator import Answer

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.aws import logins, shared_answer
+from phasesync.adapters.aws import login as logins
+from phasesync.adapters.aws import shared_answer
 from phasesync.adapters.aws.ambient import find_keys
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.destinations.aws_secrets_manager import AwsSecretsManager
+from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
 from phasesync.core.credential import Credential
 from phasesync.emulator import Answer
 from phasesync.errors import (

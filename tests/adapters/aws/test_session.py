@@ -14,7 +14,7 @@ import pytest
 from phasesync import __version__
 from phasesync.adapters.aws.roles import session_name
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.bootstrap.parts import call_limits
+from phasesync.bootstrap.app import call_limits
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
 from phasesync.emulator import Answer

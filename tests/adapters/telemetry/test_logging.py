@@ -12,8 +12,7 @@ import warnings
 
 import pytest
 
-from phasesync.adapters.telemetry.failures import describe
-from phasesync.adapters.telemetry.logging import configure_logging, get_logger, set_level
+from phasesync.adapters.telemetry.logging import configure_logging, describe, get_logger, set_level
 from phasesync.demo.canary import CANARY_KEY, CANARY_VALUE, assert_absent
 from phasesync.errors import UnresolvedReferenceError
 

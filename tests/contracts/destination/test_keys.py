@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError, PermissionDeniedError
 from tests.contracts.destination.worlds import ELSEWHERE, KIND, StrictWorld, World, moto_differs
 from tests.support.aws import REGION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import RemoteChangedError
 from phasesync.ports import Destination
 from tests.contracts.destination.worlds import NAME, OURS, World, create

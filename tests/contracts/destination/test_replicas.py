@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.remote import Replica, ReplicaStatus
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports import Destination
 from tests.contracts.destination.worlds import (

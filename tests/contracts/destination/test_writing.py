@@ -9,7 +9,7 @@ import pytest
 
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Occupied
-from phasesync.core.sync_config import AWS_MANAGED_KEY
+from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, OutcomeUnknownError, PayloadTooLargeError, RemoteChangedError
 from phasesync.ports import Destination
 from tests.contracts.destination.worlds import NAME, OURS, World, create, moto_differs, put

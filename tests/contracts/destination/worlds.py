@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.destinations.opener import RegisteredDestinations
+from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.core.credential import Credential
 from phasesync.core.remote import TAG_INSTANCE, Written
 from phasesync.emulator import AwsEmulator

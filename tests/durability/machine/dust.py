@@ -6,11 +6,11 @@ Then AWS is as the store says, or the example has found something.
 
 from datetime import timedelta
 
-from phasesync.core.metadata import is_other_key
-from phasesync.core.ownership import owner_tags
+from phasesync.core.planning.metadata import is_other_key
+from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PREVIOUS
 from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync_config import OnRemove
+from phasesync.core.sync import OnRemove
 from tests.durability.machine.stage import KEYED, WHOLE, Stage
 from tests.fakes.remote import FakeObject
 

@@ -15,17 +15,16 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.adapters.store import Store
-from phasesync.adapters.store.tables import metadata
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused, Sync
-from phasesync.core.sync_config import Adopt, Layout, OnRemove, SyncConfig
+from phasesync.core.sync import Adopt, Layout, OnRemove, Paused, Sync, SyncConfig
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.restored import LOOK_AHEAD
+from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import PhasesyncError
 from phasesync.ports import SecretWrite, SyncState
+from phasesync.store import Store
+from phasesync.store.tables import metadata
 from tests.durability.machine.judge import Judge
 from tests.durability.machine.ledger import Ledger, Write
 from tests.durability.machine.workers import TTL, Late, Mishap, Worker

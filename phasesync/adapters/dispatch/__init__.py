@@ -1,1 +1,0 @@
-"""Distribute claimed syncs to workers. Exclusion is the claim's, not theirs."""

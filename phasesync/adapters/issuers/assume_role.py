@@ -1,0 +1,186 @@
+"""
+Sessions of a role: credentials that end by themselves, so that nothing has to be taken back.
+
+A session that was handed out cannot be taken back, and is listed nowhere: only its end is known.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from phasesync.adapters.aws.client import Caller
+from phasesync.adapters.aws.errors import names_another_policy
+from phasesync.adapters.aws.roles import ASSUME_ROLE, assumed_role
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.issuers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN, USERNAME, IssuerSpec
+from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
+from phasesync.core.arns import check_policy_arn, check_role_arn
+from phasesync.core.credential import Credential, CredentialType
+from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.lease import Order
+from phasesync.core.lease_users import MarkedUser
+from phasesync.core.model import SecretValue
+from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
+from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made
+
+if TYPE_CHECKING:
+    from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
+
+KIND: Final = "aws-assume-role"
+SHORTEST_TTL: Final = timedelta(minutes=15)
+LONGEST_TTL: Final = timedelta(hours=12)
+LONGEST_CHAINED_TTL: Final = timedelta(hours=1)
+"""Lives of sessions; one hour where a role assumes a role (STS, AssumeRole, DurationSeconds)."""
+MAX_POLICIES: Final = 10
+MAX_POLICY_CHARACTERS: Final = 2_048
+"""Managed session policies, characters of a session policy (STS, AssumeRole, PolicyArns and Policy)."""
+
+
+class AwsAssumeRole:
+    """Hands out sessions of a role (port `LeaseIssuer`)."""
+
+    def __init__(self, clients: AwsClients, credential: Credential, *, customer: str) -> None:
+        """
+        Args:
+            clients: shared clients.
+            credential: who assumes the role.
+            customer: for whom.
+        """
+        self._clients = clients
+        self._credential = credential
+        self._caller = Caller(clients, credential, customer=customer)
+
+    @property
+    def calls(self) -> int:
+        """How many calls of STS were made through this object."""
+        return self._caller.calls
+
+    def account_id(self) -> str:
+        """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
+        return self._caller.account_id()
+
+    def account_now(self) -> str:
+        """Ask AWS which account the credential leads to at this moment. CredentialRejectedError."""
+        return self._clients.ask_identity(self._credential).account
+
+    def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
+        """Begin a session. One whose answer was lost is known to nobody and ends by itself. DestinationError."""
+        role_arn = order.role_arn or ""
+        request: AssumeRoleRequestTypeDef = {
+            "RoleArn": role_arn,
+            "RoleSessionName": order.name,
+            "DurationSeconds": int(order.ttl.total_seconds()),
+        }
+        if order.session_policy is not None:
+            request["Policy"] = order.session_policy
+        if order.policy_arns:
+            request["PolicyArns"] = [{"arn": arn} for arn in order.policy_arns]
+        leave()
+        try:
+            answer = self._caller.call(
+                ASSUME_ROLE,
+                lambda keys: self._clients.sts(self._credential, keys),
+                lambda sts: sts.assume_role(**request),
+                region=self._credential.region,
+                write=False,
+            )
+        except CredentialRejectedError as error:
+            if error.code not in ("AccessDenied", "AccessDeniedException"):
+                raise
+            elsewhere = names_another_policy(error.hint)
+            raise CredentialRejectedError(
+                f"the credential {self._credential.name} may not assume {role_arn}: the role does not exist, its trust "
+                f"policy does not name the credential's identity, or that identity lacks the right ({error.message})",
+                hint=error.hint if elsewhere else f"phasesync credentials test {self._credential.name} says who it is",
+                code=error.code,
+                request_id=error.request_id,
+            ) from None
+        session = assumed_role(answer)
+        return Made(
+            principal=session.identity.arn,
+            access_key_id=session.access_key_id,
+            ends_at=session.expires_at,
+            outputs={
+                USERNAME: SecretValue(order.name),
+                ACCESS_KEY_ID: SecretValue(session.access_key_id),
+                SECRET_ACCESS_KEY: SecretValue(session.secret_access_key),
+                SESSION_TOKEN: SecretValue(session.session_token),
+            },
+        )
+
+    def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
+        """Return True: a session is known from the moment it begins, and until it ends."""
+        return True
+
+    def has_key(self, order: Order, access_key_id: str) -> bool:
+        """Return True: nobody can take the key of a session away."""
+        return True
+
+    def tags_of(self, order: Order) -> None:
+        """Return None: a session is told by nobody."""
+        return
+
+    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> None:
+        """Return None: sessions are listed nowhere."""
+        return
+
+    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+        """Refuse: AWS prolongs a session for nobody. IllegalTransitionError."""
+        raise IllegalTransitionError(f"the session {order.name} of a role cannot be prolonged")
+
+    def revoke(
+        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
+    ) -> Found:
+        """Do nothing: what is not known to anybody ends by itself."""
+        return Found.MISSING
+
+    def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
+        """Yield nothing: sessions are listed nowhere."""
+        return iter(())
+
+
+def check(config: DynamicConfig, credential: CredentialType) -> None:
+    """Raise InvalidInputError that says what STS would not take of a configuration."""
+    require_no(
+        KIND,
+        iam_path=config.iam_path,
+        group=config.groups,
+        permission_boundary=config.permission_boundary,
+        inline_policy=config.inline_policy,
+        tag=config.tags,
+    )
+    if config.role_arn is None:
+        raise InvalidInputError(f"the issuer {KIND} needs a role to hand out sessions of", hint="--role-arn ARN")
+    check_role_arn(config.role_arn)
+    chained = credential is CredentialType.ASSUME_ROLE
+    check_ttls(
+        config,
+        shortest=SHORTEST_TTL,
+        longest=LONGEST_CHAINED_TTL if chained else LONGEST_TTL,
+        why="the credential is a role itself, and a role that a role assumes is assumed for an hour at most"
+        if chained
+        else "no session is longer (STS, AssumeRole)",
+    )
+    for arn in config.policy_arns:
+        check_policy_arn(arn)
+    if len(config.policy_arns) > MAX_POLICIES:
+        raise InvalidInputError(f"a session takes {MAX_POLICIES} managed policies, not {len(config.policy_arns)}")
+    if config.session_policy is not None:
+        check_policy_document(config.session_policy, MAX_POLICY_CHARACTERS, what="the session policy")
+
+
+def _open(clients: AwsClients, credential: Credential, *, customer: str) -> LeaseIssuer:
+    return AwsAssumeRole(clients, credential, customer=customer)
+
+
+SPEC: Final = IssuerSpec(
+    kind=KIND,
+    traits=IssuerTraits(
+        outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN),
+        takes_back=False,
+        has_path=False,
+        shortest_ttl=SHORTEST_TTL,
+    ),
+    check=check,
+    open=_open,
+)

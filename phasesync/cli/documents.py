@@ -1,0 +1,335 @@
+"""
+How the store's nouns look as JSON objects, and so in tables. Values appear only where they were asked for.
+
+The documents that commands print: field names and words that scripts rely on. Values in, dictionaries out.
+
+Shows no value, no secret access key and no payload.
+
+The documents that commands print of dynamic secrets and leases: field names that scripts rely on. No secret key.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from phasesync.core.change import Change, KeyDiff
+from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.dynamic import DynamicSecret
+from phasesync.core.lease import Lease
+from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
+from phasesync.core.planning.guard import Held, Rule
+from phasesync.core.remote import Action
+from phasesync.core.run import ChangeResult, Run
+from phasesync.core.standing import status_of
+from phasesync.core.sync import Sync
+from phasesync.engine.hints import hint_of
+from phasesync.engine.operations import PlanReport
+from phasesync.errors import OwnershipConflictError, RestoredDatabaseError
+
+if TYPE_CHECKING:
+    from phasesync.ports import LeaseRecord
+
+
+def app_item(app: App) -> dict[str, object]:
+    """Return an app."""
+    return {"name": app.name, "description": app.description, "created_at": app.created_at}
+
+
+def environment_item(environment: Environment) -> dict[str, object]:
+    """Return an environment."""
+    return {
+        "env": environment.label,
+        "app": environment.app,
+        "name": environment.name,
+        "revision": environment.revision,
+        "keys": environment.keys,
+        "created_at": environment.created_at,
+    }
+
+
+def secret_item(secret: SecretVersion) -> dict[str, object]:
+    """Return one version of a secret, without its value. `type` is null where the key was unset."""
+    return {
+        "key": secret.key,
+        "path": secret.path,
+        "type": secret.type,
+        "version": secret.version,
+        "comment": secret.comment,
+        "changed_at": secret.changed_at,
+        "changed_by": secret.changed_by,
+        "origin": secret.origin,
+    }
+
+
+def revealed(value: SecretValue) -> dict[str, object]:
+    """Return a value for JSON: as text, or as base64 where it is binary."""
+    if value.type is ValueType.BINARY:
+        return {"value": base64.b64encode(value.reveal()).decode("ascii"), "encoding": "base64"}
+    return {"value": value.reveal_text(), "encoding": "text"}
+
+
+Document = dict[str, Any]
+
+
+def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
+    """Return a sync as `syncs list` and `show` print it."""
+    return {
+        "name": sync.name,
+        "env": sync.environment_label,
+        "path": sync.path,
+        "destination": {
+            "kind": sync.destination_kind,
+            "account": sync.account,
+            "region": sync.region,
+            "credential": sync.credential,
+            "remote_name": sync.config.remote_name,
+            "name_template": sync.config.name_template,
+            "layout": str(sync.config.layout),
+        },
+        "status": str(status_of(sync, credential)),
+        "status_reason": sync.status_reason,
+        "paused": None
+        if sync.paused is None
+        else {
+            "by": sync.paused.by,
+            "at": sync.paused.at,
+            "reason": sync.paused.reason,
+            "until": sync.paused.until,
+        },
+        "revisions": {"source": sync.source_revision, "applied": sync.applied_revision},
+        "last_run": sync.last_run_id,
+        "next_due_at": sync.next_due_at,
+    }
+
+
+def sync_details(
+    sync: Sync, credential: CredentialStatus, *, last_synced_at: datetime | None, now: datetime
+) -> Document:
+    """Return a sync with what was set on it and when it was last in sync, as `syncs show` prints it."""
+    config = sync.config
+    return sync_document(sync, credential) | {
+        "kms_key": config.kms_key,
+        "description": config.description,
+        "tags": dict(config.tags),
+        "tag_mode": str(config.tag_mode),
+        "replicas": None if config.replicas is None else dict(config.replicas),
+        "resource_policy": config.resource_policy,
+        "on_drift": str(config.on_drift),
+        "on_remove": str(config.on_remove),
+        "grace_s": seconds(config.grace),
+        "recovery_days": config.recovery_days,
+        "interval_s": seconds(config.interval),
+        "shrink_limit_percent": config.shrink_limit_percent,
+        "shrink_limit_keys": config.shrink_limit_keys,
+        "delete_limit_percent": config.delete_limit_percent,
+        "delete_limit_objects": config.delete_limit_objects,
+        "guard_window_s": seconds(config.guard_window),
+        "adopt": None if sync.adopt is None else str(sync.adopt),
+        "failures": sync.failures,
+        "retry_at": ahead(sync.retry_at, now),
+        "last_synced_at": last_synced_at,
+        "created_at": sync.created_at,
+    }
+
+
+def seconds(duration: timedelta) -> int | float:
+    """Return a duration in seconds, as a whole number where it is one."""
+    exact = duration.total_seconds()
+    return int(exact) if exact.is_integer() else exact
+
+
+def ahead(moment: datetime | None, now: datetime) -> datetime | None:
+    """Return an instant that is still to come; None for one that has passed, which says nothing any more."""
+    return moment if moment is not None and moment > now else None
+
+
+def plan_document(report: PlanReport) -> Document:
+    """Return a plan as `syncs plan` prints it."""
+    guarded = report.guarded
+    held = {id(one.change): one for one in guarded.held}
+    delayed = {id(one.change): one.until for one in guarded.delayed}
+    return {
+        "sync": report.sync.name,
+        "digest": guarded.digest if guarded.held else None,
+        "held": sorted({one.change.remote_name for one in guarded.held}),
+        "changes": [
+            _planned(
+                change,
+                _hint(change, held.get(id(change)), report.sync),
+                held.get(id(change)),
+                delayed.get(id(change)),
+                report.versions_24h,
+            )
+            for change in report.plan.changes
+        ],
+        "problems": [
+            {"remote_name": name, "class": type(error).__name__, "message": error.message, "hint": error.hint}
+            for name, error in sorted(report.problems.items())
+        ],
+        "estimate": {"calls": report.estimate.calls, "writes": report.estimate.writes},
+    }
+
+
+def has_changes(report: PlanReport) -> bool:
+    """Return whether a plan has anything but noops."""
+    return any(change.action is not Action.NOOP for change in report.plan.changes)
+
+
+def run_document(run: Run) -> Document:
+    """Return a run as `runs list` and `show` print it."""
+    return {
+        "id": run.id,
+        "sync": run.sync,
+        "trigger": str(run.trigger),
+        "actor": run.actor,
+        "attempt": run.attempt,
+        "outcome": str(run.outcome),
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "duration_ms": round((run.ended_at - run.started_at).total_seconds() * 1000),
+        "revisions": dict(run.revisions),
+        "counts": dict(run.counts),
+        "aws_calls": run.aws_calls,
+        "versions_written": run.versions_written,
+        "error": None
+        if run.error is None
+        else {
+            "class": run.error.cls,
+            "code": run.error.code,
+            "message": run.error.message,
+            "request_id": run.error.request_id,
+            "hint": run.error.hint,
+        },
+        "next_attempt_at": run.next_attempt_at,
+        "changes": [_made(change) for change in run.changes],
+    }
+
+
+def credential_document(credential: Credential) -> Document:
+    """Return a credential as `credentials list` and `show` print it; of the access key id the last four characters."""
+    return {
+        "name": credential.name,
+        "type": str(credential.type),
+        "region": credential.region,
+        "account": credential.account,
+        "role_arn": credential.role_arn,
+        "external_id": credential.external_id,
+        "source": credential.source_name,
+        "access_key_id": credential.access_key_id[-4:] if credential.access_key_id else None,
+        "status": str(credential.status),
+        "created_at": credential.created_at,
+        "verified_at": credential.verified_at,
+        "used_by": list(credential.used_by),
+    }
+
+
+def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
+    """Return what fixes a change that is not ours to make, or that no approval releases; None for every other."""
+    if held is not None and held.rule is Rule.RESTORED:
+        return RestoredDatabaseError.default_hint
+    if change.action not in (Action.CONFLICT, Action.REFUSE):
+        return None
+    return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
+
+
+def _planned(
+    change: Change, hint: str | None, held: Held | None, until: datetime | None, versions_24h: Mapping[str, int]
+) -> Document:
+    reason = change.reason if held is None else held.reason
+    if until is not None:
+        reason += f"; version budget used up, next write after {until:%Y-%m-%d %H:%M:%S} UTC"
+    return {
+        "action": str(change.action),
+        "remote_name": change.remote_name,
+        "reason": reason,
+        "hint": hint,
+        "held": held is not None,
+        "delayed_until": until,
+        "keys": _keys(change.keys),
+        "bytes": change.payload_bytes,
+        "versions_used_24h": versions_24h.get(change.remote_name, 0),
+    }
+
+
+def _keys(keys: KeyDiff) -> Document:
+    return {
+        "added": list(keys.added),
+        "changed": list(keys.changed),
+        "removed": list(keys.removed),
+        "emptied": list(keys.emptied),
+    }
+
+
+def _made(change: ChangeResult) -> Document:
+    return {
+        "action": change.action,
+        "remote_name": change.remote_name,
+        "outcome": str(change.outcome),
+        "version_id": change.version_id,
+        "reason": change.reason,
+        "keys": _keys(change.keys),
+    }
+
+
+def dynamic_document(dynamic: DynamicSecret) -> Document:
+    """Return a dynamic secret as `dynamic list` and `show` print it."""
+    config = dynamic.config
+    return {
+        "name": dynamic.name,
+        "env": dynamic.environment_label,
+        "path": dynamic.path,
+        "credential": dynamic.credential,
+        "issuer": dynamic.issuer,
+        "default_ttl_s": seconds(config.default_ttl),
+        "max_ttl_s": seconds(config.max_ttl),
+        "max_leases": config.max_leases,
+        "live_leases": dynamic.live,
+        "keys": dict(config.keys),
+        "user_template": config.user_template,
+        "iam_path": config.iam_path,
+        "policy_arns": list(config.policy_arns),
+        "groups": list(config.groups),
+        "permission_boundary": config.permission_boundary,
+        "inline_policy": config.inline_policy,
+        "tags": dict(config.tags),
+        "role_arn": config.role_arn,
+        "session_policy": config.session_policy,
+        "created_at": dynamic.created_at,
+        "error": dynamic.error,
+    }
+
+
+def lease_document(lease: Lease) -> Document:
+    """Return a lease as `leases list` and `issue` print it."""
+    return {
+        "id": lease.id,
+        "dynamic": lease.dynamic,
+        "status": str(lease.status),
+        "issued_at": lease.issued_at,
+        "expires_at": lease.expires_at,
+        "max_expires_at": lease.max_expires_at,
+        "principal": lease.principal,
+    }
+
+
+def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
+    """Return a lease with what became of it, as `leases show` prints it."""
+    return lease_document(lease) | {
+        "issuer": lease.issuer,
+        "name": lease.order.name,
+        "account": lease.account,
+        "requested_at": lease.requested_at,
+        "ended_at": lease.ended_at,
+        "cause": None if lease.cause is None else str(lease.cause),
+        "reason": lease.reason,
+        "error": lease.error,
+        "failures": lease.failures,
+        "retry_at": ahead(lease.retry_at, now),
+        "missing_since": lease.missing_since,
+        "kept": lease.kept,
+        "log": [
+            {"at": record.at, "event": str(record.event), "actor": record.actor, "detail": record.detail}
+            for record in log
+        ],
+    }

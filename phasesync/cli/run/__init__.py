@@ -1,0 +1,123 @@
+"""`phasesync run`: a command with the secrets of an environment, and with leases that end when it does."""
+
+import os
+import signal
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from phasesync.cli.executable import NOT_EXECUTABLE, find_command, say_why
+from phasesync.cli.input import never_asks
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.lease_revocation import give_back_all
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import DURATION, ENVIRONMENT, Name, comma_list, path_option
+from phasesync.cli.run.child import Child, Stopped
+from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, tell_loading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from phasesync.bootstrap import Application
+    from phasesync.engine.leases.issuance import Issued
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--env", "environment", type=ENVIRONMENT, required=True, metavar="APP/ENV", help="Environment to run it with."
+)
+@path_option
+@click.option(
+    "--dynamic",
+    "dynamics",
+    multiple=True,
+    callback=comma_list,
+    metavar="NAME",
+    help="Dynamic secret to issue a lease of. Repeat it, or separate several with commas. Default: none.",
+)
+@click.option(
+    "--ttl", type=DURATION, help="Life of the leases, such as 1h; they are renewed meanwhile. Default: their own."
+)
+@never_asks
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@output_option
+@with_application
+def run(
+    application: "Application",
+    environment: tuple[str, str],
+    path: str,
+    dynamics: tuple[str, ...],
+    ttl: timedelta | None,
+    command: tuple[str, ...],
+    out: Output,
+) -> int:
+    """
+    Run a command with the secrets of an environment in its own environment, references resolved.
+
+    With --dynamic it also gets a lease of each, renewed while it runs and revoked when it ends, however it ends;
+    sessions of a role are neither renewed nor revoked. The command is looked for in the PATH of the shell, also where a
+    secret is called PATH; secrets by which programs load code are named in a warning.
+
+    Exits with what the command exits with; 127 where there is no such command, 126 where it cannot be executed, 128 + N
+    where signal N ended it.
+
+    \b
+    Examples:
+      phasesync run --env shop/production -- ./server --port 8080
+      phasesync run --env shop/production --dynamic ci -- aws s3 ls
+    """
+    values = read_variables(application, environment, path, out)
+    for name in dynamics:
+        Name("dynamic secret").convert(name, None, None)
+    program = find_command(command[0], os.environ)
+    environ = environ_with(values, ())
+    recipes = [application.dynamics.get(name) for name in dynamics]
+    check_names(recipes, dict.fromkeys(values, f"{'/'.join(environment)} {path}"))
+    check_size(command, environ, values, leases=len(recipes))
+    tell_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
+    if not dynamics:
+        application.close()
+        _become(program, command, environ)
+    return _with_leases(application, dynamics, ttl, program, command, values, out)
+
+
+def _with_leases(
+    application: "Application",
+    dynamics: "Sequence[str]",
+    ttl: timedelta | None,
+    program: str,
+    command: "Sequence[str]",
+    values: "Mapping[str, str]",
+    out: Output,
+) -> int:
+    from phasesync.cli.leases import tell_issued
+    from phasesync.cli.run.renewal import Upkeep
+
+    operations, actor = application.lease_operations, invocation().actor
+    issued: list[Issued] = []
+    with Child(out) as child:
+        try:
+            with Upkeep(operations, actor=actor, out=out) as upkeep:
+                for name in dynamics:
+                    since = time.monotonic()
+                    issued.append(operations.issue(name, ttl=ttl, actor=actor))
+                    if application.issuers.traits(issued[-1].lease.issuer).takes_back:
+                        upkeep.take(issued[-1], since=since)
+                    tell_issued(application, issued[-1], out)
+                return child.run(command, environ_with(values, issued), program)
+        except Stopped as stopped:
+            return 128 + stopped.number if child.code is None else child.code
+        finally:
+            give_back_all(application, [one.lease for one in issued], actor, child, out)
+
+
+def _become(program: str, command: "Sequence[str]", environ: "Mapping[str, str]") -> NoReturn:
+    """Put the command in the place of this process: nothing is left to do at its end."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored stays so.
+    try:
+        os.execve(program, list(command), dict(environ))  # noqa: S606 - the operator's own command, no shell
+    except OSError as error:
+        say_why(command[0], error)
+        raise SystemExit(NOT_EXECUTABLE) from None

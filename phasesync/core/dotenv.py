@@ -1,0 +1,419 @@
+r"""
+Reading dotenv: the common grammar, and where its readers disagree.
+
+dotenv has no standard. Values are read as python-dotenv 1.2.4 reads them, without interpolation:
+
+    KEY=value           up to the line end, or to a # after white space; white space at the ends is dropped
+    KEY='value'         may have line ends; \\ is \ and \' is '; everything else is literal
+    KEY="value"         may have line ends; \\ \' \" \a \b \f \n \r \t \v are escapes; everything else is literal
+    export KEY=value    the same as without export
+    'KEY'=v  "KEY"=v    the same as without quotes
+
+Where bash (`set -a; . file`), node (--env-file, util.parseEnv), npm dotenv or docker compose (compose-go) would read
+something else, there is a note of the form, with key and line. What each of them reads was measured with bash 5.2, node
+20.20 and npm dotenv 18.0, and read in the source of compose-go.
+
+The time is linear in the length: no pattern here tries a place twice. No message and no note has a value in it.
+
+Writing dotenv and shell: the quoting that most readers read as the same value.
+
+    KEY=value     letters, digits and _ . / : @ % + , -
+    KEY='value'   as it is
+    KEY="value"   as it is, for values with a single quote
+    KEY="value"   with \\ \" \r; node and npm dotenv know no escape of quotes and backslashes
+    KEY='value'   with \\ \'; bash, node and npm dotenv know none of them in single quotes, docker compose only \'
+
+The first of them that most readers read is taken. Whatever is written, `dotenv_reading` reads the same value from it.
+Who reads what was measured as that module says.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NoReturn
+
+from phasesync.errors import InvalidInputError
+
+
+class Form(Enum):
+    """A form on which readers disagree, or by which something of the file is lost: what the operator reads of it."""
+
+    CUT = "what follows # is a comment and is left out; quote the value if it belongs to it"
+    DUPLICATE = "the key is there more than once; the last one counts"
+    HASH = "node and npm dotenv end the value at #; quote it"
+    SPACES = "readers disagree on its white space, and bash would run what follows it as a command; quote the value"
+    INDENT = "white space other than spaces is before the key, and readers take it for a part of the key"
+    AROUND_EQUALS = "bash takes no white space around ="
+    QUOTES = "the value has quotes within, which bash removes; quote it as a whole"
+    BACKTICKS = "backticks are taken literally; node and npm dotenv read them as quotes, bash as a command"
+    BACKSLASH = "bash removes the backslash; quote the value"
+    ESCAPES = "readers disagree on what a backslash means here"
+    REFERENCE = (
+        "$ is taken literally; bash and docker compose put in the value of a variable, python-dotenv for ${NAME}"
+    )
+    SHELL = "bash obeys one of ; & | < > ( ) ~ in it; quote the value"
+    CARRIAGE_RETURN = "it has a carriage return, which most readers change or drop"
+    EXPORT = "docker run --env-file, systemd and older readers take export for a part of the name"
+    NAME = "bash has no variables of such a name"
+    KEPT_BY_SHELLS = "bash keeps a variable of that name for itself and does not take the value"
+    QUOTED_NAME = "most readers know no quotes around a name; they are dropped here"
+    BYTE_ORDER_MARK = "the line begins with a byte order mark, which is dropped here and kept elsewhere"
+    WINDOWS = "the file has Windows line ends (CR LF), read as LF in quotes too; bash keeps the CR in every value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Where a form is. `key` None = it is the whole file."""
+
+    form: Form
+    key: str | None
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dotenv:
+    """
+    What a file says.
+
+    Attributes:
+        values: key -> text.
+        notes: in the order of the file.
+    """
+
+    values: dict[str, str] = field(repr=False)
+    notes: tuple[Note, ...]
+
+
+def read_dotenv(text: str) -> Dotenv:
+    """Read a file. InvalidInputError names the line."""
+    notes: list[Note] = []
+    if 0 < text.count("\n") == text.count("\r\n"):
+        notes.append(Note(form=Form.WINDOWS, key=None, line=1))
+        text = text.replace("\r\n", "\n")
+    values: dict[str, str] = {}
+    for one in _Scanner(text).bindings():
+        forms = [*one.forms, Form.DUPLICATE] if one.key in values else one.forms
+        notes += [Note(form=form, key=one.key, line=one.line) for form in dict.fromkeys(forms)]
+        values[one.key] = one.value
+    return Dotenv(values=values, notes=tuple(notes))
+
+
+_SKIPPED: Final = re.compile(r"[\s\ufeff]*+")
+_BLANKS: Final = re.compile(r"[^\S\r\n]*+")
+_EXPORT: Final = re.compile(r"export[^\S\r\n]++")
+_REST: Final = re.compile(r"[^\r\n]*+")
+_END: Final = re.compile(r"[^\S\r\n]*+(?:#[^\r\n]*+)?(?:\r\n|\n|\r|\Z)")
+_NEWLINE: Final = re.compile(r"\r\n|\n|\r")
+_NAMES: Final = {
+    "'": re.compile(r"'([^'\r\n]++)'"),
+    '"': re.compile(r'"([^"\r\n]++)"'),
+    "": re.compile(r"([^=#\s]++)"),
+}
+_QUOTED: Final = {
+    "'": re.compile(r"'((?:[^'\\]|\\.)*+)'", re.DOTALL),
+    '"': re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL),
+}
+_ESCAPES: Final = {"'": re.compile(r"\\([\\'])"), '"': re.compile(r"\\([\\'\"abfnrtv])")}
+_MEANT: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+DISPUTED_ESCAPE: Final = re.compile(r"\\[abcfnrtv0$\"'\\`\n]")
+"""In double quotes: what one of the readers at least takes for an escape."""
+_COMMENT: Final = re.compile(r"\s#")
+_VARIABLE: Final = re.compile(r"\$[\w({[@*#?$!-]")
+_OBEYED_BY_SHELLS: Final = re.compile(r"[;&|<>()]|\A~|:~")
+_LONE_RETURN: Final = re.compile(r"\r(?!\n)")
+_SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEPT_BY_SHELLS: Final = re.compile(
+    "_|BASHOPTS|BASHPID|BASH_(?:ALIASES|ARGC|ARGV0?|CMDS|COMMAND|LINENO|MONOSECONDS|SOURCE|SUBSHELL|VERSINFO)|DIRSTACK|"
+    "E?UID|EPOCH(?:REALTIME|SECONDS)|FUNCNAME|GROUPS|HISTCMD|LINENO|OPTIND|PPID|S?RANDOM|SECONDS|SHELLOPTS|SHLVL"
+)
+"""Read-only, computed or counted (bash manual, Shell Variables; each was tried with bash 5.2)."""
+
+
+def is_shell_name(key: str) -> bool:
+    """Return whether a shell can have a variable of that name."""
+    return _SHELL_NAME.fullmatch(key) is not None
+
+
+def is_kept_by_shells(key: str) -> bool:
+    """Return whether bash does not take, or does not pass on, the value that a variable of that name is given."""
+    return _KEPT_BY_SHELLS.fullmatch(key) is not None
+
+
+def has_expansion(text: str) -> bool:
+    """Return whether python-dotenv would put a variable into a text, whatever its quotes: ${ and } after it."""
+    start = text.find("${")
+    return start != -1 and text.find("}", start) != -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Binding:
+    key: str
+    value: str = field(repr=False)
+    line: int
+    forms: list[Form]
+
+
+class _Scanner:
+    """Goes through a text once."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._line = 1
+
+    def bindings(self) -> Iterator[_Binding]:
+        """Yield what each line binds. InvalidInputError."""
+        while True:
+            skipped = self._take(_SKIPPED)
+            if self._at == len(self._text):
+                return
+            if self._text[self._at] == "#":
+                self._take(_REST)
+                continue
+            yield self._binding(list(_forms_before(skipped)))
+
+    def _binding(self, forms: list[Form]) -> _Binding:
+        line = self._line
+        if _EXPORT.match(self._text, self._at):
+            self._take(_EXPORT)
+            forms.append(Form.EXPORT)
+        key = self._name(forms)
+        spaced = self._take(_BLANKS)
+        if not self._text.startswith("=", self._at):
+            _refuse(line, "has a key without a value" if self._ends() else "is not dotenv")
+        self._at += 1
+        after = self._take(_BLANKS)
+        if spaced or (after and not self._ends()) or after.strip(" "):
+            forms.append(Form.AROUND_EQUALS)
+        value = self._value(forms, after=after)
+        if not self._ends():
+            _refuse(line, "is not dotenv")
+        if _keeps_return(self._take(_END), cut=Form.CUT in forms):
+            forms.append(Form.CARRIAGE_RETURN)
+        return _Binding(key=key, value=value, line=line, forms=forms)
+
+    def _name(self, forms: list[Form]) -> str:
+        quote = self._text[self._at : self._at + 1]
+        pattern = _NAMES.get(quote, _NAMES[""])
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            _refuse(self._line, "is not dotenv")
+        self._at = found.end()
+        if quote in _QUOTED:
+            forms.append(Form.QUOTED_NAME)
+        if not is_shell_name(found[1]):
+            forms.append(Form.NAME)
+        elif is_kept_by_shells(found[1]):
+            forms.append(Form.KEPT_BY_SHELLS)
+        return found[1]
+
+    def _value(self, forms: list[Form], *, after: str) -> str:
+        first = self._text[self._at : self._at + 1]
+        if first in {"", "\n", "\r"}:
+            return ""
+        if first == "#" and after:
+            forms.append(Form.CUT)
+            return ""
+        if first not in _QUOTED:
+            return self._unquoted(forms)
+        found = _QUOTED[first].match(self._text, self._at)
+        if found is None:
+            _refuse(self._line, "is not dotenv: it has a quote that does not end")
+        self._go(found.end())
+        forms += _forms_in_quotes(found[1], first)
+        if self._text.startswith("#", self._at):
+            forms.append(Form.CUT)
+        return _ESCAPES[first].sub(lambda escape: _MEANT.get(escape[1], escape[1]), found[1])
+
+    def _unquoted(self, forms: list[Form]) -> str:
+        part = self._take(_REST)
+        comment = _COMMENT.search(part)
+        kept = part if comment is None else part[: comment.start()]
+        if comment is not None:
+            forms.append(Form.CUT)
+        value = kept.strip()
+        if value != kept.strip(" "):
+            forms.append(Form.SPACES)
+        forms += _forms_without_quotes(value)
+        return value
+
+    def _ends(self) -> bool:
+        """Return whether nothing but a comment is left in the line."""
+        return _END.match(self._text, self._at) is not None
+
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            return ""
+        self._go(found.end())
+        return found[0]
+
+    def _go(self, end: int) -> None:
+        self._line += sum(1 for _ in _NEWLINE.finditer(self._text, self._at, end))
+        self._at = end
+
+
+def _forms_before(skipped: str) -> Iterator[Form]:
+    """Yield what stands between two lines and is not skipped by all."""
+    if skipped.endswith("\ufeff"):
+        yield Form.BYTE_ORDER_MARK
+    if _LONE_RETURN.search(skipped):
+        yield Form.CARRIAGE_RETURN
+    if skipped.rpartition("\n")[2].strip(" \r\ufeff"):
+        yield Form.INDENT
+
+
+def _keeps_return(end: str, *, cut: bool) -> bool:
+    """Return whether a reader takes the carriage return at the end of a line for a part of the value, or no end."""
+    return end.endswith("\r") or (end.endswith("\r\n") and not cut and "#" not in end)
+
+
+def _forms_in_quotes(body: str, quote: str) -> Iterator[Form]:
+    if "\r" in body:
+        yield Form.CARRIAGE_RETURN
+    if quote == "'":
+        if "\\\\" in body or "\\'" in body:
+            yield Form.ESCAPES
+        if has_expansion(body):
+            yield Form.REFERENCE
+        return
+    if DISPUTED_ESCAPE.search(body):
+        yield Form.ESCAPES
+    if _VARIABLE.search(body):
+        yield Form.REFERENCE
+    if "`" in body:
+        yield Form.BACKTICKS
+
+
+def _forms_without_quotes(value: str) -> Iterator[Form]:
+    if "#" in value:
+        yield Form.HASH
+    if any(character.isspace() for character in value):
+        yield Form.SPACES
+    if "'" in value or '"' in value:
+        yield Form.QUOTES
+    if "`" in value:
+        yield Form.BACKTICKS
+    if "\\" in value:
+        yield Form.BACKSLASH
+    if _VARIABLE.search(value) or "$'" in value or '$"' in value:
+        yield Form.REFERENCE
+    if _OBEYED_BY_SHELLS.search(value):
+        yield Form.SHELL
+
+
+def _refuse(line: int, what: str) -> NoReturn:
+    raise InvalidInputError(f"line {line} {what}", hint="KEY=VALUE on each line; JSON needs --format json")
+
+
+PYTHON: Final = "python-dotenv"
+BASH: Final = "bash"
+NODE: Final = "node --env-file"
+NPM: Final = "npm dotenv"
+COMPOSE: Final = "docker compose"
+READERS: Final = (PYTHON, BASH, NODE, NPM, COMPOSE)
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%+,-]*")
+_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """
+    One line.
+
+    Attributes:
+        text: KEY=value and a line end.
+        read_by: who reads the value from it.
+    """
+
+    text: str = field(repr=False)
+    read_by: frozenset[str]
+
+    @property
+    def misread_by(self) -> tuple[str, ...]:
+        """Who reads something else, or nothing, in the order of `READERS`."""
+        return tuple(reader for reader in READERS if reader not in self.read_by)
+
+
+def is_dotenv_key(key: str) -> bool:
+    """Return whether a key can stand in a dotenv file."""
+    return _KEY.fullmatch(key) is not None
+
+
+def dotenv_line(key: str, text: str) -> Written:
+    """Return the line of one key. InvalidInputError where no reader takes the key."""
+    if not is_dotenv_key(key):
+        raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint="add --format json")
+    written, read_by = max(_candidates(text), key=lambda one: len(one[1]))
+    if has_expansion(text):
+        read_by -= {PYTHON}
+    if not is_shell_name(key) or is_kept_by_shells(key):
+        read_by -= {BASH}
+    if "\0" in text:
+        read_by &= {PYTHON}  # No environment can have it.
+    return Written(text=f"{key}={written}\n", read_by=read_by)
+
+
+def runs_in_shells(text: str) -> bool:
+    """Return whether a shell that misreads a line may run a part of its value."""
+    return "$(" in text or "`" in text
+
+
+def write_shell(values: Mapping[str, str]) -> str:
+    """
+    Return lines `export KEY='value'`, from which sh and bash have each value exactly.
+
+    InvalidInputError names the key that no shell can have or take, or whose value has a NUL.
+    """
+    for key, text in sorted(values.items()):
+        if not is_shell_name(key):
+            raise InvalidInputError(f"a shell has no variable of the name {key!r}", hint="add --format json")
+        if is_kept_by_shells(key):
+            raise InvalidInputError(
+                f"bash keeps the variable {key} for itself and would not take the value", hint="add --format json"
+            )
+        if "\0" in text:
+            raise InvalidInputError(
+                f"{key} has a NUL character, which no variable of a shell can have", hint="add --format json"
+            )
+    return "".join(f"export {key}={_shell_quoted(text)}\n" for key, text in sorted(values.items()))
+
+
+def _shell_quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _candidates(text: str) -> list[tuple[str, frozenset[str]]]:
+    """Return (form, readers that take it for the text), the plainest first."""
+    if _PLAIN.fullmatch(text):
+        return [(text, frozenset(READERS))]
+    found = []
+    returns = "\r" in text
+    if not returns and "'" not in text and "\\\\" not in text and not text.endswith("\\"):
+        found.append((f"'{text}'", frozenset(READERS)))
+    if not returns and '"' not in text and not DISPUTED_ESCAPE.search(text) and not text.endswith("\\"):
+        found.append((f'"{text}"', frozenset(READERS) - _who_expands(text)))
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r")
+    found.append((f'"{escaped}"', _by_escapes_in_double_quotes(text)))
+    if not returns:
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        found.append((f"'{escaped}'", frozenset({PYTHON} if "\\" in text else {PYTHON, COMPOSE})))
+    return found
+
+
+def _by_escapes_in_double_quotes(text: str) -> frozenset[str]:
+    read_by = {PYTHON, COMPOSE}
+    if "\r" not in text:
+        read_by.add(BASH)
+    if '"' not in text and "\\" not in text:
+        read_by.add(NPM)
+    return frozenset(read_by) - _who_expands(text)
+
+
+def _who_expands(text: str) -> frozenset[str]:
+    """Return who puts something into a text in double quotes, runs it, or (bash, of U+0001 and U+007F) drops it."""
+    if "$" in text:
+        return frozenset({BASH, COMPOSE})
+    return frozenset({BASH}) if any(character in text for character in "`\x01\x7f") else frozenset()

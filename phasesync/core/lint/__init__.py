@@ -1,0 +1,1 @@
+"""Warnings about a sync that would work, and break somebody who reads what it writes."""

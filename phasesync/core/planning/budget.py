@@ -1,0 +1,61 @@
+"""
+The version budget of one remote object.
+
+AWS keeps 100 versions of a secret and prunes none that is younger than 24 hours (User Guide, secret versions); what is
+written beyond that is refused. A bucket of 30 writes, refilled by one every 24 minutes, lets at most 90 versions come
+into being in any 24 hours; the 10 that are left are for runs that a person asks for.
+
+The state is the list of what was written within the last 24 hours: how full the bucket is follows from it. So a clock
+that is set back changes no count; `core.clock` says how instants that lie ahead are moved.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from phasesync.core.times import none_ahead
+
+DAY: Final = timedelta(hours=24)
+BURST: Final = 30
+REFILL: Final = timedelta(minutes=24)
+MANUAL_EXTRA: Final = 10
+
+
+def full_at(versions_at: Iterable[datetime], now: datetime) -> datetime:
+    """
+    Return when the bucket is full again; `now` or earlier = it is full.
+
+    Args:
+        versions_at: when versions were written within the last 24 h; older ones do no harm.
+        now: the time.
+    """
+    until = now - DAY
+    for at in none_ahead(versions_at, now):
+        if now - at <= DAY:
+            until = max(until, at) + REFILL
+    return until
+
+
+def writable_at(versions_at: Iterable[datetime], now: datetime, *, manual: bool = False) -> datetime:
+    """
+    Return when the next version may be written; `now` or earlier = at once.
+
+    Args:
+        versions_at: when versions were written within the last 24 h.
+        now: the time.
+        manual: a person asked for this run.
+    """
+    allowed = BURST + (MANUAL_EXTRA if manual else 0)
+    # The bucket has room for one more write as soon as it is at most `allowed - 1` writes away from being full.
+    return full_at(versions_at, now) - (allowed - 1) * REFILL
+
+
+def left(versions_at: Iterable[datetime], now: datetime) -> int:
+    """Return how many versions may be written at once by runs that nobody asked for; never below 0."""
+    used = -((now - full_at(versions_at, now)) // REFILL)  # rounded up
+    return min(BURST, max(0, BURST - used))
+
+
+def within_a_day(instants: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
+    """Return the instants of the last 24 hours, oldest first; those that lie ahead count as what they can have been."""
+    return tuple(at for at in none_ahead(instants, now) if now - at < DAY)

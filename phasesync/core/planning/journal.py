@@ -1,0 +1,283 @@
+"""
+The life of one write in the journal: intent -> call -> settled. Pure; the engine stores what these return.
+
+An intent that is still open keeps its generation and token: a successor spends the same token with its own payload.
+Then a late old request is refused by AWS, whoever sends it. A token that may have carried two payloads proves nothing
+by being there; only a put that AWS accepts does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from phasesync.core.change import VALUE_WRITES
+from phasesync.core.fingerprint import same
+from phasesync.core.planning.budget import within_a_day
+from phasesync.core.planning.guard import steps_after
+from phasesync.core.planning.metadata import differing, wanted_metadata
+from phasesync.core.planning.ownership import Ownership, ownership_of
+from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Payload
+from phasesync.core.times import none_ahead, not_ahead
+
+
+def next_generation(entry: JournalEntry) -> int:
+    """Return the generation of the next write: that of the open write, or a new one."""
+    if entry.intent is not None and entry.intent.action in VALUE_WRITES:
+        return entry.intent.generation
+    return entry.generation + 1
+
+
+def intend_write(
+    entry: JournalEntry, action: Action, payload: Payload, token: str, now: datetime, *, approved: bool = False
+) -> JournalEntry:
+    """
+    Return the entry with the intent to write this payload under this token.
+
+    A version that may come of it is counted now, since a crash may come before anything else is noted; spending an open
+    token once more makes no second version.
+
+    Args:
+        entry: its journal entry.
+        action: create, put or rekey.
+        payload: what is written.
+        token: of its generation.
+        now: the time.
+        approved: a person approved it.
+    """
+    former = entry.intent if entry.intent is not None and entry.intent.action in VALUE_WRITES else None
+    payloads = 1
+    if former is None:
+        entry = replace(entry, versions_at=(*within_a_day(entry.versions_at, now), now))
+    else:
+        same_payload = former.fingerprint is not None and same(former.fingerprint, payload.fingerprint)
+        payloads = former.payloads if same_payload else former.payloads + 1
+    intent = Intent(
+        action=action,
+        generation=next_generation(entry),
+        token=token,
+        fingerprint=payload.fingerprint,
+        payloads=payloads,
+        made_at=now,
+        keys=payload.keys,
+        binary=payload.binary if former is None or former.binary is payload.binary else None,
+        empty=tuple(sorted(payload.empty)),
+        approved=approved,
+    )
+    return replace(entry, intent=intent, touched_at=now)
+
+
+def intend_restore(entry: JournalEntry, token: str, now: datetime) -> JournalEntry:
+    """Return the entry with the intent to restore; an open write stays, since a restore is harmless to repeat."""
+    if entry.intent is not None:
+        return entry
+    intent = Intent(
+        action=Action.RESTORE,
+        generation=entry.generation,
+        token=token,
+        fingerprint=None,
+        payloads=0,
+        made_at=now,
+    )
+    return replace(entry, intent=intent, touched_at=now)
+
+
+def settle_restore(entry: JournalEntry) -> JournalEntry:
+    """Return the entry after a restore; an open write stays open."""
+    if entry.deletion_at is not None or entry.unwanted_since is not None:
+        entry = replace(entry, deletion_at=None, deletion_approved=False, unwanted_since=None)
+    if entry.intent is None or entry.intent.action is not Action.RESTORE:
+        return entry
+    return replace(entry, intent=None)
+
+
+def settle_write(
+    entry: JournalEntry, payload: Payload, *, arn: str, version_id: str, tags_written: Mapping[str, str] | None = None
+) -> JournalEntry:
+    """Return the entry after AWS accepted this payload under the intent's token."""
+    return replace(
+        entry,
+        arn=arn,
+        version_id=version_id,
+        generation=next_generation(entry),
+        fingerprint=payload.fingerprint,
+        keys=payload.keys,
+        binary=payload.binary,
+        empty=tuple(sorted(payload.empty)),
+        steps=entry.steps if entry.intent is None else steps_after(entry, payload.keys, payload.empty, entry.intent),
+        created_at=_created_at(entry, entry.intent),
+        tags_written=entry.tags_written if tags_written is None else tags_written,
+        unwanted_since=None,
+        deletion_at=None,
+        deletion_approved=False,
+        intent=None,
+    )
+
+
+def settle_spent(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEntry:
+    """
+    Return the entry after AWS answered that the token is spent on another payload: an earlier write had landed.
+
+    Args:
+        entry: with the intent whose call was refused.
+        before: the intent as it was before that call; with a single payload it tells what landed.
+        arn: the object's ARN.
+    """
+    return replace(
+        entry,
+        arn=arn,
+        version_id=before.token,
+        generation=before.generation,
+        fingerprint=before.fingerprint if before.payloads == 1 else None,
+        keys=before.keys,
+        binary=before.binary,
+        empty=before.empty,
+        steps=steps_after(entry, before.keys, before.empty or (), before),
+        created_at=_created_at(entry, before),
+        intent=None,
+    )
+
+
+def _created_at(entry: JournalEntry, intent: Intent | None) -> datetime | None:
+    return intent.made_at if intent is not None and intent.action is Action.CREATE else entry.created_at
+
+
+def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
+    """
+    Return the entry with its intent settled as far as looking alone can prove it; unchanged where it cannot.
+
+    A labelled version that carries the token proves the write when the token was only ever sent with one payload.
+    """
+    intent = entry.intent
+    if intent is None or observed is None:
+        return entry
+    if intent.action is Action.RESTORE:
+        return entry if observed.deleted_at is not None else settle_restore(entry)
+    if intent.payloads != 1 or intent.token not in observed.versions:
+        return entry
+    return settle_spent(entry, intent, arn=observed.arn)
+
+
+def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
+    """
+    Return the entry of which nothing that was noted of the present lies ahead of a clock that was set back since.
+
+    What it has lost counts for the guard's window from now on, neither shorter nor until the old time is reached.
+    """
+
+    def past(at: datetime | None) -> datetime | None:
+        return None if at is None else not_ahead(at, now)
+
+    noted = replace(
+        entry,
+        versions_at=none_ahead(entry.versions_at, now),
+        enforced_at=none_ahead(entry.enforced_at, now),
+        touched_at=past(entry.touched_at),
+        unwanted_since=past(entry.unwanted_since),
+        created_at=past(entry.created_at),
+        deletion_at=past(entry.deletion_at),
+        steps=tuple(replace(step, at=not_ahead(step.at, now)) for step in entry.steps),
+    )
+    return entry if noted == entry else noted
+
+
+def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
+    """
+    Return the entry with what looking told of an object that is wanted: which of its dimensions are in step.
+
+    Args:
+        entry: its journal entry.
+        wanted: the object as it should be.
+        observed: what AWS reports, None = absent.
+        instance_id: nothing is noted of an object that is not ours.
+    """
+    if entry.unwanted_since is not None and (observed is None or observed.deleted_at is None):
+        entry = replace(_without_copies_gone(entry, observed), unwanted_since=None)
+    if observed is None:
+        return forget_object(entry) if entry.deletion_at is not None else entry
+    if observed.deleted_at is None and entry.deletion_at is not None:
+        entry = replace(entry, deletion_at=None, deletion_approved=False)  # Somebody else restored it.
+    if ownership_of(observed, entry, instance_id) is not Ownership.OURS:
+        return entry
+    digests, off = wanted_metadata(wanted), differing(wanted, observed, entry)
+    in_step = {name: digest for name, digest in digests.items() if name not in off}
+    kept = {name: digest for name, digest in entry.metadata.items() if name in digests}
+    metadata = kept | in_step
+    return entry if metadata == dict(entry.metadata) else replace(entry, metadata=metadata)
+
+
+def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool, now: datetime) -> JournalEntry:
+    """
+    Return the entry of an object that is no longer wanted, with since when.
+
+    Args:
+        entry: its journal entry.
+        observed: what AWS reports, None = absent.
+        asked: whether AWS was asked; where objects are retained it is not.
+        now: the time.
+    """
+    if not asked:
+        return entry
+    if observed is None:
+        # A create whose answer was lost may still land; its token has to be known then.
+        return forget_object(entry) if entry.intent is None else entry
+    if observed.deleted_at is None and entry.deletion_at is not None:
+        # Somebody restored it: that is a wish to keep it, so the grace begins anew.
+        return replace(entry, deletion_at=None, deletion_approved=False, unwanted_since=now)
+    entry, since = _without_copies_gone(entry, observed), entry.unwanted_since
+    # A clock that was ahead when it was noted and has been set back must not prolong the grace by as much.
+    return entry if since is not None and since <= now else replace(entry, unwanted_since=now)
+
+
+def _without_copies_gone(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
+    """
+    Return the entry without the copies that are gone.
+
+    While an object is on its way out its copies are removed first. They count as ours until AWS shows them no more: a
+    removal may take its time, and what is still there then is nobody else's.
+    """
+    if observed is None:
+        return entry
+    left = tuple(region for region in entry.replicas_written if region in observed.replicas)
+    return entry if left == entry.replicas_written else replace(entry, replicas_written=left)
+
+
+def forget_object(entry: JournalEntry) -> JournalEntry:
+    """Return the entry of an object that is gone for good; generations go on, so that no token comes twice."""
+    generation = entry.generation if entry.intent is None else max(entry.generation, entry.intent.generation)
+    return JournalEntry(
+        id=entry.id,
+        sync_id=entry.sync_id,
+        remote_name=entry.remote_name,
+        account=entry.account,
+        region=entry.region,
+        generation=generation,
+        revisions=entry.revisions,
+        sync_version=entry.sync_version,
+    )
+
+
+def give_back(entry: JournalEntry) -> JournalEntry:
+    """
+    Return the entry of an object that is no business of ours any more, though it is still there.
+
+    Generations go on, so that no token comes twice should it be taken over again; so does the count of its versions,
+    since AWS keeps counting.
+    """
+    return replace(forget_object(entry), versions_at=entry.versions_at)
+
+
+def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
+    """
+    Return the entry after an operator said that this database, older than AWS, is the one to go on with.
+
+    Its generations move past every token that the later state may have spent. What an open intent became is not known
+    any more, so the payload counts as unknown and is written anew. Which revisions were written before does not count.
+
+    Args:
+        entry: its journal entry.
+        ahead: how many generations are skipped.
+    """
+    entry = replace(entry, revisions={}, sync_version=None if entry.sync_version is None else 0)
+    if entry.intent is None or entry.intent.action not in VALUE_WRITES:
+        return replace(entry, generation=entry.generation + ahead, intent=None)
+    return replace(entry, generation=entry.intent.generation + ahead, fingerprint=None, intent=None)

@@ -1,0 +1,141 @@
+"""
+What one run is about: which objects its sync wants now, at which destination. Reads the source; writes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from phasesync.core.change import Policy
+from phasesync.core.fingerprint import Digests
+from phasesync.core.payloads import map_values
+from phasesync.core.planning.ownership import owner_tags
+from phasesync.core.remote import Desired, JournalEntry, Payload
+from phasesync.core.sync import Sync
+from phasesync.core.tags import desired_tags, unwanted_tags
+from phasesync.engine.observe import entries_of, leaving
+from phasesync.engine.pinned_account import same_account
+from phasesync.engine.run_result import Attempt
+from phasesync.engine.source import check_not_put_back, read_source
+from phasesync.errors import PhasesyncError
+from phasesync.ports import Destination, Destinations, EnvironmentStore, SyncState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """
+    What one run is about.
+
+    Attributes:
+        wanted: remote name -> the object as it should be.
+        problems: remote name -> why its payload cannot be made.
+        left_behind: entries of objects that the sync wrote and no longer wants.
+        manual: a person asked for the run.
+    """
+
+    state: SyncState
+    destination: Destination
+    account: str
+    wanted: Mapping[str, Desired]
+    problems: Mapping[str, PhasesyncError]
+    left_behind: tuple[JournalEntry, ...]
+    manual: bool
+
+
+def open_task(
+    state: SyncState,
+    attempt: Attempt,
+    *,
+    environments: EnvironmentStore,
+    destinations: Destinations,
+    digests: Digests,
+    instance_id: str,
+    manual: bool,
+) -> Task:
+    """
+    Read the source and open the destination, in this order: what cannot be read costs no call.
+
+    Args:
+        state: the sync, its credential and its journal.
+        attempt: takes what is found out, also where this ends with an error.
+        environments: the source.
+        destinations: opens the destination.
+        digests: keyed digests of this instance.
+        instance_id: marks what is ours.
+        manual: a person asked for the run.
+
+    Raises:
+        EnvironmentStoreError: nothing may be planned.
+        AccountMismatchError: the credential leads to another account than the pinned one.
+        DestinationError: AWS does not say who we are.
+    """
+    sync = state.sync
+    source = read_source(environments, sync)
+    attempt.reads, attempt.labels = source.reads, source.labels
+    check_not_put_back(state, source)
+    if (unresolved := source.error()) is not None:
+        raise unresolved
+    mapped = map_values(sync, source.values, digests, referring=source.referring)
+    if mapped.problems and not mapped.payloads:
+        raise next(iter(mapped.problems.values()))
+    attempt.destination = destination = destinations.open(
+        sync.destination_kind, state.credential, sync.region, customer=sync.id, fresh=manual
+    )
+    attempt.account = destination.account_id()
+    account = same_account(state, destination)
+    entries = entries_of(state, mapped.payloads, account)
+    wanted = {
+        name: desired_object(sync, name, payload, entries[name].tags_written, owner_tags(instance_id, sync.id))
+        for name, payload in mapped.payloads.items()
+    }
+    return Task(
+        state=state,
+        destination=destination,
+        account=account,
+        wanted=wanted,
+        problems=mapped.problems,
+        left_behind=tuple(leaving(state, {*wanted, *mapped.problems}, account)),
+        manual=manual,
+    )
+
+
+def desired_object(
+    sync: Sync, remote_name: str, payload: Payload, tags_written: Mapping[str, str], marks: Mapping[str, str]
+) -> Desired:
+    """
+    Return one object as a sync wants it.
+
+    Args:
+        sync: what an operator set.
+        remote_name: its name.
+        payload: its value.
+        tags_written: tags that we put there before.
+        marks: our owner tags.
+    """
+    config = sync.config
+    tags = desired_tags(config, marks)
+    return Desired(
+        remote_name=remote_name,
+        payload=payload,
+        description=config.description,
+        kms_key=config.kms_key,
+        tags=tags,
+        unwanted_tags=unwanted_tags(config, tags, tags_written),
+        replicas=config.replicas,
+        resource_policy=config.resource_policy,
+    )
+
+
+def policy_of(sync: Sync, *, instance_id: str, account: str, now: datetime) -> Policy:
+    """Return what the plan of a sync depends on besides the objects."""
+    return Policy(
+        instance_id=instance_id,
+        account=account,
+        region=sync.region,
+        now=now,
+        layout=sync.config.layout,
+        adopt=sync.adopt,
+        adopt_versions=sync.adopt_versions,
+        on_remove=sync.config.on_remove,
+        grace=sync.config.grace,
+    )

@@ -1,0 +1,182 @@
+"""
+Configuring dynamic secrets: add and update, with the checks that find trouble before the first lease does.
+
+Asks AWS nothing: what it would not take is known beforehand, and whether it lets us, the first lease says.
+"""
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from phasesync.core.arns import check_partition, group_name
+from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.lease_users import OUR_TAGS, check_user_template, default_iam_path
+from phasesync.core.names import check_key
+from phasesync.core.tags import check_tags
+from phasesync.errors import InvalidInputError
+from phasesync.ports import CredentialStore, DynamicDraft, DynamicStore, EnvironmentStore, LeaseIssuers
+
+DEFAULT_KEYS: Final[Mapping[str, str]] = {
+    "username": "AWS_IAM_USERNAME",
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
+"""Output -> key under which it is handed out; the SDKs of AWS read all but the first from the environment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfiguredDynamic:
+    """A dynamic secret that was added or changed. `warnings`: what its leases will meet, as lines for the operator."""
+
+    dynamic: DynamicSecret
+    warnings: tuple[str, ...]
+
+
+class DynamicConfiguration:
+    """Adds and changes dynamic secrets."""
+
+    def __init__(
+        self,
+        *,
+        dynamics: DynamicStore,
+        environments: EnvironmentStore,
+        credentials: CredentialStore,
+        issuers: LeaseIssuers,
+    ) -> None:
+        """
+        Args:
+            dynamics: keeps them.
+            environments: to know how app and environment are written.
+            credentials: to know what a credential can do.
+            issuers: know what AWS would take.
+        """
+        self._dynamics = dynamics
+        self._environments = environments
+        self._credentials = credentials
+        self._issuers = issuers
+
+    def add(self, draft: DynamicDraft) -> ConfiguredDynamic:
+        """
+        Add a dynamic secret.
+
+        Raises:
+            InvalidInputError: there is no such issuer, AWS would not take it, or its lives or keys do not go together.
+            NotFoundError: environment or credential.
+            AlreadyExistsError: its name is taken, or one of its keys.
+        """
+        if draft.issuer not in self._issuers.kinds():
+            raise InvalidInputError(
+                f"{draft.issuer!r} is not an issuer", hint=f"issuers: {', '.join(self._issuers.kinds())}"
+            )
+        found = self._environments.get_environment(draft.app, draft.environment)
+        draft = replace(draft, app=found.app, environment=found.name)
+        credential = self._credentials.get(draft.credential)
+        words = {"app": draft.app, "env": draft.environment, "name": draft.name}
+        config = self._settled(draft.config, draft.issuer, credential, words, draft.path)
+        dynamic = self._dynamics.add(replace(draft, credential=credential.name, config=config))
+        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, credential)))
+
+    def update(
+        self, name: str, change: Callable[[DynamicConfig], DynamicConfig], *, credential: str | None = None
+    ) -> ConfiguredDynamic:
+        """
+        Change a dynamic secret; leases that were issued stay as they are.
+
+        Args:
+            name: of the dynamic secret.
+            change: returns the configuration as it shall be.
+            credential: name of another credential; None = as it is.
+
+        Raises:
+            As `add` does.
+        """
+        former = self._dynamics.get(name)
+        found = self._credentials.get(credential or former.credential)
+        words = {"app": former.app, "env": former.environment, "name": former.name}
+        config = self._settled(
+            change(former.config), former.issuer, found, words, former.path, kept=set(former.config.keys.values())
+        )
+        dynamic = self._dynamics.update(name, credential=found.name, config=config)
+        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, found)))
+
+    def _settled(
+        self,
+        config: DynamicConfig,
+        kind: str,
+        credential: Credential,
+        words: Mapping[str, str],
+        folder: str,
+        kept: Container[str] = (),
+    ) -> DynamicConfig:
+        """Return a configuration in the form that is stored. InvalidInputError for what AWS would not take."""
+        path = config.iam_path
+        if path is None and self._issuers.traits(kind).has_path:
+            path = default_iam_path(words["app"], words["env"], folder)
+        config = replace(
+            config,
+            iam_path=path,
+            groups=tuple(dict.fromkeys(group_name(group) for group in config.groups)),
+            policy_arns=tuple(dict.fromkeys(config.policy_arns)),
+            inline_policy=_canonical(config.inline_policy),
+            session_policy=_canonical(config.session_policy),
+            keys=_keys(config.keys, self._issuers.traits(kind).outputs, kept),
+        )
+        check_user_template(config.user_template, words)
+        check_tags(config.tags, ours=OUR_TAGS, tells_case=False)
+        self._issuers.check(kind, config, credential.type)
+        for arn in (*config.policy_arns, config.permission_boundary, config.role_arn):
+            if arn is not None:
+                check_partition(arn, credential.region)
+        return config
+
+    def _warnings(self, dynamic: DynamicSecret, credential: Credential) -> list[str]:
+        config = dynamic.config
+        warnings = []
+        if credential.status is CredentialStatus.INCOMPLETE:
+            warnings.append(
+                f"the credential {credential.name} has no role yet, and nothing can be issued with it: "
+                f"phasesync credentials update {credential.name} --role-arn ARN"
+            )
+        if self._issuers.traits(dynamic.issuer).has_path:
+            if not (config.policy_arns or config.groups or config.inline_policy):
+                warnings.append("its users may do nothing: there is no --policy-arn, no --group and no --inline-policy")
+            if config.permission_boundary is None:
+                warnings.append(
+                    "its users have no permission boundary: the credential's role needs the right to make users "
+                    "without one, so that who holds the role can make any user; give a --permission-boundary"
+                )
+        return warnings
+
+
+def _keys(given: Mapping[str, str], outputs: tuple[str, ...], kept: Container[str]) -> dict[str, str]:
+    """
+    Return output -> key for all outputs of an issuer: the given ones, and the usual ones for the others.
+
+    Keys that are `kept` were set before; what is new follows the rule for names of keys.
+    """
+    unknown = sorted(given.keys() - set(outputs))
+    if unknown:
+        raise InvalidInputError(
+            f"there is no output {unknown[0]!r} to hand out under another name", hint=f"outputs: {', '.join(outputs)}"
+        )
+    keys = {output: given.get(output) or DEFAULT_KEYS[output] for output in outputs}
+    for key in keys.values():
+        if key not in kept:
+            check_key(key)
+    twice = sorted({key for key in keys.values() if list(keys.values()).count(key) > 1})
+    if twice:
+        raise InvalidInputError(f"two outputs have the key {twice[0]}", hint="give each a name: --key-map OUTPUT=NAME")
+    return keys
+
+
+def _canonical(document: str | None) -> str | None:
+    """Return a policy without white space; what is no JSON as it is, for whoever checks policies to name."""
+    if document is None:
+        return None
+    try:
+        return canonical_json(parse_json_document(document.encode()))
+    except InvalidInputError:
+        return document

@@ -1,0 +1,340 @@
+"""
+Makes a lease that was asked for: noted before anything is called, and undone at once where it cannot be handed out.
+
+Whatever is not undone is the daemon's, which finds it by the lease's row.
+
+Leases whose secret key is kept: of those that ask at once one makes it, the others get the same one.
+
+A kept key is issued again only after AWS was asked with it: its user may have been deleted meanwhile, or revoked
+after the backup that this database comes from. Where AWS cannot be reached it is issued as it is: without AWS it is
+of no use anyway, and it is good as soon as AWS answers again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from phasesync.core import lease as life
+from phasesync.core.dynamic import DynamicSecret
+from phasesync.core.lease import Cause, Lease
+from phasesync.core.model import SecretValue
+from phasesync.core.times import duration_text
+from phasesync.engine.leases.revocation import LeaseEnder
+from phasesync.errors import (
+    ClaimHeldError,
+    ClaimLostError,
+    DestinationError,
+    IllegalTransitionError,
+    PermissionDeniedError,
+    PhasesyncError,
+)
+from phasesync.ports import (
+    Clock,
+    CredentialStore,
+    DynamicStore,
+    Entry,
+    Footprint,
+    Given,
+    LeaseClaim,
+    LeaseEvent,
+    LeaseIssuer,
+    LeaseIssuers,
+    LeaseStore,
+    Made,
+    Outputs,
+)
+
+KNOWN_WITHIN: Final = timedelta(seconds=30)
+"""How long a new key is waited for until AWS knows it; that takes a few seconds."""
+_FIRST_PROBE_S: Final = 0.5
+_LONGEST_PROBE_S: Final = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued:
+    """
+    A lease with what is handed out with it.
+
+    Attributes:
+        outputs: output of the issuer -> value.
+        known: AWS knows the key already; None = nobody asked.
+    """
+
+    lease: Lease
+    dynamic: DynamicSecret
+    outputs: Mapping[str, SecretValue] = field(repr=False)
+    known: bool | None
+
+    @property
+    def credentials(self) -> dict[str, SecretValue]:
+        """Key -> value, under the names that the dynamic secret gives them."""
+        return {key: self.outputs[output] for output, key in self.dynamic.config.keys.items() if output in self.outputs}
+
+
+class LeaseMaker:
+    """Makes leases under their claims."""
+
+    def __init__(
+        self,
+        *,
+        leases: LeaseStore,
+        ender: LeaseEnder,
+        clock: Clock,
+        owner: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Args:
+            leases: keeps what is issued.
+            ender: takes back what could not be.
+            clock: measures patience.
+            owner: names this process in claims.
+            sleep: waits for so many seconds.
+        """
+        self._leases = leases
+        self._ender = ender
+        self._clock = clock
+        self._owner = owner
+        self._sleep = sleep
+
+    def make(
+        self,
+        dynamic: DynamicSecret,
+        issuer: LeaseIssuer,
+        claim: LeaseClaim,
+        lease: Lease,
+        account: str,
+        *,
+        actor: str,
+        keep: bool,
+        probe_for: timedelta | None,
+    ) -> Issued:
+        """
+        Make a lease that was requested, and hand it out.
+
+        Args:
+            dynamic: its recipe.
+            issuer: who makes it.
+            claim: of the lease; it is given back in any case.
+            lease: as it was requested.
+            account: where it is made.
+            actor: who asked.
+            keep: store the secret key with the lease.
+            probe_for: how long to wait until AWS knows the new key; None = do not ask.
+
+        Raises:
+            DestinationError, StoreUnavailableError: what was made until then has been taken back, or will be.
+        """
+        footprint = Footprint()
+        made: Made | None = None
+
+        def leave() -> None:
+            self._leases.extend(claim)
+
+        try:
+            lease = self._leases.save(claim, lambda one, now: life.begin(one, account, now))
+            made = made_now = issuer.issue(lease.order, leave=leave, footprint=footprint)
+            known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, leave)
+            lease = self._leases.save(
+                claim,
+                lambda one, now: life.issued(
+                    one,
+                    now,
+                    principal=made_now.principal,
+                    access_key_id=made_now.access_key_id,
+                    ends_at=made_now.ends_at,
+                    kept=keep,
+                    known=known is True,
+                ),
+                entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {duration_text(lease.order.ttl)}"),
+                keep=made.outputs if keep else None,
+                done=True,
+            )
+        except BaseException as error:
+            # Ctrl-C among them: nobody has seen the key yet, so that nobody would miss it.
+            self._undo(claim, lease, issuer, made, footprint, error, actor)
+            raise
+        return Issued(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
+
+    def _wait_until_known(
+        self, issuer: LeaseIssuer, outputs: Outputs, patience: timedelta, leave: Callable[[], None]
+    ) -> bool:
+        """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
+        deadline = self._clock.monotonic() + patience.total_seconds()
+        pause_s = _FIRST_PROBE_S
+        while True:
+            leave()
+            try:
+                if issuer.is_known(outputs):
+                    return True
+            except DestinationError:
+                return False  # The lease is good; that nobody could be asked is told with it.
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                return False
+            self._sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _LONGEST_PROBE_S)
+
+    def _undo(
+        self,
+        claim: LeaseClaim,
+        lease: Lease,
+        issuer: LeaseIssuer,
+        made: Made | None,
+        footprint: Footprint,
+        error: BaseException,
+        actor: str,
+    ) -> None:
+        """Take back what there is of a lease that could not be handed out. Raises nothing of its own."""
+        why = error.message if isinstance(error, PhasesyncError) else type(error).__name__
+        reason = "it could not be issued"
+        failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
+
+        def begin(one: Lease, now: datetime) -> Lease:
+            back = life.take_back(one, Cause.FAILURE, reason, now)
+            return back if footprint.possible or not back.live else life.gone(back, now)
+
+        def take_back(held: LeaseClaim) -> bool:
+            """Return whether something of it may be left."""
+            begun = self._leases.save(held, begin, entry=failed, done=not footprint.possible)
+            if not begun.live:
+                return False
+            return self._ender.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
+
+        try:
+            try:
+                left = take_back(claim)
+            except ClaimLostError:
+                # It was noted as issued, only nobody heard of that. A key that is kept must not outlive its user.
+                left = take_back(self._leases.claim(lease.id, self._owner).claim)
+        except PhasesyncError:
+            # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
+            left = footprint.possible
+            with suppress(PhasesyncError):
+                if footprint.possible:
+                    key_id = None if made is None else made.access_key_id
+                    issuer.revoke(lease.order, access_key_id=key_id, proven=made is not None, leave=lambda: None)
+        if left and isinstance(error, PhasesyncError):
+            error.message += f"; the daemon revokes what there may be of the lease {lease.id}"
+
+
+PATIENCE: Final = timedelta(minutes=3)
+"""How long a process waits for another one that makes what it wants; longer than a lease takes."""
+_POLL_S: Final = 0.25
+_ASK_AGAIN_S: Final = 1.0
+
+
+class LeaseKeeper:
+    """Issues kept leases."""
+
+    def __init__(
+        self,
+        *,
+        dynamics: DynamicStore,
+        leases: LeaseStore,
+        credentials: CredentialStore,
+        issuers: LeaseIssuers,
+        clock: Clock,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Args:
+            dynamics: the recipes.
+            leases: keeps what is issued.
+            credentials: what it is issued with.
+            issuers: know whether a key is good.
+            clock: measures patience.
+            sleep: waits for so many seconds.
+        """
+        self._dynamics = dynamics
+        self._leases = leases
+        self._credentials = credentials
+        self._issuers = issuers
+        self._clock = clock
+        self._sleep = sleep
+
+    def give(
+        self, name: str, *, actor: str, make: Callable[[], Issued], revoke: Callable[[str], object]
+    ) -> tuple[Issued, bool]:
+        """
+        Return a kept lease that is good, and whether it was there before; make one where there is none.
+
+        Args:
+            name: of the dynamic secret.
+            actor: who asks.
+            make: makes one; ClaimHeldError where another process makes one at this moment, or has just made it.
+            revoke: revokes a lease whose key is dead.
+
+        Raises:
+            ClaimHeldError: another process has been making one for too long.
+            Whatever `make` raises.
+        """
+        deadline = self._clock.monotonic() + PATIENCE.total_seconds()
+        while True:
+            dynamic = self._dynamics.get(name)
+            again = self._again(dynamic, actor, revoke)
+            if again is not None:
+                return again, True
+            try:
+                return make(), False
+            except ClaimHeldError:
+                if self._clock.monotonic() >= deadline:
+                    raise
+            self._sleep(_POLL_S)
+
+    def _again(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> Issued | None:
+        """Return a kept lease that is good; None = there is none."""
+        while (kept := self._leases.kept(dynamic)) is not None:
+            known = self._is_good(kept)
+            if known is False:
+                self._replace(kept.lease, revoke)
+                continue
+            given = self._leases.give_again(dynamic, actor=actor)
+            if given is not None and given.lease.id == kept.lease.id:
+                return Issued(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=known or None)
+        return None
+
+    def _is_good(self, kept: Given) -> bool | None:
+        """Return whether a kept key is still good; None = nobody could say."""
+        lease = kept.lease
+        credential = self._credentials.get_by_id(lease.credential_id)
+        issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
+        deadline = self._clock.monotonic() + KNOWN_WITHIN.total_seconds()
+        asked_again = False
+        while True:
+            try:
+                if issuer.is_known(kept.outputs):
+                    return True
+                if self._has_key(issuer, lease):
+                    return None  # STS does not know it yet, or is not asked where it would be known.
+            except DestinationError:
+                return None
+            # Neither STS nor IAM knows it. One that was never known may take some seconds; of others it is said twice.
+            may_come = not lease.key_known and self._is_young(lease) and self._clock.monotonic() < deadline
+            if asked_again and not may_come:
+                return False
+            asked_again = True
+            self._sleep(_ASK_AGAIN_S)
+
+    def _has_key(self, issuer: LeaseIssuer, lease: Lease) -> bool:
+        """Return whether IAM has the key; where we may not ask, what STS says stands."""
+        try:
+            return lease.access_key_id is not None and issuer.has_key(lease.order, lease.access_key_id)
+        except PermissionDeniedError:
+            return False
+
+    def _is_young(self, lease: Lease) -> bool:
+        return lease.issued_at is not None and self._clock.now() - lease.issued_at < KNOWN_WITHIN
+
+    def _replace(self, lease: Lease, revoke: Callable[[str], object]) -> None:
+        """Note that the key of a lease is dead, and revoke what may be left; one process does."""
+        reason = "AWS does not know its key any more"
+        try:
+            self._leases.change(lease.id, lambda one, now: life.replace_dead(one, reason, now))
+        except IllegalTransitionError:
+            return  # Another process was faster.
+        with suppress(PhasesyncError):  # The daemon goes on with it.
+            revoke(lease.id)

@@ -1,0 +1,331 @@
+"""What one run finds out and does, and the record that it leaves: the run, the sync's next state, the event."""
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from phasesync.core.change import Change
+from phasesync.core.events import RunFinished
+from phasesync.core.planning.guard import Delayed, Held, Rule, digest_of
+from phasesync.core.remote import Action
+from phasesync.core.run import ChangeResult, Run, RunError
+from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
+from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
+from phasesync.core.sync import Sync
+from phasesync.engine.hints import hint_of
+from phasesync.engine.observe import END_OF_LOOKING
+from phasesync.engine.stale_database import not_accepted
+from phasesync.errors import (
+    CredentialRejectedError,
+    DestinationError,
+    InterruptedRunError,
+    InvalidInputError,
+    OwnershipConflictError,
+    PhasesyncError,
+    PlanError,
+    PlanHeldError,
+    RestoredDatabaseError,
+)
+from phasesync.ports import AfterRun, Claim, Destination
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is stored and told of a run."""
+
+    run: Run
+    after: AfterRun
+    event: RunFinished
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """What a run has found out and done so far, kept so that a failing run is recorded as well as a good one."""
+
+    reads: Mapping[str, int] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    account: str | None = None
+    destination: Destination | None = None
+    results: list[ChangeResult] = field(default_factory=list)
+    errors: list[PhasesyncError] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    delayed: list[Delayed] = field(default_factory=list)
+    wake_at: list[datetime] = field(default_factory=list)
+    """When something is due that no edit announces: the end of a grace, the next step of a deletion."""
+    unlooked: int = 0
+    """Objects that were not looked at, because nothing about them changed."""
+    drifted: bool = False
+    approval_over: bool = False
+    """What an approval could release has gone out, or there is nothing of it any more."""
+
+    def refuse(self, change: Change) -> None:
+        """Note a change that is not ours to make."""
+        self._note(change, Outcome.REFUSED, change.reason)
+        self.errors.append(OwnershipConflictError(f"{change.remote_name}: {change.reason}", hint=change.hint))
+
+    def fail(self, change: Change, error: PhasesyncError) -> None:
+        """Note a change that failed."""
+        self._note(change, verdict_of(error).outcome, change.reason)
+        self._blame(change.remote_name, error)
+
+    def fail_object(self, remote_name: str, error: PhasesyncError) -> None:
+        """Note an object that is in no plan: its payload could not be made, or AWS did not say how it stands."""
+        self.forget(remote_name)
+        outcome = verdict_of(error).outcome
+        self.results.append(
+            ChangeResult(action=Action.NOOP, remote_name=remote_name, outcome=outcome, reason=error.message)
+        )
+        self._blame(remote_name, error)
+
+    def wait(self, held: Sequence[Held], delayed: Sequence[Delayed]) -> None:
+        """Note the changes that wait: for an approval, or for the version budget."""
+        self.held += held
+        self.delayed += delayed
+        for one in held:
+            self._note(one.change, Outcome.HELD, one.reason)
+        for late in delayed:
+            reason = f"{late.change.reason}; {_budget_reason(late)}"
+            self._note(late.change, Outcome.UNCHANGED, reason)
+
+    def forget(self, remote_name: str) -> None:
+        """Drop what an earlier look found unchanged or waiting: the next look says it anew."""
+        dropped = (Outcome.UNCHANGED, Outcome.HELD)
+        self.results = [
+            result for result in self.results if result.remote_name != remote_name or result.outcome not in dropped
+        ]
+        self.held = [held for held in self.held if held.change.remote_name != remote_name]
+        self.delayed = [late for late in self.delayed if late.change.remote_name != remote_name]
+
+    def _blame(self, remote_name: str, error: PhasesyncError) -> None:
+        """Note an error with the object that it is about."""
+        if remote_name not in error.message:
+            error.message = f"{remote_name}: {error.message}"
+        self.errors.append(error)
+
+    def _note(self, change: Change, outcome: Outcome, reason: str) -> None:
+        self.results.append(
+            ChangeResult(
+                action=change.action, remote_name=change.remote_name, outcome=outcome, reason=reason, keys=change.keys
+            )
+        )
+
+    def conclude(
+        self, sync: Sync, claim: Claim, *, started_at: datetime, now: datetime, coalesce: timedelta, spread: float
+    ) -> Record:
+        """
+        Turn what was found out into the run to store, what it leaves behind and the event to tell.
+
+        Args:
+            sync: as it was when the run began.
+            claim: what woke it.
+            started_at: when it began.
+            now: when it ended.
+            coalesce: how long edits gather after a write.
+            spread: a random number in [0, 1).
+        """
+        if any(held.rule is Rule.RESTORED for held in self.held):
+            self.errors.append(not_accepted())
+        elif self.held:
+            first = self.held[0]
+            self.errors.append(
+                PlanHeldError(
+                    f"{first.change.remote_name}: {first.reason}{_and_more(self.held)}", digest=digest_of(self.held)
+                )
+            )
+        error = max(self.errors, key=_weight, default=None)
+        verdict = verdict_of(error) if error else Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.IN_SYNC)
+        if error is None and self.delayed:
+            verdict = Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.PENDING)
+        outcome = worst([verdict.outcome, *(result.outcome for result in self.results)])
+        failures = _failures(sync, error, verdict)
+        following = self._following(sync, outcome, verdict, failures, coalesce=coalesce, spread=spread, now=now)
+        if claim.trigger is Trigger.MANUAL and isinstance(error, CredentialRejectedError) and error.code is None:
+            # The shell that ran it has no identity: that says nothing of the daemon's, which tries at once.
+            following = Next(retry_in=None, due_in=timedelta(0))
+        reads = self.reads or {}
+        counts = Counter(str(result.action) for result in self.results)
+        counts[str(Action.NOOP)] += self.unlooked
+        run = Run(
+            id=_run_id(now),
+            sync_id=sync.id,
+            sync=sync.name,
+            trigger=Trigger.DRIFT if claim.trigger is Trigger.SCHEDULE and self.drifted else claim.trigger,
+            actor=claim.actor,
+            attempt=sync.failures + 1,
+            outcome=outcome,
+            started_at=started_at,
+            ended_at=now,
+            revisions={self.labels[key]: revision for key, revision in reads.items()},
+            counts={action: count for action, count in sorted(counts.items()) if count},
+            aws_calls=self.destination.calls if self.destination else 0,
+            versions_written=sum(result.version_id is not None for result in self.results),
+            error=_run_error(error, sync),
+            next_attempt_at=now + following.due_in if error and following.due_in is not None else None,
+            changes=_worth_keeping(self.results),
+        )
+        after = AfterRun(
+            status=verdict.status,
+            reason=run.error.message if run.error else self._waiting(),
+            reads=self.reads if verdict.status in _SETTLED or self._apart() else None,
+            applied_revision=reads.get(sync.environment_id) if error is None and not self.delayed else None,
+            failures=failures,
+            retry_in=following.retry_in,
+            due_in=following.due_in,
+            account=self.account if sync.account is None else None,
+            adopt_done=sync.adopt is not None and error is None,
+            approval_used=self.approval_over and sync.approved_digest is not None,
+            objects=len({result.remote_name for result in self.results}) + self.unlooked,
+        )
+        event = RunFinished(
+            sync=run.sync,
+            run_id=run.id,
+            trigger=run.trigger,
+            outcome=run.outcome,
+            status=verdict.status,
+            revision=reads.get(sync.environment_id),
+            duration_ms=round((run.ended_at - run.started_at).total_seconds() * 1000),
+            aws_calls=run.aws_calls,
+            versions_written=run.versions_written,
+            counts=dict(run.counts),
+            error=run.error.cls if run.error else None,
+            code=run.error.code if run.error else None,
+            next_attempt_at=run.next_attempt_at,
+        )
+        return Record(run=run, after=after, event=event)
+
+    def _following(
+        self,
+        sync: Sync,
+        outcome: Outcome,
+        verdict: Verdict,
+        failures: int,
+        *,
+        coalesce: timedelta,
+        spread: float,
+        now: datetime,
+    ) -> Next:
+        """Return when the sync runs next: the soonest that any of its errors, waits or graces asks for."""
+        interval = sync.config.interval
+        if self.reads is None and verdict.status is SyncStatus.HALTED:
+            return UNREADABLE
+        if self.errors:
+            nexts = [
+                after_error(error, failures=max(failures, 1), interval=interval, spread=spread) for error in self.errors
+            ]
+            following = soonest(nexts)
+        else:
+            following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
+        if self._apart():
+            # What failed or waits concerns single objects: edits of the others go out as ever, and they are checked.
+            following = Next(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
+        wakes = [late.until - now for late in self.delayed]
+        wakes += [at - now for at in self.wake_at]
+        if self.unlooked and sync.next_due_at is not None:
+            wakes.append(sync.next_due_at - now)  # The check of what this run did not look at is still owed.
+        for wake in wakes:
+            due_in = wake if following.due_in is None else min(following.due_in, wake)
+            following = replace(following, due_in=max(due_in, timedelta(0)))
+        return following
+
+    def _apart(self) -> bool:
+        """
+        Return whether what failed or waits says nothing of the sync as a whole.
+
+        So it is where some of its objects, or dimensions of one, came through and every error is about an object, or
+        where nothing but the version budget is waited for.
+        """
+        came_through = self.unlooked or any(
+            result.outcome in (Outcome.APPLIED, Outcome.UNCHANGED) for result in self.results
+        )
+        of_objects = all(
+            isinstance(error, (DestinationError, PlanError, InvalidInputError))
+            and not isinstance(error, END_OF_LOOKING)
+            for error in self.errors
+        )
+        return bool(came_through and of_objects and (self.errors or self.delayed))
+
+    def _waiting(self) -> str | None:
+        return _budget_reason(min(self.delayed, key=lambda late: late.until)) if self.delayed else None
+
+
+_SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
+"""After these a sync waits for the next edit of what it read; after the others what it read is still to be applied."""
+
+
+def unreadable(claim: Claim, error: PhasesyncError, *, started_at: datetime, now: datetime) -> Run:
+    """Return the run of a sync that could not even be read: what is known of it is its id."""
+    return Run(
+        id=_run_id(now),
+        sync_id=claim.sync_id,
+        sync=claim.sync_id,
+        trigger=claim.trigger,
+        actor=claim.actor,
+        attempt=1,
+        outcome=Outcome.FAILED,
+        started_at=started_at,
+        ended_at=now,
+        revisions={},
+        counts={},
+        aws_calls=0,
+        versions_written=0,
+        error=RunError(cls=type(error).__name__, code=None, message=error.message, request_id=None, hint=error.hint),
+        next_attempt_at=now + SLOW_PAUSE,
+        changes=(),
+    )
+
+
+def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int:
+    """Count failed runs in a row; one that was interrupted says nothing of the destination."""
+    if isinstance(error, InterruptedRunError):
+        return sync.failures
+    return sync.failures + 1 if error and verdict.status in (SyncStatus.FAILING, SyncStatus.PENDING) else 0
+
+
+def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
+    """
+    Return which error says how the sync stands: that its database is older than AWS, since nothing may be written then;
+    else the worst, and of those that are equally bad the one that is tried again by itself.
+    """
+    verdict = verdict_of(error)
+    restored = isinstance(error, RestoredDatabaseError)
+    return restored, SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
+
+
+def _and_more(held: Sequence[Held]) -> str:
+    others = len({one.change.remote_name for one in held}) - 1
+    return f" (and {others} more {'object' if others == 1 else 'objects'})" if others else ""
+
+
+def _budget_reason(late: Delayed) -> str:
+    return f"{late.change.remote_name}: version budget used up, next write after {late.until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+_SHORT = 20
+"""Up to this many objects a run lists those that it left as they were."""
+
+
+def _worth_keeping(results: Sequence[ChangeResult]) -> tuple[ChangeResult, ...]:
+    if len(results) <= _SHORT:
+        return tuple(results)
+    return tuple(
+        result for result in results if result.action != Action.NOOP or result.outcome is not Outcome.UNCHANGED
+    )
+
+
+def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
+    if error is None:
+        return None
+    return RunError(
+        cls=type(error).__name__,
+        code=error.code,
+        message=error.message,
+        request_id=error.request_id,
+        hint=hint_of(error, sync),
+    )
+
+
+def _run_id(now: datetime) -> str:
+    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 of chance."""
+    return f"{int(now.timestamp() * 1000):012x}{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,250 @@
+"""
+Configuring syncs: add and update, with the checks that find trouble before the first run does.
+
+Does not reconcile; the daemon and `operations.py` do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.planning.ownership import refusal_of
+from phasesync.core.remote import CallerIdentity
+from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
+from phasesync.engine.adoption_preview import survey
+from phasesync.engine.hints import naming
+from phasesync.engine.import_values import TakenIn, take_in
+from phasesync.engine.validation import Checker
+from phasesync.errors import AccountMismatchError, AlreadyExistsError
+from phasesync.ports import (
+    CredentialStore,
+    CredentialTester,
+    Destinations,
+    EnvironmentStore,
+    StateStore,
+    SyncDraft,
+)
+
+UNKNOWN_ACTOR = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configured:
+    """
+    What came of adding or changing a sync.
+
+    Attributes:
+        sync: None for a dry run.
+        identity: who the shell's credential turned out to be, None where it was not asked.
+        warnings: what the first run will meet, as lines for the operator.
+        imported: what was imported for the sync, None where nothing was to be.
+        to_adopt: a secret stands where the sync would write, and waits for its adoption.
+    """
+
+    sync: Sync | None
+    identity: CallerIdentity | None
+    warnings: tuple[str, ...]
+    imported: TakenIn | None = None
+    to_adopt: bool = False
+
+
+class SyncConfiguration:
+    """Adds and changes syncs."""
+
+    def __init__(
+        self,
+        *,
+        environments: EnvironmentStore,
+        credentials: CredentialStore,
+        state: StateStore,
+        destinations: Destinations,
+        tester: Callable[[], CredentialTester],
+    ) -> None:
+        """
+        Args:
+            environments: to check what a sync reads.
+            credentials: to check what it writes with.
+            state: keeps the syncs.
+            destinations: to look at what is there.
+            tester: returns who asks AWS about a credential; made only where AWS is asked.
+        """
+        self._environments = environments
+        self._credentials = credentials
+        self._state = state
+        self._destinations = destinations
+        self._tester = tester
+        self._checker = Checker(environments, state, destinations)
+
+    def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR) -> Configured:
+        """
+        Add a sync. What stands at its remote names is imported first, where the draft says so.
+
+        Args:
+            draft: what the operator said.
+            verify: ask AWS first who the credential is and what is at the remote names.
+            dry_run: check and add nothing.
+            actor: who asked, for the history of what is imported.
+
+        Raises:
+            InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
+            DestinationError: identity or permission; nothing is added.
+        """
+        if any(sync.name.lower() == draft.name.lower() for sync in self._state.list_syncs()):
+            raise AlreadyExistsError(
+                f"the sync {draft.name} exists already", hint=f"to change it: phasesync syncs update {draft.name}"
+            )
+        found = self._environments.get_environment(draft.app, draft.environment)
+        draft = replace(draft, app=found.app, environment=found.name)
+        credential = self._credentials.get(draft.credential)
+        draft = self._checker.settle(draft, credential, former=None, ask=verify)
+        importing = draft.adopt not in (None, Adopt.OVERWRITE)
+        warnings = [] if importing else self._source_warnings(draft)
+        if draft.adopt is Adopt.OVERWRITE:
+            # For the names that there are now: a key that comes later may meet what nobody has thought of.
+            named = dict.fromkeys(self._checker.some_names(draft, limit=None), "")
+            draft = replace(draft, adopt=draft.adopt if named else None, adopt_versions=named)
+        identity, to_adopt = None, False
+        if verify:
+            identity, findings, to_adopt = self._verify(draft, credential)
+            warnings += findings
+            draft = replace(draft, account=identity.account)
+        warnings += self._checker.names(draft, account=draft.account)
+        if dry_run:
+            return Configured(sync=None, identity=identity, warnings=tuple(warnings))
+        imported = None
+        if importing:
+            imported, notes = self._import(draft, credential, actor)
+            draft = replace(draft, adopt_versions=imported.versions)
+            warnings += notes
+        sync = self._state.add_sync(draft)
+        return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt)
+
+    def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[TakenIn, tuple[str, ...]]:
+        """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
+        destination = self._destinations.open(draft.destination_kind, credential, draft.region)
+        found = survey(
+            destination,
+            self._environments,
+            draft,
+            entries={},
+            sync_id="",
+            account=destination.account_id(),
+            instance_id="",
+            with_others=True,
+        )
+        instead = f"--adopt {Adopt.OVERWRITE} in place of --adopt {draft.adopt}"
+        taken = take_in(self._environments, destination, draft, found.takeable, actor=actor, instead=instead)
+        return taken, found.warnings
+
+    def update(
+        self,
+        name: str,
+        *,
+        change: Callable[[SyncConfig], SyncConfig],
+        path: str | None = None,
+        credential: str | None = None,
+        region: str | None = None,
+    ) -> Configured:
+        """
+        Change a sync; it is reconciled at once. A consent to adopt was for one object and ends where another is meant.
+
+        Args:
+            name: of the sync.
+            change: makes the new configuration from the present one.
+            path: None leaves it, as do the next two.
+            credential: name of a credential.
+            region: an AWS Region.
+
+        Raises:
+            InvalidInputError, NotFoundError, AlreadyExistsError: what was asked for.
+            DestinationError: KMS refused to say what a new key is.
+        """
+        sync = self._state.get_sync(name)
+        used = self._credentials.get(credential or sync.credential)
+        draft = SyncDraft(
+            name=sync.name,
+            app=sync.app,
+            environment=sync.environment,
+            path=path or sync.path,
+            credential=used.name,
+            destination_kind=sync.destination_kind,
+            region=region or sync.region,
+            config=change(sync.config),
+            account=used.account if used.id != sync.credential_id else sync.account,
+            adopt=sync.adopt,
+        )
+        draft = self._checker.settle(draft, used, former=sync.config, ask=True)
+        warnings = [*self._checker.names(draft, account=draft.account, but=sync.name)]
+        warnings += _kept_keys(sync.config, draft.config)
+        warnings += _leaving_warnings(sync, draft)
+        before = (sync.config.names, sync.path, sync.region, sync.credential_id)
+        stays = before == (draft.config.names, draft.path, draft.region, used.id)
+        updated = self._state.update_sync(
+            name,
+            config=draft.config,
+            path=draft.path,
+            credential=used.name,
+            region=draft.region,
+            adopt=sync.adopt if stays else None,
+        )
+        return Configured(sync=updated, identity=None, warnings=tuple(warnings))
+
+    def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str], bool]:
+        report = self._tester().test(credential)
+        account = report.identity.account
+        for pinned in (credential.account, draft.account):
+            if pinned is not None and pinned != account:
+                raise AccountMismatchError(
+                    f"the credential {credential.name} leads to account {account}, pinned is {pinned}"
+                )
+        warnings = list(report.findings)
+        destination = self._destinations.open(draft.destination_kind, credential, draft.region)
+        there, refused = [], []
+        for name in self._checker.some_names(draft):
+            seen = destination.observe(name)
+            if seen is not None and (refusal := refusal_of(name, seen, draft.region)) is not None:
+                hint = naming(refusal[1], draft.name)
+                refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
+            elif seen is not None:
+                there.append(name)
+        self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
+        to_adopt = bool(there) and draft.adopt is None
+        if to_adopt:
+            warnings.append(
+                f"{', '.join(there)} exists already and is not ours: nothing is written there until "
+                f"phasesync syncs adopt {draft.name}"
+            )
+        if draft.adopt in (None, Adopt.OVERWRITE):  # An import says so itself.
+            warnings += refused
+        return report.identity, warnings, to_adopt
+
+    def _source_warnings(self, draft: SyncDraft) -> list[str]:
+        if self._environments.list_secrets(draft.app, draft.environment, path=draft.path):
+            return []
+        follows = "the first run will wait for an approval"
+        if draft.config.layout is Layout.PER_KEY:
+            follows = "nothing will be written"
+        return [f"{draft.app}/{draft.environment} has no keys in {draft.path}: {follows}"]
+
+
+def _kept_keys(former: SyncConfig, config: SyncConfig) -> list[str]:
+    """Say where a copy that is there keeps another key than the one that is asked for: AWS does not change it."""
+    before, after = former.replicas or {}, config.replicas or {}
+    return [
+        f"the copy in {region} keeps its key: AWS sets it when a copy is made. Leave {region} out of --replica until "
+        "the copy is gone, then name it again"
+        for region in sorted(before.keys() & after.keys())
+        if before[region] != after[region]
+    ]
+
+
+def _leaving_warnings(sync: Sync, draft: SyncDraft) -> list[str]:
+    """Say what another folder means where the names do not tell folders apart: its other keys count as removed."""
+    config = draft.config
+    deletes = config.layout is Layout.PER_KEY and config.on_remove is OnRemove.DELETE
+    if not deletes or draft.path == sync.path or "{path}" in config.names:
+        return []
+    return [
+        f"AWS secrets of keys that {draft.path} does not have are deleted after the grace, although {sync.path} still "
+        f"has the keys: phasesync syncs update {sync.name} --on-remove retain keeps them"
+    ]

@@ -1,0 +1,290 @@
+"""
+Apps and environments: adding, listing, renaming, removing. Secrets are in `secret_edits.py` and `secret_reads.py`.
+
+Names are unique regardless of case. A rename or a new name wakes the syncs whose references it may concern.
+"""
+
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.core.lease import ENDED
+from phasesync.core.model import App, Environment
+from phasesync.core.names import check_name
+from phasesync.errors import AlreadyExistsError, IllegalTransitionError, NotFoundError
+from phasesync.store.database import row_lock
+from phasesync.store.db_time import now
+from phasesync.store.encryption import not_found
+from phasesync.store.environment_macs import authenticated, columns_of_app, follow_app, mac_of, store_mac
+from phasesync.store.part import Part, absent, listed, live_leases, new_id
+from phasesync.store.registry import locked_registry
+from phasesync.store.run_requests import wake_readers, wake_unresolved
+from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
+from phasesync.store.wrapped_keys import insert_key
+
+ENVIRONMENT_KEY = "environment"
+"""Purpose of data keys; every environment has its own."""
+
+
+class EnvironmentsPart(Part):
+    """Apps and environments of the port `EnvironmentStore`."""
+
+    def add_app(self, name: str, *, description: str = "") -> App:
+        """Add an app. AlreadyExistsError also where a name differs in case only."""
+        check_name(name, "app")
+        with self._database.write() as connection:
+            _refuse_app(connection, name)
+            connection.execute(
+                apps.insert().values(
+                    id=new_id(), name=name, name_key=name.lower(), description=description, created_at=now()
+                )
+            )
+            return _to_app(find_app(connection, name))
+
+    def list_apps(self) -> list[App]:
+        """Return all apps by name."""
+        with self._database.read() as connection:
+            return [_to_app(row) for row in connection.execute(sa.select(apps).order_by(apps.c.name_key))]
+
+    def update_app(self, name: str, *, new_name: str | None = None, description: str | None = None) -> App:
+        """Change an app; None leaves alone. NotFoundError, AlreadyExistsError."""
+        with self._database.write() as connection:
+            app = find_app(connection, name, lock=True)
+            if new_name is not None and new_name != app.name:
+                check_name(new_name, "app")
+                if new_name.lower() != app.name_key:
+                    _refuse_app(connection, new_name)
+                follow_app(
+                    connection,
+                    self._keys,
+                    _locked_environments(connection, app.id),
+                    name=new_name,
+                    name_key=new_name.lower(),
+                )
+                connection.execute(_one(apps, app.id).values(name=new_name, name_key=new_name.lower()))
+                wake_unresolved(connection)
+            if description is not None:
+                connection.execute(_one(apps, app.id).values(description=description))
+            return _to_app(find_app(connection, new_name or name))
+
+    def remove_app(self, name: str) -> None:
+        """Remove an app. NotFoundError; IllegalTransitionError while it has environments."""
+        with self._database.write() as connection:
+            app = find_app(connection, name, lock=True)
+            names = _environment_names(connection, app.id)
+            if names:
+                raise IllegalTransitionError(
+                    f"the app {app.name} still has environments: {listed(names)}",
+                    hint=f"phasesync envs remove {app.name}/{names[0]}",
+                )
+            connection.execute(apps.delete().where(apps.c.id == app.id))
+
+    def add_environment(self, app: str, name: str) -> Environment:
+        """Add an environment. NotFoundError for the app; AlreadyExistsError also for another case."""
+        with self._database.write() as connection:
+            self._insert_environment(connection, find_app(connection, app, lock=True), name)
+            return to_environment(find_environment(connection, app, name))
+
+    def list_environments(self, app: str | None = None) -> list[Environment]:
+        """Return environments by app and name, of one app or of all. NotFoundError for an unknown app."""
+        statement = select_environments().order_by(apps.c.name_key, environments.c.name_key)
+        with self._database.read() as connection:
+            if app is not None:
+                statement = statement.where(environments.c.app_id == find_app(connection, app).id)
+            return [to_environment(row) for row in connection.execute(statement)]
+
+    def get_environment(self, app: str, name: str) -> Environment:
+        """Return one environment. NotFoundError names what exists instead."""
+        with self._database.read() as connection:
+            return to_environment(find_environment(connection, app, name))
+
+    def update_environment(self, app: str, name: str, *, new_name: str) -> Environment:
+        """Rename an environment; syncs whose references name it become pending. NotFoundError, AlreadyExistsError."""
+        check_name(new_name, "environment")
+        with self._database.write() as connection:
+            environment = find_environment(connection, app, name, lock=True)
+            if new_name != environment.name:
+                if new_name.lower() != environment.name_key:
+                    _refuse_environment(connection, environment.app_id, environment.app, new_name)
+                store_mac(
+                    connection,
+                    self._keys,
+                    environment,
+                    authenticated(connection, self._keys, environment),
+                    name=new_name,
+                    name_key=new_name.lower(),
+                    revision=environment.revision + 1,
+                )
+                wake_unresolved(connection)
+            return to_environment(find_environment(connection, app, new_name))
+
+    def remove_environment(self, app: str, name: str) -> None:
+        """
+        Remove an environment with its secrets, dynamic ones too.
+
+        NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
+        """
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            environment = find_environment(connection, app, name, lock=True)
+            users = list(
+                connection.scalars(
+                    sa.select(syncs.c.name).where(syncs.c.environment_id == environment.id).order_by(syncs.c.name_key)
+                )
+            )
+            if users:
+                raise IllegalTransitionError(
+                    f"{environment.app}/{environment.name} is used by syncs: {listed(users)}",
+                    hint=f"phasesync syncs remove {users[0]} --remote keep",
+                )
+            # Locked, so that none of them has a lease issued meanwhile that would go with it.
+            dynamics = connection.scalars(
+                row_lock(
+                    sa.select(dynamic_secrets.c.id)
+                    .where(dynamic_secrets.c.environment_id == environment.id)
+                    .order_by(dynamic_secrets.c.id),
+                    dynamic_secrets,
+                )
+            ).all()
+            live = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(leases.join(dynamic_secrets))
+                .where(dynamic_secrets.c.environment_id == environment.id, leases.c.status.not_in(ENDED))
+            )
+            if live:
+                label = f"{environment.app}/{environment.name}"
+                raise live_leases(label, live, f"phasesync envs remove {label} --revoke")
+            wake_readers(connection, environment.id)
+            connection.execute(environments.delete().where(environments.c.id == environment.id))
+            for dynamic in dynamics:
+                registry.forget(dynamic_secrets, dynamic)
+            registry.store()
+            # Without its key, copies of the rows in backups and on the disk say nothing any more.
+            connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
+
+    def _insert_environment(self, connection: sa.Connection, app: sa.Row[Any], name: str) -> None:
+        """Add an environment; the app's row is locked, since the MAC covers its names."""
+        check_name(name, "environment")
+        _refuse_environment(connection, app.id, app.name, name)
+        key = self._keys.new_data_key(ENVIRONMENT_KEY)
+        insert_key(connection, key)
+        values = {
+            "id": new_id(),
+            "app_id": app.id,
+            "name": name,
+            "name_key": name.lower(),
+            "revision": 0,
+            "data_key_id": key.id,
+        }
+        mac = mac_of(self._keys, {**values, "app": app.name, "app_key": app.name_key}, ())
+        connection.execute(environments.insert().values(**values, mac=mac, created_at=now()))
+        wake_unresolved(connection)
+
+
+def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return an app's row. NotFoundError names what exists instead."""
+    statement = sa.select(apps).where(apps.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement) if lock else statement).first()
+    if row is None:
+        names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
+        error = absent("app", name, names, "apps")
+        error.hint = f"{error.hint}; to make it: phasesync apps add {name}" if names else f"phasesync apps add {name}"
+        raise not_found(connection, apps, name, error)
+    return row
+
+
+def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return an environment's row with `app`, `key_count` and `clock`. NotFoundError names what exists instead."""
+    statement = select_environments().where(apps.c.name_key == app.lower(), environments.c.name_key == name.lower())
+    if lock:
+        _lock(connection, statement)
+    row = connection.execute(statement).first()
+    if row is None:
+        owner = find_app(connection, app)
+        error = NotFoundError(
+            f"there is no environment {owner.name}/{name}; {owner.name} has: "
+            f"{listed(_environment_names(connection, owner.id))}",
+            hint=f"phasesync envs list; to make it: phasesync envs add {owner.name}/{name}",
+        )
+        raise not_found(connection, environments, name, error, environments.c.app_id == owner.id)
+    return row
+
+
+def _locked_environments(connection: sa.Connection, app_id: str) -> list[sa.Row[Any]]:
+    """Return all environments of an app, locked in the order of their ids."""
+    statement = select_environments().where(environments.c.app_id == app_id).order_by(environments.c.id)
+    _lock(connection, statement)
+    return list(connection.execute(statement))
+
+
+def _lock(connection: sa.Connection, statement: sa.Select[Any]) -> None:
+    """
+    Lock the environments of a select, which is to be sent after this.
+
+    A select that waits for a lock reads the locked row anew, but not what is joined to it: an app's new name would be
+    missed, with a MAC that covers it. On SQLite the transaction has locked everything already.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(row_lock(statement.with_only_columns(environments.c.id), environments)).all()
+
+
+@cache
+def select_environments() -> sa.Select[Any]:
+    """Return the select behind `to_environment`. `clock` is the database's time in microseconds."""
+    key_count = (
+        sa.select(sa.func.count())
+        .select_from(secrets)
+        .where(secrets.c.environment_id == environments.c.id, secrets.c.is_set)
+        .scalar_subquery()
+    )
+    return sa.select(environments, *columns_of_app(), key_count.label("key_count"), now().label("clock")).join_from(
+        environments, apps
+    )
+
+
+def to_environment(row: sa.Row[Any]) -> Environment:
+    """Return the noun for a row of `select_environments`."""
+    return Environment(
+        id=row.id,
+        app_id=row.app_id,
+        app=row.app,
+        name=row.name,
+        revision=row.revision,
+        keys=row.key_count,
+        created_at=row.created_at,
+    )
+
+
+def _to_app(row: sa.Row[Any]) -> App:
+    return App(id=row.id, name=row.name, description=row.description, created_at=row.created_at)
+
+
+def _environment_names(connection: sa.Connection, app_id: str) -> list[str]:
+    return list(
+        connection.scalars(
+            sa.select(environments.c.name).where(environments.c.app_id == app_id).order_by(environments.c.name_key)
+        )
+    )
+
+
+def _refuse_app(connection: sa.Connection, name: str) -> None:
+    taken = connection.scalar(sa.select(apps.c.name).where(apps.c.name_key == name.lower()))
+    if taken is not None:
+        raise AlreadyExistsError(
+            f"the app {taken} exists already", hint=f"phasesync envs list --app {taken} shows what is in it"
+        )
+
+
+def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: str) -> None:
+    taken = connection.scalar(
+        sa.select(environments.c.name).where(environments.c.app_id == app_id, environments.c.name_key == name.lower())
+    )
+    if taken is not None:
+        raise AlreadyExistsError(
+            f"the environment {app}/{taken} exists already", hint=f"phasesync secrets list {app}/{taken}"
+        )
+
+
+def _one(table: sa.Table, row_id: str) -> sa.Update:
+    return table.update().where(table.c.id == row_id)

@@ -1,0 +1,224 @@
+"""
+Copies a SQLite database while it is in use.
+
+What is copied is as encrypted as it was: a backup is useless without the root key, and the root key is not in it.
+
+Puts a backup in the place of a SQLite database, and remembers that it is an older state.
+
+The backup is checked, migrated and marked as a copy beside the database before anything is replaced; the database that
+was there is kept under another name. The last step is one transaction of SQLite, so a crash leaves one or the other.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from phasesync.errors import (
+    AlreadyExistsError,
+    IllegalTransitionError,
+    NotFoundError,
+    SchemaMismatchError,
+    SettingsError,
+)
+from phasesync.host_files import UnusableFileError, file_exists
+from phasesync.ports import KeyRing
+from phasesync.store.daemons import SqlDaemonRegistry
+from phasesync.store.database import Database, open_database
+from phasesync.store.database_url import parse_database_url, prepare_sqlite_file, sqlite_file_exists, sqlite_url
+from phasesync.store.db_errors import translated
+from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.initialise import read_instance_id
+from phasesync.store.migrate import status_of, upgrade
+from phasesync.store.registry import locked_registry
+from phasesync.store.sqlite_file import uri_of
+from phasesync.store.tables import leases
+
+
+def backup(database_url: str, target: Path) -> None:
+    """
+    Copy a database to a new file, mode 0600, on disk before this returns.
+
+    Raises:
+        AlreadyExistsError: something is at the target; it is left alone.
+        SettingsError: a PostgreSQL database, or the target cannot be written.
+        StoreUnavailableError: the disk is full, or the database is locked.
+    """
+    url = parse_database_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        raise SettingsError(
+            "a PostgreSQL database is not copied by phasesync", hint="pg_dump --format=custom, with PostgreSQL's tools"
+        )
+    source = prepare_sqlite_file(url, create=False)
+    try:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise AlreadyExistsError(f"{target} exists already; a backup never overwrites") from None
+    except OSError as error:
+        raise SettingsError(
+            f"the backup cannot be written to {target}: {error.strerror}",
+            hint="name a file in a folder that exists and that you may write to",
+        ) from None
+    try:
+        with translated(url.set(database=str(target))):
+            _copy(source, target)
+        _sync(target)
+        _sync(target.parent)
+    except BaseException:
+        target.unlink(missing_ok=True)  # half a backup is worse than none
+        raise
+
+
+def _copy(source: Path, target: Path) -> None:
+    with (
+        closing(sqlite3.connect(uri_of(source), uri=True, timeout=10)) as live,
+        closing(sqlite3.connect(uri_of(target), uri=True)) as copy,
+    ):
+        live.backup(copy)
+        # One file: the log beside it would be left behind when it is moved.
+        copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_LONGEST_NAME: Final = 255
+"""Bytes of a name, on every file system that matters (NAME_MAX)."""
+
+
+def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime) -> Path | None:
+    """
+    Replace a SQLite database by a backup; no daemon may be at work on it.
+
+    Args:
+        database_url: the database.
+        file: the backup; it is not changed.
+        open_keys: opens a database's keys; raises where the root key does not open them.
+        at: the time, for the name of what is kept.
+
+    Returns:
+        Where the former database was kept, None where there was none.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SettingsError: a PostgreSQL database, or a file that is no database of phasesync.
+        SchemaMismatchError: the backup is of a newer release.
+        KeyUnavailableError, CiphertextError: what `open_keys` says, or it was altered. Nothing was changed.
+        IllegalTransitionError: a daemon is at work.
+    """
+    url = parse_database_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        raise SettingsError(
+            "a PostgreSQL database is not restored by phasesync",
+            hint="stop the daemons, pg_restore with PostgreSQL's tools, then: phasesync db accept-restore",
+        )
+    target = Path(url.database or "")
+    _require_file(file)
+    there = sqlite_file_exists(url)
+    if there:
+        _require_no_daemon(database_url)
+    candidate = _beside(target, ".restoring")
+    leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
+    _remove(leftovers)  # of a restore that was killed
+    try:
+        prepare_sqlite_file(url.set(database=str(candidate)), create=True)
+        _copy_backup(file, candidate, what=f"{file} is not a database")
+        _make_ready(sqlite_url(candidate), file, open_keys)
+        kept = None
+        if there:
+            kept = _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
+            backup(database_url, kept)
+        prepare_sqlite_file(url, create=True)
+        with translated(url):
+            _copy_backup(candidate, target, what=f"{target} could not be written")
+    finally:
+        _remove(leftovers)
+    return kept
+
+
+def _require_file(file: Path) -> None:
+    try:
+        there = file_exists(file)
+    except UnusableFileError as error:
+        raise SettingsError(f"the backup {file} cannot be read: {error.reason}") from None
+    if not there:
+        raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
+    if not file.is_file():
+        raise SettingsError(f"{file} is no backup: a regular file is needed")
+
+
+def _beside(target: Path, end: str) -> Path:
+    """Return a path beside a database; of a long name, only as much stays as a file system has room for."""
+    room = _LONGEST_NAME - len(end) - len("-journal")  # SQLite makes files of its own beside it
+    return target.with_name(os.fsdecode(os.fsencode(target.name)[:room]) + end)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
+
+
+def _require_no_daemon(database_url: str) -> None:
+    database = open_database(database_url)
+    try:
+        if status_of(database).is_current and (alive := SqlDaemonRegistry(database).alive()):
+            raise IllegalTransitionError(
+                f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
+                hint="stop it first: systemctl stop phasesync",
+            )
+    finally:
+        database.close()
+
+
+def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> None:
+    """Bring the copy of a backup to this release's schema, make sure that it can be used, and mark it as older."""
+    database = open_database(candidate_url)
+    try:
+        if status_of(database).current is None:
+            raise SettingsError(f"{file} is not a database of phasesync")
+    finally:
+        database.close()
+    upgrade(candidate_url, open_keys, in_use=False)
+    database = open_database(candidate_url)
+    try:
+        read_instance_id(database)
+        keys = open_keys(database)
+        with database.write() as connection:
+            clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            locked_registry(connection, keys).store(restored_at=clock)
+            # Their users may have been removed since; another lease is cheaper than a dead key.
+            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
+    except SchemaMismatchError:
+        raise SettingsError(f"{file} was never initialised, so nothing is in it") from None
+    finally:
+        database.close()
+
+
+def _copy_backup(source: Path, target: Path, *, what: str) -> None:
+    try:
+        # Opened read-only, so that a backup on a read-only disk works and stays as it is.
+        with closing(sqlite3.connect(uri_of(source, "ro"), uri=True, timeout=10)) as from_:
+            if from_.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
+            with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as to:
+                from_.backup(to)
+    except sqlite3.DatabaseError:
+        raise SettingsError(what) from None
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,325 @@
+"""
+Logs the runs of claims that expired without a result. Knows nothing of how they are found.
+
+Claims: the time-limited right to reconcile a sync, on the sync's own row.
+
+The database's clock decides what has expired. The fence grows with every claim, so that whoever lost one can write
+nothing any more. On PostgreSQL claimers skip rows that others hold; on SQLite writes are one at a time anyway.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.credential import CredentialStatus
+from phasesync.core.run import Run, RunError
+from phasesync.core.schedule import LARGE_ABOVE
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.times import JUMP
+from phasesync.errors import ClaimHeldError, ClaimLostError, InterruptedRunError, NotFoundError
+from phasesync.ports import Claim
+from phasesync.store.database import lock_rows, ordered, row_lock
+from phasesync.store.db_time import AHEAD, after, from_microseconds, next_fence, now, to_microseconds
+from phasesync.store.encryption import Sealer
+from phasesync.store.part import Part, new_id
+from phasesync.store.run_requests import WAKER
+from phasesync.store.run_rows import insert_runs
+from phasesync.store.tables import credentials, environments, sync_reads, syncs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """A claim that expired without a result."""
+
+    sync_id: str
+    trigger: str
+    actor: str
+    started_at: datetime
+
+
+def log_interrupted(connection: sa.Connection, sealer: Sealer, former: Sequence[Interrupted]) -> None:
+    """Store a run `interrupted` for each; their syncs are pending."""
+    if not former:
+        return
+    claims = {one.sync_id: one for one in former}
+    rows = connection.execute(
+        sa.select(syncs.c.id, syncs.c.name, syncs.c.failures, environments.c.data_key_id, now().label("clock"))
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(syncs.c.id.in_(list(claims)))
+    ).all()
+    runs = []
+    for row in rows:
+        claim = claims[row.id]
+        run = Run(
+            id=f"{to_microseconds(claim.started_at) // 1000:012x}{new_id()[:12]}",
+            sync_id=row.id,
+            sync=row.name,
+            trigger=Trigger(claim.trigger),
+            actor=claim.actor,
+            attempt=row.failures + 1,
+            outcome=Outcome.INTERRUPTED,
+            started_at=claim.started_at,
+            ended_at=from_microseconds(row.clock),
+            revisions={},
+            counts={},
+            aws_calls=0,
+            versions_written=0,
+            error=RunError(
+                cls=InterruptedRunError.__name__,
+                code=None,
+                message="the process that ran this stopped without a result",
+                request_id=None,
+                hint=None,
+            ),
+            next_attempt_at=None,
+            changes=(),
+        )
+        runs.append((run, row.data_key_id))
+    insert_runs(connection, sealer, runs)
+    connection.execute(
+        syncs.update()
+        .where(syncs.c.id == sa.bindparam("sync"))
+        .values(
+            last_run_id=sa.bindparam("run"),
+            settled_status=SyncStatus.PENDING,
+            interrupted_at=None,
+            status_reason=None,
+        ),
+        [{"sync": run.sync_id, "run": run.id} for run, _ in runs],
+    )
+
+
+_CLEARED: Final = {"claim_owner": None, "claim_until": None}
+
+_returned: Final = (
+    syncs.c.id,
+    syncs.c.fence,
+    syncs.c.claim_trigger,
+    syncs.c.claim_actor,
+    syncs.c.interrupted_at,
+    syncs.c.objects,
+)
+
+
+class ClaimsPart(Part):
+    """Claims of the port `StateStore`."""
+
+    def claim_due(self, owner: str, *, limit: int, ttl: timedelta, large: int | None = None) -> list[Claim]:
+        """Claim up to `limit` syncs that are pending or due and free, at most `large` large ones, in one statement."""
+        large = limit if large is None else large
+        # Nearly always nothing is due: a look locks nothing, and its statement is made once for all.
+        with self._database.read() as connection:
+            if connection.scalar(_ANY_DUE if large > 0 else _ANY_SMALL_DUE) is None:
+                return []
+        if large >= limit:
+            due = _next_due("due", limit)
+        elif large <= 0:
+            due = _next_due("due", limit, _SMALL)
+        else:
+            some = _next_due("large", large, ~_SMALL)
+            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(some.c.id)))
+        statement = _take(owner, ttl, _trigger(), sa.func.coalesce(syncs.c.requested_by, WAKER))
+        with self._database.write() as connection:
+            rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
+            self._log_former(connection, rows)
+        return [_to_claim(row, owner) for row in rows]
+
+    def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
+        """Claim one sync whatever is due. ClaimHeldError; NotFoundError when it is gone."""
+        statement = _take(owner, ttl, sa.literal(trigger.value), sa.literal(actor))
+        with self._database.write() as connection:
+            rows = connection.execute(statement.where(syncs.c.id == sync_id, _free()).returning(*_returned)).all()
+            if not rows:
+                holder = connection.execute(
+                    sa.select(syncs.c.name, syncs.c.claim_owner).where(syncs.c.id == sync_id)
+                ).first()
+                if holder is None:
+                    raise NotFoundError("the sync was removed")
+                raise ClaimHeldError(f"the sync {holder.name} is being reconciled by {holder.claim_owner}")
+            self._log_former(connection, rows)
+        return _to_claim(rows[0], owner)
+
+    def renew(self, claims: Sequence[Claim], *, ttl: timedelta) -> set[str]:
+        """Prolong claims; return the ids of the syncs whose claim is still ours."""
+        if not claims:
+            return set()
+        ours = [(claim.sync_id, claim.fence, claim.owner) for claim in claims]
+        statement = (
+            syncs.update()
+            .where(ordered(syncs, sa.tuple_(syncs.c.id, syncs.c.fence, syncs.c.claim_owner).in_(ours)))
+            .values(claim_until=after(ttl))
+            .returning(syncs.c.id)
+        )
+        with self._database.write() as connection:
+            return set(connection.scalars(statement))
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back without a result; the sync stays as due as it was."""
+        with self._database.write() as connection:
+            connection.execute(syncs.update().where(held_by(claim)).values(**_CLEARED))
+
+    def paused(self, sync_id: str) -> bool:
+        """Return whether a sync is paused or gone now."""
+        free = sa.select(syncs.c.id).where(
+            syncs.c.id == sync_id, syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now())
+        )
+        with self._database.read() as connection:
+            return connection.scalar(free) is None
+
+    def reap_expired(self) -> list[str]:
+        """
+        Log a run `interrupted` for every claim that expired without a result, and free it; return names.
+
+        What was last claimed by a clock that was ahead is due at once.
+        """
+        expired = syncs.c.claim_owner.is_not(None) & _expired()
+        ahead = syncs.c.claim_owner.is_(None) & (syncs.c.claimed_at > after(JUMP))
+        statement = (
+            syncs.update()
+            .where(expired)
+            # The run that was asked for is still owed, whatever woke it.
+            .values(**_CLEARED, next_due_at=now())
+            .returning(syncs.c.id, syncs.c.name, syncs.c.claim_trigger, syncs.c.claim_actor, syncs.c.claimed_at)
+        )
+        # Nearly always there is none: a look locks nothing.
+        with self._database.read() as connection:
+            if connection.scalar(sa.select(syncs.c.id).where(expired | ahead).limit(1)) is None:
+                return []
+        with self._database.write() as connection:
+            lock_rows(connection, syncs, expired | ahead)
+            rows = connection.execute(statement).all()
+            former = [
+                Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at)
+                for row in rows
+            ]
+            log_interrupted(connection, self._sealer, former)
+            # Set by a clock that was ahead and has been set back since, their times would not come for as long.
+            connection.execute(syncs.update().where(ahead).values(claimed_at=now(), retry_at=None, next_due_at=now()))
+        return sorted(row.name for row in rows)
+
+    def _log_former(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
+        """Log the runs whose expired claims were just taken over. What woke them woke these too."""
+        former = [
+            Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.interrupted_at)
+            for row in rows
+            if row.interrupted_at is not None
+        ]
+        log_interrupted(connection, self._sealer, former)
+
+
+def locked_claim(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
+    """Return sync id and `data_key_id` of a claim that is still ours, its row locked. ClaimLostError."""
+    statement = (
+        sa.select(syncs.c.id, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(held_by(claim))
+    )
+    row = connection.execute(row_lock(statement, syncs)).first()
+    if row is None:
+        raise ClaimLostError
+    return row
+
+
+def held_by(claim: Claim) -> sa.ColumnElement[bool]:
+    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
+    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)
+
+
+def _free() -> sa.ColumnElement[bool]:
+    return syncs.c.claim_owner.is_(None) | _expired()
+
+
+def _expired() -> sa.ColumnElement[bool]:
+    until = syncs.c.claim_until
+    return until.is_(None) | (until < now()) | (until > after(AHEAD))
+
+
+@cache
+def _select_due() -> sa.Select[tuple[str]]:
+    """Syncs that a daemon may claim now."""
+    return (
+        sa.select(syncs.c.id)
+        .join(credentials, credentials.c.id == syncs.c.credential_id)
+        .where(
+            _free(),
+            syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
+            credentials.c.status != CredentialStatus.INCOMPLETE,
+            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & grown()),
+        )
+    )
+
+
+def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
+    """
+    Return the syncs that come first among those that may be claimed, locked.
+
+    A CTE, because PostgreSQL may run a subquery with LIMIT more than once and then takes more than that.
+    """
+    return (
+        _select_due()
+        .where(*which)
+        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (grown(), 1), else_=2), syncs.c.next_due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=syncs, key_share=True)
+        .cte(name)
+    )
+
+
+def grown() -> sa.ColumnElement[bool]:
+    """Return the condition that an environment that the sync read has a newer revision."""
+    return (
+        sa.exists()
+        .where(
+            sync_reads.c.sync_id == syncs.c.id,
+            environments.c.id == sync_reads.c.environment_id,
+            environments.c.revision > sync_reads.c.revision,
+        )
+        .correlate(syncs)
+    )
+
+
+def _may_follow_edits() -> sa.ColumnElement[bool]:
+    return syncs.c.retry_at.is_(None) | (syncs.c.retry_at <= now())
+
+
+def _trigger() -> sa.ColumnElement[str]:
+    return sa.case(
+        (syncs.c.requested.is_not(None), syncs.c.requested),
+        ((syncs.c.failures > 0) & (syncs.c.next_due_at <= now()), sa.literal(Trigger.RETRY.value)),
+        (grown(), sa.literal(Trigger.CHANGE.value)),
+        else_=sa.literal(Trigger.SCHEDULE.value),
+    )
+
+
+def _take(owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.ColumnElement[str]) -> sa.Update:
+    return syncs.update().values(
+        claim_owner=owner,
+        claim_until=after(ttl),
+        fence=next_fence(syncs.c.fence),
+        claim_trigger=trigger,
+        claim_actor=actor,
+        # Nothing that woke the run is cleared before it has a result, so that a crash loses nothing.
+        claim_request=syncs.c.request_number,
+        interrupted_at=sa.case((syncs.c.claim_owner.is_not(None), syncs.c.claimed_at)),
+        claimed_at=now(),
+    )
+
+
+def _to_claim(row: sa.Row[Any], owner: str) -> Claim:
+    return Claim(
+        sync_id=row.id,
+        owner=owner,
+        fence=row.fence,
+        trigger=Trigger(row.claim_trigger),
+        actor=row.claim_actor,
+        objects=row.objects,
+    )
+
+
+_SMALL: Final = syncs.c.objects <= LARGE_ABOVE
+_ANY_DUE: Final = _select_due().limit(1)
+_ANY_SMALL_DUE: Final = _select_due().where(_SMALL).limit(1)

@@ -1,0 +1,315 @@
+"""
+Credentials: how we authenticate to AWS. Role ARN, External ID and access key are one ciphertext, bound to the rest.
+
+An incomplete credential (a role that does not exist yet) is stored like any other; no sync of it is claimed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.lease import ENDED
+from phasesync.core.model import SecretValue
+from phasesync.core.names import check_name
+from phasesync.errors import (
+    AlreadyExistsError,
+    CiphertextError,
+    IllegalTransitionError,
+    InvalidInputError,
+    NotFoundError,
+)
+from phasesync.ports import CredentialDraft
+from phasesync.store.database import row_lock
+from phasesync.store.db_time import now
+from phasesync.store.encryption import Sealer, check_name_key, not_found
+from phasesync.store.part import Part, absent, listed, new_id
+from phasesync.store.registry import locked_registry, read_registry
+from phasesync.store.run_requests import wake_leases, wake_refused, wake_users
+from phasesync.store.serialization import to_member
+from phasesync.store.sync_rows import follow_account
+from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
+from phasesync.store.wrapped_keys import CREDENTIALS_KEY
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sealed:
+    """The columns that exist encrypted only."""
+
+    role_arn: str | None
+    external_id: str | None = field(repr=False)
+    access_key_id: str | None = field(repr=False)
+    secret_access_key: str | None = field(repr=False)
+
+
+class SqlCredentialStore(Part):
+    """Credentials, encrypted at rest (port `CredentialStore`)."""
+
+    def add(self, name: str, draft: CredentialDraft) -> Credential:
+        """Add a credential. AlreadyExistsError; NotFoundError for the source."""
+        check_name(name, "credential")
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            taken = connection.scalar(sa.select(credentials.c.name).where(credentials.c.name_key == name.lower()))
+            if taken is not None:
+                raise AlreadyExistsError(f"the credential {taken} exists already")
+            values = {
+                "id": new_id(),
+                "name": name,
+                "name_key": name.lower(),
+                "version": 1,
+                "account": None,
+                **self._drafted(connection, draft),
+            }
+            values["sealed"] = self._seal(values, _sealed_of(draft))
+            connection.execute(credentials.insert().values(**values, created_at=now()))
+            registry.note(credentials, values["id"], 1)
+            registry.store()
+            return self._get(connection, credentials.c.id == values["id"], name)
+
+    def list_all(self) -> list[Credential]:
+        """Return all credentials by name."""
+        with self._database.read() as connection:
+            users = _users(connection)
+            registry = read_registry(connection, self._keys)
+            rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
+        found = [to_credential(row, self._sealer, users.get(row.id, ())) for row in rows]
+        for row in rows:
+            registry.check(credentials, row)
+        return found
+
+    def get(self, name: str) -> Credential:
+        """Return a credential by name. NotFoundError."""
+        with self._database.read() as connection:
+            return self._get(connection, credentials.c.name_key == name.lower(), name)
+
+    def get_by_id(self, credential_id: str) -> Credential:
+        """Return a credential by id. NotFoundError."""
+        with self._database.read() as connection:
+            return self._get(connection, credentials.c.id == credential_id, credential_id)
+
+    def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
+        """
+        Replace what is known of a credential; the syncs that use it are due at once.
+
+        Where the pinned account changes, its syncs follow.
+
+        Raises:
+            NotFoundError: it, or its source.
+            AlreadyExistsError: in the new account another sync writes to the same remote object.
+            InvalidInputError: its source would lead back to itself.
+        """
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            row = find_credential(connection, name, lock=True)
+            drafted = self._drafted(connection, draft)
+            _refuse_circle(connection, row.id, drafted["source_id"])
+            values = {
+                "id": row.id,
+                "name": row.name,
+                "version": registry.next_version(credentials, row),
+                "account": account,
+                **drafted,
+                "verified_at": None,
+            }
+            values["sealed"] = self._seal(values, _sealed_of(draft))
+            connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            registry.note(credentials, row.id, values["version"])
+            registry.store()
+            if account != row.account:
+                follow_account(connection, self._keys, syncs.c.credential_id == row.id, account)
+            wake_users(connection, row.id)
+            return self._get(connection, credentials.c.id == row.id, name)
+
+    def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
+        """
+        Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError.
+
+        One that AWS accepts has the syncs that were refused, and the leases that could not be revoked, tried again at
+        once: what was in their way, such as a policy at AWS, may be corrected.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                row_lock(select_credentials().where(credentials.c.id == credential_id), credentials)
+            ).first()
+            if row is None:
+                raise NotFoundError("the credential was removed")
+            read_registry(connection, self._keys).check(credentials, row)
+            values: dict[str, Any] = {"status": status}
+            if status is CredentialStatus.VERIFIED:
+                values["verified_at"] = now()
+            if row.account is None and account is not None:
+                pinned = {**row._asdict(), "account": account}
+                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._sealer))}
+                follow_account(
+                    connection,
+                    self._keys,
+                    (syncs.c.credential_id == row.id) & syncs.c.account.is_(None),
+                    account,
+                    lenient=True,
+                )
+            connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            if status is CredentialStatus.VERIFIED:
+                wake_refused(connection, row.id)
+                wake_leases(connection, row.id)
+
+    def remove(self, name: str) -> None:
+        """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            row = find_credential(connection, name, lock=True)
+            if used_by := _names(connection, syncs, row.id):
+                raise IllegalTransitionError(
+                    f"the credential {row.name} is used by syncs: {listed(used_by)}",
+                    hint=f"phasesync syncs update {used_by[0]} --credential OTHER, or "
+                    f"phasesync syncs remove {used_by[0]}",
+                )
+            if used_by := _names(connection, dynamic_secrets, row.id):
+                raise IllegalTransitionError(
+                    f"the credential {row.name} is used by dynamic secrets: {listed(used_by)}",
+                    hint=f"phasesync dynamic remove {used_by[0]}; all of them with their leases: "
+                    f"phasesync credentials remove {row.name} --revoke",
+                )
+            live = connection.scalar(
+                sa.select(sa.func.count()).where(leases.c.credential_id == row.id, leases.c.status.not_in(ENDED))
+            )
+            if live:
+                raise IllegalTransitionError(
+                    f"{live} live leases were issued with the credential {row.name}, and it takes them back",
+                    hint=f"phasesync credentials remove {row.name} --revoke",
+                )
+            others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))
+            if others:
+                raise IllegalTransitionError(f"the credential {row.name} is the source of: {listed(sorted(others))}")
+            connection.execute(credentials.delete().where(credentials.c.id == row.id))
+            registry.forget(credentials, row.id)
+            registry.store()
+
+    def _drafted(self, connection: sa.Connection, draft: CredentialDraft) -> dict[str, Any]:
+        """Return the columns that a draft decides."""
+        source = None if draft.source_name is None else find_credential(connection, draft.source_name)
+        incomplete = draft.type is CredentialType.ASSUME_ROLE and draft.role_arn is None
+        return {
+            "type": draft.type,
+            "region": draft.region,
+            "status": CredentialStatus.INCOMPLETE if incomplete else CredentialStatus.UNVERIFIED,
+            "source_id": None if source is None else source.id,
+        }
+
+    def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
+        return self._sealer.json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+
+    def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
+        row = connection.execute(select_credentials().where(which)).first()
+        if row is None:
+            raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
+        credential = to_credential(row, self._sealer, _users(connection, row.id).get(row.id, ()))
+        read_registry(connection, self._keys).check(credentials, row)
+        return credential
+
+
+def find_credential(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return a credential's row. NotFoundError names what exists instead."""
+    statement = sa.select(credentials).where(credentials.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement) if lock else statement).first()
+    if row is None:
+        names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
+        raise not_found(connection, credentials, name, absent("credential", name, names, "credentials"))
+    check_name_key(credentials, row)
+    return row
+
+
+@cache
+def select_credentials() -> sa.Select[Any]:
+    """Return the select behind `to_credential`."""
+    sources = credentials.alias("sources")
+    return sa.select(credentials, sources.c.name.label("source_name")).outerjoin_from(
+        credentials, sources, sources.c.id == credentials.c.source_id
+    )
+
+
+def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) -> Credential:
+    """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
+    check_name_key(credentials, row)
+    sealed = _open(row, sealer)
+    return Credential(
+        id=row.id,
+        name=row.name,
+        type=to_member(CredentialType, row.type, "type in table credentials"),
+        region=row.region,
+        version=row.version,
+        status=to_member(CredentialStatus, row.status, "status in table credentials"),
+        account=row.account,
+        role_arn=sealed.role_arn,
+        external_id=sealed.external_id,
+        source_id=row.source_id,
+        source_name=row.source_name,
+        access_key_id=sealed.access_key_id,
+        secret_access_key=None if sealed.secret_access_key is None else SecretValue(sealed.secret_access_key),
+        created_at=row.created_at,
+        verified_at=row.verified_at,
+        used_by=used_by,
+    )
+
+
+def _open(row: sa.Row[Any], sealer: Sealer) -> _Sealed:
+    try:
+        return sealer.open_json(_Sealed, _context(row._asdict()), row.sealed)
+    except CiphertextError as error:
+        raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
+
+
+def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where a credential leads is bound to its secrets: nobody swaps type, Region, source or account underneath."""
+    bound = ("name", "type", "region", "source_id", "account")
+    return (
+        "credentials",
+        values["id"],
+        "sealed",
+        str(values["version"]),
+        *("" if values[name] is None else str(values[name]) for name in bound),
+    )
+
+
+def _sealed_of(draft: CredentialDraft) -> _Sealed:
+    secret = draft.secret_access_key
+    return _Sealed(
+        role_arn=draft.role_arn,
+        external_id=draft.external_id,
+        access_key_id=draft.access_key_id,
+        secret_access_key=None if secret is None else secret.reveal_text(),
+    )
+
+
+def _users(connection: sa.Connection, credential_id: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return credential id -> names of the syncs and dynamic secrets that use it."""
+    using = sa.union_all(
+        *(sa.select(table.c.credential_id, table.c.name, table.c.name_key) for table in (syncs, dynamic_secrets))
+    ).subquery()
+    statement = sa.select(using.c.credential_id, using.c.name).order_by(using.c.name_key)
+    if credential_id is not None:
+        statement = statement.where(using.c.credential_id == credential_id)
+    users: dict[str, list[str]] = {}
+    for user in connection.execute(statement):
+        users.setdefault(user.credential_id, []).append(user.name)
+    return {user: tuple(names) for user, names in users.items()}
+
+
+def _names(connection: sa.Connection, table: sa.Table, credential_id: str) -> list[str]:
+    """Return the names of the syncs, or of the dynamic secrets, that use a credential."""
+    return list(
+        connection.scalars(
+            sa.select(table.c.name).where(table.c.credential_id == credential_id).order_by(table.c.name_key)
+        )
+    )
+
+
+def _refuse_circle(connection: sa.Connection, credential_id: str, source_id: str | None) -> None:
+    chain = source_id
+    while chain is not None:
+        if chain == credential_id:
+            raise InvalidInputError("a credential cannot be its own source, not even through others")
+        chain = connection.scalar(sa.select(credentials.c.source_id).where(credentials.c.id == chain))

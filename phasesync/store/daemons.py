@@ -1,0 +1,86 @@
+"""
+Which daemons are alive, which one works where only one may, and who does a chore.
+
+On SQLite one daemon works and the others stand by; on PostgreSQL all work. No leader is elected: a beat asks whether
+somebody else works, in the same transaction that says so.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from phasesync.core.times import JUMP
+from phasesync.ports import MemberRole
+from phasesync.store.clock_watch import note_time
+from phasesync.store.database import Database, insert_or_update, repeat_methods, unlocked
+from phasesync.store.db_time import AHEAD, after, before, now
+from phasesync.store.tables import chores, daemons
+
+_FORGOTTEN: Final = timedelta(hours=1)
+
+
+@repeat_methods
+class SqlDaemonRegistry:
+    """Daemons and chores (port `DaemonRegistry`)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> MemberRole:
+        """Say that a daemon is alive; return whether it works or stands by."""
+        with self._database.write() as connection:
+            note_time(connection, owner)
+            role = MemberRole.ACTIVE
+            if self._database.is_sqlite and self._somebody_else_works(connection, owner):
+                role = MemberRole.STANDBY
+            insert = insert_or_update(connection, daemons).values(
+                owner=owner,
+                host=host,
+                pid=pid,
+                role=role.value,
+                started_at=now(),
+                beat_at=now(),
+                until=after(ttl),
+            )
+            renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until")}
+            connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
+            connection.execute(daemons.delete().where(unlocked(daemons, daemons.c.until < before(_FORGOTTEN))))
+            return role
+
+    def leave(self, owner: str) -> None:
+        """Sign off; a standby takes over with its next beat."""
+        with self._database.write() as connection:
+            connection.execute(daemons.delete().where(daemons.c.owner == owner))
+
+    def alive(self) -> list[Mapping[str, object]]:
+        """Return daemons that are alive: owner, host, pid, role, started_at, beat_at; the longest at work first."""
+        shown = [daemons.c[name] for name in ("owner", "host", "pid", "role", "started_at", "beat_at")]
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(*shown).where(is_alive()).order_by(daemons.c.started_at, daemons.c.owner)
+            )
+            return [row._asdict() for row in rows]
+
+    def claim_chore(self, name: str, owner: str, *, every: timedelta) -> bool:
+        """Return True for the one daemon that shall do a chore now; at most once in `every`."""
+        with self._database.write() as connection:
+            insert = insert_or_update(connection, chores).values(name=name, owner=owner, claimed_at=now())
+            claimed = insert.on_conflict_do_update(
+                index_elements=["name"],
+                set_={"owner": insert.excluded.owner, "claimed_at": insert.excluded.claimed_at},
+                where=(chores.c.claimed_at <= before(every)) | (chores.c.claimed_at > after(JUMP)),
+            ).returning(chores.c.name)
+            return connection.scalar(claimed) is not None
+
+    def _somebody_else_works(self, connection: sa.Connection, owner: str) -> bool:
+        other = sa.select(daemons.c.owner).where(
+            daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, is_alive()
+        )
+        return connection.scalar(other.limit(1)) is not None
+
+
+def is_alive() -> sa.ColumnElement[bool]:
+    """Return the condition that a daemon is alive."""
+    return daemons.c.until.between(now(), after(AHEAD)) & (daemons.c.beat_at <= after(JUMP))

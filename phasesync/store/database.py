@@ -1,0 +1,332 @@
+"""
+Repeats what the database gave up because other transactions stood in its way.
+
+PostgreSQL ends one of two transactions that wait for each other (40P01), and one whose snapshot does not fit what
+others committed (40001). Nothing of it was stored, and the same work goes through a moment later. Rows are locked in
+the order of their ids, so that this is rare; foreign keys, indexes and cascades take locks in orders of their own.
+
+Opens a database and runs transactions on it: read snapshots and short writes.
+
+One place knows how the two databases begin a transaction; everything above speaks SQLAlchemy Core.
+"""
+
+import inspect
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError, StoreUnavailableError
+from phasesync.store.database_url import access_warnings, parse_database_url, prepare_sqlite_file
+from phasesync.store.db_errors import CONFLICTS, spoils_connections, translate, translated
+from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS, Files, Installation, SqliteConnection, SqliteFile
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+ATTEMPTS: Final = 6
+
+_FIRST_PAUSE_S: Final = 0.02
+
+
+def repeated(work: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that does its work again, after a short random pause, when the database gave it up."""
+
+    @wraps(work)
+    def repeating(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return work(*args, **kwargs)
+            except StoreUnavailableError as error:
+                if error.code not in CONFLICTS:
+                    raise
+                # At random, so that two that met do not meet again.
+                time.sleep(_FIRST_PAUSE_S * 2**attempt * secrets.SystemRandom().random())
+        return work(*args, **kwargs)
+
+    return repeating
+
+
+def repeat_methods(cls: C) -> C:
+    """
+    Have every public method of a class repeated that the database gave up.
+
+    Each of them is one piece of work on the database: nothing that it did before the error is stored, or storing it
+    twice makes no difference.
+    """
+    for name, member in vars(cls).copy().items():
+        if not name.startswith("_") and inspect.isfunction(member) and not inspect.isgeneratorfunction(member):
+            setattr(cls, name, repeated(member))
+    return cls
+
+
+__all__ = [
+    "BUSY_TIMEOUT_MS",
+    "Database",
+    "insert_or_update",
+    "lock_rows",
+    "open_database",
+    "ordered",
+    "row_lock",
+    "unlocked",
+]
+
+_IMMEDIATE: Final = "phasesync_immediate"
+
+_CHECKPOINT_PATIENCE_MS: Final = 200
+"""Writes wait while a checkpoint waits for readers."""
+
+
+class Database:
+    """One database: its engine, and the two kinds of transactions. Safe to share between threads."""
+
+    def __init__(self, engine: sa.Engine, file: SqliteFile | None = None) -> None:
+        """
+        Args:
+            engine: makes and keeps connections.
+            file: of a SQLite database.
+        """
+        self.engine = engine
+        self.url = engine.url
+        self._file = file
+        self._was_usable = False
+        if self.is_sqlite:
+            self._readers = engine
+            self._writers = engine.execution_options(**{_IMMEDIATE: True})
+        else:
+            self._readers = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._writers = engine.execution_options(isolation_level="READ COMMITTED")
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether one host has it all: no SKIP LOCKED, one writer at a time."""
+        return self.engine.dialect.name == "sqlite"
+
+    def expect(self, installation: Installation) -> None:
+        """Refuse a file that is put in the place of the database later and is of another installation."""
+        if self._file is not None:
+            self._file.expect(installation)
+
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        """Open a snapshot: every answer is of one moment, nothing is locked, nothing can be written."""
+        return self._transaction(self._readers)
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """
+        Open a write; committed at the end of the block, undone by any error. On SQLite the only one at a time.
+
+        On PostgreSQL another write may be in the way in a manner that only a repetition solves: see `repeating.py`.
+        """
+        with self._transaction(self._writers) as connection:
+            files = _files_of(connection)
+            yield connection
+        if self._file is not None and files is not None and self._file.has_lost(files):
+            self._file.give_up()
+            raise StoreUnavailableError(
+                f"the database {self._file.path} was moved or replaced during the write, so the change may be lost",
+                hint="check whether the change is there; if it is not, repeat the command",
+            )
+
+    def check_writable(self) -> None:
+        """
+        Raise StoreUnavailableError unless a write could begin now, on the database that was opened.
+
+        Nothing is stored, so a disk that is full shows only with the next write.
+        """
+        with self.write() as connection:
+            connection.execute(sa.select(1))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what should be better about who can reach it, one line each."""
+        return access_warnings(self.url) if self.is_sqlite else ()
+
+    def log_bytes(self) -> int:
+        """Return the size of SQLite's write-ahead log; 0 on PostgreSQL, which looks after its own."""
+        return 0 if self._file is None else self._file.log_bytes()
+
+    def checkpoint(self) -> None:
+        """
+        Bring what stands in SQLite's write-ahead log into the database, and shorten the log, as far as readers allow.
+
+        Nobody is held up: where somebody reads, the log stays as it is until the next time.
+        """
+        if self._file is None:
+            return
+        with translated(self.url, self._softened), closing(self._file.connect()) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with translated(self.url, self._softened):
+            if self._file is not None and self._file.has_moved:
+                # Closed before a new one is opened, so that what is only in a log that was deleted is not lost.
+                self._file.give_up()
+                self.engine.dispose()
+            with self._connect(engine) as connection, self._given_back(connection), connection.begin():
+                if self._file is not None and (files := _files_of(connection)) is not None:
+                    # Once a write has begun, nobody empties the log: from here on it goes where the names lead to.
+                    self._file.check(files)
+                yield connection
+        self._was_usable = True
+
+    def _connect(self, engine: sa.Engine) -> sa.Connection:
+        """Return a connection; where a server refuses it, find out why."""
+        try:
+            return engine.connect()
+        except exc.DBAPIError as error:
+            if self.is_sqlite:
+                raise
+            from phasesync.store.postgresql import refusal_of
+
+            raise self._softened(translate(error, self.url, refusal_of(error, engine))) from None
+        except PhasesyncError as error:
+            raise self._softened(error) from None
+
+    @contextmanager
+    def _given_back(self, connection: sa.Connection) -> Iterator[None]:
+        """Give a connection back to the pool; one that has files without names is closed."""
+        files, pool = _files_of(connection), self.engine.pool
+        try:
+            yield
+        finally:
+            if self._file is not None and (self._file.opened != files or self.engine.pool is not pool):
+                self._file.give_up()
+                connection.invalidate()
+
+    def _softened(self, error: PhasesyncError) -> PhasesyncError:
+        """These settings have led to the database before: what stands in the way now may pass, and is no verdict."""
+        if not self._was_usable or not isinstance(error, SettingsError) or isinstance(error, AnotherDatabaseError):
+            return error
+        return StoreUnavailableError(error.message, hint=error.hint, code=error.code)
+
+
+def _files_of(connection: sa.Connection) -> Files | None:
+    """Return the files that a connection to SQLite has open."""
+    opened: Any = connection.connection.dbapi_connection
+    return opened.files if isinstance(opened, SqliteConnection) else None
+
+
+def open_database(database_url: str, *, create: bool = False, synchronous: str = "FULL") -> Database:
+    """
+    Open a database.
+
+    Args:
+        database_url: `sqlite:///file`, `postgres://…` or `postgresql://…`.
+        create: make folder and file of a SQLite database where they are missing.
+        synchronous: what SQLite waits for at a commit. FULL: a committed intent survives a power cut. Anything else is
+            for measuring.
+
+    Raises:
+        SettingsError: the URL, the place or the driver is not usable.
+    """
+    url = parse_database_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        file = SqliteFile(prepare_sqlite_file(url, create=create), synchronous=synchronous)
+        return Database(_sqlite_engine(url, file), file)
+    return Database(_postgresql_engine(url))
+
+
+def _sqlite_engine(url: sa.URL, file: SqliteFile) -> sa.Engine:
+    engine = sa.create_engine(url, creator=file.connect, hide_parameters=True, pool_size=10, max_overflow=30)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        immediate = connection.get_execution_options().get(_IMMEDIATE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    _drop_spoilt_connections(engine)
+    return engine
+
+
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    # Imported here: whoever works on SQLite does not pay for it.
+    from phasesync.store.postgresql import configure, connect_arguments
+
+    engine = sa.create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=30,
+        pool_pre_ping=True,
+        connect_args=connect_arguments(url),
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        try:
+            configure(connection, url)
+        except BaseException:
+            connection.close()
+            raise
+
+    _drop_spoilt_connections(engine)
+    return engine
+
+
+def _drop_spoilt_connections(engine: sa.Engine) -> None:
+    """Have the pool use no connection again that was open when an error came that may be theirs."""
+
+    @event.listens_for(engine, "handle_error")
+    def judge(context: sa.ExceptionContext) -> None:
+        if isinstance(context.sqlalchemy_exception, exc.DBAPIError):
+            context.is_disconnect |= spoils_connections(translate(context.sqlalchemy_exception, engine.url))
+
+
+def row_lock(statement: sa.Select[Any], *tables: sa.Table) -> sa.Select[Any]:
+    """
+    Lock the rows that a select in a write transaction returns.
+
+    On SQLite nothing has to be done: only one write runs at a time. On PostgreSQL the lock lets rows that refer to
+    these be added (NO KEY UPDATE).
+    """
+    return statement.with_for_update(key_share=True, of=tables or None)
+
+
+def ordered(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """
+    Return a condition for the update of several rows: it locks those that `which` names, in the order of their ids.
+
+    Two writes that lock the same rows in the same order wait for each other; in different orders each would wait for a
+    row of the other's, without end. An update alone locks rows in whatever order it finds them.
+    """
+    return table.c.id.in_(sa.select(_locked(table, which).cte("ordered").c.id))
+
+
+def unlocked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition for the removal of old rows: those of `which` that no other write has locked just now."""
+    key = next(iter(table.primary_key.columns))
+    # No CTE: Python's SQLite counts no rows of a statement that begins with one.
+    return key.in_(sa.select(key).where(which).order_by(key).with_for_update(skip_locked=True, of=table))
+
+
+def lock_rows(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> None:
+    """Lock rows in the order of their ids, before a write that finds them in another."""
+    connection.execute(_locked(table, which)).all()
+
+
+def _locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(table.c.id).where(which).order_by(table.c.id).with_for_update(key_share=True, of=table)
+
+
+def insert_or_update(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return an insert with ON CONFLICT; SQLAlchemy has one class of it for each database, with the same methods."""
+    # Imported here: whoever works on one database does not pay for the other's dialect.
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)

@@ -1,0 +1,345 @@
+"""
+From the database's errors to ours, in one place.
+
+An error says one of four things: a person must change something (a wrong password, a missing table), what was asked for
+cannot be (a name is taken), this is a defect of ours (a statement that no database takes), or the database cannot do
+this now. Whatever is not known is the last: it is tried again, and never a verdict on what was to be done.
+
+Told by SQLSTATEs, by SQLite's names of errors and by classes. Messages are made from codes and class names, never from
+the text of a driver's error: drivers repeat statements and parameters in theirs.
+"""
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from phasesync.errors import (
+    AlreadyExistsError,
+    IllegalTransitionError,
+    InternalError,
+    InvalidInputError,
+    PhasesyncError,
+    SchemaMismatchError,
+    SettingsError,
+    StoreUnavailableError,
+)
+from phasesync.host_files import out_of_descriptors
+from phasesync.store.postgresql_login import Refusal
+
+CONFLICTS: Final = frozenset({"40001", "40P01"})
+"""SQLSTATEs of a transaction that another one stood in the way of: serialization failure, deadlock. Repeat it."""
+
+_RESTORE: Final = "restore the newest backup that phasesync db backup made"
+_LOGIN: Final = "check user and password in PHASESYNC_DATABASE_URL, and the server's pg_hba.conf"
+
+
+@contextmanager
+def translated(url: sa.URL, judged: Callable[[PhasesyncError], PhasesyncError] = lambda error: error) -> Iterator[None]:
+    """
+    Raise our errors for SQLAlchemy's and the drivers'.
+
+    Args:
+        url: names the database in messages, without password.
+        judged: has the last word on what is raised.
+    """
+    try:
+        yield
+    except (exc.SQLAlchemyError, sqlite3.Error) as error:
+        raise judged(translate(error, url)) from None
+    except UnicodeEncodeError:
+        raise InvalidInputError("text that has no UTF-8 form cannot be stored") from None
+
+
+def translate(error: Exception, url: sa.URL, refusal: Refusal | None = None) -> PhasesyncError:
+    """
+    Return our error for one of SQLAlchemy's or of a driver's.
+
+    Args:
+        error: what was raised.
+        url: names the database.
+        refusal: why a server could not be connected to, where that was asked.
+    """
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(error, exc.TimeoutError):
+        return StoreUnavailableError("all connections to the database are in use")
+    if isinstance(error, exc.PendingRollbackError):
+        return StoreUnavailableError("the connection to the database was lost")
+    if isinstance(cause, sqlite3.Error):
+        return _from_sqlite(cause, url)
+    if isinstance(error, exc.DataError):
+        return InvalidInputError("a text or a number cannot be stored: it is too long, too large or holds a NUL")
+    if isinstance(error, exc.DBAPIError):
+        return _from_postgresql(error, url, refusal)
+    return InternalError(f"the database layer failed ({type(error).__name__})")
+
+
+def spoils_connections(error: PhasesyncError) -> bool:
+    """
+    Return whether the connections to the database must not be used again.
+
+    They may lead to a server that was replaced or that only answers reads; each new one proves that it can write.
+    """
+    return isinstance(error, StoreUnavailableError) and not (error.code or "").startswith(_CONNECTION_IS_GOOD)
+
+
+_CONNECTION_IS_GOOD: Final = (
+    *sorted(CONFLICTS),
+    "55P03",  # a lock was not to be had in time
+    "57014",  # a statement took too long
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_FULL",
+    "SQLITE_INTERRUPT",
+)
+
+
+# --- SQLite: https://www.sqlite.org/rescode.html
+
+
+def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
+    name = getattr(error, "sqlite_errorname", None) or ""
+    file = url.database
+    # An extended name begins with its primary one: SQLITE_IOERR_WRITE.
+    match name.removeprefix("SQLITE_").split("_")[0]:
+        case "BUSY" | "LOCKED":
+            return StoreUnavailableError("the database is locked by another process", code=name)
+        case "FULL":
+            return StoreUnavailableError(
+                f"the disk of {file} is full; nothing was stored", hint="make room on it", code=name
+            )
+        case "IOERR":
+            return StoreUnavailableError(
+                f"reading or writing {file} failed ({name})", hint="check the disk and its free space", code=name
+            )
+        case "READONLY" | "CANTOPEN" | "PERM" | "AUTH":
+            return _not_opened(str(file), name)
+        case "NOTADB":
+            return SettingsError(f"{file} is not a phasesync database", hint="check PHASESYNC_DATABASE_URL", code=name)
+        case "CORRUPT":
+            return SettingsError(f"the database {file} is damaged", hint=_RESTORE, code=name)
+        case "CONSTRAINT":
+            return _constraint(name)
+        case "TOOBIG":
+            return InvalidInputError("a text cannot be stored: it is too long", code=name)
+        case "ERROR":
+            return _refused_by_sqlite(error, str(file), name)
+        case "MISUSE" | "RANGE" | "MISMATCH":
+            return _defect(name)
+        case _:
+            return StoreUnavailableError(
+                f"the database {file} cannot do this now ({name or type(error).__name__})", code=name or None
+            )
+
+
+def _not_opened(file: str, name: str) -> PhasesyncError:
+    """SQLite has these codes for whatever keeps it from a file; only a right that is missing is a verdict."""
+    if out_of_descriptors():
+        return _too_many_files(f"the database {file}", name)
+    verdict = name in ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM", "SQLITE_AUTH")
+    may_write = all(os.access(path, os.R_OK | os.W_OK) for path in (file, os.path.dirname(os.path.abspath(file))))
+    if not verdict and may_write and os.path.isfile(file):
+        return StoreUnavailableError(
+            f"the database {file} cannot be opened now ({name})", hint="check its disk, and its folder", code=name
+        )
+    return SettingsError(
+        f"the database {file} or its folder may not be opened for writing by this user",
+        hint="run as the user that owns it, or correct its permissions; the folder must be writable too",
+        code=name,
+    )
+
+
+def _too_many_files(what: str, code: str | None) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"{what} cannot be opened: this process, or its host, has too many open files",
+        hint="raise the limit: LimitNOFILE in the systemd unit, or ulimit -n; or lower daemon.workers",
+        code=code,
+    )
+
+
+def _constraint(name: str) -> PhasesyncError:
+    match name.removeprefix("SQLITE_CONSTRAINT_"):
+        case "FOREIGNKEY":
+            return _in_use(name)
+        case "NOTNULL" | "CHECK" | "DATATYPE" | "TRIGGER":
+            return _defect(name)
+        case _:
+            return AlreadyExistsError(code=name)
+
+
+def _refused_by_sqlite(error: sqlite3.Error, file: str, name: str) -> PhasesyncError:
+    """SQLite has one code for every statement that it does not take; its sentences are the same everywhere."""
+    if str(error).startswith(("no such table: ", "no such column: ")):
+        return SchemaMismatchError(code=name)
+    if re.match(r"table \S+ already exists$", str(error)):
+        return _unnumbered(file, name)
+    return _defect(name)
+
+
+# --- PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
+def _from_postgresql(error: exc.DBAPIError, url: sa.URL, refusal: Refusal | None) -> PhasesyncError:
+    if (state := sqlstate_of(error)) is not None:
+        return _from_sqlstate(state, url)
+    if refusal is not None or isinstance(error, (exc.OperationalError, exc.InterfaceError, exc.InternalError)):
+        return _connection_failed(refusal or Refusal(), url)
+    return _defect(type(error.orig).__name__)
+
+
+def sqlstate_of(error: exc.DBAPIError) -> str | None:
+    """Return the SQLSTATE of an error; None where it is not of the server, or of its refusal of a connection."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
+
+
+def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
+    match state:
+        case "42P07":
+            return _unnumbered(_place(url), state)
+        case "42P01" | "42703":
+            return SchemaMismatchError(code=state)
+        case "3F000":
+            return no_schema(url)
+        case "42501":
+            return SettingsError(
+                f"the database user may not do this in {_place(url)}",
+                hint="grant it the rights on the schema, or make it the owner of the tables",
+                code=state,
+            )
+        case "23503" | "23001":
+            return _in_use(state)
+        case "23505" | "23P01":
+            return AlreadyExistsError(code=state)
+        case "25006":
+            return not_writable(url, "it only answers reads")
+        case "42P05":  # a prepared statement of another connection, behind a pooler
+            return _unavailable(url, state)
+    match state[:2]:
+        case "28":
+            return SettingsError(
+                f"the database at {_place(url)} refused the login (SQLSTATE {state})", hint=_LOGIN, code=state
+            )
+        case "3D":
+            return SettingsError(
+                f"the database at {_place(url)} does not exist",
+                hint=f"createdb -E UTF8 -T template0 {url.database}, then phasesync init",
+                code=state,
+            )
+        case "22":
+            return InvalidInputError("a text or a number cannot be stored: it is too long or too large", code=state)
+        case "23" | "42":
+            return _defect(f"SQLSTATE {state}")
+        case _:
+            return _unavailable(url, state)
+
+
+_ADVICE: Final = {
+    "53300": "all connections are in use: raise max_connections or the role's limit, or use a pooler",
+    "53100": "make room on the server's disk",
+    "XX001": "the server reports damaged data: look into its log",
+    "XX002": "the server reports a damaged index: look into its log, then REINDEX",
+}
+
+
+def _unavailable(url: sa.URL, state: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"the database at {_place(url)} cannot do this now (SQLSTATE {state})", hint=_ADVICE.get(state), code=state
+    )
+
+
+def not_writable(url: sa.URL, why: str) -> StoreUnavailableError:
+    """Return the error for a server that cannot be written now: a standby, or one in read-only mode."""
+    return StoreUnavailableError(
+        f"the database at {_place(url)} cannot be written now: {why} (SQLSTATE 25006)",
+        hint="the URL must lead to the primary: name all hosts (host1,host2) to have it found",
+        code="25006",
+    )
+
+
+def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
+    """Return the error for a connection that was refused, or lost: a verdict only where every server says the same."""
+    place = _place(url)
+    if out_of_descriptors():
+        return _too_many_files(f"a connection to the database at {place}", None)
+    if refusal.option is not None:
+        return SettingsError(
+            f"the database URL is not usable: the option {refusal.option} has a value that PostgreSQL's client library "
+            "does not take",
+            hint=f"correct {refusal.option} in PHASESYNC_DATABASE_URL",
+        )
+    if refusal.tls is not None:
+        problem, hint = refusal.tls
+        return SettingsError(f"no TLS connection to the database at {place}: {problem}", hint=hint)
+    if refusal.read_only:
+        return not_writable(url, "none of its hosts accepts writes")
+    found = {type(one): one for one in (_from_sqlstate(state, url) for state in refusal.states)}
+    if len(found) == 1 and not refusal.elsewhere:
+        return next(iter(found.values()))
+    if (unavailable := found.get(StoreUnavailableError)) is not None:
+        return unavailable
+    return StoreUnavailableError(
+        f"the database at {place} cannot be reached",
+        hint="is it running? check host and port in PHASESYNC_DATABASE_URL",
+    )
+
+
+def no_schema(url: sa.URL) -> SettingsError:
+    """Return the error for a PostgreSQL database in which search_path leads to no schema."""
+    return SettingsError(
+        f"no schema of search_path is there in {_place(url)}, or none that this database user may use",
+        hint="CREATE SCHEMA it, GRANT USAGE, CREATE on it, or correct search_path: in the URL "
+        "options=-csearch_path%3DNAME, otherwise ALTER ROLE … SET search_path",
+        code="3F000",
+    )
+
+
+def wrong_encoding(url: sa.URL, encoding: str) -> SettingsError:
+    """Return the error for a PostgreSQL database that does not hold Unicode."""
+    return SettingsError(
+        f"the database at {_place(url)} has the encoding {encoding}; phasesync needs UTF8",
+        hint=f"make a new one: createdb -E UTF8 -T template0 {url.database}",
+    )
+
+
+def _place(url: sa.URL) -> str:
+    hosts = str(url.host or url.query.get("host") or "localhost").split(",")
+    ports = str(url.query.get("port") or "").split(",")
+    if len(hosts) == len(ports):
+        pairs = zip((f"[{host}]" if ":" in host else host for host in hosts), ports, strict=True)
+        hosts = [f"{host}:{port}" if port else host for host, port in pairs]
+    return f"{','.join(hosts)}/{url.database}"
+
+
+# --- both
+
+
+def _defect(code: str) -> InternalError:
+    """
+    Return the error for a statement that the database does not take, and never will.
+
+    It is tried again all the same, with growing pauses: the next release may send another statement, and what was to be
+    done is not to blame.
+    """
+    return InternalError(
+        f"the database refused a statement ({code})",
+        hint="PostgreSQL 12 or SQLite 3.35 is needed, or newer; otherwise please report it: no value is in the message",
+        code=code.removeprefix("SQLSTATE "),
+    )
+
+
+def _unnumbered(place: str, code: str) -> SchemaMismatchError:
+    return SchemaMismatchError(
+        f"{place} has tables with our names and does not say which schema they are",
+        hint=f"{_RESTORE}, or use a database of our own",
+        code=code,
+    )
+
+
+def _in_use(code: str) -> IllegalTransitionError:
+    return IllegalTransitionError("something else still refers to it, or what it refers to is gone", code=code)

@@ -1,0 +1,284 @@
+"""
+Dynamic secrets: recipes for short-lived credentials.
+
+What is set on one is one ciphertext, bound to the rest of its row. So somebody who can write to the database but has no
+key cannot give its users another policy, nor another account.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.lease import ENDED
+from phasesync.core.names import check_name
+from phasesync.errors import AlreadyExistsError, CiphertextError
+from phasesync.ports import DynamicDraft
+from phasesync.store.apps import find_environment
+from phasesync.store.credentials import find_credential
+from phasesync.store.database import row_lock
+from phasesync.store.db_time import now
+from phasesync.store.encryption import Sealer, not_found
+from phasesync.store.environment_macs import authenticated
+from phasesync.store.lease_rows import check_leases_mac, leases_mac_of, live_leases_of
+from phasesync.store.part import Part, absent, live_leases, new_id
+from phasesync.store.registry import Registry, locked_registry, read_registry
+from phasesync.store.secrets import lookup_of
+from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
+
+
+class SqlDynamicStore(Part):
+    """Dynamic secrets (port `DynamicStore`)."""
+
+    def add(self, draft: DynamicDraft) -> DynamicSecret:
+        """Add a dynamic secret. NotFoundError; AlreadyExistsError for its name and for its keys."""
+        check_name(draft.name, "dynamic secret")
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            taken = connection.scalar(
+                sa.select(dynamic_secrets.c.name).where(dynamic_secrets.c.name_key == draft.name.lower())
+            )
+            if taken is not None:
+                raise AlreadyExistsError(
+                    f"the dynamic secret {taken} exists already", hint=f"phasesync dynamic update {taken}"
+                )
+            environment = find_environment(connection, draft.app, draft.environment, lock=True)
+            authenticated(connection, self._keys, environment)
+            hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
+            self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
+            values = {
+                "id": new_id(),
+                "name": draft.name,
+                "name_key": draft.name.lower(),
+                "environment_id": environment.id,
+                "path": draft.path,
+                "credential_id": find_credential(connection, draft.credential).id,
+                "issuer": draft.issuer,
+                "version": 1,
+            }
+            values["config"] = self._sealer.json(environment.data_key_id, _context(values), draft.config)
+            values["leases_mac"] = leases_mac_of(self._keys, values["id"], ())
+            connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
+            registry.note(dynamic_secrets, values["id"], 1)
+            registry.store()
+            return self._to_dynamic(find_dynamic(connection, draft.name))
+
+    def list_all(self) -> list[DynamicSecret]:
+        """Return all dynamic secrets by name, in three statements; an altered one with the reason."""
+        with self._database.read() as connection:
+            rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
+            registry = read_registry(connection, self._keys)
+            live = live_leases_of(connection, [row.id for row in rows])
+        return [self._to_listed(row, registry, live[row.id]) for row in rows]
+
+    def get(self, name: str) -> DynamicSecret:
+        """Return one dynamic secret. NotFoundError names what exists instead."""
+        with self._database.read() as connection:
+            row = find_dynamic(connection, name)
+            return self._to_dynamic(row, read_registry(connection, self._keys))
+
+    def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
+        """Replace credential and configuration; leases that were issued stay as they are."""
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            row = find_dynamic(connection, name)
+            # In the order in which everybody locks: the environment, then what is in it.
+            environment = find_environment(connection, row.app, row.environment, lock=True)
+            row = find_dynamic(connection, name, lock=True)
+            self._to_dynamic(row, registry)  # What was altered is not blessed with a new ciphertext.
+            authenticated(connection, self._keys, environment)
+            self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
+            values = {
+                **row._asdict(),
+                "credential_id": find_credential(connection, credential).id,
+                "version": row.version + 1,
+            }
+            connection.execute(
+                dynamic_secrets.update()
+                .where(dynamic_secrets.c.id == row.id)
+                .values(
+                    credential_id=values["credential_id"],
+                    version=values["version"],
+                    config=self._sealer.json(row.data_key_id, _context(values), config),
+                    # An operator who sets a recipe again goes on with the leases that there are now.
+                    leases_mac=leases_mac_of(self._keys, row.id, live_leases_of(connection, [row.id])[row.id]),
+                )
+            )
+            registry.note(dynamic_secrets, row.id, values["version"])
+            registry.store()
+            return self._to_dynamic(find_dynamic(connection, name))
+
+    def remove(self, name: str) -> None:
+        """Remove a dynamic secret with its ended leases. NotFoundError; IllegalTransitionError while one is live."""
+        with self._database.write() as connection:
+            registry = locked_registry(connection, self._keys)
+            row = find_dynamic(connection, name, lock=True)
+            if live := count_live(connection, row.id):
+                command = f"phasesync dynamic remove {row.name} --revoke"
+                raise live_leases(f"the dynamic secret {row.name}", live, command)
+            connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
+            registry.forget(dynamic_secrets, row.id)
+            registry.store()
+
+    def _refuse_taken_keys(
+        self,
+        connection: sa.Connection,
+        environment: sa.Row[Any],
+        path: str,
+        config: DynamicConfig,
+        *,
+        but: str,
+        or_else: str = "",
+    ) -> None:
+        """
+        Refuse keys under which a secret, or another dynamic secret, of the same folder already stands.
+
+        AlreadyExistsError names all of them, and ends its hint with `or_else`. `but`: id of one that does not count.
+        """
+        lookups = {lookup_of(self._keys, environment.id, path, key): key for key in config.keys.values()}
+        taken = connection.scalars(
+            sa.select(secrets.c.lookup).where(
+                secrets.c.environment_id == environment.id, secrets.c.is_set, secrets.c.lookup.in_(list(lookups))
+            )
+        )
+        label = f"{environment.app}/{environment.name} {path}"
+        stands = {lookups[bytes(one)]: "" for one in taken}
+        handed_out = keys_handed_out(connection, environment.id, self._sealer, but=but)
+        holders = stands | {key: handed_out[path, key] for key in lookups.values() if (path, key) in handed_out}
+        if not holders:
+            return
+        told = []
+        for holder in sorted(set(holders.values())):
+            keys = [key for key in config.keys.values() if holders.get(key) == holder]
+            one = len(keys) == 1
+            if holder:
+                told.append(f"{_and(keys)} of {label} {'is' if one else 'are'} issued by {holder} already")
+            else:
+                told.append(f"{_and(keys)} {'is a secret' if one else 'are secrets'} of {label} already")
+        renamed = ",".join(f"{output}=NAME" for output, key in config.keys.items() if key in holders)
+        raise AlreadyExistsError("; ".join(told), hint=f"choose other names: --key-map {renamed}{or_else}")
+
+    def _to_listed(self, row: sa.Row[Any], registry: Registry, live: Sequence[str]) -> DynamicSecret:
+        try:
+            dynamic = self._to_dynamic(row, registry)
+            check_leases_mac(self._keys, row, live)
+            return dynamic
+        except CiphertextError as error:
+            none = timedelta(0)
+            return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
+
+    def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
+        dynamic = _dynamic_of(row, _open_config(row, self._sealer))
+        if registry is not None:
+            registry.check(dynamic_secrets, row)
+        return dynamic
+
+
+def _and(keys: list[str]) -> str:
+    """Return keys as a sentence lists them."""
+    return " and ".join(part for part in (", ".join(keys[:-1]), keys[-1]) if part)
+
+
+def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = None) -> DynamicSecret:
+    return DynamicSecret(
+        id=row.id,
+        name=row.name,
+        environment_id=row.environment_id,
+        app=row.app or "?",
+        environment=row.environment or "?",
+        path=row.path,
+        credential_id=row.credential_id,
+        credential=row.credential or "?",
+        issuer=row.issuer,
+        version=row.version,
+        config=config,
+        live=row.live,
+        created_at=row.created_at,
+        error=error,
+    )
+
+
+def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+    """Return a dynamic secret's row, with `data_key_id` and `clock`. NotFoundError names what exists instead."""
+    statement = _select().where(dynamic_secrets.c.name_key == name.lower())
+    row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
+    if row is None:
+        names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
+        raise not_found(connection, dynamic_secrets, name, absent("dynamic secret", name, names, "dynamic"))
+    if row.name_key != row.name.lower():
+        raise _unauthentic(row)
+    return row
+
+
+def keys_handed_out(
+    connection: sa.Connection, environment_id: str, sealer: Sealer, *, but: str = ""
+) -> dict[tuple[str, str], str]:
+    """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""
+    rows = connection.execute(
+        _select().where(dynamic_secrets.c.environment_id == environment_id, dynamic_secrets.c.id != but)
+    ).all()
+    found: dict[tuple[str, str], str] = {}
+    for row in rows:
+        try:
+            config = _open_config(row, sealer)
+        except CiphertextError:
+            continue  # Nothing that it says is believed, and it must not stand in the way of others.
+        found |= {(row.path, key): row.name for key in config.keys.values()}
+    return found
+
+
+def _open_config(row: sa.Row[Any], sealer: Sealer) -> DynamicConfig:
+    if row.name_key != row.name.lower():
+        raise _unauthentic(row)
+    try:
+        return sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
+    except CiphertextError:
+        raise _unauthentic(row) from None
+
+
+def _unauthentic(row: sa.Row[Any]) -> CiphertextError:
+    return CiphertextError(
+        f"the dynamic secret {row.name} in table dynamic_secrets does not authenticate: it was altered outside "
+        "phasesync",
+        hint=f"restore a backup, or phasesync dynamic remove {row.name} and add it again",
+    )
+
+
+def count_live(connection: sa.Connection, dynamic_id: str) -> int:
+    """Return how many leases of a dynamic secret have not ended."""
+    count = sa.select(sa.func.count()).where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
+    return connection.scalar(count) or 0
+
+
+@cache
+def _select() -> sa.Select[Any]:
+    live = (
+        sa.select(sa.func.count())
+        .select_from(leases)
+        .where(leases.c.dynamic_id == dynamic_secrets.c.id, leases.c.status.not_in(ENDED))
+        .scalar_subquery()
+    )
+    return (
+        sa.select(
+            dynamic_secrets,
+            environments.c.name.label("environment"),
+            environments.c.data_key_id,
+            apps.c.name.label("app"),
+            credentials.c.name.label("credential"),
+            live.label("live"),
+            now().label("clock"),
+        )
+        # What was led elsewhere is in lists too, with the reason.
+        .outerjoin_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
+        .outerjoin(apps, apps.c.id == environments.c.app_id)
+        .outerjoin(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
+    )
+
+
+def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a configuration is bound to: nobody swaps folder, credential or issuer underneath."""
+    bound = ("name", "environment_id", "path", "credential_id", "issuer")
+    return ("dynamic_secrets", values["id"], "config", str(values["version"]), *(str(values[name]) for name in bound))

@@ -1,0 +1,88 @@
+"""
+The journal of remote objects: what we wrote where, and the open intent to write.
+
+Only the holder of the claim writes it. What is digested by key name, tags and intents is encrypted, bound to the rest
+of the row, so that nobody makes an object look ours, or a write look settled.
+"""
+
+import json
+from dataclasses import fields, replace
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.remote import JournalEntry
+from phasesync.ports import Claim
+from phasesync.store.claims import locked_claim
+from phasesync.store.encryption import Sealer
+from phasesync.store.part import Part, new_id
+from phasesync.store.serialization import members, to_plain
+from phasesync.store.tables import journal
+
+_PLAIN: Final = (
+    "id",
+    "sync_id",
+    "remote_name",
+    "account",
+    "region",
+    "arn",
+    "version_id",
+    "generation",
+    "fingerprint",
+)
+"""Columns that stand in the clear; every other member of an entry is in `details`."""
+
+
+class JournalPart(Part):
+    """The journal of the port `StateStore`."""
+
+    def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
+        """Store a journal entry, intent included, in a transaction of its own. ClaimLostError."""
+        stored = entry if entry.id is not None else replace(entry, id=new_id())
+        with self._database.write() as connection:
+            data_key_id = locked_claim(connection, claim).data_key_id
+            if entry.id is None:
+                connection.execute(journal.insert().values(**to_row(self._sealer, data_key_id, stored)))
+            else:
+                update_entry(connection, self._sealer, data_key_id, stored)
+        return stored
+
+
+def update_entry(connection: sa.Connection, sealer: Sealer, data_key_id: str, entry: JournalEntry) -> None:
+    """Replace a stored entry."""
+    values = to_row(sealer, data_key_id, entry)
+    connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
+
+
+def load_journal(connection: sa.Connection, sync_id: str, sealer: Sealer) -> tuple[JournalEntry, ...]:
+    """Return the entries of a sync by Region and name. CiphertextError."""
+    rows = connection.execute(
+        sa.select(journal).where(journal.c.sync_id == sync_id).order_by(journal.c.region, journal.c.remote_name)
+    )
+    return tuple(to_entry(row, sealer) for row in rows)
+
+
+def to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+    """Return the columns of an entry that has an id."""
+    values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
+    details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
+    values["details"] = sealer.json(data_key_id, _context(entry), details)
+    return values
+
+
+def to_entry(row: sa.Row[Any], sealer: Sealer) -> JournalEntry:
+    """Return the entry that a row of the journal tells of. CiphertextError."""
+    plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
+    details = json.loads(sealer.keys.decrypt(_context(plain), row.details))
+    return replace(plain, **members(JournalEntry, details))
+
+
+def _context(entry: JournalEntry) -> tuple[str, ...]:
+    bound = ("sync_id", "remote_name", "account", "region", "arn", "version_id", "fingerprint")
+    return (
+        "journal",
+        str(entry.id),
+        "details",
+        str(entry.generation),
+        *("" if getattr(entry, name) is None else str(getattr(entry, name)) for name in bound),
+    )

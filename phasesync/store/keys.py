@@ -1,0 +1,251 @@
+"""
+What a ciphertext looks like: AES-256-GCM with a header that names its key.
+
+    format (1 byte) | data key id (6 bytes) | nonce (12 bytes) | ciphertext and tag
+
+The associated data binds it to its place, part by part with lengths, so that no two places run together. Knows nothing
+of where keys come from.
+
+The key ring: root keys open data keys, data keys open columns, and the digest key makes keyed digests.
+
+Data keys are unwrapped once and kept in memory. Where wrapped keys are stored is behind the port `WrappedKeys`.
+"""
+
+import hmac
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from phasesync.errors import CiphertextError, KeyUnavailableError
+from phasesync.ports import Digests, WrappedKey, WrappedKeys
+
+FORMAT: Final = 1
+KEY_ID_BYTES: Final = 6
+_NONCE_BYTES: Final = 12
+KEY_BYTES: Final = 32
+_HEADER_BYTES: Final = 1 + KEY_ID_BYTES + _NONCE_BYTES
+_SHORTEST: Final = _HEADER_BYTES + 16
+"""The tag of GCM has 16 bytes."""
+
+
+def join_parts(parts: Sequence[bytes]) -> bytes:
+    """Return bytes that no other sequence of parts makes: every part after its length."""
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def seal(cipher: AESGCM, key_id: str, context: Sequence[str], plaintext: bytes) -> bytes:
+    """
+    Encrypt one column.
+
+    Nonces are random: 96 bits are safe for 2^32 messages under one key, and every environment has its own
+    (NIST SP 800-38D, 8.3).
+    """
+    header = bytes((FORMAT,)) + bytes.fromhex(key_id)
+    nonce = os.urandom(_NONCE_BYTES)
+    return header + nonce + cipher.encrypt(nonce, plaintext, _associated(header, context))
+
+
+def key_id_of(ciphertext: object) -> str | None:
+    """
+    Return the id of the key that a ciphertext names; None when it has no header that this release knows.
+
+    SQLite keeps whatever is put into a column, so that a ciphertext may be anything.
+    """
+    if not isinstance(ciphertext, bytes) or len(ciphertext) < _SHORTEST or ciphertext[0] != FORMAT:
+        return None
+    return ciphertext[1 : 1 + KEY_ID_BYTES].hex()
+
+
+def open_sealed(cipher: AESGCM, context: Sequence[str], ciphertext: bytes) -> bytes:
+    """Decrypt what `seal` made for the same place. CiphertextError names table and column, never content."""
+    header, nonce = ciphertext[: 1 + KEY_ID_BYTES], ciphertext[1 + KEY_ID_BYTES : _HEADER_BYTES]
+    try:
+        return cipher.decrypt(nonce, ciphertext[_HEADER_BYTES:], _associated(header, context))
+    except InvalidTag:
+        raise unauthentic(context) from None
+
+
+def unauthentic(
+    context: Sequence[str], why: str = "does not authenticate: it was altered, moved or damaged"
+) -> CiphertextError:
+    """Return the error for a ciphertext that cannot be trusted. `context` begins with table, row, column."""
+    table, _, column, *_ = context
+    return CiphertextError(f"a stored value (column {column} in table {table}) {why}; nothing is planned or written")
+
+
+def _associated(header: bytes, context: Sequence[str]) -> bytes:
+    return join_parts([header, *(part.encode() for part in context)])
+
+
+DIGEST: Final = "digest"
+"""Purpose of the key behind fingerprints, tokens and lookups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootKey:
+    """
+    A root key and where it came from. Neither repr nor str shows it.
+
+    Attributes:
+        source: for the operator: a path or the name of a variable.
+        warnings: what should be better about the source; empty = nothing.
+    """
+
+    material: bytes = field(repr=False)
+    source: str
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.material) != KEY_BYTES:
+            raise malformed_root_key(self.source)
+
+    @property
+    def id(self) -> str:
+        """Short keyed digest of the key: names it, tells nothing of it."""
+        return hmac.digest(self.material, b"phasesync root key id", "sha256")[:6].hex()
+
+
+def malformed_root_key(source: str) -> KeyUnavailableError:
+    return KeyUnavailableError(f"{source} does not hold a root key: {KEY_BYTES} bytes as base64 are expected")
+
+
+class EnvelopeKeyRing:
+    """AES-256-GCM envelope encryption. Safe to share between threads."""
+
+    def __init__(self, roots: Sequence[RootKey], stored: WrappedKeys) -> None:
+        """
+        Args:
+            roots: the current root key first, then former ones that may still be in use: the first wraps, all unwrap.
+            stored: where wrapped keys are found.
+        """
+        self._roots = {root.id: AESGCM(_derive(root.material, "wrap")) for root in roots}
+        self._current_root_id = roots[0].id
+        self._stored = stored
+        self._lock = threading.Lock()
+        self._wrapped: dict[str, WrappedKey] = {}
+        self._open: dict[str, AESGCM] = {}
+        self._digests: _KeyedDigests | None = None
+
+    @property
+    def root_key_id(self) -> str:
+        """Id of the root key that wraps new data keys."""
+        return self._current_root_id
+
+    @property
+    def digests(self) -> Digests:
+        """The keyed digests. KeyUnavailableError where the database has no keys yet."""
+        if self._digests is None:
+            key = self._newest(DIGEST)
+            self._digests = _KeyedDigests(key.id, self._unwrap(key))
+        return self._digests
+
+    def verify(self) -> None:
+        """Make sure that our root keys open every key of the database. KeyUnavailableError, CiphertextError."""
+        with self._lock:
+            self._reload()
+            keys = list(self._wrapped.values())
+        for key in keys:
+            self._unwrap(key)
+
+    def new_data_key(self, purpose: str) -> WrappedKey:
+        """Make a data key; the caller stores it in the transaction that stores what it protects."""
+        key_id, material, nonce = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES)
+        wrapped = nonce + self._roots[self._current_root_id].encrypt(nonce, material, _wrap_context(key_id, purpose))
+        self._open[key_id] = AESGCM(material)
+        return WrappedKey(id=key_id, purpose=purpose, root_key_id=self._current_root_id, wrapped=wrapped)
+
+    def data_key(self, purpose: str) -> str:
+        """Return the id of the newest data key for a purpose that has one key. KeyUnavailableError."""
+        return self._newest(purpose).id
+
+    def encrypt(self, key_id: str, context: Sequence[str], plaintext: bytes) -> bytes:
+        """Encrypt one column of one row. KeyUnavailableError where the data key is unknown."""
+        cipher = self._cipher(key_id)
+        if cipher is None:
+            raise KeyUnavailableError(f"the data key {key_id} is missing from this database")
+        return seal(cipher, key_id, context, plaintext)
+
+    def decrypt(self, context: Sequence[str], ciphertext: bytes) -> bytes:
+        """Decrypt one column. CiphertextError, KeyUnavailableError."""
+        key_id = key_id_of(ciphertext)
+        cipher = self._cipher(key_id) if key_id is not None else None
+        if cipher is None:
+            raise unauthentic(context, "names a key that this database does not have")
+        return open_sealed(cipher, context, ciphertext)
+
+    def _cipher(self, key_id: str) -> AESGCM | None:
+        """Return an unwrapped data key; None where the database has none of this id."""
+        if (cipher := self._open.get(key_id)) is not None:
+            return cipher
+        with self._lock:
+            if key_id not in self._wrapped:
+                self._reload()  # another process may have made it
+            key = self._wrapped.get(key_id)
+        if key is None:
+            return None
+        return self._open.setdefault(key_id, AESGCM(self._unwrap(key)))
+
+    def _newest(self, purpose: str) -> WrappedKey:
+        with self._lock:
+            if not any(key.purpose == purpose for key in self._wrapped.values()):
+                self._reload()
+            found = [key for key in self._wrapped.values() if key.purpose == purpose]
+        if not found:
+            raise KeyUnavailableError("this database has no keys yet", hint="phasesync init")
+        return found[-1]
+
+    def _reload(self) -> None:
+        # All at once: one statement, however many environments a run reads.
+        self._wrapped = {key.id: key for key in self._stored.list_all()}
+
+    def _unwrap(self, key: WrappedKey) -> bytes:
+        root = self._roots.get(key.root_key_id)
+        if root is None:
+            raise KeyUnavailableError(
+                f"this database was made with the root key {key.root_key_id}; the one given is {self._current_root_id}"
+            )
+        nonce, sealed = key.wrapped[:_NONCE_BYTES], key.wrapped[_NONCE_BYTES:]
+        try:
+            return root.decrypt(nonce, sealed, _wrap_context(key.id, key.purpose))
+        except (InvalidTag, ValueError):
+            raise CiphertextError(
+                f"the stored data key {key.id} does not authenticate: it was altered or damaged"
+            ) from None
+
+
+class _KeyedDigests:
+    """HMAC-SHA256 under a key of its own for every purpose."""
+
+    def __init__(self, key_id: str, material: bytes) -> None:
+        self._key_id = key_id
+        self._material = material
+        self._keys: dict[str, bytes] = {}
+
+    @property
+    def key_id(self) -> str:
+        """Short name of the digest key."""
+        return self._key_id
+
+    def digest(self, purpose: str, *parts: bytes) -> bytes:
+        """Return 32 bytes."""
+        if (key := self._keys.get(purpose)) is None:
+            key = self._keys[purpose] = _derive(self._material, f"digest {purpose}")
+        return hmac.digest(key, join_parts(parts), "sha256")
+
+
+def _derive(material: bytes, purpose: str) -> bytes:
+    """Return a key for one purpose (HKDF-SHA256, RFC 5869); keys for different purposes tell nothing of each other."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"phasesync v1 {purpose}".encode()).derive(
+        material
+    )
+
+
+def _wrap_context(key_id: str, purpose: str) -> bytes:
+    return join_parts([b"data key", key_id.encode(), purpose.encode()])

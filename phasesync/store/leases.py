@@ -1,0 +1,478 @@
+"""
+Leases: steps of the state machine under a claim, and the log of what was done.
+
+A step is read, decided and stored in one transaction, with the database's time, so that a renewal and the end that it
+comes too late for do not pass each other by. The claim is on the lease's own row; its fence lets a stale holder write
+nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.dynamic import DynamicSecret
+from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, may_be_given_again
+from phasesync.errors import (
+    CiphertextError,
+    ClaimHeldError,
+    ClaimLostError,
+    IllegalTransitionError,
+    NotFoundError,
+    StalePlanError,
+)
+from phasesync.ports import (
+    ClaimedLease,
+    Entry,
+    Given,
+    KeyRing,
+    LeaseClaim,
+    LeaseEvent,
+    LeaseRecord,
+    MakeEntry,
+    MakeOrder,
+    Outputs,
+    Step,
+)
+from phasesync.store.database import Database, row_lock, unlocked
+from phasesync.store.db_time import AHEAD, after, before, from_microseconds, next_fence, now
+from phasesync.store.dynamic import find_dynamic
+from phasesync.store.lease_rows import (
+    check_leases_mac,
+    drop_live,
+    insert_event,
+    is_authentic,
+    leases_mac_of,
+    live_leases_of,
+    open_outputs,
+    revocable_columns,
+    seal_outputs,
+    select_leases,
+    to_columns,
+    to_lease,
+    to_listed_lease,
+    to_record,
+)
+from phasesync.store.part import Part, full_id, new_id
+from phasesync.store.registry import read_registry
+from phasesync.store.tables import (
+    apps,
+    credentials,
+    dynamic_secrets,
+    environments,
+    lease_events,
+    leases,
+)
+
+_ID_CHARACTERS: Final = 16
+_CLEARED: Final = {"claim_owner": None, "claim_until": None}
+_TAKEN_BACK: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
+"""In these a lease that nobody is at work on is a daemon's, once its pause is over; `core.lease.is_due`."""
+_due_since: Final = sa.func.coalesce(leases.c.retry_at, leases.c.expires_at)
+
+
+class SqlLeaseStore(Part):
+    """Leases (port `LeaseStore`)."""
+
+    def __init__(self, database: Database, keys: KeyRing, *, ttl: timedelta) -> None:
+        """
+        Args:
+            database: where they are.
+            keys: open it.
+            ttl: life of a claim that is not prolonged; longer than any call takes.
+        """
+        super().__init__(database, keys)
+        self._ttl = ttl
+
+    # --- steps
+
+    def request(
+        self,
+        dynamic: DynamicSecret,
+        make_order: MakeOrder,
+        *,
+        ttl: timedelta,
+        owner: str,
+        for_keep: bool = False,
+    ) -> tuple[LeaseClaim, Lease]:
+        """
+        Note that a lease is wanted, and claim it.
+
+        NotFoundError, StalePlanError; IllegalTransitionError: the cap; ClaimHeldError: `for_keep`, and not needed now.
+        """
+        with self._database.write() as connection:
+            row = find_dynamic(connection, dynamic.name, lock=True)
+            if (row.id, row.version) != (dynamic.id, dynamic.version):
+                raise StalePlanError(
+                    f"the dynamic secret {dynamic.name} was changed meanwhile", hint="repeat the command"
+                )
+            read_registry(connection, self._keys).check(dynamic_secrets, row)
+            ids = live_leases_of(connection, [row.id])[row.id]
+            check_leases_mac(self._keys, row, ids)
+            if for_keep:
+                # Under the lock on the recipe's row: whoever asks next finds the row of this one.
+                self._refuse_second_for_keep(connection, dynamic)
+            live = len(ids)
+            if live >= (cap := dynamic.config.max_leases):
+                live -= sum(lease.replaced for lease in self._live(connection, row.id))
+            if live >= cap:
+                raise IllegalTransitionError(
+                    f"the dynamic secret {dynamic.name} has {live} live leases, and may have {cap}",
+                    hint=f"phasesync leases list --dynamic {dynamic.name}, then leases revoke LEASE; or: "
+                    f"phasesync dynamic update {dynamic.name} --max-leases N",
+                )
+            clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            lease_id, most = new_id()[:_ID_CHARACTERS], clock + dynamic.config.max_ttl
+            lease = Lease(
+                id=lease_id,
+                dynamic_id=dynamic.id,
+                dynamic=row.name,
+                issuer=dynamic.issuer,
+                credential_id=dynamic.credential_id,
+                status=LeaseStatus.REQUESTED,
+                order=make_order(lease_id, most),
+                requested_at=clock,
+                expires_at=min(clock + ttl, most),
+                max_expires_at=most,
+                for_keep=for_keep,
+            )
+            columns = to_columns(lease, self._sealer, row.data_key_id)
+            connection.execute(
+                leases.insert().values(**columns, fence=1, claim_owner=owner, claim_until=after(self._ttl))
+            )
+            connection.execute(
+                dynamic_secrets.update()
+                .where(dynamic_secrets.c.id == row.id)
+                .values(leases_mac=leases_mac_of(self._keys, row.id, [*ids, lease_id]))
+            )
+        return LeaseClaim(lease_id=lease_id, owner=owner, fence=1), lease
+
+    def _refuse_second_for_keep(self, connection: sa.Connection, dynamic: DynamicSecret) -> None:
+        """Raise ClaimHeldError where a kept lease may be given again, or another process is making one."""
+        made = leases.c.status.in_((LeaseStatus.REQUESTED, LeaseStatus.ISSUING)) & ~_free()
+        if any(lease.for_keep for lease in self._live(connection, dynamic.id, made)):
+            raise ClaimHeldError(
+                f"another process is issuing a lease of {dynamic.name} to be kept", hint="repeat the command"
+            )
+        # In this order: one that was being made when the first statement looked is there by the second.
+        if self._kept(connection, dynamic) is not None:
+            raise ClaimHeldError(
+                f"another process has just issued a lease of {dynamic.name}", hint="repeat the command"
+            )
+
+    def _live(
+        self, connection: sa.Connection, dynamic_id: str, which: sa.ColumnElement[bool] | None = None
+    ) -> Iterator[Lease]:
+        """Yield the live leases of a dynamic secret, but for those that do not authenticate."""
+        live = select_leases().where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
+        for row in connection.execute(live if which is None else live.where(which)).all():
+            with suppress(CiphertextError):
+                yield to_lease(row, self._sealer)
+
+    def save(
+        self,
+        claim: LeaseClaim,
+        step: Step,
+        *,
+        entry: Entry | MakeEntry | None = None,
+        keep: Outputs | None = None,
+        done: bool = False,
+    ) -> Lease:
+        """Take a step of a claimed lease. ClaimLostError; IllegalTransitionError."""
+        with self._database.write() as connection:
+            row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
+            if row is None:
+                raise ClaimLostError
+            claimed = _CLEARED if done else {"claim_until": after(self._ttl)}
+            return self._step(connection, row, step, entry, keep=keep, **claimed)
+
+    def change(self, lease_id: str, step: Step, *, entry: Entry | MakeEntry | None = None) -> Lease:
+        """Take a step that needs no claim. NotFoundError; what the step raises."""
+        with self._database.write() as connection:
+            row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
+            if row is None:
+                raise _unknown(lease_id)
+            return self._step(connection, row, step, entry)
+
+    def _step(
+        self,
+        connection: sa.Connection,
+        row: sa.Row[Any],
+        step: Step,
+        entry: Entry | MakeEntry | None,
+        *,
+        keep: Outputs | None = None,
+        **columns: Any,
+    ) -> Lease:
+        # Asked for once the row is locked: a statement that waited for that knows the time from before.
+        lease = step(to_lease(row, self._sealer), from_microseconds(connection.scalar(sa.select(now())) or 0))
+        if keep is not None and lease.kept:
+            columns["kept"] = seal_outputs(row.id, keep, self._sealer, row.data_key_id)
+        elif not lease.kept:
+            columns["kept"] = None
+        values = to_columns(lease, self._sealer, row.data_key_id) | columns
+        connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
+        if not lease.live:
+            drop_live(connection, self._keys, row.dynamic_id, row.id)
+        if (told := entry(lease) if callable(entry) else entry) is not None:
+            self._log(connection, row, told)
+        return lease
+
+    def _log(self, connection: sa.Connection, row: sa.Row[Any], entry: Entry) -> None:
+        insert_event(
+            connection,
+            self._sealer,
+            row.data_key_id,
+            row.id,
+            event=entry.event,
+            actor=entry.actor,
+            detail=entry.detail,
+        )
+
+    # --- claims
+
+    def extend(self, claim: LeaseClaim) -> None:
+        """Prolong a claim, before a call. ClaimLostError when a successor has it."""
+        with self._database.write() as connection:
+            # Locked first: a statement that has to wait for the lock would go by the time from before.
+            if connection.scalar(row_lock(sa.select(leases.c.id).where(_held_by(claim)), leases)) is None:
+                raise ClaimLostError(f"the lease {claim.lease_id} passed to another process")
+            connection.execute(
+                leases.update().where(leases.c.id == claim.lease_id).values(claim_until=after(self._ttl))
+            )
+
+    def claim(self, lease_id: str, owner: str) -> ClaimedLease:
+        """Claim one lease. NotFoundError; ClaimHeldError while another process is at work on it."""
+        with self._database.write() as connection:
+            rows = self._take(connection, owner, (leases.c.id == lease_id) & _free())
+            if rows:
+                return self._claimed(rows[0], owner)
+            holder = connection.execute(sa.select(leases.c.claim_owner).where(leases.c.id == lease_id)).first()
+        if holder is None:
+            raise _unknown(lease_id)
+        raise ClaimHeldError(f"the lease {lease_id} is being worked on by {holder.claim_owner}")
+
+    def claim_due(self, owner: str, *, limit: int, again: int, restored: bool) -> list[ClaimedLease]:
+        """Claim leases that a daemon has to act on: those first that have not failed, of each kind the longest due."""
+        due = _is_due(restored)
+        # Nearly always nothing is due: a look locks nothing.
+        with self._database.read() as connection:
+            if connection.scalar(sa.select(leases.c.id).where(due).limit(1)) is None:
+                return []
+        failed = leases.c.status == LeaseStatus.REVOKE_FAILED
+        with self._database.write() as connection:
+            rows = self._take_first(connection, owner, due & ~failed, limit)
+            rows += self._take_first(connection, owner, due & failed, min(again, limit - len(rows)))
+            return [self._claimed(row, owner) for row in rows]
+
+    def drop_altered(self, lease_id: str) -> None:
+        """Delete a lease whose row does not authenticate. NotFoundError; IllegalTransitionError for one that does."""
+        with self._database.write() as connection:
+            row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
+            if row is None:
+                raise _unknown(lease_id)
+            try:
+                to_lease(row, self._sealer)
+            except CiphertextError:
+                connection.execute(leases.delete().where(leases.c.id == lease_id))
+                drop_live(connection, self._keys, row.dynamic_id, lease_id)
+                return
+            raise IllegalTransitionError(f"the lease {lease_id} is as we wrote it")
+
+    def release(self, claim: LeaseClaim) -> None:
+        """Give a claim back; the lease stays as due as it was."""
+        with self._database.write() as connection:
+            connection.execute(leases.update().where(_held_by(claim)).values(**_CLEARED))
+
+    def put_off(self, claim: LeaseClaim, pause: timedelta) -> None:
+        """
+        Look at a lease whose row does not authenticate again after a pause; gives the claim back.
+
+        Where only its state was altered, it is known what it is made of: its pause ends now, and it is revoked.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
+            if row is None:
+                return
+            # Of an active one the pause is not heeded; it stands for one that is being revoked.
+            values = revocable_columns(row, self._sealer) or {"status": LeaseStatus.REVOKE_FAILED}
+            if "mac" in values and not is_authentic(self._keys, row):
+                pause = timedelta(0)
+            connection.execute(
+                leases.update().where(leases.c.id == row.id).values(**_CLEARED, **values, retry_at=after(pause))
+            )
+
+    def _take_first(
+        self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool], limit: int
+    ) -> list[sa.Row[Any]]:
+        """Claim those that have been due longest."""
+        if limit < 1:
+            return []
+        first = (
+            sa.select(leases.c.id)
+            .where(which)
+            .order_by(_due_since)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=leases, key_share=True)
+            .cte("due")
+        )
+        rows = self._take(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
+        return sorted(rows, key=lambda row: row.retry_at or row.expires_at)
+
+    def _take(self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+        taken = list(
+            connection.scalars(
+                leases.update()
+                .where(which)
+                .values(claim_owner=owner, claim_until=after(self._ttl), fence=next_fence(leases.c.fence))
+                .returning(leases.c.id)
+            )
+        )
+        return connection.execute(select_leases().where(leases.c.id.in_(taken))).all() if taken else []
+
+    def _claimed(self, row: sa.Row[Any], owner: str) -> ClaimedLease:
+        claim = LeaseClaim(lease_id=row.id, owner=owner, fence=row.fence)
+        try:
+            return ClaimedLease(claim=claim, lease=to_lease(row, self._sealer))
+        except CiphertextError as error:
+            return ClaimedLease(claim=claim, lease=None, error=error.message)
+
+    # --- reading
+
+    def get(self, lease_id: str) -> Lease:
+        """Return one lease. NotFoundError."""
+        with self._database.read() as connection:
+            row = connection.execute(select_leases().where(leases.c.id == lease_id)).first()
+        if row is None:
+            raise _unknown(lease_id)
+        return to_lease(row, self._sealer)
+
+    def full_id(self, given: str) -> str:
+        """Return the id of the one lease that begins with what was given. NotFoundError, InvalidInputError."""
+        with self._database.read() as connection:
+            found = full_id(connection, leases.c.id, given, what="lease", lists="phasesync leases list --all")
+        if found is None:
+            raise _unknown(given)
+        return found
+
+    def list_leases(
+        self,
+        *,
+        dynamic: str | None = None,
+        credential: str | None = None,
+        environment: tuple[str, str] | None = None,
+        ended: bool = False,
+        limit: int | None = None,
+    ) -> list[Lease]:
+        """Return leases, those that were asked for last first. NotFoundError for the dynamic secret."""
+        statement = select_leases().order_by(leases.c.requested_at.desc(), leases.c.id).limit(limit)
+        with self._database.read() as connection:
+            if dynamic is not None:
+                statement = statement.where(leases.c.dynamic_id == find_dynamic(connection, dynamic).id)
+            if credential is not None:
+                made_by = sa.select(credentials.c.id).where(credentials.c.name_key == credential.lower())
+                statement = statement.where(leases.c.credential_id.in_(made_by))
+            if environment is not None:
+                app, name = environment
+                statement = statement.join(apps, apps.c.id == environments.c.app_id).where(
+                    apps.c.name_key == app.lower(), environments.c.name_key == name.lower()
+                )
+            if not ended:
+                statement = statement.where(leases.c.status.not_in(ENDED))
+            rows = connection.execute(statement).all()
+        return [to_listed_lease(row, self._sealer) for row in rows]
+
+    def statuses(self, lease_ids: Sequence[str]) -> Mapping[str, LeaseStatus]:
+        """Return lease id -> status, of those that exist and whose row authenticates."""
+        found: dict[str, LeaseStatus] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(lease_ids), _AT_A_TIME):
+                some = list(lease_ids[start : start + _AT_A_TIME])
+                for row in connection.execute(select_leases().where(leases.c.id.in_(some))):
+                    try:
+                        found[row.id] = to_lease(row, self._sealer).status
+                    except CiphertextError:
+                        continue  # Nothing that it says is believed; the user's own tags say when it is over.
+        return found
+
+    def kept(self, dynamic: DynamicSecret) -> Given | None:
+        """Return a lease whose secret key is kept and that has enough of its life left; None = there is none."""
+        with self._database.read() as connection:
+            found = self._kept(connection, dynamic)
+        return None if found is None else found[1]
+
+    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+        """Return what `kept` returns, and note that it was issued once more."""
+        with self._database.write() as connection:
+            # Which leases there are does not change while their recipe is locked.
+            connection.execute(row_lock(sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.id == dynamic.id)))
+            found = self._kept(connection, dynamic)
+            if found is None:
+                return None
+            row, given = found
+            self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
+        return given
+
+    def _kept(self, connection: sa.Connection, dynamic: DynamicSecret) -> tuple[sa.Row[Any], Given] | None:
+        active = (leases.c.dynamic_id == dynamic.id) & (leases.c.status == LeaseStatus.ACTIVE)
+        kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
+        recipe = connection.execute(sa.select(dynamic_secrets).where(dynamic_secrets.c.id == dynamic.id)).first()
+        if recipe is not None:
+            check_leases_mac(self._keys, recipe, live_leases_of(connection, [dynamic.id])[dynamic.id])
+        for row in connection.execute(kept).all():
+            try:
+                lease = to_lease(row, self._sealer)
+                if may_be_given_again(lease, from_microseconds(row.clock)):
+                    return row, Given(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
+            except CiphertextError:
+                continue  # What somebody altered hides no other, and is given to nobody.
+        return None
+
+    def records(self, lease_id: str) -> list[LeaseRecord]:
+        """Return the log of a lease, oldest first. NotFoundError."""
+        with self._database.read() as connection:
+            if connection.scalar(sa.select(leases.c.id).where(leases.c.id == lease_id)) is None:
+                raise _unknown(lease_id)
+            rows = connection.execute(
+                sa.select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.number)
+            ).all()
+        return [to_record(row, self._sealer) for row in rows]
+
+    def prune(self, *, older_than: timedelta) -> int:
+        """Delete leases that ended longer ago than that, with their log; return how many."""
+        old = leases.c.status.in_(ENDED) & (leases.c.ended_at < before(older_than))
+        with self._database.write() as connection:
+            return connection.execute(leases.delete().where(unlocked(leases, old))).rowcount
+
+
+def _is_due(restored: bool) -> sa.ColumnElement[bool]:
+    """Return `core.lease.is_due` of leases that nobody is at work on, in SQL."""
+    end = leases.c.max_expires_at <= now()
+    if not restored:
+        end |= leases.c.expires_at <= now()
+    over = (leases.c.status == LeaseStatus.ACTIVE) & (end | (leases.c.requested_at > after(CLOCK_AHEAD)))
+    # A pause beyond what any can be comes of a clock that was ahead and has been set back since.
+    pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(AHEAD))
+    # A status that there is not was put there by somebody: the row is looked at, and noted for what it is.
+    taken_back = leases.c.status.in_(_TAKEN_BACK) | leases.c.status.not_in(tuple(LeaseStatus))
+    return _free() & (over | (taken_back & pause_over))
+
+
+def _free() -> sa.ColumnElement[bool]:
+    until = leases.c.claim_until
+    return leases.c.claim_owner.is_(None) | until.is_(None) | (until < now()) | (until > after(AHEAD))
+
+
+def _held_by(claim: LeaseClaim) -> sa.ColumnElement[bool]:
+    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
+    return (leases.c.id == claim.lease_id) & (leases.c.fence == claim.fence) & (leases.c.claim_owner == claim.owner)
+
+
+def _unknown(lease_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no lease {lease_id}", hint="phasesync leases list --all")
+
+
+_AT_A_TIME: Final = 500
+"""Ids in one statement."""

@@ -1,0 +1,225 @@
+"""
+Brings the schema to the newest revision, and tells how it stands.
+
+Alembic takes most of a second to import, so only `upgrade` and `downgrade` do; how the schema stands is one select.
+Any number of processes may upgrade at once: a lock lets one work and the others find it done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.errors import KeyUnavailableError, SchemaMismatchError
+from phasesync.ports import KeyRing
+from phasesync.store.database import BUSY_TIMEOUT_MS, Database, open_database, repeated
+from phasesync.store.database_url import missing_database, parse_database_url, sqlite_file_exists
+from phasesync.store.db_errors import no_schema
+from phasesync.store.migration_macs import SINCE, authenticate, refuse_beside_others
+from phasesync.store.tables import data_keys
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REVISIONS: Final = ("0001", "0002", "0003")
+"""Every revision, oldest first; a test compares it with the migrations."""
+
+EXPECTED: Final = REVISIONS[-1]
+
+_LOCK: Final = 0x70_68_61_73_65_6D_69_67
+"""Advisory lock of PostgreSQL ("phasemig")."""
+
+_VERSION_TABLE: Final = "alembic_version"
+_MOST_NAMED: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaStatus:
+    """
+    How a database's schema stands.
+
+    Attributes:
+        current: its revision, None when it was never migrated (or does not exist yet).
+        expected: the revision that this release works with.
+    """
+
+    current: str | None
+    expected: str
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this release can work with it."""
+        return self.current == self.expected
+
+    @property
+    def mend(self) -> str:
+        """What brings schema and release together."""
+        if self.current is None:
+            return "phasesync init"
+        if self.current in REVISIONS:
+            return "phasesync db migrate"
+        return "upgrade phasesync to the release that migrated the database"
+
+
+def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None, *, in_use: bool = True) -> None:
+    """
+    Bring a database to the newest revision; a SQLite file is made where it is missing.
+
+    All in one transaction: what is interrupted leaves the database as it was, and is simply repeated.
+
+    Args:
+        database_url: the database.
+        open_keys: opens its keys, and raises where the root key does not; called only where a migration needs them,
+            which none of a fresh database does.
+        in_use: others may work on it. False for a copy that nobody knows of yet.
+
+    Raises:
+        SchemaMismatchError: the schema is newer than this release.
+        IllegalTransitionError: a process of the former release is at work, and what it would write has no MAC.
+        KeyUnavailableError, CiphertextError: what `open_keys` says, or MACs were removed. Nothing was changed.
+        SettingsError, StoreUnavailableError: it cannot be opened or is locked.
+    """
+    from alembic import command
+
+    _migrate(
+        open_database(database_url, create=True),
+        lambda config: command.upgrade(config, "head"),
+        open_keys,
+        in_use=in_use,
+    )
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Bring a database back to an older revision ("base" = empty). Data that it has no place for is lost."""
+    from alembic import command
+
+    _migrate(open_database(database_url), lambda config: command.downgrade(config, revision))
+
+
+def status(database_url: str) -> SchemaStatus:
+    """Return how a database's schema stands; nothing is made. SettingsError, StoreUnavailableError."""
+    url = parse_database_url(database_url)
+    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
+        return SchemaStatus(current=None, expected=EXPECTED)
+    database = open_database(database_url)
+    try:
+        return status_of(database)
+    finally:
+        database.close()
+
+
+def status_of(database: Database) -> SchemaStatus:
+    """Return how the schema of an open database stands. StoreUnavailableError."""
+    with database.read() as connection:
+        return SchemaStatus(current=_current(connection), expected=EXPECTED)
+
+
+def check(database_url: str) -> None:
+    """Raise SchemaMismatchError, with what corrects it, unless this release can work with the schema."""
+    url = parse_database_url(database_url)
+    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
+        message, hint = missing_database(Path(url.database or ""))
+        raise SchemaMismatchError(message, hint=hint)
+    found = status(database_url)
+    if not found.is_current:
+        raise _mismatch(found.current)
+
+
+def migrations_folder() -> Path:
+    """Return Alembic's folder: inside the installed package, or at the top of the repository."""
+    package = Path(str(files("phasesync")))
+    installed = package / "_migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+@repeated
+def _migrate(
+    database: Database,
+    work: Callable[["Config"], None],
+    open_keys: Callable[[Database], KeyRing] | None = None,
+    *,
+    in_use: bool = True,
+) -> None:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    try:
+        if database.is_sqlite:
+            # Rebuilding a table must not delete what refers to it; the switch works outside transactions only.
+            sa.event.listen(database.engine, "connect", _without_foreign_keys)
+        with database.write() as connection:
+            if not database.is_sqlite:
+                # Waiting for another process's migration may take long; its own locks on tables must not.
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 600000")
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
+            current = _current(connection)
+            if current is not None and current not in REVISIONS:
+                raise _mismatch(current)
+            config.attributes["connection"] = connection
+            keys = _keys_for(connection, current, database, open_keys)
+            work(config)
+            if keys is not None and _current(connection) == EXPECTED:
+                if in_use:
+                    refuse_beside_others(connection)
+                authenticate(connection, keys)
+            if database.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise SchemaMismatchError("the migration would have left rows that refer to nothing; it was undone")
+    finally:
+        database.close()
+
+
+def _keys_for(
+    connection: sa.Connection,
+    current: str | None,
+    database: Database,
+    open_keys: Callable[[Database], KeyRing] | None,
+) -> KeyRing | None:
+    """Return the keys where rows are there that get MACs now; they are opened before anything is changed."""
+    if current is None or current >= SINCE or connection.scalar(sa.select(data_keys.c.id).limit(1)) is None:
+        return None
+    if open_keys is None:
+        raise KeyUnavailableError("this migration needs the root key", hint="phasesync db migrate, where the key is")
+    return open_keys(database)
+
+
+def _current(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table(_VERSION_TABLE):
+        _require_schema(connection)
+        return None
+    table = sa.table(_VERSION_TABLE, sa.column("version_num", sa.String))
+    found = connection.scalars(sa.select(table.c.version_num).distinct().limit(_MOST_NAMED)).all()
+    rows = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+    if rows > 1:
+        raise SchemaMismatchError(
+            f"the database says in {rows} rows of {_VERSION_TABLE} which schema it has, and one is right: "
+            f"{', '.join(map(str, found))}",
+            hint="it was altered outside: restore the newest backup that phasesync db backup made",
+        )
+    # SQLite keeps whatever type somebody else has put there.
+    return str(found[0]) if found and found[0] is not None else None
+
+
+def _require_schema(connection: sa.Connection) -> None:
+    """Raise SettingsError where PostgreSQL finds no schema to look for tables in, or to make them in."""
+    if connection.dialect.name == "postgresql" and connection.scalar(sa.select(sa.func.current_schema())) is None:
+        raise no_schema(connection.engine.url)
+
+
+def _mismatch(current: str | None) -> SchemaMismatchError:
+    if current is None:
+        return SchemaMismatchError("the database has no tables of phasesync yet", hint="phasesync init")
+    if current in REVISIONS:
+        return SchemaMismatchError(f"the database's schema is {current}, this release needs {EXPECTED}")
+    return SchemaMismatchError(
+        f"the database's schema {current} is newer than this release of phasesync, which knows {EXPECTED}",
+        hint="upgrade phasesync to the release that migrated the database",
+    )
+
+
+def _without_foreign_keys(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys = OFF")

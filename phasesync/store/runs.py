@@ -1,0 +1,205 @@
+"""
+The sync log: what a run leaves behind, and reading it.
+
+`finish` is the one place where a run ends: its row, the sync's status and due times, what it read, and the claim, in
+one transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.core.run import Run
+from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.sync import Sync
+from phasesync.errors import ClaimLostError, NotFoundError, RestoredDatabaseError
+from phasesync.ports import AfterRun, Claim
+from phasesync.store.acceptance import note_restored
+from phasesync.store.claims import held_by, locked_claim
+from phasesync.store.database import insert_or_update, row_lock, unlocked
+from phasesync.store.db_time import after as later
+from phasesync.store.db_time import before
+from phasesync.store.part import Part, full_id
+from phasesync.store.run_rows import insert_runs, select_runs, to_run
+from phasesync.store.sync_rows import pinned, reason_context, select_syncs, to_syncs
+from phasesync.store.tables import environments, runs, sync_reads, syncs
+
+
+class RunsPart(Part):
+    """Runs of the port `StateStore`."""
+
+    def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
+        """Store a run and what it leaves behind, and release the claim, in one transaction. ClaimLostError."""
+        with self._database.write() as connection:
+            if run.error is not None and run.error.cls == RestoredDatabaseError.__name__:
+                note_restored(connection, self._keys)
+            rows = connection.execute(row_lock(select_syncs().where(held_by(claim)), syncs)).all()
+            if not rows:
+                raise ClaimLostError
+            row = rows[0]
+            connection.execute(
+                syncs.update()
+                .where(syncs.c.id == row.id)
+                .values(**self._settled(row, run, after), **self._configured(connection, row, after))
+            )
+            if after.reads is not None:
+                _store_reads(connection, row.id, rows, after.reads)
+            insert_runs(connection, self._sealer, [(run, row.data_key_id)])
+            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._sealer)[0]
+
+    def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
+        """Log a failed run of a sync that cannot be read and halt it, by its id alone. ClaimLostError."""
+        with self._database.write() as connection:
+            row = locked_claim(connection, claim)
+            reason = run.error.message if run.error else None
+            connection.execute(
+                syncs.update()
+                .where(syncs.c.id == row.id)
+                .values(
+                    settled_status=SyncStatus.HALTED,
+                    status_reason=self._sealer.text(row.data_key_id, reason_context(row.id, "status_reason"), reason),
+                    error_class=run.error.cls if run.error else None,
+                    last_run_id=run.id,
+                    retry_at=later(retry_in),
+                    next_due_at=later(retry_in),
+                    requested=None,
+                    requested_by=None,
+                    claim_owner=None,
+                    claim_until=None,
+                )
+            )
+            insert_runs(connection, self._sealer, [(run, row.data_key_id)])
+
+    def list_runs(
+        self,
+        *,
+        sync: str | None = None,
+        outcomes: Sequence[Outcome] = (),
+        since: datetime | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> list[Run]:
+        """Return runs, newest first; with `after` those that came later, oldest first. NotFoundError."""
+        statement = select_runs().limit(limit)
+        with self._database.read() as connection:
+            if sync is not None:
+                statement = statement.where(runs.c.sync_id == _sync_id(connection, sync))
+            if outcomes:
+                statement = statement.where(runs.c.outcome.in_(list(outcomes)))
+            if since is not None:
+                statement = statement.where(runs.c.ended_at >= since)
+            if after is not None:
+                number = connection.scalar(sa.select(runs.c.number).where(runs.c.id == after))
+                if number is None:
+                    raise _no_run(after)
+                statement = statement.where(runs.c.number > number).order_by(runs.c.number)
+            else:
+                statement = statement.order_by(runs.c.number.desc())
+            rows = connection.execute(statement).all()
+        return [to_run(row, self._sealer) for row in rows]
+
+    def get_run(self, run_id: str) -> Run:
+        """Return one run. NotFoundError."""
+        with self._database.read() as connection:
+            row = connection.execute(select_runs().where(runs.c.id == run_id)).first()
+        if row is None:
+            raise _no_run(run_id)
+        return to_run(row, self._sealer)
+
+    def full_run_id(self, given: str) -> str:
+        """Return the id of the one run that begins with what was given. NotFoundError, InvalidInputError."""
+        with self._database.read() as connection:
+            found = full_id(connection, runs.c.id, given, what="run", lists="phasesync runs list")
+        if found is None:
+            raise _no_run(given)
+        return found
+
+    def prune_runs(self, *, older_than: timedelta) -> int:
+        """Delete runs older than that, except the newest of each sync; return how many."""
+        newest = sa.select(sa.func.max(runs.c.number)).group_by(runs.c.sync_id)
+        with self._database.write() as connection:
+            return connection.execute(
+                runs.delete().where(
+                    unlocked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
+                )
+            ).rowcount
+
+    def _settled(self, row: sa.Row[Any], run: Run, after: AfterRun) -> dict[str, Any]:
+        """Return the columns of a sync that a run settles."""
+        # A request that came while the run was under way leads to one more run.
+        answered = syncs.c.request_number == syncs.c.claim_request
+        due_in = after.due_in
+        if due_in is None and after.status is SyncStatus.PENDING:
+            due_in = timedelta(0)  # what is pending is always owed a run
+        return {
+            "settled_status": after.status,
+            "status_reason": self._sealer.text(row.data_key_id, reason_context(row.id, "status_reason"), after.reason),
+            "error_class": None if run.error is None else run.error.cls,
+            "failures": after.failures,
+            "last_run_id": run.id,
+            "objects": after.objects or row.objects,
+            "applied_revision": row.applied_revision if after.applied_revision is None else after.applied_revision,
+            "retry_at": None if after.retry_in is None else later(after.retry_in),
+            "next_due_at": None if due_in is None else later(due_in),
+            "requested": sa.case((answered, None), else_=syncs.c.requested),
+            "requested_by": sa.case((answered, None), else_=syncs.c.requested_by),
+            "claim_owner": None,
+            "claim_until": None,
+        }
+
+    def _configured(self, connection: sa.Connection, row: sa.Row[Any], after: AfterRun) -> dict[str, Any]:
+        """
+        Return the configuration columns that a run changes.
+
+        Where an operator asked for anything since the claim, the run may have worked with what was before: the run that
+        follows says it again.
+        """
+        if row.request_number != row.claim_request:
+            return {}
+        changes: dict[str, Any] = {}
+        if after.account is not None and row.account is None:
+            changes["account"] = after.account
+        if after.adopt_done:
+            changes |= {"adopt": None, "adopt_versions": None}
+        if after.approval_used:
+            changes["approved_digest"] = None
+        return pinned(connection, self._keys, row, changes, lenient=True) if changes else {}
+
+
+def _store_reads(
+    connection: sa.Connection, sync_id: str, rows: Sequence[sa.Row[Any]], reads: Mapping[str, int]
+) -> None:
+    """Replace what a sync read last; statements only for what differs."""
+    stored = {row.read_id: row.read_revision for row in rows if row.read_id is not None}
+    gone = [environment_id for environment_id in stored if environment_id not in reads]
+    if gone:
+        connection.execute(
+            sync_reads.delete().where(sync_reads.c.sync_id == sync_id, sync_reads.c.environment_id.in_(gone))
+        )
+    newer = {key: revision for key, revision in sorted(reads.items()) if stored.get(key) != revision}
+    if not newer:
+        return
+    # An environment that was removed since is left out; its removal has woken the sync.
+    found = sa.select(
+        sa.bindparam("reader", type_=sa.String), environments.c.id, sa.bindparam("seen", type_=sa.BigInteger)
+    ).where(environments.c.id == sa.bindparam("read"))
+    insert = insert_or_update(connection, sync_reads).from_select(["sync_id", "environment_id", "revision"], found)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["sync_id", "environment_id"], set_={"revision": insert.excluded.revision}
+        ),
+        [{"reader": sync_id, "read": key, "seen": revision} for key, revision in newer.items()],
+    )
+
+
+def _sync_id(connection: sa.Connection, name: str) -> str:
+    found: str | None = connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower()))
+    if found is None:
+        raise NotFoundError(f"there is no sync {name}", hint="phasesync syncs list")
+    return found
+
+
+def _no_run(run_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no run {run_id}", hint="phasesync runs list")

@@ -1,0 +1,432 @@
+"""
+Secrets, read: the current version of one key or all, its history, and whole environments in one snapshot.
+
+Decrypts what it returns and nothing else. Rows are found by keyed digests, so that key names need not stand in the
+database. Before anything is returned the environment's MAC is checked over all its rows, and every key that is set has
+to have its value.
+
+Secrets, written: one edit = one transaction = one revision.
+
+Two edits of an environment wait for each other on its row, so that none is lost and revisions follow commits. Nothing
+is ever overwritten: an edit adds versions, and unsetting adds one without a value.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, SecretVersion, ValueType
+from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
+from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError
+from phasesync.ports import EnvironmentReader, KeyRing, SecretWrite
+from phasesync.store.apps import EnvironmentsPart, find_app, find_environment, select_environments, to_environment
+from phasesync.store.db_time import from_microseconds
+from phasesync.store.encryption import Sealer
+from phasesync.store.environment_macs import Pointer, authenticated, check_mac, store_mac
+from phasesync.store.part import Part, new_id
+from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
+
+_OF_SECRET: Final = (
+    secrets.c.id,
+    secrets.c.environment_id,
+    secrets.c.lookup,
+    secrets.c.name,
+    secrets.c.is_set,
+    secrets.c.version.label("current_version"),
+)
+_MARKS = {ValueType.TEXT: b"t", ValueType.JSON: b"j", ValueType.BINARY: b"b"}
+_TYPES = {mark: type_ for type_, mark in _MARKS.items()}
+
+
+class SecretReadsPart(Part):
+    """The reading half of secrets of the port `EnvironmentStore`."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[EnvironmentReader]:
+        """Open a reader whose every answer is of one moment."""
+        with self._database.read() as connection:
+            yield _Reader(connection, self._sealer)
+
+    def list_secrets(self, app: str, environment: str, *, path: str | None = None) -> list[SecretVersion]:
+        """Return the current version of every key, by path and key; of one folder or of all."""
+        folder = None if path is None else normalise_path(path)
+        with self._database.read() as connection:
+            found = find_environment(connection, app, environment)
+            rows = current_rows(connection, self._keys, [found])[found.id]
+        versions = [to_version(row, self._sealer) for row in rows]
+        return sorted(
+            (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
+        )
+
+    def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
+        """Return the current version of a key. NotFoundError when it is not set."""
+        newest, rows = self._versions(app, environment, path, key, select_current())
+        if newest is None or not newest.is_set:
+            raise not_set(app, environment, path, key)
+        return to_version(_found(newest, rows), self._sealer)
+
+    def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
+        """Return every version of a key, newest first. NotFoundError when it was never set."""
+        newest, rows = self._versions(
+            app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc())
+        )
+        if newest is None:
+            raise not_set(app, environment, path, key)
+        _found(newest, rows)
+        return [to_version(row, self._sealer) for row in rows if row.version <= newest.version]
+
+    def _versions(
+        self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
+    ) -> tuple[Pointer | None, list[sa.Row[Any]]]:
+        """Return which version of a key is current, None where there never was one, and rows of a select."""
+        path, key = normalise_path(path), check_stored_key(key)
+        with self._database.read() as connection:
+            found = find_environment(connection, app, environment)
+            pointers = authenticated(connection, self._keys, found)
+            wanted = lookup_of(self._keys, found.id, path, key)
+            newest = next((one for one in pointers if one.lookup == wanted), None)
+            if newest is None:
+                return None, []
+            return newest, list(connection.execute(statement.where(secrets.c.id == newest.id)).all())
+
+
+class _Reader:
+    """Reads environments in one database snapshot (port `EnvironmentReader`)."""
+
+    def __init__(self, connection: sa.Connection, sealer: Sealer) -> None:
+        self._connection = connection
+        self._sealer = sealer
+
+    def load(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], EnvironmentSnapshot]:
+        """Decrypt whole environments, in two statements however many they are."""
+        wanted = sorted({(app.lower(), environment.lower()) for app, environment in names})
+        if not wanted:
+            return {}
+        found = self._connection.execute(
+            select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
+        ).all()
+        values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
+        for environment_id, rows in current_rows(self._connection, self._sealer.keys, found).items():
+            for row in rows:
+                version = to_version(row, self._sealer)
+                if version.value is not None:
+                    values[environment_id][version.path, version.key] = version.value
+        return {
+            (row.app_key, row.name_key): EnvironmentSnapshot(
+                environment_id=row.id, app=row.app, name=row.name, revision=row.revision, secrets=values[row.id]
+            )
+            for row in found
+        }
+
+
+def lookup_of(keys: KeyRing, environment_id: str, path: str, key: str) -> bytes:
+    """Return the keyed digest that finds a key's row without naming it."""
+    return keys.digests.digest("secret-lookup", environment_id.encode(), path.encode(), key.encode())
+
+
+@cache
+def select_versions() -> sa.Select[Any]:
+    """Return the select of every version of every secret."""
+    return sa.select(*_OF_SECRET, secret_versions).join_from(secrets, secret_versions)
+
+
+@cache
+def select_current() -> sa.Select[Any]:
+    """Return the select of the current version of every secret, unset ones included."""
+    return select_versions().where(secret_versions.c.version == secrets.c.version)
+
+
+@cache
+def _select_contents() -> sa.Select[Any]:
+    """Return the select of all secrets with their current version; NULL in its place where one is unset or missing."""
+    current = (
+        (secret_versions.c.secret_id == secrets.c.id)
+        & (secret_versions.c.version == secrets.c.version)
+        & secrets.c.is_set
+    )
+    return sa.select(*_OF_SECRET, secret_versions).outerjoin_from(secrets, secret_versions, current)
+
+
+def current_rows(
+    connection: sa.Connection, keys: KeyRing, found: Sequence[sa.Row[Any]]
+) -> dict[str, list[sa.Row[Any]]]:
+    """
+    Return environment id -> rows of `select_current` of the keys that are set, in one statement.
+
+    `found`: rows of `select_environments`. CiphertextError where one of them, or what it has, was altered.
+    """
+    rows: dict[str, list[sa.Row[Any]]] = {one.id: [] for one in found}
+    for row in connection.execute(_select_contents().where(secrets.c.environment_id.in_(rows))):
+        rows[row.environment_id].append(row)
+    for one in found:
+        check_mac(keys, one, [Pointer(row.id, row.lookup, row.current_version, row.is_set) for row in rows[one.id]])
+    return {one: [row for row in of_one if row.is_set] for one, of_one in rows.items()}
+
+
+def _found(newest: Pointer, rows: Sequence[sa.Row[Any]]) -> sa.Row[Any]:
+    """Return the row of the current version. CiphertextError where it is not there."""
+    for row in rows:
+        if row.version == newest.version:
+            return row
+    raise _missing()
+
+
+def _missing() -> CiphertextError:
+    return CiphertextError("a stored value in table secret_versions is missing: it was removed outside phasesync")
+
+
+def to_version(row: sa.Row[Any], sealer: Sealer) -> SecretVersion:
+    """Decrypt a row of `select_versions`. CiphertextError."""
+    if row.version is None:
+        raise _missing()
+    path, key = sealer.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
+    return SecretVersion(
+        path=path,
+        key=key,
+        version=row.version,
+        value=open_value(row, sealer),
+        comment=open_comment(row, sealer),
+        changed_at=row.changed_at,
+        changed_by=row.changed_by,
+        origin=row.origin,
+    )
+
+
+def open_value(row: sa.Row[Any], sealer: Sealer) -> SecretValue | None:
+    """Decrypt the value of a version; None where it was unset. CiphertextError."""
+    if row.version == row.current_version and (row.value is None) == row.is_set:
+        raise _missing()
+    if row.value is None:
+        if row.origin != "unset":
+            raise _missing()
+        return None
+    plain = sealer.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
+    return SecretValue(plain[1:], _TYPES[plain[:1]])
+
+
+def open_comment(row: sa.Row[Any], sealer: Sealer) -> str:
+    """Decrypt the comment of a version; empty where there is none. CiphertextError."""
+    return sealer.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
+
+
+def plain_value(value: SecretValue) -> bytes:
+    """Return the plaintext that goes into the ciphertext: a mark of the type, then the bytes."""
+    return _MARKS[value.type] + value.reveal()
+
+
+def name_context(environment_id: str, secret_id: str) -> tuple[str, ...]:
+    """Return what the ciphertext of a key's name is bound to."""
+    return ("secrets", f"{environment_id}/{secret_id}", "name", "1")
+
+
+def version_context(environment_id: str, secret_id: str, column: str, version: int) -> tuple[str, ...]:
+    """Return what the ciphertexts of a version are bound to."""
+    return ("secret_versions", f"{environment_id}/{secret_id}", column, str(version))
+
+
+def not_set(app: str, environment: str, path: str, key: str) -> NotFoundError:
+    """Return the error for a key that is not there."""
+    return NotFoundError(
+        f"{without_value(key)} is not set in {app}/{environment} at {path}",
+        hint=f"phasesync secrets list {app}/{environment} shows what is",
+    )
+
+
+_NAMED: Final = 500
+"""From so many keys on, all of an environment are read in place of naming each."""
+
+Place = tuple[str, str]
+"""Path and key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What happens to one key. `value` None = it is unset; `row` None = it is new."""
+
+    place: Place
+    lookup: bytes
+    row: sa.Row[Any] | None
+    value: SecretValue | None
+    comment: str
+
+
+class SecretEditsPart(EnvironmentsPart):
+    """The writing half of secrets of the port `EnvironmentStore`."""
+
+    def edit(
+        self,
+        app: str,
+        environment: str,
+        *,
+        actor: str,
+        origin: str,
+        writes: Sequence[SecretWrite] = (),
+        unsets: Sequence[tuple[str, str]] = (),
+    ) -> Environment:
+        """
+        Commit edits as one revision; one that changes nothing makes none.
+
+        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret issues. The rule for
+        names of keys holds for new ones: what is set already can be set again and removed, whatever its name.
+        """
+        wanted = _wanted(writes, unsets)
+        with self._database.write() as connection:
+            found = find_environment(connection, app, environment, lock=True)
+            pointers = authenticated(connection, self._keys, found)
+            steps = self._steps(connection, found, wanted)
+            if not steps:
+                return to_environment(found)
+            for step in steps:
+                if step.row is None:
+                    check_key(step.place[1])
+            self._refuse_handed_out(connection, found, steps)
+            self._commit(connection, found, pointers, steps, actor, origin)
+            return to_environment(find_environment(connection, app, environment))
+
+    def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
+        """Copy the current secrets into a new environment of the same app, under a key of its own."""
+        with self._database.write() as connection:
+            owner = find_app(connection, app, lock=True)
+            source = find_environment(connection, app, name, lock=True)
+            self._insert_environment(connection, owner, target)
+            rows = current_rows(connection, self._keys, [source])[source.id]
+            copies = [to_version(row, self._sealer) for row in rows]
+            wanted: dict[Place, SecretWrite | None] = {
+                (one.path, one.key): SecretWrite(path=one.path, key=one.key, value=one.value, comment=one.comment)
+                for one in copies
+                if one.value is not None
+            }
+            created = find_environment(connection, app, target, lock=True)
+            if wanted:
+                self._commit(connection, created, (), self._steps(connection, created, wanted), actor, "clone")
+            return to_environment(find_environment(connection, app, target))
+
+    def _steps(
+        self, connection: sa.Connection, environment: sa.Row[Any], wanted: Mapping[Place, SecretWrite | None]
+    ) -> list[_Step]:
+        """Return what differs from what is there. NotFoundError where a key to unset is not set."""
+        lookups = {place: lookup_of(self._keys, environment.id, *place) for place in wanted}
+        statement = select_current().where(secrets.c.environment_id == environment.id)
+        if len(lookups) < _NAMED:
+            statement = statement.where(secrets.c.lookup.in_(list(lookups.values())))
+        rows = {row.lookup: row for row in connection.execute(statement)}
+        steps = []
+        for place, write in wanted.items():
+            row = rows.get(lookups[place])
+            former = open_value(row, self._sealer) if row is not None else None
+            comment = open_comment(row, self._sealer) if row is not None and former is not None else ""
+            if write is None:
+                if former is None:
+                    raise not_set(environment.app, environment.name, *place)
+                steps.append(_Step(place=place, lookup=lookups[place], row=row, value=None, comment=""))
+                continue
+            new_comment = comment if write.comment is None else write.comment
+            if former is None or former != write.value or comment != new_comment:
+                steps.append(_Step(place=place, lookup=lookups[place], row=row, value=write.value, comment=new_comment))
+        return steps
+
+    def _refuse_handed_out(self, connection: sa.Connection, environment: sa.Row[Any], steps: Sequence[_Step]) -> None:
+        """Refuse new keys under which a dynamic secret of the same folder hands something out. AlreadyExistsError."""
+        new = [step.place for step in steps if step.value is not None and (step.row is None or not step.row.is_set)]
+        some = sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id).limit(1)
+        if not new or connection.scalar(some) is None:
+            return
+        from phasesync.store.dynamic import keys_handed_out  # Most environments have no dynamic secrets.
+
+        handed_out = keys_handed_out(connection, environment.id, self._sealer)
+        for path, key in new:
+            if (name := handed_out.get((path, key))) is not None:
+                raise AlreadyExistsError(
+                    f"{key} of {environment.app}/{environment.name} {path} is issued by the dynamic secret {name}",
+                    hint=f"choose another key, or: phasesync dynamic update {name} --key-map OUTPUT=NAME",
+                )
+
+    def _commit(
+        self,
+        connection: sa.Connection,
+        environment: sa.Row[Any],
+        pointers: Iterable[Pointer],
+        steps: Sequence[_Step],
+        actor: str,
+        origin: str,
+    ) -> None:
+        """
+        Store versions and the new revision, in a number of statements that does not depend on how many they are.
+
+        `pointers`: the secrets that the environment has until now, authenticated.
+        """
+        added, moved, versions = [], [], []
+        current = {one.id: one for one in pointers}
+        for step in steps:
+            secret_id = new_id() if step.row is None else step.row.id
+            version = 1 if step.row is None else step.row.version + 1
+            current[secret_id] = Pointer(
+                id=secret_id, lookup=step.lookup, version=version, is_set=step.value is not None
+            )
+            if step.row is None:
+                added.append(
+                    {
+                        "id": secret_id,
+                        "environment_id": environment.id,
+                        "lookup": step.lookup,
+                        "name": self._sealer.json(
+                            environment.data_key_id, name_context(environment.id, secret_id), step.place
+                        ),
+                        "version": version,
+                        "is_set": True,
+                    }
+                )
+            else:
+                moved.append({"secret": secret_id, "new_version": version, "new_is_set": step.value is not None})
+            versions.append(
+                {
+                    "secret_id": secret_id,
+                    "version": version,
+                    "value": self._seal_value(environment, secret_id, version, step.value),
+                    "comment": self._sealer.text(
+                        environment.data_key_id,
+                        version_context(environment.id, secret_id, "comment", version),
+                        step.comment or None,
+                    ),
+                    "revision": environment.revision + 1,
+                    "changed_at": from_microseconds(environment.clock),
+                    "changed_by": actor,
+                    "origin": "unset" if step.value is None else origin,
+                }
+            )
+        if added:
+            connection.execute(secrets.insert(), added)
+        if moved:
+            connection.execute(
+                secrets.update()
+                .where(secrets.c.id == sa.bindparam("secret"))
+                .values(version=sa.bindparam("new_version"), is_set=sa.bindparam("new_is_set")),
+                moved,
+            )
+        connection.execute(secret_versions.insert(), versions)
+        store_mac(connection, self._keys, environment, current.values(), revision=environment.revision + 1)
+
+    def _seal_value(
+        self, environment: sa.Row[Any], secret_id: str, version: int, value: SecretValue | None
+    ) -> bytes | None:
+        if value is None:
+            return None
+        context = version_context(environment.id, secret_id, "value", version)
+        return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
+
+
+def _wanted(writes: Sequence[SecretWrite], unsets: Sequence[tuple[str, str]]) -> dict[Place, SecretWrite | None]:
+    """Return what is asked for each key, None = unset. Of two writes of a key the later holds."""
+    wanted: dict[Place, SecretWrite | None] = {
+        (normalise_path(write.path), check_stored_key(write.key)): write for write in writes
+    }
+    for path, key in unsets:
+        place = (normalise_path(path), check_stored_key(key))
+        if wanted.get(place) is not None:
+            raise InvalidInputError(f"{key} cannot be set and unset in one edit")
+        wanted[place] = None
+    return wanted

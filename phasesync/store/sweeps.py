@@ -1,0 +1,225 @@
+"""
+Syncs for a sweep: which are due soon, what is journalled of them, and when they are checked next.
+
+Whether a key is still set is told from its keyed digest: no environment is decrypted. Must not decide what counts as
+drift.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import groupby
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.credential import Credential, CredentialStatus
+from phasesync.core.planning.listing_check import shown_by_lists
+from phasesync.core.remote import JournalEntry
+from phasesync.core.remote_names import name_of_key
+from phasesync.core.status import SyncStatus
+from phasesync.core.sync import Layout, SyncConfig
+from phasesync.errors import CiphertextError, KeyUnavailableError
+from phasesync.ports import Check, SweepGroup, SweptObject, SweptSync
+from phasesync.store.claims import grown
+from phasesync.store.credentials import select_credentials, to_credential
+from phasesync.store.db_time import after, now
+from phasesync.store.encryption import same_mac
+from phasesync.store.journal import to_entry
+from phasesync.store.part import Part
+from phasesync.store.registry import read_registry
+from phasesync.store.secrets import lookup_of
+from phasesync.store.serialization import from_json
+from phasesync.store.sync_rows import COVERED, mac_of
+from phasesync.store.tables import apps, credentials, environments, journal, secrets, syncs
+
+_AT_A_TIME: Final = 500
+"""Rows fetched at once."""
+_IN_ONE_TRANSACTION: Final = 1000
+"""Syncs set in one transaction: an edit waits for it on SQLite, where writes are one at a time."""
+
+_PLACE: Final = (syncs.c.destination_kind, syncs.c.account, syncs.c.region)
+
+
+class SqlSweepStore(Part):
+    """What sweeps read and settle (port `SweepStore`)."""
+
+    def sweepable(self, *, within: timedelta) -> list[SweepGroup]:
+        """Return the groups with checks that are due within this time, in a fixed number of statements."""
+        soon = _in_step(sa.select(*_PLACE, syncs.c.config, syncs.c.objects)).where(syncs.c.next_due_at <= after(within))
+        with self._database.read() as connection:
+            due: dict[tuple[str, str, str], int] = {}
+            for row in connection.execute(soon):
+                # Not authenticated: a config that somebody altered could at most bring a sweep about.
+                if shown_by_lists(from_json(SyncConfig, row.config)):
+                    due[tuple(row[:3])] = due.get(tuple(row[:3]), 0) + max(1, row.objects)
+            if not due:
+                return []
+            here = sa.tuple_(*_PLACE).in_(list(due))
+            objects = {
+                tuple(row[:3]): int(row[3])
+                for row in connection.execute(
+                    sa.select(*_PLACE, sa.func.sum(syncs.c.objects)).where(here).group_by(*_PLACE)
+                )
+            }
+            usable = self._credentials(connection, here)
+        return [
+            SweepGroup(
+                destination_kind=place[0],
+                account=place[1],
+                region=place[2],
+                due=count,
+                objects=objects[place],
+                credentials=tuple(usable.get(place, ())),
+            )
+            for place, count in sorted(due.items())
+        ]
+
+    def swept(self, group: SweepGroup) -> Iterator[SweptObject]:
+        """Yield the objects of all syncs of a group, due or not, sync by sync, in two statements."""
+        with self._database.read() as connection:
+            is_set = self._keys_that_are_set(connection, group)
+            rows = connection.execute(_select_objects(group), execution_options={"yield_per": _AT_A_TIME})
+            for _, of_one in groupby(rows, key=lambda row: row.sync_id):
+                yield from self._objects(of_one, is_set)
+
+    def checked(self, checks: Sequence[Check]) -> int:
+        """Set when syncs are checked next, of those that nobody has claimed, changed or asked for since."""
+        ordered = sorted(checks, key=lambda check: check.sync.id)
+        count = 0
+        for start in range(0, len(ordered), _IN_ONE_TRANSACTION):
+            values = [
+                {
+                    "which": check.sync.id,
+                    "former_fence": check.sync.fence,
+                    "former_version": check.sync.version,
+                    "pause": check.due_in // timedelta(microseconds=1),
+                }
+                for check in ordered[start : start + _IN_ONE_TRANSACTION]
+            ]
+            with self._database.write() as connection:
+                count += connection.execute(_SET_NEXT_CHECK, values).rowcount
+        return count
+
+    def _credentials(
+        self, connection: sa.Connection, here: sa.ColumnElement[bool]
+    ) -> dict[tuple[str, str, str], list[Credential]]:
+        used = sa.select(*_PLACE, syncs.c.credential_id).where(here).distinct().subquery("used")
+        statement = (
+            select_credentials()
+            .add_columns(*(used.c[column.name].label(f"at_{column.name}") for column in _PLACE))
+            .join(used, used.c.credential_id == credentials.c.id)
+            .where(credentials.c.status != CredentialStatus.INCOMPLETE)
+            .order_by(credentials.c.name_key)
+        )
+        found: dict[tuple[str, str, str], list[Credential]] = {}
+        registry = read_registry(connection, self._keys)
+        for row in connection.execute(statement):
+            place = (row.at_destination_kind, row.at_account, row.at_region)
+            try:
+                registry.check(credentials, row)
+                found.setdefault(place, []).append(to_credential(row, self._sealer, used_by=()))
+            except (CiphertextError, KeyUnavailableError):
+                continue  # The syncs that use it are halted by their next run, which says why.
+        return found
+
+    def _keys_that_are_set(self, connection: sa.Connection, group: SweepGroup) -> set[bytes]:
+        """Return the lookups of keys that are set, in the environments of the group's syncs of layout per-key."""
+        # What else has these characters in its configuration brings lookups that nobody asks for.
+        per_key = syncs.c.config.contains(f'"layout":"{Layout.PER_KEY}"', autoescape=True)
+        of_those = sa.select(syncs.c.environment_id).where(_at(group), per_key)
+        statement = sa.select(secrets.c.lookup).where(secrets.c.is_set, secrets.c.environment_id.in_(of_those))
+        return {bytes(lookup) for lookup in connection.scalars(statement)}
+
+    def _objects(self, rows: Iterator[sa.Row[Any]], is_set: set[bytes]) -> Iterator[SweptObject]:
+        """Yield the objects of one sync."""
+        sync: SweptSync | None = None
+        authentic = False
+        for row in rows:
+            if sync is None:
+                sync = SweptSync(
+                    id=row.sync_id, fence=row.fence, version=row.version, config=from_json(SyncConfig, row.config)
+                )
+                authentic = same_mac(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
+            entry = None
+            if authentic:
+                try:
+                    entry = to_entry(row, self._sealer)
+                except (CiphertextError, KeyUnavailableError):
+                    authentic = False  # Its run will say so, and halt it.
+            yield SweptObject(
+                sync=sync, entry=entry, wanted=entry is not None and self._wants(row, sync.config, entry, is_set)
+            )
+
+    def _wants(self, row: sa.Row[Any], config: SyncConfig, entry: JournalEntry, is_set: set[bytes]) -> bool:
+        if config.layout is Layout.JSON:
+            return entry.remote_name == config.names
+        return any(
+            lookup_of(self._keys, row.environment_id, row.path, key) in is_set
+            and name_of_key(config, app=row.app, environment=row.environment, path=row.path, key=key)
+            == entry.remote_name
+            for key in entry.keys
+        )
+
+
+def _in_step(statement: sa.Select[Any]) -> sa.Select[Any]:
+    """Narrow a select of syncs down to those that are settled and that nobody works on or is about to."""
+    return statement.join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id).where(
+        syncs.c.account.is_not(None),
+        syncs.c.settled_status == SyncStatus.IN_SYNC,
+        syncs.c.failures == 0,
+        syncs.c.requested.is_(None),
+        syncs.c.claim_owner.is_(None),
+        syncs.c.next_due_at.is_not(None),
+        syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
+        credentials.c.status != CredentialStatus.INCOMPLETE,
+        ~grown(),
+    )
+
+
+def _at(group: SweepGroup) -> sa.ColumnElement[bool]:
+    return (
+        (syncs.c.destination_kind == group.destination_kind)
+        & (syncs.c.account == group.account)
+        & (syncs.c.region == group.region)
+    )
+
+
+def _select_objects(group: SweepGroup) -> sa.Select[Any]:
+    """Return journal rows with what is set on their sync, sync by sync. `id` is the entry's."""
+    entries = (journal.c.sync_id == syncs.c.id) & (journal.c.account == syncs.c.account)
+    return (
+        _in_step(sa.select(*_OF_SYNC, *_OF_ENTRY, apps.c.name.label("app"), environments.c.name.label("environment")))
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .join(apps, apps.c.id == environments.c.app_id)
+        .join(journal, entries & (journal.c.region == syncs.c.region))
+        .where(_at(group))
+        .order_by(syncs.c.id)
+    )
+
+
+_OF_SYNC: Final = tuple(syncs.c[name] for name in (*COVERED, "mac", "fence") if name != "id")
+"""What an operator set on a sync, but for its id, and its fence."""
+_OF_ENTRY: Final = tuple(column for column in journal.c if column.name not in ("account", "region"))
+"""A journal entry, but for what the join makes equal to its sync's."""
+
+_which: Final = sa.bindparam("which", type_=sa.String)
+_SET_NEXT_CHECK: Final = (
+    syncs.update()
+    .where(
+        # Where somebody else holds the row, this one need not be set; waiting for one after the other would be a
+        # dead lock in the making.
+        syncs.c.id.in_(
+            sa.select(syncs.c.id)
+            .where(
+                syncs.c.id == _which,
+                syncs.c.fence == sa.bindparam("former_fence", type_=sa.BigInteger),
+                syncs.c.version == sa.bindparam("former_version", type_=sa.BigInteger),
+                syncs.c.settled_status == SyncStatus.IN_SYNC,
+                syncs.c.requested.is_(None),
+                syncs.c.claim_owner.is_(None),
+            )
+            .with_for_update(skip_locked=True, key_share=True)
+        )
+    )
+    .values(next_due_at=now() + sa.bindparam("pause", type_=sa.BigInteger))
+)

@@ -1,0 +1,274 @@
+"""
+From rows to `Sync`, and the keyed MAC over what an operator set.
+
+The MAC is checked whenever a sync is read: somebody who can write to the database but has no key cannot point a sync
+at another place, nor consent to anything.
+
+Pins syncs to an AWS account, and keeps two syncs from writing to one remote object.
+
+Until the account is known a sync is told apart by its credential; when it becomes known the key is computed anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.arns import partition_of
+from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig
+from phasesync.errors import AlreadyExistsError, CiphertextError
+from phasesync.ports import KeyRing
+from phasesync.store.database import row_lock
+from phasesync.store.db_time import now, to_microseconds
+from phasesync.store.encryption import UNVERSIONED, Sealer, same_mac
+from phasesync.store.serialization import from_json, to_json, to_member
+from phasesync.store.tables import apps, credentials, environments, sync_reads, syncs
+
+NEVER_READ: Final = -1
+
+COVERED: Final = (
+    "id",
+    "name",
+    "name_key",
+    "environment_id",
+    "path",
+    "credential_id",
+    "destination_kind",
+    "region",
+    "version",
+    "config",
+    "account",
+    "adopt",
+    "adopt_versions",
+    "approved_digest",
+    "paused_by",
+    "paused_at",
+    "paused_until",
+)
+"""Columns that the MAC covers."""
+
+_read_environments = environments.alias("read_environments")
+
+
+def mac_of(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
+    """Return the MAC of a sync's configuration columns."""
+    covered = {name: values[name] for name in COVERED}
+    return keys.digests.digest("sync-configuration", to_json(covered).encode())
+
+
+def destination_key(values: Mapping[str, Any]) -> str:
+    """Return what two syncs must not share: partition, account (or credential, until it is known), Region and name."""
+    region = values["region"]
+    config = from_json(SyncConfig, values["config"])
+    owner = values["account"] or values["credential_id"]
+    place = f"{partition_of(region)}:{owner}:{region}"
+    if config.remote_name is None:
+        # Names come from keys; whether two syncs meet in one of them is asked where a sync is added or changed.
+        return f"{place}:{{}}:{values['environment_id']}:{values['path']}:{config.names.lower()}"
+    return f"{place}:{config.remote_name.lower()}"
+
+
+@cache
+def select_syncs() -> sa.Select[Any]:
+    """
+    Return the select behind `to_syncs`: a row for every environment that a sync reads, ordered by name.
+
+    A sync without reads has one row too.
+    """
+    return (
+        sa.select(
+            syncs,
+            apps.c.name.label("app"),
+            environments.c.name.label("environment"),
+            environments.c.revision.label("source_revision"),
+            environments.c.data_key_id,
+            credentials.c.name.label("credential"),
+            sync_reads.c.environment_id.label("read_id"),
+            sync_reads.c.revision.label("read_revision"),
+            _read_environments.c.revision.label("read_source"),
+            now().label("clock"),
+        )
+        .join_from(syncs, environments, syncs.c.environment_id == environments.c.id)
+        .join(apps)
+        .join(credentials, syncs.c.credential_id == credentials.c.id)
+        .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
+        .outerjoin(_read_environments, _read_environments.c.id == sync_reads.c.environment_id)
+        .order_by(syncs.c.name_key, sync_reads.c.environment_id)
+    )
+
+
+def to_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
+    """Return the syncs that rows of `select_syncs` tell of. CiphertextError."""
+    return [_to_sync(list(group), sealer) for _, group in groupby(rows, key=lambda row: row.id)]
+
+
+def to_listed_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
+    """
+    Return the syncs for a list: one that somebody altered stands in it as halted, so that it hides no other.
+
+    What an altered row says is shown, and is good for nothing else.
+    """
+    return [_to_listed(list(group), sealer) for _, group in groupby(rows, key=lambda row: row.id)]
+
+
+def is_paused(row: sa.Row[Any], clock: int) -> bool:
+    """Return whether a sync is paused at a time of the database's clock; a pause may end by itself."""
+    until: Any = row.paused_until
+    return row.paused_at is not None and (until is None or to_microseconds(until) > clock)
+
+
+def check_mac(row: sa.Row[Any], keys: KeyRing) -> None:
+    """Raise CiphertextError where somebody altered a sync's configuration columns."""
+    if not same_mac(row.mac, mac_of(keys, row._asdict())):
+        raise CiphertextError(
+            f"the configuration of sync {row.name} in table syncs does not authenticate: it was altered outside "
+            "phasesync",
+            hint=f"restore a backup, or phasesync syncs remove {row.name} and add it again",
+        )
+
+
+def reason_context(sync_id: str, column: str) -> tuple[str, ...]:
+    """Return what the ciphertexts of a sync's reasons are bound to."""
+    return ("syncs", sync_id, column, UNVERSIONED)
+
+
+def _to_listed(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
+    try:
+        return _to_sync(rows, sealer)
+    except CiphertextError as error:
+        return Sync(
+            **_in_the_clear(rows[0]),
+            config=SyncConfig(remote_name="?"),
+            account=None,
+            adopt=None,
+            approved_digest=None,
+            paused=None,
+            reads={},
+            settled_status=SyncStatus.HALTED,
+            status_reason=error.message,
+            requested=None,
+            running=False,
+            pending=False,
+        )
+
+
+def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
+    row = rows[0]
+    check_mac(row, sealer.keys)
+    return Sync(
+        **_in_the_clear(row),
+        config=from_json(SyncConfig, row.config),
+        account=row.account,
+        adopt=None if row.adopt is None else Adopt(row.adopt),
+        adopt_versions={} if row.adopt_versions is None else from_json(dict[str, str], row.adopt_versions),
+        approved_digest=row.approved_digest,
+        paused=_paused(row, sealer),
+        reads={one.read_id: one.read_revision for one in rows if one.read_id is not None},
+        settled_status=to_member(SyncStatus, row.settled_status, "settled_status in table syncs"),
+        status_reason=sealer.open_text(reason_context(row.id, "status_reason"), row.status_reason),
+        requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
+        running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
+        pending=any(one.read_source is not None and one.read_source > one.read_revision for one in rows),
+    )
+
+
+_IN_THE_CLEAR: Final = (
+    "id",
+    "name",
+    "environment_id",
+    "app",
+    "environment",
+    "path",
+    "credential_id",
+    "credential",
+    "destination_kind",
+    "region",
+    "version",
+    "source_revision",
+    "applied_revision",
+    "failures",
+    "retry_at",
+    "next_due_at",
+    "last_run_id",
+    "created_at",
+)
+"""Members of a sync that are columns as they are."""
+
+
+def _in_the_clear(row: sa.Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _IN_THE_CLEAR}
+
+
+def _paused(row: sa.Row[Any], sealer: Sealer) -> Paused | None:
+    if not is_paused(row, row.clock):
+        return None
+    return Paused(
+        by=row.paused_by,
+        at=row.paused_at,
+        reason=sealer.open_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
+        until=row.paused_until,
+    )
+
+
+def follow_account(
+    connection: sa.Connection,
+    keys: KeyRing,
+    which: sa.ColumnElement[bool],
+    account: str | None,
+    *,
+    lenient: bool = False,
+) -> None:
+    """
+    Pin syncs to an account.
+
+    Args:
+        connection: of a write.
+        keys: makes the MACs.
+        which: the syncs.
+        account: 12 digits, None = not pinned any more.
+        lenient: where another sync already writes to the same object, let the run find out by the owner mark.
+
+    Raises:
+        AlreadyExistsError: another sync writes to the same remote object there.
+    """
+    for row in connection.execute(row_lock(sa.select(syncs).where(which).order_by(syncs.c.id))).all():
+        values = pinned(connection, keys, row, {"account": account}, lenient=lenient)
+        connection.execute(syncs.update().where(syncs.c.id == row.id).values(**values))
+
+
+def pinned(
+    connection: sa.Connection, keys: KeyRing, row: sa.Row[Any], changes: Mapping[str, Any], *, lenient: bool = False
+) -> dict[str, Any]:
+    """
+    Return the changes to a sync's configuration columns with its MAC and destination key.
+
+    Raises:
+        CiphertextError: what is there was altered; a new MAC would bless it.
+        AlreadyExistsError: another sync writes to the same remote object.
+    """
+    check_mac(row, keys)
+    values = {**row._asdict(), **changes}
+    key = destination_key(values)
+    if key != row.destination_key:
+        other = holder_of(connection, key, row.id)
+        if other is None:
+            changes = {**changes, "destination_key": key}
+        elif not lenient:
+            raise already_written(other)
+    return {**changes, "mac": mac_of(keys, values)}
+
+
+def holder_of(connection: sa.Connection, key: str, but: str | None = None) -> str | None:
+    """Return the name of the sync that has a destination key, None when it is free."""
+    return connection.scalar(sa.select(syncs.c.name).where(syncs.c.destination_key == key, syncs.c.id != (but or "")))
+
+
+def already_written(other: str) -> AlreadyExistsError:
+    """Return the error for a second sync to one remote object."""
+    return AlreadyExistsError(
+        f"the sync {other} already writes to this remote name in this account and Region",
+        hint=f"choose another --secret-name; phasesync syncs show {other}",
+    )

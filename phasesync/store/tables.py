@@ -1,0 +1,304 @@
+"""
+Every table, once. `migrations/versions` makes the same ones step by step; a test compares the two.
+
+    apps ─< environments ─< secrets ─< secret_versions
+                  │  └─ data_keys
+                  ├─< sync_reads >─┐
+                  ├─────< syncs ───┴─< journal, runs
+             credentials ─<┤
+                  └─────< dynamic_secrets ─< leases ─< lease_events
+    instance, daemons, chores
+
+Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, key names, folders, comments, reasons and
+credentials exist in no other form. Instants are microseconds of the database's clock.
+
+Keyed MACs, and the registry, may be NULL in the schema alone, so that a migration can add them: a row without one is
+refused. What each column is worth to somebody who can write to the database but has no key is in `docs/security.md`.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from phasesync.store.db_time import Instant
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Id = sa.String(40)
+_Name = sa.String(64)
+_Word = sa.String(32)
+_Sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1: one row
+    sa.Column("instance_id", _Id, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("restored_at", Instant),  # since it was put in place of a later state, until an operator accepts it
+    # generations of objects that the journal does not know begin above this
+    sa.Column("generation_floor", sa.BigInteger, nullable=False, server_default="0"),
+    # which credentials and dynamic secrets there are; bound to all of the above
+    sa.Column("registry", sa.LargeBinary),
+)
+
+data_keys = sa.Table(
+    "data_keys",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("purpose", _Word, nullable=False),
+    sa.Column("root_key_id", _Id, nullable=False),
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+# --- the source
+
+apps = sa.Table(
+    "apps",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),  # lower case: names differ in more than case
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+environments = sa.Table(
+    "environments",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("app_id", sa.ForeignKey("apps.id"), nullable=False),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("data_key_id", sa.ForeignKey("data_keys.id"), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    # covers this row, the names of its app, and which secrets it has in which version; see `environment_macs.py`
+    sa.Column("mac", sa.LargeBinary),
+    sa.UniqueConstraint("app_id", "name_key"),
+)
+
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("lookup", sa.LargeBinary, nullable=False),  # keyed digest of environment, folder and key
+    sa.Column("name", sa.LargeBinary, nullable=False),  # folder and key
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("is_set", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("environment_id", "lookup"),
+)
+
+secret_versions = sa.Table(
+    "secret_versions",
+    metadata,
+    sa.Column("secret_id", sa.ForeignKey("secrets.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.LargeBinary),  # type and bytes; NULL where the key was unset
+    sa.Column("comment", sa.LargeBinary),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # of the environment, that it came with
+    sa.Column("changed_at", Instant, nullable=False),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.Column("origin", _Word, nullable=False),
+)
+
+# --- how we reach AWS
+
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),
+    sa.Column("type", _Word, nullable=False),
+    sa.Column("region", _Word, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("status", _Word, nullable=False),
+    sa.Column("account", _Word),
+    sa.Column("source_id", sa.ForeignKey("credentials.id"), index=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # role ARN, External ID, access key
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("verified_at", Instant),
+)
+
+# --- syncs
+
+syncs = sa.Table(
+    "syncs",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),
+    # what an operator set; `mac` covers it
+    sa.Column("environment_id", sa.ForeignKey("environments.id"), nullable=False, index=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("credential_id", sa.ForeignKey("credentials.id"), nullable=False, index=True),
+    sa.Column("destination_kind", sa.String(64), nullable=False),
+    sa.Column("region", _Word, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("config", sa.Text, nullable=False),
+    sa.Column("account", _Word),
+    sa.Column("adopt", _Word),
+    sa.Column("adopt_versions", sa.Text),  # remote name -> version that was seen at the consent
+    sa.Column("approved_digest", sa.Text),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+    # partition, account or credential, Region and remote name in lower case: two syncs never write to one object
+    sa.Column("destination_key", sa.Text, nullable=False, unique=True),
+    sa.Column("paused_by", sa.Text),
+    sa.Column("paused_at", Instant),
+    sa.Column("paused_reason", sa.LargeBinary),
+    sa.Column("paused_until", Instant),
+    # what the newest run left behind
+    sa.Column("applied_revision", sa.BigInteger),
+    sa.Column("settled_status", _Word, nullable=False),
+    sa.Column("status_reason", sa.LargeBinary),
+    sa.Column("error_class", sa.String(64)),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last_run_id", _Id),
+    sa.Column("objects", sa.Integer, nullable=False),  # how many remote objects it was about
+    # when it runs next
+    sa.Column("retry_at", Instant),
+    sa.Column("next_due_at", Instant, index=True),
+    sa.Column("requested", _Word),
+    sa.Column("requested_by", sa.Text),
+    sa.Column("request_number", sa.BigInteger, nullable=False),  # grows with every request
+    # the claim
+    sa.Column("fence", sa.BigInteger, nullable=False),  # grows with every claim
+    sa.Column("claim_owner", sa.Text),
+    sa.Column("claim_until", Instant),
+    sa.Column("claim_trigger", _Word),
+    sa.Column("claim_actor", sa.Text),
+    sa.Column("claim_request", sa.BigInteger),  # the newest request that this claim answers
+    sa.Column("claimed_at", Instant),
+    sa.Column("interrupted_at", Instant),  # when the former claim began, where it expired without a result
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+sync_reads = sa.Table(
+    "sync_reads",
+    metadata,
+    sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # -1 = never read
+)
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("remote_name", sa.String(512), nullable=False),
+    sa.Column("account", _Word, nullable=False),
+    sa.Column("region", _Word, nullable=False),
+    sa.Column("arn", sa.Text),
+    sa.Column("version_id", sa.Text),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("details", sa.LargeBinary, nullable=False),  # digests by key name, tags, open intent
+    sa.UniqueConstraint("sync_id", "account", "region", "remote_name"),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("number", _Sequence, primary_key=True),  # in the order of commits
+    sa.Column("id", _Id, nullable=False, unique=True),
+    sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("trigger", _Word, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("outcome", _Word, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant, nullable=False, index=True),
+    sa.Column("next_attempt_at", Instant),
+    sa.Column("aws_calls", sa.Integer, nullable=False),
+    sa.Column("versions_written", sa.Integer, nullable=False),
+    sa.Column("error_class", sa.String(64)),
+    sa.Column("details", sa.LargeBinary, nullable=False),  # revisions, counts, error and changes
+    sa.Index("ix_runs_sync_id_number", "sync_id", "number"),
+    sqlite_autoincrement=True,
+)
+
+# --- dynamic secrets
+
+dynamic_secrets = sa.Table(
+    "dynamic_secrets",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),
+    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("credential_id", sa.ForeignKey("credentials.id"), nullable=False, index=True),
+    sa.Column("issuer", sa.String(64), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("config", sa.LargeBinary, nullable=False),  # bound to all of the above
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("leases_mac", sa.LargeBinary),  # covers which live leases it has; see `lease_macs.py`
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("dynamic_id", sa.ForeignKey("dynamic_secrets.id", ondelete="CASCADE"), nullable=False, index=True),
+    # of the credential that made it; one that has ended may outlive it
+    sa.Column("credential_id", _Id, nullable=False, index=True),
+    sa.Column("status", _Word, nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("max_expires_at", Instant, nullable=False),
+    sa.Column("retry_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("details", sa.LargeBinary, nullable=False),  # what it is made of, its key id, reasons
+    sa.Column("kept", sa.LargeBinary),  # values that were handed out, where somebody asked to keep them
+    sa.Column("mac", sa.LargeBinary),  # covers status, times and details; see `lease_macs.py`
+    # the claim
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("claim_owner", sa.Text),
+    sa.Column("claim_until", Instant),
+    sa.Index("ix_leases_status_expires_at", "status", "expires_at"),
+)
+
+lease_events = sa.Table(
+    "lease_events",
+    metadata,
+    sa.Column("number", _Sequence, primary_key=True),
+    sa.Column("lease_id", sa.ForeignKey("leases.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", _Word, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("detail", sa.LargeBinary),
+    sqlite_autoincrement=True,
+)
+
+# --- daemons
+
+daemons = sa.Table(
+    "daemons",
+    metadata,
+    sa.Column("owner", sa.String(255), primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    sa.Column("role", _Word, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("beat_at", Instant, nullable=False),
+    sa.Column("until", Instant, nullable=False),
+)
+
+chores = sa.Table(
+    "chores",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("claimed_at", Instant, nullable=False),
+)

@@ -1,1 +1,0 @@
-"""The root key and the key ring."""

@@ -1,0 +1,216 @@
+"""A database that is older than AWS: nothing newer is overwritten, however often it is tried."""
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from phasesync.core.fingerprint import write_token
+from phasesync.core.remote import CURRENT, Observed
+from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync import Adopt
+from phasesync.engine.stale_database import LOOK_AHEAD, check_not_restored
+from phasesync.errors import ClaimHeldError, CredentialRejectedError, RestoredDatabaseError
+from phasesync.store.tables import journal
+from tests.support.stores import ACTOR, TTL
+from tests.support.vouching import mark_as_restored
+from tests.support.world import NAME, World
+
+
+def roll_back(world: World, *, writes: int) -> str:
+    """Write some more, then bring the journal back to what it was before; return what AWS has."""
+    world.run()
+    with world.store.database.read() as connection:
+        before = connection.execute(sa.select(journal)).one()._asdict()
+    for number in range(writes):
+        world.edit(URL=f"postgres://newer-{number}")
+        world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**before))
+    world.edit(URL="postgres://older")
+    return world.text
+
+
+@pytest.mark.parametrize("writes", [1, 2, 5])
+def test_a_restored_database_never_overwrites_what_is_newer(world: World, writes: int) -> None:
+    """Neither a second run nor an edit nor a consent to adopt wears the refusal down."""
+    newest = roll_back(world, writes=writes)
+
+    for attempt in range(4):
+        world.edit(USER=f"shop-{attempt}")
+        run = world.run()
+
+        assert run.error is not None
+        assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "RestoredDatabaseError")
+        assert world.sync.settled_status is SyncStatus.HALTED
+    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.run()
+    assert world.text == newest
+
+
+def test_a_plan_says_so_as_well(world: World) -> None:
+    """It would otherwise promise a write that is refused."""
+    roll_back(world, writes=1)
+
+    with pytest.raises(RestoredDatabaseError):
+        world.reconciler.prepare(world.store.state.state_of("web"))
+
+
+def test_a_spent_token_that_only_the_write_meets_is_refused_again_and_again(world: World) -> None:
+    """Somebody else's write hides ours; the token of the next write is spent all the same."""
+    roll_back(world, writes=1)
+    for text in ("theirs", "theirs again"):
+        world.remote.outside_put(NAME, text)
+
+    outcomes = [world.run().outcome for _ in range(3)]
+
+    assert outcomes == [Outcome.REFUSED] * 3
+    assert world.text == "theirs again"
+
+
+def test_how_far_ahead_a_write_is_recognised(world: World) -> None:
+    """The last generation that is looked at, and the first one that is not."""
+    world.run()
+    entry, digests, instance_id = world.entry, world.store.keys.digests, world.store.instance_id
+    state = world.store.state.state_of("web")
+    seen = world.destinations.open("aws-secrets-manager", state.credential, entry.region).observe(NAME)
+    assert seen is not None
+
+    def written_by(generation: int) -> Observed:
+        token = write_token(digests, instance_id, world.sync_id, NAME, generation)
+        return replace(seen, versions={token: frozenset({CURRENT})})
+
+    check_not_restored(entry, written_by(entry.generation + LOOK_AHEAD + 1), digests, instance_id)
+    with pytest.raises(RestoredDatabaseError):
+        check_not_restored(entry, written_by(entry.generation + LOOK_AHEAD), digests, instance_id)
+
+
+def test_an_outside_write_is_drift_and_no_restored_database(world: World) -> None:
+    """Its version id is none of ours."""
+    world.run()
+    world.remote.outside_put(NAME, "theirs")
+    generation = world.entry.generation
+
+    run = world.run()
+
+    assert run.outcome is Outcome.APPLIED
+    assert world.entry.generation == generation + 1
+
+
+def test_the_hint_to_test_the_credential_names_the_credential(world: World) -> None:
+    """And not the sync, as other hints do."""
+    world.destinations.fail("account_id", error=CredentialRejectedError())
+
+    run = world.run()
+
+    assert run.error is not None
+    assert run.error.hint == "phasesync credentials test aws says what is wrong"
+
+
+# --- accepting it
+
+
+def test_an_accepted_database_writes_its_values_and_goes_on(world: World) -> None:
+    """One version more, and every later write as ever."""
+    roll_back(world, writes=5)
+    world.run()
+
+    accepted = world.store.state.accept_restore(ahead=LOOK_AHEAD)
+
+    assert (accepted.syncs, accepted.objects) == (1, 1)
+    assert world.due()
+    assert world.run().outcome is Outcome.APPLIED
+    assert "postgres://older" in world.text
+    assert world.run().outcome is Outcome.UNCHANGED
+    world.edit(URL="postgres://later")
+    assert world.run().outcome is Outcome.APPLIED
+
+
+def test_the_later_copy_recognises_it_and_halts(world: World) -> None:
+    """Whoever still works with the later state must not write over what was accepted."""
+    world.run()
+    with world.store.database.read() as connection:
+        older = connection.execute(sa.select(journal)).one()._asdict()
+    for number in range(3):
+        world.edit(URL=f"postgres://newer-{number}")
+        world.run()
+    with world.store.database.read() as connection:
+        later = connection.execute(sa.select(journal)).one()._asdict()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**older))
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.edit(URL="postgres://accepted")
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**later))
+
+    assert world.run().outcome is Outcome.REFUSED
+    assert "postgres://accepted" in world.text
+
+
+def test_an_intent_of_the_backup_is_not_believed(world: World) -> None:
+    """The later state may have spent its token on another payload."""
+    world.run()
+    world.edit(URL="postgres://first")
+    world.destinations.fail("put_value")
+    world.run()
+    with world.store.database.read() as connection:
+        with_intent = connection.execute(sa.select(journal)).one()._asdict()
+    world.edit(URL="postgres://second")
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**with_intent))
+    world.edit(URL="postgres://first")
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+
+    world.run()
+
+    assert "postgres://first" in world.text
+    assert world.run().outcome is Outcome.UNCHANGED
+
+
+def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) -> None:
+    """The journal of the backup knows nothing of it; it is taken over with consent, or by whoever removes it."""
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.delete())
+    assert world.run().outcome is Outcome.REFUSED
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+
+    refused = world.run()
+
+    assert refused.error is not None and refused.error.cls == "OwnershipConflictError"
+    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    assert world.run().outcome is Outcome.APPLIED
+    world.edit(URL="postgres://later")
+    assert world.run().outcome is Outcome.APPLIED
+    assert world.run().outcome is Outcome.UNCHANGED
+
+
+def test_an_open_write_of_a_restored_database_is_not_taken_for_landed(world: World) -> None:
+    """The later state spent its token on a newer value, and wrote nothing after that."""
+    world.run()
+    world.edit(URL="postgres://older")
+    world.destinations.fail("put_value")
+    world.run()
+    with world.store.database.read() as connection:
+        with_intent = connection.execute(sa.select(journal)).one()._asdict()
+    world.edit(URL="postgres://newer")
+    world.run()
+    with world.store.database.write() as connection:
+        connection.execute(journal.update().values(**with_intent))
+    mark_as_restored(world.store.database)
+    world.edit(URL="postgres://older")
+
+    assert [world.run().outcome for _ in range(2)] == [Outcome.REFUSED] * 2
+    assert "postgres://newer" in world.text
+    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    assert world.run().outcome is Outcome.APPLIED
+    assert "postgres://older" in world.text
+
+
+def test_nothing_is_accepted_under_a_run(world: World) -> None:
+    world.run()
+    world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    with pytest.raises(ClaimHeldError):
+        world.store.state.accept_restore(ahead=LOOK_AHEAD)

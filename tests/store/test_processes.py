@@ -1,0 +1,169 @@
+"""Several processes on one database: edits that lose nothing, claims that exclude, holders that die."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from phasesync.core.status import Outcome
+from phasesync.errors import ClaimLostError
+from tests.support.stores import TTL, add_sync, claim_due, claim_one, put, run_of, settle
+from tests.support.stores import after as left
+from tests.support.values import entry
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+PREAMBLE = """
+import sys, time
+from datetime import timedelta
+from tests.support.stores import *
+store = open_test_store(sys.argv[1])
+name = sys.argv[2]
+"""
+
+EDIT = """
+for step in range(25):
+    put(store, write(f"KEY_{name}_{step}", "x"), write("SHARED", f"{name}-{step}"))
+"""
+
+CLAIM = """
+while time.time() < float(sys.argv[3]):
+    pass  # all begin at once
+while claims := store.state.claim_due(name, limit=3, ttl=TTL):
+    for claim in claims:
+        print(claim.sync_id, claim.fence, flush=True)
+        settle(store, claim)
+"""
+
+HOLD = """
+(claim,) = store.state.claim_due(name, limit=1, ttl=timedelta(seconds=float(sys.argv[3])))
+print(claim.sync_id, claim.fence, flush=True)
+time.sleep(600)
+"""
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(*processes: subprocess.Popen[str]) -> list[str]:
+    ended = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), [errors for _, errors in ended]
+    return [output for output, _ in ended]
+
+
+@pytest.fixture
+def url(store, migrated_database_url):
+    return migrated_database_url
+
+
+def test_edits_of_several_processes_lose_nothing(store, url):
+    put(store)
+    finish(*(start(EDIT, url, str(number)) for number in range(3)))
+    environment = store.environments.get_environment("shop", "production")
+    assert (environment.revision, environment.keys) == (75, 76)
+    shared = store.environments.history("shop", "production", "/", "SHARED")
+    assert [one.version for one in shared] == list(range(75, 0, -1))
+    assert len({one.value.reveal_text() for one in shared if one.value is not None}) == 75
+
+
+def test_two_claimers_never_get_one_sync(store, url):
+    for number in range(60):
+        add_sync(store, f"s{number}")
+    begin = str(time.time() + 2)
+    outputs = finish(*(start(CLAIM, url, f"claimer-{number}", begin) for number in range(3)))
+    claimed = Counter(line.split()[0] for output in outputs for line in output.splitlines())
+    assert len(claimed) == 60
+    assert set(claimed.values()) == {1}
+    assert {run.outcome for run in store.state.list_runs(limit=100)} == {Outcome.UNCHANGED}
+
+
+def test_the_claim_of_a_killed_holder_is_taken_over_when_it_has_expired(store, url):
+    sync = add_sync(store)
+    holder = start(HOLD, url, "holder", "2")
+    assert holder.stdout is not None
+    sync_id, fence = holder.stdout.readline().split()
+    holder.kill()
+    holder.communicate()
+    assert sync_id == sync.id
+    assert claim_due(store, "successor") == []
+    assert store.state.get_sync("web").running
+
+    wait_until(lambda: store.state.reap_expired() == ["web"], what="the end of the claim")
+    assert claim_one(store, "successor").fence == int(fence) + 1
+    assert [run.outcome for run in store.state.list_runs()] == [Outcome.INTERRUPTED]
+
+
+def test_a_frozen_holder_that_wakes_up_can_write_nothing(store, url):
+    sync = add_sync(store)
+    frozen = claim_one(store, "frozen", ttl=timedelta(seconds=-1))
+    finish(start("settle(store, claim_one(store, name))", url, "successor"))
+    with pytest.raises(ClaimLostError):
+        store.state.save_entry(frozen, entry(id=None, sync_id=sync.id))
+    with pytest.raises(ClaimLostError):
+        store.state.finish(frozen, run_of(frozen), left())
+    assert store.state.state_of("web").journal == ()
+    assert store.state.renew([frozen], ttl=TTL) == set()
+    assert store.state.get_sync("web").reads == {sync.environment_id: 0}
+
+
+def test_a_killed_process_in_the_middle_of_a_write_leaves_nothing_of_it(store, url):
+    put(store)
+    code = """
+from phasesync.store import tables
+with store.database.write() as connection:
+    connection.execute(tables.environments.update().values(revision=99))
+    print("written", flush=True)
+    time.sleep(600)
+"""
+    writer = start(code, url, "writer")
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "written\n"
+    assert store.environments.get_environment("shop", "production").revision == 0
+    writer.kill()
+    writer.communicate()
+    assert put(store) == 0
+    add_sync(store)
+    settle(store, claim_one(store))
+
+
+CLOSED_WHILE_THE_LOG_IS_SAVED = """
+import sqlite3, sys, threading
+from pathlib import Path
+from phasesync.store.sqlite_file import SqliteFile
+
+path = Path(sys.argv[1])
+away = path.with_name("away.db")
+sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+file = SqliteFile(path, synchronous="OFF")
+for _ in range(30):
+    connections = [file.connect() for _ in range(12)]
+    connections[0].execute("INSERT INTO t VALUES (1)")
+    path.rename(away)
+    threads = [threading.Thread(target=file.give_up) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in connections:
+        one.close()
+    for one in threads:
+        one.join()
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    away.rename(path)
+"""
+
+
+def test_a_connection_is_not_closed_while_another_thread_saves_the_log_through_it(tmp_path: Path) -> None:
+    """That ends the whole process: a daemon whose file was moved died of SIGSEGV."""
+    command = [sys.executable, "-c", CLOSED_WHILE_THE_LOG_IS_SAVED, str(tmp_path / "phasesync.db")]
+
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,178 @@
+"""A backup in the place of a database: checked before, atomic, and remembered as older."""
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from phasesync.errors import (
+    IllegalTransitionError,
+    KeyUnavailableError,
+    NotFoundError,
+    SchemaMismatchError,
+    SettingsError,
+)
+from phasesync.store import backup
+from phasesync.store.backup import restore
+from phasesync.store.database_url import sqlite_url
+from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, opens_with, put, values_of, write
+
+pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def saved(migrated_database_url: str, tmp_path: Path) -> Path:
+    """A backup with the value a; the database went on to b."""
+    store = open_test_store(migrated_database_url)
+    put(store, write("URL", "a"))
+    backup(migrated_database_url, tmp_path / "saved.db")
+    put(store, write("URL", "b"))
+    store.close()
+    return tmp_path / "saved.db"
+
+
+def value_in(database_url: str) -> dict[str, str]:
+    store = open_test_store(database_url)
+    try:
+        return values_of(store)
+    finally:
+        store.close()
+
+
+def test_the_backup_takes_the_place_and_the_former_is_kept(migrated_database_url: str, saved: Path) -> None:
+    before = saved.read_bytes()
+
+    kept = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+
+    assert kept is not None and kept.name.endswith(".before-restore-20300102T030405Z")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert value_in(migrated_database_url) == {"URL": "a"}
+    assert value_in(f"sqlite:///{kept}") == {"URL": "b"}
+    assert saved.read_bytes() == before
+    assert not list(kept.parent.glob("*.restoring*"))
+
+
+def test_it_counts_as_older_until_somebody_accepts_it(migrated_database_url: str, saved: Path) -> None:
+    restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    store = open_test_store(migrated_database_url)
+    assert store.state.is_restored()
+
+    store.state.accept_restore(ahead=10)
+
+    assert not store.state.is_restored()
+    store.close()
+
+
+def test_a_machine_that_lost_its_database_gets_it_back(migrated_database_url: str, saved: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new' / 'phasesync.db'}"
+
+    assert restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT) is None
+    assert value_in(url) == {"URL": "a"}
+
+
+def garbage(file: Path) -> None:
+    file.write_bytes(b"garbage" * 4096)
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def of_something_else(file: Path) -> None:
+    file.unlink()
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE songs (title TEXT)")
+
+
+def damaged(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[8192:65536] = b"\xff" * (65536 - 8192)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [garbage, emptied, of_something_else, damaged])
+def test_what_is_no_good_backup_changes_nothing(
+    migrated_database_url: str, saved: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(saved)
+    with pytest.raises(SettingsError):
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_a_backup_under_another_root_key_changes_nothing(migrated_database_url: str, saved: Path) -> None:
+    with pytest.raises(KeyUnavailableError):
+        restore(migrated_database_url, saved, open_keys=opens_with(OTHER_ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_a_file_that_is_not_there_is_named(migrated_database_url: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"gone\.db"):
+        restore(migrated_database_url, tmp_path / "gone.db", open_keys=opens_with(ROOT_KEY), at=AT)
+
+
+def test_a_database_with_a_name_as_long_as_can_be_is_restored(saved: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/{'ä' * 123}b"
+    restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    kept = restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(url) == {"URL": "a"}
+    assert kept is not None
+    assert kept.name.endswith(".before-restore-20300102T030405Z")
+    assert len(list(tmp_path.glob("*restor*"))) == 1
+
+
+def test_a_database_in_a_folder_of_any_name_is_restored(saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a%20b?c" / "phasesync.db"
+    restore(sqlite_url(target), saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(sqlite_url(target)) == {"URL": "a"}
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "folder", "fifo"])
+def test_what_can_be_no_backup_is_named(migrated_database_url: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SettingsError, match=r"cannot be read|a regular file is needed"):
+        restore(migrated_database_url, tmp_path / name, open_keys=opens_with(ROOT_KEY), at=AT)
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO alembic_version VALUES ('0001')", "UPDATE alembic_version SET version_num = 7"]
+)
+def test_a_backup_whose_schema_was_altered_changes_nothing(
+    migrated_database_url: str, saved: Path, statement: str
+) -> None:
+    with closing(sqlite3.connect(saved)) as altered:
+        altered.execute(statement)
+        altered.commit()
+    with pytest.raises(SchemaMismatchError):
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_never_under_a_daemon_that_works(migrated_database_url: str, saved: Path) -> None:
+    store = open_test_store(migrated_database_url)
+    store.daemons.beat("daemon-1", host="here", pid=7, ttl=timedelta(minutes=1))
+    with pytest.raises(IllegalTransitionError, match="pid 7"):
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert values_of(store) == {"URL": "b"}
+    store.close()
+
+
+def test_a_backup_on_a_read_only_disk_works(migrated_database_url: str, saved: Path) -> None:
+    saved.chmod(0o400)
+    folder = saved.parent / "disk"
+    folder.mkdir()
+    shutil.move(saved, folder / "saved.db")
+    folder.chmod(0o500)
+    try:
+        restore(migrated_database_url, folder / "saved.db", open_keys=opens_with(ROOT_KEY), at=AT)
+    finally:
+        folder.chmod(0o700)
+    assert value_in(migrated_database_url) == {"URL": "a"}
