@@ -25,6 +25,8 @@ from phasesync.errors import InvalidInputError
 
 QUIET_S = 0.5
 """What was pasted follows its first line within this time, over a slow connection too; a person is slower."""
+SIGNAL_CHECK_S: Final = 0.2
+"""A signal is handled after this time at the latest."""
 _DISCARDED_BYTES: Final = 64 * 1_048_576
 """So much is discarded at most: a terminal that never stops must not hold us."""
 
@@ -233,6 +235,9 @@ def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
 
 def _chunk(fd: int) -> bytes:
     """Read what there is, at least one byte. EOFError where the terminal is gone."""
+    # A signal that arrives just before a read begins does not interrupt it: its handler would wait for the next key.
+    while not _ready(fd, SIGNAL_CHECK_S):
+        pass
     try:
         chunk = os.read(fd, 65_536)
     except OSError:
