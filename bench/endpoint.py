@@ -42,15 +42,15 @@ class Seen:
 class Endpoint:
     """The process, seen from outside."""
 
-    def __init__(self, *, quotas: bool = False) -> None:
+    def __init__(self, *, rate_limiter: bool = False) -> None:
         """
         Start it.
 
         Args:
-            quotas: whether AWS's request rates and its 100 versions a secret hold; without, what is measured is who
-                calls and not where AWS stops it.
+            rate_limiter: whether AWS's request rates and its 100 versions a secret hold; without, what is measured is
+                who calls and not where AWS stops it.
         """
-        arguments = [sys.executable, "-m", "bench.endpoint", *([_QUOTAS] if quotas else [])]
+        arguments = [sys.executable, "-m", "bench.endpoint", *([_QUOTAS] if rate_limiter else [])]
         self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is None:
             raise AssertionError
@@ -103,14 +103,14 @@ class Endpoint:
 # --- the process itself
 
 
-def _main(quotas: bool) -> None:
+def _main(rate_limiter: bool) -> None:
     # Here, so that a benchmark itself does not pay for moto.
     from phasesync.emulator import AwsEmulator, Operation
     from phasesync.emulator.faults import DROP, Answer, When, garbled
     from phasesync.emulator.http import LoopbackServer, Reply
     from phasesync.emulator.outsider import ACCOUNT, REGION
 
-    aws = AwsEmulator(throttling=quotas)
+    aws = AwsEmulator(throttling=rate_limiter)
     guard = threading.Lock()
     arrivals: list[tuple[float, str, str]] = []
     faults = {"share": 0.0, "failed": 0}
@@ -132,7 +132,7 @@ def _main(quotas: bool) -> None:
 
     def empty() -> None:
         aws.reset()
-        if not quotas:
+        if not rate_limiter:
             aws.limits.versions = _NO_LIMIT
         aws.on_request = note
         with guard:

@@ -99,5 +99,5 @@ def _created(endpoint: Endpoint, prefix: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with Endpoint(quotas=True) as started:
+    with Endpoint(rate_limiter=True) as started:
         sys.exit(main(sys.argv[1:], started))

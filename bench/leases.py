@@ -22,7 +22,7 @@ import boto3
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
-from phasesync.adapters.aws.rate_limiter import Quotas
+from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.bootstrap import Application
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
@@ -80,7 +80,7 @@ Row = tuple[int, int, float, int, float]
 
 def _ours(application: Application, installation: Installation, endpoint: Endpoint, leases: int) -> tuple[Row, Row]:
     hours = itertools.count(0.0, 3600.0)
-    application.clients.quotas = Quotas(hours.__next__)
+    application.clients.rate_limiter = RateLimiter(hours.__next__)
     operations = application.lease_operations
     before, began = _calls(endpoint), time.perf_counter()
     for _ in range(leases):

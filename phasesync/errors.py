@@ -25,7 +25,7 @@ names and numbers, never of another exception's text: botocore and database driv
     │   ├── RemoteChangedError             replan
     │   ├── PayloadTooLargeError           halt
     │   ├── QuotaExceededError             halt
-    │   ├── RestoredDatabaseError          halt
+    │   ├── StaleDatabaseError          halt
     │   ├── AccountMismatchError           halt
     │   ├── DestinationRejectedError       halt
     │   └── OutcomeUnknownError            replan
@@ -298,7 +298,7 @@ class QuotaExceededError(DestinationError):
     """When it may be tried again: room for versions comes as they get 24 h old. None = a person has to mend it."""
 
 
-class RestoredDatabaseError(DestinationError):
+class StaleDatabaseError(DestinationError):
     """AWS is ahead of this database: it is an older backup, or a copy of it is at work."""
 
     exit_code = 4

@@ -44,7 +44,7 @@ def test_every_class_says_something_on_one_line(cls: type[PhasesyncError]) -> No
         ("PlanHeldError", 4, Outcome.HELD, SyncStatus.HELD),
         ("OwnershipConflictError", 4, Outcome.REFUSED, SyncStatus.HALTED),
         ("AccountMismatchError", 4, Outcome.REFUSED, SyncStatus.HALTED),
-        ("RestoredDatabaseError", 4, Outcome.REFUSED, SyncStatus.HALTED),
+        ("StaleDatabaseError", 4, Outcome.REFUSED, SyncStatus.HALTED),
         ("ThrottledError", 7, Outcome.FAILED, SyncStatus.FAILING),
         ("DestinationUnavailableError", 7, Outcome.FAILED, SyncStatus.FAILING),
         ("CredentialRejectedError", 7, Outcome.FAILED, SyncStatus.FAILING),

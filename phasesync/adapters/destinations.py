@@ -24,7 +24,7 @@ class Opener(Protocol):
     """Makes a destination for one run."""
 
     def __call__(
-        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, customer: str
+        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, tenant: str
     ) -> Destination:
         """Make it; makes no call yet."""
         ...
@@ -91,7 +91,7 @@ class RegisteredDestinations:
         self._instance_id = instance_id
 
     def open(
-        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+        self, kind: str, credential: Credential, region: str, *, tenant: str = "", fresh: bool = False
     ) -> Destination:
         """
         Return a destination for one run.
@@ -100,7 +100,7 @@ class RegisteredDestinations:
             kind: destination kind.
             credential: who writes.
             region: where.
-            customer: for whom, such as a sync's id: customers take turns where calls have to wait for quotas.
+            tenant: for whom, such as a sync's id: customers take turns where calls have to wait for quotas.
             fresh: find the identity of the credential anew, because a person asked for it.
 
         Raises:
@@ -112,7 +112,7 @@ class RegisteredDestinations:
             raise incomplete(credential)
         if fresh:
             self._clients.forget(credential)
-        return spec.open(self._clients, credential, region, instance_id=self._instance_id, customer=customer)
+        return spec.open(self._clients, credential, region, instance_id=self._instance_id, tenant=tenant)
 
     def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
         """

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from phasesync.engine.dynamic_admin import DynamicConfiguration
     from phasesync.engine.explanation import Explainer
     from phasesync.engine.leases.operations import LeaseOperations
-    from phasesync.engine.leases.orphan_users import Reaper
-    from phasesync.engine.leases.revocation import LeaseEnder
+    from phasesync.engine.leases.orphan_users import OrphanCollector
+    from phasesync.engine.leases.revocation import LeaseRevoker
     from phasesync.engine.operations import SyncOperations
     from phasesync.engine.reconcile import Reconciler
     from phasesync.engine.removal import ForceDeletion, RemoteDeletion, SyncRelease, SyncRemoval
@@ -158,19 +158,19 @@ class Parts:
     @cached_property
     def clients(self) -> "AwsClients":
         """Clients of AWS, made once and shared."""
-        from phasesync.adapters.aws.rate_limiter import PATIENCE, Quotas
+        from phasesync.adapters.aws.rate_limiter import PATIENCE, RateLimiter
         from phasesync.adapters.aws.session import AwsClients
         from phasesync.engine.scheduler import working
 
-        quotas = Quotas(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
+        rate_limiter = RateLimiter(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
         # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
-        quotas.share_among(working(self.daemons) + 1)
+        rate_limiter.share_among(working(self.daemons) + 1)
         return AwsClients(
             source_of=self.credentials.get_by_id,
             clock=self.clock,
             instance_id=self.instance_id,
             limits=self._call_limits,
-            quotas=quotas,
+            rate_limiter=rate_limiter,
         )
 
     @cached_property
@@ -205,11 +205,11 @@ class Parts:
         return RegisteredIssuers(self.clients)
 
     @cached_property
-    def lease_ender(self) -> "LeaseEnder":
+    def lease_ender(self) -> "LeaseRevoker":
         """Takes leases back."""
-        from phasesync.engine.leases.revocation import LeaseEnder
+        from phasesync.engine.leases.revocation import LeaseRevoker
 
-        return LeaseEnder(
+        return LeaseRevoker(
             leases=self.leases,
             credentials=self.credentials,
             issuers=self.issuers,
@@ -218,11 +218,11 @@ class Parts:
         )
 
     @cached_property
-    def reaper(self) -> "Reaper":
+    def reaper(self) -> "OrphanCollector":
         """Removes users that no lease wants."""
-        from phasesync.engine.leases.orphan_users import Reaper
+        from phasesync.engine.leases.orphan_users import OrphanCollector
 
-        return Reaper(
+        return OrphanCollector(
             dynamics=self.dynamics,
             leases=self.leases,
             credentials=self.credentials,

@@ -152,7 +152,7 @@ def policy_for(
         credential = application.credentials.get_by_id(lease.credential_id)
         if lease.is_readable:  # Of one that was altered nobody knows what it is; the reaper finds its user.
             live.append(
-                Live(order=lease.order, region=credential.region, account=lease.account or _account_of(credential))
+                Live(spec=lease.spec, region=credential.region, account=lease.account or _account_of(credential))
             )
     more = dynamic_statements(issuing, instance_id=application.instance_id, live=live)
     return policy_of(grants, instance_id=application.instance_id, more=more)

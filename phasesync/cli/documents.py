@@ -25,7 +25,7 @@ from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of
 from phasesync.engine.operations import PlanReport
-from phasesync.errors import OwnershipConflictError, RestoredDatabaseError
+from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
     from phasesync.ports import LeaseRecord
@@ -227,7 +227,7 @@ def credential_document(credential: Credential) -> Document:
 def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
     """Return what fixes a change that is not ours to make, or that no approval releases; None for every other."""
     if held is not None and held.rule is Rule.RESTORED:
-        return RestoredDatabaseError.default_hint
+        return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
     return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
@@ -317,7 +317,7 @@ def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) 
     """Return a lease with what became of it, as `leases show` prints it."""
     return lease_document(lease) | {
         "issuer": lease.issuer,
-        "name": lease.order.name,
+        "name": lease.spec.name,
         "account": lease.account,
         "requested_at": lease.requested_at,
         "ended_at": lease.ended_at,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from phasesync.bootstrap import Application
     from phasesync.core.dynamic import DynamicSecret
-    from phasesync.engine.leases.issuance import Issued
-    from phasesync.engine.leases.orphan_users import Stray
+    from phasesync.engine.leases.issuance import IssuedLease
+    from phasesync.engine.leases.orphan_users import OrphanUser
 
 
 _WHY = {
@@ -52,7 +52,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     """
     from phasesync.cli.output import tell_identity
     from phasesync.errors import OperatorError, PhasesyncError
-    from phasesync.ports import Found
+    from phasesync.ports import RevokeOutcome
 
     looks = application.reaper.look(credential)
     failure: PhasesyncError | None = None
@@ -84,8 +84,8 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
                 failure = result
                 results[stray.user.arn] = "failed"
             else:
-                results[stray.user.arn] = "removed" if result is Found.REMOVED else "gone already"
-                if result is Found.THEIRS:
+                results[stray.user.arn] = "removed" if result is RevokeOutcome.REMOVED else "gone already"
+                if result is RevokeOutcome.THEIRS:
                     results[stray.user.arn] = "left alone"
     removed = sum(result == "removed" for result in results.values())
     if going or out.as_json:
@@ -93,12 +93,12 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     return 0 if failure is None else failure.exit_code
 
 
-def _listed(strays: "Sequence[Stray]", results: "Mapping[str, str]") -> dict[str, Any]:
+def _listed(strays: "Sequence[OrphanUser]", results: "Mapping[str, str]") -> dict[str, Any]:
     items = [_document(stray) | {"result": results.get(stray.user.arn)} for stray in strays]
     return {"items": items, "next": None}
 
 
-def _document(stray: "Stray") -> dict[str, Any]:
+def _document(stray: "OrphanUser") -> dict[str, Any]:
     return {
         "user": stray.user.name,
         "arn": stray.user.arn,
@@ -193,7 +193,7 @@ def issue(
         raise
 
 
-def tell_issued(application: "Application", issued: "Issued", out: Output) -> None:
+def tell_issued(application: "Application", issued: "IssuedLease", out: Output) -> None:
     """Say on stderr as whom AWS was asked, and what will become of the lease."""
     from phasesync.cli.output import tell_identity
 
@@ -219,7 +219,7 @@ def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
             )
 
 
-def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:
+def _hand_out(issued: "IssuedLease", format_: Handout | None, out: Output) -> None:
     from phasesync.cli.documents import lease_document
 
     values = {key: value.reveal_text() for key, value in issued.credentials.items()}
@@ -235,7 +235,7 @@ def _hand_out(issued: "Issued", format_: Handout | None, out: Output) -> None:
         out.item(lease_document(issued.lease) | values)
 
 
-def _credential_process(issued: "Issued") -> dict[str, object]:
+def _credential_process(issued: "IssuedLease") -> dict[str, object]:
     """Return what an SDK reads (AWS SDKs and Tools Reference Guide, process credential provider)."""
     outputs = {name: value.reveal_text() for name, value in issued.outputs.items()}
     document: dict[str, object] = {

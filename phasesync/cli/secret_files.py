@@ -23,7 +23,7 @@ from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argume
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.exported_values import Entry, export_json, literal_value
-from phasesync.core.imported_values import members_of, whole_of
+from phasesync.core.imported_values import as_literal, split_json
 from phasesync.core.model import SecretValue, SecretVersion, ValueType
 from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
@@ -187,7 +187,7 @@ def _from_aws(
     tell_identity(application, application.credentials.get(credential), out)
     if read.warning is not None:
         out.warn(read.warning)
-    values = members_of(read.value) if key is None else {key: whole_of(read.value)}
+    values = split_json(read.value) if key is None else {key: as_literal(read.value)}
     return {name: Entry(value=one) for name, one in values.items()}
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from phasesync.bootstrap import Application
     from phasesync.engine.adoption_preview import Candidate, Survey
-    from phasesync.engine.import_values import TakenIn
+    from phasesync.engine.import_values import ImportResult
 
 _SHOWN = 20
 """So many secrets are described one by one."""
@@ -177,7 +177,7 @@ def show_survey(found: "Survey", out: Output) -> None:
         out.say(f"missing at AWS: {secrets_of(found.absent)}; the next run creates what is missing")
 
 
-def import_document(taken: "TakenIn") -> dict[str, Any]:
+def import_document(taken: "ImportResult") -> dict[str, Any]:
     """Return what an import brought, by key."""
     return {
         "added": list(taken.added),
@@ -187,7 +187,7 @@ def import_document(taken: "TakenIn") -> dict[str, Any]:
     }
 
 
-def import_line(environment: str, taken: "TakenIn") -> str:
+def import_line(environment: str, taken: "ImportResult") -> str:
     """Return what an import brought, as one line."""
     added = "1 key" if len(taken.added) == 1 else f"{len(taken.added)} keys"
     return (

@@ -113,7 +113,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class PlanContext:
     """
     What the decision depends on besides the objects: who we are, where we write, what was set and consented to.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from phasesync.core.lease import Order
+from phasesync.core.lease import LeaseSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class DynamicSecret:
         return f"{self.app}/{self.environment}"
 
 
-def order_of(config: DynamicConfig, *, name: str, ttl: timedelta, marks: Mapping[str, str]) -> Order:
+def lease_spec_of(config: DynamicConfig, *, name: str, ttl: timedelta, marks: Mapping[str, str]) -> LeaseSpec:
     """
     Return what a lease is made of: the recipe as it is now.
 
@@ -87,7 +87,7 @@ def order_of(config: DynamicConfig, *, name: str, ttl: timedelta, marks: Mapping
         ttl: how long it was asked for.
         marks: our tags.
     """
-    return Order(
+    return LeaseSpec(
         name=name,
         ttl=ttl,
         iam_path=config.iam_path,

@@ -132,7 +132,7 @@ class SweepDenied:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaseTakenBack:
+class LeaseRevoked:
     """
     A lease was revoked, or could not be.
 
@@ -176,7 +176,7 @@ class LeaseUnreadable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UsersReaped:
+class OrphanUsersRemoved:
     """
     The users under our IAM paths were compared with the leases.
 
@@ -211,9 +211,9 @@ Event = (
     | RunsPruned
     | SweepFinished
     | SweepDenied
-    | LeaseTakenBack
+    | LeaseRevoked
     | LeaseEndMoved
     | LeaseUnreadable
-    | UsersReaped
+    | OrphanUsersRemoved
     | ChoreFailed
 )

@@ -10,21 +10,21 @@ from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
 
 
-def members_of(value: SecretValue) -> dict[str, SecretValue]:
+def split_json(value: SecretValue) -> dict[str, SecretValue]:
     """
-    Return the members of a value that is a JSON object, as `members_of_text` does.
+    Return the members of a value that is a JSON object, as `split_json_text` does.
 
     InvalidInputError where it is none: it then needs a name of its own.
     """
     try:
-        return members_of_text(value.reveal_text())
+        return split_json_text(value.reveal_text())
     except (InvalidInputError, UnicodeDecodeError):
         raise InvalidInputError(
             "the value is not a JSON object of keys", hint="give it a name in the store: --key NAME"
         ) from None
 
 
-def members_of_text(text: str) -> dict[str, SecretValue]:
+def split_json_text(text: str) -> dict[str, SecretValue]:
     """Return the members of a JSON object: strings become text, everything else type json. InvalidInputError."""
     document = parse_json_document(text.encode("utf-8"))
     if not isinstance(document, dict):
@@ -39,7 +39,7 @@ def value_of_member(member: Json) -> SecretValue:
     return SecretValue(canonical_json(map_strings(member, escape)), ValueType.JSON)
 
 
-def whole_of(value: SecretValue) -> SecretValue:
+def as_literal(value: SecretValue) -> SecretValue:
     """Return a value as it is: text with its `${` escaped, binary byte for byte."""
     if value.type is ValueType.BINARY:
         return value

@@ -81,7 +81,7 @@ after the second: IAM is eventually consistent (IAM User Guide, troubleshooting)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class LeaseSpec:
     """
     What a lease is made of, as it was when it was asked for: enough to make it, and to take it back.
 
@@ -141,7 +141,7 @@ class Lease:
     issuer: str
     credential_id: str
     status: LeaseStatus
-    order: Order
+    spec: LeaseSpec
     requested_at: datetime
     expires_at: datetime
     max_expires_at: datetime
@@ -173,7 +173,7 @@ class Lease:
     @property
     def is_readable(self) -> bool:
         """Whether it says what it was made of: not if somebody altered its row. Every order has our marks."""
-        return bool(self.order.tags)
+        return bool(self.spec.tags)
 
     @property
     def was_issued(self) -> bool:
@@ -261,7 +261,7 @@ def renewed(lease: Lease, number: int, end: datetime) -> Lease:
     return _to(lease, LeaseStatus.ACTIVE, expires_at=end, renewals=number)
 
 
-def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> Lease:
+def apply_renewals(lease: Lease, number: int, end: datetime, now: datetime) -> Lease:
     """
     Return a lease whose time is over by its row, as it is before anything of it is removed.
 
@@ -282,7 +282,7 @@ def renewals_heeded(lease: Lease, number: int, end: datetime, now: datetime) -> 
     return _to(lease, LeaseStatus.ACTIVE, expires_at=end, renewals=number, **none)
 
 
-def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
+def begin_revoke(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
     """
     Return the lease that is being revoked; one that nothing was called for is over at once.
 
@@ -299,10 +299,10 @@ def take_back(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
 def replace_dead(lease: Lease, reason: str, now: datetime) -> Lease:
     """Return the lease whose key AWS does not know any more, being revoked; another takes its place."""
     _require(lease, LeaseStatus.ACTIVE, "be replaced")
-    return replace(take_back(lease, Cause.REQUEST, reason, now), replaced=True)
+    return replace(begin_revoke(lease, Cause.REQUEST, reason, now), replaced=True)
 
 
-def gone(lease: Lease, now: datetime) -> Lease:
+def revoked(lease: Lease, now: datetime) -> Lease:
     """Return the lease of which nothing is left at AWS."""
     status = LeaseStatus.EXPIRED if lease.cause is Cause.EXPIRY else LeaseStatus.REVOKED
     return _to(
@@ -330,7 +330,7 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
     if lease.status in (LeaseStatus.ACTIVE, LeaseStatus.REVOKE_FAILED):
         raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot be missing")
     if lease.issuing_at is None or deleted:
-        return gone(lease, now)  # Nothing was called for it; or its user was there, and its deletion was sent.
+        return revoked(lease, now)  # Nothing was called for it; or its user was there, and its deletion was sent.
     since = lease.missing_since
     if since is None or since > now:  # Noted by a clock that was set back since.
         since = now
@@ -339,7 +339,7 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
         # Nobody has its key: one more look, when no request can arrive any more.
         again = until = max(until, lease.issuing_at + ARRIVES_WITHIN)
     if until <= now:
-        return gone(lease, now)
+        return revoked(lease, now)
     return _to(
         lease,
         LeaseStatus.REVOKING,
@@ -350,7 +350,7 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
     )
 
 
-def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime, *, unknown: bool = False) -> Lease:
+def revoke_failed(lease: Lease, message: str, pause: timedelta, now: datetime, *, unknown: bool = False) -> Lease:
     """
     Return the lease that could not be revoked; it is tried again after a pause.
 
@@ -372,13 +372,13 @@ def not_gone(lease: Lease, message: str, pause: timedelta, now: datetime, *, unk
     )
 
 
-def lapsed(lease: Lease, now: datetime) -> Lease:
+def expired(lease: Lease, now: datetime) -> Lease:
     """Return the lease that ended by itself at AWS; one that is being revoked ends otherwise."""
     _require(lease, LeaseStatus.ACTIVE, "lapse")
     return _to(lease, LeaseStatus.EXPIRED, cause=Cause.EXPIRY, ended_at=now, kept=False)
 
 
-def forgotten(lease: Lease, reason: str, now: datetime) -> Lease:
+def abandoned(lease: Lease, reason: str, now: datetime) -> Lease:
     """Return the lease that cannot be revoked and is let go: at AWS it ends by itself."""
     _require(lease, LeaseStatus.ACTIVE, "be let go")
     return replace(lease, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason=reason, ended_at=now, kept=False)
@@ -403,21 +403,21 @@ def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
     return lease.retry_at is None or lease.retry_at <= now
 
 
-def set_back(lease: Lease, by: timedelta) -> Lease:
+def moved_back(lease: Lease, by: timedelta) -> Lease:
     """
     Return the lease as a clock would have noted it that was behind by so much from the start: it lives no longer than
     it was meant to, though the clock was set back. The end of a session is AWS's, whatever our clock says.
     """
     ours = ["requested_at", "issuing_at", "issued_at", "retry_at"]
-    if lease.order.role_arn is None or not lease.was_issued:
+    if lease.spec.role_arn is None or not lease.was_issued:
         ours += ["expires_at", "max_expires_at"]
     moved = {name: getattr(lease, name) - by for name in ours if getattr(lease, name) is not None}
     return replace(lease, **moved)
 
 
-def may_be_given_again(lease: Lease, now: datetime) -> bool:
+def is_reusable(lease: Lease, now: datetime) -> bool:
     """Return whether a lease whose secret key is kept has enough of its life left to be handed out once more."""
-    return lease.kept and lease.status is LeaseStatus.ACTIVE and lease.expires_at - now >= lease.order.ttl / 2
+    return lease.kept and lease.status is LeaseStatus.ACTIVE and lease.expires_at - now >= lease.spec.ttl / 2
 
 
 def _require(lease: Lease, status: LeaseStatus, what: str) -> None:

@@ -146,7 +146,7 @@ class MarkedUser:
     tags: Mapping[str, str]
 
 
-class Fate(StrEnum):
+class OrphanVerdict(StrEnum):
     """What becomes of a user that was found."""
 
     THEIRS = "theirs"
@@ -161,11 +161,11 @@ class Fate(StrEnum):
     """No lease of this database, and past the end that its tag names."""
 
 
-REMOVED: Final = (Fate.LEFT_OVER, Fate.OVERDUE)
+REMOVED: Final = (OrphanVerdict.LEFT_OVER, OrphanVerdict.OVERDUE)
 """Fates of users that are removed."""
 
 
-def marks(instance_id: str, *, dynamic_id: str, lease_id: str, max_expires_at: datetime) -> dict[str, str]:
+def user_owner_tags(instance_id: str, *, dynamic_id: str, lease_id: str, max_expires_at: datetime) -> dict[str, str]:
     """Return the tags that say whose a user is, which lease it is for, and when nobody can want it any more."""
     return {
         TAG_INSTANCE: instance_id,
@@ -175,7 +175,7 @@ def marks(instance_id: str, *, dynamic_id: str, lease_id: str, max_expires_at: d
     }
 
 
-def marks_renewed(tags: Mapping[str, str], renewal: Renewal) -> dict[str, str]:
+def user_owner_tags_renewed(tags: Mapping[str, str], renewal: Renewal) -> dict[str, str]:
     """Return our marks among the tags of an order, and the one that a renewal writes."""
     ours = (TAG_INSTANCE, TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT)
     return {tag: tags[tag] for tag in ours if tag in tags} | {TAG_RENEWED: f"{renewal.number} {_written(renewal.end)}"}
@@ -210,7 +210,9 @@ def is_made_for(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return all(tags.get(mark) == wanted.get(mark) is not None for mark in (TAG_INSTANCE, TAG_LEASE))
 
 
-def fate_of(user: MarkedUser, status: LeaseStatus | None, *, instance_id: str, now: datetime) -> Fate:
+def orphan_verdict_of(
+    user: MarkedUser, status: LeaseStatus | None, *, instance_id: str, now: datetime
+) -> OrphanVerdict:
     """
     Return what becomes of a user.
 
@@ -221,15 +223,15 @@ def fate_of(user: MarkedUser, status: LeaseStatus | None, *, instance_id: str, n
         now: the time.
     """
     if user.tags.get(TAG_INSTANCE) != instance_id:
-        return Fate.THEIRS
+        return OrphanVerdict.THEIRS
     if status in (LeaseStatus.REVOKED, LeaseStatus.EXPIRED):
-        return Fate.LEFT_OVER
+        return OrphanVerdict.LEFT_OVER
     if status is not None:
-        return Fate.LIVE
+        return OrphanVerdict.LIVE
     if TAG_LEASE not in user.tags:
-        return Fate.UNKNOWN  # Not as we make them.
+        return OrphanVerdict.UNKNOWN  # Not as we make them.
     end = max_expires_at_of(user.tags)
-    return Fate.OVERDUE if end is not None and end < now else Fate.UNKNOWN
+    return OrphanVerdict.OVERDUE if end is not None and end < now else OrphanVerdict.UNKNOWN
 
 
 def max_expires_at_of(tags: Mapping[str, str]) -> datetime | None:

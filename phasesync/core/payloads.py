@@ -39,7 +39,7 @@ class Mapped:
     problems: Mapping[str, PhasesyncError]
 
 
-def map_values(
+def build_payloads(
     sync: Sync, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
 ) -> Mapped:
     """
@@ -78,7 +78,7 @@ def map_values(
         if name in problems:
             continue
         try:
-            payloads[name] = map_one(name, key, values[key], digests, referring=referring)
+            payloads[name] = build_payload(name, key, values[key], digests, referring=referring)
             check_size(payloads[name])
         except PhasesyncError as error:
             payloads.pop(name, None)
@@ -97,7 +97,7 @@ def is_nothing(value: SecretValue) -> bool:
     return len(value) <= _LONGEST_NOTHING and canonical_json(parse_json_document(value.reveal())) in _NOTHING
 
 
-def map_one(
+def build_payload(
     remote_name: str, key: str, value: SecretValue, digests: Digests, *, referring: Collection[str] = ()
 ) -> Payload:
     """

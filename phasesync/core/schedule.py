@@ -18,9 +18,9 @@ from phasesync.errors import (
     PhasesyncError,
     PlanHeldError,
     QuotaExceededError,
-    RestoredDatabaseError,
     SchemaMismatchError,
     SettingsError,
+    StaleDatabaseError,
     ThrottledError,
     UnresolvedReferenceError,
 )
@@ -112,7 +112,7 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
         return Next(retry_in=error.retry_after, due_in=error.retry_after)
     if isinstance(error, PlanHeldError):
         return Next(retry_in=None, due_in=interval)
-    outside = isinstance(error, _OUTSIDE) and not isinstance(error, (PayloadTooLargeError, RestoredDatabaseError))
+    outside = isinstance(error, _OUTSIDE) and not isinstance(error, (PayloadTooLargeError, StaleDatabaseError))
     if outside and error.disposition is Disposition.HALT:
         # An edit wakes it at once; what stands in the way outside may go without one.
         return Next(retry_in=None, due_in=SLOW_PAUSE)

@@ -17,7 +17,7 @@ from phasesync.errors import (
     PhasesyncError,
     PlanHeldError,
     QuotaExceededError,
-    RestoredDatabaseError,
+    StaleDatabaseError,
 )
 
 
@@ -95,7 +95,7 @@ class Verdict:
     status: SyncStatus
 
 
-_REFUSALS = (OwnershipConflictError, RestoredDatabaseError, AccountMismatchError)
+_REFUSALS = (OwnershipConflictError, StaleDatabaseError, AccountMismatchError)
 _SLOWLY_RETRIED = (CredentialRejectedError, PermissionDeniedError)
 _INTERRUPTIONS = (InterruptedRunError, ClaimLostError, ClaimHeldError)
 

@@ -52,7 +52,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     from phasesync.engine.scheduler import Member, Scheduler
 
     application = open_application(current(), events=events, current=current)
-    clients, quotas = application.clients, application.clients.quotas
+    clients, rate_limiter = application.clients, application.clients.rate_limiter
     keeper = ClaimKeeper(
         application.state, application.clock, application.claim_ttl, on_stop=clients.stop, overdue=clients.overdue
     )
@@ -65,7 +65,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         for threads in watched:
             threads.progressed()
 
-    quotas.progress = progressed
+    rate_limiter.progress = progressed
     scheduler = Scheduler(
         member=Member(owner=application.owner, host=socket.gethostname(), pid=os.getpid()),
         state=application.state,
@@ -75,7 +75,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         events=events,
         clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
-        share_among=quotas.share_among,
+        share_among=rate_limiter.share_among,
         clock_watch=application.clock_watch,
         sweeper=application.sweeper,
         checkpoint=application.checkpoint_database,

@@ -55,7 +55,7 @@ class Round:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pulse:
+class Heartbeat:
     """
     Signs of life of a daemon at work.
 
@@ -101,7 +101,7 @@ class Condition:
         """Why the database was not reachable when it was last asked, such as that its file was replaced."""
         self.schema: Schema | None = None
         """What was last seen."""
-        self.pulse: Callable[[], Pulse] | None = None
+        self.pulse: Callable[[], Heartbeat] | None = None
         """None until the daemon works."""
         self.lines_lost: Callable[[], int] = lambda: 0
         """How many lines of the log were lost, since nobody took them."""
@@ -153,7 +153,7 @@ class Condition:
         problem = self.not_listening()
         return words if problem is None or self.stopping else f"{words}; health is not served: {problem}"
 
-    def _words(self, pulse: Pulse | None) -> str:
+    def _words(self, pulse: Heartbeat | None) -> str:
         obstacle = next(self._obstacles(pulse), None)
         if obstacle is not None:
             return obstacle
@@ -163,7 +163,7 @@ class Condition:
             return f"{pulse.role.value}; every worker is busy and none has ended for {_whole(pulse.full_for)} s"
         return pulse.role.value
 
-    def _restart_helps(self, pulse: Pulse | None) -> str | None:
+    def _restart_helps(self, pulse: Heartbeat | None) -> str | None:
         """Return what a restart would help against, None = nothing is wrong of that kind."""
         if pulse is None or self.stopping:
             return None
@@ -175,7 +175,7 @@ class Condition:
             return f"{counted} stuck: no progress for more than {_whole(pulse.stuck_after)} s"
         return None
 
-    def _obstacles(self, pulse: Pulse | None) -> Iterator[str]:
+    def _obstacles(self, pulse: Heartbeat | None) -> Iterator[str]:
         """Yield what keeps the daemon from its work, the first things first."""
         if self.stopping:
             yield "stopping"
@@ -217,7 +217,7 @@ def _whole(duration: timedelta) -> int:
     return round(duration.total_seconds())
 
 
-class Lookout:
+class SchemaWatch:
     """Keeps the facts about the database in a condition. For one thread at a time."""
 
     def __init__(self, look: Callable[[], Schema], condition: Condition, events: EventSink) -> None:

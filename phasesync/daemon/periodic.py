@@ -34,7 +34,7 @@ class _Round:
     told: str | None = None
 
 
-class Rounds:
+class PeriodicChores:
     """Chores in rounds. A chore never runs twice at once; a failure does not end its rounds."""
 
     def __init__(self, *, threads: int = 9) -> None:

@@ -16,13 +16,13 @@ from typing import Final
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
 from phasesync.daemon.hardening import harden
-from phasesync.daemon.health import STUCK_AFTER, Condition, Lookout, Pulse, Round
+from phasesync.daemon.health import STUCK_AFTER, Condition, Heartbeat, Round, SchemaWatch
 from phasesync.daemon.http import PATIENCE, HealthServer, Listening
 from phasesync.daemon.parts import Build, Parts, Schema
-from phasesync.daemon.periodic import Rounds
+from phasesync.daemon.periodic import PeriodicChores
 from phasesync.daemon.reload import take_over
 from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, end_work
-from phasesync.daemon.signals import Inbox, Signals, Word
+from phasesync.daemon.signals import Command, CommandQueue, Signals
 from phasesync.daemon.systemd import Notifier
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
 from phasesync.ports import Claim, EventSink, MemberRole
@@ -73,7 +73,7 @@ def run_daemon(
     """
     problems = harden()
     loaded = replace(loaded, warnings=(*loaded.warnings, *problems))
-    inbox = Inbox()
+    inbox = CommandQueue()
     service = Service(loaded=loaded, reload=reload, look=look, build=build, events=events, inbox=inbox)
 
     def stop_within() -> float:
@@ -97,7 +97,7 @@ class Service:
         look: Callable[[], Schema],
         build: Build,
         events: EventSink,
-        inbox: Inbox,
+        inbox: CommandQueue,
         exit_now: Callable[[int], object] = os._exit,
         listen_patience: timedelta = PATIENCE,
     ) -> None:
@@ -127,7 +127,7 @@ class Service:
         )
         self._listening = Listening(self.http, stands_by=self._stands_by, patience=listen_patience)
         self._condition.not_listening = lambda: self._listening.problem
-        self._lookout = Lookout(look, self._condition, events)
+        self._lookout = SchemaWatch(look, self._condition, events)
         self._condition.lines_lost = lines_lost
         self._told_ready = False
         self._ready = False
@@ -179,14 +179,14 @@ class Service:
                     return parts
             self._notifier.status(self._condition.words())
             match self._inbox.wait(LOOK_EVERY.total_seconds()):
-                case Word.STOP:
+                case Command.STOP:
                     return None
-                case Word.RELOAD:
+                case Command.RELOAD:
                     self._reload(None)
         return None
 
     def _work(self, parts: Parts) -> None:
-        rounds = Rounds()
+        rounds = PeriodicChores()
         beat_every = timedelta(seconds=self.settings.daemon.claim_ttl_s) / 3
         self._add_rounds(rounds, parts, beat_every)
         self._condition.pulse = lambda: self._pulse(rounds, parts)
@@ -194,7 +194,7 @@ class Service:
         self._watch(rounds)
         self._stop(rounds, parts)
 
-    def _pulse(self, rounds: Rounds, parts: Parts) -> Pulse:
+    def _pulse(self, rounds: PeriodicChores, parts: Parts) -> Heartbeat:
         aws = self.settings.aws
         # Twice what one call may take at most by the settings, where that is more.
         longest_call = timedelta(seconds=aws.max_attempts * (aws.connect_timeout_s + aws.read_timeout_s))
@@ -206,7 +206,7 @@ class Service:
                 succeeded=timedelta(seconds=rounds.success_age(name)),
             )
 
-        return Pulse(
+        return Heartbeat(
             role=parts.scheduler.role,
             heartbeat_failure=parts.scheduler.heartbeat_failure,
             beat=of("beat"),
@@ -216,7 +216,7 @@ class Service:
             stuck_after=max(STUCK_AFTER, 2 * longest_call),
         )
 
-    def _add_rounds(self, rounds: Rounds, parts: Parts, beat_every: timedelta) -> None:
+    def _add_rounds(self, rounds: PeriodicChores, parts: Parts, beat_every: timedelta) -> None:
         """Polls do nothing before the first heartbeat has brought a role."""
         scheduler = parts.scheduler
 
@@ -253,13 +253,13 @@ class Service:
             first_in=timedelta(minutes=1),
         )
 
-    def _watch(self, rounds: Rounds) -> None:
+    def _watch(self, rounds: PeriodicChores) -> None:
         """Return when the work has to end; until then tell systemd how the rounds go, and reload."""
         every = self._notifier.watchdog_every
         tick_s = _TICK_S if every is None else min(_TICK_S, every.total_seconds() / 2)
         fed = float("-inf")
-        while self._fatal is None and (word := self._inbox.wait(tick_s)) is not Word.STOP:
-            if word is Word.RELOAD:
+        while self._fatal is None and (word := self._inbox.wait(tick_s)) is not Command.STOP:
+            if word is Command.RELOAD:
                 self._reload(rounds)
             rounds.keep_time()
             healthy = self._tell_changes()
@@ -284,7 +284,7 @@ class Service:
             tell("readiness changed", ok=ready.ok, **ready.detail)
         return health.ok
 
-    def _stop(self, rounds: Rounds, parts: Parts) -> None:
+    def _stop(self, rounds: PeriodicChores, parts: Parts) -> None:
         self._begin_to_stop()
         self._log.info("stopping", runs_under_way=len(parts.dispatcher.running()))
 
@@ -309,7 +309,7 @@ class Service:
             self._condition.stopping = True
             self._notifier.stopping()
 
-    def _reload(self, rounds: Rounds | None) -> None:
+    def _reload(self, rounds: PeriodicChores | None) -> None:
         if self._told_ready:
             self._notifier.reloading()
         try:

@@ -18,24 +18,24 @@ from typing import Final
 EXIT_INTERRUPTED: Final = 130
 
 
-class Word(Enum):
+class Command(Enum):
     """What the service is asked to do."""
 
     STOP = "stop"
     RELOAD = "reload"
 
 
-class Inbox:
+class CommandQueue:
     """Words for the service, from signal handlers and threads."""
 
     def __init__(self) -> None:
-        self._words: queue.SimpleQueue[Word] = queue.SimpleQueue()
+        self._words: queue.SimpleQueue[Command] = queue.SimpleQueue()
 
-    def put(self, word: Word) -> None:
+    def put(self, word: Command) -> None:
         """Leave a word; may be called from a signal handler."""
         self._words.put(word)
 
-    def wait(self, seconds: float) -> Word | None:
+    def wait(self, seconds: float) -> Command | None:
         """Return the next word, None when none comes in time."""
         try:
             return self._words.get(timeout=seconds)
@@ -70,7 +70,7 @@ class Signals:
     """Leads SIGTERM, SIGINT and SIGHUP into an inbox, inside its block. For the main thread."""
 
     def __init__(
-        self, inbox: Inbox, *, stop_within: Callable[[], float], exit_now: Callable[[int], object] = os._exit
+        self, inbox: CommandQueue, *, stop_within: Callable[[], float], exit_now: Callable[[int], object] = os._exit
     ) -> None:
         """
         Args:
@@ -106,7 +106,7 @@ class Signals:
             self._exit_now(EXIT_INTERRUPTED)
         self._stopping = True
         self._last_resort.arm(self._stop_within())
-        self._inbox.put(Word.STOP)
+        self._inbox.put(Command.STOP)
 
     def _reload(self, number: int, frame: FrameType | None) -> None:
-        self._inbox.put(Word.RELOAD)
+        self._inbox.put(Command.RELOAD)

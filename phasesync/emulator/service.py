@@ -33,7 +33,7 @@ class Timing:
 
 @dataclass
 class Limits:
-    """Quotas that do not recover (User Guide, quotas; of users: IAM User Guide, quotas). All may be changed."""
+    """RateLimiter that do not recover (User Guide, quotas; of users: IAM User Guide, quotas). All may be changed."""
 
     secrets: int = 500_000
     """Per account and Region."""

@@ -11,15 +11,15 @@ from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Adopt, Sync
 from phasesync.engine.adoption_preview import Survey, survey
 from phasesync.engine.hints import hints_for, naming
-from phasesync.engine.import_values import TakenIn, take_in
+from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.observe import look_steadily
-from phasesync.engine.pinned_account import same_account
+from phasesync.engine.pinned_account import verify_account
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports import Destination, Destinations, EnvironmentStore, StateStore, SyncDraft
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class AdoptionPreview:
     """
     What an operator may take over.
 
@@ -53,7 +53,7 @@ class Adoption:
         self._destinations = destinations
         self._instance_id = instance_id
 
-    def offer(self, name: str, adopt: Adopt) -> Offer:
+    def offer(self, name: str, adopt: Adopt) -> AdoptionPreview:
         """
         Look at what stands at the remote names of a sync.
 
@@ -70,7 +70,7 @@ class Adoption:
         draft = replace(draft_of(state.sync), adopt=adopt)
         with hints_for(state.sync):
             destination = self._destinations.open(draft.destination_kind, state.credential, draft.region)
-            account = same_account(state, destination)
+            account = verify_account(state, destination)
             # What a run makes meanwhile is ours, and not in the journal that was read before.
             found = look_steadily(
                 state.journal,
@@ -79,7 +79,7 @@ class Adoption:
                 doubtful=lambda found: bool(found.candidates),
                 moved=lambda before, after: before != after,
             )
-        return Offer(sync=state.sync, draft=draft, account=account, found=found, destination=destination)
+        return AdoptionPreview(sync=state.sync, draft=draft, account=account, found=found, destination=destination)
 
     def _survey(
         self,
@@ -104,7 +104,7 @@ class Adoption:
             with_others=draft.adopt is not Adopt.OVERWRITE,
         )
 
-    def accept(self, offer: Offer, *, actor: str) -> TakenIn | None:
+    def accept(self, offer: AdoptionPreview, *, actor: str) -> ImportResult | None:
         """
         Import what is to be imported, as one edit, and note the consent; the next run carries it out.
 
@@ -132,7 +132,7 @@ class Adoption:
             self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=shown)
             return None
         with hints_for(offer.sync):
-            taken = take_in(
+            taken = import_values(
                 self._environments,
                 offer.destination,
                 offer.draft,

@@ -43,7 +43,7 @@ from phasesync.errors import (
 from phasesync.ports import Claim, Clock, Destination, Digests, StateStore
 
 
-class Pen:
+class JournalWriter:
     """The journal of one run."""
 
     def __init__(
@@ -89,20 +89,22 @@ class Pen:
         return self._clock.now()
 
 
-class Alterer:
+class MetadataApplier:
     """Changes what is not the value, for one run on one destination."""
 
-    def __init__(self, *, destination: Destination, pen: Pen, permit: Callable[[], None], recovery_days: int) -> None:
+    def __init__(
+        self, *, destination: Destination, pen: JournalWriter, checkpoint: Callable[[], None], recovery_days: int
+    ) -> None:
         """
         Args:
             destination: where to write.
             pen: keeps the journal.
-            permit: called before every AWS write; raises when this run may not write any more.
+            checkpoint: called before every AWS write; raises when this run may not write any more.
             recovery_days: recovery window of deletions.
         """
         self._destination = destination
         self._pen = pen
-        self._permit = permit
+        self._checkpoint = checkpoint
         self._recovery_days = recovery_days
 
     def delete(self, change: Change, observed: Observed, entry: JournalEntry) -> JournalEntry:
@@ -114,13 +116,13 @@ class Alterer:
         now = self._pen.now()
         if change.action is Action.REPLICATE:
             entry = self._pen.save(replace(entry, touched_at=now))
-            self._permit()
+            self._checkpoint()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
             return entry  # They are ours until a look shows that they are gone.
         # Noted before the call: an object whose deletion we asked for is not taken for one that somebody else deleted.
         entry = self._pen.save(replace(entry, touched_at=now, deletion_at=now, deletion_approved=change.approved))
         try:
-            self._permit()
+            self._checkpoint()
             self._destination.delete(observed.arn, recovery_days=self._recovery_days)
         except OutcomeUnknownError:
             raise
@@ -150,7 +152,7 @@ class Alterer:
 
     def _set_description(self, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         entry = self._pen.save(entry)
-        self._permit()
+        self._checkpoint()
         self._destination.update_metadata(observed.arn, description=desired.description)
         return entry
 
@@ -158,7 +160,7 @@ class Alterer:
         if desired.resource_policy is None:
             raise AssertionError("a policy that is not set is left alone")
         entry = self._pen.save(entry)
-        self._permit()
+        self._checkpoint()
         self._destination.put_resource_policy(observed.arn, desired.resource_policy)
         # AWS may word it anew; what it gives back is what later looks compare with.
         return replace(entry, policy_as_stored=text_digest(self._destination.resource_policy(observed.arn)))
@@ -168,12 +170,12 @@ class Alterer:
         ours = sorted({*before, *change.add_replicas})
         entry = self._pen.save(replace(entry, replicas_written=tuple(ours)))
         if change.remove_replicas:
-            self._permit()
+            self._checkpoint()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
             left = tuple(region for region in ours if region not in change.remove_replicas)
             entry = replace(entry, replicas_written=left)
         if change.add_replicas:
-            self._permit()
+            self._checkpoint()
             try:
                 self._destination.replicate(observed.arn, change.add_replicas)
             except PermissionDeniedError:
@@ -194,7 +196,7 @@ class Alterer:
         # that was there as wanted before we came is theirs.
         ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | differing
         entry = self._pen.save(replace(entry, tags_written=ours))
-        self._permit()
+        self._checkpoint()
         self._destination.update_metadata(observed.arn, tags=differing or None, untag=untag)
         return replace(entry, tags_written={key: value for key, value in ours.items() if key not in untag})
 
@@ -221,8 +223,8 @@ class Applier:
         self,
         *,
         destination: Destination,
-        pen: Pen,
-        permit: Callable[[], None],
+        pen: JournalWriter,
+        checkpoint: Callable[[], None],
         digests: Digests,
         instance_id: str,
         recovery_days: int,
@@ -231,17 +233,19 @@ class Applier:
         Args:
             destination: where to write.
             pen: keeps the journal.
-            permit: called before every AWS write; raises when this run may not write any more.
+            checkpoint: called before every AWS write; raises when this run may not write any more.
             digests: makes the tokens.
             instance_id: part of every token.
             recovery_days: recovery window of deletions.
         """
         self._destination = destination
         self._pen = pen
-        self._permit = permit
+        self._checkpoint = checkpoint
         self._digests = digests
         self._instance_id = instance_id
-        self._alterer = Alterer(destination=destination, pen=pen, permit=permit, recovery_days=recovery_days)
+        self._alterer = MetadataApplier(
+            destination=destination, pen=pen, checkpoint=checkpoint, recovery_days=recovery_days
+        )
         self._enforced: set[str] = set()
 
     def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
@@ -314,7 +318,7 @@ class Applier:
         noted = replace(entry, tags_written={**entry.tags_written, **desired.tags})
         intended = self._intend(noted, change, desired)
         token = _token_of(intended)
-        self._permit()
+        self._checkpoint()
         answer = self._destination.create(
             desired.remote_name,
             desired.payload,
@@ -349,9 +353,9 @@ class Applier:
         before = _open_write(entry)
         intended = self._intend(entry, change, desired)
         if change.action is Action.REKEY and key_differs(desired, observed):
-            self._permit()
+            self._checkpoint()
             self._destination.update_metadata(observed.arn, kms_key=desired.kms_key)
-        self._permit()
+        self._checkpoint()
         answer = self._destination.put_value(observed.arn, desired.payload, token=_token_of(intended))
         if isinstance(answer, Occupied):
             if before is None:
@@ -367,7 +371,7 @@ class Applier:
 
     def _restore(self, change: Change, observed: Observed, entry: JournalEntry) -> Applied:
         intended = self._pen.save(intend_restore(entry, self._token(entry), self._pen.now()))
-        self._permit()
+        self._checkpoint()
         self._destination.restore(observed.arn)
         settled = self._pen.save(settle_restore(intended))
         return Applied(result=result_of(change, Outcome.APPLIED), entry=settled, again=True)

@@ -28,7 +28,7 @@ _POLL = 0.1
 PATIENCE = timedelta(seconds=30)
 """How long a command waits for a claim that another process has."""
 
-Permit = Callable[[], None]
+Checkpoint = Callable[[], None]
 """Called before every AWS write; raises when this run may not write any more."""
 
 
@@ -62,7 +62,7 @@ class ClaimKeeper:
         self._on_stop = on_stop
         self._overdue = overdue
 
-    def hold(self, claim: Claim, *, heed_pause: bool = True) -> Permit:
+    def hold(self, claim: Claim, *, heed_pause: bool = True) -> Checkpoint:
         """
         Begin to renew a claim that was just made; return what its run asks before every write.
 
@@ -73,10 +73,10 @@ class ClaimKeeper:
         with self._lock:
             self._deadlines[claim.sync_id] = (claim, self._deadline())
 
-        def permit() -> None:
+        def checkpoint() -> None:
             self._check(claim, heed_pause=heed_pause)
 
-        return permit
+        return checkpoint
 
     def drop(self, claim: Claim) -> None:
         """Stop renewing a claim. A later one of the same sync, which may have begun already, stays."""
@@ -179,14 +179,14 @@ class ClaimTaker:
             time.sleep(_POLL)
 
     @contextmanager
-    def held(self, sync: Sync, *, actor: str, patience: timedelta = PATIENCE) -> Iterator[tuple[Claim, Permit]]:
+    def held(self, sync: Sync, *, actor: str, patience: timedelta = PATIENCE) -> Iterator[tuple[Claim, Checkpoint]]:
         """Hold the claim of a sync, paused or not, for a block; `take` says what it raises."""
         claim = self.take(sync, actor=actor, patience=patience)
         keeper = self.keeper()
-        permit = keeper.hold(claim, heed_pause=False)
+        checkpoint = keeper.hold(claim, heed_pause=False)
         try:
             with keeper.renewing():
-                yield claim, permit
+                yield claim, checkpoint
         finally:
             self.give_back(claim)
 

@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from phasesync.core.change import Policy
+from phasesync.core.change import PlanContext
 from phasesync.core.fingerprint import Digests
-from phasesync.core.payloads import map_values
+from phasesync.core.payloads import build_payloads
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import Desired, JournalEntry, Payload
 from phasesync.core.sync import Sync
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.observe import entries_of, leaving
-from phasesync.engine.pinned_account import same_account
-from phasesync.engine.run_result import Attempt
+from phasesync.engine.pinned_account import verify_account
+from phasesync.engine.run_result import RunBuilder
 from phasesync.engine.source import check_not_put_back, read_source
 from phasesync.errors import PhasesyncError
 from phasesync.ports import Destination, Destinations, EnvironmentStore, SyncState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class DesiredState:
     """
     What one run is about.
 
@@ -42,16 +42,16 @@ class Task:
     manual: bool
 
 
-def open_task(
+def load_desired(
     state: SyncState,
-    attempt: Attempt,
+    attempt: RunBuilder,
     *,
     environments: EnvironmentStore,
     destinations: Destinations,
     digests: Digests,
     instance_id: str,
     manual: bool,
-) -> Task:
+) -> DesiredState:
     """
     Read the source and open the destination, in this order: what cannot be read costs no call.
 
@@ -75,20 +75,20 @@ def open_task(
     check_not_put_back(state, source)
     if (unresolved := source.error()) is not None:
         raise unresolved
-    mapped = map_values(sync, source.values, digests, referring=source.referring)
+    mapped = build_payloads(sync, source.values, digests, referring=source.referring)
     if mapped.problems and not mapped.payloads:
         raise next(iter(mapped.problems.values()))
     attempt.destination = destination = destinations.open(
-        sync.destination_kind, state.credential, sync.region, customer=sync.id, fresh=manual
+        sync.destination_kind, state.credential, sync.region, tenant=sync.id, fresh=manual
     )
     attempt.account = destination.account_id()
-    account = same_account(state, destination)
+    account = verify_account(state, destination)
     entries = entries_of(state, mapped.payloads, account)
     wanted = {
         name: desired_object(sync, name, payload, entries[name].tags_written, owner_tags(instance_id, sync.id))
         for name, payload in mapped.payloads.items()
     }
-    return Task(
+    return DesiredState(
         state=state,
         destination=destination,
         account=account,
@@ -126,9 +126,9 @@ def desired_object(
     )
 
 
-def policy_of(sync: Sync, *, instance_id: str, account: str, now: datetime) -> Policy:
+def policy_of(sync: Sync, *, instance_id: str, account: str, now: datetime) -> PlanContext:
     """Return what the plan of a sync depends on besides the objects."""
-    return Policy(
+    return PlanContext(
         instance_id=instance_id,
         account=account,
         region=sync.region,

@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.imported_values import members_of, whole_of
+from phasesync.core.imported_values import as_literal, split_json
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
@@ -74,7 +74,7 @@ def read_remote(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakenIn:
+class ImportResult:
     """
     What an import brought into the store.
 
@@ -93,7 +93,7 @@ class TakenIn:
     versions: Mapping[str, str]
 
 
-def take_in(
+def import_values(
     environments: EnvironmentStore,
     destination: Destination,
     draft: SyncDraft,
@@ -101,7 +101,7 @@ def take_in(
     *,
     actor: str,
     instead: str,
-) -> TakenIn:
+) -> ImportResult:
     """
     Merge remote values into a sync's folder, as one edit; the other keys stay.
 
@@ -135,7 +135,7 @@ def take_in(
         edited = environments.edit(*place, actor=actor, origin="import", writes=writes)
     else:
         edited = environments.get_environment(*place)
-    return TakenIn(
+    return ImportResult(
         added=tuple(added),
         changed=tuple(changed),
         kept=tuple(key for key in differing if key not in changed),
@@ -152,5 +152,5 @@ def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -
     if value is None:
         return {}
     if one.key is not None:
-        return {one.key: whole_of(value)}
-    return {check_key(key): member for key, member in members_of(value).items()}
+        return {one.key: as_literal(value)}
+    return {check_key(key): member for key, member in split_json(value).items()}

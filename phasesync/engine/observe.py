@@ -30,7 +30,7 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
     DestinationUnavailableError,
-    RestoredDatabaseError,
+    StaleDatabaseError,
     StalePlanError,
     ThrottledError,
 )
@@ -46,7 +46,7 @@ PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 def look_steadily(
     first: S,
     again: Callable[[], S],
-    look: Callable[[S], T],
+    observe_all: Callable[[S], T],
     *,
     doubtful: Callable[[T], bool],
     moved: Callable[[S, S], bool],
@@ -66,7 +66,7 @@ def look_steadily(
     """
     state = first
     for pause_s in PAUSES_S:
-        found = look(state)
+        found = observe_all(state)
         if not doubtful(found):
             return found
         latest = again()
@@ -84,14 +84,14 @@ END_OF_LOOKING = (
     AccountMismatchError,
     CredentialRejectedError,
     DestinationUnavailableError,
-    RestoredDatabaseError,
+    StaleDatabaseError,
     ThrottledError,
 )
 """What would meet every further object too, or forbids to go on with any."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Observation:
     """
     What one look told.
 
@@ -119,7 +119,7 @@ class Seen:
         return found
 
 
-def look(
+def observe_all(
     destination: Destination,
     *,
     wanted: Mapping[str, Desired],
@@ -130,7 +130,7 @@ def look(
     instance_id: str,
     now: datetime,
     restored: bool,
-) -> Seen:
+) -> Observation:
     """
     Describe objects and settle what that proves.
 
@@ -146,7 +146,7 @@ def look(
         restored: the database is known to be older than AWS, and that was not accepted: the guard holds everything.
 
     Raises:
-        RestoredDatabaseError: this database is older than AWS, which was not known; nothing may be written.
+        StaleDatabaseError: this database is older than AWS, which was not known; nothing may be written.
         DestinationError: what would meet every object.
     """
     observed: dict[str, Observed | None] = {}
@@ -178,7 +178,7 @@ def look(
             else note_unwanted(evident, seen, asked=True, now=now)
         )
     former = {**leaving, **entries}
-    return Seen(
+    return Observation(
         observed=observed,
         entries=settled,
         changed=frozenset(name for name, entry in settled.items() if entry is not former[name]),

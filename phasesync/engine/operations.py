@@ -125,10 +125,10 @@ class SyncOperations:
         sync = self._require_runnable(name)
         claim = self._claims.take(sync, actor=actor, patience=patience)
         keeper = self._claims.keeper()
-        permit = keeper.hold(claim)
+        checkpoint = keeper.hold(claim)
         try:
             with keeper.renewing():
-                run = self._reconciler.reconcile(claim, permit)
+                run = self._reconciler.reconcile(claim, checkpoint)
         except BaseException:
             # Ctrl-C among them: an open intent is settled by the next run, the claim need not wait for its end.
             self._claims.give_back(claim)
@@ -223,7 +223,7 @@ class SyncOperations:
 
         Raises:
             IllegalTransitionError: nothing is held, or what is held now has another digest.
-            RestoredDatabaseError: this database is older than AWS; accepting it is what releases the changes.
+            StaleDatabaseError: this database is older than AWS; accepting it is what releases the changes.
         """
         report = self.plan(name)
         if any(held.rule is Rule.RESTORED for held in report.guarded.held):

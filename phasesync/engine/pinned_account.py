@@ -5,7 +5,7 @@ from phasesync.errors import AccountMismatchError
 from phasesync.ports import Destination, SyncState
 
 
-def same_account(state: SyncState, destination: Destination) -> str:
+def verify_account(state: SyncState, destination: Destination) -> str:
     """
     Return the account that a sync's destination leads to.
 

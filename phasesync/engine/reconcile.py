@@ -22,21 +22,21 @@ from phasesync.core.run import Run
 from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Layout
-from phasesync.engine.apply import Applier, Pen, landed, result_of
-from phasesync.engine.claims import ClaimKeeper, Permit
+from phasesync.engine.apply import Applier, JournalWriter, landed, result_of
+from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.engine.defects import internal_error
-from phasesync.engine.desired import Task, open_task, policy_of
+from phasesync.engine.desired import DesiredState, load_desired, policy_of
 from phasesync.engine.observe import (
     END_OF_LOOKING,
-    Seen,
+    Observation,
     deletable,
     entries_of,
     graces_that_ended,
-    look,
     look_steadily,
     may_be_trusted,
+    observe_all,
 )
-from phasesync.engine.run_result import Attempt, unreadable
+from phasesync.engine.run_result import RunBuilder, unreadable
 from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
@@ -48,7 +48,7 @@ from phasesync.errors import (
     PhasesyncError,
     QuotaExceededError,
     RemoteChangedError,
-    RestoredDatabaseError,
+    StaleDatabaseError,
 )
 from phasesync.ports import (
     Claim,
@@ -75,8 +75,8 @@ _LOST_ANSWERS = 3
 class Prepared:
     """A plan and what it was made from."""
 
-    task: Task
-    seen: Seen
+    task: DesiredState
+    seen: Observation
     plan: Plan
     guarded: Guarded
 
@@ -119,13 +119,13 @@ class Reconciler:
         self._spread = spread
         self._coalesce = coalesce
 
-    def reconcile(self, claim: Claim, permit: Permit) -> Run | None:
+    def reconcile(self, claim: Claim, checkpoint: Checkpoint) -> Run | None:
         """
         Reconcile a claimed sync, record the run and release the claim.
 
         Args:
             claim: the right to do it.
-            permit: asked before every AWS write.
+            checkpoint: asked before every AWS write.
 
         Returns:
             The run as recorded; None when the sync is gone or the claim passed to somebody else, so that there is
@@ -145,9 +145,9 @@ class Reconciler:
         except (CiphertextError, KeyUnavailableError) as error:
             self._halt(claim, error, started_at)
             return None
-        attempt = Attempt()
+        attempt = RunBuilder()
         try:
-            self._work(state, claim, permit, attempt)
+            self._work(state, claim, checkpoint, attempt)
         except PhasesyncError as error:
             attempt.errors.append(error)
         except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others, nor pass in silence.
@@ -183,29 +183,29 @@ class Reconciler:
             state,
             lambda: self._state.state_of(state.sync.name),
             self._prepare_once,
-            doubtful=lambda found: isinstance(found, RestoredDatabaseError),
+            doubtful=lambda found: isinstance(found, StaleDatabaseError),
             moved=lambda before, after: before.journal != after.journal,
         )
-        if isinstance(found, RestoredDatabaseError):
+        if isinstance(found, StaleDatabaseError):
             raise found
         return found
 
-    def _prepare_once(self, state: SyncState) -> Prepared | RestoredDatabaseError:
-        attempt = Attempt()
+    def _prepare_once(self, state: SyncState) -> Prepared | StaleDatabaseError:
+        attempt = RunBuilder()
         task = self._open(state, attempt, manual=False)
         entries = entries_of(state, task.wanted, task.account)
         try:
             return self._look(task, task.wanted, entries, frozenset(), attempt)
-        except RestoredDatabaseError as error:
+        except StaleDatabaseError as error:
             return error
 
-    def _work(self, state: SyncState, claim: Claim, permit: Permit, attempt: Attempt) -> None:
+    def _work(self, state: SyncState, claim: Claim, checkpoint: Checkpoint, attempt: RunBuilder) -> None:
         task = self._open(state, attempt, manual=claim.trigger is Trigger.MANUAL)
-        pen = Pen(self._state, claim, self._clock, reads=attempt.reads, sync_version=state.sync.version)
+        pen = JournalWriter(self._state, claim, self._clock, reads=attempt.reads, sync_version=state.sync.version)
         applier = Applier(
             destination=task.destination,
             pen=pen,
-            permit=permit,
+            checkpoint=checkpoint,
             digests=self._digests,
             instance_id=self._instance_id,
             recovery_days=state.sync.config.recovery_days,
@@ -229,7 +229,7 @@ class Reconciler:
         for name in wanted:
             attempt.fail_object(name, RemoteChangedError("the remote object kept changing while it was written"))
 
-    def _trusted(self, task: Task, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
+    def _trusted(self, task: DesiredState, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
         sync, now = task.state.sync, self._clock.now()
         settled = sync.settled_status in (SyncStatus.IN_SYNC, SyncStatus.PENDING)
         # Where edits follow each other without a pause, no run but theirs would ever come to a check that is due.
@@ -238,8 +238,8 @@ class Reconciler:
             return frozenset()
         return may_be_trusted(task.wanted, entries, now=now)
 
-    def _open(self, state: SyncState, attempt: Attempt, *, manual: bool) -> Task:
-        return open_task(
+    def _open(self, state: SyncState, attempt: RunBuilder, *, manual: bool) -> DesiredState:
+        return load_desired(
             state,
             attempt,
             environments=self._environments,
@@ -251,15 +251,15 @@ class Reconciler:
 
     def _look(
         self,
-        task: Task,
+        task: DesiredState,
         wanted: Mapping[str, Desired],
         entries: Mapping[str, JournalEntry],
         trusted: frozenset[str],
-        attempt: Attempt,
+        attempt: RunBuilder,
     ) -> Prepared:
         """Observe, plan and judge. `entries` are the journal entries as this run has moved them on."""
         sync, now = task.state.sync, self._clock.now()
-        seen = look(
+        seen = observe_all(
             task.destination,
             wanted=wanted,
             entries={name: entries[name] for name in wanted},
@@ -285,7 +285,9 @@ class Reconciler:
         )
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)
 
-    def _store_evidence(self, prepared: Prepared, entries: dict[str, JournalEntry], pen: Pen, attempt: Attempt) -> None:
+    def _store_evidence(
+        self, prepared: Prepared, entries: dict[str, JournalEntry], pen: JournalWriter, attempt: RunBuilder
+    ) -> None:
         """Store what looking proved, and note what AWS did not tell."""
         for name, error in prepared.seen.failed.items():
             attempt.fail_object(name, error)
@@ -297,7 +299,12 @@ class Reconciler:
             entries[name] = pen.save(settled)
 
     def _carry_out(
-        self, prepared: Prepared, applier: Applier, pen: Pen, entries: dict[str, JournalEntry], attempt: Attempt
+        self,
+        prepared: Prepared,
+        applier: Applier,
+        pen: JournalWriter,
+        entries: dict[str, JournalEntry],
+        attempt: RunBuilder,
     ) -> list[str]:
         """Apply what may go out; return the wanted objects that have to be looked at again."""
         again: set[str] = set()
@@ -357,7 +364,7 @@ class Reconciler:
         attempt.approval_over = not failed and not again and not copies_first
         return sorted(again - failed)
 
-    def _record(self, state: SyncState, claim: Claim, attempt: Attempt, started_at: datetime) -> Run:
+    def _record(self, state: SyncState, claim: Claim, attempt: RunBuilder, started_at: datetime) -> Run:
         record = attempt.conclude(
             state.sync,
             claim,
@@ -389,11 +396,11 @@ def _removes_copies(change: Change) -> bool:
     return change.deletes and change.action is Action.REPLICATE
 
 
-def _is_here(entry: JournalEntry, task: Task) -> bool:
+def _is_here(entry: JournalEntry, task: DesiredState) -> bool:
     return (entry.account, entry.region) == (task.account, task.state.sync.region)
 
 
-def _without_leaving(task: Task) -> Task:
+def _without_leaving(task: DesiredState) -> DesiredState:
     return replace(task, left_behind=(), problems={})
 
 
@@ -417,8 +424,8 @@ class Worker:
 
     def work(self, claim: Claim) -> None:
         """Reconcile a claimed sync. StoreUnavailableError where the result could not be recorded."""
-        permit = self._keeper.hold(claim)
+        checkpoint = self._keeper.hold(claim)
         try:
-            self._reconciler.reconcile(claim, permit)
+            self._reconciler.reconcile(claim, checkpoint)
         finally:
             self._keeper.drop(claim)

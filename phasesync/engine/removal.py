@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.change import Policy
+from phasesync.core.change import PlanContext
 from phasesync.core.credential import Credential
 from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.planning.deletion import decide_unwanted
@@ -30,8 +30,8 @@ from phasesync.core.planning.ownership import Ownership, owner_tags, ownership_o
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
 from phasesync.core.tags import tags_back
-from phasesync.engine.apply import Alterer, Pen
-from phasesync.engine.claims import ClaimTaker, Permit
+from phasesync.engine.apply import JournalWriter, MetadataApplier
+from phasesync.engine.claims import Checkpoint, ClaimTaker
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import END_OF_LOOKING
 from phasesync.engine.stale_database import check_may_delete, check_may_release
@@ -110,7 +110,7 @@ class SyncRemoval:
         if not _is_known(entry):
             return None
         try:
-            destination = self._destinations.open(sync.destination_kind, credential, entry.region, customer=sync.id)
+            destination = self._destinations.open(sync.destination_kind, credential, entry.region, tenant=sync.id)
             if (account := destination.account_id()) != entry.account:
                 return f"{entry.remote_name} keeps our tags: it is in account {entry.account}, not in {account}"
             seen = destination.observe(entry.remote_name)
@@ -204,14 +204,14 @@ class RemoteDeletion:
         scheduled: list[str] = []
         left_alone: dict[str, str] = {}
         blocked: dict[str, str] = {}
-        with self._claims.held(sync, actor=actor) as (claim, permit):
-            state, pen = self._state.load(claim), Pen(self._state, claim, self._clock)
+        with self._claims.held(sync, actor=actor) as (claim, checkpoint):
+            state, pen = self._state.load(claim), JournalWriter(self._state, claim, self._clock)
             for entry in filter(_may_be_there, state.journal):
                 destination = self._destinations.open(
-                    sync.destination_kind, state.credential, entry.region, customer=sync.id
+                    sync.destination_kind, state.credential, entry.region, tenant=sync.id
                 )
-                alterer = Alterer(
-                    destination=destination, pen=pen, permit=permit, recovery_days=sync.config.recovery_days
+                alterer = MetadataApplier(
+                    destination=destination, pen=pen, checkpoint=checkpoint, recovery_days=sync.config.recovery_days
                 )
                 try:
                     self._delete(destination, alterer, entry, scheduled, left_alone)
@@ -228,7 +228,7 @@ class RemoteDeletion:
     def _delete(
         self,
         destination: Destination,
-        alterer: Alterer,
+        alterer: MetadataApplier,
         entry: JournalEntry,
         scheduled: list[str],
         left_alone: dict[str, str],
@@ -237,7 +237,7 @@ class RemoteDeletion:
         name, account = entry.remote_name, destination.account_id()
         if account != entry.account:
             raise DestinationError(f"it is in account {entry.account}, the credential leads to {account}")
-        policy = Policy(
+        policy = PlanContext(
             instance_id=self._instance_id,
             account=account,
             region=entry.region,
@@ -351,10 +351,10 @@ class ForceDeletion:
         """
         sync, _ = self.find(credential, region, remote_name, kind=kind)
         reach = self._credentials.get(credential)
-        with self._claims.held(sync, actor=actor) as (claim, permit):
-            pen = Pen(self._state, claim, self._clock)
+        with self._claims.held(sync, actor=actor) as (claim, checkpoint):
+            pen = JournalWriter(self._state, claim, self._clock)
             where = _region(remote_name, region, reach)
-            destination = self._destinations.open(kind, reach, where, customer=sync.id)
+            destination = self._destinations.open(kind, reach, where, tenant=sync.id)
             seen = destination.observe(remote_name)
             if seen is None:
                 raise NotFoundError(f"there is no secret {remote_name} any more")
@@ -364,7 +364,7 @@ class ForceDeletion:
             now = self._clock.now()
             noted = pen.save(replace(entry, touched_at=now, deletion_at=now))
             try:
-                permit()
+                checkpoint()
                 destination.delete(seen.arn, recovery_days=None)
             except OutcomeUnknownError:
                 raise
@@ -471,8 +471,8 @@ class SyncRelease:
         self._state.pause(sync.name, Paused(by=actor, at=self._clock.now(), reason=RELEASED, until=None))
         given_back: list[str] = []
         kept: dict[str, str] = {}
-        with self._claims.held(sync, actor=actor) as (claim, permit):
-            state, pen = self._state.load(claim), Pen(self._state, claim, self._clock)
+        with self._claims.held(sync, actor=actor) as (claim, checkpoint):
+            state, pen = self._state.load(claim), JournalWriter(self._state, claim, self._clock)
             gone: DestinationError | None = None
             for entry in filter(_is_known, state.journal):
                 if gone is not None:  # It would meet every further object, each after its time-outs.
@@ -480,9 +480,9 @@ class SyncRelease:
                     continue
                 try:
                     destination = self._destinations.open(
-                        sync.destination_kind, state.credential, entry.region, customer=sync.id
+                        sync.destination_kind, state.credential, entry.region, tenant=sync.id
                     )
-                    self._give_back(destination, entry, permit)
+                    self._give_back(destination, entry, checkpoint)
                 except DestinationError as error:
                     gone = error if isinstance(error, END_OF_LOOKING) else None
                     kept[entry.remote_name] = error.message
@@ -491,7 +491,7 @@ class SyncRelease:
                 given_back.append(entry.remote_name)
         return Released(given_back=tuple(given_back), kept=kept)
 
-    def _give_back(self, destination: Destination, entry: JournalEntry, permit: Permit) -> None:
+    def _give_back(self, destination: Destination, entry: JournalEntry, checkpoint: Checkpoint) -> None:
         """Put tags back where the object is still ours; there is nothing to do where it is not."""
         account = destination.account_id()
         if account != entry.account:
@@ -500,5 +500,5 @@ class SyncRelease:
         if seen is None or ownership_of(seen, entry, self._instance_id) is not Ownership.OURS:
             return
         back = tags_back(seen, entry, owner_tags(self._instance_id, entry.sync_id))
-        permit()
+        checkpoint()
         destination.update_metadata(seen.arn, tags=back.tags or None, untag=back.untag)

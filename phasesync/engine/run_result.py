@@ -26,13 +26,13 @@ from phasesync.errors import (
     PhasesyncError,
     PlanError,
     PlanHeldError,
-    RestoredDatabaseError,
+    StaleDatabaseError,
 )
 from phasesync.ports import AfterRun, Claim, Destination
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class RunResult:
     """What is stored and told of a run."""
 
     run: Run
@@ -41,7 +41,7 @@ class Record:
 
 
 @dataclass(kw_only=True)
-class Attempt:
+class RunBuilder:
     """What a run has found out and done so far, kept so that a failing run is recorded as well as a good one."""
 
     reads: Mapping[str, int] | None = None
@@ -113,7 +113,7 @@ class Attempt:
 
     def conclude(
         self, sync: Sync, claim: Claim, *, started_at: datetime, now: datetime, coalesce: timedelta, spread: float
-    ) -> Record:
+    ) -> RunResult:
         """
         Turn what was found out into the run to store, what it leaves behind and the event to tell.
 
@@ -193,7 +193,7 @@ class Attempt:
             code=run.error.code if run.error else None,
             next_attempt_at=run.next_attempt_at,
         )
-        return Record(run=run, after=after, event=event)
+        return RunResult(run=run, after=after, event=event)
 
     def _following(
         self,
@@ -289,7 +289,7 @@ def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
     else the worst, and of those that are equally bad the one that is tried again by itself.
     """
     verdict = verdict_of(error)
-    restored = isinstance(error, RestoredDatabaseError)
+    restored = isinstance(error, StaleDatabaseError)
     return restored, SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.leases.expiry import LeaseExpiry
-from phasesync.engine.leases.orphan_users import AGAIN, EVERY, Reaper
+from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports import (
@@ -51,7 +51,7 @@ class LeaseWork:
     leases: LeaseStore
     expiry: LeaseExpiry
     dispatcher: Dispatcher[ClaimedLease]
-    reaper: Reaper
+    reaper: OrphanCollector
 
 
 class Scheduler:
@@ -237,7 +237,7 @@ class Scheduler:
         every = EVERY if self._reaped else AGAIN
         if self._registry.claim_chore("reap-users", self._member.owner, every=every):
             self._reaped = False  # Whatever ends it before it has returned.
-            self._reaped = work.reaper.reap(work.expiry.permit)
+            self._reaped = work.reaper.reap(work.expiry.checkpoint)
 
     def _prune(self) -> None:
         if not self._registry.claim_chore("housekeeping", self._member.owner, every=timedelta(hours=1)):

@@ -11,7 +11,7 @@ from typing import Final
 
 from phasesync.core.fingerprint import Digests, write_token
 from phasesync.core.remote import JournalEntry, Observed
-from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
+from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 from phasesync.ports import StateStore
 
 LOOK_BACK: Final = 10
@@ -37,7 +37,7 @@ def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: 
         instance_id: part of every token.
 
     Raises:
-        RestoredDatabaseError: this database is older than AWS.
+        StaleDatabaseError: this database is older than AWS.
     """
     open_token = entry.intent.token if entry.intent is not None else None
     if observed is None or observed.current_version in (None, entry.version_id, open_token):
@@ -89,16 +89,16 @@ def check_may_delete(state: StateStore) -> None:
         )
 
 
-def not_accepted() -> RestoredDatabaseError:
+def not_accepted() -> StaleDatabaseError:
     """Return the error of a run that had something to write while this database counts as older than AWS."""
-    return RestoredDatabaseError(
+    return StaleDatabaseError(
         "this database is an older backup, or a copy of it is at work: nothing is written until that is accepted"
     )
 
 
-def restored() -> RestoredDatabaseError:
+def restored() -> StaleDatabaseError:
     """Return the error for a database that is older than AWS."""
-    return RestoredDatabaseError(
+    return StaleDatabaseError(
         "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "
         "at work"
     )

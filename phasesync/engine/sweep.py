@@ -14,14 +14,14 @@ from typing import Final
 from phasesync.core.credential import Credential
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
-    Aspect,
     Expected,
-    Skip,
-    aspect_of,
+    NotComparable,
+    SyncTraits,
     expectation,
+    mismatches,
     pages,
     shown_by_lists,
-    suspects,
+    traits_of,
     worth_a_list,
 )
 from phasesync.core.remote import Observed
@@ -66,7 +66,7 @@ class _Ledger:
     syncs: dict[str, SweptSync] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     """Syncs that a list cannot settle: they become due."""
-    aspects: dict[str, Aspect] = field(default_factory=dict)
+    aspects: dict[str, SyncTraits] = field(default_factory=dict)
     skipped: int = 0
     """Wanted objects that we changed lately."""
     wants: set[str] = field(default_factory=set)
@@ -145,12 +145,12 @@ class Sweeper:
         for credential in credentials:
             try:
                 destination = self._destinations.open(
-                    group.destination_kind, credential, group.region, customer=_CUSTOMER
+                    group.destination_kind, credential, group.region, tenant=_CUSTOMER
                 )
                 if destination.account_id() != group.account:
                     continue  # The syncs that use it are halted by their next run.
                 listed = self._listed(destination, stopping) if ledger.expected else iter(())
-                found = suspects(ledger.expected, listed)
+                found = mismatches(ledger.expected, listed)
             except PermissionDeniedError as error:
                 self._deny(credential, group, error)
                 continue
@@ -199,14 +199,14 @@ class Sweeper:
             return
         aspect = ledger.aspects.get(sync.id)
         if aspect is None:
-            aspect = aspect_of(sync.id, sync.config, region=group.region, instance_id=self._instance_id)
+            aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._instance_id)
             ledger.aspects = {sync.id: aspect}  # They come sync by sync.
         if one.wanted:
             ledger.wants.add(sync.id)
         expected = expectation(aspect, sync.config, entry, wanted=one.wanted, now=self._clock.now())
-        if expected is Skip.SYNC:
+        if expected is NotComparable.SYNC:
             ledger.aside.add(sync.id)
-        elif expected is Skip.OBJECT:
+        elif expected is NotComparable.OBJECT:
             ledger.skipped += one.wanted
         elif (other := ledger.expected.get(entry.remote_name)) is not None:
             ledger.aside |= {sync.id, other.aspect.sync_id}  # Two want one object: their runs will say whose it is.

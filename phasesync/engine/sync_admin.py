@@ -13,8 +13,8 @@ from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
 from phasesync.engine.adoption_preview import survey
 from phasesync.engine.hints import naming
-from phasesync.engine.import_values import TakenIn, take_in
-from phasesync.engine.validation import Checker
+from phasesync.engine.import_values import ImportResult, import_values
+from phasesync.engine.validation import SyncValidator
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
 from phasesync.ports import (
     CredentialStore,
@@ -44,7 +44,7 @@ class Configured:
     sync: Sync | None
     identity: CallerIdentity | None
     warnings: tuple[str, ...]
-    imported: TakenIn | None = None
+    imported: ImportResult | None = None
     to_adopt: bool = False
 
 
@@ -73,7 +73,7 @@ class SyncConfiguration:
         self._state = state
         self._destinations = destinations
         self._tester = tester
-        self._checker = Checker(environments, state, destinations)
+        self._checker = SyncValidator(environments, state, destinations)
 
     def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR) -> Configured:
         """
@@ -119,7 +119,7 @@ class SyncConfiguration:
         sync = self._state.add_sync(draft)
         return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt)
 
-    def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[TakenIn, tuple[str, ...]]:
+    def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[ImportResult, tuple[str, ...]]:
         """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
         destination = self._destinations.open(draft.destination_kind, credential, draft.region)
         found = survey(
@@ -133,7 +133,7 @@ class SyncConfiguration:
             with_others=True,
         )
         instead = f"--adopt {Adopt.OVERWRITE} in place of --adopt {draft.adopt}"
-        taken = take_in(self._environments, destination, draft, found.takeable, actor=actor, instead=instead)
+        taken = import_values(self._environments, destination, draft, found.takeable, actor=actor, instead=instead)
         return taken, found.warnings
 
     def update(

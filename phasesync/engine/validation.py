@@ -28,7 +28,7 @@ LONGEST_POLICY = 20_480
 """Characters of a resource policy (User Guide, quotas)."""
 
 
-class Checker:
+class SyncValidator:
     """Checks what an operator sets on a sync."""
 
     def __init__(self, environments: EnvironmentStore, state: StateStore, destinations: Destinations) -> None:

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from phasesync.core.fingerprint import fingerprint, same
-from phasesync.core.payloads import map_values
+from phasesync.core.payloads import build_payloads
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.observe import END_OF_LOOKING, look_steadily
-from phasesync.engine.pinned_account import same_account
+from phasesync.engine.pinned_account import verify_account
 from phasesync.engine.source import Source, read_source
 from phasesync.errors import DestinationError
 from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore, SyncState
@@ -103,8 +103,8 @@ class Verification:
 
     def _all(self, state: SyncState) -> tuple[Compared, ...]:
         sync = state.sync
-        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, customer=sync.id)
-        same_account(state, destination)
+        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, tenant=sync.id)
+        verify_account(state, destination)
         # An edit that goes out meanwhile is at AWS and not in what was read before.
         return look_steadily(
             self._read(sync),
@@ -121,7 +121,7 @@ class Verification:
         return source
 
     def _compare_all(self, sync: Sync, destination: Destination, source: Source) -> tuple[Compared, ...]:
-        mapped = map_values(sync, source.values, self._digests)
+        mapped = build_payloads(sync, source.values, self._digests)
         compared = [self._compare(sync, destination, one, payload) for one, payload in mapped.payloads.items()]
         compared += [
             Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))

@@ -143,7 +143,7 @@ class Destinations(Protocol):
     """Opens destinations; clients behind them are shared and made once."""
 
     def open(
-        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+        self, kind: str, credential: Credential, region: str, *, tenant: str = "", fresh: bool = False
     ) -> Destination:
         """
         Return a destination for one run. CredentialRejectedError where the credential is incomplete.

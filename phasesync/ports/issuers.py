@@ -8,16 +8,16 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import Order
+from phasesync.core.lease import LeaseSpec
 from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 
-Leave = Callable[[], None]
+Checkpoint = Callable[[], None]
 """Called before every call that changes something; raises when this process may not go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class IssuedCredentials:
     """
     What was handed out.
 
@@ -39,7 +39,7 @@ class IssuerTraits:
     What an issuer is like.
 
     Attributes:
-        outputs: what it hands out, by name; the values of `Made.outputs`.
+        outputs: what it hands out, by name; the values of `IssuedCredentials.outputs`.
         takes_back: what it hands out can be taken back; otherwise it ends by itself, and is not renewed either.
         has_path: what it makes lies under an IAM path.
         shortest_ttl: the shortest life that it hands out.
@@ -52,13 +52,13 @@ class IssuerTraits:
 
 
 @dataclass
-class Footprint:
+class PartialIssue:
     """Whether an attempt to make something left anything at AWS; kept up to date while it goes on."""
 
     possible: bool = False
 
 
-class Found(Enum):
+class RevokeOutcome(Enum):
     """What was there to be taken back."""
 
     REMOVED = "removed"
@@ -69,7 +69,7 @@ class Found(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whereabouts:
+class UserLocation:
     """
     Where the user of a lease was found that is not under its name any more.
 
@@ -98,14 +98,14 @@ class LeaseIssuer(Protocol):
         """Ask AWS which account the credential leads to at this moment, whatever is known. CredentialRejectedError."""
         ...
 
-    def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
+    def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
         """
         Make what was ordered. A call that creates something is sent once; where its answer is lost, it looks first.
 
         Args:
-            order: what to make.
-            leave: asked before every call.
-            footprint: says afterwards, also where this raises, whether anything may be there.
+            spec: what to make.
+            checkpoint: asked before every call.
+            partial: says afterwards, also where this raises, whether anything may be there.
 
         Raises:
             DestinationError: AWS refuses or cannot be reached. What was made until then is still there.
@@ -113,16 +113,22 @@ class LeaseIssuer(Protocol):
         ...
 
     def revoke(
-        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
-    ) -> Found:
+        self,
+        spec: LeaseSpec,
+        *,
+        access_key_id: str | None,
+        proven: bool,
+        checkpoint: Checkpoint,
+        ending: Checkpoint | None = None,
+    ) -> RevokeOutcome:
         """
         Take back what was ordered: the key first, then everything else. What is gone already is no error.
 
         Args:
-            order: what was made.
+            spec: what was made.
             access_key_id: None where it is not known.
             proven: what bears the name is known to have been made for this order; otherwise its tags have to say so.
-            leave: asked before every call.
+            checkpoint: asked before every call.
             ending: asked in its place before the call after which nothing is left.
 
         Raises:
@@ -130,16 +136,16 @@ class LeaseIssuer(Protocol):
         """
         ...
 
-    def tags_of(self, order: Order) -> Mapping[str, str] | None:
+    def tags_of(self, spec: LeaseSpec) -> Mapping[str, str] | None:
         """Return the tags of what bears the name of an order, None = there is nothing. DestinationError."""
         ...
 
-    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> Whereabouts | None:
+    def find(self, spec: LeaseSpec, *, access_key_id: str | None, known: Callable[[str], bool]) -> UserLocation | None:
         """
         Look for the user of an order of which nothing was found under its name.
 
         Args:
-            order: what was made.
+            spec: what was made.
             access_key_id: None where it is not known.
             known: says of a name that it is the user of another lease; one call each is saved.
 
@@ -148,15 +154,15 @@ class LeaseIssuer(Protocol):
         """
         ...
 
-    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+    def renew(self, spec: LeaseSpec, end: datetime, *, number: int, checkpoint: Checkpoint) -> int:
         """
         Have what was made say that it was renewed; return which renewal it says that this is.
 
         Args:
-            order: what was made.
+            spec: what was made.
             end: its new one.
             number: of this renewal, as far as the database knows; more where what was made knows of more.
-            leave: asked before every call.
+            checkpoint: asked before every call.
 
         Raises:
             DestinationError: it could not be told.
@@ -172,7 +178,7 @@ class LeaseIssuer(Protocol):
         """
         ...
 
-    def has_key(self, order: Order, access_key_id: str) -> bool:
+    def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
         """Return whether what was made for an order still has a key, and it may be used. DestinationError."""
         ...
 
@@ -190,7 +196,7 @@ class LeaseIssuer(Protocol):
 class LeaseIssuers(Protocol):
     """Opens issuers; clients behind them are shared and made once."""
 
-    def open(self, kind: str, credential: Credential, *, customer: str = "") -> LeaseIssuer:
+    def open(self, kind: str, credential: Credential, *, tenant: str = "") -> LeaseIssuer:
         """Return an issuer. CredentialRejectedError where the credential is incomplete; NotFoundError for the kind."""
         ...
 

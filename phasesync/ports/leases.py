@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
-from phasesync.core.lease import Lease, LeaseStatus, Order
+from phasesync.core.lease import Lease, LeaseSpec, LeaseStatus
 from phasesync.core.model import SecretValue
 
 
@@ -126,7 +126,7 @@ MakeEntry = Callable[[Lease], Entry | None]
 Outputs = Mapping[str, SecretValue]
 """Output of an issuer -> its value."""
 
-MakeOrder = Callable[[str, datetime], Order]
+MakeOrder = Callable[[str, datetime], LeaseSpec]
 """Makes an order for the id of a lease and the end that no renewal moves it beyond."""
 
 Step = Callable[[Lease, datetime], Lease]
@@ -134,7 +134,7 @@ Step = Callable[[Lease, datetime], Lease]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class KeptLease:
     """A lease, with the values that are handed out with it."""
 
     lease: Lease
@@ -147,7 +147,7 @@ class LeaseStore(Protocol):
     def request(
         self,
         dynamic: DynamicSecret,
-        make_order: MakeOrder,
+        make_spec: MakeOrder,
         *,
         ttl: timedelta,
         owner: str,
@@ -158,7 +158,7 @@ class LeaseStore(Protocol):
 
         Args:
             dynamic: the recipe, as it was read.
-            make_order: makes what it is made of.
+            make_spec: makes what it is made of.
             ttl: how long it lives, counted from now; no longer than the recipe's maximum, whatever this says.
             owner: who is at work on it.
             for_keep: only where no kept lease may be given again, and nobody else is making one: of those that ask at
@@ -236,7 +236,7 @@ class LeaseStore(Protocol):
         """Give a claim back; the lease stays as due as it was."""
         ...
 
-    def put_off(self, claim: LeaseClaim, pause: timedelta) -> None:
+    def defer(self, claim: LeaseClaim, pause: timedelta) -> None:
         """Look at a lease whose row does not authenticate again after a pause; gives the claim back."""
         ...
 
@@ -272,11 +272,11 @@ class LeaseStore(Protocol):
         """Return lease id -> status, of those that exist and whose row authenticates."""
         ...
 
-    def kept(self, dynamic: DynamicSecret) -> Given | None:
+    def kept(self, dynamic: DynamicSecret) -> KeptLease | None:
         """Return a lease whose secret key is kept and that has enough of its life left; None = there is none."""
         ...
 
-    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+    def reuse(self, dynamic: DynamicSecret, *, actor: str) -> KeptLease | None:
         """Return what `kept` returns, and note that it was issued once more."""
         ...
 

@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.core.planning.journal import accept_restore
-from phasesync.errors import CiphertextError, ClaimHeldError, RestoredDatabaseError
+from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
 from phasesync.ports import Acceptance, KeyRing
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
@@ -21,7 +21,7 @@ from phasesync.store.run_requests import wake
 from phasesync.store.sync_rows import select_syncs
 from phasesync.store.tables import instance, leases, syncs
 
-_MET_THE_PROOF: Final = syncs.c.error_class == RestoredDatabaseError.__name__
+_MET_THE_PROOF: Final = syncs.c.error_class == StaleDatabaseError.__name__
 
 
 def known_restored() -> sa.ColumnElement[bool]:

@@ -24,7 +24,7 @@ from phasesync.errors import ClaimHeldError, ClaimLostError, InterruptedRunError
 from phasesync.ports import Claim
 from phasesync.store.database import lock_rows, ordered, row_lock
 from phasesync.store.db_time import AHEAD, after, from_microseconds, next_fence, now, to_microseconds
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 from phasesync.store.part import Part, new_id
 from phasesync.store.run_requests import WAKER
 from phasesync.store.run_rows import insert_runs
@@ -41,7 +41,7 @@ class Interrupted:
     started_at: datetime
 
 
-def log_interrupted(connection: sa.Connection, sealer: Sealer, former: Sequence[Interrupted]) -> None:
+def log_interrupted(connection: sa.Connection, sealer: ColumnCipher, former: Sequence[Interrupted]) -> None:
     """Store a run `interrupted` for each; their syncs are pending."""
     if not former:
         return

@@ -25,7 +25,7 @@ from phasesync.errors import (
 from phasesync.ports import CredentialDraft
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import Sealer, check_name_key, not_found
+from phasesync.store.encryption import ColumnCipher, check_name_key, not_found
 from phasesync.store.part import Part, absent, listed, new_id
 from phasesync.store.registry import locked_registry, read_registry
 from phasesync.store.run_requests import wake_leases, wake_refused, wake_users
@@ -231,7 +231,7 @@ def select_credentials() -> sa.Select[Any]:
     )
 
 
-def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) -> Credential:
+def to_credential(row: sa.Row[Any], sealer: ColumnCipher, used_by: tuple[str, ...]) -> Credential:
     """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
     check_name_key(credentials, row)
     sealed = _open(row, sealer)
@@ -255,7 +255,7 @@ def to_credential(row: sa.Row[Any], sealer: Sealer, used_by: tuple[str, ...]) ->
     )
 
 
-def _open(row: sa.Row[Any], sealer: Sealer) -> _Sealed:
+def _open(row: sa.Row[Any], sealer: ColumnCipher) -> _Sealed:
     try:
         return sealer.open_json(_Sealed, _context(row._asdict()), row.sealed)
     except CiphertextError as error:

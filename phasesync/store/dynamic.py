@@ -21,7 +21,7 @@ from phasesync.store.apps import find_environment
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import Sealer, not_found
+from phasesync.store.encryption import ColumnCipher, not_found
 from phasesync.store.environment_macs import authenticated
 from phasesync.store.lease_rows import check_leases_mac, leases_mac_of, live_leases_of
 from phasesync.store.part import Part, absent, live_leases, new_id
@@ -214,7 +214,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
 
 
 def keys_handed_out(
-    connection: sa.Connection, environment_id: str, sealer: Sealer, *, but: str = ""
+    connection: sa.Connection, environment_id: str, sealer: ColumnCipher, *, but: str = ""
 ) -> dict[tuple[str, str], str]:
     """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""
     rows = connection.execute(
@@ -230,7 +230,7 @@ def keys_handed_out(
     return found
 
 
-def _open_config(row: sa.Row[Any], sealer: Sealer) -> DynamicConfig:
+def _open_config(row: sa.Row[Any], sealer: ColumnCipher) -> DynamicConfig:
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:

@@ -57,7 +57,7 @@ def _altered_name(table: sa.Table, name: str) -> CiphertextError:
     )
 
 
-class Sealer:
+class ColumnCipher:
     """Encrypts and decrypts columns."""
 
     def __init__(self, keys: KeyRing) -> None:

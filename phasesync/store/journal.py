@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from phasesync.core.remote import JournalEntry
 from phasesync.ports import Claim
 from phasesync.store.claims import locked_claim
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 from phasesync.store.part import Part, new_id
 from phasesync.store.serialization import members, to_plain
 from phasesync.store.tables import journal
@@ -48,13 +48,13 @@ class JournalPart(Part):
         return stored
 
 
-def update_entry(connection: sa.Connection, sealer: Sealer, data_key_id: str, entry: JournalEntry) -> None:
+def update_entry(connection: sa.Connection, sealer: ColumnCipher, data_key_id: str, entry: JournalEntry) -> None:
     """Replace a stored entry."""
     values = to_row(sealer, data_key_id, entry)
     connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
 
 
-def load_journal(connection: sa.Connection, sync_id: str, sealer: Sealer) -> tuple[JournalEntry, ...]:
+def load_journal(connection: sa.Connection, sync_id: str, sealer: ColumnCipher) -> tuple[JournalEntry, ...]:
     """Return the entries of a sync by Region and name. CiphertextError."""
     rows = connection.execute(
         sa.select(journal).where(journal.c.sync_id == sync_id).order_by(journal.c.region, journal.c.remote_name)
@@ -62,7 +62,7 @@ def load_journal(connection: sa.Connection, sync_id: str, sealer: Sealer) -> tup
     return tuple(to_entry(row, sealer) for row in rows)
 
 
-def to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+def to_row(sealer: ColumnCipher, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
     """Return the columns of an entry that has an id."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
     details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
@@ -70,7 +70,7 @@ def to_row(sealer: Sealer, data_key_id: str, entry: JournalEntry) -> dict[str, A
     return values
 
 
-def to_entry(row: sa.Row[Any], sealer: Sealer) -> JournalEntry:
+def to_entry(row: sa.Row[Any], sealer: ColumnCipher) -> JournalEntry:
     """Return the entry that a row of the journal tells of. CiphertextError."""
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
     details = json.loads(sealer.keys.decrypt(_context(plain), row.details))

@@ -23,13 +23,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import ENDED, Lease, LeaseStatus, Order
+from phasesync.core.lease import ENDED, Lease, LeaseSpec, LeaseStatus
 from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError
 from phasesync.ports import KeyRing, LeaseEvent, LeaseRecord
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, Sealer, same_mac
+from phasesync.store.encryption import UNVERSIONED, ColumnCipher, same_mac
 from phasesync.store.serialization import members, to_json, to_member, to_plain
 from phasesync.store.tables import dynamic_secrets, environments, lease_events, leases
 
@@ -139,7 +139,7 @@ def select_leases() -> sa.Select[Any]:
     )
 
 
-def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
+def to_lease(row: sa.Row[Any], sealer: ColumnCipher) -> Lease:
     """Return the lease that a row of `select_leases` tells of. CiphertextError."""
     values = row._asdict()
     unauthentic = CiphertextError(
@@ -163,7 +163,7 @@ def to_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
     )
 
 
-def to_listed_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
+def to_listed_lease(row: sa.Row[Any], sealer: ColumnCipher) -> Lease:
     """Return a lease for a list: one that somebody altered stands in it with the reason, so that it hides no other."""
     try:
         return to_lease(row, sealer)
@@ -174,12 +174,12 @@ def to_listed_lease(row: sa.Row[Any], sealer: Sealer) -> Lease:
             issuer=row.issuer or "?",
             # A status that there is not: it stands as what a daemon makes of it.
             status=LeaseStatus(row.status) if row.status in tuple(LeaseStatus) else LeaseStatus.REVOKE_FAILED,
-            order=Order(name="?", ttl=timedelta(0)),
+            spec=LeaseSpec(name="?", ttl=timedelta(0)),
             error=error.message,
         )
 
 
-def to_columns(lease: Lease, sealer: Sealer, data_key_id: str) -> dict[str, Any]:
+def to_columns(lease: Lease, sealer: ColumnCipher, data_key_id: str) -> dict[str, Any]:
     """Return the columns of a lease, but for what is kept with it."""
     values: dict[str, Any] = {name: getattr(lease, name) for name in _PLAIN} | {"status": lease.status}
     details = {one.name: to_plain(getattr(lease, one.name)) for one in fields(lease) if one.name not in _ELSEWHERE}
@@ -188,7 +188,7 @@ def to_columns(lease: Lease, sealer: Sealer, data_key_id: str) -> dict[str, Any]
     return values
 
 
-def revocable_columns(row: sa.Row[Any], sealer: Sealer) -> dict[str, Any] | None:
+def revocable_columns(row: sa.Row[Any], sealer: ColumnCipher) -> dict[str, Any] | None:
     """
     Return the columns that have a lease revoked of which somebody altered the state; None where that is not all.
 
@@ -204,13 +204,13 @@ def revocable_columns(row: sa.Row[Any], sealer: Sealer) -> dict[str, Any] | None
     return {**changes, "mac": mac_of(sealer.keys, {**values, **changes})}
 
 
-def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], sealer: Sealer, data_key_id: str) -> bytes:
+def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], sealer: ColumnCipher, data_key_id: str) -> bytes:
     """Encrypt what was handed out."""
     plain = {name: value.reveal_text() for name, value in outputs.items()}
     return sealer.json(data_key_id, _kept_context(lease_id), plain)
 
 
-def open_outputs(lease_id: str, sealed: bytes, sealer: Sealer) -> dict[str, SecretValue]:
+def open_outputs(lease_id: str, sealed: bytes, sealer: ColumnCipher) -> dict[str, SecretValue]:
     """Decrypt what was handed out. CiphertextError."""
     plain = json.loads(sealer.keys.decrypt(_kept_context(lease_id), sealed))
     return {name: SecretValue(text) for name, text in plain.items()}
@@ -218,7 +218,7 @@ def open_outputs(lease_id: str, sealed: bytes, sealer: Sealer) -> dict[str, Secr
 
 def insert_event(
     connection: sa.Connection,
-    sealer: Sealer,
+    sealer: ColumnCipher,
     data_key_id: str,
     lease_id: str,
     *,
@@ -238,7 +238,7 @@ def insert_event(
     )
 
 
-def to_record(row: sa.Row[Any], sealer: Sealer) -> LeaseRecord:
+def to_record(row: sa.Row[Any], sealer: ColumnCipher) -> LeaseRecord:
     """Return the entry that a row of `lease_events` tells of. CiphertextError."""
     return LeaseRecord(
         lease_id=row.lease_id,

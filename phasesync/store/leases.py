@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, may_be_given_again
+from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, is_reusable
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
@@ -26,7 +26,7 @@ from phasesync.errors import (
 from phasesync.ports import (
     ClaimedLease,
     Entry,
-    Given,
+    KeptLease,
     KeyRing,
     LeaseClaim,
     LeaseEvent,
@@ -91,7 +91,7 @@ class SqlLeaseStore(Part):
     def request(
         self,
         dynamic: DynamicSecret,
-        make_order: MakeOrder,
+        make_spec: MakeOrder,
         *,
         ttl: timedelta,
         owner: str,
@@ -132,7 +132,7 @@ class SqlLeaseStore(Part):
                 issuer=dynamic.issuer,
                 credential_id=dynamic.credential_id,
                 status=LeaseStatus.REQUESTED,
-                order=make_order(lease_id, most),
+                spec=make_spec(lease_id, most),
                 requested_at=clock,
                 expires_at=min(clock + ttl, most),
                 max_expires_at=most,
@@ -286,7 +286,7 @@ class SqlLeaseStore(Part):
         with self._database.write() as connection:
             connection.execute(leases.update().where(_held_by(claim)).values(**_CLEARED))
 
-    def put_off(self, claim: LeaseClaim, pause: timedelta) -> None:
+    def defer(self, claim: LeaseClaim, pause: timedelta) -> None:
         """
         Look at a lease whose row does not authenticate again after a pause; gives the claim back.
 
@@ -397,13 +397,13 @@ class SqlLeaseStore(Part):
                         continue  # Nothing that it says is believed; the user's own tags say when it is over.
         return found
 
-    def kept(self, dynamic: DynamicSecret) -> Given | None:
+    def kept(self, dynamic: DynamicSecret) -> KeptLease | None:
         """Return a lease whose secret key is kept and that has enough of its life left; None = there is none."""
         with self._database.read() as connection:
             found = self._kept(connection, dynamic)
         return None if found is None else found[1]
 
-    def give_again(self, dynamic: DynamicSecret, *, actor: str) -> Given | None:
+    def reuse(self, dynamic: DynamicSecret, *, actor: str) -> KeptLease | None:
         """Return what `kept` returns, and note that it was issued once more."""
         with self._database.write() as connection:
             # Which leases there are does not change while their recipe is locked.
@@ -415,7 +415,7 @@ class SqlLeaseStore(Part):
             self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
         return given
 
-    def _kept(self, connection: sa.Connection, dynamic: DynamicSecret) -> tuple[sa.Row[Any], Given] | None:
+    def _kept(self, connection: sa.Connection, dynamic: DynamicSecret) -> tuple[sa.Row[Any], KeptLease] | None:
         active = (leases.c.dynamic_id == dynamic.id) & (leases.c.status == LeaseStatus.ACTIVE)
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
         recipe = connection.execute(sa.select(dynamic_secrets).where(dynamic_secrets.c.id == dynamic.id)).first()
@@ -424,8 +424,8 @@ class SqlLeaseStore(Part):
         for row in connection.execute(kept).all():
             try:
                 lease = to_lease(row, self._sealer)
-                if may_be_given_again(lease, from_microseconds(row.clock)):
-                    return row, Given(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
+                if is_reusable(lease, from_microseconds(row.clock)):
+                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
             except CiphertextError:
                 continue  # What somebody altered hides no other, and is given to nobody.
         return None

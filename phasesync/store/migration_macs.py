@@ -17,7 +17,7 @@ from phasesync.store import lease_rows as lease_macs
 from phasesync.store.apps import select_environments
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import AHEAD, after, now
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 from phasesync.store.environment_macs import mac_of as environment_mac_of
 from phasesync.store.environment_macs import pointers_of
 from phasesync.store.journal import to_entry
@@ -99,7 +99,7 @@ def refuse_beside_others(connection: sa.Connection) -> None:
 
 
 def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:
-    sealer = Sealer(keys)
+    sealer = ColumnCipher(keys)
     for row in connection.execute(sa.select(journal)):
         try:
             entry = to_entry(row, sealer)

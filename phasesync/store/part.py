@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports import KeyRing
 from phasesync.store.database import Database, repeat_methods
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 
 SHORTEST: Final = 4
 """Characters; less is more likely a mistake."""
@@ -59,7 +59,7 @@ class Part:
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
-        self._sealer = Sealer(keys)
+        self._sealer = ColumnCipher(keys)
 
 
 def new_id() -> str:

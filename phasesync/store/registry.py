@@ -19,7 +19,7 @@ from phasesync.errors import CiphertextError, SchemaMismatchError
 from phasesync.ports import KeyRing
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import to_microseconds
-from phasesync.store.encryption import UNVERSIONED, Sealer
+from phasesync.store.encryption import UNVERSIONED, ColumnCipher
 from phasesync.store.tables import credentials, dynamic_secrets, instance
 from phasesync.store.wrapped_keys import CREDENTIALS_KEY
 
@@ -103,7 +103,7 @@ def read_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
             "the registry in table instance is missing: it was removed outside phasesync",
             hint="restore a backup: phasesync db restore FILE",
         )
-    opened = Sealer(keys).open_json(_Versions, _context(values), row.registry)
+    opened = ColumnCipher(keys).open_json(_Versions, _context(values), row.registry)
     return Registry(connection, keys, values, opened.versions)
 
 
@@ -117,7 +117,7 @@ def seal_registry(
     keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
 ) -> bytes:
     """Encrypt a registry for an instance's row, under the data key of credentials."""
-    return Sealer(keys).json(key_id, _context(values), _Versions(versions=versions))
+    return ColumnCipher(keys).json(key_id, _context(values), _Versions(versions=versions))
 
 
 def _context(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, Trigger
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 from phasesync.store.serialization import members, to_member, to_plain
 from phasesync.store.tables import runs, syncs
 
@@ -37,7 +37,7 @@ _ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
 """Advisory lock of PostgreSQL ("phaserun"): held from the numbering of a run to its commit."""
 
 
-def insert_runs(connection: sa.Connection, sealer: Sealer, entries: Sequence[tuple[Run, str]]) -> None:
+def insert_runs(connection: sa.Connection, sealer: ColumnCipher, entries: Sequence[tuple[Run, str]]) -> None:
     """Store runs, each with the id of the data key that encrypts its details."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger()))))
@@ -50,7 +50,7 @@ def select_runs() -> sa.Select[Any]:
     return sa.select(runs, syncs.c.name.label("sync")).join_from(runs, syncs)
 
 
-def to_run(row: sa.Row[Any], sealer: Sealer) -> Run:
+def to_run(row: sa.Row[Any], sealer: ColumnCipher) -> Run:
     """Decrypt a row of `select_runs`. CiphertextError."""
     plain = {name: getattr(row, name) for name in _PLAIN}
     plain |= {
@@ -62,7 +62,7 @@ def to_run(row: sa.Row[Any], sealer: Sealer) -> Run:
     return Run(**plain, **members(Run, details))
 
 
-def _values(run: Run, data_key_id: str, sealer: Sealer) -> dict[str, Any]:
+def _values(run: Run, data_key_id: str, sealer: ColumnCipher) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(run, name) for name in _PLAIN}
     details = {
         one.name: to_plain(getattr(run, one.name))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Sync
-from phasesync.errors import ClaimLostError, NotFoundError, RestoredDatabaseError
+from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.ports import AfterRun, Claim
 from phasesync.store.acceptance import note_restored
 from phasesync.store.claims import held_by, locked_claim
@@ -33,7 +33,7 @@ class RunsPart(Part):
     def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
         """Store a run and what it leaves behind, and release the claim, in one transaction. ClaimLostError."""
         with self._database.write() as connection:
-            if run.error is not None and run.error.cls == RestoredDatabaseError.__name__:
+            if run.error is not None and run.error.cls == StaleDatabaseError.__name__:
                 note_restored(connection, self._keys)
             rows = connection.execute(row_lock(select_syncs().where(held_by(claim)), syncs)).all()
             if not rows:

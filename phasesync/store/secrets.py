@@ -25,7 +25,7 @@ from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputEr
 from phasesync.ports import EnvironmentReader, KeyRing, SecretWrite
 from phasesync.store.apps import EnvironmentsPart, find_app, find_environment, select_environments, to_environment
 from phasesync.store.db_time import from_microseconds
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 from phasesync.store.environment_macs import Pointer, authenticated, check_mac, store_mac
 from phasesync.store.part import Part, new_id
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
@@ -97,7 +97,7 @@ class SecretReadsPart(Part):
 class _Reader:
     """Reads environments in one database snapshot (port `EnvironmentReader`)."""
 
-    def __init__(self, connection: sa.Connection, sealer: Sealer) -> None:
+    def __init__(self, connection: sa.Connection, sealer: ColumnCipher) -> None:
         self._connection = connection
         self._sealer = sealer
 
@@ -179,7 +179,7 @@ def _missing() -> CiphertextError:
     return CiphertextError("a stored value in table secret_versions is missing: it was removed outside phasesync")
 
 
-def to_version(row: sa.Row[Any], sealer: Sealer) -> SecretVersion:
+def to_version(row: sa.Row[Any], sealer: ColumnCipher) -> SecretVersion:
     """Decrypt a row of `select_versions`. CiphertextError."""
     if row.version is None:
         raise _missing()
@@ -196,7 +196,7 @@ def to_version(row: sa.Row[Any], sealer: Sealer) -> SecretVersion:
     )
 
 
-def open_value(row: sa.Row[Any], sealer: Sealer) -> SecretValue | None:
+def open_value(row: sa.Row[Any], sealer: ColumnCipher) -> SecretValue | None:
     """Decrypt the value of a version; None where it was unset. CiphertextError."""
     if row.version == row.current_version and (row.value is None) == row.is_set:
         raise _missing()
@@ -208,7 +208,7 @@ def open_value(row: sa.Row[Any], sealer: Sealer) -> SecretValue | None:
     return SecretValue(plain[1:], _TYPES[plain[:1]])
 
 
-def open_comment(row: sa.Row[Any], sealer: Sealer) -> str:
+def open_comment(row: sa.Row[Any], sealer: ColumnCipher) -> str:
     """Decrypt the comment of a version; empty where there is none. CiphertextError."""
     return sealer.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
 

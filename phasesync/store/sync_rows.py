@@ -23,7 +23,7 @@ from phasesync.errors import AlreadyExistsError, CiphertextError
 from phasesync.ports import KeyRing
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, Sealer, same_mac
+from phasesync.store.encryption import UNVERSIONED, ColumnCipher, same_mac
 from phasesync.store.serialization import from_json, to_json, to_member
 from phasesync.store.tables import apps, credentials, environments, sync_reads, syncs
 
@@ -100,12 +100,12 @@ def select_syncs() -> sa.Select[Any]:
     )
 
 
-def to_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
+def to_syncs(rows: Sequence[sa.Row[Any]], sealer: ColumnCipher) -> list[Sync]:
     """Return the syncs that rows of `select_syncs` tell of. CiphertextError."""
     return [_to_sync(list(group), sealer) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
-def to_listed_syncs(rows: Sequence[sa.Row[Any]], sealer: Sealer) -> list[Sync]:
+def to_listed_syncs(rows: Sequence[sa.Row[Any]], sealer: ColumnCipher) -> list[Sync]:
     """
     Return the syncs for a list: one that somebody altered stands in it as halted, so that it hides no other.
 
@@ -135,7 +135,7 @@ def reason_context(sync_id: str, column: str) -> tuple[str, ...]:
     return ("syncs", sync_id, column, UNVERSIONED)
 
 
-def _to_listed(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
+def _to_listed(rows: list[sa.Row[Any]], sealer: ColumnCipher) -> Sync:
     try:
         return _to_sync(rows, sealer)
     except CiphertextError as error:
@@ -155,7 +155,7 @@ def _to_listed(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
         )
 
 
-def _to_sync(rows: list[sa.Row[Any]], sealer: Sealer) -> Sync:
+def _to_sync(rows: list[sa.Row[Any]], sealer: ColumnCipher) -> Sync:
     row = rows[0]
     check_mac(row, sealer.keys)
     return Sync(
@@ -202,7 +202,7 @@ def _in_the_clear(row: sa.Row[Any]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _IN_THE_CLEAR}
 
 
-def _paused(row: sa.Row[Any], sealer: Sealer) -> Paused | None:
+def _paused(row: sa.Row[Any], sealer: ColumnCipher) -> Paused | None:
     if not is_paused(row, row.clock):
         return None
     return Paused(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from phasesync.bootstrap import open_application
 from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
-from phasesync.core.imported_values import whole_of
+from phasesync.core.imported_values import as_literal
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
 from phasesync.core.payloads import map_json
 from phasesync.core.references import Resolution, resolve
@@ -112,7 +112,7 @@ def test_a_literal_value_resolves_to_what_the_value_resolves_to(value: SecretVal
     if literal is None:
         assert not resolution({"K": value}).complete
     elif value.type is not ValueType.BINARY:
-        again = resolution({"K": whole_of(literal)})
+        again = resolution({"K": as_literal(literal)})
         first = resolution({"K": value})
         assert again.complete
         assert first.complete

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.lease import Lease, LeaseStatus, begin, issued, set_back
+from phasesync.core.lease import Lease, LeaseStatus, begin, issued, moved_back
 from phasesync.ports import ClockSetBack, MemberRole
 from phasesync.store import Store, tables
 from phasesync.store.db_time import Instant
@@ -48,7 +48,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
             columns = to_columns(
-                set_back(to_lease(row, store.state._sealer), -by), store.state._sealer, row.data_key_id
+                moved_back(to_lease(row, store.state._sealer), -by), store.state._sealer, row.data_key_id
             )
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:

@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, is_due, missing, renew, take_back
+from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, begin_revoke, is_due, missing, renew
 from phasesync.core.schedule import pause_of_lease
 from phasesync.errors import ThrottledError
 from phasesync.ports import ClaimedLease
@@ -59,7 +59,7 @@ def not_arrived(store: Store) -> Lease:
     lease = issuing(store)
     leases = store.leases(ttl=TTL)
     claim = leases.claim(lease.id, "a").claim
-    leases.save(claim, lambda one, now: take_back(one, Cause.FAILURE, "why", now))
+    leases.save(claim, lambda one, now: begin_revoke(one, Cause.FAILURE, "why", now))
     return leases.save(claim, missing, done=True)
 
 

@@ -152,7 +152,7 @@ def test_leases_that_were_issued_stay_as_they_are_through_an_update(store: Store
     assert updated.live == 1
     assert store.leases(ttl=TTL).get(lease.id) == lease
     assert lease.credential_id == dynamic.credential_id != updated.credential_id
-    assert lease.order.policy_arns == dynamic.config.policy_arns
+    assert lease.spec.policy_arns == dynamic.config.policy_arns
 
 
 def test_an_update_that_fails_changes_nothing(store: Store) -> None:

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import Cause, Lease, LeaseStatus, forgotten, lapsed, renew
+from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, expired, renew
 from phasesync.core.model import SecretValue
-from phasesync.ports import Given, LeaseEvent
+from phasesync.ports import KeptLease, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.stores import (
     LONG,
@@ -33,8 +33,8 @@ OUTPUTS = {
 }
 
 
-def give(store: Store, dynamic: DynamicSecret) -> Given | None:
-    return store.leases(ttl=TTL).give_again(dynamic, actor="bob")
+def give(store: Store, dynamic: DynamicSecret) -> KeptLease | None:
+    return store.leases(ttl=TTL).reuse(dynamic, actor="bob")
 
 
 def kept_in_the_database(store: Store) -> int:
@@ -65,7 +65,7 @@ def test_it_is_noted_who_was_given_it_again_each_time(store: Store) -> None:
     dynamic = add_dynamic(store)
     lease = issue_lease(store, dynamic, keep=OUTPUTS)
     give(store, dynamic)
-    store.leases(ttl=TTL).give_again(dynamic, actor="eve")
+    store.leases(ttl=TTL).reuse(dynamic, actor="eve")
     records = store.leases(ttl=TTL).records(lease.id)
     assert [(one.event, one.actor) for one in records] == [
         (LeaseEvent.GIVEN_AGAIN, "bob"),
@@ -140,9 +140,9 @@ def test_the_values_go_with_the_end_of_the_lease(store: Store, end: str) -> None
 
     match end:
         case "lapsed":
-            ended = leases.change(lease.id, lapsed)
+            ended = leases.change(lease.id, expired)
         case "let go":
-            ended = leases.change(lease.id, lambda one, now: forgotten(one, "let go", now))
+            ended = leases.change(lease.id, lambda one, now: abandoned(one, "let go", now))
         case _:
             ended = end_lease(store, lease, cause=Cause.EXPIRY if end == "expired" else Cause.REQUEST)
 

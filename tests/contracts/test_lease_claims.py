@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, gone, take_back
+from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, begin_revoke, revoked
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError
 from phasesync.ports import Entry, LeaseClaim, LeaseEvent
 from phasesync.store import Store, tables
@@ -30,7 +30,7 @@ REVOKED = Entry(event=LeaseEvent.REVOKED, actor="ada")
 
 def revoke(store: Store, claim: LeaseClaim, *, done: bool = False) -> Lease:
     return store.leases(ttl=TTL).save(
-        claim, lambda one, now: take_back(one, Cause.REQUEST, "why", now), entry=REVOKED, done=done
+        claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=REVOKED, done=done
     )
 
 
@@ -104,7 +104,7 @@ def test_a_stale_holder_stores_nothing(store: Store, owner: str) -> None:
     with pytest.raises(ClaimLostError, match=f"the lease {stale.lease_id} passed to another process"):
         leases.extend(stale)
     leases.release(stale)
-    leases.put_off(stale, TTL)
+    leases.defer(stale, TTL)
 
     assert leases.get(stale.lease_id) == before
     assert leases.records(stale.lease_id) == []
@@ -162,7 +162,7 @@ def test_a_claim_is_prolonged(store: Store, prolong: Callable[[Store, LeaseClaim
 def test_a_step_gives_the_claim_back_where_the_lease_is_done(store: Store, done: bool) -> None:
     claim = store.leases(ttl=TTL).claim(issue_lease(store, add_dynamic(store)).id, "a").claim
     revoke(store, claim)
-    store.leases(ttl=TTL).save(claim, gone, done=done)
+    store.leases(ttl=TTL).save(claim, revoked, done=done)
     assert is_free(store, claim) is done
 
 
@@ -180,7 +180,7 @@ def test_a_lease_that_is_put_off_is_looked_at_again_after_a_pause(store: Store) 
     issue_lease(store, add_dynamic(store), ttl=EXPIRED)
     (claimed,) = leases.claim_due("a", limit=1, again=1, restored=False)
 
-    leases.put_off(claimed.claim, TTL)
+    leases.defer(claimed.claim, TTL)
 
     put_off = leases.get(claimed.claim.lease_id)
     assert put_off.live

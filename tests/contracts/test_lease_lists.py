@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.lease import Cause, Lease, LeaseStatus, gone
+from phasesync.core.lease import Cause, Lease, LeaseStatus, revoked
 from phasesync.errors import NotFoundError
 from phasesync.ports import Entry, LeaseEvent
 from phasesync.store import Store, tables
@@ -143,7 +143,7 @@ def test_statuses_are_told_of_any_number_of_leases(store: Store) -> None:
 def end_with_log(store: Store, lease: Lease, *, ago: timedelta) -> Lease:
     """End a lease, with an entry in its log, some time ago."""
     entry = Entry(event=LeaseEvent.REVOKED, actor="ada", detail="why")
-    store.leases(ttl=TTL).save(revoke_lease(store, lease), gone, entry=entry, done=True)
+    store.leases(ttl=TTL).save(revoke_lease(store, lease), revoked, entry=entry, done=True)
     move_lease(store, lease, -ago, "ended_at")
     return lease
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, forgotten, gone, issued, renew, take_back
+from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, begin, begin_revoke, issued, renew, revoked
 from phasesync.core.lease_users import TAG_LEASE, max_expires_at_of
 from phasesync.errors import IllegalTransitionError, NotFoundError, StalePlanError
 from phasesync.ports import Entry, LeaseEvent
@@ -58,9 +58,9 @@ def test_a_lease_that_is_asked_for_is_noted_and_claimed(store: Store) -> None:
 
 def test_what_it_is_made_of_is_made_for_its_id_and_its_last_end(store: Store) -> None:
     _, lease = request_lease(store, add_dynamic(store))
-    assert lease.order.name == f"ci-{lease.id}"
-    assert lease.order.tags[TAG_LEASE] == lease.id
-    assert max_expires_at_of(lease.order.tags) == lease.max_expires_at.replace(microsecond=0)
+    assert lease.spec.name == f"ci-{lease.id}"
+    assert lease.spec.tags[TAG_LEASE] == lease.id
+    assert max_expires_at_of(lease.spec.tags) == lease.max_expires_at.replace(microsecond=0)
 
 
 def test_no_lease_of_a_removed_dynamic_secret_is_given(store: Store) -> None:
@@ -174,8 +174,8 @@ def test_entries_are_told_in_the_order_in_which_they_were_made(store: Store) -> 
     claim, lease = request_lease(store, add_dynamic(store))
     issue_failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor="ada", detail="denied: ümlaut")
     leases.save(claim, lambda one, now: begin(one, ACCOUNT, now), entry=issue_failed)
-    leases.save(claim, lambda one, now: take_back(one, Cause.FAILURE, "why", now))
-    leases.save(claim, gone, entry=Entry(event=LeaseEvent.REVOKED, actor="phasesync"), done=True)
+    leases.save(claim, lambda one, now: begin_revoke(one, Cause.FAILURE, "why", now))
+    leases.save(claim, revoked, entry=Entry(event=LeaseEvent.REVOKED, actor="phasesync"), done=True)
 
     assert told(store, lease) == [
         (LeaseEvent.ISSUE_FAILED, "ada", "denied: ümlaut"),
@@ -194,9 +194,9 @@ def test_an_entry_may_depend_on_what_became_of_the_lease(store: Store) -> None:
         return None if one.live else Entry(event=LeaseEvent.REVOKED, actor="ada", detail=one.reason)
 
     claim = leases.claim(lease.id, "ada").claim
-    leases.save(claim, lambda one, now: take_back(one, Cause.REQUEST, "by ada", now), entry=made)
+    leases.save(claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "by ada", now), entry=made)
     assert told(store, lease) == []
-    leases.save(claim, gone, entry=made)
+    leases.save(claim, revoked, entry=made)
     assert told(store, lease) == [(LeaseEvent.REVOKED, "ada", "by ada")]
 
 
@@ -225,7 +225,7 @@ def test_a_renewal_beyond_the_maximum_stores_nothing(store: Store) -> None:
 
 def test_a_lease_that_was_let_go_has_ended(store: Store) -> None:
     lease = issue_lease(store, add_dynamic(store))
-    let_go = store.leases(ttl=TTL).change(lease.id, lambda one, now: forgotten(one, "let go", now))
+    let_go = store.leases(ttl=TTL).change(lease.id, lambda one, now: abandoned(one, "let go", now))
     assert (get(store, lease), let_go.live, let_go.reason) == (let_go, False, "let go")
     assert store.leases(ttl=TTL).claim_due("daemon", limit=10, again=10, restored=False) == []
 

@@ -3,8 +3,8 @@
 from dataclasses import fields, replace
 from datetime import timedelta
 
-from phasesync.core.dynamic import DynamicConfig, order_of
-from phasesync.core.lease import Order
+from phasesync.core.dynamic import DynamicConfig, lease_spec_of
+from phasesync.core.lease import LeaseSpec
 from tests.support.values import HOUR, dynamic_config
 
 MARKS = {"phasesync:instance": "0f0f", "phasesync:lease": "1ea5e"}
@@ -24,20 +24,20 @@ EVERYTHING = DynamicConfig(
 
 
 def test_an_order_is_all_that_the_recipe_says_of_a_user_with_name_life_and_marks() -> None:
-    order = order_of(EVERYTHING, name="ci-k3v9", ttl=timedelta(minutes=7), marks=MARKS)
+    spec = lease_spec_of(EVERYTHING, name="ci-k3v9", ttl=timedelta(minutes=7), marks=MARKS)
 
-    assert (order.name, order.ttl) == ("ci-k3v9", timedelta(minutes=7))
-    assert order.tags == {"team": "web", **MARKS}
-    common = {one.name for one in fields(Order)} - {"name", "ttl", "tags"}
-    assert {name: getattr(order, name) for name in common} == {name: getattr(EVERYTHING, name) for name in common}
+    assert (spec.name, spec.ttl) == ("ci-k3v9", timedelta(minutes=7))
+    assert spec.tags == {"team": "web", **MARKS}
+    common = {one.name for one in fields(LeaseSpec)} - {"name", "ttl", "tags"}
+    assert {name: getattr(spec, name) for name in common} == {name: getattr(EVERYTHING, name) for name in common}
 
 
 def test_our_marks_win_over_tags_of_the_recipe() -> None:
     """Whose a user is, nobody else says."""
     config = dynamic_config(tags={"phasesync:instance": "theirs", "team": "web"})
-    assert order_of(config, name="x", ttl=HOUR, marks=MARKS).tags == {"team": "web", **MARKS}
+    assert lease_spec_of(config, name="x", ttl=HOUR, marks=MARKS).tags == {"team": "web", **MARKS}
 
 
 def test_a_recipe_that_says_nothing_makes_an_order_of_nothing() -> None:
     config = replace(dynamic_config(), iam_path=None, policy_arns=())
-    assert order_of(config, name="x", ttl=HOUR, marks={}) == Order(name="x", ttl=HOUR)
+    assert lease_spec_of(config, name="x", ttl=HOUR, marks={}) == LeaseSpec(name="x", ttl=HOUR)

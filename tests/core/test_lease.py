@@ -16,22 +16,22 @@ from phasesync.core.lease import (
     Cause,
     Lease,
     LeaseStatus,
+    abandoned,
+    apply_renewals,
     begin,
+    begin_revoke,
     deletion_sent,
-    forgotten,
-    gone,
+    expired,
     is_due,
+    is_reusable,
     issued,
-    lapsed,
-    may_be_given_again,
     missing,
-    not_gone,
     prolong,
     renew,
-    renewals_heeded,
     renewed,
     replace_dead,
-    take_back,
+    revoke_failed,
+    revoked,
 )
 from phasesync.errors import IllegalTransitionError
 from tests.support.values import ACCOUNT, HOUR, LEASE, NOW, lease
@@ -54,7 +54,7 @@ def active(**changes: object) -> Lease:
 
 def revoking(cause: Cause = Cause.REQUEST) -> Lease:
     """A lease that is being taken back."""
-    return take_back(active(), cause, "why", NOW)
+    return begin_revoke(active(), cause, "why", NOW)
 
 
 EACH: dict[LeaseStatus, Lease] = {
@@ -62,20 +62,20 @@ EACH: dict[LeaseStatus, Lease] = {
     LeaseStatus.ISSUING: issuing(),
     LeaseStatus.ACTIVE: active(),
     LeaseStatus.REVOKING: revoking(),
-    LeaseStatus.REVOKE_FAILED: not_gone(revoking(), "denied", HOUR, NOW),
-    LeaseStatus.REVOKED: gone(revoking(), NOW),
-    LeaseStatus.EXPIRED: gone(revoking(Cause.EXPIRY), NOW),
+    LeaseStatus.REVOKE_FAILED: revoke_failed(revoking(), "denied", HOUR, NOW),
+    LeaseStatus.REVOKED: revoked(revoking(), NOW),
+    LeaseStatus.EXPIRED: revoked(revoking(Cause.EXPIRY), NOW),
 }
 STEPS: dict[str, Callable[[Lease], Lease]] = {
     "begin": lambda one: begin(one, ACCOUNT, LATER),
     "issued": lambda one: issued(one, LATER, principal=ARN, access_key_id=KEY_ID),
     "renew": lambda one: renew(one, HOUR, LATER),
-    "take_back": lambda one: take_back(one, Cause.REQUEST, "why", LATER),
-    "gone": lambda one: gone(one, LATER),
+    "take_back": lambda one: begin_revoke(one, Cause.REQUEST, "why", LATER),
+    "gone": lambda one: revoked(one, LATER),
     "missing": lambda one: missing(one, LATER),
-    "renewals_heeded": lambda one: renewals_heeded(one, 1, LATER + HOUR, LATER),
-    "not_gone": lambda one: not_gone(one, "denied", HOUR, LATER),
-    "lapsed": lambda one: lapsed(one, LATER),
+    "renewals_heeded": lambda one: apply_renewals(one, 1, LATER + HOUR, LATER),
+    "not_gone": lambda one: revoke_failed(one, "denied", HOUR, LATER),
+    "lapsed": lambda one: expired(one, LATER),
 }
 LEADS_TO: dict[LeaseStatus, dict[str, LeaseStatus]] = {
     LeaseStatus.REQUESTED: {
@@ -223,7 +223,7 @@ def test_prolonging_goes_as_far_as_the_maximum_and_never_back() -> None:
 
 
 def test_what_nothing_was_called_for_is_over_at_once() -> None:
-    assert take_back(lease(), Cause.REQUEST, "by ada", LATER) == lease(
+    assert begin_revoke(lease(), Cause.REQUEST, "by ada", LATER) == lease(
         status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason="by ada", ended_at=LATER
     )
 
@@ -231,7 +231,7 @@ def test_what_nothing_was_called_for_is_over_at_once() -> None:
 @pytest.mark.parametrize("status", [LeaseStatus.ISSUING, LeaseStatus.ACTIVE])
 def test_what_may_be_at_aws_is_taken_back_first(status: LeaseStatus) -> None:
     before = EACH[status]
-    after = take_back(before, Cause.FAILURE, "it broke", LATER)
+    after = begin_revoke(before, Cause.FAILURE, "it broke", LATER)
     assert after == replace(before, status=LeaseStatus.REVOKING, cause=Cause.FAILURE, reason="it broke", final=True)
     assert after.live
 
@@ -239,15 +239,15 @@ def test_what_may_be_at_aws_is_taken_back_first(status: LeaseStatus) -> None:
 def test_what_expired_stays_expired_though_somebody_revokes_it_meanwhile() -> None:
     """And one that was revoked does not become one that expired."""
     for first, other in ((Cause.EXPIRY, Cause.REQUEST), (Cause.REQUEST, Cause.EXPIRY)):
-        begun = take_back(active(), first, "first", NOW)
-        again = take_back(not_gone(begun, "denied", HOUR, NOW), other, "other", LATER)
+        begun = begin_revoke(active(), first, "first", NOW)
+        again = begin_revoke(revoke_failed(begun, "denied", HOUR, NOW), other, "other", LATER)
         assert (again.cause, again.reason) == (first, "first")
 
 
 def test_taking_back_heeds_no_pause() -> None:
-    failed = not_gone(revoking(), "denied", HOUR, NOW)
+    failed = revoke_failed(revoking(), "denied", HOUR, NOW)
     assert failed.retry_at == NOW + HOUR
-    assert take_back(failed, Cause.REQUEST, "now", LATER).retry_at is None
+    assert begin_revoke(failed, Cause.REQUEST, "now", LATER).retry_at is None
 
 
 @pytest.mark.parametrize(
@@ -260,12 +260,12 @@ def test_taking_back_heeds_no_pause() -> None:
 )
 def test_what_is_gone_expired_if_its_time_was_over_and_was_revoked_otherwise(cause: Cause, status: LeaseStatus) -> None:
     kept = replace(revoking(cause), kept=True, error="denied", retry_at=NOW, failures=2)
-    assert gone(kept, LATER) == replace(revoking(cause), status=status, ended_at=LATER, failures=2)
+    assert revoked(kept, LATER) == replace(revoking(cause), status=status, ended_at=LATER, failures=2)
 
 
 def test_what_could_not_be_taken_back_is_tried_again_and_the_attempts_are_counted() -> None:
-    first = not_gone(revoking(), "denied", SECOND, NOW)
-    second = not_gone(take_back(first, Cause.REQUEST, "again", LATER), "throttled", HOUR, LATER)
+    first = revoke_failed(revoking(), "denied", SECOND, NOW)
+    second = revoke_failed(begin_revoke(first, Cause.REQUEST, "again", LATER), "throttled", HOUR, LATER)
     assert (first.status, first.failures, first.retry_at) == (LeaseStatus.REVOKE_FAILED, 1, NOW + SECOND)
     assert (second.failures, second.retry_at, second.error) == (2, LATER + HOUR, "throttled")
 
@@ -274,11 +274,11 @@ def test_what_was_issued_and_is_missing_is_looked_at_twice_more() -> None:
     """IAM may not find for a moment what is there."""
     first = missing(revoking(), LATER)
     assert first == replace(revoking(), missing_since=LATER, retry_at=LATER + LOOKED_AGAIN_AFTER)
-    second = missing(take_back(first, Cause.REQUEST, "", LATER + LOOKED_AGAIN_AFTER), LATER + LOOKED_AGAIN_AFTER)
+    second = missing(begin_revoke(first, Cause.REQUEST, "", LATER + LOOKED_AGAIN_AFTER), LATER + LOOKED_AGAIN_AFTER)
     assert second == replace(first, retry_at=LATER + GONE_AFTER)
     assert missing(second, LATER + GONE_AFTER - SECOND).live
     end = LATER + GONE_AFTER
-    assert missing(second, end) == gone(second, end)
+    assert missing(second, end) == revoked(second, end)
 
 
 def test_what_is_asked_for_in_between_counts_as_little() -> None:
@@ -289,9 +289,9 @@ def test_what_is_asked_for_in_between_counts_as_little() -> None:
 
 
 def test_what_could_not_be_looked_at_is_missing_from_the_next_look_on() -> None:
-    failed = not_gone(missing(revoking(), LATER), "throttled", SECOND, LATER + HOUR)
+    failed = revoke_failed(missing(revoking(), LATER), "throttled", SECOND, LATER + HOUR)
     assert failed.missing_since is None
-    assert missing(take_back(failed, Cause.REQUEST, "", LATER + HOUR), LATER + HOUR).missing_since == LATER + HOUR
+    assert missing(begin_revoke(failed, Cause.REQUEST, "", LATER + HOUR), LATER + HOUR).missing_since == LATER + HOUR
 
 
 def test_a_miss_that_was_noted_by_a_clock_that_was_ahead_counts_from_now() -> None:
@@ -302,36 +302,36 @@ def test_a_miss_that_was_noted_by_a_clock_that_was_ahead_counts_from_now() -> No
 # --- renewals that the row does not know
 
 
-def expired() -> Lease:
+def over_by_its_row() -> Lease:
     """A lease that is taken back because its time is over by its row."""
-    return take_back(active(), Cause.EXPIRY, "its time was over", NOW + 2 * HOUR)
+    return begin_revoke(active(), Cause.EXPIRY, "its time was over", NOW + 2 * HOUR)
 
 
 def test_what_its_user_knows_of_a_later_renewal_is_believed() -> None:
     later = NOW + 3 * HOUR
-    heeded = renewals_heeded(expired(), 1, later, NOW + 2 * HOUR)
+    heeded = apply_renewals(over_by_its_row(), 1, later, NOW + 2 * HOUR)
     assert heeded == active(expires_at=later, renewals=1)
-    beyond = renewals_heeded(expired(), 2, NOW + 99 * HOUR, NOW + 2 * HOUR)
+    beyond = apply_renewals(over_by_its_row(), 2, NOW + 99 * HOUR, NOW + 2 * HOUR)
     assert beyond.expires_at == beyond.max_expires_at
 
 
 @pytest.mark.parametrize(
     ("one", "number", "end"),
     [
-        (expired(), 0, NOW + 3 * HOUR),
-        (replace(expired(), renewals=1), 1, NOW + 3 * HOUR),
-        (expired(), 1, NOW + 2 * HOUR),
-        (replace(expired(), final=True), 1, NOW + 3 * HOUR),
+        (over_by_its_row(), 0, NOW + 3 * HOUR),
+        (replace(over_by_its_row(), renewals=1), 1, NOW + 3 * HOUR),
+        (over_by_its_row(), 1, NOW + 2 * HOUR),
+        (replace(over_by_its_row(), final=True), 1, NOW + 3 * HOUR),
         (revoking(), 1, NOW + 3 * HOUR),
     ],
     ids=["none", "a known one", "one that is over as well", "something was removed already", "somebody revoked it"],
 )
 def test_what_decides_the_end_is_not_undone(one: Lease, number: int, end: datetime) -> None:
-    assert renewals_heeded(one, number, end, NOW + 2 * HOUR) == replace(one, final=True)
+    assert apply_renewals(one, number, end, NOW + 2 * HOUR) == replace(one, final=True)
 
 
 def test_what_a_person_revokes_stays_so_although_its_time_was_over_before() -> None:
-    again = take_back(not_gone(expired(), "denied", HOUR, NOW), Cause.REQUEST, "revoked", NOW)
+    again = begin_revoke(revoke_failed(over_by_its_row(), "denied", HOUR, NOW), Cause.REQUEST, "revoked", NOW)
     assert (again.cause, again.final) == (Cause.EXPIRY, True)
 
 
@@ -348,23 +348,23 @@ def test_a_lease_with_a_dead_key_is_taken_back_and_does_not_count() -> None:
 
 def test_what_may_not_have_arrived_yet_is_looked_at_again() -> None:
     """A request that was sent for it may still reach AWS, and make the user after we looked."""
-    begun = take_back(issuing(), Cause.FAILURE, "it broke", NOW)
+    begun = begin_revoke(issuing(), Cause.FAILURE, "it broke", NOW)
     again = missing(begun, LATER)
     assert again == replace(begun, retry_at=NOW + ARRIVES_WITHIN, missing_since=LATER)
     assert missing(again, NOW + ARRIVES_WITHIN - SECOND).status is LeaseStatus.REVOKING
-    assert missing(again, NOW + ARRIVES_WITHIN) == gone(begun, NOW + ARRIVES_WITHIN)
+    assert missing(again, NOW + ARRIVES_WITHIN) == revoked(begun, NOW + ARRIVES_WITHIN)
 
 
 # --- ends without us
 
 
 def test_a_session_that_ended_by_itself_expired() -> None:
-    ended = lapsed(active(kept=True), LATER)
+    ended = expired(active(kept=True), LATER)
     assert ended == active(status=LeaseStatus.EXPIRED, cause=Cause.EXPIRY, ended_at=LATER)
 
 
 def test_a_lease_that_is_let_go_was_revoked_and_is_not_live() -> None:
-    let_go = forgotten(active(kept=True), "let go by ada", LATER)
+    let_go = abandoned(active(kept=True), "let go by ada", LATER)
     assert let_go == active(status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason="let go by ada", ended_at=LATER)
 
 
@@ -373,7 +373,7 @@ def test_a_lease_that_has_ended_is_not_let_go_once_more(status: LeaseStatus) -> 
     """When it ended, and why, stays as it was."""
     after = EACH[status]
     with suppress(IllegalTransitionError):
-        after = forgotten(EACH[status], "let go by ada", LATER)
+        after = abandoned(EACH[status], "let go by ada", LATER)
     assert after == EACH[status]
 
 
@@ -406,10 +406,10 @@ def test_what_has_ended_is_never_due(status: LeaseStatus) -> None:
 
 def test_a_kept_lease_is_given_again_while_half_of_its_life_is_left() -> None:
     half = NOW + HOUR / 2
-    assert may_be_given_again(active(kept=True), half)
-    assert not may_be_given_again(active(kept=True), half + timedelta(microseconds=1))
-    assert not may_be_given_again(active(), NOW)
-    assert not may_be_given_again(replace(revoking(), kept=True), NOW)
+    assert is_reusable(active(kept=True), half)
+    assert not is_reusable(active(kept=True), half + timedelta(microseconds=1))
+    assert not is_reusable(active(), NOW)
+    assert not is_reusable(replace(revoking(), kept=True), NOW)
 
 
 # --- users whose deletion was sent
@@ -418,16 +418,16 @@ def test_a_kept_lease_is_given_again_while_half_of_its_life_is_left() -> None:
 def test_a_user_that_is_missing_after_its_deletion_was_sent_is_gone() -> None:
     """The process died there, or the answer was lost."""
     sent = deletion_sent(revoking())
-    again = take_back(sent, Cause.REQUEST, "", LATER)
+    again = begin_revoke(sent, Cause.REQUEST, "", LATER)
     assert again.deletion_sent
-    assert missing(again, LATER, deleted=True) == gone(again, LATER)
-    assert not gone(again, LATER).deletion_sent
+    assert missing(again, LATER, deleted=True) == revoked(again, LATER)
+    assert not revoked(again, LATER).deletion_sent
 
 
 def test_a_deletion_that_iam_refused_or_found_nothing_for_was_not_sent() -> None:
     sent = deletion_sent(revoking())
-    assert not not_gone(sent, "denied", HOUR, LATER).deletion_sent
-    assert not_gone(sent, "lost", HOUR, LATER, unknown=True).deletion_sent
+    assert not revoke_failed(sent, "denied", HOUR, LATER).deletion_sent
+    assert revoke_failed(sent, "lost", HOUR, LATER, unknown=True).deletion_sent
     assert missing(sent, LATER) == replace(
         revoking(), missing_since=LATER, retry_at=LATER + LOOKED_AGAIN_AFTER, deletion_sent=False
     )

@@ -16,15 +16,15 @@ from phasesync.core.lease import (
     Lease,
     LeaseStatus,
     begin,
-    gone,
+    begin_revoke,
+    expired,
     is_due,
+    is_reusable,
     issued,
-    lapsed,
-    may_be_given_again,
     missing,
-    not_gone,
     renew,
-    take_back,
+    revoke_failed,
+    revoked,
 )
 from phasesync.errors import IllegalTransitionError
 from tests.support.values import ACCOUNT, NOW, lease
@@ -37,13 +37,13 @@ STEPS: Final[dict[str, Walker]] = {
     "issued and kept": lambda one, now, _: issued(one, now, principal="arn", access_key_id="AKIA", kept=True),
     "session": lambda one, now, span: issued(one, now, principal="arn", access_key_id="ASIA", ends_at=now + span),
     "renew": lambda one, now, span: renew(one, span, now),
-    "expire": lambda one, now, _: take_back(one, Cause.EXPIRY, "its time was over", now),
-    "revoke": lambda one, now, _: take_back(one, Cause.REQUEST, "revoked", now),
-    "fail": lambda one, now, _: take_back(one, Cause.FAILURE, "it could not be issued", now),
-    "gone": lambda one, now, _: gone(one, now),
+    "expire": lambda one, now, _: begin_revoke(one, Cause.EXPIRY, "its time was over", now),
+    "revoke": lambda one, now, _: begin_revoke(one, Cause.REQUEST, "revoked", now),
+    "fail": lambda one, now, _: begin_revoke(one, Cause.FAILURE, "it could not be issued", now),
+    "gone": lambda one, now, _: revoked(one, now),
     "missing": lambda one, now, _: missing(one, now),
-    "not gone": lambda one, now, span: not_gone(one, "denied", span, now),
-    "lapsed": lambda one, now, _: lapsed(one, now),
+    "not gone": lambda one, now, span: revoke_failed(one, "denied", span, now),
+    "lapsed": lambda one, now, _: expired(one, now),
 }
 
 
@@ -169,7 +169,7 @@ def test_what_it_was_asked_for_never_changes(walk: list[Moment]) -> None:
     wanted = lease()
     for one in (moment.after for moment in walk):
         assert (one.id, one.dynamic_id, one.credential_id) == (wanted.id, wanted.dynamic_id, wanted.credential_id)
-        assert (one.order, one.issuer, one.requested_at) == (wanted.order, wanted.issuer, wanted.requested_at)
+        assert (one.spec, one.issuer, one.requested_at) == (wanted.spec, wanted.issuer, wanted.requested_at)
 
 
 @given(walks())
@@ -199,6 +199,6 @@ def test_only_failures_are_counted_and_none_is_taken_off(walk: list[Moment]) -> 
 @given(walks())
 def test_only_an_active_lease_that_has_not_ended_is_given_again(walk: list[Moment]) -> None:
     for moment in walk:
-        if may_be_given_again(moment.after, moment.now):
+        if is_reusable(moment.after, moment.now):
             assert moment.after.kept and moment.after.status is LeaseStatus.ACTIVE
             assert moment.now < moment.after.expires_at

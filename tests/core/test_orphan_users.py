@@ -11,12 +11,12 @@ from phasesync.core.lease_users import (
     REMOVED,
     TAG_LEASE,
     TAG_MAX_EXPIRES_AT,
-    Fate,
     MarkedUser,
-    fate_of,
+    OrphanVerdict,
     is_made_for,
-    marks,
     max_expires_at_of,
+    orphan_verdict_of,
+    user_owner_tags,
 )
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.values import DYNAMIC, INSTANCE, LEASE, NOW
@@ -28,38 +28,38 @@ LIVE = tuple(status for status in LeaseStatus if status not in ENDED)
 
 def ours(max_expires_at: datetime = NOW) -> dict[str, str]:
     """The tags of a user of ours."""
-    return marks(INSTANCE, dynamic_id=DYNAMIC, lease_id=LEASE, max_expires_at=max_expires_at)
+    return user_owner_tags(INSTANCE, dynamic_id=DYNAMIC, lease_id=LEASE, max_expires_at=max_expires_at)
 
 
-def fate(tags: dict[str, str], status: LeaseStatus | None, now: datetime = NOW) -> Fate:
+def fate(tags: dict[str, str], status: LeaseStatus | None, now: datetime = NOW) -> OrphanVerdict:
     """What becomes of a user with these tags."""
     user = MarkedUser(name="ci-k3v9", arn="arn:aws:iam::111122223333:user/phasesync/ci-k3v9", tags=tags)
-    return fate_of(user, status, instance_id=INSTANCE, now=now)
+    return orphan_verdict_of(user, status, instance_id=INSTANCE, now=now)
 
 
 @pytest.mark.parametrize(
     ("status", "past", "expected"),
     [
-        *((status, past, Fate.LIVE) for status in LIVE for past in (False, True)),
-        *((status, past, Fate.LEFT_OVER) for status in ENDED for past in (False, True)),
-        (None, False, Fate.UNKNOWN),
-        (None, True, Fate.OVERDUE),
+        *((status, past, OrphanVerdict.LIVE) for status in LIVE for past in (False, True)),
+        *((status, past, OrphanVerdict.LEFT_OVER) for status in ENDED for past in (False, True)),
+        (None, False, OrphanVerdict.UNKNOWN),
+        (None, True, OrphanVerdict.OVERDUE),
     ],
 )
 def test_our_users_fate_follows_from_its_lease_and_without_one_from_its_end(
-    status: LeaseStatus | None, past: bool, expected: Fate
+    status: LeaseStatus | None, past: bool, expected: OrphanVerdict
 ) -> None:
     end = NOW - SECOND if past else NOW + SECOND
     assert fate(ours(end), status) is expected
 
 
 def test_only_what_nobody_can_want_any_more_is_removed() -> None:
-    assert set(REMOVED) == {Fate.LEFT_OVER, Fate.OVERDUE}
+    assert set(REMOVED) == {OrphanVerdict.LEFT_OVER, OrphanVerdict.OVERDUE}
 
 
 def test_a_user_without_a_lease_is_overdue_after_its_end_and_not_at_it() -> None:
-    assert fate(ours(), None, now=NOW) is Fate.UNKNOWN
-    assert fate(ours(), None, now=NOW + timedelta(microseconds=1)) is Fate.OVERDUE
+    assert fate(ours(), None, now=NOW) is OrphanVerdict.UNKNOWN
+    assert fate(ours(), None, now=NOW + timedelta(microseconds=1)) is OrphanVerdict.OVERDUE
 
 
 @pytest.mark.parametrize("end", [None, "", "soon", "2020-01-01", "2020-01-01T00:00:00", "0", "2020-13-01T00:00:00Z"])
@@ -71,7 +71,7 @@ def test_a_user_whose_end_cannot_be_read_is_left(end: str | None) -> None:
     else:
         tags[TAG_MAX_EXPIRES_AT] = end
     assert max_expires_at_of(tags) is None
-    assert fate(tags, None) is Fate.UNKNOWN
+    assert fate(tags, None) is OrphanVerdict.UNKNOWN
 
 
 PAST, FUTURE = "2020-01-01T00:00:00Z", "2199-01-01T00:00:00Z"
@@ -93,7 +93,7 @@ instants = st.integers(min_value=-(10**15), max_value=5 * 10**15).map(lambda cou
 def test_a_user_without_our_instances_tag_is_theirs_whatever_else_it_carries(
     tags: dict[str, str], status: LeaseStatus | None, now: datetime
 ) -> None:
-    assert (fate(tags, status, now) is Fate.THEIRS) is (tags.get(TAG_INSTANCE) != INSTANCE)
+    assert (fate(tags, status, now) is OrphanVerdict.THEIRS) is (tags.get(TAG_INSTANCE) != INSTANCE)
 
 
 @given(tag_sets, statuses, instants, st.booleans())
@@ -113,7 +113,7 @@ def test_the_end_that_a_mark_names_is_read_back_to_the_second(end: datetime, hou
     """Whatever time zone it was given in; what is cut off makes it earlier by less than a second."""
     elsewhere = end.astimezone(timezone(timedelta(hours=hours)))
     assert max_expires_at_of(ours(elsewhere)) == end.replace(microsecond=0)
-    assert fate(ours(elsewhere), None, now=end.replace(microsecond=0)) is Fate.UNKNOWN
+    assert fate(ours(elsewhere), None, now=end.replace(microsecond=0)) is OrphanVerdict.UNKNOWN
 
 
 def test_the_marks_say_whose_and_what_for_and_until_when() -> None:

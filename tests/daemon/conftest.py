@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from phasesync.daemon.http import PATIENCE
 from phasesync.daemon.service import Service
-from phasesync.daemon.signals import Inbox, Word
+from phasesync.daemon.signals import Command, CommandQueue
 from phasesync.errors import PhasesyncError
 from phasesync.settings import LoadedSettings, Settings
 from tests.daemon.fakes import World
@@ -31,7 +31,7 @@ class Running:
 
     world: World
     service: Service
-    inbox: Inbox
+    inbox: CommandQueue
     thread: threading.Thread
     ended: list[int | PhasesyncError]
     exits: list[int]
@@ -69,7 +69,7 @@ class Running:
         return answers[-1][1]
 
     def stop(self) -> int | PhasesyncError:
-        self.inbox.put(Word.STOP)
+        self.inbox.put(Command.STOP)
         self.thread.join(HANG_GUARD_S)
         assert not self.thread.is_alive()
         return self.ended[0]
@@ -77,7 +77,7 @@ class Running:
     def reload(self, outcome: LoadedSettings | PhasesyncError) -> None:
         """Have the settings read again; returns when that is done."""
         self.next_settings.append(outcome)
-        self.inbox.put(Word.RELOAD)
+        self.inbox.put(Command.RELOAD)
         wait_until(lambda: not self.next_settings, what="the reload")
 
 
@@ -109,7 +109,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     monkeypatch.setattr(ours, "level", ours.level)  # reloads change it
 
     def start(loaded: LoadedSettings | None = None, *, listen_patience: timedelta = PATIENCE) -> Running:
-        inbox = Inbox()
+        inbox = CommandQueue()
         ended: list[int | PhasesyncError] = []
         exits: list[int] = []
         pending: list[LoadedSettings | PhasesyncError] = []
@@ -150,7 +150,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     yield start
     world.let_go()
     for running in started:
-        running.inbox.put(Word.STOP)
+        running.inbox.put(Command.STOP)
         running.thread.join(HANG_GUARD_S)
 
 

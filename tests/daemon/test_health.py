@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.daemon.health import Condition, Pulse, Round
+from phasesync.daemon.health import Condition, Heartbeat, Round
 from phasesync.errors import SettingsError, StoreUnavailableError
 from phasesync.ports import Load, MemberRole
 from tests.daemon.fakes import FakeSchema
@@ -22,7 +22,7 @@ def goes_on(every=S, *, ended=S, succeeded=None) -> Round:
 
 def working(**changes: Any) -> Condition:
     """A daemon at work, with one thing changed."""
-    pulse = Pulse(role=MemberRole.ACTIVE, beat=goes_on(5 * S), poll=goes_on(), leases=goes_on())
+    pulse = Heartbeat(role=MemberRole.ACTIVE, beat=goes_on(5 * S), poll=goes_on(), leases=goes_on())
     condition = Condition()
     condition.database_reachable = True
     condition.schema = FakeSchema()

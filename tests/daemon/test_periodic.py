@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from phasesync.daemon.periodic import Rounds, _Every
+from phasesync.daemon.periodic import PeriodicChores, _Every
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 MS = timedelta(milliseconds=1)
@@ -18,8 +18,8 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def rounds() -> Iterator[Rounds]:
-    rounds = Rounds()
+def rounds() -> Iterator[PeriodicChores]:
+    rounds = PeriodicChores()
     yield rounds
     rounds.stop()
 
@@ -121,7 +121,7 @@ def test_the_rhythm_changes_at_once(rounds) -> None:
 
 
 def test_after_the_end_there_is_no_round(rounds) -> None:
-    other = Rounds()
+    other = PeriodicChores()
     chore = Chore()
     other.add("chore", chore, every=10 * MS)
     other.start()

@@ -11,7 +11,7 @@ import pytest
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon import health as condition
 from phasesync.daemon import shutdown as ending
-from phasesync.daemon.signals import Word
+from phasesync.daemon.signals import Command
 from phasesync.errors import (
     AnotherDatabaseError,
     KeyUnavailableError,
@@ -320,7 +320,7 @@ def test_while_it_stops_it_is_not_ready(run, world) -> None:
     world.claims, world.hang_in_work = [a_claim()], True
     running = run()
     running.wait_for("/readyz", 200)
-    running.inbox.put(Word.STOP)
+    running.inbox.put(Command.STOP)
 
     assert running.wait_for("/readyz", 503) == {"ok": False, "reason": "stopping"}
     assert running.get("/healthz")[0] == 200

@@ -60,7 +60,7 @@ def test_a_daemon_ends_leases_within_five_seconds_of_their_time(ready: Installat
     ended = daemon.find("lease taken back", status="expired", cause="expiry")
     assert {line["lease"] for line in ended} == {lease.id for lease in leases}
     assert all(0 <= line["late_ms"] <= LATE_MS for line in ended), ended
-    assert users(aws) == {kept.order.name}
+    assert users(aws) == {kept.spec.name}
 
 
 def test_after_an_outage_all_that_is_overdue_goes_the_longest_overdue_first(ready: Installation, aws: Aws) -> None:
@@ -76,7 +76,7 @@ def test_after_an_outage_all_that_is_overdue_goes_the_longest_overdue_first(read
 
     assert users(aws) == set()
     asked = [one.form["UserName"] for one in aws.server.operations[before:] if one.name == "GetUser"]
-    assert set(asked[:8]) == {lease.order.name for lease in leases[4:]}, "eight at a time, the longest overdue first"
+    assert set(asked[:8]) == {lease.spec.name for lease in leases[4:]}, "eight at a time, the longest overdue first"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_daemon_that_is_told_to_stop_gives_its_leases_to_the_next(ready: Insta
     wait_until(lambda: aws.server.count("DeleteAccessKey") == 1, what="the first call")
 
     assert first.stop() == 0
-    assert users(aws) == {lease.order.name}, "the call in hand ended, no other was begun"
+    assert users(aws) == {lease.spec.name}, "the call in hand ended, no other was begun"
     second = ready.start_daemon()
     second.wait_for_line("lease taken back", lease=lease.id, within_s=5)
 

@@ -10,7 +10,7 @@ from phasesync.core.planning.ownership import Ownership
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt, Layout, SyncConfig
-from phasesync.engine.import_values import TakenIn
+from phasesync.engine.import_values import ImportResult
 from phasesync.errors import (
     AccountMismatchError,
     AlreadyExistsError,
@@ -34,7 +34,7 @@ def per_key(world: World) -> None:
     world.configure(layout=Layout.PER_KEY, remote_name=None, name_template=TEMPLATE)
 
 
-def adopt(world: World, mode: Adopt = Adopt.OVERWRITE) -> TakenIn | None:
+def adopt(world: World, mode: Adopt = Adopt.OVERWRITE) -> ImportResult | None:
     """Look at what is there and consent."""
     return adoption(world).accept(adoption(world).offer("web", mode), actor=ACTOR)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.engine.claims import ClaimKeeper, Permit
+from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.errors import ClaimLostError
 from phasesync.ports import Claim
 from tests.support.aws_builders import HandClock
@@ -19,11 +19,11 @@ def test_a_run_that_ends_late_does_not_take_its_successors_permit(world: World) 
     former = world.claim()
     keeper.hold(former)
     latter = world.claim()
-    permit = keeper.hold(latter)
+    checkpoint = keeper.hold(latter)
 
     keeper.drop(former)
 
-    permit()
+    checkpoint()
     assert keeper.held() == [latter]
 
 
@@ -34,7 +34,7 @@ def test_a_renewal_that_was_under_way_does_not_take_its_successors_permit(
     keeper = ClaimKeeper(world.store.state, SystemClock(), TTL)
     keeper.hold(world.claim())
     later: list[Claim] = []
-    permits: list[Permit] = []
+    permits: list[Checkpoint] = []
 
     def renew(claims: list[Claim], *, ttl: timedelta) -> set[str]:
         later.append(world.claim())
@@ -54,18 +54,18 @@ def test_the_claim_of_a_call_that_does_not_end_ends(world: World) -> None:
     clock = HandClock(datetime(2030, 1, 1, tzinfo=UTC))
     keeper = ClaimKeeper(world.store.state, clock, TTL, overdue=lambda: overdue)
     claim = world.claim()
-    permit = keeper.hold(claim)
+    checkpoint = keeper.hold(claim)
     overdue.add(claim.sync_id)
     clock.turn(TTL / 2)
     keeper.renew()
-    permit()
+    checkpoint()
     overdue.clear()
     keeper.renew()
     clock.turn(TTL * 0.9)
-    permit()
+    checkpoint()
 
     overdue.add(claim.sync_id)
     keeper.renew()
     clock.turn(TTL / 2)
     with pytest.raises(ClaimLostError):
-        permit()
+        checkpoint()

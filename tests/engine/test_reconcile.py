@@ -501,7 +501,7 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
     world.edit(URL="postgres://new")
     pause = Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None)
 
-    def permit() -> None:
+    def checkpoint() -> None:
         if world.store.state.paused(world.sync_id):
             raise InterruptedRunError("the sync was paused")
 
@@ -511,7 +511,7 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
             world.store.state.pause("web", pause)
 
     with world.steps(pause_before_save):
-        run = world.reconciler.reconcile(world.claim(), permit)
+        run = world.reconciler.reconcile(world.claim(), checkpoint)
 
     assert run is not None
     assert run.outcome is Outcome.INTERRUPTED
@@ -537,10 +537,10 @@ def test_a_run_whose_claim_was_taken_over_records_nothing(world: World) -> None:
 def test_a_run_without_a_permit_writes_nothing(world: World) -> None:
     """The claim is past its end: no call goes out."""
 
-    def permit() -> None:
+    def checkpoint() -> None:
         raise ClaimLostError
 
-    world.reconciler.reconcile(world.claim(), permit)
+    world.reconciler.reconcile(world.claim(), checkpoint)
 
     assert world.writes() == []
 

@@ -10,7 +10,7 @@ from phasesync.core.remote import CURRENT, Observed
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Adopt
 from phasesync.engine.stale_database import LOOK_AHEAD, check_not_restored
-from phasesync.errors import ClaimHeldError, CredentialRejectedError, RestoredDatabaseError
+from phasesync.errors import ClaimHeldError, CredentialRejectedError, StaleDatabaseError
 from phasesync.store.tables import journal
 from tests.support.stores import ACTOR, TTL
 from tests.support.vouching import mark_as_restored
@@ -41,7 +41,7 @@ def test_a_restored_database_never_overwrites_what_is_newer(world: World, writes
         run = world.run()
 
         assert run.error is not None
-        assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "RestoredDatabaseError")
+        assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
         assert world.sync.settled_status is SyncStatus.HALTED
     world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     world.run()
@@ -52,7 +52,7 @@ def test_a_plan_says_so_as_well(world: World) -> None:
     """It would otherwise promise a write that is refused."""
     roll_back(world, writes=1)
 
-    with pytest.raises(RestoredDatabaseError):
+    with pytest.raises(StaleDatabaseError):
         world.reconciler.prepare(world.store.state.state_of("web"))
 
 
@@ -81,7 +81,7 @@ def test_how_far_ahead_a_write_is_recognised(world: World) -> None:
         return replace(seen, versions={token: frozenset({CURRENT})})
 
     check_not_restored(entry, written_by(entry.generation + LOOK_AHEAD + 1), digests, instance_id)
-    with pytest.raises(RestoredDatabaseError):
+    with pytest.raises(StaleDatabaseError):
         check_not_restored(entry, written_by(entry.generation + LOOK_AHEAD), digests, instance_id)
 
 

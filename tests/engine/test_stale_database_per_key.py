@@ -43,7 +43,7 @@ def test_what_looking_proves_of_one_object_keeps_all_from_being_written(world: W
     run = world.run()
 
     assert run.error is not None
-    assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "RestoredDatabaseError")
+    assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
     assert [world.remote.object(name).text() for name in (FIRST, SECOND, THIRD)] == ["newer", "b", "c"]
 
 
@@ -55,7 +55,7 @@ def test_what_only_a_write_proves_ends_the_run(world: World) -> None:
     run = world.run()
 
     assert run.error is not None
-    assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "RestoredDatabaseError")
+    assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
     assert [world.remote.object(name).text() for name in (FIRST, SECOND, THIRD)] == ["theirs again", "b", "c"]
     assert (world.sync.settled_status, world.sync.next_due_at) == (SyncStatus.HALTED, None)
 
@@ -67,7 +67,7 @@ def test_a_worse_failure_beside_it_does_not_hide_it(world: World) -> None:
     run = world.run()
 
     assert run.error is not None
-    assert run.error.cls == "RestoredDatabaseError"
+    assert run.error.cls == "StaleDatabaseError"
     assert world.store.state.is_restored()
 
 

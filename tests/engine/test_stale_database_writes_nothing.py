@@ -13,7 +13,7 @@ from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.stale_database import LOOK_AHEAD
-from phasesync.errors import IllegalTransitionError, RestoredDatabaseError
+from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 from phasesync.store.registry import locked_registry
 from phasesync.store.tables import journal, syncs
 from tests.fakes.remote import REGION
@@ -90,7 +90,7 @@ def test_every_row_of_the_table_that_writes_is_held(world: World, change: Callab
     for trigger in (Trigger.CHANGE, Trigger.MANUAL, Trigger.SCHEDULE):
         run = world.run(trigger)
         assert run.error is not None
-        assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "RestoredDatabaseError")
+        assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
         assert run.error.hint is not None and "db accept-restore" in run.error.hint
         (made,) = [one for one in run.changes if one.action == action]
         assert made.outcome is Outcome.HELD
@@ -124,7 +124,7 @@ def test_a_plan_shows_what_would_be_written_and_no_approval_releases_it(world: W
     assert [str(one.rule) for one in report.guarded.held] == ["restored"]
     assert report.guarded.digest is None
     assert [one.held for one in explainer(world).explain("web").objects] == ["restored"]
-    with pytest.raises(RestoredDatabaseError):
+    with pytest.raises(StaleDatabaseError):
         operations(world).approve("web", "0" * 16, actor=ACTOR)
 
 
@@ -212,13 +212,13 @@ def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof
     """It had looked, and planned its write, before."""
     other = two.store.state.get_sync("other")
     claim = two.store.state.claim(other.id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=TTL)
-    permit = ClaimKeeper(two.store.state, SystemClock(), TTL).hold(claim)
-    permit()
+    checkpoint = ClaimKeeper(two.store.state, SystemClock(), TTL).hold(claim)
+    checkpoint()
 
     two.run()
 
-    with pytest.raises(RestoredDatabaseError):
-        permit()
+    with pytest.raises(StaleDatabaseError):
+        checkpoint()
 
 
 def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:

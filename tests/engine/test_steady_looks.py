@@ -6,7 +6,7 @@ from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt
 from phasesync.engine.observe import PAUSES_S
 from phasesync.engine.verification import Comparison
-from phasesync.errors import RestoredDatabaseError, StalePlanError
+from phasesync.errors import StaleDatabaseError, StalePlanError
 from tests.support.operator import adoption, explainer, operations, verification
 from tests.support.world import World
 
@@ -86,7 +86,7 @@ def test_where_the_journal_stands_still_an_older_database_is_told_at_once(writte
     written.store.state.release(claim)
     written.destinations.log.clear()
 
-    with pytest.raises(RestoredDatabaseError):
+    with pytest.raises(StaleDatabaseError):
         operations(written).plan("web")
 
     assert written.destinations.log == ["observe"]

@@ -16,7 +16,7 @@ from phasesync.errors import (
     DestinationUnavailableError,
     IllegalTransitionError,
     PhasesyncError,
-    RestoredDatabaseError,
+    StaleDatabaseError,
     UnhealthyError,
 )
 from tests.support.stores import ACTOR, TTL, access_key, incomplete_role, sync_draft
@@ -312,7 +312,7 @@ def test_what_others_make_does_not_wait_for_a_run(world: World) -> None:
 def test_what_a_restored_database_waits_for_is_named(world: World) -> None:
     def restored(when: str, what: str) -> None:
         if what == "observe":
-            raise RestoredDatabaseError
+            raise StaleDatabaseError
 
     with world.steps(restored):
         world.run()

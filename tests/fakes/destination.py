@@ -43,7 +43,7 @@ class FakeDestinations(FakeFaults):
         self._kind = kind
 
     def open(
-        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+        self, kind: str, credential: Credential, region: str, *, tenant: str = "", fresh: bool = False
     ) -> "FakeDestination":
         """Return a destination for one run. CredentialRejectedError where the credential is incomplete."""
         self._check(kind, credential)

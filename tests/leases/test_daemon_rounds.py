@@ -48,7 +48,7 @@ def test_nothing_is_taken_back_before_it_is_known_who_works(world: LeaseWorld) -
     rounds = scheduler(world)
 
     rounds.expire_leases()
-    assert world.users() == {lease.order.name}
+    assert world.users() == {lease.spec.name}
 
     rounds.beat()
     rounds.expire_leases()
@@ -109,7 +109,7 @@ def test_who_stands_by_takes_nothing_back_and_reaps_nobody(world: LeaseWorld) ->
     second.reap_users()
 
     assert (first.role, second.role) == (MemberRole.ACTIVE, MemberRole.STANDBY)
-    assert (world.users(), world.calls()[before:]) == ({lease.order.name}, [])
+    assert (world.users(), world.calls()[before:]) == ({lease.spec.name}, [])
 
 
 def test_users_are_reaped_once_a_day_whichever_daemon_asks(world: LeaseWorld) -> None:
@@ -133,7 +133,7 @@ def test_a_daemon_that_stops_hands_nothing_out_any_more(world: LeaseWorld) -> No
     rounds.stop()
     rounds.expire_leases()
 
-    assert world.users() == {lease.order.name}
+    assert world.users() == {lease.spec.name}
 
 
 def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: LeaseWorld) -> None:
@@ -146,7 +146,7 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: Lea
     world.expiry.hand_out(threads)
 
     assert world.leases.claim(lease.id, "the next daemon").lease is not None
-    assert world.users() == {lease.order.name}
+    assert world.users() == {lease.spec.name}
 
 
 def test_leases_that_ended_long_ago_are_deleted_with_their_log(world: LeaseWorld) -> None:

@@ -109,14 +109,14 @@ def test_issuing_goes_wrong_at_each_call(make_lease_world: Callable[..., LeaseWo
         except PhasesyncError:
             issued = None
         reached = trouble.seen >= nth
-        at_once = set() if wrong.lasts else world.users() - {other.order.name}
+        at_once = set() if wrong.lasts else world.users() - {other.spec.name}
         trouble.mend()
 
         if issued is None:
             assert at_once == set(), f"undone at once, call {nth}"
         settle_soon(world)
         is_settled(world)
-        wanted = {other.order.name} | ({issued.lease.order.name} if issued else set())
+        wanted = {other.spec.name} | ({issued.lease.spec.name} if issued else set())
         assert world.users() == wanted, nth
         if issued is not None:
             world.revoke(issued.lease.id)
@@ -157,7 +157,7 @@ def test_taking_back_goes_wrong_at_each_call(
 ) -> None:
     for nth in range(1, MOST):
         lease = world.issue().lease
-        arrange(world, lease.order.name)
+        arrange(world, lease.spec.name)
         trouble = Trouble(world, nth, wrong)
         done = world.revoke(lease.id)
         reached = trouble.seen >= nth

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.issuers.iam_client import IamCaller
+from phasesync.adapters.issuers.iam_client import IamClient
 from phasesync.core.credential import CredentialType
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.emulator import DROP, Answer, Operation, garbled
@@ -36,7 +36,7 @@ def test_a_user_whose_answer_was_lost_is_found_by_its_tags_and_used(world: Lease
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name}
+    assert world.users() == {issued.lease.spec.name}
     assert world.calls()[:3] == ["CreateUser", "GetUser", "AttachUserPolicy"]
 
 
@@ -45,7 +45,7 @@ def test_a_key_whose_answer_was_lost_is_removed_and_another_made(world: LeaseWor
 
     issued = world.issue()
 
-    keys = world.iam.list_access_keys(UserName=issued.lease.order.name)["AccessKeyMetadata"]
+    keys = world.iam.list_access_keys(UserName=issued.lease.spec.name)["AccessKeyMetadata"]
     assert [key["AccessKeyId"] for key in keys] == [issued.lease.access_key_id]
     assert world.calls()[-4:] == ["CreateAccessKey", "ListAccessKeys", "DeleteAccessKey", "CreateAccessKey"]
 
@@ -57,7 +57,7 @@ def test_what_aws_asks_to_try_again_is_tried_again(world: LeaseWorld, code: str)
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name}
+    assert world.users() == {issued.lease.spec.name}
     assert (world.aws.count("CreateUser"), world.aws.count("CreateAccessKey")) == (2, 2)
 
 
@@ -73,7 +73,7 @@ def test_a_name_that_is_somebody_elses_is_refused_and_left_alone(world: LeaseWor
     world.let_time_pass(minutes=11)
     world.sweep()
     left = world.iam.list_users(PathPrefix="/others/")["Users"]
-    assert [user["UserName"] for user in left] == [world.only_lease().order.name]
+    assert [user["UserName"] for user in left] == [world.only_lease().spec.name]
     assert world.only_lease().status is LeaseStatus.REVOKED
 
 
@@ -133,7 +133,7 @@ def test_what_could_not_be_undone_is_said_and_left_to_the_daemon(world: LeaseWor
         world.issue()
 
     assert "the daemon revokes what there may be of the lease" in caught.value.message
-    assert world.users() == {world.only_lease().order.name}
+    assert world.users() == {world.only_lease().spec.name}
     world.aws.access.clear()
     world.let_time_pass(minutes=11)
     world.sweep()
@@ -141,14 +141,14 @@ def test_what_could_not_be_undone_is_said_and_left_to_the_daemon(world: LeaseWor
 
 
 def test_ctrl_c_on_the_way_leaves_nothing(world: LeaseWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = IamCaller.put
+    put = IamClient.put
 
-    def interrupted(self: IamCaller, operation: str, *args: object, **kwargs: object) -> None:
+    def interrupted(self: IamClient, operation: str, *args: object, **kwargs: object) -> None:
         put(self, operation, *args, **kwargs)  # type: ignore[arg-type]
         if operation == "AddUserToGroup":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(IamCaller, "put", interrupted)
+    monkeypatch.setattr(IamClient, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
         world.issue()
 
@@ -201,7 +201,7 @@ def test_a_key_that_stays_unknown_is_handed_out_with_a_word_of_warning(world: Le
     issued = world.issue(probe_for=timedelta(0))
 
     assert issued.known is False
-    assert world.users() == {issued.lease.order.name} == world.wanted()
+    assert world.users() == {issued.lease.spec.name} == world.wanted()
 
 
 def test_a_probe_that_cannot_be_made_costs_nothing_but_the_certainty(world: LeaseWorld) -> None:
@@ -210,7 +210,7 @@ def test_a_probe_that_cannot_be_made_costs_nothing_but_the_certainty(world: Leas
 
     issued = world.issue(probe_for=timedelta(seconds=30))
 
-    assert (issued.known, world.users()) == (False, {issued.lease.order.name})
+    assert (issued.known, world.users()) == (False, {issued.lease.spec.name})
 
 
 # --- accounts
@@ -238,7 +238,7 @@ def test_a_credential_that_leads_elsewhere_by_now_removes_nothing_there(world: L
     assert isinstance(done.error, AccountMismatchError)
     assert f"the lease {lease.id} is in 123456789012" in done.error.message
     assert len(world.aws.names("iam")) == before
-    assert (world.users(), done.lease.status) == ({lease.order.name}, LeaseStatus.REVOKE_FAILED)
+    assert (world.users(), done.lease.status) == ({lease.spec.name}, LeaseStatus.REVOKE_FAILED)
 
     world.store.credentials.update("aws", AMBIENT, account="123456789012")
     world.sweep()
@@ -271,4 +271,4 @@ def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_fro
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name}
+    assert world.users() == {issued.lease.spec.name}

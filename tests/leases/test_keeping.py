@@ -11,7 +11,7 @@ import pytest
 
 from phasesync.core.lease import LeaseStatus
 from phasesync.emulator import DROP, Answer, Operation
-from phasesync.engine.leases.issuance import Issued
+from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
 from phasesync.ports import LeaseEvent
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
@@ -22,15 +22,15 @@ on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tru
 AT_ONCE = 10
 
 
-def give(process: LeaseProcess, *, probe_for: timedelta | None = timedelta(0)) -> Issued:
+def give(process: LeaseProcess, *, probe_for: timedelta | None = timedelta(0)) -> IssuedLease:
     """What `leases issue ci --keep` does."""
     issued, _ = process.operations.issue_kept("ci", actor=ACTOR, probe_for=probe_for)
     return issued
 
 
-def all_at_once(world: LeaseWorld, count: int = AT_ONCE) -> list[Issued | PhasesyncError]:
+def all_at_once(world: LeaseWorld, count: int = AT_ONCE) -> list[IssuedLease | PhasesyncError]:
     """Have several processes ask at the same moment; return what each got."""
-    results: list[Issued | PhasesyncError] = []
+    results: list[IssuedLease | PhasesyncError] = []
     ready = threading.Barrier(count)
 
     def ask(process: LeaseProcess) -> None:
@@ -51,7 +51,7 @@ def all_at_once(world: LeaseWorld, count: int = AT_ONCE) -> list[Issued | Phases
     return results
 
 
-def key_of(issued: Issued) -> str:
+def key_of(issued: IssuedLease) -> str:
     return issued.outputs["access_key_id"].reveal_text()
 
 
@@ -63,8 +63,8 @@ def test_of_those_that_ask_at_once_one_issues_and_all_get_the_same(
 
     results = all_at_once(world)
 
-    assert [one for one in results if not isinstance(one, Issued)] == []
-    assert len({key_of(one) for one in results if isinstance(one, Issued)}) == 1
+    assert [one for one in results if not isinstance(one, IssuedLease)] == []
+    assert len({key_of(one) for one in results if isinstance(one, IssuedLease)}) == 1
     assert len(world.users()) == world.aws.count("CreateUser") == 1
 
 
@@ -96,7 +96,7 @@ def test_where_the_one_that_issues_dies_another_one_does_once_its_claim_is_over(
     issued = give(world)
 
     assert waits == 3
-    assert world.users() == {issued.lease.order.name}
+    assert world.users() == {issued.lease.spec.name}
     assert claim.lease_id != issued.lease.id
 
 
@@ -120,7 +120,7 @@ def test_who_asks_for_a_lease_of_its_own_waits_for_nobody(world: LeaseWorld) -> 
 
     first, second = world.issue(), world.issue(keep=True)
 
-    assert world.users() == {first.lease.order.name, second.lease.order.name}
+    assert world.users() == {first.lease.spec.name, second.lease.spec.name}
 
 
 # --- keys that are gone
@@ -132,12 +132,12 @@ def test_a_key_whose_user_was_deleted_is_not_handed_out_again(
 ) -> None:
     world = make_lease_world(max_leases=cap)
     first = give(world)
-    world.delete_by_hand(first.lease.order.name)
+    world.delete_by_hand(first.lease.spec.name)
 
     second = give(world)
 
     assert key_of(second) != key_of(first)
-    assert world.users() == {second.lease.order.name} == world.wanted()
+    assert world.users() == {second.lease.spec.name} == world.wanted()
     assert world.lease(first.lease.id).status is LeaseStatus.REVOKING
     assert LeaseEvent.GIVEN_AGAIN not in [one.event for one in world.leases.records(first.lease.id)]
     world.let_time_pass(minutes=6)
@@ -149,7 +149,7 @@ def test_a_key_whose_user_was_deleted_is_not_handed_out_again(
 @pytest.mark.parametrize("how", ["deleted", "inactive"])
 def test_a_key_that_somebody_took_away_is_replaced_and_its_user_goes(world: LeaseWorld, how: str) -> None:
     first = give(world)
-    named = {"UserName": first.lease.order.name, "AccessKeyId": key_of(first)}
+    named = {"UserName": first.lease.spec.name, "AccessKeyId": key_of(first)}
     if how == "deleted":
         world.iam.delete_access_key(**named)
     else:
@@ -157,17 +157,17 @@ def test_a_key_that_somebody_took_away_is_replaced_and_its_user_goes(world: Leas
 
     second = give(world)
 
-    assert world.users() == {second.lease.order.name} == world.wanted()
+    assert world.users() == {second.lease.spec.name} == world.wanted()
 
 
 @on_sqlite
 def test_many_that_find_a_dead_key_at_once_issue_one(world: LeaseWorld) -> None:
     first = give(world)
-    world.delete_by_hand(first.lease.order.name)
+    world.delete_by_hand(first.lease.spec.name)
 
     results = all_at_once(world, 5)
 
-    keys = {key_of(one) for one in results if isinstance(one, Issued)}
+    keys = {key_of(one) for one in results if isinstance(one, IssuedLease)}
     assert (len(keys), key_of(first) in keys, len(world.users())) == (1, False, 1)
 
 
@@ -214,7 +214,7 @@ def test_a_key_that_sts_does_not_know_and_iam_has_is_good(world: LeaseWorld) -> 
 def test_a_new_user_that_iam_does_not_find_yet_is_waited_for(world: LeaseWorld) -> None:
     first = give(world, probe_for=None)
     world.aws.timing.new_key_takes = timedelta(seconds=10)
-    world.aws.world.users.hide(ACCOUNT, first.lease.order.name, timedelta(seconds=5))
+    world.aws.world.users.hide(ACCOUNT, first.lease.spec.name, timedelta(seconds=5))
     world.operations._keeper._sleep = lambda seconds: world.aws.clock.advance(seconds=seconds)
 
     assert key_of(give(world)) == key_of(first)
@@ -224,7 +224,7 @@ def test_a_new_user_that_iam_does_not_find_yet_is_waited_for(world: LeaseWorld) 
 def test_where_iam_may_not_be_asked_what_sts_says_counts(world: LeaseWorld) -> None:
     first = give(world)
     world.alter(first.lease.id, issued_at=first.lease.requested_at - timedelta(minutes=5))
-    world.delete_by_hand(first.lease.order.name)
+    world.delete_by_hand(first.lease.spec.name)
     world.deny("iam:ListAccessKeys")
 
     assert key_of(give(world)) != key_of(first)
@@ -242,7 +242,7 @@ def test_an_accepted_backup_hands_out_no_key_from_before(world: LeaseWorld) -> N
     second = give(world)
 
     assert key_of(second) != key_of(first)
-    assert world.users() == {first.lease.order.name, second.lease.order.name}
+    assert world.users() == {first.lease.spec.name, second.lease.spec.name}
 
 
 @on_sqlite

@@ -20,7 +20,7 @@ from typing import Any
 import boto3
 import pytest
 
-from phasesync.adapters.aws.client import Caller
+from phasesync.adapters.aws.client import AwsClient
 from phasesync.core.lease import LeaseStatus
 from phasesync.store.database import Database
 from tests.leases.test_failures import settle
@@ -52,7 +52,7 @@ class Steps:
 
     def watch(self) -> None:
         """Have every call and every write pass here, in this process."""
-        call, write = Caller.call, Database.write
+        call, write = AwsClient.call, Database.write
 
         def watched_call(*args: Any, **kwargs: Any) -> Any:
             self.reach()
@@ -67,7 +67,7 @@ class Steps:
                 self.reach()  # Before the commit.
             self.reach()
 
-        Caller.call = watched_call  # type: ignore[method-assign]
+        AwsClient.call = watched_call  # type: ignore[method-assign]
         Database.write = watched_write  # type: ignore[method-assign, assignment]
 
 
@@ -134,7 +134,7 @@ def test_killed_at_any_step_of_issuing_no_user_is_left_that_no_lease_wants(
         assert world.users() == world.wanted(), step
         # Handed out or not, to whom is not known: the row says which, and the user follows it.
         for lease in world.leases.list_leases():
-            if lease.order.name not in before and lease.status is LeaseStatus.ACTIVE:
+            if lease.spec.name not in before and lease.status is LeaseStatus.ACTIVE:
                 world.revoke(lease.id)
 
 
@@ -151,7 +151,7 @@ def test_killed_at_any_step_of_taking_back_the_daemon_finishes_it(
 
         left = world.lease(lease.id)
         if left.status is LeaseStatus.ACTIVE:
-            assert world.users() == {lease.order.name}, f"died before it had begun, at step {step}"
+            assert world.users() == {lease.spec.name}, f"died before it had begun, at step {step}"
             world.revoke(lease.id)
             left = world.lease(lease.id)
         assert (left.status, world.users()) == (LeaseStatus.REVOKED, set()), step

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from phasesync.core.lease import ARRIVES_WITHIN, Cause, Lease, LeaseStatus, gone, take_back
+from phasesync.core.lease import ARRIVES_WITHIN, Cause, Lease, LeaseStatus, begin_revoke, revoked
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import ClaimLostError, DestinationError
 from phasesync.ports import LeaseEvent
@@ -24,9 +24,9 @@ def lose_the_user(world: LeaseWorld) -> None:
 
 def arrives(world: LeaseWorld) -> None:
     """AWS carries out the request after all."""
-    order = world.only_lease().order
-    tags = [{"Key": key, "Value": value} for key, value in order.tags.items()]
-    world.iam.create_user(UserName=order.name, Path=order.iam_path, Tags=tags)
+    spec = world.only_lease().spec
+    tags = [{"Key": key, "Value": value} for key, value in spec.tags.items()]
+    world.iam.create_user(UserName=spec.name, Path=spec.iam_path, Tags=tags)
 
 
 def test_a_user_that_comes_into_being_late_is_found_and_removed(world: LeaseWorld) -> None:
@@ -60,7 +60,7 @@ def test_one_that_comes_after_even_that_is_the_reapers(world: LeaseWorld) -> Non
 
 def given_up(lease: Lease, now: datetime) -> Lease:
     """The lease as it is when no request for it can arrive any more."""
-    return gone(take_back(lease, Cause.FAILURE, "given up", now), now)
+    return revoked(begin_revoke(lease, Cause.FAILURE, "given up", now), now)
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -112,8 +112,8 @@ def test_a_command_that_lives_keeps_the_daemon_away(world: LeaseWorld) -> None:
     world.aws.do("AddUserToGroup", sweep, when="after")
     issued = operator.issue()
 
-    assert world.users() == {issued.lease.order.name} == world.wanted()
-    groups = world.iam.list_groups_for_user(UserName=issued.lease.order.name)["Groups"]
+    assert world.users() == {issued.lease.spec.name} == world.wanted()
+    groups = world.iam.list_groups_for_user(UserName=issued.lease.spec.name)["Groups"]
     assert [one["GroupName"] for one in groups] == [GROUP]
 
 
@@ -124,4 +124,4 @@ def test_revoking_waits_for_who_is_at_work_and_says_so(world: LeaseWorld) -> Non
     with pytest.raises(Exception, match="is being worked on by another-daemon"):
         world.operations.revoke(lease.id, actor=ACTOR, patience=timedelta(0))
 
-    assert world.users() == {lease.order.name}
+    assert world.users() == {lease.spec.name}

@@ -113,11 +113,11 @@ def certificate() -> str:
 def live_through(world: LeaseWorld) -> None:
     """Do everything that leases do, once."""
     plain = world.issue().lease
-    world.operations.renew(plain.id, plain.order.ttl, actor=ACTOR)
+    world.operations.renew(plain.id, plain.spec.ttl, actor=ACTOR)
     laden = world.issue().lease
-    hang_everything_on(world, laden.order.name)
+    hang_everything_on(world, laden.spec.name)
     by_hand = world.issue().lease
-    world.delete_by_hand(by_hand.order.name)
+    world.delete_by_hand(by_hand.spec.name)
     for lease in (plain, laden, by_hand):
         if world.revoke(lease.id).lease.missing_since is not None:
             world.let_time_pass(minutes=6)
@@ -179,7 +179,7 @@ def test_what_lives_is_taken_back_under_the_policy_that_is_printed_now(
     world: LeaseWorld, change: dict[str, Any]
 ) -> None:
     plain, laden = world.issue().lease, world.issue().lease
-    hang_everything_on(world, laden.order.name)
+    hang_everything_on(world, laden.spec.name)
     world.configuration.update("ci", lambda config: replace(config, **change))
 
     judge = Judge(world, printed(world))
@@ -194,7 +194,7 @@ def test_a_lease_with_a_former_name_is_found_gone(world: LeaseWorld) -> None:
     world.configuration.update("ci", lambda config: replace(config, user_template="zz-{{random}}"))
     Judge(world, printed(world))
     world.aws.on_request, judge = None, world.aws.on_request
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
     world.aws.on_request = judge
 
     assert world.revoke(lease.id).lease.missing_since is not None
@@ -213,7 +213,7 @@ def test_a_former_credential_has_a_policy_while_its_leases_live(world: LeaseWorl
     (renewing,) = [one for one in policy["Statement"] if "iam:TagUser" in one["Action"]]
     assert f"aws:ResourceTag/{TAG_INSTANCE}" in renewing["Condition"]["StringEquals"], "users that are ours already"
     judge = Judge(world, policy)
-    world.operations.renew(lease.id, lease.order.ttl, actor=ACTOR)
+    world.operations.renew(lease.id, lease.spec.ttl, actor=ACTOR)
     assert world.revoke(lease.id).lease.status is LeaseStatus.REVOKED
     assert judge.refused == []
     with pytest.raises(NotFoundError):
@@ -250,7 +250,7 @@ def user_of_another_dynamic(world: LeaseWorld) -> str:
     keys = {"username": "A", "access_key_id": "B", "secret_access_key": "C"}
     config = replace(world.dynamic.config, policy_arns=(ADMINISTRATOR,), groups=(), permission_boundary=None, keys=keys)
     world.add("admin", config=replace(config, user_template="ci-{{random}}"))
-    return world.operations.issue("admin", actor=ACTOR, probe_for=None).lease.order.name
+    return world.operations.issue("admin", actor=ACTOR, probe_for=None).lease.spec.name
 
 
 def attacks(world: LeaseWorld, iam: Any, ours: str, another: str) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -322,7 +322,7 @@ def test_who_holds_the_role_makes_no_administrator_and_touches_nobody(world: Lea
     iam.create_user(UserName="theirs", Path=OUR_PATH)
     iam.create_user(UserName="unbounded", Path=OUR_PATH, Tags=tags_of(world, "ci"))
     iam.create_user(UserName=OTHERS, Path=OUR_PATH, Tags=tags_of(world, "ci", instance="another"))
-    ours, another = world.issue().lease.order.name, user_of_another_dynamic(world)
+    ours, another = world.issue().lease.spec.name, user_of_another_dynamic(world)
     iam.put_user_policy(UserName=another, PolicyName="theirs", PolicyDocument=INLINE)
     role = role_under(world, printed(world))
 

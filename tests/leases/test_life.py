@@ -34,7 +34,7 @@ def whoami(world: LeaseWorld, credentials: dict[str, str]) -> str:
 def test_a_lease_is_a_user_with_exactly_what_the_recipe_says(world: LeaseWorld) -> None:
     issued = world.issue()
 
-    name = issued.lease.order.name
+    name = issued.lease.spec.name
     user = world.iam.get_user(UserName=name)["User"]
     tags = {tag["Key"]: tag["Value"] for tag in user["Tags"]}
     assert world.users() == {name} == world.wanted()
@@ -53,14 +53,14 @@ def test_a_lease_is_a_user_with_exactly_what_the_recipe_says(world: LeaseWorld) 
 def test_two_leases_are_two_users(world: LeaseWorld) -> None:
     first, second = world.issue(), world.issue()
 
-    assert world.users() == {first.lease.order.name, second.lease.order.name} == world.wanted()
+    assert world.users() == {first.lease.spec.name, second.lease.spec.name} == world.wanted()
 
 
 def test_when_its_time_is_over_the_user_goes_and_the_key_is_refused(world: LeaseWorld) -> None:
     issued = world.issue()
     keys = {key: value.reveal_text() for key, value in issued.credentials.items()}
     world.sweep()
-    assert world.users() == {issued.lease.order.name}, "its time is not over"
+    assert world.users() == {issued.lease.spec.name}, "its time is not over"
 
     world.let_time_pass(hours=1, seconds=1)
     world.sweep()
@@ -78,7 +78,7 @@ def test_a_renewed_lease_lives_past_its_first_end_and_is_gone_after_the_new_one(
 
     world.let_time_pass(minutes=15)
     world.sweep()
-    assert world.users() == {lease.order.name}
+    assert world.users() == {lease.spec.name}
 
     world.let_time_pass(minutes=46)
     world.sweep()
@@ -132,7 +132,7 @@ def test_revoking_twice_is_revoking_once(world: LeaseWorld) -> None:
 
 def test_a_user_that_somebody_deleted_by_hand_is_no_error(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
 
     world.revoke(lease.id)
     world.let_time_pass(minutes=6)
@@ -146,7 +146,7 @@ def test_a_user_that_somebody_deleted_by_hand_is_no_error(world: LeaseWorld) -> 
 def test_a_user_that_somebody_else_made_under_its_name_is_left_alone(world: LeaseWorld) -> None:
     """Deleted by hand, and made again for something else: what is on it now is none of ours."""
     lease = world.issue().lease
-    name = lease.order.name
+    name = lease.spec.name
     world.delete_by_hand(name)
     world.iam.create_user(UserName=name, Path="/humans/")
     world.iam.attach_user_policy(UserName=name, PolicyArn=POLICIES[0])
@@ -170,7 +170,7 @@ def test_a_broken_credential_is_told_and_mended_it_takes_the_lease_back(world: L
 
     assert failed.error is not None and failed.error.code == "AccessDenied"
     left = world.lease(lease.id)
-    assert (left.status, left.failures, world.users()) == (LeaseStatus.REVOKE_FAILED, 1, {lease.order.name})
+    assert (left.status, left.failures, world.users()) == (LeaseStatus.REVOKE_FAILED, 1, {lease.spec.name})
     assert left.error is not None and "iam:DeleteAccessKey" in left.error
 
     world.allow(denial)
@@ -194,7 +194,7 @@ def test_what_fails_over_and_over_is_one_entry_of_the_log_and_comes_less_and_les
 
 def test_what_others_hung_on_a_user_is_stripped_when_aws_names_it(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    name = lease.order.name
+    name = lease.spec.name
     world.iam.create_access_key(UserName=name)
     world.iam.put_user_policy(UserName=name, PolicyName="theirs", PolicyDocument=INLINE)
     world.iam.create_login_profile(UserName=name, Password="Correct-Horse-9")
@@ -214,7 +214,7 @@ def test_what_others_hung_on_a_user_is_stripped_when_aws_names_it(world: LeaseWo
 
 def test_a_user_that_lost_our_tags_and_got_more_is_left_for_a_person(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    name = lease.order.name
+    name = lease.spec.name
     world.iam.untag_user(UserName=name, TagKeys=[TAG_INSTANCE, TAG_LEASE])
     world.iam.put_user_policy(UserName=name, PolicyName="theirs", PolicyDocument=INLINE)
 
@@ -245,7 +245,7 @@ def test_the_cap_counts_live_leases(make_lease_world: Callable[..., LeaseWorld])
 
     world.revoke(first.lease.id)
     third = world.issue()
-    assert third.lease.order.name in world.users()
+    assert third.lease.spec.name in world.users()
     assert len(world.users()) == 2
 
 
@@ -256,7 +256,7 @@ def test_a_database_that_may_be_older_takes_no_lease_back_before_the_last_possib
 
     world.sweep()
 
-    assert world.users() == {lease.order.name} == world.wanted()
+    assert world.users() == {lease.spec.name} == world.wanted()
 
 
 def test_a_lease_whose_row_was_altered_goes_with_its_recipe_and_its_user_by_its_tag(world: LeaseWorld) -> None:
@@ -265,7 +265,7 @@ def test_a_lease_whose_row_was_altered_goes_with_its_recipe_and_its_user_by_its_
         # Its ciphertext is bound to that end.
         connection.execute(lease_rows.update().values(max_expires_at=datetime(2026, 1, 1, tzinfo=UTC)))
     world.sweep()
-    assert world.users() == {lease.order.name}, "nothing that the row says is believed"
+    assert world.users() == {lease.spec.name}, "nothing that the row says is believed"
     assert [one for one in world.events if isinstance(one, LeaseUnreadable)]
 
     (done,) = world.operations.revoke_all(world.leases.list_leases(), actor=ACTOR)

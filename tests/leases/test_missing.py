@@ -62,7 +62,7 @@ def events(world: LeaseWorld, lease_id: str) -> list[LeaseEvent]:
 @both_ends
 def test_a_user_that_iam_does_not_find_for_a_while_is_removed_afterwards(world: LeaseWorld, take: Take) -> None:
     lease = world.issue().lease
-    hide(world, lease.order.name)
+    hide(world, lease.spec.name)
 
     take(world, lease.id)
     left = world.lease(lease.id)
@@ -79,7 +79,7 @@ def test_a_user_that_iam_does_not_find_for_a_while_is_removed_afterwards(world: 
 @both_ends
 def test_a_user_that_is_gone_is_looked_for_three_times_in_five_minutes(world: LeaseWorld, take: Take) -> None:
     lease = world.issue().lease
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
     take(world, lease.id)
     asked = world.aws.count("ListUsers")
     for minutes, live in ((0.5, True), (0.6, True), (3.5, True), (0.5, False)):
@@ -110,7 +110,7 @@ def test_whichever_call_does_not_find_it_it_is_gone_before_it_counts_as_gone(wor
 
 def test_a_command_looks_again_for_some_seconds(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    hide(world, lease.order.name, seconds=3)
+    hide(world, lease.spec.name, seconds=3)
     world.operations._sleep = lambda seconds: world.aws.clock.advance(seconds=seconds)
 
     done = world.operations.revoke(lease.id, actor=ACTOR, look_again=True)
@@ -120,7 +120,7 @@ def test_a_command_looks_again_for_some_seconds(world: LeaseWorld) -> None:
 
 def test_what_fails_in_between_begins_the_count_anew(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
     world.revoke(lease.id)
     world.let_time_pass(minutes=6)
     world.aws.fail("ListUsers", Answer("Throttling", "later"))
@@ -151,7 +151,7 @@ def all_users(world: LeaseWorld) -> set[str]:
 @pytest.mark.parametrize("path", [OUR_PATH, "/elsewhere/"])
 def test_a_renamed_user_is_found_by_its_key(world: LeaseWorld, take: Take, path: str) -> None:
     lease = world.issue().lease
-    rename(world, lease.order.name, path)
+    rename(world, lease.spec.name, path)
 
     take(world, lease.id)
 
@@ -161,30 +161,30 @@ def test_a_renamed_user_is_found_by_its_key(world: LeaseWorld, take: Take, path:
 @both_ends
 def test_a_renamed_user_is_found_by_its_tags_where_nobody_may_ask_for_keys(world: LeaseWorld, take: Take) -> None:
     lease, other = world.issue().lease, world.issue().lease
-    rename(world, lease.order.name)
+    rename(world, lease.spec.name)
     world.deny("iam:GetAccessKeyLastUsed")
 
     take(world, lease.id)
 
     assert not world.lease(lease.id).live
-    assert world.users() == (set() if take is expire else {other.order.name})
+    assert world.users() == (set() if take is expire else {other.spec.name})
     asked = [one.form["UserName"] for one in world.aws.operations if one.name == "GetUser" and world.is_ours(one)]
-    assert take is expire or other.order.name not in asked, "users of other leases cost no call"
+    assert take is expire or other.spec.name not in asked, "users of other leases cost no call"
 
 
 def test_a_user_whose_name_another_has_by_now_is_found_as_well(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    rename(world, lease.order.name)
-    world.iam.create_user(UserName=lease.order.name, Path="/humans/")
+    rename(world, lease.spec.name)
+    world.iam.create_user(UserName=lease.spec.name, Path="/humans/")
 
     world.revoke(lease.id)
 
-    assert (all_users(world), world.lease(lease.id).status) == ({lease.order.name}, LeaseStatus.REVOKED)
+    assert (all_users(world), world.lease(lease.id).status) == ({lease.spec.name}, LeaseStatus.REVOKED)
 
 
 def test_a_renamed_user_that_lost_our_tags_loses_its_key(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    rename(world, lease.order.name)
+    rename(world, lease.spec.name)
     world.iam.untag_user(UserName="renamed", TagKeys=[TAG_INSTANCE, TAG_LEASE])
     world.iam.put_user_policy(UserName="renamed", PolicyName="theirs", PolicyDocument=INLINE)
 
@@ -198,7 +198,7 @@ def test_a_renamed_user_that_lost_our_tags_loses_its_key(world: LeaseWorld) -> N
 @pytest.mark.parametrize("refusal", ["AccessDenied", "InvalidAction", "ValidationError"])
 def test_where_nothing_may_be_looked_for_time_has_to_do(world: LeaseWorld, refusal: str) -> None:
     lease = world.issue().lease
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
     for operation in ("GetAccessKeyLastUsed", "ListUsers"):
         world.aws.fail(operation, Answer(refusal, "no", status=403), times=None)
 
@@ -213,7 +213,7 @@ def test_where_nothing_may_be_looked_for_time_has_to_do(world: LeaseWorld, refus
 @both_ends
 def test_iam_that_knows_the_key_and_not_the_user_is_not_believed(world: LeaseWorld, take: Take) -> None:
     lease = world.issue().lease
-    hide(world, lease.order.name, with_keys=False)
+    hide(world, lease.spec.name, with_keys=False)
 
     take(world, lease.id)
     left = world.lease(lease.id)
@@ -243,7 +243,7 @@ def test_what_another_account_does_not_have_is_not_gone(world: LeaseWorld, take:
 
     world.let_time_pass(hours=1)
     world.sweep()
-    assert (world.lease(lease.id).live, world.users()) == (True, {lease.order.name})
+    assert (world.lease(lease.id).live, world.users()) == (True, {lease.spec.name})
     world.aws.faults.clear()
     world.let_time_pass(hours=1)
     world.sweep()
@@ -281,8 +281,8 @@ def test_a_user_of_a_lease_that_was_not_issued_is_looked_for_twice_too(world: Le
     world.alter(
         lease.id, status=LeaseStatus.ISSUING, issuing_at=since, cause=None, reason=None, ended_at=None, final=False
     )
-    world.iam.create_user(UserName=lease.order.name, Path=OUR_PATH, Tags=_pairs(lease.order.tags))
-    hide(world, lease.order.name)
+    world.iam.create_user(UserName=lease.spec.name, Path=OUR_PATH, Tags=_pairs(lease.spec.tags))
+    hide(world, lease.spec.name)
 
     world.sweep()
     assert world.only_lease().live
@@ -308,7 +308,7 @@ def test_a_lease_is_told_to_be_looked_at_again(world: LeaseWorld) -> None:
     from phasesync.cli.lease_revocation import not_found_yet
 
     lease = world.issue().lease
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
     done = world.revoke(lease.id)
 
     error = not_found_yet(done.lease)

@@ -43,7 +43,7 @@ def test_a_new_user_is_waited_for(world: LeaseWorld, pauses: list[float]) -> Non
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name} == world.wanted()
+    assert world.users() == {issued.lease.spec.name} == world.wanted()
     assert pauses == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0]
 
 
@@ -68,7 +68,7 @@ def test_what_is_not_found_once_is_found_after_a_pause(world: LeaseWorld, operat
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name}
+    assert world.users() == {issued.lease.spec.name}
     assert pauses == [0.5, 1.0]
 
 
@@ -77,7 +77,7 @@ def test_a_boundary_that_was_just_made_is_waited_for(world: LeaseWorld, pauses: 
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name}
+    assert world.users() == {issued.lease.spec.name}
     assert pauses == [0.5]
 
 
@@ -147,4 +147,4 @@ def test_a_new_user_whose_answer_was_lost_is_waited_for_as_well(world: LeaseWorl
 
     issued = world.issue()
 
-    assert world.users() == {issued.lease.order.name} == world.wanted()
+    assert world.users() == {issued.lease.spec.name} == world.wanted()

@@ -52,7 +52,7 @@ def test_what_was_renewed_since_lives_on_to_its_new_end_and_no_longer(world: Lea
     world.sweep()
 
     left = world.lease(lease.id)
-    assert (left.status, world.users()) == (LeaseStatus.ACTIVE, {lease.order.name})
+    assert (left.status, world.users()) == (LeaseStatus.ACTIVE, {lease.spec.name})
     assert timedelta(hours=2) < left.expires_at - lease.expires_at < timedelta(hours=5)
     assert [record.event for record in world.leases.records(lease.id)][-1] is LeaseEvent.RENEWED
     assert [one.lease_id for one in world.events if isinstance(one, LeaseEndMoved)] == [lease.id]
@@ -95,13 +95,13 @@ def test_where_aws_does_not_answer_nothing_is_decided(world: LeaseWorld, wrong: 
 
     world.let_time_pass(minutes=1)
     world.sweep()
-    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.order.name})
+    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.spec.name})
 
 
 @on_sqlite
 def test_where_iam_does_not_find_it_for_a_moment_nothing_is_decided(world: LeaseWorld) -> None:
     lease = renewed_since(world)
-    world.aws.world.users.hide(ACCOUNT, lease.order.name, timedelta(seconds=20))
+    world.aws.world.users.hide(ACCOUNT, lease.spec.name, timedelta(seconds=20))
     world.let_time_pass(hours=1, minutes=1)
     world.sweep()
     assert world.lease(lease.id).status is LeaseStatus.REVOKING
@@ -109,13 +109,13 @@ def test_where_iam_does_not_find_it_for_a_moment_nothing_is_decided(world: Lease
     world.aws.clock.advance(seconds=20)
     world.let_time_pass(minutes=2)
     world.sweep()
-    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.order.name})
+    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.spec.name})
 
 
 @on_sqlite
 def test_who_is_renamed_is_asked_too(world: LeaseWorld) -> None:
     lease = renewed_since(world)
-    world.iam.update_user(UserName=lease.order.name, NewUserName="renamed")
+    world.iam.update_user(UserName=lease.spec.name, NewUserName="renamed")
     world.let_time_pass(hours=1, minutes=1)
     world.sweep()
 
@@ -154,14 +154,14 @@ def test_a_renewal_whose_answer_was_lost_is_one_that_may_have_been_made(world: L
 @on_sqlite
 def test_a_lease_whose_user_is_not_there_is_not_renewed(world: LeaseWorld) -> None:
     lease = world.issue().lease
-    world.delete_by_hand(lease.order.name)
+    world.delete_by_hand(lease.spec.name)
     with pytest.raises(RemoteChangedError, match=r"IAM does not find the user ci-.*cannot be renewed"):
         world.operations.renew(lease.id, 2 * HOUR, actor=ACTOR)
 
-    world.iam.create_user(UserName=lease.order.name)
+    world.iam.create_user(UserName=lease.spec.name)
     with pytest.raises(RemoteChangedError, match="our tags are no longer on"):
         world.operations.renew(lease.id, 2 * HOUR, actor=ACTOR)
-    assert "Tags" not in world.iam.get_user(UserName=lease.order.name)["User"], "another's user is not tagged"
+    assert "Tags" not in world.iam.get_user(UserName=lease.spec.name)["User"], "another's user is not tagged"
     assert world.lease(lease.id).expires_at == lease.expires_at
 
 
@@ -183,7 +183,7 @@ def test_where_a_policy_does_not_let_us_tag_the_row_alone_says_it(world: LeaseWo
 )
 def test_a_tag_that_says_nothing_readable_changes_nothing(world: LeaseWorld, value: str) -> None:
     lease = world.issue().lease
-    world.iam.tag_user(UserName=lease.order.name, Tags=[{"Key": TAG_RENEWED, "Value": value}])
+    world.iam.tag_user(UserName=lease.spec.name, Tags=[{"Key": TAG_RENEWED, "Value": value}])
     world.let_time_pass(hours=1, minutes=1)
     world.sweep()
 
@@ -194,7 +194,7 @@ def test_a_tag_that_says_nothing_readable_changes_nothing(world: LeaseWorld, val
 def test_nobody_gets_more_than_the_maximum_by_a_tag(world: LeaseWorld) -> None:
     lease = world.issue().lease
     written = [{"Key": TAG_RENEWED, "Value": "7 2099-01-01T00:00:00Z"}]
-    world.iam.tag_user(UserName=lease.order.name, Tags=written)
+    world.iam.tag_user(UserName=lease.spec.name, Tags=written)
     world.let_time_pass(hours=1, minutes=1)
     world.sweep()
 
@@ -213,7 +213,7 @@ def test_the_daemon_takes_nothing_back_while_it_is_being_renewed(world: LeaseWor
     world.aws.do("TagUser", end_meanwhile)
     operator.operations.renew(lease.id, 2 * HOUR, actor=ACTOR)
 
-    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.order.name})
+    assert (world.lease(lease.id).status, world.users()) == (LeaseStatus.ACTIVE, {lease.spec.name})
 
 
 @on_sqlite

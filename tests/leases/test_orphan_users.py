@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from phasesync.core.credential import CredentialType
-from phasesync.core.events import ChoreFailed, UsersReaped
-from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, Fate
+from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
+from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError
-from phasesync.ports import CredentialDraft, Found
+from phasesync.ports import CredentialDraft, RevokeOutcome
 from phasesync.store import Store
 from phasesync.store.tables import credentials as credential_rows
 from phasesync.store.tables import dynamic_secrets as dynamic_rows
@@ -36,16 +36,16 @@ def add_user(world: LeaseWorld, name: str, *, path: str = "/phasesync/shop/produ
     world.iam.create_user(UserName=name, Path=path, Tags=listed)
 
 
-def fates(world: LeaseWorld) -> dict[str, Fate]:
+def fates(world: LeaseWorld) -> dict[str, OrphanVerdict]:
     return {stray.user.name: stray.fate for look in world.reaper.look() for stray in look.strays}
 
 
 def reaped(world: LeaseWorld) -> list[tuple[str, int, int]]:
-    return [(one.account, one.strays, one.removed) for one in world.events if isinstance(one, UsersReaped)]
+    return [(one.account, one.strays, one.removed) for one in world.events if isinstance(one, OrphanUsersRemoved)]
 
 
 def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> None:
-    names = {world.issue().lease.order.name for _ in range(3)}
+    names = {world.issue().lease.spec.name for _ in range(3)}
     before = len(world.calls())
 
     world.reaper.reap(lambda: None)
@@ -56,15 +56,15 @@ def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> N
 
 
 def test_a_user_of_a_lost_lease_stays_until_the_end_that_its_tag_names(world: LeaseWorld) -> None:
-    name = world.issue().lease.order.name
+    name = world.issue().lease.spec.name
     lose_rows(world.store)
-    assert fates(world) == {name: Fate.UNKNOWN}
+    assert fates(world) == {name: OrphanVerdict.UNKNOWN}
     world.clock.pass_(hours=7)
     world.reaper.reap(lambda: None)
     assert world.users() == {name}, "somebody may still want it: a lease lives for eight hours"
 
     world.clock.pass_(hours=2)
-    assert fates(world) == {name: Fate.OVERDUE}
+    assert fates(world) == {name: OrphanVerdict.OVERDUE}
     world.reaper.reap(lambda: None)
 
     assert world.users() == set()
@@ -72,7 +72,7 @@ def test_a_user_of_a_lost_lease_stays_until_the_end_that_its_tag_names(world: Le
 
 
 def test_a_lost_user_with_much_on_it_is_stripped_and_removed(world: LeaseWorld) -> None:
-    name = world.issue().lease.order.name
+    name = world.issue().lease.spec.name
     world.iam.put_user_policy(UserName=name, PolicyName="theirs", PolicyDocument=INLINE)
     lose_rows(world.store)
     world.clock.pass_(hours=9)
@@ -103,7 +103,7 @@ def test_others_users_under_our_path_are_never_touched(world: LeaseWorld, tags: 
 def test_a_user_of_ours_whose_end_cannot_be_read_is_shown_and_left(world: LeaseWorld, end: str) -> None:
     add_user(world, "ours", instance=world.store.instance_id, lease="lost", end=end)
 
-    assert fates(world) == {"ours": Fate.UNKNOWN}
+    assert fates(world) == {"ours": OrphanVerdict.UNKNOWN}
     world.reaper.reap(lambda: None)
 
     assert world.users() == {"ours"}
@@ -115,7 +115,7 @@ def test_a_user_that_lost_its_lease_tag_is_left_alone(world: LeaseWorld) -> None
     (stray,) = [stray for look in world.reaper.look() for stray in look.strays]
     results = world.reaper.remove([stray], actor=ACTOR)
 
-    assert [result for _, result in results] == [Found.THEIRS]
+    assert [result for _, result in results] == [RevokeOutcome.THEIRS]
     assert world.users() == {"ours"}
 
 
@@ -128,12 +128,12 @@ def test_a_name_that_was_taken_over_between_the_look_and_the_removal_is_left_alo
 
     results = world.reaper.remove(strays, actor=ACTOR)
 
-    assert [result for _, result in results] == [Found.THEIRS]
+    assert [result for _, result in results] == [RevokeOutcome.THEIRS]
     assert world.users() == {"ci-1"}
 
 
 def test_nothing_is_removed_while_the_database_may_be_an_older_one(world: LeaseWorld) -> None:
-    name = world.issue().lease.order.name
+    name = world.issue().lease.spec.name
     lose_rows(world.store)
     world.clock.pass_(hours=9)
     world.become_restored()
@@ -143,7 +143,7 @@ def test_nothing_is_removed_while_the_database_may_be_an_older_one(world: LeaseW
     with pytest.raises(IllegalTransitionError, match="older backup"):
         world.reaper.remove(strays, actor=ACTOR)
 
-    assert [stray.fate for stray in strays] == [Fate.OVERDUE]
+    assert [stray.fate for stray in strays] == [OrphanVerdict.OVERDUE]
     assert world.users() == {name}
     assert world.events == []
 
@@ -166,7 +166,7 @@ def test_a_path_whose_leases_live_is_looked_at_although_the_dynamic_secret_has_a
     world.configuration.update("ci", lambda config: replace(config, iam_path=None))
     add_user(world, "ops-1", path="/teams/ops/", **_overdue(world))
 
-    assert fates(world) == {"ops-1": Fate.OVERDUE}
+    assert fates(world) == {"ops-1": OrphanVerdict.OVERDUE}
 
 
 def test_the_credential_of_live_leases_looks_as_well(world: LeaseWorld) -> None:
@@ -178,14 +178,14 @@ def test_the_credential_of_live_leases_looks_as_well(world: LeaseWorld) -> None:
     world.aws.deny("iam:ListUsers", caller="AKIAANOTHERCREDENTIAL")
     add_user(world, "ci-1", **_overdue(world))
 
-    assert fates(world) == {"ci-1": Fate.OVERDUE}
+    assert fates(world) == {"ci-1": OrphanVerdict.OVERDUE}
 
 
 def test_where_users_lie_under_no_path_all_users_are_looked_at(world: LeaseWorld) -> None:
     world.store.dynamics.update("ci", credential="aws", config=replace(world.dynamic.config, iam_path=None))
     add_user(world, "ci-1", path="/", **_overdue(world))
 
-    assert fates(world) == {"ci-1": Fate.OVERDUE}
+    assert fates(world) == {"ci-1": OrphanVerdict.OVERDUE}
 
 
 def test_what_was_altered_tells_no_path(world: LeaseWorld) -> None:
@@ -261,7 +261,7 @@ def test_a_removal_that_fails_is_told_and_the_others_go_on(world: LeaseWorld) ->
 
     results = {stray.user.name: result for stray, result in world.reaper.remove(strays, actor=ACTOR)}
 
-    assert results["ci-2"] is Found.REMOVED
+    assert results["ci-2"] is RevokeOutcome.REMOVED
     assert getattr(results["ci-1"], "code", None) == "AccessDenied"
     assert world.users() == {"ci-1"}
 

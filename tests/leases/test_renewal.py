@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from phasesync.cli.output import Output
-from phasesync.cli.run.renewal import Upkeep
-from phasesync.engine.leases.issuance import Issued
+from phasesync.cli.run.renewal import LeaseRenewer
+from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.ports import LeaseEvent
 from tests.support.lease_world import LeaseWorld
 from tests.support.stores import ACTOR
@@ -29,14 +29,14 @@ class Gone(io.StringIO):
         raise BrokenPipeError
 
 
-def look_after(world: LeaseWorld, issued: Issued, *, asked_s_ago: float, until: Callable[[], bool]) -> None:
+def look_after(world: LeaseWorld, issued: IssuedLease, *, asked_s_ago: float, until: Callable[[], bool]) -> None:
     """Look after a lease that was asked for a while ago, until a condition holds."""
-    with Upkeep(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
+    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
         upkeep.take(issued, since=time.monotonic() - asked_s_ago)
         wait_until(until, what="the renewal")
 
 
-def renewals(world: LeaseWorld, issued: Issued) -> list[str | None]:
+def renewals(world: LeaseWorld, issued: IssuedLease) -> list[str | None]:
     records = world.leases.records(issued.lease.id)
     return [record.detail for record in records if record.event is LeaseEvent.RENEWED]
 
@@ -53,7 +53,7 @@ def test_a_lease_is_renewed_at_two_thirds_of_a_life_that_began_when_it_was_asked
 
 def test_one_that_was_just_asked_for_is_left_alone(world: LeaseWorld) -> None:
     old, new = world.issue(ttl=MINUTE), world.issue(ttl=MINUTE)
-    with Upkeep(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
+    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
         upkeep.take(new, since=time.monotonic())
         upkeep.take(old, since=time.monotonic() - 41)
         wait_until(lambda: renewals(world, old), what="the renewal")
@@ -82,7 +82,7 @@ def test_nobody_to_tell_keeps_no_lease_from_being_renewed(
     first, second = world.issue(ttl=MINUTE), world.issue(ttl=MINUTE)
     monkeypatch.setattr("sys.stderr", Gone())
 
-    with Upkeep(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
+    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
         for one in (first, second):
             upkeep.take(one, since=time.monotonic() - 41)
         wait_until(lambda: renewals(world, first) and renewals(world, second), what="both renewals")

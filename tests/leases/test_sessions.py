@@ -13,7 +13,7 @@ from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.emulator import Answer
-from phasesync.engine.leases.issuance import Issued
+from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports import CredentialDraft, LeaseEvent
 from tests.support.lease_world import REGION, LeaseWorld
@@ -47,7 +47,7 @@ def add(world: LeaseWorld, credential: str = "aws", **changes: Any) -> None:
     world.add(NAME, issuer="aws-assume-role", credential=credential, config=recipe(**changes))
 
 
-def issue(world: LeaseWorld, **how: Any) -> Issued:
+def issue(world: LeaseWorld, **how: Any) -> IssuedLease:
     return world.operations.issue(NAME, actor=ACTOR, **how)
 
 
@@ -63,9 +63,9 @@ def test_a_session_is_handed_out_with_its_token_and_ends_when_aws_says(world: Le
     assert asked.form["DurationSeconds"] == "900"
     assert json.loads(asked.form["Policy"]) == json.loads(READ)
     assert asked.form["PolicyArns.member.1.arn"] == "arn:aws:iam::aws:policy/ReadOnlyAccess"
-    assert asked.form["RoleSessionName"] == handed_out["OPS_SESSION"] == issued.lease.order.name
+    assert asked.form["RoleSessionName"] == handed_out["OPS_SESSION"] == issued.lease.spec.name
     assert issued.lease.expires_at == issued.lease.max_expires_at
-    assert issued.lease.principal == f"arn:aws:sts::222222222222:assumed-role/ops/{issued.lease.order.name}"
+    assert issued.lease.principal == f"arn:aws:sts::222222222222:assumed-role/ops/{issued.lease.spec.name}"
     assert world.users() == set()
 
 
@@ -178,4 +178,4 @@ def test_a_role_that_a_role_assumes_lives_for_an_hour_at_most(world: LeaseWorld)
         add(world, credential="role", max_ttl=timedelta(hours=2))
     add(world, credential="role")
 
-    assert issue(world, ttl=timedelta(hours=1)).lease.order.ttl == timedelta(hours=1)
+    assert issue(world, ttl=timedelta(hours=1)).lease.spec.ttl == timedelta(hours=1)

@@ -249,8 +249,8 @@ def put_back(world: AlteredWorld, former: Mapping[str, Sequence[dict[str, Any]]]
         (SOURCE, "CiphertextError"),
         (("syncs",), "CiphertextError"),
         ((*SOURCE, *SYNCS), "CiphertextError"),
-        ((*SOURCE, *SYNCS, "journal"), "RestoredDatabaseError"),
-        ((*SOURCE, *SYNCS, "journal", "instance", "credentials", "dynamic_secrets", "leases"), "RestoredDatabaseError"),
+        ((*SOURCE, *SYNCS, "journal"), "StaleDatabaseError"),
+        ((*SOURCE, *SYNCS, "journal", "instance", "credentials", "dynamic_secrets", "leases"), "StaleDatabaseError"),
     ],
     ids=["an environment", "a sync", "with its syncs", "with their journal", "everything"],
 )

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import Cause, Lease, LeaseStatus, gone, take_back
+from phasesync.core.lease import Cause, Lease, LeaseStatus, begin_revoke, revoked
 from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError, IllegalTransitionError
 from phasesync.ports import ClaimedLease, Entry, LeaseEvent
@@ -158,8 +158,8 @@ def test_an_altered_lease_is_neither_read_nor_changed(store: Store, altered: Lea
     entry = Entry(event=LeaseEvent.REVOKED, actor="ada")
     for attempt in (
         lambda: leases.get(altered.id),
-        lambda: leases.save(claim, lambda one, now: take_back(one, Cause.REQUEST, "why", now), entry=entry),
-        lambda: leases.change(altered.id, lambda one, now: take_back(one, Cause.REQUEST, "why", now), entry=entry),
+        lambda: leases.save(claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=entry),
+        lambda: leases.change(altered.id, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=entry),
     ):
         with pytest.raises(CiphertextError, match=f"the lease {altered.id} of c[id] in table leases does not auth"):
             attempt()
@@ -191,7 +191,7 @@ def test_an_altered_lease_that_is_put_off_stays_live_and_is_looked_at_later(stor
     leases = store.leases(ttl=TTL)
     claimed = leases.claim(altered.id, "me")
     assert (claimed.lease, "does not authenticate" in (claimed.error or "")) == (None, True)
-    leases.put_off(claimed.claim, TTL)
+    leases.defer(claimed.claim, TTL)
     assert altered.id not in due(store)
     move_lease(store, altered, -TTL, "retry_at")
     assert list(due(store)) == [altered.id]
@@ -223,12 +223,12 @@ def test_values_that_were_kept_are_not_given_out_altered(store: Store, happening
         case _:
             alter(store, tables.leases, one.id, kept=column(store, tables.leases, other.id, "kept"))
     leases = store.leases(ttl=TTL)
-    assert leases.give_again(store.dynamics.get("ci"), actor="bob") is None, "another one is issued"
+    assert leases.reuse(store.dynamics.get("ci"), actor="bob") is None, "another one is issued"
     assert leases.records(one.id) == []
 
     third = issue_lease(store, store.dynamics.get("ci"), ttl=HOUR, keep=KEPT)
     leases.change(third.id, lambda one, now: replace(one, expires_at=one.expires_at - timedelta(minutes=1)))
-    given = leases.give_again(store.dynamics.get("ci"), actor="bob")
+    given = leases.reuse(store.dynamics.get("ci"), actor="bob")
     assert given is not None
     assert given.lease.id == third.id, "those whose values were altered hide no other"
 
@@ -284,7 +284,7 @@ def test_an_odd_row_keeps_no_other_lease_alive_and_ends_itself_or_is_told(
     leases = store.leases(ttl=TTL)
     assert {one.id for one in leases.list_leases()} == {odd.id, good.id}
     for one in claimed.values():
-        leases.put_off(one.claim, EXPIRED)
+        leases.defer(one.claim, EXPIRED)
     again = due(store)
     assert set(again) == set(claimed), "whatever it was, it is looked at again"
     if "status" in columns:
@@ -372,7 +372,7 @@ def test_a_lease_that_has_ended_and_was_put_back_is_not_given_again(store: Store
     end_lease(store, lease)
     alter(store, tables.leases, lease.id, **row)
     with pytest.raises(CiphertextError):
-        store.leases(ttl=TTL).give_again(dynamic, actor="bob")
+        store.leases(ttl=TTL).reuse(dynamic, actor="bob")
     assert told_of(store, dynamic) != []
 
 
@@ -387,15 +387,15 @@ def test_a_lease_of_which_only_the_state_was_altered_is_revoked(store: Store, co
     leases = store.leases(ttl=TTL)
     claimed = leases.claim(lease.id, "daemon")
     assert claimed.lease is None
-    leases.put_off(claimed.claim, TTL)
+    leases.defer(claimed.claim, TTL)
 
     (again,) = due(store).values()
 
     assert again.lease is not None
     assert again.lease.status is LeaseStatus.REVOKE_FAILED
-    assert again.lease.order == lease.order
-    leases.save(again.claim, lambda one, now: take_back(one, Cause.REQUEST, "altered", now))
-    assert leases.save(again.claim, gone, done=True).status is LeaseStatus.REVOKED
+    assert again.lease.spec == lease.spec
+    leases.save(again.claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "altered", now))
+    assert leases.save(again.claim, revoked, done=True).status is LeaseStatus.REVOKED
 
 
 def test_an_older_recipe_with_all_that_vouches_for_it_is_refused(store: Store) -> None:

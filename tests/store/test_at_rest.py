@@ -24,7 +24,7 @@ from phasesync.demo.canary import (
 from phasesync.errors import CiphertextError
 from phasesync.ports import SecretWrite
 from phasesync.store import WrappedKeyTable, tables
-from phasesync.store.encryption import Sealer
+from phasesync.store.encryption import ColumnCipher
 from phasesync.store.keys import EnvelopeKeyRing
 from phasesync.store.secrets import select_current, to_version
 from tests.support.stores import (
@@ -125,7 +125,7 @@ def test_a_removed_environment_takes_its_key_along(store):
     store.environments.remove_environment("shop", "production")
     later = EnvelopeKeyRing([ROOT_KEY], WrappedKeyTable(store.database))
     with pytest.raises(CiphertextError, match="a key that this database does not have"):
-        to_version(row, Sealer(later))
+        to_version(row, ColumnCipher(later))
 
 
 # --- tampering: whoever can write to the database but has no key

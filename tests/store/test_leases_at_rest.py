@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import begin, issued, not_gone
+from phasesync.core.lease import begin, issued, revoke_failed
 from phasesync.core.model import SecretValue
 from phasesync.demo.canary import CANARY_ACCESS_KEY_ID, CANARY_KEY, CANARY_SECRET_ACCESS_KEY, find
 from phasesync.ports import Entry, LeaseEvent
@@ -76,11 +76,11 @@ def fill(store: Store) -> str:
 def test_nothing_of_a_lease_is_on_the_disk_in_clear(store: Store) -> None:
     lease = store.leases(ttl=TTL).get(fill(store))
     failed = revoke_lease(store, lease)
-    store.leases(ttl=TTL).save(failed, lambda one, now: not_gone(one, ERROR, LONG, now), done=True)
+    store.leases(ttl=TTL).save(failed, lambda one, now: revoke_failed(one, ERROR, LONG, now), done=True)
 
     data = dump(store)
 
-    assert find(data, (*CANARIES, lease.order.name)) == []
+    assert find(data, (*CANARIES, lease.spec.name)) == []
     assert b"aws-iam-user" in data, "the search sees what is there"
     assert lease.id.encode() in data
 
@@ -90,7 +90,7 @@ def test_nothing_is_left_in_clear_after_its_end_either(store: Store) -> None:
     end_lease(store, lease)
     store.leases(ttl=TTL).prune(older_than=-LONG)
     store.dynamics.remove("ci")
-    assert find(dump(store), (*CANARIES, lease.order.name)) == []
+    assert find(dump(store), (*CANARIES, lease.spec.name)) == []
 
 
 def test_everything_that_was_hidden_is_still_there(store: Store) -> None:
@@ -98,10 +98,10 @@ def test_everything_that_was_hidden_is_still_there(store: Store) -> None:
     dynamic = store.dynamics.get("ci")
     assert (dynamic.config.inline_policy, dynamic.config.groups) == (POLICY, (GROUP,))
     assert dynamic.config.tags == {TAG: TAG_VALUE}
-    assert lease.order.tags[TAG] == TAG_VALUE
+    assert lease.spec.tags[TAG] == TAG_VALUE
     assert (lease.access_key_id, lease.principal) == (CANARY_ACCESS_KEY_ID, USER_ARN)
     assert [one.detail for one in store.leases(ttl=TTL).records(lease.id)] == [DETAIL]
-    given = store.leases(ttl=TTL).give_again(dynamic, actor="bob")
+    given = store.leases(ttl=TTL).reuse(dynamic, actor="bob")
     assert given is not None
     assert given.outputs == KEPT
 

@@ -187,7 +187,7 @@ def _give_again(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     for dynamic in store.dynamics.list_all():
         if dynamic.error is None:
-            leases.give_again(dynamic, actor=ACTOR)
+            leases.reuse(dynamic, actor=ACTOR)
 
 
 _READS: dict[str, Callable[[Store], object]] = {

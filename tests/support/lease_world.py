@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from botocore.config import Config
 
-from phasesync.adapters.aws.rate_limiter import Quotas
+from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import RegisteredIssuers
@@ -37,10 +37,10 @@ from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
 from phasesync.engine.dynamic_admin import DynamicConfiguration
 from phasesync.engine.leases.expiry import LeaseExpiry
-from phasesync.engine.leases.issuance import Issued
+from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.engine.leases.operations import LeaseOperations
-from phasesync.engine.leases.orphan_users import Reaper
-from phasesync.engine.leases.revocation import LeaseEnder, TakenBack
+from phasesync.engine.leases.orphan_users import OrphanCollector
+from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
 from phasesync.store import Store
 from phasesync.store.tables import leases as lease_rows
@@ -100,11 +100,11 @@ class LeaseProcess:
             instance_id=store.instance_id,
             endpoint_url=url,
             limits=CallLimits(attempts=1),
-            quotas=Quotas(_hours.__next__),
+            rate_limiter=RateLimiter(_hours.__next__),
         )
         self.leases = store.leases(ttl=claim_ttl)
         self.issuers = RegisteredIssuers(self.clients)
-        self.ender = LeaseEnder(
+        self.ender = LeaseRevoker(
             leases=self.leases,
             credentials=store.credentials,
             issuers=self.issuers,
@@ -131,7 +131,7 @@ class LeaseProcess:
             is_restored=store.state.is_restored,
             events=self,
         )
-        self.reaper = Reaper(
+        self.reaper = OrphanCollector(
             dynamics=store.dynamics,
             leases=self.leases,
             credentials=store.credentials,
@@ -152,7 +152,7 @@ class LeaseProcess:
         """Take an event."""
         self.events.append(event)
 
-    def issue(self, **how: Any) -> Issued:
+    def issue(self, **how: Any) -> IssuedLease:
         """Issue a lease of the dynamic secret, without waiting until its key is known."""
         return self.operations.issue(NAME, actor=ACTOR, **{"probe_for": None, **how})
 
@@ -246,7 +246,7 @@ class LeaseWorld(LeaseProcess):
 
     def wanted(self) -> set[str]:
         """The names of the users of leases that were handed out and are live."""
-        return {lease.order.name for lease in self.leases.list_leases() if lease.status is LeaseStatus.ACTIVE}
+        return {lease.spec.name for lease in self.leases.list_leases() if lease.status is LeaseStatus.ACTIVE}
 
     def lease(self, lease_id: str) -> Lease:
         """A lease as it is now."""
@@ -257,7 +257,7 @@ class LeaseWorld(LeaseProcess):
         (lease,) = self.leases.list_leases(ended=True)
         return lease
 
-    def revoke(self, lease_id: str) -> TakenBack:
+    def revoke(self, lease_id: str) -> Revocation:
         """Revoke a lease, as an operator does."""
         return self.operations.revoke(lease_id, actor=ACTOR)
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicSecret, order_of
-from phasesync.core.lease import Cause, Lease, Order, begin, gone, issued, not_gone, take_back
-from phasesync.core.lease_users import marks
+from phasesync.core.dynamic import DynamicSecret, lease_spec_of
+from phasesync.core.lease import Cause, Lease, LeaseSpec, begin, begin_revoke, issued, revoke_failed, revoked
+from phasesync.core.lease_users import user_owner_tags
 from phasesync.core.model import SecretValue
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
@@ -240,11 +240,13 @@ def request_lease(
 ) -> tuple[LeaseClaim, Lease]:
     """Ask for a lease; nothing is called yet."""
 
-    def make_order(lease_id: str, max_expires_at: datetime) -> Order:
-        ours = marks(store.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at)
-        return order_of(dynamic.config, name=f"{dynamic.name}-{lease_id}", ttl=ttl, marks=ours)
+    def make_spec(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
+        ours = user_owner_tags(
+            store.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
+        )
+        return lease_spec_of(dynamic.config, name=f"{dynamic.name}-{lease_id}", ttl=ttl, marks=ours)
 
-    return store.leases(ttl=claim_ttl).request(dynamic, make_order, ttl=ttl, owner=owner)
+    return store.leases(ttl=claim_ttl).request(dynamic, make_spec, ttl=ttl, owner=owner)
 
 
 def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
@@ -270,19 +272,19 @@ def revoke_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) ->
     """Begin to take a lease back; the claim is kept."""
     leases = store.leases(ttl=TTL)
     claim = leases.claim(lease.id, "revoker").claim
-    leases.save(claim, lambda one, now: take_back(one, cause, "by ada", now))
+    leases.save(claim, lambda one, now: begin_revoke(one, cause, "by ada", now))
     return claim
 
 
 def end_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) -> Lease:
     """Take a lease back."""
-    return store.leases(ttl=TTL).save(revoke_lease(store, lease, cause=cause), gone, done=True)
+    return store.leases(ttl=TTL).save(revoke_lease(store, lease, cause=cause), revoked, done=True)
 
 
 def fail_lease(store: Store, lease: Lease, *, pause: timedelta = LONG) -> Lease:
     """Try to take a lease back, in vain."""
     claim = revoke_lease(store, lease)
-    return store.leases(ttl=TTL).save(claim, lambda one, now: not_gone(one, "denied", pause, now), done=True)
+    return store.leases(ttl=TTL).save(claim, lambda one, now: revoke_failed(one, "denied", pause, now), done=True)
 
 
 def alter(store: Store, table: sa.Table, row_id: str | None = None, **values: object) -> None:

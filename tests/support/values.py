@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from phasesync.core.change import Plan, Policy
+from phasesync.core.change import Plan, PlanContext
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import Lease, LeaseStatus, Order
-from phasesync.core.lease_users import marks
+from phasesync.core.lease import Lease, LeaseSpec, LeaseStatus
+from phasesync.core.lease_users import user_owner_tags
 from phasesync.core.model import SecretValue
 from phasesync.core.payloads import map_json
 from phasesync.core.planning.ownership import owner_tags
@@ -120,18 +120,18 @@ def intent(**changes: object) -> Intent:
 
 def plan(wanted: Desired, seen: Observed | None, journal: JournalEntry, **policy: object) -> Plan:
     """Plan for one object."""
-    rules = replace(Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
+    rules = replace(PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
     return make_plan([wanted], {NAME: seen}, {NAME: journal}, [], rules)
 
 
-def order(**changes: object) -> Order:
+def lease_spec(**changes: object) -> LeaseSpec:
     """What a lease of one managed policy is made of."""
-    made = Order(
+    made = LeaseSpec(
         name="ci-k3v9",
         ttl=HOUR,
         iam_path="/phasesync/shop/production/",
         policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
-        tags=marks(INSTANCE, dynamic_id=DYNAMIC, lease_id=LEASE, max_expires_at=NOW + 4 * HOUR),
+        tags=user_owner_tags(INSTANCE, dynamic_id=DYNAMIC, lease_id=LEASE, max_expires_at=NOW + 4 * HOUR),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -145,7 +145,7 @@ def lease(**changes: object) -> Lease:
         issuer="aws-iam-user",
         credential_id=CREDENTIAL,
         status=LeaseStatus.REQUESTED,
-        order=order(),
+        spec=lease_spec(),
         requested_at=NOW,
         expires_at=NOW + HOUR,
         max_expires_at=NOW + 4 * HOUR,

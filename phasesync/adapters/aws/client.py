@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from phasesync.adapters.aws.keys import Keys
-from phasesync.adapters.aws.rate_limiter import Customer
+from phasesync.adapters.aws.rate_limiter import Tenant
 from phasesync.adapters.aws.sdk import invoke
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.arns import account_of
@@ -23,20 +23,20 @@ C = TypeVar("C", bound="BaseClient")
 T = TypeVar("T")
 
 
-class Caller:
+class AwsClient:
     """One credential, for one run. Not for two threads at once."""
 
-    def __init__(self, clients: AwsClients, credential: Credential, *, customer: str = "") -> None:
+    def __init__(self, clients: AwsClients, credential: Credential, *, tenant: str = "") -> None:
         """
         Args:
             clients: shared clients; asked before every call, so that keys are renewed in a long run.
             credential: who calls.
-            customer: for whom: customers take turns where calls have to wait for AWS's quotas.
+            tenant: for whom: customers take turns where calls have to wait for AWS's quotas.
         """
         self._clients = clients
         self._credential = credential
-        self._name = customer
-        self._customer = Customer(clients.quotas, customer)
+        self._name = tenant
+        self._tenant = Tenant(clients.rate_limiter, tenant)
         self._account: str | None = None
         """The account that this run is about: what it was told first. None = it has not asked."""
         self.calls = 0
@@ -91,10 +91,10 @@ class Caller:
                 raise self._mismatch(told, meant)
         used = client(keys)
         account = self._clients.caller_of(self._credential)
-        turn = self._customer.take(action, account=account, region=region)
+        slot = self._tenant.take(action, account=account, region=region)
         self.calls += 1
         with self._clients.calling(self._name):
-            return invoke(lambda: call(used), action=action, write=write, throttled=turn.throttled)
+            return invoke(lambda: call(used), action=action, write=write, throttled=slot.throttled)
 
     def _mismatch(self, told: str, meant: str) -> AccountMismatchError:
         return AccountMismatchError(

@@ -25,7 +25,7 @@ from typing import Any, Final
 from phasesync.adapters.aws.policies import VERSION, Document, allow
 from phasesync.core.arns import partition_of
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import Order
+from phasesync.core.lease import LeaseSpec
 from phasesync.core.lease_users import OUR_PATH, RANDOM, TAG_DYNAMIC, render_user_name
 from phasesync.core.remote import TAG_INSTANCE
 
@@ -88,12 +88,12 @@ class Live:
     A live lease, whose user has to be taken back.
 
     Attributes:
-        order: what it was made of.
+        spec: what it was made of.
         region: of the credential that made it; tells the partition.
         account: 12 digits; None = not known yet, any.
     """
 
-    order: Order
+    spec: LeaseSpec
     region: str
     account: str | None
 
@@ -112,9 +112,9 @@ def dynamic_statements(issuing: Sequence[Issuing], *, instance_id: str, live: Se
         found += _of_role(one) if one.config.role_arn is not None else _of_users(one, instance_id)
     named = {group for one in issuing for group in one.config.groups}
     for lease in live:
-        if lease.order.role_arn is None:
+        if lease.spec.role_arn is None:
             found += _renewing(lease, instance_id, found)
-            found += _of_live(lease, instance_id, [one for one in lease.order.groups if one not in named])
+            found += _of_live(lease, instance_id, [one for one in lease.spec.groups if one not in named])
     return _merged(found)
 
 
@@ -188,8 +188,8 @@ def _of_users(one: Issuing, instance_id: str) -> list[Document]:
 def _of_live(one: Live, instance_id: str, groups: Sequence[str]) -> list[Document]:
     """Return what it takes to take a lease back. `groups`: those of its groups that no dynamic secret names now."""
     account = _account(one.region, one.account)
-    users = f"{account}:user{one.order.iam_path or '/'}*"
-    statements = _taking_back(users, account, names=one.order.name, instance_id=instance_id)
+    users = f"{account}:user{one.spec.iam_path or '/'}*"
+    statements = _taking_back(users, account, names=one.spec.name, instance_id=instance_id)
     if groups:
         statements.append(allow("TakeOutOfGroups", _OUT_OF_GROUPS, _groups(account, groups)))
     return statements
@@ -197,11 +197,11 @@ def _of_live(one: Live, instance_id: str, groups: Sequence[str]) -> list[Documen
 
 def _renewing(one: Live, instance_id: str, found: Sequence[Document]) -> list[Document]:
     """Return what it takes to renew a lease whose user no dynamic secret of now would make: it has our tags already."""
-    dynamic_id = one.order.tags.get(TAG_DYNAMIC)
+    dynamic_id = one.spec.tags.get(TAG_DYNAMIC)
     if dynamic_id is None:
         return []
-    account, path = _account(one.region, one.account), one.order.iam_path or "/"
-    arn = f"{account}:user{path}{one.order.name}"
+    account, path = _account(one.region, one.account), one.spec.iam_path or "/"
+    arn = f"{account}:user{path}{one.spec.name}"
     tagging = (statement for statement in found if "iam:TagUser" in statement["Action"])
     if any(_covers(pattern, arn) for statement in tagging for pattern in statement["Resource"]):
         return []

@@ -26,7 +26,7 @@ Place = tuple[str, str, str]
 
 
 class _Gate:
-    """A bucket and who waits at it. Everything under the lock of `Quotas`."""
+    """A bucket and who waits at it. Everything under the lock of `RateLimiter`."""
 
     def __init__(self, quota: float, bucket: Bucket) -> None:
         self.quota = quota
@@ -45,14 +45,14 @@ class _Gate:
         self.bucket = refill(self.bucket, rate, now)
         return due_in(self.bucket, rate)
 
-    def leave(self, customer: str, call: threading.Condition, *, served: bool) -> None:
+    def leave(self, tenant: str, call: threading.Condition, *, served: bool) -> None:
         """Take a call out of its line and wake who is next. A customer that was served goes to the end."""
-        line = self.lines[customer]
+        line = self.lines[tenant]
         line.remove(call)
         if not line:
-            del self.lines[customer]
+            del self.lines[tenant]
         elif served:
-            self.lines.move_to_end(customer)
+            self.lines.move_to_end(tenant)
         self.wake_next()
 
     def wake_next(self) -> None:
@@ -65,7 +65,7 @@ def _nothing() -> None:
     """Nobody watches the progress of calls."""
 
 
-class Turn:
+class Slot:
     """The leave to make one call now."""
 
     def __init__(self, slow_down: Callable[[float], None], taken_at: float) -> None:
@@ -77,7 +77,7 @@ class Turn:
         self._slow_down(self._taken_at)
 
 
-class Quotas:
+class RateLimiter:
     """The calls a second of every account that this process reaches. Safe to share between threads."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Quotas:
                     for call in line:
                         call.notify()
 
-    def take(self, action: str, *, account: str, region: str, customer: str, patience: timedelta | None = None) -> Turn:
+    def take(self, action: str, *, account: str, region: str, tenant: str, patience: timedelta | None = None) -> Slot:
         """
         Wait for the turn to make one call.
 
@@ -137,7 +137,7 @@ class Quotas:
             action: IAM action of the call, one of the table.
             account: of the caller: AWS throttles who calls, not whose object it is (User Guide, quotas).
             region: where the call goes.
-            customer: for whom; customers take turns.
+            tenant: for whom; customers take turns.
             patience: None = that of the quotas.
 
         Raises:
@@ -149,19 +149,19 @@ class Quotas:
         patience = self._patience if patience is None else patience
         with self._lock:
             gate = self._gate((account, group.region or region, group.name), group)
-            taken_at = self._wait(gate, action, customer, patience)
+            taken_at = self._wait(gate, action, tenant, patience)
             gate.bucket = spend(gate.bucket)
         self.progress()
-        return Turn(lambda called_at: self._slow(gate, called_at), taken_at)
+        return Slot(lambda called_at: self._slow(gate, called_at), taken_at)
 
-    def _wait(self, gate: _Gate, action: str, customer: str, patience: timedelta) -> float:
+    def _wait(self, gate: _Gate, action: str, tenant: str, patience: timedelta) -> float:
         """Return the time at which there is a token for this call."""
         began = now = self._monotonic()
         wait_s = gate.due_in(self._processes, now)
         if wait_s == 0 and gate.first is None:
             return now
         call = threading.Condition(self._lock)
-        gate.lines.setdefault(customer, deque()).append(call)
+        gate.lines.setdefault(tenant, deque()).append(call)
         served = False
         try:
             while True:
@@ -177,7 +177,7 @@ class Quotas:
                 now = self._monotonic()
                 wait_s = gate.due_in(self._processes, now)
         finally:
-            gate.leave(customer, call, served=served)
+            gate.leave(tenant, call, served=served)
 
     def _gate(self, place: Place, group: RateGroup) -> _Gate:
         gate = self._gates.get(place)
@@ -198,24 +198,24 @@ class Quotas:
             gate.bucket = slow(gate.bucket, now, called_at=called_at)
 
 
-class Customer:
+class Tenant:
     """One customer's turns within one run: once its patience was in vain, the run's other calls wait no more."""
 
-    def __init__(self, quotas: Quotas, key: str) -> None:
+    def __init__(self, rate_limiter: RateLimiter, key: str) -> None:
         """
         Args:
-            quotas: of this process.
+            rate_limiter: of this process.
             key: names the customer, such as a sync's id.
         """
-        self._quotas = quotas
+        self._rate_limiter = rate_limiter
         self._key = key
         self._patience: timedelta | None = None
 
-    def take(self, action: str, *, account: str, region: str) -> Turn:
+    def take(self, action: str, *, account: str, region: str) -> Slot:
         """Wait for the turn to make one call. ThrottledError, InterruptedRunError."""
         try:
-            return self._quotas.take(
-                action, account=account, region=region, customer=self._key, patience=self._patience
+            return self._rate_limiter.take(
+                action, account=account, region=region, tenant=self._key, patience=self._patience
             )
         except ThrottledError:
             self._patience = timedelta(0)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.adapters.aws.keys import Keys, are_sendable
-from phasesync.adapters.aws.rate_limiter import Turn
+from phasesync.adapters.aws.rate_limiter import Slot
 from phasesync.adapters.aws.sdk import invoke
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
@@ -59,7 +59,7 @@ def access_keys(credential: Credential) -> Keys:
 
 
 def assume_role(
-    client: "STSClient", credential: Credential, turn: Turn, *, instance_id: str, with_external_id: bool = True
+    client: "STSClient", credential: Credential, slot: Slot, *, instance_id: str, with_external_id: bool = True
 ) -> AssumedRole:
     """
     Ask STS for a session of a credential's role.
@@ -67,7 +67,7 @@ def assume_role(
     Args:
         client: STS, as who assumes the role.
         credential: of type assume-role.
-        turn: the leave to make this call.
+        slot: the leave to make this call.
         instance_id: our instance; its first 8 characters stand in AWS's logs as part of the session's name.
         with_external_id: False leaves the External ID out, to see whether the role asks for it.
 
@@ -84,7 +84,7 @@ def assume_role(
     }
     if with_external_id and credential.external_id:
         request["ExternalId"] = credential.external_id
-    answer = invoke(lambda: client.assume_role(**request), action=ASSUME_ROLE, write=False, throttled=turn.throttled)
+    answer = invoke(lambda: client.assume_role(**request), action=ASSUME_ROLE, write=False, throttled=slot.throttled)
     return assumed_role(answer)
 
 
@@ -109,15 +109,15 @@ def refuse_cycle(credential: Credential, source_of: Callable[[str], Credential])
         source_id = source.source_id
 
 
-def caller_identity(client: "STSClient", turn: Turn) -> CallerIdentity:
+def caller_identity(client: "STSClient", slot: Slot) -> CallerIdentity:
     """Ask STS who a client is; needs no permission. CredentialRejectedError."""
-    answer = invoke(client.get_caller_identity, action=GET_CALLER_IDENTITY, write=False, throttled=turn.throttled)
+    answer = invoke(client.get_caller_identity, action=GET_CALLER_IDENTITY, write=False, throttled=slot.throttled)
     return CallerIdentity(account=_told(answer, "Account"), arn=_told(answer, "Arn"))
 
 
-def role_arn(client: "IAMClient", role: str, turn: Turn) -> str:
+def role_arn(client: "IAMClient", role: str, slot: Slot) -> str:
     """Ask IAM for the ARN of a role of the caller's account, path included. DestinationError."""
-    answer = invoke(lambda: client.get_role(RoleName=role), action=GET_ROLE, write=False, throttled=turn.throttled)
+    answer = invoke(lambda: client.get_role(RoleName=role), action=GET_ROLE, write=False, throttled=slot.throttled)
     return _told(answer.get("Role", {}), "Arn")
 
 

@@ -20,7 +20,7 @@ from phasesync.adapters.aws.ambient import find_keys, name_of_chain, stamp_of_fi
 from phasesync.adapters.aws.keys import Keys
 from phasesync.adapters.aws.limited_process import kill_all
 from phasesync.adapters.aws.login import CHAIN_WITHIN_S, Login
-from phasesync.adapters.aws.rate_limiter import Quotas, Turn
+from phasesync.adapters.aws.rate_limiter import RateLimiter, Slot
 from phasesync.adapters.aws.roles import (
     ASSUME_ROLE,
     GET_CALLER_IDENTITY,
@@ -89,7 +89,7 @@ class AwsClients:
         instance_id: str,
         endpoint_url: str | None = None,
         limits: CallLimits | None = None,
-        quotas: Quotas | None = None,
+        rate_limiter: RateLimiter | None = None,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
         """
@@ -100,7 +100,7 @@ class AwsClients:
             instance_id: our instance, for the names of sessions.
             endpoint_url: above all that the AWS SDK finds; None = what it finds.
             limits: of every call; None = the defaults.
-            quotas: whoever makes a call of these clients waits for its turn there; None = a process that is alone.
+            rate_limiter: each call of these clients waits for a slot there; None = a process that is alone.
             max_clients: clients kept; the one used least recently goes first.
 
         Raises:
@@ -111,7 +111,7 @@ class AwsClients:
         self._instance_id = instance_id
         self._sdk = Sdk(endpoint_url, limits or CallLimits())
         self._max_clients = max_clients
-        self.quotas = quotas or Quotas()
+        self.rate_limiter = rate_limiter or RateLimiter()
         self._lock = threading.Lock()  # guards what is below; never held while anything is made or asked
         self._clients: OrderedDict[_Place, _Kept] = OrderedDict()
         self._logins: OrderedDict[tuple[str, int], Login] = OrderedDict()
@@ -193,19 +193,19 @@ class AwsClients:
             return keys.identity
 
         def ask() -> CallerIdentity:
-            return caller_identity(self.sts(credential, keys), self._turn(GET_CALLER_IDENTITY, credential))
+            return caller_identity(self.sts(credential, keys), self._slot(GET_CALLER_IDENTITY, credential))
 
         return self._login(credential).identity(keys, ask)
 
     def ask_identity(self, credential: Credential) -> CallerIdentity:
         """Ask AWS who a credential is, whatever is known. CredentialRejectedError."""
-        turn = self._turn(GET_CALLER_IDENTITY, credential)
-        return self._as(credential, credential.region, lambda keys: caller_identity(self.sts(credential, keys), turn))
+        slot = self._slot(GET_CALLER_IDENTITY, credential)
+        return self._as(credential, credential.region, lambda keys: caller_identity(self.sts(credential, keys), slot))
 
     def ask_base_identity(self, credential: Credential) -> CallerIdentity:
         """Ask AWS who assumes the credential's role: its source, or the default chain. CredentialRejectedError."""
-        turn = self._base_turn(GET_CALLER_IDENTITY, credential)
-        return self.as_base(credential, lambda client: caller_identity(client, turn))
+        slot = self._base_slot(GET_CALLER_IDENTITY, credential)
+        return self.as_base(credential, lambda client: caller_identity(client, slot))
 
     def caller_of(self, credential: Credential) -> str:
         """Return the account that a credential leads to, as far as that is known without a call; else its id."""
@@ -224,9 +224,9 @@ class AwsClients:
             raise incomplete(credential)
 
         def ask(client: "STSClient") -> AssumedRole:
-            turn = self._base_turn(ASSUME_ROLE, credential)
+            slot = self._base_slot(ASSUME_ROLE, credential)
             return assume_role(
-                client, credential, turn, instance_id=self._instance_id, with_external_id=with_external_id
+                client, credential, slot, instance_id=self._instance_id, with_external_id=with_external_id
             )
 
         return self.as_base(credential, ask)
@@ -239,8 +239,8 @@ class AwsClients:
         Raises:
             DestinationError: IAM does not say; PermissionDeniedError without iam:GetRole.
         """
-        turn = self._base_turn(GET_ROLE, credential)
-        return self._as_base(credential, "iam", lambda client: role_arn(cast("IAMClient", client), role, turn))
+        slot = self._base_slot(GET_ROLE, credential)
+        return self._as_base(credential, "iam", lambda client: role_arn(cast("IAMClient", client), role, slot))
 
     def as_base(self, credential: Credential, ask: Callable[["STSClient"], T]) -> T:
         """Ask STS, in the credential's Region, as who assumes the credential's role."""
@@ -263,7 +263,7 @@ class AwsClients:
         )
         client = self._new_client("sts", credential.region, keys)
         try:
-            caller_identity(cast("STSClient", client), self._turn(GET_CALLER_IDENTITY, credential))
+            caller_identity(cast("STSClient", client), self._slot(GET_CALLER_IDENTITY, credential))
         except CredentialRejectedError:
             return False
         finally:
@@ -271,11 +271,11 @@ class AwsClients:
         return True
 
     @contextmanager
-    def calling(self, customer: str) -> Iterator[None]:
+    def calling(self, tenant: str) -> Iterator[None]:
         """Note that this thread makes one call for `customer`, for as long as the block lasts."""
         thread, limit_s = threading.get_ident(), self._sdk.limits.call_s + OVERDUE_AFTER_S
         with self._lock:
-            self._in_call[thread] = (customer, time.monotonic() + limit_s)
+            self._in_call[thread] = (tenant, time.monotonic() + limit_s)
         try:
             yield
         finally:
@@ -286,7 +286,7 @@ class AwsClients:
         """Return for whom a call is under way that should have ended: whoever waits for it, waits in vain."""
         now = time.monotonic()
         with self._lock:
-            return {customer for customer, limit in self._in_call.values() if now >= limit}
+            return {tenant for tenant, limit in self._in_call.values() if now >= limit}
 
     def endpoints(self, region: str) -> Mapping[Service, str]:
         """Return service -> the endpoint that is in use in place of AWS's usual one. Makes no call. SettingsError."""
@@ -317,7 +317,7 @@ class AwsClients:
     def stop(self) -> None:
         """Wait for nothing any more: turns among the quotas, and processes that give keys."""
         self._stopped = True
-        self.quotas.stop()
+        self.rate_limiter.stop()
         kill_all()
 
     def close(self) -> None:
@@ -396,17 +396,17 @@ class AwsClients:
                 self._logins.popitem(last=False)
             return self._logins[key]
 
-    def _turn(self, action: str, credential: Credential) -> Turn:
+    def _slot(self, action: str, credential: Credential) -> Slot:
         """Wait for the turn of a call that is made as a credential. ThrottledError, InterruptedRunError."""
         account = self.caller_of(credential)
-        return self.quotas.take(action, account=account, region=credential.region, customer=credential.id)
+        return self.rate_limiter.take(action, account=account, region=credential.region, tenant=credential.id)
 
-    def _base_turn(self, action: str, credential: Credential) -> Turn:
+    def _base_slot(self, action: str, credential: Credential) -> Slot:
         """The same for a call that is made as who assumes the credential's role."""
         account = _CHAIN[0]
         if credential.source_id is not None:
             account = self.caller_of(self._source_of(credential.source_id))
-        return self.quotas.take(action, account=account, region=credential.region, customer=credential.id)
+        return self.rate_limiter.take(action, account=account, region=credential.region, tenant=credential.id)
 
     def _client(
         self, credential: Credential, service: Service, region: str, keys: Keys | None, *, once: bool = False

@@ -7,12 +7,12 @@ Every part of the adapter stands on this. Must not know what a call is for.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from phasesync.adapters.aws.client import Caller
+from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
 
 if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient as SdkClient
 
 T = TypeVar("T")
 
@@ -20,11 +20,11 @@ NOT_FOUND: Final = "ResourceNotFoundException"
 INVALID_PARAMETER: Final = "InvalidParameterException"
 
 
-class AwsCaller:
+class SecretsManagerClient:
     """One account and Region under one credential, for one run. Not for two threads at once."""
 
     def __init__(
-        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, customer: str = ""
+        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, tenant: str = ""
     ) -> None:
         """
         Args:
@@ -32,13 +32,13 @@ class AwsCaller:
             credential: who writes.
             region: where.
             instance_id: objects that carry it as a tag are listed as ours.
-            customer: for whom: customers take turns where calls have to wait for AWS's quotas.
+            tenant: for whom: customers take turns where calls have to wait for AWS's quotas.
         """
         self._clients = clients
         self._credential = credential
         self._region = region
         self._instance_id = instance_id
-        self._caller = Caller(clients, credential, customer=customer)
+        self._caller = AwsClient(clients, credential, tenant=tenant)
 
     @property
     def calls(self) -> int:
@@ -49,7 +49,7 @@ class AwsCaller:
         """Return the account that the credential leads to; asked once per session. CredentialRejectedError."""
         return self._caller.account_id()
 
-    def _call(self, operation: str, call: "Callable[[SecretsManagerClient], T]", *, write: bool = False) -> T:
+    def _call(self, operation: str, call: "Callable[[SdkClient], T]", *, write: bool = False) -> T:
         """
         Make one call, and make sure that the answer is about the account of this run.
 

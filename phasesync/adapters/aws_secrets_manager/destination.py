@@ -27,7 +27,7 @@ from phasesync.adapters.aws.policies import (
     SYNC_ACTIONS,
 )
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, AwsCaller
+from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, SecretsManagerClient
 from phasesync.adapters.aws_secrets_manager.kms_keys import resolve_key
 from phasesync.adapters.aws_secrets_manager.metadata import AwsMetadata, AwsResourcePolicy, blaming_key, tag_list
 from phasesync.adapters.aws_secrets_manager.responses import listing_of, observed_of, told, value_of
@@ -82,7 +82,7 @@ PAGE: Final = 100
 """Most entries of one answer of ListSecrets (API reference)."""
 
 
-class AwsListing(AwsCaller):
+class AwsListing(SecretsManagerClient):
     """The part of the adapter that lists."""
 
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
@@ -288,10 +288,10 @@ def _written(answer: Mapping[str, Any], operation: str) -> Written:
 
 
 def open_destination(
-    clients: AwsClients, credential: Credential, region: str, *, instance_id: str, customer: str
+    clients: AwsClients, credential: Credential, region: str, *, instance_id: str, tenant: str
 ) -> Destination:
     """Make a destination; makes no call yet."""
-    return AwsSecretsManager(clients, credential, region, instance_id=instance_id, customer=customer)
+    return AwsSecretsManager(clients, credential, region, instance_id=instance_id, tenant=tenant)
 
 
 SPEC: Final = DestinationSpec(

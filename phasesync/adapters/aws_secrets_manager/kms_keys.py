@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from phasesync.adapters.aws.client import Caller
+from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.policies import KEY_ACTIONS
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.responses import MANAGED_ALIAS, told
@@ -78,7 +78,7 @@ def resolve_key(clients: AwsClients, credential: Credential, region: str, key: s
 
 
 def _describe(clients: AwsClients, credential: Credential, region: str, key: str) -> Mapping[str, Any]:
-    return Caller(clients, credential).call(
+    return AwsClient(clients, credential).call(
         _ACTION,
         lambda keys: clients.kms(credential, region, keys),
         lambda client: client.describe_key(KeyId=key),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, AwsCaller
+from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, SecretsManagerClient
 from phasesync.adapters.aws_secrets_manager.responses import told
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.sync import AWS_MANAGED_KEY
@@ -40,7 +40,7 @@ _HINTS: Final[Mapping[str | None, str]] = {
 }
 
 
-class AwsResourcePolicy(AwsCaller):
+class AwsResourcePolicy(SecretsManagerClient):
     """
     The part of the adapter that reads and sets resource policies.
 
@@ -128,7 +128,7 @@ _KEY_HINT: Final = (
 )
 
 
-class AwsMetadata(AwsCaller):
+class AwsMetadata(SecretsManagerClient):
     """The part of the adapter that sets metadata and copies."""
 
     def update_metadata(

@@ -29,7 +29,7 @@ SESSION_TOKEN = "session_token"
 class Opener(Protocol):
     """Makes an issuer for one lease or one look."""
 
-    def __call__(self, clients: AwsClients, credential: Credential, *, customer: str) -> LeaseIssuer:
+    def __call__(self, clients: AwsClients, credential: Credential, *, tenant: str) -> LeaseIssuer:
         """Make it; makes no call yet."""
         ...
 
@@ -79,14 +79,14 @@ class RegisteredIssuers:
         """
         self._clients = clients
 
-    def open(self, kind: str, credential: Credential, *, customer: str = "") -> LeaseIssuer:
+    def open(self, kind: str, credential: Credential, *, tenant: str = "") -> LeaseIssuer:
         """
         Return an issuer.
 
         Args:
             kind: of the issuer.
             credential: who makes and takes back.
-            customer: for whom, such as a dynamic secret's id: customers take turns where calls have to wait for quotas.
+            tenant: for whom, such as a dynamic secret's id: customers take turns where calls have to wait for quotas.
 
         Raises:
             CredentialRejectedError: the credential is incomplete.
@@ -95,7 +95,7 @@ class RegisteredIssuers:
         spec = spec_of(kind)
         if credential.status is CredentialStatus.INCOMPLETE:
             raise incomplete(credential)
-        return spec.open(self._clients, credential, customer=customer)
+        return spec.open(self._clients, credential, tenant=tenant)
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of issuers that there are."""

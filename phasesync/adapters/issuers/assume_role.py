@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from phasesync.adapters.aws.client import Caller
+from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.errors import names_another_policy
 from phasesync.adapters.aws.roles import ASSUME_ROLE, assumed_role
 from phasesync.adapters.aws.session import AwsClients
@@ -17,11 +17,11 @@ from phasesync.adapters.issuers.checks import check_policy_document, check_ttls,
 from phasesync.core.arns import check_policy_arn, check_role_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import Order
+from phasesync.core.lease import LeaseSpec
 from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
-from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made
+from phasesync.ports import Checkpoint, IssuedCredentials, IssuerTraits, LeaseIssuer, PartialIssue, RevokeOutcome
 
 if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
@@ -39,16 +39,16 @@ MAX_POLICY_CHARACTERS: Final = 2_048
 class AwsAssumeRole:
     """Hands out sessions of a role (port `LeaseIssuer`)."""
 
-    def __init__(self, clients: AwsClients, credential: Credential, *, customer: str) -> None:
+    def __init__(self, clients: AwsClients, credential: Credential, *, tenant: str) -> None:
         """
         Args:
             clients: shared clients.
             credential: who assumes the role.
-            customer: for whom.
+            tenant: for whom.
         """
         self._clients = clients
         self._credential = credential
-        self._caller = Caller(clients, credential, customer=customer)
+        self._caller = AwsClient(clients, credential, tenant=tenant)
 
     @property
     def calls(self) -> int:
@@ -63,19 +63,19 @@ class AwsAssumeRole:
         """Ask AWS which account the credential leads to at this moment. CredentialRejectedError."""
         return self._clients.ask_identity(self._credential).account
 
-    def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
+    def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
         """Begin a session. One whose answer was lost is known to nobody and ends by itself. DestinationError."""
-        role_arn = order.role_arn or ""
+        role_arn = spec.role_arn or ""
         request: AssumeRoleRequestTypeDef = {
             "RoleArn": role_arn,
-            "RoleSessionName": order.name,
-            "DurationSeconds": int(order.ttl.total_seconds()),
+            "RoleSessionName": spec.name,
+            "DurationSeconds": int(spec.ttl.total_seconds()),
         }
-        if order.session_policy is not None:
-            request["Policy"] = order.session_policy
-        if order.policy_arns:
-            request["PolicyArns"] = [{"arn": arn} for arn in order.policy_arns]
-        leave()
+        if spec.session_policy is not None:
+            request["Policy"] = spec.session_policy
+        if spec.policy_arns:
+            request["PolicyArns"] = [{"arn": arn} for arn in spec.policy_arns]
+        checkpoint()
         try:
             answer = self._caller.call(
                 ASSUME_ROLE,
@@ -96,12 +96,12 @@ class AwsAssumeRole:
                 request_id=error.request_id,
             ) from None
         session = assumed_role(answer)
-        return Made(
+        return IssuedCredentials(
             principal=session.identity.arn,
             access_key_id=session.access_key_id,
             ends_at=session.expires_at,
             outputs={
-                USERNAME: SecretValue(order.name),
+                USERNAME: SecretValue(spec.name),
                 ACCESS_KEY_ID: SecretValue(session.access_key_id),
                 SECRET_ACCESS_KEY: SecretValue(session.secret_access_key),
                 SESSION_TOKEN: SecretValue(session.session_token),
@@ -112,27 +112,33 @@ class AwsAssumeRole:
         """Return True: a session is known from the moment it begins, and until it ends."""
         return True
 
-    def has_key(self, order: Order, access_key_id: str) -> bool:
+    def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
         """Return True: nobody can take the key of a session away."""
         return True
 
-    def tags_of(self, order: Order) -> None:
+    def tags_of(self, spec: LeaseSpec) -> None:
         """Return None: a session is told by nobody."""
         return
 
-    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> None:
+    def find(self, spec: LeaseSpec, *, access_key_id: str | None, known: Callable[[str], bool]) -> None:
         """Return None: sessions are listed nowhere."""
         return
 
-    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+    def renew(self, spec: LeaseSpec, end: datetime, *, number: int, checkpoint: Checkpoint) -> int:
         """Refuse: AWS prolongs a session for nobody. IllegalTransitionError."""
-        raise IllegalTransitionError(f"the session {order.name} of a role cannot be prolonged")
+        raise IllegalTransitionError(f"the session {spec.name} of a role cannot be prolonged")
 
     def revoke(
-        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
-    ) -> Found:
+        self,
+        spec: LeaseSpec,
+        *,
+        access_key_id: str | None,
+        proven: bool,
+        checkpoint: Checkpoint,
+        ending: Checkpoint | None = None,
+    ) -> RevokeOutcome:
         """Do nothing: what is not known to anybody ends by itself."""
-        return Found.MISSING
+        return RevokeOutcome.MISSING
 
     def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
         """Yield nothing: sessions are listed nowhere."""
@@ -169,8 +175,8 @@ def check(config: DynamicConfig, credential: CredentialType) -> None:
         check_policy_document(config.session_policy, MAX_POLICY_CHARACTERS, what="the session policy")
 
 
-def _open(clients: AwsClients, credential: Credential, *, customer: str) -> LeaseIssuer:
-    return AwsAssumeRole(clients, credential, customer=customer)
+def _open(clients: AwsClients, credential: Credential, *, tenant: str) -> LeaseIssuer:
+    return AwsAssumeRole(clients, credential, tenant=tenant)
 
 
 SPEC: Final = IssuerSpec(

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from phasesync.adapters.aws.client import Caller
+from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
 from phasesync.errors import OutcomeUnknownError, PhasesyncError, RemoteChangedError, ThrottledError
-from phasesync.ports import Leave
+from phasesync.ports import Checkpoint
 
 Answer = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ _PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
 """Before each further attempt at a creation; the SDK's own pauses are for calls that may be repeated."""
 
 
-class IamCaller:
+class IamClient:
     """IAM under one credential, for one lease or one look. Not for two threads at once."""
 
     def __init__(
@@ -32,19 +32,19 @@ class IamCaller:
         clients: AwsClients,
         credential: Credential,
         *,
-        customer: str,
+        tenant: str,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """
         Args:
             clients: shared clients.
             credential: who calls.
-            customer: for whom: customers take turns where calls have to wait for quotas.
+            tenant: for whom: customers take turns where calls have to wait for quotas.
             sleep: waits for so many seconds.
         """
         self._clients = clients
         self._credential = credential
-        self._caller = Caller(clients, credential, customer=customer)
+        self._caller = AwsClient(clients, credential, tenant=tenant)
         self._sleep = sleep
 
     @property
@@ -73,14 +73,14 @@ class IamCaller:
                 return
             arguments["Marker"] = answer["Marker"]
 
-    def put(self, operation: str, leave: Leave, **arguments: Any) -> None:
+    def put(self, operation: str, checkpoint: Checkpoint, **arguments: Any) -> None:
         """Make a call that puts something on something, and may be repeated: what is so already stays so."""
-        leave()
+        checkpoint()
         self._call(operation, arguments, write=True)
 
-    def take_away(self, operation: str, leave: Leave, **arguments: Any) -> bool:
+    def take_away(self, operation: str, checkpoint: Checkpoint, **arguments: Any) -> bool:
         """Make a call that takes something away; return whether it was there."""
-        leave()
+        checkpoint()
         try:
             self._call(operation, arguments, write=True)
         except RemoteChangedError as error:
@@ -92,7 +92,7 @@ class IamCaller:
     def create(
         self,
         operation: str,
-        leave: Leave,
+        checkpoint: Checkpoint,
         *,
         look: Callable[[], Answer | None],
         sent: Callable[[bool], None] = lambda _: None,
@@ -103,7 +103,7 @@ class IamCaller:
 
         Args:
             operation: its name.
-            leave: asked before each attempt.
+            checkpoint: asked before each attempt.
             look: called where the answer was lost, or the name is taken; returns what the call would have returned
                 where it was carried out, None where it was not, and raises where the name is somebody else's.
             sent: told before each attempt that it may be carried out, and after one that certainly was not.
@@ -111,7 +111,7 @@ class IamCaller:
         """
         doubtful = False
         for pause_s in (*_PAUSES_S, None):
-            leave()
+            checkpoint()
             sent(True)
             try:
                 return self._call(operation, arguments, write=True, once=True)

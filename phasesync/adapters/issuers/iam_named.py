@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from phasesync.adapters.issuers.iam_client import ALREADY_EXISTS, NO_SUCH_ENTITY, IamCaller
+from phasesync.adapters.issuers.iam_client import ALREADY_EXISTS, NO_SUCH_ENTITY, IamClient
 from phasesync.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -81,7 +81,7 @@ def _hint(option: str) -> str:
 class PatientCalls:
     """Makes calls on a new user until IAM finds all that they name. Not for two threads at once."""
 
-    def __init__(self, iam: IamCaller, *, sleep: Callable[[float], None] | None = None) -> None:
+    def __init__(self, iam: IamClient, *, sleep: Callable[[float], None] | None = None) -> None:
         """
         Args:
             iam: makes them.

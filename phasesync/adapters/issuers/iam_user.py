@@ -18,13 +18,20 @@ from typing import Any, Final
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, USERNAME, IssuerSpec
 from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
-from phasesync.adapters.issuers.iam_client import DELETE_CONFLICT, NO_SUCH_ENTITY, Answer, IamCaller
+from phasesync.adapters.issuers.iam_client import DELETE_CONFLICT, NO_SUCH_ENTITY, Answer, IamClient
 from phasesync.adapters.issuers.iam_named import Named, PatientCalls, boundary, group, policy
 from phasesync.core.arns import check_policy_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import Order
-from phasesync.core.lease_users import MarkedUser, Renewal, check_iam_path, is_made_for, marks_renewed, renewal_of
+from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import (
+    MarkedUser,
+    Renewal,
+    check_iam_path,
+    is_made_for,
+    renewal_of,
+    user_owner_tags_renewed,
+)
 from phasesync.core.model import SecretValue
 from phasesync.errors import (
     AccountMismatchError,
@@ -35,7 +42,15 @@ from phasesync.errors import (
     PhasesyncError,
     RemoteChangedError,
 )
-from phasesync.ports import Footprint, Found, IssuerTraits, LeaseIssuer, Leave, Made, Whereabouts
+from phasesync.ports import (
+    Checkpoint,
+    IssuedCredentials,
+    IssuerTraits,
+    LeaseIssuer,
+    PartialIssue,
+    RevokeOutcome,
+    UserLocation,
+)
 
 _LISTED: Final[tuple[tuple[str, str, str, Callable[[Any], dict[str, str]]], ...]] = (
     # operation that lists, member of its answer, operation that takes one off, arguments for an entry. Keys come first.
@@ -61,30 +76,30 @@ _NOT_THERE: Final = "NotSupportedService"
 """Said of services that a partition does not have: nothing of theirs hangs on a user."""
 
 
-def strip(iam: IamCaller, user: str, leave: Leave) -> None:
+def strip(iam: IamClient, user: str, checkpoint: Checkpoint) -> None:
     """
     Take off a user whatever hangs on it.
 
     Args:
         iam: who does it.
         user: its name.
-        leave: asked before every call that takes something off.
+        checkpoint: asked before every call that takes something off.
 
     Raises:
         DestinationError: something could not be listed or taken off.
     """
     for listing, member, taking_off, arguments in _LISTED:
         for one in _items(iam, listing, member, user):
-            iam.take_away(taking_off, leave, UserName=user, **arguments(one))
+            iam.take_away(taking_off, checkpoint, UserName=user, **arguments(one))
     for device in _items(iam, "ListMFADevices", "MFADevices", user):
         serial = device["SerialNumber"]
-        iam.take_away("DeactivateMFADevice", leave, UserName=user, SerialNumber=serial)
+        iam.take_away("DeactivateMFADevice", checkpoint, UserName=user, SerialNumber=serial)
         if ":mfa/" in serial:  # A virtual device has an ARN of this form, and stays behind until it is deleted itself.
-            iam.take_away("DeleteVirtualMFADevice", leave, SerialNumber=serial)
-    iam.take_away("DeleteLoginProfile", leave, UserName=user)
+            iam.take_away("DeleteVirtualMFADevice", checkpoint, SerialNumber=serial)
+    iam.take_away("DeleteLoginProfile", checkpoint, UserName=user)
 
 
-def _items(iam: IamCaller, operation: str, member: str, user: str) -> list[Any]:
+def _items(iam: IamClient, operation: str, member: str, user: str) -> list[Any]:
     try:
         return list(iam.pages(operation, member, UserName=user))
     except PhasesyncError as error:
@@ -108,16 +123,16 @@ _PAGE: Final = 1_000
 class AwsIamUser:
     """Makes and removes the IAM user of a lease (port `LeaseIssuer`)."""
 
-    def __init__(self, clients: AwsClients, credential: Credential, *, customer: str) -> None:
+    def __init__(self, clients: AwsClients, credential: Credential, *, tenant: str) -> None:
         """
         Args:
             clients: shared clients.
             credential: who makes the user; a session of its role is renewed in between.
-            customer: for whom.
+            tenant: for whom.
         """
         self._clients = clients
         self._credential = credential
-        self._iam = IamCaller(clients, credential, customer=customer)
+        self._iam = IamClient(clients, credential, tenant=tenant)
         self._patient = PatientCalls(self._iam)
 
     @property
@@ -135,25 +150,25 @@ class AwsIamUser:
 
     # --- making
 
-    def issue(self, order: Order, *, leave: Leave, footprint: Footprint) -> Made:
+    def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
         """Make the user, put on it what was ordered, and make its key. DestinationError; what was made stays."""
-        user, arn = order.name, self._create_user(order, leave, footprint)
-        for one in order.policy_arns:
-            self._put("AttachUserPolicy", leave, policy(one), UserName=user, PolicyArn=one)
-        for name in order.groups:
-            self._put("AddUserToGroup", leave, group(name), UserName=user, GroupName=name)
-        if order.inline_policy is not None:
+        user, arn = spec.name, self._create_user(spec, checkpoint, partial)
+        for one in spec.policy_arns:
+            self._put("AttachUserPolicy", checkpoint, policy(one), UserName=user, PolicyArn=one)
+        for name in spec.groups:
+            self._put("AddUserToGroup", checkpoint, group(name), UserName=user, GroupName=name)
+        if spec.inline_policy is not None:
             self._put(
                 "PutUserPolicy",
-                leave,
+                checkpoint,
                 None,
                 UserName=user,
                 PolicyName=INLINE_POLICY_NAME,
-                PolicyDocument=order.inline_policy,
+                PolicyDocument=spec.inline_policy,
             )
-        key = self._create_key(order, leave)
+        key = self._create_key(spec, checkpoint)
         key_id, secret = _told(key, "AccessKeyId"), _told(key, "SecretAccessKey")
-        return Made(
+        return IssuedCredentials(
             principal=arn,
             access_key_id=key_id,
             ends_at=None,
@@ -169,127 +184,133 @@ class AwsIamUser:
         key_id, secret = (outputs[name].reveal_text() for name in (ACCESS_KEY_ID, SECRET_ACCESS_KEY))
         return self._clients.is_known(key_id, secret, self._credential)
 
-    def has_key(self, order: Order, access_key_id: str) -> bool:
+    def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
         """Return whether a user still has a key, and it is active. DestinationError."""
-        keys = self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=order.name)
+        keys = self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=spec.name)
         return any(key["AccessKeyId"] == access_key_id and key.get("Status") == "Active" for key in keys)
 
-    def _create_user(self, order: Order, leave: Leave, footprint: Footprint) -> str:
+    def _create_user(self, spec: LeaseSpec, checkpoint: Checkpoint, partial: PartialIssue) -> str:
         request: dict[str, Any] = {
-            "UserName": order.name,
-            "Path": order.iam_path or "/",
-            "Tags": [{"Key": key, "Value": value} for key, value in sorted(order.tags.items())],
+            "UserName": spec.name,
+            "Path": spec.iam_path or "/",
+            "Tags": [{"Key": key, "Value": value} for key, value in sorted(spec.tags.items())],
         }
-        if order.permission_boundary is not None:
-            request["PermissionsBoundary"] = order.permission_boundary
+        if spec.permission_boundary is not None:
+            request["PermissionsBoundary"] = spec.permission_boundary
 
         def sent(maybe: bool) -> None:
-            footprint.possible = maybe
+            partial.possible = maybe
 
         def look() -> Answer | None:
-            user = self._user(order.name)
-            if user is not None and not is_made_for(_tags_of(user), order.tags):
+            user = self._user(spec.name)
+            if user is not None and not is_made_for(_tags_of(user), spec.tags):
                 raise DestinationRejectedError(
-                    f"there is an IAM user {order.name} already, and it is not ours", hint="issue another lease"
+                    f"there is an IAM user {spec.name} already, and it is not ours", hint="issue another lease"
                 )
             return None if user is None else {"User": user}
 
         try:
             answer = self._patient.call(
-                lambda: self._iam.create("CreateUser", leave, look=look, sent=sent, **request),
+                lambda: self._iam.create("CreateUser", checkpoint, look=look, sent=sent, **request),
                 user=None,
-                named=None if order.permission_boundary is None else boundary(order.permission_boundary),
+                named=None if spec.permission_boundary is None else boundary(spec.permission_boundary),
             )
         except AccountMismatchError:
             # The identity has just changed. Nothing hangs on the user yet, and no later look would find it there.
             with suppress(PhasesyncError):
-                self._iam.take_away("DeleteUser", leave, UserName=order.name)
+                self._iam.take_away("DeleteUser", checkpoint, UserName=spec.name)
                 sent(False)
             raise
         return _told(answer.get("User") or {}, "Arn")
 
-    def _create_key(self, order: Order, leave: Leave) -> Answer:
+    def _create_key(self, spec: LeaseSpec, checkpoint: Checkpoint) -> Answer:
         def look() -> None:
             # One whose answer was lost is of no use to anybody: its secret part was in that answer alone.
-            self._delete_keys(order.name, leave)
+            self._delete_keys(spec.name, checkpoint)
 
         answer = self._patient.call(
-            lambda: self._iam.create("CreateAccessKey", leave, look=look, UserName=order.name), user=order.name
+            lambda: self._iam.create("CreateAccessKey", checkpoint, look=look, UserName=spec.name), user=spec.name
         )
         return answer.get("AccessKey") or {}
 
-    def _put(self, operation: str, leave: Leave, named: Named | None, **arguments: Any) -> None:
+    def _put(self, operation: str, checkpoint: Checkpoint, named: Named | None, **arguments: Any) -> None:
         """Put something on a new user. `named`: what the recipe names of it."""
         self._patient.call(
-            lambda: self._iam.put(operation, leave, **arguments), user=arguments["UserName"], named=named
+            lambda: self._iam.put(operation, checkpoint, **arguments), user=arguments["UserName"], named=named
         )
 
-    def renew(self, order: Order, end: datetime, *, number: int, leave: Leave) -> int:
+    def renew(self, spec: LeaseSpec, end: datetime, *, number: int, checkpoint: Checkpoint) -> int:
         """Have a user that is ours say its new end. DestinationError; RemoteChangedError where there is none."""
-        tags = self.tags_of(order)
-        if tags is None or not is_made_for(tags, order.tags):
+        tags = self.tags_of(spec)
+        if tags is None or not is_made_for(tags, spec.tags):
             how = "IAM does not find" if tags is None else "our tags are no longer on"
             raise RemoteChangedError(
-                f"{how} the user {order.name}, so the lease cannot be renewed",
-                hint=f"look at it: aws iam get-user --user-name {order.name}; if it is gone, issue another lease",
+                f"{how} the user {spec.name}, so the lease cannot be renewed",
+                hint=f"look at it: aws iam get-user --user-name {spec.name}; if it is gone, issue another lease",
                 code=NO_SUCH_ENTITY,
             )
         last = renewal_of(tags)
         number = max(number, 0 if last is None else last.number + 1)
-        written = sorted(marks_renewed(order.tags, Renewal(number=number, end=end)).items())
+        written = sorted(user_owner_tags_renewed(spec.tags, Renewal(number=number, end=end)).items())
         tagged = [{"Key": key, "Value": value} for key, value in written]
-        self._iam.put("TagUser", leave, UserName=order.name, Tags=tagged)
+        self._iam.put("TagUser", checkpoint, UserName=spec.name, Tags=tagged)
         return number
 
     # --- taking back
 
     def revoke(
-        self, order: Order, *, access_key_id: str | None, proven: bool, leave: Leave, ending: Leave | None = None
-    ) -> Found:
+        self,
+        spec: LeaseSpec,
+        *,
+        access_key_id: str | None,
+        proven: bool,
+        checkpoint: Checkpoint,
+        ending: Checkpoint | None = None,
+    ) -> RevokeOutcome:
         """Take back a user: the key first, then what was put on it, then whatever IAM says is still on it."""
-        name = order.name
+        name = spec.name
         if not proven:
             user = self._user(name)
             if user is None:
-                return Found.MISSING
-            if not is_made_for(_tags_of(user), order.tags):
-                return Found.THEIRS
+                return RevokeOutcome.MISSING
+            if not is_made_for(_tags_of(user), spec.tags):
+                return RevokeOutcome.THEIRS
         try:
-            if not self._take_key(order, access_key_id, leave):
+            if not self._take_key(spec, access_key_id, checkpoint):
                 # Somebody has been at it, and the user of this name may be another one by now.
                 user = self._user(name)
                 if user is None:
-                    return Found.MISSING
-                if not is_made_for(_tags_of(user), order.tags):
-                    return Found.THEIRS
-            self._take_off(order, leave)
-            return self._delete_user(name, ending or leave)
+                    return RevokeOutcome.MISSING
+                if not is_made_for(_tags_of(user), spec.tags):
+                    return RevokeOutcome.THEIRS
+            self._take_off(spec, checkpoint)
+            return self._delete_user(name, ending or checkpoint)
         except PermissionDeniedError:
             # A user that is gone has no path and no tags, so that a policy which asks for them refuses.
             if not self._is_gone(name):
                 raise
-            return Found.MISSING
+            return RevokeOutcome.MISSING
         except RemoteChangedError as error:
             if error.code != DELETE_CONFLICT:
                 raise
-        return self._strip_and_delete(order, leave, ending or leave)
+        return self._strip_and_delete(spec, checkpoint, ending or checkpoint)
 
-    def _take_key(self, order: Order, access_key_id: str | None, leave: Leave) -> bool:
+    def _take_key(self, spec: LeaseSpec, access_key_id: str | None, checkpoint: Checkpoint) -> bool:
         """Delete the key, or all there are where it is not known; return whether it was there, or nobody knows."""
         if access_key_id is None:
-            self._delete_keys(order.name, leave)
+            self._delete_keys(spec.name, checkpoint)
             return True
-        return self._iam.take_away("DeleteAccessKey", leave, UserName=order.name, AccessKeyId=access_key_id)
+        return self._iam.take_away("DeleteAccessKey", checkpoint, UserName=spec.name, AccessKeyId=access_key_id)
 
-    def _take_off(self, order: Order, leave: Leave) -> None:
+    def _take_off(self, spec: LeaseSpec, checkpoint: Checkpoint) -> None:
         """Take off a user what was ordered for it."""
-        name = order.name
-        for arn in order.policy_arns:
-            self._iam.take_away("DetachUserPolicy", leave, UserName=name, PolicyArn=arn)
-        for one in order.groups:
-            self._iam.take_away("RemoveUserFromGroup", leave, UserName=name, GroupName=one)
-        if order.inline_policy is not None:
-            self._iam.take_away("DeleteUserPolicy", leave, UserName=name, PolicyName=INLINE_POLICY_NAME)
+        name = spec.name
+        for arn in spec.policy_arns:
+            self._iam.take_away("DetachUserPolicy", checkpoint, UserName=name, PolicyArn=arn)
+        for one in spec.groups:
+            self._iam.take_away("RemoveUserFromGroup", checkpoint, UserName=name, GroupName=one)
+        if spec.inline_policy is not None:
+            self._iam.take_away("DeleteUserPolicy", checkpoint, UserName=name, PolicyName=INLINE_POLICY_NAME)
 
     def _is_gone(self, name: str) -> bool:
         """Return whether IAM says that there is no such user; where it may not be asked, it does not."""
@@ -298,25 +319,29 @@ class AwsIamUser:
         except PermissionDeniedError:
             return False
 
-    def _strip_and_delete(self, order: Order, leave: Leave, ending: Leave) -> Found:
-        user = self._user(order.name)
+    def _strip_and_delete(self, spec: LeaseSpec, checkpoint: Checkpoint, ending: Checkpoint) -> RevokeOutcome:
+        user = self._user(spec.name)
         if user is None:
-            return Found.MISSING
-        if not is_made_for(_tags_of(user), order.tags):
+            return RevokeOutcome.MISSING
+        if not is_made_for(_tags_of(user), spec.tags):
             raise DestinationRejectedError(
-                f"the IAM user {order.name} has more on it than we put there, and no longer carries our tags: what it "
+                f"the IAM user {spec.name} has more on it than we put there, and no longer carries our tags: what it "
                 "is for is not known, and it is left alone",
-                hint=f"look at it: aws iam get-user --user-name {order.name}; then delete it by hand, or tag it again",
+                hint=f"look at it: aws iam get-user --user-name {spec.name}; then delete it by hand, or tag it again",
             )
-        strip(self._iam, order.name, leave)
-        return self._delete_user(order.name, ending)
+        strip(self._iam, spec.name, checkpoint)
+        return self._delete_user(spec.name, ending)
 
-    def _delete_user(self, name: str, leave: Leave) -> Found:
-        return Found.REMOVED if self._iam.take_away("DeleteUser", leave, UserName=name) else Found.MISSING
+    def _delete_user(self, name: str, checkpoint: Checkpoint) -> RevokeOutcome:
+        return (
+            RevokeOutcome.REMOVED
+            if self._iam.take_away("DeleteUser", checkpoint, UserName=name)
+            else RevokeOutcome.MISSING
+        )
 
-    def _delete_keys(self, name: str, leave: Leave) -> None:
+    def _delete_keys(self, name: str, checkpoint: Checkpoint) -> None:
         for key in list(self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=name)):
-            self._iam.take_away("DeleteAccessKey", leave, UserName=name, AccessKeyId=key["AccessKeyId"])
+            self._iam.take_away("DeleteAccessKey", checkpoint, UserName=name, AccessKeyId=key["AccessKeyId"])
 
     # --- looking
 
@@ -336,12 +361,12 @@ class AwsIamUser:
                 if user is not None:
                     yield MarkedUser(name=name, arn=_told(user, "Arn"), tags=_tags_of(user))
 
-    def tags_of(self, order: Order) -> Mapping[str, str] | None:
+    def tags_of(self, spec: LeaseSpec) -> Mapping[str, str] | None:
         """Return the tags of the user of that name, None = there is none. DestinationError."""
-        user = self._user(order.name)
+        user = self._user(spec.name)
         return None if user is None else _tags_of(user)
 
-    def find(self, order: Order, *, access_key_id: str | None, known: Callable[[str], bool]) -> Whereabouts | None:
+    def find(self, spec: LeaseSpec, *, access_key_id: str | None, known: Callable[[str], bool]) -> UserLocation | None:
         """
         Look for a user that is not under its name: by its key, then by its tags under its path.
 
@@ -349,16 +374,16 @@ class AwsIamUser:
         owner says something. DestinationError.
         """
         owner = None if access_key_id is None else self._owner_of(access_key_id)
-        if owner is not None and owner == order.name:
+        if owner is not None and owner == spec.name:
             raise DestinationUnavailableError(
-                f"IAM does not find the user {order.name}, and says that the lease's access key belongs to it"
+                f"IAM does not find the user {spec.name}, and says that the lease's access key belongs to it"
             )
         if owner is not None:
-            return Whereabouts(name=owner, proven=True)
+            return UserLocation(name=owner, proven=True)
         try:
-            for user in self.marked([order.iam_path or "/"], known):
-                if is_made_for(user.tags, order.tags):
-                    return Whereabouts(name=user.name, proven=False)
+            for user in self.marked([spec.iam_path or "/"], known):
+                if is_made_for(user.tags, spec.tags):
+                    return UserLocation(name=user.name, proven=False)
         except (PermissionDeniedError, DestinationRejectedError):
             return None  # Then time has to do.
         return None
@@ -420,8 +445,8 @@ def check(config: DynamicConfig, credential: CredentialType) -> None:
         check_policy_document(config.inline_policy, MAX_INLINE_CHARACTERS, what="the inline policy")
 
 
-def _open(clients: AwsClients, credential: Credential, *, customer: str) -> LeaseIssuer:
-    return AwsIamUser(clients, credential, customer=customer)
+def _open(clients: AwsClients, credential: Credential, *, tenant: str) -> LeaseIssuer:
+    return AwsIamUser(clients, credential, tenant=tenant)
 
 
 SPEC: Final = IssuerSpec(

@@ -18,8 +18,9 @@ from phasesync.core.events import (
     ClockJumped,
     Event,
     LeaseEndMoved,
-    LeaseTakenBack,
+    LeaseRevoked,
     LeaseUnreadable,
+    OrphanUsersRemoved,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -27,7 +28,6 @@ from phasesync.core.events import (
     SweepDenied,
     SweepFinished,
     SyncUnreadable,
-    UsersReaped,
 )
 from phasesync.core.lease import ENDED
 from phasesync.core.status import Outcome, SyncStatus
@@ -108,14 +108,14 @@ class LogEvents:
                     credential=event.credential,
                     hint=event.hint,
                 )
-            case LeaseTakenBack() | LeaseEndMoved() | LeaseUnreadable() | UsersReaped():
+            case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():
                 self._of_leases(event)
             case ChoreFailed():
                 self._chore(event)
 
-    def _of_leases(self, event: LeaseTakenBack | LeaseEndMoved | LeaseUnreadable | UsersReaped) -> None:
+    def _of_leases(self, event: LeaseRevoked | LeaseEndMoved | LeaseUnreadable | OrphanUsersRemoved) -> None:
         match event:
-            case LeaseTakenBack():
+            case LeaseRevoked():
                 self._lease(event)
             case LeaseEndMoved():
                 self._log.warning(
@@ -126,7 +126,7 @@ class LogEvents:
                 )
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
-            case UsersReaped():
+            case OrphanUsersRemoved():
                 tell = self._log.warning if event.strays else self._log.info
                 tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
 
@@ -155,7 +155,7 @@ class LogEvents:
         else:
             self._log.warning("run finished", **told)
 
-    def _lease(self, lease: LeaseTakenBack) -> None:
+    def _lease(self, lease: LeaseRevoked) -> None:
         fields = {
             "dynamic": lease.dynamic,
             "lease": lease.lease_id,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from phasesync.bootstrap import Application
-    from phasesync.engine.leases.issuance import Issued
+    from phasesync.engine.leases.issuance import IssuedLease
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -93,13 +93,13 @@ def _with_leases(
     out: Output,
 ) -> int:
     from phasesync.cli.leases import tell_issued
-    from phasesync.cli.run.renewal import Upkeep
+    from phasesync.cli.run.renewal import LeaseRenewer
 
     operations, actor = application.lease_operations, invocation().actor
-    issued: list[Issued] = []
+    issued: list[IssuedLease] = []
     with Child(out) as child:
         try:
-            with Upkeep(operations, actor=actor, out=out) as upkeep:
+            with LeaseRenewer(operations, actor=actor, out=out) as upkeep:
                 for name in dynamics:
                     since = time.monotonic()
                     issued.append(operations.issue(name, ttl=ttl, actor=actor))

@@ -15,7 +15,7 @@ from phasesync.cli.output import Output, instant
 from phasesync.errors import IllegalTransitionError, NotFoundError, PhasesyncError
 
 if TYPE_CHECKING:
-    from phasesync.engine.leases.issuance import Issued
+    from phasesync.engine.leases.issuance import IssuedLease
     from phasesync.engine.leases.operations import LeaseOperations
 
 _TRY_AGAIN_S = 5.0
@@ -34,7 +34,7 @@ class _Care:
         return since + self.ttl.total_seconds() * 2 / 3
 
 
-class Upkeep:
+class LeaseRenewer:
     """A thread that renews leases until the end of `with`."""
 
     def __init__(self, operations: "LeaseOperations", *, actor: str, out: Output) -> None:
@@ -59,7 +59,7 @@ class Upkeep:
         self._came.put(None)
         self._thread.join()
 
-    def take(self, issued: "Issued", *, since: float) -> None:
+    def take(self, issued: "IssuedLease", *, since: float) -> None:
         """
         Look after a lease from now on.
 
@@ -67,7 +67,7 @@ class Upkeep:
             issued: a lease that can be renewed.
             since: `time.monotonic` from before it was asked for; its life is counted from no earlier.
         """
-        self._came.put(_Care(issued.lease.id, issued.lease.order.ttl, since))
+        self._came.put(_Care(issued.lease.id, issued.lease.spec.ttl, since))
 
     def _work(self) -> None:
         cares: list[_Care] = []

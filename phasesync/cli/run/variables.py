@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.core.dynamic import DynamicSecret
     from phasesync.core.model import SecretValue
-    from phasesync.engine.leases.issuance import Issued
+    from phasesync.engine.leases.issuance import IssuedLease
 
 _OURS = ("PHASESYNC_ROOT_KEY",)
 """Not for anybody else."""
@@ -156,7 +156,7 @@ def tell_loading(names: Iterable[str], out: Output) -> None:
         )
 
 
-def environ_with(values: Mapping[str, str], issued: "Sequence[Issued]") -> dict[str, str]:
+def environ_with(values: Mapping[str, str], issued: "Sequence[IssuedLease]") -> dict[str, str]:
     """Return the environment of the command: ours, the secrets, and what was issued; UTF-8 by `streams.use_utf8`."""
     environ = {name: value for name, value in os.environ.items() if name not in _OURS}
     environ |= values

@@ -21,14 +21,14 @@ Deleting needs the journal: an object that only carries our tags is never delete
 from collections.abc import Mapping
 from dataclasses import replace
 
-from phasesync.core.change import Change, Policy
+from phasesync.core.change import Change, PlanContext
 from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.planning.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove
 
 
-def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: Policy) -> Change:
+def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: PlanContext) -> Change:
     """
     Return the one change for an object that is no longer wanted.
 

@@ -51,7 +51,7 @@ class Suspicion(StrEnum):
     METADATA = "metadata"
 
 
-class Skip(Enum):
+class NotComparable(Enum):
     """Why nothing is expected of an object."""
 
     OBJECT = "object"
@@ -61,7 +61,7 @@ class Skip(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Aspect:
+class SyncTraits:
     """
     What all objects of one sync have in common. None = that dimension is left alone.
 
@@ -89,7 +89,7 @@ class Expected:
     """
 
     remote_name: str
-    aspect: Aspect
+    aspect: SyncTraits
     arn: str | None
     version_id: str | None
     unwanted_tags: tuple[str, ...] = ()
@@ -117,9 +117,9 @@ def pages(objects: int) -> int:
     return max(1, -(-objects // PAGE))
 
 
-def aspect_of(sync_id: str, config: SyncConfig, *, region: str, instance_id: str) -> Aspect:
+def traits_of(sync_id: str, config: SyncConfig, *, region: str, instance_id: str) -> SyncTraits:
     """Return what all objects of a sync have in common."""
-    return Aspect(
+    return SyncTraits(
         sync_id=sync_id,
         region=region,
         description=config.description,
@@ -129,8 +129,8 @@ def aspect_of(sync_id: str, config: SyncConfig, *, region: str, instance_id: str
 
 
 def expectation(
-    aspect: Aspect, config: SyncConfig, entry: JournalEntry, *, wanted: bool, now: datetime
-) -> Expected | Skip:
+    aspect: SyncTraits, config: SyncConfig, entry: JournalEntry, *, wanted: bool, now: datetime
+) -> Expected | NotComparable:
     """
     Return how an object of a sync that is in step should stand in a list.
 
@@ -144,12 +144,12 @@ def expectation(
     if wanted:
         under_way = entry.intent is not None or entry.unwanted_since is not None or entry.deletion_at is not None
         if under_way or not entry.written_before:
-            return Skip.SYNC
+            return NotComparable.SYNC
     elif entry.deletion_at is None:
         leaves = config.on_remove is OnRemove.DELETE and (entry.written_before or entry.intent is not None)
-        return Skip.SYNC if leaves or entry.unwanted_since is not None else Skip.OBJECT
+        return NotComparable.SYNC if leaves or entry.unwanted_since is not None else NotComparable.OBJECT
     if entry.touched_at is not None and abs(now - entry.touched_at) < LAG:
-        return Skip.OBJECT
+        return NotComparable.OBJECT
     return Expected(
         remote_name=entry.remote_name,
         aspect=aspect,
@@ -178,7 +178,7 @@ def suspicion_of(expected: Expected, seen: Observed) -> Suspicion | None:
     return None if _metadata_as_expected(expected, seen) else Suspicion.METADATA
 
 
-def suspects(expected: Mapping[str, Expected], listed: Iterable[Observed]) -> dict[str, Suspicion]:
+def mismatches(expected: Mapping[str, Expected], listed: Iterable[Observed]) -> dict[str, Suspicion]:
     """
     Return what has to be looked at.
 

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from phasesync.core.change import ORDER, VALUE_WRITES, Change, KeyDiff, Plan, Policy
+from phasesync.core.change import ORDER, VALUE_WRITES, Change, KeyDiff, Plan, PlanContext
 from phasesync.core.fingerprint import same
 from phasesync.core.planning.deletion import decide_unwanted
 from phasesync.core.planning.guard import emptied, recent_lives
@@ -45,7 +45,7 @@ def make_plan(
     observed: Mapping[str, Observed | None],
     journal: Mapping[str, JournalEntry],
     left_behind: Iterable[JournalEntry],
-    policy: Policy,
+    policy: PlanContext,
     *,
     unlooked: Iterable[JournalEntry] = (),
     unseen: Iterable[JournalEntry] = (),
@@ -87,7 +87,7 @@ def make_plan(
     return Plan(changes=tuple(ordered), objects=len(standing), unseen=len(lost), lives=lives)
 
 
-def _is_asked_for(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: Policy) -> bool:
+def _is_asked_for(entry: JournalEntry, observed: Mapping[str, Observed | None], policy: PlanContext) -> bool:
     """Return whether an object that is no longer wanted may be deleted at all: what stays for good is not asked for."""
     return (entry.account, entry.region) == (policy.account, policy.region) and entry.remote_name in observed
 
@@ -100,7 +100,7 @@ def _moves(wanted: Desired, stays: Iterable[JournalEntry], layout: Layout) -> bo
 
 
 def _decide(
-    wanted: Desired, seen: Observed | None, entry: JournalEntry, *, moves: bool, policy: Policy
+    wanted: Desired, seen: Observed | None, entry: JournalEntry, *, moves: bool, policy: PlanContext
 ) -> list[Change]:
     refusal = refusal_of(wanted.remote_name, seen, policy.region)
     if refusal is not None:
@@ -144,7 +144,7 @@ def _not_ours(
     entry: JournalEntry,
     ownership: Ownership,
     change: "_MakeChange",
-    policy: Policy,
+    policy: PlanContext,
 ) -> list[Change]:
     def conflict(reason: str, hint: str | None) -> list[Change]:
         return [Change(action=Action.CONFLICT, remote_name=wanted.remote_name, reason=reason, observed=seen, hint=hint)]
@@ -171,7 +171,7 @@ def _not_ours(
     return [replace(one, source_empty=changes[1].source_empty, moves=changes[1].moves) for one in changes]
 
 
-def _is_beyond(policy: Policy, remote_name: str) -> bool:
+def _is_beyond(policy: PlanContext, remote_name: str) -> bool:
     """Return whether a consent to overwrite was given for other objects: what came later was not seen by anybody."""
     seen = policy.adopt_versions
     return policy.adopt is Adopt.OVERWRITE and bool(seen) and remote_name not in seen

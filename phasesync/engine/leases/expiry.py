@@ -13,7 +13,7 @@ from typing import Final
 from phasesync.core.events import LeaseUnreadable
 from phasesync.core.lease import Cause, Lease, LeaseStatus
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.engine.leases.revocation import LeaseEnder
+from phasesync.engine.leases.revocation import LeaseRevoker
 from phasesync.errors import ClaimLostError, InterruptedRunError
 from phasesync.ports import ClaimedLease, Dispatcher, EventSink, LeaseIssuers, LeaseStore
 
@@ -38,7 +38,7 @@ class LeaseExpiry:
         *,
         leases: LeaseStore,
         issuers: LeaseIssuers,
-        ender: LeaseEnder,
+        ender: LeaseRevoker,
         owner: str,
         is_restored: Callable[[], bool],
         events: EventSink,
@@ -79,7 +79,7 @@ class LeaseExpiry:
         """Take one claimed lease back. StoreUnavailableError where nothing could be noted."""
         lease = claimed.lease
         if lease is None:
-            self._leases.put_off(claimed.claim, SLOW_PAUSE)
+            self._leases.defer(claimed.claim, SLOW_PAUSE)
             self._events.emit(LeaseUnreadable(lease_id=claimed.claim.lease_id))
             return
         try:
@@ -92,7 +92,7 @@ class LeaseExpiry:
                     cause=_cause_of(lease),
                     reason=lease.reason or _REASONS.get(lease.status, ""),
                     actor=DAEMON,
-                    permit=self.permit,
+                    checkpoint=self.checkpoint,
                 )
         except (ClaimLostError, InterruptedRunError):
             return  # Somebody else goes on with it: who has the claim, or the next daemon.
@@ -105,7 +105,7 @@ class LeaseExpiry:
         """Give a claim back whose work hangs. StoreUnavailableError."""
         self._leases.release(claimed.claim)
 
-    def permit(self) -> None:
+    def checkpoint(self) -> None:
         """Raise InterruptedRunError once this daemon is to stop; asked before every call that changes something."""
         if self._stopping.is_set():
             raise InterruptedRunError("phasesync was told to stop")

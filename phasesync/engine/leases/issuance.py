@@ -22,7 +22,7 @@ from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease
 from phasesync.core.model import SecretValue
 from phasesync.core.times import duration_text
-from phasesync.engine.leases.revocation import LeaseEnder
+from phasesync.engine.leases.revocation import LeaseRevoker
 from phasesync.errors import (
     ClaimHeldError,
     ClaimLostError,
@@ -36,15 +36,15 @@ from phasesync.ports import (
     CredentialStore,
     DynamicStore,
     Entry,
-    Footprint,
-    Given,
+    IssuedCredentials,
+    KeptLease,
     LeaseClaim,
     LeaseEvent,
     LeaseIssuer,
     LeaseIssuers,
     LeaseStore,
-    Made,
     Outputs,
+    PartialIssue,
 )
 
 KNOWN_WITHIN: Final = timedelta(seconds=30)
@@ -54,7 +54,7 @@ _LONGEST_PROBE_S: Final = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issued:
+class IssuedLease:
     """
     A lease with what is handed out with it.
 
@@ -74,14 +74,14 @@ class Issued:
         return {key: self.outputs[output] for output, key in self.dynamic.config.keys.items() if output in self.outputs}
 
 
-class LeaseMaker:
+class LeaseIssuance:
     """Makes leases under their claims."""
 
     def __init__(
         self,
         *,
         leases: LeaseStore,
-        ender: LeaseEnder,
+        ender: LeaseRevoker,
         clock: Clock,
         owner: str,
         sleep: Callable[[float], None] = time.sleep,
@@ -111,7 +111,7 @@ class LeaseMaker:
         actor: str,
         keep: bool,
         probe_for: timedelta | None,
-    ) -> Issued:
+    ) -> IssuedLease:
         """
         Make a lease that was requested, and hand it out.
 
@@ -128,16 +128,16 @@ class LeaseMaker:
         Raises:
             DestinationError, StoreUnavailableError: what was made until then has been taken back, or will be.
         """
-        footprint = Footprint()
-        made: Made | None = None
+        partial = PartialIssue()
+        made: IssuedCredentials | None = None
 
-        def leave() -> None:
+        def checkpoint() -> None:
             self._leases.extend(claim)
 
         try:
             lease = self._leases.save(claim, lambda one, now: life.begin(one, account, now))
-            made = made_now = issuer.issue(lease.order, leave=leave, footprint=footprint)
-            known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, leave)
+            made = made_now = issuer.issue(lease.spec, checkpoint=checkpoint, partial=partial)
+            known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, checkpoint)
             lease = self._leases.save(
                 claim,
                 lambda one, now: life.issued(
@@ -149,24 +149,24 @@ class LeaseMaker:
                     kept=keep,
                     known=known is True,
                 ),
-                entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {duration_text(lease.order.ttl)}"),
+                entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {duration_text(lease.spec.ttl)}"),
                 keep=made.outputs if keep else None,
                 done=True,
             )
         except BaseException as error:
             # Ctrl-C among them: nobody has seen the key yet, so that nobody would miss it.
-            self._undo(claim, lease, issuer, made, footprint, error, actor)
+            self._undo(claim, lease, issuer, made, partial, error, actor)
             raise
-        return Issued(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
+        return IssuedLease(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
 
     def _wait_until_known(
-        self, issuer: LeaseIssuer, outputs: Outputs, patience: timedelta, leave: Callable[[], None]
+        self, issuer: LeaseIssuer, outputs: Outputs, patience: timedelta, checkpoint: Callable[[], None]
     ) -> bool:
         """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
         deadline = self._clock.monotonic() + patience.total_seconds()
         pause_s = _FIRST_PROBE_S
         while True:
-            leave()
+            checkpoint()
             try:
                 if issuer.is_known(outputs):
                     return True
@@ -183,8 +183,8 @@ class LeaseMaker:
         claim: LeaseClaim,
         lease: Lease,
         issuer: LeaseIssuer,
-        made: Made | None,
-        footprint: Footprint,
+        made: IssuedCredentials | None,
+        partial: PartialIssue,
         error: BaseException,
         actor: str,
     ) -> None:
@@ -194,12 +194,12 @@ class LeaseMaker:
         failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
 
         def begin(one: Lease, now: datetime) -> Lease:
-            back = life.take_back(one, Cause.FAILURE, reason, now)
-            return back if footprint.possible or not back.live else life.gone(back, now)
+            back = life.begin_revoke(one, Cause.FAILURE, reason, now)
+            return back if partial.possible or not back.live else life.revoked(back, now)
 
         def take_back(held: LeaseClaim) -> bool:
             """Return whether something of it may be left."""
-            begun = self._leases.save(held, begin, entry=failed, done=not footprint.possible)
+            begun = self._leases.save(held, begin, entry=failed, done=not partial.possible)
             if not begun.live:
                 return False
             return self._ender.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
@@ -212,11 +212,11 @@ class LeaseMaker:
                 left = take_back(self._leases.claim(lease.id, self._owner).claim)
         except PhasesyncError:
             # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
-            left = footprint.possible
+            left = partial.possible
             with suppress(PhasesyncError):
-                if footprint.possible:
+                if partial.possible:
                     key_id = None if made is None else made.access_key_id
-                    issuer.revoke(lease.order, access_key_id=key_id, proven=made is not None, leave=lambda: None)
+                    issuer.revoke(lease.spec, access_key_id=key_id, proven=made is not None, checkpoint=lambda: None)
         if left and isinstance(error, PhasesyncError):
             error.message += f"; the daemon revokes what there may be of the lease {lease.id}"
 
@@ -257,8 +257,8 @@ class LeaseKeeper:
         self._sleep = sleep
 
     def give(
-        self, name: str, *, actor: str, make: Callable[[], Issued], revoke: Callable[[str], object]
-    ) -> tuple[Issued, bool]:
+        self, name: str, *, actor: str, make: Callable[[], IssuedLease], revoke: Callable[[str], object]
+    ) -> tuple[IssuedLease, bool]:
         """
         Return a kept lease that is good, and whether it was there before; make one where there is none.
 
@@ -285,23 +285,23 @@ class LeaseKeeper:
                     raise
             self._sleep(_POLL_S)
 
-    def _again(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> Issued | None:
+    def _again(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> IssuedLease | None:
         """Return a kept lease that is good; None = there is none."""
         while (kept := self._leases.kept(dynamic)) is not None:
             known = self._is_good(kept)
             if known is False:
                 self._replace(kept.lease, revoke)
                 continue
-            given = self._leases.give_again(dynamic, actor=actor)
+            given = self._leases.reuse(dynamic, actor=actor)
             if given is not None and given.lease.id == kept.lease.id:
-                return Issued(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=known or None)
+                return IssuedLease(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=known or None)
         return None
 
-    def _is_good(self, kept: Given) -> bool | None:
+    def _is_good(self, kept: KeptLease) -> bool | None:
         """Return whether a kept key is still good; None = nobody could say."""
         lease = kept.lease
         credential = self._credentials.get_by_id(lease.credential_id)
-        issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
+        issuer = self._issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
         deadline = self._clock.monotonic() + KNOWN_WITHIN.total_seconds()
         asked_again = False
         while True:
@@ -322,7 +322,7 @@ class LeaseKeeper:
     def _has_key(self, issuer: LeaseIssuer, lease: Lease) -> bool:
         """Return whether IAM has the key; where we may not ask, what STS says stands."""
         try:
-            return lease.access_key_id is not None and issuer.has_key(lease.order, lease.access_key_id)
+            return lease.access_key_id is not None and issuer.has_key(lease.spec, lease.access_key_id)
         except PermissionDeniedError:
             return False
 

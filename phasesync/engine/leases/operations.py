@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from phasesync.core import lease as life
-from phasesync.core.dynamic import DynamicSecret, order_of
-from phasesync.core.lease import Cause, Lease, Order
-from phasesync.core.lease_users import check_user_template, marks, render_user_name
+from phasesync.core.dynamic import DynamicSecret, lease_spec_of
+from phasesync.core.lease import Cause, Lease, LeaseSpec
+from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
 from phasesync.engine.hints import LeaseNames, hints_for
-from phasesync.engine.leases.issuance import KNOWN_WITHIN, Issued, LeaseKeeper, LeaseMaker
-from phasesync.engine.leases.revocation import LeaseEnder, TakenBack
+from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, LeaseIssuance, LeaseKeeper
+from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.engine.pinned_account import require_account
 from phasesync.errors import (
     CiphertextError,
@@ -57,7 +57,7 @@ class LeaseOperations:
         leases: LeaseStore,
         credentials: CredentialStore,
         issuers: LeaseIssuers,
-        ender: LeaseEnder,
+        ender: LeaseRevoker,
         clock: Clock,
         owner: str,
         instance_id: str,
@@ -87,7 +87,7 @@ class LeaseOperations:
         self._instance_id = instance_id
         self._random_text = random_text
         self._sleep = sleep
-        self._maker = LeaseMaker(leases=leases, ender=ender, clock=clock, owner=owner, sleep=sleep)
+        self._maker = LeaseIssuance(leases=leases, ender=ender, clock=clock, owner=owner, sleep=sleep)
         self._keeper = LeaseKeeper(
             dynamics=dynamics, leases=leases, credentials=credentials, issuers=issuers, clock=clock, sleep=sleep
         )
@@ -103,7 +103,7 @@ class LeaseOperations:
         keep: bool = False,
         once: bool = False,
         probe_for: timedelta | None = KNOWN_WITHIN,
-    ) -> Issued:
+    ) -> IssuedLease:
         """
         Issue a lease.
 
@@ -127,7 +127,7 @@ class LeaseOperations:
             lives = self._life(dynamic, ttl)
             with hints_for(dynamic):
                 credential = self._credentials.get_by_id(dynamic.credential_id)
-                issuer = self._issuers.open(dynamic.issuer, credential, customer=dynamic.id)
+                issuer = self._issuers.open(dynamic.issuer, credential, tenant=dynamic.id)
                 account = require_account(credential, issuer.account_id())
                 try:
                     claim, lease = self._leases.request(
@@ -142,7 +142,9 @@ class LeaseOperations:
                     dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for
                 )
 
-    def issue_kept(self, name: str, *, actor: str, probe_for: timedelta | None = KNOWN_WITHIN) -> tuple[Issued, bool]:
+    def issue_kept(
+        self, name: str, *, actor: str, probe_for: timedelta | None = KNOWN_WITHIN
+    ) -> tuple[IssuedLease, bool]:
         """
         Return a kept lease that has half of its life left, and whose key AWS knows; issue one where there is none.
 
@@ -160,10 +162,12 @@ class LeaseOperations:
         words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
         check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names by now.
 
-        def make(lease_id: str, max_expires_at: datetime) -> Order:
-            ours = marks(self._instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at)
+        def make(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
+            ours = user_owner_tags(
+                self._instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
+            )
             name = render_user_name(dynamic.config.user_template, words, self._random_text)
-            return order_of(dynamic.config, name=name, ttl=ttl, marks=ours)
+            return lease_spec_of(dynamic.config, name=name, ttl=ttl, marks=ours)
 
         return make
 
@@ -221,7 +225,7 @@ class LeaseOperations:
         """
         Take a step that moves the end of a lease. Its user says the new end before the row does.
 
-        So a row that is put back from a copy is known by that: see `LeaseEnder`. The claim keeps the daemon away, which
+        So a row that is put back from a copy is known by that: see `LeaseRevoker`. The claim keeps the daemon away; it
         might find the former end over meanwhile.
         """
         claimed = self._claim(lease_id, patience)
@@ -249,21 +253,21 @@ class LeaseOperations:
                 self._leases.release(claimed.claim)
             raise
 
-    def _tell_end(self, lease: Lease, end: datetime, leave: Callable[[], None]) -> int:
+    def _tell_end(self, lease: Lease, end: datetime, checkpoint: Callable[[], None]) -> int:
         """Have the user of a lease say its new end; return which renewal that is."""
         credential = self._credentials.get_by_id(lease.credential_id)
-        issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
+        issuer = self._issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
         require_account(credential, issuer.account_id(), lease.account)
-        return issuer.renew(lease.order, end, number=lease.renewals + 1, leave=leave)
+        return issuer.renew(lease.spec, end, number=lease.renewals + 1, checkpoint=checkpoint)
 
     def begin_revoking(self, lease_id: str, *, actor: str) -> None:
         """Note that a lease is to be taken back, so that a daemon does it if nobody else does. Nothing is called."""
         with suppress(IllegalTransitionError):  # It has ended.
-            self._leases.change(lease_id, lambda one, now: life.take_back(one, *_by(actor), now))
+            self._leases.change(lease_id, lambda one, now: life.begin_revoke(one, *_by(actor), now))
 
     def revoke(
         self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE, look_again: bool = False
-    ) -> TakenBack:
+    ) -> Revocation:
         """
         Take a lease back now, whatever its pauses say; one that has ended already stays as it is.
 
@@ -279,7 +283,7 @@ class LeaseOperations:
         """
         lease = self._leases.get(lease_id)
         if not lease.live:
-            return TakenBack(lease=lease, error=None)
+            return Revocation(lease=lease, error=None)
         if not self._issuers.traits(lease.issuer).takes_back and lease.was_issued:
             raise IllegalTransitionError(
                 f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and nobody "
@@ -295,15 +299,15 @@ class LeaseOperations:
             done = self._revoke_once(lease_id, actor, patience)
         return done
 
-    def _revoke_once(self, lease_id: str, actor: str, patience: timedelta) -> TakenBack:
+    def _revoke_once(self, lease_id: str, actor: str, patience: timedelta) -> Revocation:
         claimed = self._claim(lease_id, patience)
         if claimed.lease is None or not claimed.lease.live:
             self._leases.release(claimed.claim)
-            return TakenBack(lease=self._leases.get(lease_id), error=None)
+            return Revocation(lease=self._leases.get(lease_id), error=None)
         cause, reason = _by(actor)
         return self._ender.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
 
-    def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[TakenBack]:
+    def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[Revocation]:
         """
         Take several leases back, and let go of those that only end by themselves; what fails is in the results.
 
@@ -317,19 +321,19 @@ class LeaseOperations:
             except CiphertextError as error:
                 # Nothing that it says is believed; what it made is removed once the end is over that its tag names.
                 self._leases.drop_altered(lease.id)
-                results.append(TakenBack(lease=lease, error=error, dropped=True))
+                results.append(Revocation(lease=lease, error=error, dropped=True))
                 continue
             if self._issuers.traits(lease.issuer).takes_back or not lease.was_issued:
                 results.append(self.revoke(lease.id, actor=actor))
                 continue
-            results.append(TakenBack(lease=self._let_go(lease, actor), error=None))
+            results.append(Revocation(lease=self._let_go(lease, actor), error=None))
         return results
 
     def _let_go(self, lease: Lease, actor: str) -> Lease:
         reason = f"let go by {actor}; AWS ends it by itself"
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
         try:
-            return self._leases.change(lease.id, lambda one, now: life.forgotten(one, reason, now), entry=entry)
+            return self._leases.change(lease.id, lambda one, now: life.abandoned(one, reason, now), entry=entry)
         except IllegalTransitionError:
             return self._leases.get(lease.id)  # Its time was over meanwhile.
 

@@ -12,16 +12,16 @@ from typing import Final
 
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.events import ChoreFailed, UsersReaped
-from phasesync.core.lease import Lease, Order
+from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
+from phasesync.core.lease import Lease, LeaseSpec
 from phasesync.core.lease_users import (
     OUR_PATH,
     REMOVED,
     TAG_LEASE,
-    Fate,
     MarkedUser,
-    fate_of,
+    OrphanVerdict,
     max_expires_at_of,
+    orphan_verdict_of,
 )
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.pinned_account import require_account
@@ -33,11 +33,11 @@ from phasesync.ports import (
     DynamicStore,
     Entry,
     EventSink,
-    Found,
     LeaseEvent,
     LeaseIssuer,
     LeaseIssuers,
     LeaseStore,
+    RevokeOutcome,
     StateStore,
 )
 
@@ -49,7 +49,7 @@ _CUSTOMER: Final = "reap"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stray:
+class OrphanUser:
     """
     A user with our tag that belongs to no live lease.
 
@@ -69,7 +69,7 @@ class Stray:
     credential: str
     lease_id: str | None
     max_expires_at: datetime | None
-    fate: Fate
+    fate: OrphanVerdict
 
     @property
     def goes(self) -> bool:
@@ -78,7 +78,7 @@ class Stray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class AccountScan:
     """
     What a look at one account found.
 
@@ -90,11 +90,11 @@ class Look:
 
     account: str | None
     credential: str
-    strays: tuple[Stray, ...]
+    strays: tuple[OrphanUser, ...]
     error: PhasesyncError | None
 
 
-class Reaper:
+class OrphanCollector:
     """Finds and removes users that no lease wants."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Reaper:
         self._clock = clock
         self._instance_id = instance_id
 
-    def look(self, credential: str | None = None) -> list[Look]:
+    def look(self, credential: str | None = None) -> list[AccountScan]:
         """
         Look for users that belong to no live lease, in each account once. Removes nothing.
 
@@ -143,15 +143,15 @@ class Reaper:
         dynamics = self._dynamics.list_all()
         live = self._leases.list_leases()
         paths = sorted({OUR_PATH, *self._paths(dynamics, live)})
-        known = {lease.order.name for lease in live}
-        looks: list[Look] = []
+        known = {lease.spec.name for lease in live}
+        looks: list[AccountScan] = []
         for kind, credential_id, needed in self._lookers(dynamics, live, credential):
             try:
                 one = self._credentials.get_by_id(credential_id)
             except NotFoundError:
                 continue  # Removed in this moment, and its dynamic secrets with it.
             except CiphertextError as error:
-                looks.append(Look(account=None, credential=credential_id, strays=(), error=error))
+                looks.append(AccountScan(account=None, credential=credential_id, strays=(), error=error))
                 continue
             looked = {look.account for look in looks if look.error is None}
             look = self._look(kind, one, paths, known, looked)
@@ -160,32 +160,32 @@ class Reaper:
         return looks
 
     def remove(
-        self, strays: Iterable[Stray], *, actor: str, permit: Callable[[], None] = lambda: None
-    ) -> list[tuple[Stray, Found | PhasesyncError]]:
+        self, strays: Iterable[OrphanUser], *, actor: str, checkpoint: Callable[[], None] = lambda: None
+    ) -> list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]]:
         """
         Remove users that are to go; return for each what was there, or why it is still there.
 
         Args:
             strays: as `look` found them; each is looked at again before anything is called for it.
             actor: who does it, for the leases' logs.
-            permit: asked before every call that changes something; raises when this process may not go on.
+            checkpoint: asked before every call that changes something; raises when this process may not go on.
 
         Raises:
             IllegalTransitionError: this database counts as older than AWS: a lease that it does not know may be live.
         """
         issuers: dict[tuple[str, str], LeaseIssuer] = {}
-        results: list[tuple[Stray, Found | PhasesyncError]] = []
+        results: list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]] = []
         for stray in strays:
             check_may_delete(self._state)
             try:
-                results.append((stray, self._remove(stray, issuers, actor, permit)))
+                results.append((stray, self._remove(stray, issuers, actor, checkpoint)))
             except InterruptedRunError:
                 raise
             except PhasesyncError as error:
                 results.append((stray, error))
         return results
 
-    def reap(self, permit: Callable[[], None]) -> bool:
+    def reap(self, checkpoint: Callable[[], None]) -> bool:
         """Look and remove; for a daemon. Tells what came of it; returns whether it all held. StoreUnavailableError."""
         if self._state.is_restored():
             return True
@@ -197,12 +197,12 @@ class Reaper:
                     ChoreFailed(chore="reap-users", error=type(look.error).__name__, message=look.error.message)
                 )
             try:
-                done = self.remove((one for one in look.strays if one.goes), actor=DAEMON, permit=permit)
+                done = self.remove((one for one in look.strays if one.goes), actor=DAEMON, checkpoint=checkpoint)
             except (IllegalTransitionError, InterruptedRunError):
                 return True  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
-            removed = sum(result is Found.REMOVED for _, result in done)
+            removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
             held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
-            self._events.emit(UsersReaped(account=look.account or "", strays=len(look.strays), removed=removed))
+            self._events.emit(OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed))
         return held
 
     def _paths(self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
@@ -212,7 +212,7 @@ class Reaper:
                 yield one.config.iam_path or "/"
         for lease in live:
             if lease.is_readable and self._issuers.traits(lease.issuer).has_path:
-                yield lease.order.iam_path or "/"
+                yield lease.spec.iam_path or "/"
 
     def _lookers(
         self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
@@ -234,12 +234,12 @@ class Reaper:
 
     def _look(
         self, kind: str, credential: Credential, paths: Sequence[str], known: set[str], looked: set[str | None]
-    ) -> Look | None:
+    ) -> AccountScan | None:
         account: str | None = None
-        strays: list[Stray] = []
+        strays: list[OrphanUser] = []
         failure: PhasesyncError | None = None
         try:
-            issuer = self._issuers.open(kind, credential, customer=_CUSTOMER)
+            issuer = self._issuers.open(kind, credential, tenant=_CUSTOMER)
             account = require_account(credential, issuer.account_id())
             if account in looked:
                 return None
@@ -249,11 +249,11 @@ class Reaper:
             for user in users:
                 lease_id = user.tags.get(TAG_LEASE)
                 status = None if lease_id is None else statuses.get(lease_id)
-                fate = fate_of(user, status, instance_id=self._instance_id, now=self._clock.now())
-                if fate in (Fate.THEIRS, Fate.LIVE):
+                fate = orphan_verdict_of(user, status, instance_id=self._instance_id, now=self._clock.now())
+                if fate in (OrphanVerdict.THEIRS, OrphanVerdict.LIVE):
                     continue
                 strays.append(
-                    Stray(
+                    OrphanUser(
                         user=user,
                         issuer=kind,
                         account=account,
@@ -265,19 +265,19 @@ class Reaper:
                 )
         except PhasesyncError as error:
             failure = error
-        return Look(account=account, credential=credential.name, strays=tuple(strays), error=failure)
+        return AccountScan(account=account, credential=credential.name, strays=tuple(strays), error=failure)
 
     def _remove(
-        self, stray: Stray, issuers: dict[tuple[str, str], LeaseIssuer], actor: str, permit: Callable[[], None]
-    ) -> Found:
+        self, stray: OrphanUser, issuers: dict[tuple[str, str], LeaseIssuer], actor: str, checkpoint: Callable[[], None]
+    ) -> RevokeOutcome:
         place = (stray.issuer, stray.credential)
         if place not in issuers:
             credential = self._credentials.get(stray.credential)
-            issuers[place] = self._issuers.open(stray.issuer, credential, customer=_CUSTOMER)
+            issuers[place] = self._issuers.open(stray.issuer, credential, tenant=_CUSTOMER)
         # What was put on it is not known any more: whatever AWS names is taken off.
-        order = Order(name=stray.user.name, ttl=timedelta(0), tags=stray.user.tags)
-        found = issuers[place].revoke(order, access_key_id=None, proven=False, leave=permit)
-        if stray.fate is Fate.LEFT_OVER and stray.lease_id is not None and found is Found.REMOVED:
+        spec = LeaseSpec(name=stray.user.name, ttl=timedelta(0), tags=stray.user.tags)
+        found = issuers[place].revoke(spec, access_key_id=None, proven=False, checkpoint=checkpoint)
+        if stray.fate is OrphanVerdict.LEFT_OVER and stray.lease_id is not None and found is RevokeOutcome.REMOVED:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
             self._leases.change(stray.lease_id, lambda lease, _now: lease, entry=entry)
         return found

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from phasesync.core.events import LeaseEndMoved, LeaseTakenBack
+from phasesync.core.events import LeaseEndMoved, LeaseRevoked
 from phasesync.core.lease import (
     Cause,
     Lease,
+    LeaseSpec,
     LeaseStatus,
-    Order,
+    apply_renewals,
+    begin_revoke,
     deletion_sent,
-    gone,
-    lapsed,
+    expired,
     missing,
-    not_gone,
-    renewals_heeded,
-    take_back,
+    revoke_failed,
+    revoked,
 )
 from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
@@ -45,17 +45,17 @@ from phasesync.ports import (
     CredentialStore,
     Entry,
     EventSink,
-    Found,
     LeaseClaim,
     LeaseEvent,
     LeaseIssuer,
     LeaseIssuers,
     LeaseStore,
+    RevokeOutcome,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakenBack:
+class Revocation:
     """
     What came of taking a lease back.
 
@@ -71,7 +71,7 @@ class TakenBack:
     dropped: bool = False
 
 
-class LeaseEnder:
+class LeaseRevoker:
     """Ends leases. Safe to share between threads."""
 
     def __init__(
@@ -105,8 +105,8 @@ class LeaseEnder:
         cause: Cause,
         reason: str,
         actor: str,
-        permit: Callable[[], None] = lambda: None,
-    ) -> TakenBack:
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> Revocation:
         """
         Take a claimed lease back; the claim is given back in any case.
 
@@ -116,7 +116,7 @@ class LeaseEnder:
             cause: why.
             reason: the same for the operator.
             actor: who does it, for the lease's log.
-            permit: asked before every call; raises when this process may not go on.
+            checkpoint: asked before every call; raises when this process may not go on.
 
         Raises:
             ClaimLostError: somebody else is at it.
@@ -124,7 +124,7 @@ class LeaseEnder:
             StoreUnavailableError: nothing could be noted; whatever was not removed will be.
         """
         try:
-            return self._end(claim, lease, cause, reason, actor, permit)
+            return self._end(claim, lease, cause, reason, actor, checkpoint)
         except BaseException:
             # Ctrl-C among them. The claim ends by itself where it cannot be given back.
             with suppress(PhasesyncError):
@@ -133,28 +133,28 @@ class LeaseEnder:
 
     def let_lapse(self, claim: LeaseClaim, *, actor: str) -> Lease:
         """Note that a claimed lease has ended by itself at AWS; the claim is given back. ClaimLostError."""
-        lease = self._leases.save(claim, lapsed, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
+        lease = self._leases.save(claim, expired, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
         self._tell(lease, None, calls=0)
         return lease
 
     def _end(
-        self, claim: LeaseClaim, lease: Lease, cause: Cause, reason: str, actor: str, permit: Callable[[], None]
-    ) -> TakenBack:
+        self, claim: LeaseClaim, lease: Lease, cause: Cause, reason: str, actor: str, checkpoint: Callable[[], None]
+    ) -> Revocation:
         nothing_called = lease.status is LeaseStatus.REQUESTED
 
         def begin(one: Lease, now: datetime) -> Lease:
-            return take_back(one, cause, reason, now)
+            return begin_revoke(one, cause, reason, now)
 
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason) if nothing_called else None
         begun = self._leases.save(claim, begin, entry=entry, done=nothing_called)
         if not begun.live:
             self._tell(begun, None, calls=0)
-            return TakenBack(lease=begun, error=None)
+            return Revocation(lease=begun, error=None)
 
         issuer: LeaseIssuer | None = None
-        work = _Work(self._leases, claim, begun, permit)
+        work = _Work(self._leases, claim, begun, checkpoint)
         try:
-            work.leave()
+            work.checkpoint()
             issuer = self._issuer_of(begun)
             found = self._remove(issuer, work, heed_renewals=cause is Cause.EXPIRY)
         except (ClaimLostError, InterruptedRunError, StoreUnavailableError):
@@ -167,16 +167,16 @@ class LeaseEnder:
             if isinstance(found, Lease):
                 self._leases.release(claim)
                 self._events.emit(LeaseEndMoved(dynamic=found.dynamic, lease_id=found.id, expires_at=found.expires_at))
-                return TakenBack(lease=found, error=None)
+                return Revocation(lease=found, error=None)
             ended = self._note(claim, found, actor, deleted=begun.deletion_sent)
             self._tell(ended, None, calls=issuer.calls)
-            return TakenBack(lease=ended, error=None)
+            return Revocation(lease=ended, error=None)
         failure.hint = hint_of(failure, LeaseNames(self._credentials, begun))
         left = self._note_failure(claim, begun, failure, actor)
         self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
-        return TakenBack(lease=left, error=failure)
+        return Revocation(lease=left, error=failure)
 
-    def _remove(self, issuer: LeaseIssuer, work: "_Work", *, heed_renewals: bool) -> Found | Lease:
+    def _remove(self, issuer: LeaseIssuer, work: "_Work", *, heed_renewals: bool) -> RevokeOutcome | Lease:
         """
         Remove what there is of a lease; return what there was, or the lease that lives on since it was renewed.
 
@@ -187,8 +187,8 @@ class LeaseEnder:
         """
         lease = work.lease
         heed = heed_renewals and lease.was_issued and not lease.final
-        found = self._remove_named(issuer, work, lease.order, proven=lease.was_issued, heed_renewals=heed)
-        if found not in (Found.MISSING, Found.THEIRS) or _name_was_taken(lease, found):
+        found = self._remove_named(issuer, work, lease.spec, proven=lease.was_issued, heed_renewals=heed)
+        if found not in (RevokeOutcome.MISSING, RevokeOutcome.THEIRS) or _name_was_taken(lease, found):
             return found
         # The identity may have changed with the keys beneath it: asked anew, with the keys that found nothing.
         _require_same_account(self._credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now())
@@ -196,50 +196,50 @@ class LeaseEnder:
 
         def is_of_another(name: str) -> bool:
             if not others:  # Read where there is somebody to be told from others; most often nobody is found.
-                others.update(one.order.name for one in self._leases.list_leases())
-                others.discard(lease.order.name)
+                others.update(one.spec.name for one in self._leases.list_leases())
+                others.discard(lease.spec.name)
             return name in others
 
-        elsewhere = issuer.find(lease.order, access_key_id=lease.access_key_id, known=is_of_another)
+        elsewhere = issuer.find(lease.spec, access_key_id=lease.access_key_id, known=is_of_another)
         if elsewhere is None:
             return found
-        order = replace(lease.order, name=elsewhere.name)
-        return self._remove_named(issuer, work, order, proven=elsewhere.proven, heed_renewals=heed)
+        spec = replace(lease.spec, name=elsewhere.name)
+        return self._remove_named(issuer, work, spec, proven=elsewhere.proven, heed_renewals=heed)
 
     def _remove_named(
-        self, issuer: LeaseIssuer, work: "_Work", order: Order, *, proven: bool, heed_renewals: bool
-    ) -> Found | Lease:
+        self, issuer: LeaseIssuer, work: "_Work", spec: LeaseSpec, *, proven: bool, heed_renewals: bool
+    ) -> RevokeOutcome | Lease:
         """The same under one name."""
         if heed_renewals:
             with suppress(PermissionDeniedError):  # Who may not look takes it back as its row says.
-                tags = issuer.tags_of(order)
+                tags = issuer.tags_of(spec)
                 if tags is None:
-                    return Found.MISSING
-                renewal = renewal_of(tags) if is_made_for(tags, order.tags) else None
+                    return RevokeOutcome.MISSING
+                renewal = renewal_of(tags) if is_made_for(tags, spec.tags) else None
                 if renewal is not None and renewal.number > work.lease.renewals:
                     lives_on = self._leases.save(
                         work.claim,
-                        lambda one, now: renewals_heeded(one, renewal.number, renewal.end, now),
+                        lambda one, now: apply_renewals(one, renewal.number, renewal.end, now),
                         entry=_renewed_since,
                     )
                     if lives_on.status is LeaseStatus.ACTIVE:
                         return lives_on
         key_id = work.lease.access_key_id
-        return issuer.revoke(order, access_key_id=key_id, proven=proven, leave=work.leave, ending=work.end)
+        return issuer.revoke(spec, access_key_id=key_id, proven=proven, checkpoint=work.checkpoint, ending=work.end)
 
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
         credential = self._credentials.get_by_id(lease.credential_id)
-        issuer = self._issuers.open(lease.issuer, credential, customer=lease.dynamic_id)
+        issuer = self._issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
         _require_same_account(credential.name, lease, issuer.account_id())
         return issuer
 
-    def _note(self, claim: LeaseClaim, found: Found, actor: str, *, deleted: bool) -> Lease:
+    def _note(self, claim: LeaseClaim, found: RevokeOutcome, actor: str, *, deleted: bool) -> Lease:
         before: list[Lease] = []
 
         def step(one: Lease, now: datetime) -> Lease:
             before.append(one)
-            over = found is Found.REMOVED or _name_was_taken(one, found)
-            return gone(one, now) if over else missing(one, now, deleted=deleted)
+            over = found is RevokeOutcome.REMOVED or _name_was_taken(one, found)
+            return revoked(one, now) if over else missing(one, now, deleted=deleted)
 
         def entry(ended: Lease) -> Entry | None:
             if not ended.live:
@@ -259,13 +259,16 @@ class LeaseEnder:
         unknown = isinstance(error, OutcomeUnknownError | InternalError)
         entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if told else None
         return self._leases.save(
-            claim, lambda one, now: not_gone(one, error.message, pause, now, unknown=unknown), entry=entry, done=True
+            claim,
+            lambda one, now: revoke_failed(one, error.message, pause, now, unknown=unknown),
+            entry=entry,
+            done=True,
         )
 
     def _tell(self, lease: Lease, error: PhasesyncError | None, *, calls: int) -> None:
         over_at = lease.ended_at if lease.status is LeaseStatus.EXPIRED else None
         self._events.emit(
-            LeaseTakenBack(
+            LeaseRevoked(
                 dynamic=lease.dynamic,
                 lease_id=lease.id,
                 status=lease.status,
@@ -282,21 +285,21 @@ class LeaseEnder:
 
 @dataclass(frozen=True)
 class _Work:
-    """One attempt to take a lease back. `permit`: raises when this process may not go on."""
+    """One attempt to revoke a lease. `allowed`: raises where this process may not go on."""
 
     leases: LeaseStore
     claim: LeaseClaim
     lease: Lease
-    permit: Callable[[], None]
+    allowed: Callable[[], None]
 
-    def leave(self) -> None:
+    def checkpoint(self) -> None:
         """Make sure, before a call, that it may be made."""
-        self.permit()
+        self.allowed()
         self.leases.extend(self.claim)
 
     def end(self) -> None:
         """The same before the call that deletes the user; notes that it is about to be made."""
-        self.permit()
+        self.checkpoint()
         self.leases.save(self.claim, lambda one, _: deletion_sent(one))
 
 
@@ -309,9 +312,9 @@ def _require_same_account(credential: str, lease: Lease, account: str) -> None:
         )
 
 
-def _name_was_taken(lease: Lease, found: Found) -> bool:
+def _name_was_taken(lease: Lease, found: RevokeOutcome) -> bool:
     """Return whether the user of a lease cannot have been made: its name was another's."""
-    return found is Found.THEIRS and not lease.was_issued
+    return found is RevokeOutcome.THEIRS and not lease.was_issued
 
 
 def _renewed_since(lease: Lease) -> Entry | None:
@@ -322,11 +325,13 @@ def _renewed_since(lease: Lease) -> Entry | None:
 
 
 _FOUND: Final = {
-    Found.REMOVED: None,
-    Found.MISSING: "there was nothing of it any more",
-    Found.THEIRS: "the user of that name was not made for it, and was left alone",
+    RevokeOutcome.REMOVED: None,
+    RevokeOutcome.MISSING: "there was nothing of it any more",
+    RevokeOutcome.THEIRS: "the user of that name was not made for it, and was left alone",
 }
 _NOT_FOUND: Final = {
-    Found.MISSING: "IAM does not find its user, its key or its tags; that is looked at again before it counts",
-    Found.THEIRS: "the user of this name was not made for the lease and is left alone; its own is looked for again",
+    RevokeOutcome.MISSING: "IAM does not find its user, its key or its tags; that is looked at again before it counts",
+    RevokeOutcome.THEIRS: (
+        "the user of this name was not made for the lease and is left alone; its own is looked for again"
+    ),
 }

@@ -12,8 +12,8 @@ from phasesync.adapters.aws.dynamic_policies import Issuing, Live, dynamic_state
 from phasesync.adapters.aws.least_privilege import policy_of
 from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, parts_of, size_of
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import Order
-from phasesync.core.lease_users import TAG_DYNAMIC, marks
+from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import TAG_DYNAMIC, user_owner_tags
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.iam import allows
 
@@ -47,8 +47,8 @@ def id_of(number: int) -> str:
 
 
 def live(name: str, *, path: str = "/phasesync/shop/production/", groups: tuple[str, ...] = ()) -> Live:
-    order = Order(name=name, ttl=timedelta(hours=1), iam_path=path, groups=groups, tags=_marks(0))
-    return Live(order=order, region="eu-west-1", account=ACCOUNT)
+    spec = LeaseSpec(name=name, ttl=timedelta(hours=1), iam_path=path, groups=groups, tags=_marks(0))
+    return Live(spec=spec, region="eu-west-1", account=ACCOUNT)
 
 
 def policy(*of: Issuing, live: Sequence[Live] = ()) -> Policy:
@@ -82,7 +82,9 @@ def test_a_user_is_made_with_its_tags_whatever_aws_says_of_one_that_is_being_mad
 
 
 def _marks(number: int) -> dict[str, str]:
-    return marks(INSTANCE, dynamic_id=id_of(number), lease_id="l", max_expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return user_owner_tags(
+        INSTANCE, dynamic_id=id_of(number), lease_id="l", max_expires_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from phasesync.adapters import issuers
 from phasesync.adapters.aws import roles
-from phasesync.adapters.aws.rate_limiter import Customer, Quotas, Turn
+from phasesync.adapters.aws.rate_limiter import RateLimiter, Slot, Tenant
 from phasesync.adapters.aws.rate_limits import IAM, RATE_GROUPS, SECRETS_MANAGER, RateGroup
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
@@ -51,8 +51,8 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def quotas(clock: HandClock) -> Quotas:
-    return Quotas(clock.monotonic)
+def rate_limiter(clock: HandClock) -> RateLimiter:
+    return RateLimiter(clock.monotonic)
 
 
 @pytest.fixture
@@ -61,17 +61,19 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def take(quotas: Quotas, customer: str = "web", *, action: str = PUT, account: str = "1", region: str = REGION) -> Turn:
+def take(
+    rate_limiter: RateLimiter, tenant: str = "web", *, action: str = PUT, account: str = "1", region: str = REGION
+) -> Slot:
     """Take a turn that is there at once."""
-    return quotas.take(action, account=account, region=region, customer=customer, patience=NO_TIME)
+    return rate_limiter.take(action, account=account, region=region, tenant=tenant, patience=NO_TIME)
 
 
-def left(quotas: Quotas, **where: str) -> int:
+def left(rate_limiter: RateLimiter, **where: str) -> int:
     """Use up what there is; return how much it was."""
     number = 0
     while True:
         try:
-            take(quotas, **where)
+            take(rate_limiter, **where)
         except ThrottledError:
             return number
         number += 1
@@ -111,75 +113,75 @@ def test_every_call_of_iam_that_we_make_is_in_a_group() -> None:
     assert called == grouped
 
 
-def test_calls_of_a_group_share_one_quota_and_other_groups_have_their_own(quotas: Quotas) -> None:
-    assert left(quotas, action="secretsmanager:UpdateSecret") == BURST
-    assert left(quotas, action=PUT) == 0
-    assert left(quotas, action=CREATE) == BURST
-    assert left(quotas, action="secretsmanager:ListSecrets") == 2 * BURST
+def test_calls_of_a_group_share_one_quota_and_other_groups_have_their_own(rate_limiter: RateLimiter) -> None:
+    assert left(rate_limiter, action="secretsmanager:UpdateSecret") == BURST
+    assert left(rate_limiter, action=PUT) == 0
+    assert left(rate_limiter, action=CREATE) == BURST
+    assert left(rate_limiter, action="secretsmanager:ListSecrets") == 2 * BURST
 
 
-def test_accounts_and_regions_are_counted_apart(quotas: Quotas) -> None:
-    assert left(quotas, account="1", region="eu-west-1") == BURST
-    assert left(quotas, account="2", region="eu-west-1") == BURST
-    assert left(quotas, account="1", region="us-east-1") == BURST
-    assert left(quotas, account="1", region="eu-west-1") == 0
+def test_accounts_and_regions_are_counted_apart(rate_limiter: RateLimiter) -> None:
+    assert left(rate_limiter, account="1", region="eu-west-1") == BURST
+    assert left(rate_limiter, account="2", region="eu-west-1") == BURST
+    assert left(rate_limiter, account="1", region="us-east-1") == BURST
+    assert left(rate_limiter, account="1", region="eu-west-1") == 0
 
 
 def test_a_service_without_regions_is_counted_in_one_place(clock: HandClock) -> None:
     iam = RateGroup(name="iam:users", per_second=50, actions=("iam:CreateUser",), region="us-east-1")
-    quotas = Quotas(clock.monotonic, groups=[iam])
+    rate_limiter = RateLimiter(clock.monotonic, groups=[iam])
 
-    assert left(quotas, action="iam:CreateUser", region="eu-west-1") == BURST
-    assert left(quotas, action="iam:CreateUser", region="us-east-1") == 0
+    assert left(rate_limiter, action="iam:CreateUser", region="eu-west-1") == BURST
+    assert left(rate_limiter, action="iam:CreateUser", region="us-east-1") == 0
 
 
 # --- shares
 
 
-def test_two_daemons_share_a_quota(quotas: Quotas, clock: HandClock) -> None:
+def test_two_daemons_share_a_quota(rate_limiter: RateLimiter, clock: HandClock) -> None:
     """From the moment on that one hears of the other, and back again when it is alone."""
-    quotas.share_among(2)
-    assert left(quotas) == BURST / 2
+    rate_limiter.share_among(2)
+    assert left(rate_limiter) == BURST / 2
     clock.turn(timedelta(seconds=0.1))
-    assert left(quotas) == 2
+    assert left(rate_limiter) == 2
 
-    quotas.share_among(1)
+    rate_limiter.share_among(1)
     clock.turn(timedelta(seconds=0.1))
-    assert left(quotas) == 4
+    assert left(rate_limiter) == 4
 
 
-def test_what_was_saved_for_one_is_cut_when_a_second_comes(quotas: Quotas) -> None:
-    take(quotas)
-    quotas.share_among(5)
+def test_what_was_saved_for_one_is_cut_when_a_second_comes(rate_limiter: RateLimiter) -> None:
+    take(rate_limiter)
+    rate_limiter.share_among(5)
 
-    assert left(quotas) == BURST / 5
+    assert left(rate_limiter) == BURST / 5
 
 
 # --- throttling
 
 
-def test_being_throttled_halves_the_pace_until_it_has_recovered(quotas: Quotas, clock: HandClock) -> None:
-    turn = take(quotas)
-    turn.throttled()
-    assert left(quotas) == 0, "AWS has none either"
+def test_being_throttled_halves_the_pace_until_it_has_recovered(rate_limiter: RateLimiter, clock: HandClock) -> None:
+    slot = take(rate_limiter)
+    slot.throttled()
+    assert left(rate_limiter) == 0, "AWS has none either"
 
     clock.turn(timedelta(seconds=0.101))
-    assert left(quotas) == 2, "20 calls a second"
+    assert left(rate_limiter) == 2, "20 calls a second"
 
     clock.turn(timedelta(minutes=1))
-    assert left(quotas) == BURST
+    assert left(rate_limiter) == BURST
     clock.turn(timedelta(seconds=0.1))
-    assert left(quotas) == 4, "40 calls a second"
+    assert left(rate_limiter) == 4, "40 calls a second"
 
 
-def test_several_calls_under_way_slow_it_once(quotas: Quotas, clock: HandClock) -> None:
-    turns = [take(quotas) for _ in range(8)]
-    for turn in turns:
-        turn.throttled()
+def test_several_calls_under_way_slow_it_once(rate_limiter: RateLimiter, clock: HandClock) -> None:
+    turns = [take(rate_limiter) for _ in range(8)]
+    for slot in turns:
+        slot.throttled()
 
     clock.turn(timedelta(seconds=0.101))
 
-    assert left(quotas) == 2
+    assert left(rate_limiter) == 2
 
 
 @pytest.fixture
@@ -189,13 +191,13 @@ def hurried_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def destination(aws: Aws, quotas: Quotas, hurried_sdk: None) -> Iterator[AwsSecretsManager]:
+def destination(aws: Aws, rate_limiter: RateLimiter, hurried_sdk: None) -> Iterator[AwsSecretsManager]:
     clock = HandClock(datetime.now(UTC))
     clients = AwsClients(
-        source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url, quotas=quotas
+        source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url, rate_limiter=rate_limiter
     )
     credential = access_key_credential(account="123456789012")
-    yield AwsSecretsManager(clients, credential, REGION, instance_id=INSTANCE, customer="web")
+    yield AwsSecretsManager(clients, credential, REGION, instance_id=INSTANCE, tenant="web")
     clients.close()
 
 
@@ -207,7 +209,7 @@ def create(destination: AwsSecretsManager, name: str = "web") -> object:
 
 @pytest.mark.parametrize("attempts", [1, 3], ids=["the SDK's repeat went through", "no attempt went through"])
 def test_a_throttled_attempt_slows_the_bucket_of_its_account(
-    aws: Aws, destination: AwsSecretsManager, quotas: Quotas, clock: HandClock, attempts: int
+    aws: Aws, destination: AwsSecretsManager, rate_limiter: RateLimiter, clock: HandClock, attempts: int
 ) -> None:
     """Both count: the SDK hides a repeat that went through, and its next one may not."""
     aws.server.fail("CreateSecret", Answer(code="ThrottlingException"), times=attempts)
@@ -216,25 +218,25 @@ def test_a_throttled_attempt_slows_the_bucket_of_its_account(
             create(destination)
     else:
         create(destination)
-    assert left(quotas, action=CREATE, account="123456789012") == 0
+    assert left(rate_limiter, action=CREATE, account="123456789012") == 0
 
     clock.turn(timedelta(seconds=0.101))
 
-    assert left(quotas, action=CREATE, account="123456789012") == 2
+    assert left(rate_limiter, action=CREATE, account="123456789012") == 2
 
 
-def test_a_hard_quota_is_no_throttling(aws: Aws, destination: AwsSecretsManager, quotas: Quotas) -> None:
+def test_a_hard_quota_is_no_throttling(aws: Aws, destination: AwsSecretsManager, rate_limiter: RateLimiter) -> None:
     """The SDK takes LimitExceededException for throttling; here it means too many secrets."""
     aws.server.fail("CreateSecret", Answer(code="LimitExceededException"), times=3)
     with pytest.raises(Exception, match="hard quota"):
         create(destination)
 
-    assert left(quotas, action=CREATE, account="123456789012") == BURST - 1
+    assert left(rate_limiter, action=CREATE, account="123456789012") == BURST - 1
 
 
-def test_a_call_without_a_turn_is_not_made(aws: Aws, destination: AwsSecretsManager, quotas: Quotas) -> None:
-    left(quotas, action=CREATE, account="123456789012")
-    quotas.stop()
+def test_a_call_without_a_turn_is_not_made(aws: Aws, destination: AwsSecretsManager, rate_limiter: RateLimiter) -> None:
+    left(rate_limiter, action=CREATE, account="123456789012")
+    rate_limiter.stop()
 
     with pytest.raises(InterruptedRunError):
         create(destination)
@@ -243,7 +245,7 @@ def test_a_call_without_a_turn_is_not_made(aws: Aws, destination: AwsSecretsMana
     assert aws.boto("secretsmanager").list_secrets()["SecretList"] == []
 
 
-def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, quotas: Quotas) -> None:
+def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, rate_limiter: RateLimiter) -> None:
     """AWS throttles the caller, and with a role that is the role's account, not ours."""
     credential = role_credential(aws.role(account="222222222222"))
     clients = AwsClients(
@@ -251,13 +253,13 @@ def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, quotas: Quota
         clock=HandClock(datetime.now(UTC)),
         instance_id=INSTANCE,
         endpoint_url=aws.server.url,
-        quotas=quotas,
+        rate_limiter=rate_limiter,
     )
     assert clients.caller_of(credential) == credential.id, "as long as nobody knows"
     create(AwsSecretsManager(clients, credential, REGION, instance_id=INSTANCE))
     clients.close()
 
-    assert left(quotas, action=CREATE, account="222222222222") == BURST - 1
+    assert left(rate_limiter, action=CREATE, account="222222222222") == BURST - 1
 
 
 # --- fairness
@@ -265,24 +267,24 @@ def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, quotas: Quota
 
 def test_one_of_300_does_not_starve_50_of_one(clock: HandClock, threads: ThreadPoolExecutor) -> None:
     """They come when the large one's calls wait already, and each gets its turn within one round."""
-    quotas = Quotas(clock.monotonic, patience=timedelta(hours=1))
+    rate_limiter = RateLimiter(clock.monotonic, patience=timedelta(hours=1))
     served: list[str] = []
     noting = threading.Lock()
 
-    def call(customer: str) -> None:
-        quotas.take(PUT, account="1", region=REGION, customer=customer)
+    def call(tenant: str) -> None:
+        rate_limiter.take(PUT, account="1", region=REGION, tenant=tenant)
         with noting:
-            served.append(customer)
+            served.append(tenant)
 
     def large() -> None:
         for _ in range(300 // 8):
             call("large")
 
-    left(quotas)
+    left(rate_limiter)
     calls = [threads.submit(large) for _ in range(8)]
-    wait_until(lambda: quotas.waiting == 8, what="the large one waits with all of its calls")
+    wait_until(lambda: rate_limiter.waiting == 8, what="the large one waits with all of its calls")
     calls += [threads.submit(call, f"small-{number}") for number in range(50)]
-    wait_until(lambda: quotas.waiting == 58, what="all wait")
+    wait_until(lambda: rate_limiter.waiting == 58, what="all wait")
     _let_time_pass(clock, until=lambda: all(one.done() for one in calls))
     for one in calls:
         one.result()
@@ -301,18 +303,20 @@ def _let_time_pass(clock: HandClock, *, until: Callable[[], bool]) -> None:
     wait_until(passed, what="the end of all calls")
 
 
-def test_calls_of_one_sync_keep_their_order(quotas: Quotas, clock: HandClock, threads: ThreadPoolExecutor) -> None:
-    left(quotas)
+def test_calls_of_one_sync_keep_their_order(
+    rate_limiter: RateLimiter, clock: HandClock, threads: ThreadPoolExecutor
+) -> None:
+    left(rate_limiter)
     served: list[int] = []
     waiting: list[Future[None]] = []
 
     def call(number: int) -> None:
-        quotas.take(PUT, account="1", region=REGION, customer="web")
+        rate_limiter.take(PUT, account="1", region=REGION, tenant="web")
         served.append(number)
 
     for number in range(4):
         waiting.append(threads.submit(call, number))
-        wait_until(lambda: quotas.waiting == len(waiting), what="it waits")
+        wait_until(lambda: rate_limiter.waiting == len(waiting), what="it waits")
     while waiting:
         clock.turn(timedelta(seconds=1 / 40))
         waiting.pop(0).result(timeout=10)
@@ -320,15 +324,17 @@ def test_calls_of_one_sync_keep_their_order(quotas: Quotas, clock: HandClock, th
     assert served == [0, 1, 2, 3]
 
 
-def test_who_comes_does_not_pass_who_waits(quotas: Quotas, clock: HandClock, threads: ThreadPoolExecutor) -> None:
+def test_who_comes_does_not_pass_who_waits(
+    rate_limiter: RateLimiter, clock: HandClock, threads: ThreadPoolExecutor
+) -> None:
     """Although there is a token just then."""
-    left(quotas)
-    first = threads.submit(quotas.take, PUT, account="1", region=REGION, customer="first")
-    wait_until(lambda: quotas.waiting == 1, what="it waits")
+    left(rate_limiter)
+    first = threads.submit(rate_limiter.take, PUT, account="1", region=REGION, tenant="first")
+    wait_until(lambda: rate_limiter.waiting == 1, what="it waits")
     clock.turn(timedelta(seconds=1 / 40))
 
     with pytest.raises(ThrottledError):
-        take(quotas, "second")
+        take(rate_limiter, "second")
 
     first.result(timeout=10)
 
@@ -337,43 +343,45 @@ def test_who_comes_does_not_pass_who_waits(quotas: Quotas, clock: HandClock, thr
 
 
 def test_nobody_waits_for_longer_than_its_patience(
-    quotas: Quotas, clock: HandClock, threads: ThreadPoolExecutor
+    rate_limiter: RateLimiter, clock: HandClock, threads: ThreadPoolExecutor
 ) -> None:
     """The run ends then, and is tried again; the place in the line is free."""
-    left(quotas)
-    quotas.share_among(1_000)
-    waiting = [threads.submit(quotas.take, PUT, account="1", region=REGION, customer=name) for name in "abc"]
-    wait_until(lambda: quotas.waiting == 3, what="they wait")
+    left(rate_limiter)
+    rate_limiter.share_among(1_000)
+    waiting = [threads.submit(rate_limiter.take, PUT, account="1", region=REGION, tenant=name) for name in "abc"]
+    wait_until(lambda: rate_limiter.waiting == 3, what="they wait")
 
     clock.turn(timedelta(seconds=10))
-    quotas.share_among(1_000)  # wakes the first, the others follow
+    rate_limiter.share_among(1_000)  # wakes the first, the others follow
 
     for one in waiting:
         with pytest.raises(ThrottledError, match="waited 10 s for a call of secretsmanager:PutSecretValue") as caught:
             one.result(timeout=15)
         assert caught.value.retry_after == timedelta(seconds=10)
-    assert quotas.waiting == 0
+    assert rate_limiter.waiting == 0
 
 
-def test_a_turn_that_comes_too_late_is_not_taken(quotas: Quotas, clock: HandClock, threads: ThreadPoolExecutor) -> None:
+def test_a_turn_that_comes_too_late_is_not_taken(
+    rate_limiter: RateLimiter, clock: HandClock, threads: ThreadPoolExecutor
+) -> None:
     """A frozen process wakes up: its claim may be another's now."""
-    left(quotas)
-    frozen = threads.submit(quotas.take, PUT, account="1", region=REGION, customer="frozen")
-    wait_until(lambda: quotas.waiting == 1, what="it waits")
+    left(rate_limiter)
+    frozen = threads.submit(rate_limiter.take, PUT, account="1", region=REGION, tenant="frozen")
+    wait_until(lambda: rate_limiter.waiting == 1, what="it waits")
 
     clock.turn(timedelta(hours=1))
 
     with pytest.raises(ThrottledError):
         frozen.result(timeout=10)
-    assert left(quotas) == BURST, "nothing was spent on it"
+    assert left(rate_limiter) == BURST, "nothing was spent on it"
 
 
 def test_once_in_vain_a_run_waits_no_more() -> None:
     """A run of 300 calls would otherwise wait 300 times in vain; the next run is patient again."""
-    quotas = Quotas(patience=timedelta(milliseconds=1))
-    quotas.share_among(1_000)
-    left(quotas)
-    hurried = Customer(quotas, "web")
+    rate_limiter = RateLimiter(patience=timedelta(milliseconds=1))
+    rate_limiter.share_among(1_000)
+    left(rate_limiter)
+    hurried = Tenant(rate_limiter, "web")
     with pytest.raises(ThrottledError, match="waited"):
         hurried.take(PUT, account="1", region=REGION)
 
@@ -382,24 +390,24 @@ def test_once_in_vain_a_run_waits_no_more() -> None:
     hurried.take(PUT, account="2", region=REGION)
 
 
-def test_a_stop_ends_every_wait_at_once(quotas: Quotas, threads: ThreadPoolExecutor) -> None:
+def test_a_stop_ends_every_wait_at_once(rate_limiter: RateLimiter, threads: ThreadPoolExecutor) -> None:
     """SIGTERM: what waits has called nothing yet, and the next start does it. Time stands still here."""
-    left(quotas)
-    left(quotas, account="2")
+    left(rate_limiter)
+    left(rate_limiter, account="2")
     waiting = [
-        threads.submit(quotas.take, PUT, account=account, region=REGION, customer=name)
+        threads.submit(rate_limiter.take, PUT, account=account, region=REGION, tenant=name)
         for account in "12"
         for name in "abc"
     ]
-    wait_until(lambda: quotas.waiting == 6, what="they wait")
+    wait_until(lambda: rate_limiter.waiting == 6, what="they wait")
 
-    quotas.stop()
+    rate_limiter.stop()
 
     for one in waiting:
         with pytest.raises(InterruptedRunError):
             one.result(timeout=10)
-    assert quotas.waiting == 0
-    take(quotas, account="3")
+    assert rate_limiter.waiting == 0
+    take(rate_limiter, account="3")
 
 
 # --- bounds
@@ -407,14 +415,14 @@ def test_a_stop_ends_every_wait_at_once(quotas: Quotas, threads: ThreadPoolExecu
 
 def test_buckets_that_nobody_uses_are_dropped(clock: HandClock, threads: ThreadPoolExecutor) -> None:
     """One at which somebody waits stays, however long ago it was used."""
-    quotas = Quotas(clock.monotonic, max_buckets=2)
-    left(quotas, account="waited for")
-    waiting = threads.submit(quotas.take, PUT, account="waited for", region=REGION, customer="web")
-    wait_until(lambda: quotas.waiting == 1, what="it waits")
+    rate_limiter = RateLimiter(clock.monotonic, max_buckets=2)
+    left(rate_limiter, account="waited for")
+    waiting = threads.submit(rate_limiter.take, PUT, account="waited for", region=REGION, tenant="web")
+    wait_until(lambda: rate_limiter.waiting == 1, what="it waits")
     for account in ("2", "3", "4"):
-        assert left(quotas, account=account) == BURST
+        assert left(rate_limiter, account=account) == BURST
 
-    assert quotas.waiting == 1
-    assert left(quotas, account="2") == BURST, "dropped, so it is full again"
+    assert rate_limiter.waiting == 1
+    assert left(rate_limiter, account="2") == BURST, "dropped, so it is full again"
     clock.turn(timedelta(seconds=1 / 40))
     waiting.result(timeout=10)

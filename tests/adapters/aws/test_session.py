@@ -66,11 +66,11 @@ def clients(make: Make, aws: Aws) -> AwsClients:
 def pass_time(aws: Aws, clock: HandClock) -> PassTime:
     """Lets time pass here and at AWS."""
 
-    def turn(by: timedelta) -> None:
+    def slot(by: timedelta) -> None:
         clock.turn(by)
         aws.server.clock.advance(by)
 
-    return turn
+    return slot
 
 
 def sources(*credentials: Credential) -> Callable[[str], Credential]:

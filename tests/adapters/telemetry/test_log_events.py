@@ -17,8 +17,9 @@ from phasesync.core.events import (
     ClockJumped,
     Event,
     LeaseEndMoved,
-    LeaseTakenBack,
+    LeaseRevoked,
     LeaseUnreadable,
+    OrphanUsersRemoved,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -26,7 +27,6 @@ from phasesync.core.events import (
     SweepDenied,
     SweepFinished,
     SyncUnreadable,
-    UsersReaped,
 )
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
@@ -49,7 +49,7 @@ RUN = RunFinished(
     next_attempt_at=None,
 )
 RETRY_AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-TAKEN_BACK = LeaseTakenBack(
+TAKEN_BACK = LeaseRevoked(
     dynamic="ci",
     lease_id="1ea5e1ea5e1ea5e0",
     status=LeaseStatus.EXPIRED,
@@ -87,7 +87,7 @@ EVENTS: list[Event] = [
     TAKEN_BACK,
     LeaseEndMoved(dynamic="ci", lease_id="lease-1", expires_at=RETRY_AT),
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
-    UsersReaped(account="111122223333", strays=0, removed=0),
+    OrphanUsersRemoved(account="111122223333", strays=0, removed=0),
     ChoreFailed(chore="poll", error="StoreUnavailableError", message="the database is locked"),
 ]
 
@@ -231,7 +231,7 @@ def test_a_lease_that_cannot_be_read_needs_a_person(lines) -> None:
 
 @pytest.mark.parametrize(("strays", "removed", "level"), [(0, 0, "info"), (2, 2, "warning"), (2, 0, "warning")])
 def test_users_that_nobody_would_have_taken_back_are_a_warning(strays, removed, level, lines) -> None:
-    LogEvents().emit(UsersReaped(account="111122223333", strays=strays, removed=removed))
+    LogEvents().emit(OrphanUsersRemoved(account="111122223333", strays=strays, removed=removed))
 
     assert only_line(lines) == {
         "level": level,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.change import Change, Policy
+from phasesync.core.change import Change, PlanContext
 from phasesync.core.planning.deletion import decide_unwanted
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import (
@@ -41,7 +41,9 @@ def decide(
 ) -> Change:
     """Decide; `seen` as text: AWS was not asked."""
     answers: Mapping[str, Observed | None] = {} if isinstance(seen, str) else {NAME: seen}
-    policy = Policy(instance_id=INSTANCE, account=account, region=region, now=NOW, on_remove=on_remove, grace=grace)
+    policy = PlanContext(
+        instance_id=INSTANCE, account=account, region=region, now=NOW, on_remove=on_remove, grace=grace
+    )
     return decide_unwanted(journal, answers, policy)
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.change import Policy
+from phasesync.core.change import PlanContext
 from phasesync.core.planning.budget import BURST, REFILL
 from phasesync.core.planning.explain import ObjectWhy, explain_object, explain_unseen, worth_showing
 from phasesync.core.planning.guard import judge
@@ -45,7 +45,7 @@ def why(
 ) -> ObjectWhy:
     """Plan, judge and explain one object that is wanted."""
     wanted = wanted or desired()
-    rules = replace(Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
+    rules = replace(PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
     plan = make_plan([wanted], {NAME: seen}, {NAME: journal}, [], rules)
     guarded = judge(plan, settings or config(), None, now=NOW)
     return explain_object(
@@ -179,7 +179,7 @@ def test_repeated_repairs_are_counted_and_contested() -> None:
 
 def test_an_object_on_its_way_out_says_until_when() -> None:
     journal = entry(unwanted_since=NOW)
-    rules = Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW, on_remove=OnRemove.DELETE)
+    rules = PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW, on_remove=OnRemove.DELETE)
     plan = make_plan([], {NAME: observed()}, {}, [journal], rules)
 
     found = explain_object(

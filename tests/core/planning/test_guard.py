@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.change import Change, Plan, Policy
+from phasesync.core.change import Change, Plan, PlanContext
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.payloads import map_one
+from phasesync.core.payloads import build_payload
 from phasesync.core.planning import guard
 from phasesync.core.planning.budget import BURST, MANUAL_EXTRA, REFILL
 from phasesync.core.planning.guard import MAX_ENFORCEMENTS, Guarded, Rule
@@ -110,7 +110,7 @@ def test_a_sync_that_moves_waits() -> None:
         {NAME: None},
         {NAME: new_entry()},
         [entry(remote_name="old")],
-        Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
+        PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
     )
 
     assert [one.change.remote_name for one in judge(moved, config(), None).held] == [NAME]
@@ -202,7 +202,7 @@ def test_an_edit_of_a_contested_object_is_written() -> None:
 def test_text_that_would_become_binary_waits(was: bool | None, becomes: bool, waits: bool) -> None:
     """Readers of SecretString would find nothing. None: what was written last is not known, and counts as text."""
     value = SecretValue(b"\xff", ValueType.BINARY) if becomes else SecretValue("new")
-    new = map_one(NAME, "URL", value, FixedDigests())
+    new = build_payload(NAME, "URL", value, FixedDigests())
     changes = plan(desired(payload=new), observed(), entry(binary=was, keys={"URL": "x"}))
     assert [one.rule for one in judge(changes, config(), None).held] == ([Rule.BINARY] if waits else [])
 
@@ -360,7 +360,7 @@ def test_a_digest_is_another_for_another_place_or_rule_or_value() -> None:
 
 def test_a_digest_is_another_where_the_same_payload_trips_another_rule() -> None:
     """Who approved that text becomes binary has not seen that keys are dropped as well."""
-    new = map_one(NAME, "URL", SecretValue(b"\xff", ValueType.BINARY), FixedDigests())
+    new = build_payload(NAME, "URL", SecretValue(b"\xff", ValueType.BINARY), FixedDigests())
     binary = plan(desired(payload=new), observed(), entry(binary=False, keys=new.keys, fingerprint="before"))
     dropped = plan(desired(payload=new), observed(), entry(keys=payload(of_keys(9)).keys, fingerprint="before"))
 

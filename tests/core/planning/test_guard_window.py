@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.payloads import map_json, map_one
+from phasesync.core.payloads import build_payload, map_json
 from phasesync.core.planning.guard import LONGEST_WINDOW, Guarded, Rule, judge, object_losses, recent_lives
 from phasesync.core.planning.journal import (
     intend_write,
@@ -224,8 +224,8 @@ def test_documents_that_are_nothing(text: str, nothing: bool) -> None:
 def test_an_object_a_key_that_becomes_empty_is_no_payload() -> None:
     """AWS takes no empty value, so nothing is written there."""
     with pytest.raises(InvalidInputError, match="A is empty"):
-        map_one(NAME, "A", SecretValue(""), FixedDigests(), referring=("A",))
-    assert map_one(NAME, "B", SecretValue('""', ValueType.JSON), FixedDigests()).empty == {"B"}
+        build_payload(NAME, "A", SecretValue(""), FixedDigests(), referring=("A",))
+    assert build_payload(NAME, "B", SecretValue('""', ValueType.JSON), FixedDigests()).empty == {"B"}
 
 
 # --- journals of an earlier release

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from phasesync.core.planning.listing_check import (
     LAG,
     Expected,
-    Skip,
+    NotComparable,
     Suspicion,
-    aspect_of,
     expectation,
+    mismatches,
     pages,
     shown_by_lists,
-    suspects,
+    traits_of,
     worth_a_list,
 )
 from phasesync.core.planning.ownership import owner_tags
@@ -54,8 +54,10 @@ LISTED = observed(description="of the shop", kms_key=KEY, tags={**MARKS, "team":
 """What a list shows of it when all is well."""
 
 
-def expected(rules: SyncConfig = FULL, journal: JournalEntry = WRITTEN, *, wanted: bool = True) -> Expected | Skip:
-    aspect = aspect_of(SYNC, rules, region=REGION, instance_id=INSTANCE)
+def expected(
+    rules: SyncConfig = FULL, journal: JournalEntry = WRITTEN, *, wanted: bool = True
+) -> Expected | NotComparable:
+    aspect = traits_of(SYNC, rules, region=REGION, instance_id=INSTANCE)
     return expectation(aspect, rules, journal, wanted=wanted, now=NOW)
 
 
@@ -65,7 +67,7 @@ def suspicion(
     """Return the suspicion that a list with this entry raises, None = none."""
     one = expected(rules, journal, wanted=wanted)
     assert isinstance(one, Expected)
-    return suspects({NAME: one}, [] if seen is None else [seen]).get(NAME)
+    return mismatches({NAME: one}, [] if seen is None else [seen]).get(NAME)
 
 
 def test_what_is_listed_as_journalled_is_no_suspect() -> None:
@@ -132,12 +134,12 @@ def test_an_object_that_is_listed_twice_is_well_if_one_fits() -> None:
     one = expected()
     assert isinstance(one, Expected)
     former = replace(LISTED, arn=ARN.replace("AbCdEf", "GhIjKl"), deleted_at=NOW)
-    assert suspects({NAME: one}, [former, LISTED]) == suspects({NAME: one}, [LISTED, former]) == {}
-    assert suspects({NAME: one}, [former]) == {NAME: Suspicion.DELETED}
+    assert mismatches({NAME: one}, [former, LISTED]) == mismatches({NAME: one}, [LISTED, former]) == {}
+    assert mismatches({NAME: one}, [former]) == {NAME: Suspicion.DELETED}
 
 
 def test_objects_that_nobody_expects_are_passed_over() -> None:
-    assert suspects({}, [LISTED, replace(LISTED, name="else")]) == {}
+    assert mismatches({}, [LISTED, replace(LISTED, name="else")]) == {}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_objects_that_nobody_expects_are_passed_over() -> None:
 )
 def test_nothing_is_said_of_what_we_changed_lately(age: timedelta, skipped: bool) -> None:
     """A list may lag 5 minutes; clocks may differ a little."""
-    assert (expected(journal=replace(WRITTEN, touched_at=NOW - age)) is Skip.OBJECT) is skipped
+    assert (expected(journal=replace(WRITTEN, touched_at=NOW - age)) is NotComparable.OBJECT) is skipped
 
 
 @pytest.mark.parametrize(
@@ -159,20 +161,20 @@ def test_nothing_is_said_of_what_we_changed_lately(age: timedelta, skipped: bool
     ids=["open intent", "grace", "deletion", "never written"],
 )
 def test_a_sync_with_something_under_way_is_left_to_a_run(journal: JournalEntry) -> None:
-    assert expected(journal=journal) is Skip.SYNC
+    assert expected(journal=journal) is NotComparable.SYNC
 
 
 def test_what_is_retained_is_none_of_our_business() -> None:
     """A person may delete or change it; that is no drift, and no run of any use."""
-    assert expected(wanted=False) is Skip.OBJECT
-    assert expected(journal=replace(WRITTEN, intent=intent()), wanted=False) is Skip.OBJECT
+    assert expected(wanted=False) is NotComparable.OBJECT
+    assert expected(journal=replace(WRITTEN, intent=intent()), wanted=False) is NotComparable.OBJECT
 
 
 def test_what_waits_for_its_deletion_is_left_to_a_run() -> None:
     deletes = replace(FULL, on_remove=OnRemove.DELETE)
-    assert expected(deletes, replace(WRITTEN, unwanted_since=NOW), wanted=False) is Skip.SYNC
-    assert expected(deletes, WRITTEN, wanted=False) is Skip.SYNC
-    assert expected(deletes, new_entry(), wanted=False) is Skip.OBJECT
+    assert expected(deletes, replace(WRITTEN, unwanted_since=NOW), wanted=False) is NotComparable.SYNC
+    assert expected(deletes, WRITTEN, wanted=False) is NotComparable.SYNC
+    assert expected(deletes, new_entry(), wanted=False) is NotComparable.OBJECT
 
 
 @pytest.mark.parametrize(

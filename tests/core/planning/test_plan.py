@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.change import VALUE_WRITES, Policy
+from phasesync.core.change import VALUE_WRITES, PlanContext
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import CURRENT, PENDING, Action, JournalEntry, Observed
@@ -205,7 +205,7 @@ def test_an_object_that_is_no_longer_wanted_is_retained() -> None:
         {NAME: None},
         {NAME: new_entry()},
         [old],
-        Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
+        PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
     ).changes
 
     assert [(change.remote_name, change.action, change.moves) for change in changes] == [
@@ -222,7 +222,7 @@ def test_an_object_that_may_have_been_created_elsewhere_counts_as_staying_behind
         {NAME: None},
         {NAME: new_entry()},
         [old],
-        Policy(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
+        PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW),
     ).changes
 
     assert [change.moves for change in changes if change.remote_name == NAME] == [True]

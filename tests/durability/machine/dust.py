@@ -48,7 +48,7 @@ def _round(stage: Stage, name: str) -> bool:
     worker = stage.run(name)
     if worker.run is None:
         raise AssertionError(f"a run of {name} was not recorded")
-    if worker.run.error is not None and worker.run.error.cls == "RestoredDatabaseError":
+    if worker.run.error is not None and worker.run.error.cls == "StaleDatabaseError":
         stage.accept()
         return False
     if worker.run.outcome is Outcome.HELD:

@@ -31,7 +31,7 @@ REFILL: Final = timedelta(minutes=24)
 MOST_AT_ONCE: Final = 30
 MOST_BY_HAND: Final = 40
 MOST_REPAIRS: Final = 3
-_OLDER: Final = "RestoredDatabaseError"
+_OLDER: Final = "StaleDatabaseError"
 _LOOKED: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED, Outcome.HELD})
 
 

@@ -310,7 +310,7 @@ class WatchedDestinations(FakeDestinations):
         self.worker = worker
 
     def open(
-        self, kind: str, credential: Credential, region: str, *, customer: str = "", fresh: bool = False
+        self, kind: str, credential: Credential, region: str, *, tenant: str = "", fresh: bool = False
     ) -> FakeDestination:
         super().open(kind, credential, region)
         return WatchedDestination(self, self._account_of(credential), region)
