@@ -24,12 +24,11 @@ from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
 from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.bootstrap import Application
-from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.daemon.build import build_lease_work
-from phasesync.ports import CredentialDraft, DynamicDraft
 from tests.support.installation import REGION, Installation
 
 ACCOUNT: Final = "222222222222"
@@ -86,8 +85,8 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     for _ in range(leases):
         operations.issue("ci", actor="bench", probe_for=None)
     made = _row(leases, endpoint, before, began)
-    for lease in application.leases.list_leases():
-        application.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
+    for lease in application.context.leases.list_leases():
+        application.context.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
     work, _ = build_lease_work(application, _Events())
     before, began = _calls(endpoint), time.perf_counter()
     while not _all_over(installation) and time.perf_counter() - began < PATIENCE_S:
@@ -180,10 +179,10 @@ def _furnish() -> None:
 
 
 def _add(application: Application, leases: int) -> None:
-    application.environments.add_app("shop")
-    application.environments.add_environment("shop", "production")
+    application.store.apps.add_app("shop")
+    application.store.apps.add_environment("shop", "production")
     role = CredentialDraft(type=CredentialType.ASSUME_ROLE, region=REGION, role_arn=ROLE)
-    application.credentials.add("aws", role)
+    application.store.credentials.add("aws", role)
     config = DynamicConfig(
         user_template=DEFAULT_TEMPLATE,
         policy_arns=POLICIES,

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.ports import MemberRole
+from phasesync.core.daemons import MemberRole
 from tests.support.stores import EXPIRED, LONG, TTL
 
 

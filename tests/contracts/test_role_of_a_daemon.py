@@ -8,11 +8,12 @@ from typing import cast
 
 import pytest
 
+from phasesync.core.daemons import MemberRole
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Member, Scheduler
 from phasesync.errors import PhasesyncError, StoreUnavailableError
-from phasesync.ports import MemberRole, SyncDispatcher
+from phasesync.ports.runtime import SyncDispatcher
 from tests.support.aws_builders import HandClock
 from tests.support.stores import TTL, claim_due
 from tests.support.values import NOW

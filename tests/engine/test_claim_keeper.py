@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from phasesync.adapters.clock import SystemClock
+from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.errors import ClaimLostError
-from phasesync.ports import Claim
 from tests.support.aws_builders import HandClock
 from tests.support.stores import TTL
 from tests.support.world import World

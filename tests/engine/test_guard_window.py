@@ -6,12 +6,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import Content
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Layout, OnRemove
-from phasesync.ports import SecretWrite
 from phasesync.store.journal import _context, to_entry
 from phasesync.store.tables import environments, journal
 from tests.support.operator import explainer, operations
@@ -31,7 +30,7 @@ def approve(world: World) -> None:
 def put(world: World, environment: str, **values: str) -> None:
     """Set keys of an environment; an empty text is a value as well."""
     writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items()]
-    world.store.environments.edit("shop", environment, actor=ACTOR, origin="set", writes=writes)
+    world.store.secrets.edit("shop", environment, actor=ACTOR, origin="set", writes=writes)
 
 
 def unset(world: World, *keys: str) -> Run:
@@ -103,7 +102,7 @@ def test_the_next_day_more_may_go(five: World) -> None:
 
 def test_values_that_a_source_takes_with_it_wait(world: World) -> None:
     """Ten references to one source: it becomes empty in one edit of another environment."""
-    world.store.environments.add_environment("shop", "src")
+    world.store.apps.add_environment("shop", "src")
     put(world, "src", X="secret")
     world.edit(**{f"K{number}": "${src.X}" for number in range(10)})
     world.run()
@@ -121,7 +120,7 @@ def test_values_that_a_source_takes_with_it_wait(world: World) -> None:
 
 def test_one_reference_of_many_values_is_enough(world: World) -> None:
     """It is no deliberate act on this environment."""
-    world.store.environments.add_environment("shop", "src")
+    world.store.apps.add_environment("shop", "src")
     put(world, "src", X="secret")
     world.edit(A="${src.X}", B="b", C="c", D="d")
     world.run()
@@ -195,7 +194,7 @@ def test_a_row_of_an_earlier_release_is_read(five: World) -> None:
     """Its details lack what was added since; the values that were empty then do not count as lost."""
     put(five, "production", A="")
     five.run()
-    sealer = five.store.state._sealer
+    sealer = five.store.state._cipher
     added = {"empty", "steps", "created_at", "deletion_approved"}
     with five.store.database.write() as connection:
         row = connection.execute(sa.select(journal)).one()

@@ -37,7 +37,7 @@ def two_objects(world: World) -> None:
 
 def gone(world: World) -> bool:
     """Whether the sync is not there any more."""
-    return world.store.state.list_syncs() == []
+    return world.store.syncs.list_syncs() == []
 
 
 # --- with a sync
@@ -127,7 +127,7 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
     refused = remove(world).blocked["shop/URL"]
     assert "secretsmanager:DeleteSecret" in refused
     assert "phasesync syncs update web --on-remove delete" in refused
-    assert world.store.state.state_of("web").journal[0].deletion_at is None
+    assert world.store.syncs.state_of("web").journal[0].deletion_at is None
 
     world.destinations.fail("observe", error=DestinationUnavailableError("no network"))
     with pytest.raises(DestinationUnavailableError):
@@ -147,7 +147,7 @@ def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> N
 
     assert world.object.deleted_at is None
     assert world.sync.paused is None
-    world.store.state.accept_restore(ahead=10)
+    world.store.restored.accept_restore(ahead=10)
     assert remove(world).scheduled == (NAME,)
 
 
@@ -175,7 +175,7 @@ def test_a_forced_deletion_is_not_taken_for_drift(world: World) -> None:
 
     assert world.remote.objects == {}
     assert world.entry.deletion_at is not None
-    prepared = world.reconciler.prepare(world.store.state.state_of("web"))
+    prepared = world.reconciler.prepare(world.store.syncs.state_of("web"))
     assert not prepared.plan.drifted
     assert world.run().outcome is Outcome.APPLIED
     assert world.entry.enforced_at == ()

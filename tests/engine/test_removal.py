@@ -29,7 +29,7 @@ def test_a_destination_that_is_gone_is_not_asked_for_every_object(world: World) 
 
     assert line == "shop/MORE keeps our tags, as do 2 more that were not tried: no connection"
     assert world.destinations.log == ["observe"]
-    assert world.store.state.list_syncs() == []
+    assert world.store.syncs.list_syncs() == []
 
 
 def test_marks_that_stay_in_another_account_are_told(world: World) -> None:

@@ -78,12 +78,12 @@ def test_a_plan_that_meets_a_write_every_time_says_that_and_nothing_else(
 
 def test_where_the_journal_stands_still_an_older_database_is_told_at_once(written: World) -> None:
     """One look is enough, since whoever writes notes it in the journal before the call."""
-    older = written.store.state.state_of("web")
+    older = written.store.syncs.state_of("web")
     written.edit(URL="postgres://newer")
     written.run()
     entry = older.journal[0]
-    written.store.state.save_entry(claim := written.claim(), entry)
-    written.store.state.release(claim)
+    written.store.journal.save_entry(claim := written.claim(), entry)
+    written.store.claims.release(claim)
     written.destinations.log.clear()
 
     with pytest.raises(StaleDatabaseError):
@@ -117,7 +117,7 @@ def test_a_former_holder_that_wakes_during_its_successor_s_writes_says_nothing(w
 
     assert reconciler.reconcile(claim, lambda: None) is None
 
-    assert not written.store.state.is_restored()
+    assert not written.store.restored.is_restored()
     assert written.run().outcome is Outcome.UNCHANGED
 
 

@@ -20,7 +20,7 @@ from phasesync.errors import (
     PermissionDeniedError,
     ThrottledError,
 )
-from phasesync.ports import SyncDispatcher
+from phasesync.ports.runtime import SyncDispatcher
 from tests.fakes.remote import REGION
 from tests.support.fleet import SOON, Fleet
 from tests.support.stores import TTL, access_key
@@ -40,13 +40,13 @@ def denied() -> PermissionDeniedError:
 
 
 def test_what_is_in_step_costs_one_list_and_no_run(fleet: Fleet) -> None:
-    runs = len(fleet.world.store.state.list_runs())
+    runs = len(fleet.world.store.runs.list_runs())
     due = {name: fleet.sync(name).next_due_at for name in fleet.names}
 
     assert fleet.sweep() == ["sweep"]
 
     assert fleet.run() == []
-    assert len(fleet.world.store.state.list_runs()) == runs
+    assert len(fleet.world.store.runs.list_runs()) == runs
     for name in fleet.names:
         before, after = due[name], fleet.sync(name).next_due_at
         assert before is not None
@@ -181,7 +181,7 @@ def test_what_lists_do_not_show_stays_due_one_by_one(world: World, config: dict[
     fleet = Fleet(world)
     for name in ("s0", "s1"):
         before = fleet.sync(name)
-        world.store.state.update_sync(
+        world.store.syncs.update_sync(
             name,
             config=type(before.config)(**{**vars(before.config), **config}),
             path="/",
@@ -235,9 +235,9 @@ def approve(fleet: Fleet) -> None:
     """Let the guard pass what it holds because the former object stays behind."""
     held = fleet.world.run()
     if held.error is not None:
-        digest = fleet.world.reconciler.prepare(fleet.world.store.state.state_of("web")).guarded.digest
+        digest = fleet.world.reconciler.prepare(fleet.world.store.syncs.state_of("web")).guarded.digest
         assert digest is not None
-        fleet.world.store.state.approve("web", digest, actor="ada")
+        fleet.world.store.syncs.approve("web", digest, actor="ada")
         fleet.run()
     assert fleet.sync("web").settled_status is SyncStatus.IN_SYNC
 
@@ -320,7 +320,7 @@ def test_another_credential_of_the_account_may_list(fleet: Fleet) -> None:
     store = fleet.world.store
     store.credentials.add("zeta", access_key(region=REGION))
     before = fleet.sync("s0")
-    store.state.update_sync("s0", config=before.config, path="/", credential="zeta", region=REGION, adopt=None)
+    store.syncs.update_sync("s0", config=before.config, path="/", credential="zeta", region=REGION, adopt=None)
     fleet.run()
     fleet.world.destinations.fail("sweep", error=denied())
 

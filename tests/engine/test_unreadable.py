@@ -19,7 +19,7 @@ def alter(world: World, statement: sa.Update) -> None:
 
 def run_what_is_due(world: World) -> int:
     """Claim and reconcile as a daemon does; return how many syncs were due."""
-    claims = world.store.state.claim_due("daemon", limit=10, ttl=TTL)
+    claims = world.store.claims.claim_due("daemon", limit=10, ttl=TTL)
     for claim in claims:
         world.reconciler.reconcile(claim, lambda: None)
     return len(claims)
@@ -33,7 +33,7 @@ def test_an_altered_journal_halts_the_sync(world: World) -> None:
 
     assert run_what_is_due(world) == 1
 
-    (run, _) = world.store.state.list_runs()
+    (run, _) = world.store.runs.list_runs()
     assert (run.outcome, run.error.cls if run.error else None) == (Outcome.FAILED, "CiphertextError")
     assert world.sync.settled_status is SyncStatus.HALTED
     assert "journal" in (world.sync.status_reason or "")
@@ -50,7 +50,7 @@ def test_an_altered_configuration_halts_the_sync_and_hides_no_other(world: World
     assert run_what_is_due(world) == 2
     assert run_what_is_due(world) == 0
 
-    listed = {sync.name: sync for sync in world.store.state.list_syncs()}
+    listed = {sync.name: sync for sync in world.store.syncs.list_syncs()}
     assert listed["web"].settled_status is SyncStatus.HALTED
     assert "altered" in (listed["web"].status_reason or "")
     assert listed["other"].settled_status is SyncStatus.IN_SYNC
@@ -65,7 +65,7 @@ def test_an_altered_sync_can_be_removed(world: World) -> None:
 
     lines = world.removal().remove("web", actor="ada")
 
-    assert world.store.state.list_syncs() == []
+    assert world.store.syncs.list_syncs() == []
     assert len(lines) == 1
     assert world.text
 
@@ -77,7 +77,7 @@ def test_a_sync_with_an_altered_journal_alone_can_be_removed(world: World) -> No
 
     lines = world.removal().remove("web", actor="ada")
 
-    assert world.store.state.list_syncs() == []
+    assert world.store.syncs.list_syncs() == []
     assert len(lines) == 1
     assert world.text
 

@@ -77,7 +77,7 @@ def pause(world: World, *, until: timedelta | None = None) -> None:
     """Pause the sync."""
     now = world.clock.now()
     paused = Paused(by="ann", at=now, reason="a migration", until=None if until is None else now + until)
-    world.store.state.pause("web", paused)
+    world.store.syncs.pause("web", paused)
 
 
 def hold(world: World) -> None:
@@ -121,7 +121,7 @@ def test_a_sync_that_waits_for_a_person_ends_the_waiting(world: World, status: s
 
 def test_a_sync_without_a_role_ends_the_waiting(world: World) -> None:
     world.store.credentials.add("later", incomplete_role())
-    world.store.state.add_sync(sync_draft("new", credential="later"))
+    world.store.syncs.add_sync(sync_draft("new", credential="later"))
 
     with pytest.raises(IllegalTransitionError, match="its credential later has no role yet") as ended:
         wait(world, name="new")
@@ -158,7 +158,7 @@ def test_an_edit_of_a_halted_sync_is_waited_for_until_it_is_halted_again(world: 
 def test_a_request_is_waited_for_until_a_run_has_answered_it(world: World) -> None:
     hold(world)
     before = world.sync.last_run_id
-    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
 
     with pytest.raises(IllegalTransitionError, match="is held and will not"):
         wait(world, since_run=before, meanwhile=world.run)
@@ -181,10 +181,10 @@ def test_a_changed_credential_is_waited_for(world: World) -> None:
 def test_a_run_that_is_under_way_is_waited_for(world: World) -> None:
     """A held sync that is checked again may come out otherwise."""
     hold(world)
-    claim = world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
+    claim = world.store.claims.claim(world.sync_id, "daemon", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
 
     with pytest.raises(IllegalTransitionError, match="is held and will not"):
-        wait(world, meanwhile=lambda: world.store.state.release(claim))
+        wait(world, meanwhile=lambda: world.store.claims.release(claim))
 
 
 def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
@@ -194,7 +194,7 @@ def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
 
 def test_a_pause_that_ends_in_time_is_waited_out(world: World) -> None:
     def end() -> None:
-        world.store.state.resume("web", actor=ACTOR)
+        world.store.syncs.resume("web", actor=ACTOR)
         world.run()
 
     pause(world, until=timedelta(seconds=1))
@@ -239,7 +239,7 @@ def test_a_sync_whose_next_run_is_near_is_waited_for(world: World) -> None:
 
 def test_a_request_overrides_a_next_run_that_is_far_away(world: World) -> None:
     failing(world, CredentialRejectedError("the key is not known", code="InvalidClientTokenId"))
-    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
 
     assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
 
@@ -280,10 +280,10 @@ def test_a_daemon_that_is_about_to_start_is_waited_for(world: World) -> None:
 def test_a_run_of_a_command_is_waited_for_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """`syncs run` in another shell may bring the status."""
     monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
-    claim = world.store.state.claim(world.sync_id, "cli", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    claim = world.store.claims.claim(world.sync_id, "cli", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
 
     def end() -> None:
-        world.store.state.release(claim)
+        world.store.claims.release(claim)
         world.run()
 
     assert wait(world, served=False, meanwhile=end) is SyncStatus.IN_SYNC

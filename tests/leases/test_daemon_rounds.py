@@ -9,11 +9,13 @@ from typing import cast
 import pytest
 
 from phasesync.adapters.dispatch import Threads
+from phasesync.core.daemons import MemberRole
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_claim import ClaimedLease
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import LeaseWork, Member, Scheduler
-from phasesync.ports import ClaimedLease, MemberRole, SyncDispatcher
+from phasesync.ports.runtime import SyncDispatcher
 from tests.support.lease_world import AtOnce, LeaseProcess, LeaseWorld
 
 TTL = timedelta(seconds=15)

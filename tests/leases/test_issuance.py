@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.issuers.iam_client import IamClient
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation, garbled
 from phasesync.errors import (
     AccountMismatchError,
@@ -21,7 +22,6 @@ from phasesync.errors import (
     QuotaExceededError,
     StoreUnavailableError,
 )
-from phasesync.ports import CredentialDraft, LeaseEvent
 from tests.support.lease_world import REGION, LeaseWorld, policy_arn
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -247,7 +247,7 @@ def test_a_credential_that_leads_elsewhere_by_now_removes_nothing_there(world: L
 
 def test_a_template_that_grew_too_long_with_its_app_is_refused(world: LeaseWorld) -> None:
     world.configuration.update("ci", lambda one: type(one)(**{**vars(one), "user_template": "{{app}}-{{random}}"}))
-    world.store.environments.update_app("shop", new_name="s" * 60)
+    world.store.apps.update_app("shop", new_name="s" * 60)
 
     with pytest.raises(InvalidInputError, match="names of 77 characters"):
         world.issue()

@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
-from phasesync.ports import LeaseEvent
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 from tests.support.vouching import vouch_for_leases
@@ -237,7 +237,7 @@ def test_where_iam_may_not_be_asked_what_sts_says_counts(world: LeaseWorld) -> N
 def test_an_accepted_backup_hands_out_no_key_from_before(world: LeaseWorld) -> None:
     first = give(world)
     world.become_restored()
-    world.store.state.accept_restore(ahead=1)
+    world.store.restored.accept_restore(ahead=1)
 
     second = give(world)
 

@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from phasesync.store.state import SqlStateStore
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.errors import StoreUnavailableError
 from phasesync.store import Store
-from phasesync.store.credentials import SqlCredentialStore
-from phasesync.store.daemons import SqlDaemonRegistry
+from phasesync.store.base import Part
+from phasesync.store.credentials import CredentialStore
+from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import ATTEMPTS, repeated
-from phasesync.store.dynamic import SqlDynamicStore
-from phasesync.store.leases import SqlLeaseStore
-from phasesync.store.part import Part
-from phasesync.store.state import SqlStateStore
+from phasesync.store.dynamic import DynamicStore
+from phasesync.store.leases import LeaseStore
 from phasesync.store.store import SqlEnvironmentStore
-from phasesync.store.sweeps import SqlSweepStore
+from phasesync.store.sweeps import SweepStore
 from phasesync.store.tables import daemons, environments, syncs
 from tests.support.stores import EXPIRED, TTL, access_key, add_sync, open_test_store, put
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -80,22 +80,22 @@ def ids_of(store: Store, table: sa.Table) -> list[str]:
 
 
 def claim_all(store: Store) -> list[object]:
-    return list(store.state.claim_due("d", limit=COUNT, ttl=TTL))
+    return list(store.claims.claim_due("d", limit=COUNT, ttl=TTL))
 
 
 def claims_that_expired(store: Store) -> Callable[[], object]:
-    assert len(store.state.claim_due("d", limit=COUNT, ttl=EXPIRED)) == COUNT
-    return store.state.reap_expired
+    assert len(store.claims.claim_due("d", limit=COUNT, ttl=EXPIRED)) == COUNT
+    return store.claims.reap_expired
 
 
 def claims_to_renew(store: Store) -> Callable[[], object]:
-    claims = store.state.claim_due("d", limit=COUNT, ttl=TTL)
-    return lambda: store.state.renew(claims[::-1], ttl=TTL)
+    claims = store.claims.claim_due("d", limit=COUNT, ttl=TTL)
+    return lambda: store.claims.renew(claims[::-1], ttl=TTL)
 
 
 def a_name_that_came_into_being(store: Store) -> Callable[[], object]:
     claim_all(store)
-    return lambda: store.environments.add_environment("shop", "new")
+    return lambda: store.apps.add_environment("shop", "new")
 
 
 def a_credential_that_changed(store: Store) -> Callable[[], object]:
@@ -108,7 +108,7 @@ def an_account_that_became_known(store: Store) -> Callable[[], object]:
 
 
 def a_restore_that_is_accepted(store: Store) -> Callable[[], object]:
-    return lambda: store.state.accept_restore(ahead=1000)
+    return lambda: store.restored.accept_restore(ahead=1000)
 
 
 @on_postgresql
@@ -142,7 +142,7 @@ def test_rows_of_environments_are_locked_in_the_order_of_their_ids(store: Store)
     first, *others = ids_of(store, environments)
     with store.database.write() as holder:
         lock(holder, environments, first)
-        with at_work(lambda: store.environments.update_app("shop", new_name="store")) as raised:
+        with at_work(lambda: store.apps.update_app("shop", new_name="store")) as raised:
             wait_until(lambda: waits_for_a_lock(store), what="waiting for the first row")
             free = sa.select(environments.c.id).with_for_update(skip_locked=True).order_by(environments.c.id)
             with store.database.write() as other:
@@ -167,7 +167,7 @@ def test_old_daemons_that_another_beat_removes_are_left_to_it(store: Store):
 @on_postgresql
 def test_a_write_that_was_ended_for_a_deadlock_is_repeated(store: Store):
     """The other takes its rows in the wrong order, as nothing of ours does."""
-    claims = store.state.claim_due("d", limit=COUNT, ttl=TTL)
+    claims = store.claims.claim_due("d", limit=COUNT, ttl=TTL)
     first, *_, last = ids_of(store, syncs)
     with store.database.write() as connection:
         connection.exec_driver_sql(f"ALTER DATABASE {store.database.url.database} SET deadlock_timeout = '500ms'")
@@ -176,7 +176,7 @@ def test_a_write_that_was_ended_for_a_deadlock_is_repeated(store: Store):
         other.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")  # so that the other one is ended
         lock(other, syncs, last)
         renewed: list[str] = []
-        with at_work(lambda: renewed.extend(store.state.renew(claims, ttl=TTL))) as raised:
+        with at_work(lambda: renewed.extend(store.claims.renew(claims, ttl=TTL))) as raised:
             wait_until(lambda: waits_for_a_lock(store), what="waiting for the last row")
             with store.database.write() as another:
                 free = sa.select(syncs.c.id).with_for_update(skip_locked=True)
@@ -222,12 +222,12 @@ def test_nothing_else_is_repeated(error: Exception):
 
 def test_every_public_method_of_the_store_is_repeated():
     """A new one too: nobody has to think of it."""
-    whole = (SqlEnvironmentStore, SqlSweepStore, SqlLeaseStore, SqlDynamicStore, SqlCredentialStore, SqlStateStore)
-    parts: set[type] = {SqlDaemonRegistry, *(part for one in whole for part in one.__mro__ if issubclass(part, Part))}
+    whole = (SqlEnvironmentStore, SweepStore, LeaseStore, DynamicStore, CredentialStore, SqlStateStore)
+    parts: set[type] = {DaemonRegistry, *(part for one in whole for part in one.__mro__ if issubclass(part, Part))}
     missing = [
         f"{part.__name__}.{name}"
         for part in parts
         for name, member in vars(part).items()
         if inspect.isfunction(member) and not name.startswith("_") and not hasattr(member, "__wrapped__")
     ]
-    assert sorted(set(missing)) == ["SqlSweepStore.swept"], "a generator, which only reads"
+    assert sorted(set(missing)) == ["SweepStore.swept"], "a generator, which only reads"

@@ -17,7 +17,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.emulator import Answer, AwsEmulator, EmulatorClock, Operation
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from phasesync.store import Store
 from tests.fakes.remote import REGION
 from tests.support.iam import allows

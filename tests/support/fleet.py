@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any, cast
 
 from phasesync.core.events import SweepFinished
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.sweep import Sweeper
-from phasesync.ports import DaemonRegistry, SecretWrite
+from phasesync.store.daemons import DaemonRegistry
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
 from tests.support.stores import ACTOR, EXPIRED, sync_draft
 from tests.support.world import World
@@ -67,7 +67,7 @@ class Fleet:
     def edit(self, name: str, text: str) -> None:
         """Set a key of a sync's environment."""
         write = SecretWrite(path="/", key="URL", value=SecretValue(text))
-        self.world.store.environments.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
+        self.world.store.secrets.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
 
     def sweep(self, stopping: Callable[[], bool] = lambda: False) -> list[str]:
         """Sweep once; return the calls that it made."""
@@ -84,7 +84,7 @@ class Fleet:
 
     def sync(self, name: str) -> Sync:
         """Return a sync as it stands."""
-        return self.world.store.state.get_sync(name)
+        return self.world.store.syncs.get_sync(name)
 
     def object(self, name: str) -> FakeObject:
         """Return a sync's object at AWS."""
@@ -97,6 +97,6 @@ class Fleet:
 
     def add(self, name: str, config: SyncConfig) -> None:
         """Add a sync with an environment of its name, pending."""
-        self.world.store.environments.add_environment("shop", name)
+        self.world.store.apps.add_environment("shop", name)
         self.edit(name, f"postgres://{name}")
-        self.world.store.state.add_sync(sync_draft(name, environment=name, region=REGION, config=config))
+        self.world.store.syncs.add_sync(sync_draft(name, environment=name, region=REGION, config=config))

@@ -28,10 +28,11 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import RegisteredIssuers
 from phasesync.adapters.issuers import iam_client as iam_caller
 from phasesync.adapters.issuers import iam_named as aws_iam_named
-from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
 from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
@@ -41,7 +42,6 @@ from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.engine.leases.operations import LeaseOperations
 from phasesync.engine.leases.orphan_users import OrphanCollector
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
-from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
 from phasesync.store import Store
 from phasesync.store.tables import leases as lease_rows
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
@@ -128,7 +128,7 @@ class LeaseProcess:
             issuers=self.issuers,
             ender=self.ender,
             owner=owner,
-            is_restored=store.state.is_restored,
+            is_restored=store.restored.is_restored,
             events=self,
         )
         self.reaper = OrphanCollector(
@@ -196,8 +196,8 @@ class LeaseWorld(LeaseProcess):
         for arn in (BOUNDARY, *POLICIES):
             self.iam.create_policy(PolicyName=arn.rpartition("/")[2], PolicyDocument=INLINE)
         self.iam.create_group(GroupName=GROUP)
-        store.environments.add_app("shop")
-        store.environments.add_environment("shop", "production")
+        store.apps.add_app("shop")
+        store.apps.add_environment("shop", "production")
         store.credentials.add("aws", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
         given = {
             "policy_arns": POLICIES,

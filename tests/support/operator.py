@@ -93,5 +93,5 @@ def operations(world: World) -> SyncOperations:
 
 def values(world: World) -> dict[str, str]:
     """What the store has in the sync's folder, as it was entered."""
-    listed = world.store.environments.list_secrets("shop", "production", path=world.sync.path)
+    listed = world.store.secrets.list_secrets("shop", "production", path=world.sync.path)
     return {one.key: one.value.reveal_text() for one in listed if one.value is not None}

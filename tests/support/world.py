@@ -18,16 +18,16 @@ import pytest
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.events import Event
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Run
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync, SyncConfig
+from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.removal import SyncRemoval
 from phasesync.engine.sync_admin import SyncConfiguration
-from phasesync.ports import Claim, SecretWrite
 from phasesync.store import Store
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
@@ -92,12 +92,12 @@ class World:
         self.destinations.on_call = self._reach
         self._owners = (f"daemon-{number}" for number in itertools.count(1))
         self.name = NAME
-        store.environments.add_app("shop")
-        store.environments.add_environment("shop", "production")
+        store.apps.add_app("shop")
+        store.apps.add_environment("shop", "production")
         self.edit(URL="postgres://db", USER="shop")
         store.credentials.add("aws", access_key(region=REGION))
         draft = sync_draft("web", region=REGION, config=replace(SyncConfig(remote_name=NAME), **config))
-        self.sync_id = store.state.add_sync(draft).id
+        self.sync_id = store.syncs.add_sync(draft).id
         self.reconciler = self.another_reconciler()
 
     def another_reconciler(self) -> Reconciler:
@@ -124,15 +124,13 @@ class World:
         """Set keys (None unsets one) as one revision; return it."""
         writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items() if text]
         unsets = [("/", key) for key, text in values.items() if text is None]
-        edited = self.store.environments.edit(
-            "shop", "production", actor=ACTOR, origin="set", writes=writes, unsets=unsets
-        )
+        edited = self.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes, unsets=unsets)
         return edited.revision
 
     def configure(self, **changes: Any) -> None:
         """Change what is set on the sync."""
         sync = self.sync
-        self.store.state.update_sync(
+        self.store.syncs.update_sync(
             sync.name,
             config=replace(sync.config, **changes),
             path=sync.path,
@@ -164,7 +162,7 @@ class World:
 
     def claim(self, trigger: Trigger = Trigger.MANUAL) -> Claim:
         """Claim the sync as a new process. The claim has ended already, so that a successor never waits."""
-        return self.store.state.claim(self.sync_id, next(self._owners), trigger=trigger, actor=ACTOR, ttl=EXPIRED)
+        return self.store.claims.claim(self.sync_id, next(self._owners), trigger=trigger, actor=ACTOR, ttl=EXPIRED)
 
     def run(self, trigger: Trigger = Trigger.MANUAL) -> Run:
         """Reconcile once, as a new process; AssertionError when nothing was recorded."""
@@ -175,10 +173,10 @@ class World:
 
     def due(self) -> bool:
         """Whether a daemon would reconcile the sync now, by itself."""
-        self.store.state.reap_expired()
-        claims = self.store.state.claim_due("observer", limit=1, ttl=EXPIRED)
+        self.store.claims.reap_expired()
+        claims = self.store.claims.claim_due("observer", limit=1, ttl=EXPIRED)
         for claim in claims:
-            self.store.state.release(claim)
+            self.store.claims.release(claim)
         return bool(claims)
 
     @contextmanager
@@ -195,12 +193,12 @@ class World:
     @property
     def sync(self) -> Sync:
         """The sync now."""
-        return self.store.state.get_sync("web")
+        return self.store.syncs.get_sync("web")
 
     @property
     def entry(self) -> JournalEntry:
         """Its journal entry; there is one."""
-        (entry,) = self.store.state.state_of("web").journal
+        (entry,) = self.store.syncs.state_of("web").journal
         return entry
 
     @property

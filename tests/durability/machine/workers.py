@@ -18,6 +18,7 @@ from phasesync.core.model import EnvironmentSnapshot
 from phasesync.core.remote import JournalEntry, Observed
 from phasesync.core.run import Run
 from phasesync.core.status import Trigger
+from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.reconcile import Reconciler
 from phasesync.errors import (
@@ -29,7 +30,6 @@ from phasesync.errors import (
     StoreUnavailableError,
     ThrottledError,
 )
-from phasesync.ports import Claim, SyncState
 from tests.fakes.destination import FakeDestination, FakeDestinations
 from tests.support.stores import ACTOR, EXPIRED
 
@@ -120,7 +120,7 @@ class Worker:
 
     def start(self) -> "Worker":
         """Run until it ends or freezes."""
-        claim = self.stage.store.state.claim(
+        claim = self.stage.store.claims.claim(
             self.stage.sync_id(self.sync), f"daemon-{self.number}", trigger=self.trigger, actor=ACTOR, ttl=EXPIRED
         )
         if any(mishap.fault is Fault.FREEZE for mishap in self._mishaps):
@@ -291,7 +291,7 @@ class WatchedEnvironments:
 
     @contextmanager
     def snapshot(self) -> Iterator["WatchedEnvironments"]:
-        with self._worker.stage.store.environments.snapshot() as reader:
+        with self._worker.stage.store.secrets.snapshot() as reader:
             self._reader = reader
             yield self
 
