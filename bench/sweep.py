@@ -105,7 +105,7 @@ class _Planted:
     def _plant(
         self, application: Application, connection: sa.Connection, endpoint: Endpoint, count: int, keys: int
     ) -> None:
-        ring, sealer = application._store.keys, application.state._cipher
+        ring, sealer = application.store.keys, application.store.journal._cipher
         endpoint.plant({"shop/web" if keys == 1 else "shop/web/KEY_0": None})
         first = {rows: _only(connection, rows) for rows in (environments, syncs, sync_reads, secrets)}
         (entry,) = application.store.syncs.state_of("web").journal
@@ -181,7 +181,7 @@ def _measure(planted: _Planted, endpoint: Endpoint) -> tuple[tuple[object, ...],
         )
         destination.account_id()  # Asked once per session, by whoever comes first.
         planted.make_due()
-        with counted(application.state._database.engine) as statements:
+        with counted(application.store.database.engine) as statements:
             calls, seconds, cpu = _watched(endpoint, lambda: application.sweeper.sweep(lambda: False))
         planted.make_due()
         tracemalloc.start()

@@ -1,4 +1,4 @@
-"""A sync with its credential and journal as a run reads it, the claim that a run holds, and what a run leaves behind."""
+"""A sync as a run reads it, the claim that a run holds, and what a run leaves behind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

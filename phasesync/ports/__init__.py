@@ -1,1 +1,1 @@
-"""What has two implementations: destinations, issuers, time, events, dispatch. Adapters implement these; `bootstrap` wires them."""
+"""What has two implementations: destinations, issuers, time, events, dispatch. `bootstrap` wires them."""

@@ -126,7 +126,7 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
     shop.done("envs", "add", "shop/copy")
 
     with open_application(load_settings(None).settings) as application:
-        store = application.environments
+        store = application.store.secrets
 
         def stored(environment: str) -> dict[str, tuple[ValueType, bytes, str]]:
             found = store.list_secrets("shop", environment, path="/")

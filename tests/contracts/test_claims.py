@@ -311,7 +311,7 @@ def set_back_the_clock(store) -> None:
     columns = ("claimed_at", "claim_until", "retry_at", "next_due_at")
     year = YEAR // timedelta(microseconds=1)
     moved = ", ".join(f"{column} = {column} + {year}" for column in columns)
-    with store.state._database.write() as connection:
+    with store.database.write() as connection:
         connection.execute(sa.text(f"UPDATE syncs SET {moved}"))
 
 

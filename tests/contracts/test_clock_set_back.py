@@ -48,7 +48,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
             columns = to_columns(
-                moved_back(to_lease(row, store.state._cipher), -by), store.state._cipher, row.data_key_id
+                moved_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
             )
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:

@@ -18,8 +18,9 @@ from phasesync.core.status import Trigger
 from phasesync.core.sync import Layout, SyncConfig
 from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.scheduler import Member, Scheduler
+from phasesync.engine.scheduler import Scheduler
 from phasesync.store import Store
+from tests.support.context import context_of
 from tests.support.sql import counted
 from tests.support.stores import TTL, add_sync, claim_due, claim_one, put, settle, write
 from tests.support.waiting import wait_until
@@ -139,14 +140,13 @@ class Fleet:
         self.gate = threading.Event()
         self.shares: list[int] = []
         self.dispatcher = ThreadDispatcher(self._work, threads=threads, events=self)
+        context = context_of(store, events=self, owner="daemon-1")
         self.scheduler = Scheduler(
-            member=Member(owner="daemon-1", host="localhost", pid=1),
-            state=store.state,
-            registry=store.daemons,
-            keeper=ClaimKeeper(store.state, SystemClock(), TTL),
+            context,
+            host="localhost",
+            pid=1,
+            keeper=ClaimKeeper(context),
             dispatcher=self.dispatcher,
-            events=self,
-            clock=SystemClock(),
             runs_kept=lambda: timedelta(days=1),
             share_among=self.shares.append,
         )

@@ -19,6 +19,7 @@ from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
+from phasesync.engine.removal import remove_sync
 from phasesync.errors import PermissionDeniedError
 from tests.fakes.remote import REGION
 from tests.support.aws_world import ACCOUNT, KIND, OTHER_REGION, AwsWorld, make_world, running_emulator
@@ -260,7 +261,7 @@ def test_the_printed_policy_is_enough_to_give_secrets_back_former_names_included
     printed = policy(world)
     world.enforce(lambda: printed)
 
-    assert world.removal().remove("web", actor="ada") == ()
+    assert remove_sync(world.context, "web", actor="ada") == ()
 
     for name in world.outside.names():
         assert not world.outside.describe(name).get("Tags")

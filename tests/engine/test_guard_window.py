@@ -11,9 +11,10 @@ from phasesync.core.remote import Content
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Layout, OnRemove
+from phasesync.engine.explanation import explain
 from phasesync.store.journal import _context, to_entry
 from phasesync.store.tables import environments, journal
-from tests.support.operator import explainer, operations
+from tests.support.operator import operations
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -58,7 +59,7 @@ def test_keys_that_go_one_after_the_other_are_held_like_all_at_once(five: World)
         "would drop 3 of 5 keys within 24 h since the last approval, 1 of them with this change" in held.error.message
     )
     assert set(json.loads(five.text)) == {"C", "URL", "USER"}
-    (why,) = explainer(five).explain("web").objects
+    (why,) = explain(five.context, "web").objects
     assert why.held == "shrinking"
     assert "3 of 5 keys within 24 h" in (why.held_reason or "")
 
@@ -194,7 +195,7 @@ def test_a_row_of_an_earlier_release_is_read(five: World) -> None:
     """Its details lack what was added since; the values that were empty then do not count as lost."""
     put(five, "production", A="")
     five.run()
-    sealer = five.store.state._cipher
+    sealer = five.store.journal._cipher
     added = {"empty", "steps", "created_at", "deletion_approved"}
     with five.store.database.write() as connection:
         row = connection.execute(sa.select(journal)).one()

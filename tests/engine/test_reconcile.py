@@ -610,18 +610,18 @@ def test_a_shell_without_an_identity_does_not_put_the_daemon_off(world: World) -
 @pytest.mark.parametrize("rename", ["app", "environment"])
 def test_a_rename_while_a_run_reads_is_no_verdict(world: World, monkeypatch: pytest.MonkeyPatch, rename: str) -> None:
     """The names that the run read lead to nothing a moment later: it is tried again by itself."""
-    environments = world.store.environments
-    snapshot = environments.snapshot
+    secrets = world.context.store.secrets
+    snapshot = secrets.snapshot
 
     def renamed_before() -> object:
         monkeypatch.undo()
         if rename == "app":
-            environments.update_app("shop", new_name="store")
+            world.store.apps.update_app("shop", new_name="store")
         else:
-            environments.update_environment("shop", world.sync.environment, new_name="live")
+            world.store.apps.update_environment("shop", world.sync.environment, new_name="live")
         return snapshot()
 
-    monkeypatch.setattr(environments, "snapshot", renamed_before)
+    monkeypatch.setattr(secrets, "snapshot", renamed_before)
     run = world.run()
 
     assert run.error is not None

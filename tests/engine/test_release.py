@@ -5,9 +5,9 @@ import pytest
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt, Layout, TagMode
-from phasesync.engine.removal import RELEASED, Released
+from phasesync.engine.removal import RELEASED, Released, release_sync
 from phasesync.errors import PermissionDeniedError
-from tests.support.operator import adoption, release
+from tests.support.operator import adoption
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
 
 def give_back(world: World) -> Released:
     """Release the sync."""
-    return release(world).release("web", actor=ACTOR)
+    return release_sync(world.context, "web", actor=ACTOR)
 
 
 def take_over(world: World, **tags: str) -> None:

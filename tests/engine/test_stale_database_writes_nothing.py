@@ -7,17 +7,18 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.clock import SystemClock
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.explanation import explain
+from phasesync.engine.removal import release_sync, remove_sync
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 from phasesync.store.registry import locked_registry
 from phasesync.store.tables import journal, syncs
 from tests.fakes.remote import REGION
-from tests.support.operator import explainer, operations, release
+from tests.support.operator import operations
 from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
 from tests.support.vouching import mark_as_restored
 from tests.support.world import KEY_ARN, NAME, World
@@ -123,7 +124,7 @@ def test_a_plan_shows_what_would_be_written_and_no_approval_releases_it(world: W
 
     assert [str(one.rule) for one in report.guarded.held] == ["restored"]
     assert report.guarded.digest is None
-    assert [one.held for one in explainer(world).explain("web").objects] == ["restored"]
+    assert [one.held for one in explain(world.context, "web").objects] == ["restored"]
     with pytest.raises(StaleDatabaseError):
         operations(world).approve("web", "0" * 16, actor=ACTOR)
 
@@ -137,7 +138,7 @@ def test_a_plan_is_shown_although_aws_has_newer_versions(two: World) -> None:
 
     (held,) = report.guarded.held
     assert (str(held.rule), str(held.change.action), held.change.keys.changed) == ("restored", "put", ("URL",))
-    assert [one.row for one in explainer(two).explain("web").objects] == [
+    assert [one.row for one in explain(two.context, "web").objects] == [
         "ours, current version is not the one that was written last"
     ]
 
@@ -212,7 +213,7 @@ def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof
     """It had looked, and planned its write, before."""
     other = two.store.syncs.get_sync("other")
     claim = two.store.claims.claim(other.id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=TTL)
-    checkpoint = ClaimKeeper(two.store.state, SystemClock(), TTL).hold(claim)
+    checkpoint = ClaimKeeper(two.context).hold(claim)
     checkpoint()
 
     two.run()
@@ -228,7 +229,7 @@ def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
     two.remote.outside_put(NAME, "theirs again")
     assert two.run().outcome is Outcome.REFUSED
 
-    (line,) = two.removal().remove("web", actor=ACTOR)
+    (line,) = remove_sync(two.context, "web", actor=ACTOR)
 
     assert "keeps our tags" in line
     assert TAG_INSTANCE in two.object.tags
@@ -253,7 +254,7 @@ def test_former_tags_are_not_put_back(two: World) -> None:
     two.destinations.log.clear()
 
     with pytest.raises(IllegalTransitionError):
-        release(two).release("other", actor=ACTOR)
+        release_sync(two.context, "other", actor=ACTOR)
 
     assert two.writes() == []
     assert two.store.syncs.get_sync("other").paused is None

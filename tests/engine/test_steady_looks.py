@@ -4,10 +4,11 @@ import pytest
 
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt
+from phasesync.engine.explanation import explain
 from phasesync.engine.observe import PAUSES_S
-from phasesync.engine.verification import Comparison
+from phasesync.engine.verification import Comparison, verify_sync
 from phasesync.errors import StaleDatabaseError, StalePlanError
-from tests.support.operator import adoption, explainer, operations, verification
+from tests.support.operator import adoption, operations
 from tests.support.world import World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -56,7 +57,7 @@ def test_a_plan_during_edits_is_that_of_a_later_moment(written: World, writes: i
 def test_an_explanation_during_edits_too(written: World) -> None:
     Editor(written, times=2)
 
-    explained = explainer(written).explain("web")
+    explained = explain(written.context, "web")
 
     assert explained.problem is None
     assert [one.row for one in explained.objects] == ["ours, value as wanted"]
@@ -124,20 +125,20 @@ def test_a_former_holder_that_wakes_during_its_successor_s_writes_says_nothing(w
 def test_a_comparison_during_edits_is_that_of_a_later_moment(written: World) -> None:
     Editor(written, times=2)
 
-    verified = verification(written).verify("web")
+    verified = verify_sync(written.context, "web")
 
     assert [one.result for one in verified.objects] == [Comparison.SAME]
 
 
 def test_a_difference_that_stays_is_told(written: World) -> None:
     written.remote.outside_put(written.name, "theirs")
-    assert [one.result for one in verification(written).verify("web").objects] == [Comparison.DIFFERS]
+    assert [one.result for one in verify_sync(written.context, "web").objects] == [Comparison.DIFFERS]
 
 
 def test_a_difference_that_the_next_run_ends_says_so(written: World) -> None:
     written.edit(URL="postgres://newer")
 
-    (compared,) = verification(written).verify("web").objects
+    (compared,) = verify_sync(written.context, "web").objects
 
     assert (compared.result, compared.reason) == (Comparison.DIFFERS, "the newest edit is not applied yet")
 

@@ -11,7 +11,7 @@ from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.scheduler import Member, Scheduler
+from phasesync.engine.scheduler import Scheduler
 from phasesync.engine.sweep import ROUND
 from phasesync.errors import (
     CredentialRejectedError,
@@ -22,8 +22,9 @@ from phasesync.errors import (
 )
 from phasesync.ports.runtime import SyncDispatcher
 from tests.fakes.remote import REGION
+from tests.support.context import context_of
 from tests.support.fleet import SOON, Fleet
-from tests.support.stores import TTL, access_key
+from tests.support.stores import access_key
 from tests.support.world import KEY_ARN, World
 
 LAG = timedelta(minutes=5)
@@ -448,15 +449,14 @@ def test_nothing_due_means_no_call_and_no_claim(world: World) -> None:
 
 def scheduler_of(fleet: Fleet, owner: str) -> Scheduler:
     """A daemon's rounds, with the fleet's sweeper."""
-    store = fleet.world.store
+    world = fleet.world
+    context = context_of(world.store, clock=world.clock, events=world, owner=owner)
     return Scheduler(
-        member=Member(owner=owner, host="localhost", pid=1),
-        state=store.state,
-        registry=store.daemons,
-        keeper=ClaimKeeper(store.state, fleet.world.clock, TTL),
+        context,
+        host="localhost",
+        pid=1,
+        keeper=ClaimKeeper(context),
         dispatcher=cast(SyncDispatcher, None),
-        events=fleet.world,
-        clock=fleet.world.clock,
         runs_kept=lambda: LAG,
         share_among=lambda daemons: None,
         sweeper=fleet.sweeper,

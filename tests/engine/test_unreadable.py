@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from phasesync.core.events import SyncUnreadable
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.engine.removal import remove_sync
 from phasesync.errors import CiphertextError, EnvironmentStoreError, PhasesyncError, SettingsError
 from phasesync.store.tables import journal, syncs
 from tests.support.stores import TTL, add_sync
@@ -63,7 +64,7 @@ def test_an_altered_sync_can_be_removed(world: World) -> None:
     alter(world, syncs.update().where(syncs.c.name == "web").values(mac=b"\x00"))
     alter(world, journal.update().values(details=b"\x00\x11"))
 
-    lines = world.removal().remove("web", actor="ada")
+    lines = remove_sync(world.context, "web", actor="ada")
 
     assert world.store.syncs.list_syncs() == []
     assert len(lines) == 1
@@ -75,7 +76,7 @@ def test_a_sync_with_an_altered_journal_alone_can_be_removed(world: World) -> No
     world.run()
     alter(world, journal.update().values(details=b"\x00\x11"))
 
-    lines = world.removal().remove("web", actor="ada")
+    lines = remove_sync(world.context, "web", actor="ada")
 
     assert world.store.syncs.list_syncs() == []
     assert len(lines) == 1
@@ -96,7 +97,7 @@ def test_what_cannot_be_read_is_looked_at_again_later_and_not_at_once(
         def snapshot() -> None:
             raise error
 
-        monkeypatch.setattr(world.store.environments, "snapshot", snapshot)
+        monkeypatch.setattr(world.context.store.secrets, "snapshot", snapshot)
         world.run()
         monkeypatch.undo()
 

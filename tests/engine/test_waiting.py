@@ -3,13 +3,11 @@
 import itertools
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
-from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.operations import SyncOperations
 from phasesync.errors import (
     CredentialRejectedError,
@@ -19,6 +17,9 @@ from phasesync.errors import (
     StaleDatabaseError,
     UnhealthyError,
 )
+from phasesync.store import Store
+from phasesync.store.syncs import SyncStore
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, TTL, access_key, incomplete_role, sync_draft
 from tests.support.waiting import HANG_GUARD_S
 from tests.support.world import NAME, World
@@ -27,22 +28,21 @@ LONG = timedelta(seconds=HANG_GUARD_S)
 """Longer than a test may take: who waits it out has not ended early."""
 
 
-class Looks:
-    """The state store; something happens just before the second look at a sync."""
+def with_second_look(world: World, happens: Callable[[], object]) -> Store:
+    """The store; something happens just before the second look at a sync."""
+    looks = 0
 
-    def __init__(self, world: World, happens: Callable[[], object]) -> None:
-        self._state = world.store.state
-        self._happens = happens
-        self.looks = 0
+    class WatchedSyncs(SyncStore):
+        def get_sync(self, name: str) -> Sync:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                happens()
+            return world.store.syncs.get_sync(name)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._state, name)
-
-    def get_sync(self, name: str) -> Sync:
-        self.looks += 1
-        if self.looks == 2:
-            self._happens()
-        return self._state.get_sync(name)
+    copy = Store(world.store.database, world.store.keys, instance_id=world.store.instance_id)
+    copy.syncs = WatchedSyncs(world.store.database, world.store.keys)
+    return copy
 
 
 def nothing() -> None:
@@ -62,14 +62,8 @@ def wait(
     """Wait, beside a daemon that is alive; return the status that the newest run left behind."""
     if served:
         world.store.daemons.beat("daemon", host="here", pid=1, ttl=TTL)
-    operations = SyncOperations(
-        credentials=world.store.credentials,
-        state=Looks(world, meanwhile),
-        reconciler=world.reconciler,
-        claims=ClaimTaker(world.store.state, world.clock, owner="cli", ttl=TTL),
-        daemons=world.store.daemons,
-        clock=world.clock,
-    )
+    context = context_of(with_second_look(world, meanwhile), destinations=world.destinations, clock=world.clock)
+    operations = SyncOperations(context)
     return operations.wait(name, wanted=wanted, timeout=timeout, since_run=since_run).settled_status
 
 

@@ -40,7 +40,7 @@ def test_a_paused_sync_writes_nothing_and_forgets_nothing(world: World) -> None:
     """With who and why; a run that is under way stops before its next write."""
     world.run()
     world.edit(URL="postgres://new")
-    keeper = ClaimKeeper(world.store.state, world.clock, TTL)
+    keeper = ClaimKeeper(world.context)
     claim = world.claim(Trigger.CHANGE)
     paused = Paused(by=ACTOR, at=world.clock.now(), reason="a migration", until=None)
     world.store.syncs.pause("web", paused)

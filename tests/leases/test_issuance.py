@@ -259,7 +259,7 @@ def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_fro
     world: LeaseWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`dynamic update` in a loop: each issue that reads it and then finds another version reads it again."""
-    asked, most = world.operations._leases.request, iter(range(1, 6))
+    asked, most = world.leases.request, iter(range(1, 6))
 
     def changed_before(*given: Any, **named: Any) -> Any:
         if (number := next(most, None)) is not None:
@@ -267,7 +267,7 @@ def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_fro
             world.store.dynamics.update("ci", credential="aws", config=config)
         return asked(*given, **named)
 
-    monkeypatch.setattr(world.operations._leases, "request", changed_before)
+    monkeypatch.setattr(world.leases, "request", changed_before)
 
     issued = world.issue()
 

@@ -106,7 +106,7 @@ def test_who_waits_for_too_long_is_told(world: LeaseWorld) -> None:
     orders = other.operations._orders(world.dynamic, timedelta(hours=1))
     other.leases.request(world.dynamic, orders, ttl=timedelta(hours=1), owner="slow", for_keep=True)
     passed = iter(range(0, 10_000, 60))
-    world.operations._keeper._clock.monotonic = lambda: float(next(passed))  # type: ignore[method-assign]
+    world.clock.monotonic = lambda: float(next(passed))  # type: ignore[method-assign]
 
     with pytest.raises(ClaimHeldError, match="another process is issuing a lease of ci to be kept"):
         give(world)

@@ -48,13 +48,7 @@ Policy = dict[str, Any]
 
 def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | None = None) -> Policy:
     """The policy as `aws policy --dynamic ci` prints it, or for None, `aws policy --all --credential`."""
-    application: Any = SimpleNamespace(
-        state=world.store.state,
-        dynamics=world.store.dynamics,
-        leases=world.leases,
-        credentials=world.store.credentials,
-        instance_id=world.store.instance_id,
-    )
+    application: Any = SimpleNamespace(store=world.store, context=world.context)
     covered = covered_by(application, sync=None, dynamic=dynamic, credential=credential)
     return policy_for(application, covered, kms_key=None, with_import=False, sweep=True)
 

@@ -61,11 +61,10 @@ def make(store: Store) -> None:
 
 
 def everything_in(store: Store) -> tuple[Any, ...]:
-    environments = store.environments
     return (
-        [environments.list_secrets("shop", name) for name in ("production", "staging")],
-        environments.history("shop", "production", "/", "GONE"),
-        environments.list_environments(),
+        [store.secrets.list_secrets("shop", name) for name in ("production", "staging")],
+        store.secrets.history("shop", "production", "/", "GONE"),
+        store.apps.list_environments(),
         store.credentials.list_all(),
         store.syncs.list_syncs(),
         store.syncs.state_of("web"),

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tr
 @pytest.fixture
 def store(migrated_database_url):
     opened = open_test_store(migrated_database_url)
-    opened.store.apps.add_app("before")
+    opened.apps.add_app("before")
     yield opened
     opened.close()
 

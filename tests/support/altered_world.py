@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.core.events import Event
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.status import Trigger
@@ -26,6 +25,7 @@ from phasesync.errors import PhasesyncError
 from phasesync.store import Store, migrate
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeRemote
+from tests.support.context import context_of
 from tests.support.stores import (
     ACTOR,
     EXPIRED,
@@ -221,21 +221,8 @@ def _sync_ids(world: AlteredWorld) -> list[str]:
 
 
 def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
-    class Events:
-        def emit(self, event: Event) -> None:
-            """Nobody listens."""
-
-    return Reconciler(
-        environments=store.environments,
-        state=store.state,
-        destinations=FakeDestinations(remote, instance_id=store.instance_id),
-        digests=store.keys.digests,
-        instance_id=store.instance_id,
-        clock=SystemClock(),
-        events=Events(),
-        spread=lambda: 0.5,
-        coalesce=lambda: timedelta(0),
-    )
+    destinations = FakeDestinations(remote, instance_id=store.instance_id)
+    return Reconciler(context_of(store, destinations=destinations))
 
 
 def _make(store: Store) -> None:

@@ -16,8 +16,10 @@ from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.sweep import Sweeper
+from phasesync.store import Store
 from phasesync.store.daemons import DaemonRegistry
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, sync_draft
 from tests.support.world import World
 
@@ -49,16 +51,13 @@ class Fleet:
 
     def another_sweeper(self, registry: DaemonRegistry | None = None, owner: str = "daemon-1") -> Sweeper:
         """The sweeper of another daemon; by default one that may sweep at any time."""
-        chores = registry or cast(DaemonRegistry, _Anybody())
-        return Sweeper(
-            store=self.world.store.sweeps,
-            registry=chores,
-            owner=owner,
-            destinations=self.world.destinations,
-            instance_id=self.world.store.instance_id,
-            clock=self.world.clock,
-            events=self.world,
+        store = self.world.store
+        chores = Store(store.database, store.keys, instance_id=store.instance_id)
+        chores.daemons = registry or cast(DaemonRegistry, _Anybody())
+        context = context_of(
+            chores, destinations=self.world.destinations, clock=self.world.clock, events=self.world, owner=owner
         )
+        return Sweeper(context)
 
     def let_writes_grow_old(self) -> None:
         """Let so much time pass that a sweep does not skip what was written just now."""
@@ -77,8 +76,7 @@ class Fleet:
 
     def run(self) -> list[Run]:
         """Reconcile what a daemon would reconcile now; return the runs."""
-        state = self.world.store.state
-        claims = state.claim_due("daemon-1", limit=1000, ttl=EXPIRED)
+        claims = self.world.store.claims.claim_due("daemon-1", limit=1000, ttl=EXPIRED)
         runs = [self.world.another_reconciler().reconcile(claim, lambda: None) for claim in claims]
         return [run for run in runs if run is not None]
 

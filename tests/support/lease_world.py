@@ -44,6 +44,7 @@ from phasesync.engine.leases.orphan_users import OrphanCollector
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.store import Store
 from phasesync.store.tables import leases as lease_rows
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
 from tests.support.vouching import mark_as_restored, vouch_for_leases
 from tests.support.world import MovableClock
@@ -102,51 +103,26 @@ class LeaseProcess:
             limits=CallLimits(attempts=1),
             rate_limiter=RateLimiter(_hours.__next__),
         )
-        self.leases = store.leases(ttl=claim_ttl)
-        self.issuers = RegisteredIssuers(self.clients)
-        self.ender = LeaseRevoker(
-            leases=self.leases,
-            credentials=store.credentials,
-            issuers=self.issuers,
-            events=self,
-            spread=lambda: 0.0,
-        )
-        self.operations = LeaseOperations(
-            dynamics=store.dynamics,
-            leases=self.leases,
-            credentials=store.credentials,
-            issuers=self.issuers,
-            ender=self.ender,
+        self.context = context_of(
+            store,
+            issuers=RegisteredIssuers(self.clients),
             clock=self.clock,
+            events=self,
             owner=owner,
-            instance_id=store.instance_id,
+            ttl=claim_ttl,
+            random=lambda: 0.0,
+        )
+        self.leases = self.context.leases
+        self.issuers = self.context.issuers
+        self.ender = LeaseRevoker(self.context)
+        self.operations = LeaseOperations(
+            self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
             sleep=lambda _seconds: None,
         )
-        self.expiry = LeaseExpiry(
-            leases=self.leases,
-            issuers=self.issuers,
-            ender=self.ender,
-            owner=owner,
-            is_restored=store.restored.is_restored,
-            events=self,
-        )
-        self.reaper = OrphanCollector(
-            dynamics=store.dynamics,
-            leases=self.leases,
-            credentials=store.credentials,
-            issuers=self.issuers,
-            state=store.state,
-            events=self,
-            clock=self.clock,
-            instance_id=store.instance_id,
-        )
-        self.configuration = DynamicConfiguration(
-            dynamics=store.dynamics,
-            environments=store.environments,
-            credentials=store.credentials,
-            issuers=self.issuers,
-        )
+        self.expiry = LeaseExpiry(self.context)
+        self.reaper = OrphanCollector(self.context)
+        self.configuration = DynamicConfiguration(self.context)
 
     def emit(self, event: Event) -> None:
         """Take an event."""

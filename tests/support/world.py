@@ -24,14 +24,13 @@ from phasesync.core.run import Run
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.core.sync_state import Claim
-from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.removal import SyncRemoval
 from phasesync.engine.sync_admin import SyncConfiguration
 from phasesync.store import Store
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
-from tests.support.stores import ACTOR, EXPIRED, TTL, access_key, open_test_store, sync_draft
+from tests.support.context import context_of, watched
+from tests.support.stores import ACTOR, EXPIRED, access_key, open_test_store, sync_draft
 
 NAME = "shop/web"
 KEY_ARN = f"arn:aws:kms:{REGION}:111122223333:key/12345678-1234-1234-1234-123456789012"
@@ -56,29 +55,6 @@ class Killed(BaseException):
     """The process died here: nothing after this line happens, and nobody cleans up."""
 
 
-class WatchedState:
-    """The state store with a hook before and after every write of the journal and of a run's end."""
-
-    def __init__(self, store: Store, reach: Callable[[str, str], None]) -> None:
-        self._state = store.state
-        self._reach = reach
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._state, name)
-
-    def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
-        self._reach("before", "save_entry")
-        stored = self._state.save_entry(claim, entry)
-        self._reach("after", "save_entry")
-        return stored
-
-    def finish(self, *args: Any) -> Sync:
-        self._reach("before", "finish")
-        sync = self._state.finish(*args)
-        self._reach("after", "finish")
-        return sync
-
-
 class World:
     """One sync of shop/production to `NAME`, pending; its environment has two keys."""
 
@@ -98,21 +74,14 @@ class World:
         store.credentials.add("aws", access_key(region=REGION))
         draft = sync_draft("web", region=REGION, config=replace(SyncConfig(remote_name=NAME), **config))
         self.sync_id = store.syncs.add_sync(draft).id
+        self.context = context_of(
+            watched(store, self._reach), destinations=self.destinations, clock=self.clock, events=self
+        )
         self.reconciler = self.another_reconciler()
 
     def another_reconciler(self) -> Reconciler:
         """Another process's engine on the same store and the same AWS."""
-        return Reconciler(
-            environments=self.store.environments,
-            state=WatchedState(self.store, self._reach),
-            destinations=self.destinations,
-            digests=self.store.keys.digests,
-            instance_id=self.store.instance_id,
-            clock=self.clock,
-            events=self,
-            spread=lambda: 0.5,
-            coalesce=lambda: timedelta(0),
-        )
+        return Reconciler(self.context)
 
     def emit(self, event: Event) -> None:
         """Port `EventSink`."""
@@ -141,22 +110,7 @@ class World:
 
     def configuration(self) -> SyncConfiguration:
         """What `syncs update` and `syncs remove` use; AWS is asked for no identity."""
-        return SyncConfiguration(
-            environments=self.store.environments,
-            credentials=self.store.credentials,
-            state=self.store.state,
-            destinations=self.destinations,
-            tester=lambda: (_ for _ in ()).throw(AssertionError),
-        )
-
-    def removal(self) -> SyncRemoval:
-        """What `syncs remove` uses."""
-        return SyncRemoval(
-            state=self.store.state,
-            destinations=self.destinations,
-            claims=ClaimTaker(self.store.state, SystemClock(), owner="cli", ttl=TTL),
-            instance_id=self.store.instance_id,
-        )
+        return SyncConfiguration(self.context)
 
     # --- what daemons do
 

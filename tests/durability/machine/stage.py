@@ -30,6 +30,7 @@ from tests.durability.machine.ledger import Ledger, Write
 from tests.durability.machine.workers import TTL, Late, Mishap, Worker
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
 from tests.support.vouching import mark_as_restored
 
@@ -266,17 +267,8 @@ class Stage:
 
     def planner(self) -> Reconciler:
         """An engine that nobody watches, for plans."""
-        return Reconciler(
-            environments=self.store.environments,
-            state=self.store.state,
-            destinations=FakeDestinations(self.remote, instance_id=self.store.instance_id),
-            digests=self.store.keys.digests,
-            instance_id=self.store.instance_id,
-            clock=self.clock,
-            events=_Nobody(),
-            spread=lambda: 0.5,
-            coalesce=lambda: timedelta(0),
-        )
+        destinations = FakeDestinations(self.remote, instance_id=self.store.instance_id)
+        return Reconciler(context_of(self.store, destinations=destinations, clock=self.clock))
 
     # --- what daemons do
 
