@@ -23,12 +23,14 @@ import boto3
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
 from phasesync.adapters.aws.rate_limiter import RateLimiter
+from phasesync.adapters.dispatch import Threads
 from phasesync.bootstrap import Application
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
-from phasesync.daemon.build import build_lease_work
+from phasesync.daemon.build import LEASE_THREADS
+from phasesync.engine.leases.expiry import LeaseExpiry
 from tests.support.installation import REGION, Installation
 
 ACCOUNT: Final = "222222222222"
@@ -87,12 +89,13 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     made = _row(leases, endpoint, before, began)
     for lease in application.context.leases.list_leases():
         application.context.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
-    work, _ = build_lease_work(application, _Events())
+    expiry = LeaseExpiry(application.context)
+    threads = Threads(expiry.work, threads=LEASE_THREADS, events=_Events(), chore="lease")
     before, began = _calls(endpoint), time.perf_counter()
     while not _all_over(installation) and time.perf_counter() - began < PATIENCE_S:
-        work.expiry.hand_out(work.dispatcher)
+        expiry.hand_out(threads)
         time.sleep(0.01)
-    work.dispatcher.drain(timedelta(seconds=30))
+    threads.drain(timedelta(seconds=30))
     return made, _row(leases, endpoint, before, began)
 
 

@@ -39,7 +39,7 @@ Preparation = Callable[[Store], Callable[[], object]]
 def store(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """Syncs and environments whose ids go down while they are added: a scan of the table finds the highest first."""
     numbers = iter(range(10**6, 0, -1))
-    for module in ("syncs", "environments"):
+    for module in ("syncs", "apps"):
         monkeypatch.setattr(f"phasesync.store.{module}.new_id", lambda: f"{next(numbers):032x}")
     opened = open_test_store(migrated_database_url)
     for number in range(COUNT):

@@ -38,9 +38,9 @@ from tests.support.values import NOW, entry
 
 KILLED = """
 import os, sys
-from phasesync.store import authenticate, migrate
+from phasesync.store import migrate, migration_macs
 from tests.support.stores import opens_with
-authenticate._instance = lambda *_: os.kill(os.getpid(), 9)
+migration_macs._instance = lambda *_: os.kill(os.getpid(), 9)
 migrate.upgrade(sys.argv[1], opens_with())
 """
 
