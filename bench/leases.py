@@ -93,7 +93,7 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     threads = Threads(expiry.work, threads=LEASE_THREADS, events=_Events(), chore="lease")
     before, began = _calls(endpoint), time.perf_counter()
     while not _all_over(installation) and time.perf_counter() - began < PATIENCE_S:
-        expiry.hand_out(threads)
+        expiry.dispatch_due(threads)
         time.sleep(0.01)
     threads.drain(timedelta(seconds=30))
     return made, _row(leases, endpoint, before, began)

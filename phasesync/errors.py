@@ -45,9 +45,11 @@ names and numbers, never of another exception's text: botocore and database driv
         └── ConfirmationRequiredError      exit 2
 """
 
+import traceback
 from datetime import timedelta
 from enum import Enum
 from inspect import cleandoc
+from pathlib import Path
 
 
 class Disposition(Enum):
@@ -332,6 +334,13 @@ class InternalError(PhasesyncError):
 
     disposition = Disposition.RETRY
     default_hint = "report it with the class names above; no value is in them"
+
+    @classmethod
+    def of_defect(cls, error: Exception) -> "InternalError":
+        """Return the error for a defect: its class and its place. Its text may carry values and is left out."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"
+        return cls(f"internal error: {where}")
 
 
 class StateError(PhasesyncError):

@@ -33,7 +33,7 @@ def give_back_all(
     """
     from phasesync.cli.run.child import Stopped
 
-    ours = [lease for lease in leases if application.context.issuers.traits(lease.issuer).takes_back]
+    ours = [lease for lease in leases if application.context.issuers.traits(lease.issuer).revocable]
     child.ends = True
     try:
         with child.holding_signals():
@@ -66,7 +66,7 @@ def give_back_unseen(application: "Application", lease: "Lease", actor: str, out
     """Take back a lease whose key nobody was told, unless it was kept, and somebody else was told it meanwhile."""
     from phasesync.core.lease_claim import LeaseEvent
 
-    if not application.context.issuers.traits(lease.issuer).takes_back:
+    if not application.context.issuers.traits(lease.issuer).revocable:
         out.warn(f"nobody was told the credentials of the lease {lease.id}; AWS ends it at {instant(lease.expires_at)}")
         return
     try:
@@ -126,7 +126,7 @@ def sessions_told(application: "Application", dynamic: str) -> Iterator[None]:
 
 
 def _is_session(application: "Application", lease: Lease) -> bool:
-    return not application.context.issuers.traits(lease.issuer).takes_back
+    return not application.context.issuers.traits(lease.issuer).revocable
 
 
 def _last_end(leases: Sequence[Lease]) -> str:

@@ -55,20 +55,20 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     from phasesync.errors import OperatorError, PhasesyncError
     from phasesync.ports.issuer import RevokeOutcome
 
-    looks = OrphanCollector(application.context).look(credential)
+    scans = OrphanCollector(application.context).scan(credential)
     failure: PhasesyncError | None = None
-    for look in looks:
-        if look.account is not None:
-            tell_identity(application, application.store.credentials.get(look.credential), out)
-        if look.error is not None:
-            out.warn(f"{look.credential}: {look.error.message}")
-            failure = look.error
-    strays = [stray for look in looks for stray in look.strays]
-    going = [stray for stray in strays if stray.goes]
+    for scan in scans:
+        if scan.account is not None:
+            tell_identity(application, application.store.credentials.get(scan.credential), out)
+        if scan.error is not None:
+            out.warn(f"{scan.credential}: {scan.error.message}")
+            failure = scan.error
+    orphans = [orphan for scan in scans for orphan in scan.orphans]
+    going = [orphan for orphan in orphans if orphan.removable]
     if not out.as_json:
         columns = ["user", "account", "lease", "max_expires_at", "fate", "why"]
         out.items(
-            map(_document, strays), columns, empty="nothing to remove: no user at AWS is left of a lease that is over"
+            map(_document, orphans), columns, empty="nothing to remove: no user at AWS is left of a lease that is over"
         )
     results: dict[str, str] = {}
     if going:
@@ -77,38 +77,38 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
             confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
         except OperatorError:
             if out.as_json:  # What would go is said in any case, as the table is.
-                out.document(_listed(strays, {}))
+                out.document(_listed(orphans, {}))
             raise
-        for stray, result in OrphanCollector(application.context).remove(going, actor=invocation().actor):
+        for orphan, result in OrphanCollector(application.context).remove(going, actor=invocation().actor):
             if isinstance(result, PhasesyncError):
-                out.warn(f"{stray.user.name}: {result.message}")
+                out.warn(f"{orphan.user.name}: {result.message}")
                 failure = result
-                results[stray.user.arn] = "failed"
+                results[orphan.user.arn] = "failed"
             else:
-                results[stray.user.arn] = "removed" if result is RevokeOutcome.REMOVED else "gone already"
+                results[orphan.user.arn] = "removed" if result is RevokeOutcome.REMOVED else "gone already"
                 if result is RevokeOutcome.THEIRS:
-                    results[stray.user.arn] = "left alone"
+                    results[orphan.user.arn] = "left alone"
     removed = sum(result == "removed" for result in results.values())
     if going or out.as_json:
-        out.done(f"removed {removed} of {len(going)}", _listed(strays, results))
+        out.done(f"removed {removed} of {len(going)}", _listed(orphans, results))
     return 0 if failure is None else failure.exit_code
 
 
-def _listed(strays: "Sequence[OrphanUser]", results: "Mapping[str, str]") -> dict[str, Any]:
-    items = [_document(stray) | {"result": results.get(stray.user.arn)} for stray in strays]
+def _listed(orphans: "Sequence[OrphanUser]", results: "Mapping[str, str]") -> dict[str, Any]:
+    items = [_document(orphan) | {"result": results.get(orphan.user.arn)} for orphan in orphans]
     return {"items": items, "next": None}
 
 
-def _document(stray: "OrphanUser") -> dict[str, Any]:
+def _document(orphan: "OrphanUser") -> dict[str, Any]:
     return {
-        "user": stray.user.name,
-        "arn": stray.user.arn,
-        "account": stray.account,
-        "credential": stray.credential,
-        "lease": stray.lease_id,
-        "max_expires_at": stray.max_expires_at,
-        "fate": str(stray.fate),
-        "why": _WHY[str(stray.fate)],
+        "user": orphan.user.name,
+        "arn": orphan.user.arn,
+        "account": orphan.account,
+        "credential": orphan.credential,
+        "lease": orphan.lease_id,
+        "max_expires_at": orphan.max_expires_at,
+        "fate": str(orphan.verdict),
+        "why": _WHY[str(orphan.verdict)],
     }
 
 
@@ -203,7 +203,7 @@ def tell_issued(application: "Application", issued: "IssuedLease", out: Output) 
     out.say(f"issued the lease {lease.id} of {lease.dynamic}; it ends at {instant(lease.expires_at)}")
     if issued.known is False:
         out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
-    if not application.store.daemons.alive() and application.context.issuers.traits(lease.issuer).takes_back:
+    if not application.store.daemons.alive() and application.context.issuers.traits(lease.issuer).revocable:
         out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
 
 

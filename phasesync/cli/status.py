@@ -274,5 +274,5 @@ def _overdue(application: "Application", leases: "Sequence[Lease]") -> list[dict
         if one.error is None
         and one.status is LeaseStatus.ACTIVE
         and is_due(one, now, restored=restored)
-        and application.context.issuers.traits(one.issuer).takes_back
+        and application.context.issuers.traits(one.issuer).revocable
     ]

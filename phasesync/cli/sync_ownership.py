@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sized
 
     from phasesync.bootstrap import Application
-    from phasesync.engine.adoption_preview import Candidate, Survey
+    from phasesync.engine.adoption_preview import ExistingObjects, ForeignObject
     from phasesync.engine.import_values import ImportResult
 
 _SHOWN = 20
@@ -167,7 +167,7 @@ def secrets_of(names: "Sized") -> str:
     return "1 AWS secret" if len(names) == 1 else f"{len(names)} AWS secrets"
 
 
-def show_survey(found: "Survey", out: Output) -> None:
+def show_survey(found: "ExistingObjects", out: Output) -> None:
     """Say on stderr what stands at the remote names and is not ours; never a value."""
     for one in found.candidates[:_SHOWN]:
         out.say(_described(one))
@@ -200,7 +200,7 @@ def import_line(environment: str, taken: "ImportResult") -> str:
     )
 
 
-def _described(one: "Candidate") -> str:
+def _described(one: "ForeignObject") -> str:
     seen = one.observed
     tags = ", ".join(f"{key}={value}" for key, value in sorted(seen.tags.items())) or "none"
     changed = f"; last changed {instant(seen.last_changed_at)}" if seen.last_changed_at else ""

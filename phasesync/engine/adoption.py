@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Adopt, Sync
 from phasesync.core.sync_state import SyncDraft
-from phasesync.engine.adoption_preview import Survey, survey
+from phasesync.engine.adoption_preview import ExistingObjects, find_existing
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hints_for, naming
 from phasesync.engine.import_values import ImportResult, import_values
-from phasesync.engine.observe import look_steadily
+from phasesync.engine.observe import observe_consistently
 from phasesync.engine.pinned_account import verify_account
 from phasesync.errors import IllegalTransitionError
 from phasesync.ports.destination import Destination
@@ -33,7 +33,7 @@ class AdoptionPreview:
     sync: Sync
     draft: SyncDraft
     account: str
-    found: Survey
+    found: ExistingObjects
     destination: Destination
 
 
@@ -62,7 +62,7 @@ class Adoption:
             destination = self._context.destinations.open(draft.destination_kind, state.credential, draft.region)
             account = verify_account(state, destination)
             # What a run makes meanwhile is ours, and not in the journal that was read before.
-            found = look_steadily(
+            found = observe_consistently(
                 state.journal,
                 lambda: self._context.store.syncs.state_of(name).journal,
                 lambda journal: self._survey(destination, draft, journal, sync_id=state.sync.id, account=account),
@@ -79,11 +79,11 @@ class Adoption:
         *,
         sync_id: str,
         account: str,
-    ) -> Survey:
+    ) -> ExistingObjects:
         stored = {
             entry.remote_name: entry for entry in journal if (entry.account, entry.region) == (account, draft.region)
         }
-        return survey(
+        return find_existing(
             destination,
             self._context,
             draft,

@@ -18,7 +18,7 @@ from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class ForeignObject:
     """
     One remote object that a sync writes to, or would write to, and that is not ours.
 
@@ -44,7 +44,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
+class ExistingObjects:
     """
     What one look told.
 
@@ -56,13 +56,13 @@ class Survey:
             looked for; None where they were, or need not be.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ForeignObject, ...]
     absent: tuple[str, ...] = ()
     ours: tuple[str, ...] = ()
     not_listed: str | None = None
 
     @property
-    def takeable(self) -> tuple[Candidate, ...]:
+    def takeable(self) -> tuple[ForeignObject, ...]:
         """What can be taken over."""
         return tuple(one for one in self.candidates if one.refusal is None)
 
@@ -80,7 +80,7 @@ class Survey:
         return tuple(lines)
 
 
-def survey(
+def find_existing(
     destination: Destination,
     context: Context,
     draft: SyncDraft,
@@ -90,7 +90,7 @@ def survey(
     account: str,
     instance_id: str,
     with_others: bool,
-) -> Survey:
+) -> ExistingObjects:
     """
     Describe what stands at the remote names of a sync.
 
@@ -112,20 +112,20 @@ def survey(
     others, not_listed = _others(destination, draft, set(wanted)) if with_others else ({}, None)
     candidates, absent, ours = [], [], []
     for name, key in sorted({**wanted, **others}.items()):
-        seen = destination.observe(name)
-        if seen is None:
+        observed = destination.observe(name)
+        if observed is None:
             absent.append(name)
             continue
         entry = entries.get(name) or JournalEntry(
             id=None, sync_id=sync_id, remote_name=name, account=account, region=draft.region
         )
-        ownership = ownership_of(seen, entry, instance_id)
-        candidate = _candidate(name, key, seen, ownership, draft.region)
+        ownership = ownership_of(observed, entry, instance_id)
+        candidate = _candidate(name, key, observed, ownership, draft.region)
         if ownership is Ownership.OURS:
             ours.append(name)
-        elif name in wanted or (candidate.refusal is None and TAG_INSTANCE not in seen.tags):
+        elif name in wanted or (candidate.refusal is None and TAG_INSTANCE not in observed.tags):
             candidates.append(candidate)
-    return Survey(candidates=tuple(candidates), absent=tuple(absent), ours=tuple(ours), not_listed=not_listed)
+    return ExistingObjects(candidates=tuple(candidates), absent=tuple(absent), ours=tuple(ours), not_listed=not_listed)
 
 
 def _wanted(context: Context, draft: SyncDraft) -> dict[str, str | None]:
@@ -152,12 +152,12 @@ def _others(destination: Destination, draft: SyncDraft, wanted: set[str]) -> tup
     return found, None
 
 
-def _candidate(name: str, key: str | None, seen: Observed, ownership: Ownership, region: str) -> Candidate:
-    reason, hint = refusal_of(name, seen, region) or (None, None)
-    if reason is None and seen.deleted_at is not None:
+def _candidate(name: str, key: str | None, observed: Observed, ownership: Ownership, region: str) -> ForeignObject:
+    reason, hint = refusal_of(name, observed, region) or (None, None)
+    if reason is None and observed.deleted_at is not None:
         reason = "scheduled for deletion"
         hint = f"to have it again: aws secretsmanager restore-secret --secret-id {name} --region {region}"
     owner = NOT_OURS.get(ownership, "ours")
-    return Candidate(
-        remote_name=name, key=key, observed=seen, ownership=ownership, owner=owner, refusal=reason, hint=hint
+    return ForeignObject(
+        remote_name=name, key=key, observed=observed, ownership=ownership, owner=owner, refusal=reason, hint=hint
     )

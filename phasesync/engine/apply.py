@@ -13,12 +13,12 @@ neither adds a version nor loses a write, and a worker that wakes late puts noth
 what to do stands in the change.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES, Change
-from phasesync.core.fingerprint import Digests, write_token
+from phasesync.core.fingerprint import write_token
 from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.journal import (
     intend_restore,
@@ -33,8 +33,9 @@ from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observe
 from phasesync.core.run import ChangeResult
 from phasesync.core.status import Outcome
 from phasesync.core.sync_state import Claim
+from phasesync.engine.claims import Checkpoint
 from phasesync.engine.context import Context
-from phasesync.engine.stale_database import restored
+from phasesync.engine.stale_database import newer_at_aws_error
 from phasesync.errors import (
     DestinationError,
     OutcomeUnknownError,
@@ -92,17 +93,17 @@ class MetadataApplier:
     """Changes what is not the value, for one run on one destination."""
 
     def __init__(
-        self, *, destination: Destination, pen: JournalWriter, checkpoint: Callable[[], None], recovery_days: int
+        self, destination: Destination, journal: JournalWriter, checkpoint: Checkpoint, *, recovery_days: int
     ) -> None:
         """
         Args:
             destination: where to write.
-            pen: keeps the journal.
-            checkpoint: called before every AWS write; raises when this run may not write any more.
+            journal: of the run.
+            checkpoint: called before every AWS write.
             recovery_days: recovery window of deletions.
         """
         self._destination = destination
-        self._pen = pen
+        self._journal = journal
         self._checkpoint = checkpoint
         self._recovery_days = recovery_days
 
@@ -112,27 +113,27 @@ class MetadataApplier:
 
         Raises as `Applier.apply`.
         """
-        now = self._pen.now()
+        now = self._journal.now()
         if change.action is Action.REPLICATE:
-            entry = self._pen.save(replace(entry, touched_at=now))
+            entry = self._journal.save(replace(entry, touched_at=now))
             self._checkpoint()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
             return entry  # They are ours until a look shows that they are gone.
         # Noted before the call: an object whose deletion we asked for is not taken for one that somebody else deleted.
-        entry = self._pen.save(replace(entry, touched_at=now, deletion_at=now, deletion_approved=change.approved))
+        entry = self._journal.save(replace(entry, touched_at=now, deletion_at=now, deletion_approved=change.approved))
         try:
             self._checkpoint()
             self._destination.delete(observed.arn, recovery_days=self._recovery_days)
         except OutcomeUnknownError:
             raise
         except PhasesyncError:
-            self._pen.save(replace(entry, deletion_at=None, deletion_approved=False))
+            self._journal.save(replace(entry, deletion_at=None, deletion_approved=False))
             raise
         return entry
 
     def set_metadata(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         """Carry out a change of one dimension; return the journal entry afterwards. Raises as `Applier.apply`."""
-        entry = replace(entry, touched_at=self._pen.now())
+        entry = replace(entry, touched_at=self._journal.now())
         match change.action:
             case Action.SET_DESCRIPTION:
                 entry = self._set_description(desired, observed, entry)
@@ -147,10 +148,10 @@ class MetadataApplier:
                 entry = self._retag(desired, observed, entry)
                 dimension = Dimension.TAGS
         wanted = wanted_metadata(desired)
-        return self._pen.save(replace(entry, metadata={**entry.metadata, dimension: wanted[dimension]}))
+        return self._journal.save(replace(entry, metadata={**entry.metadata, dimension: wanted[dimension]}))
 
     def _set_description(self, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
-        entry = self._pen.save(entry)
+        entry = self._journal.save(entry)
         self._checkpoint()
         self._destination.update_metadata(observed.arn, description=desired.description)
         return entry
@@ -158,7 +159,7 @@ class MetadataApplier:
     def _set_policy(self, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         if desired.resource_policy is None:
             raise AssertionError("a policy that is not set is left alone")
-        entry = self._pen.save(entry)
+        entry = self._journal.save(entry)
         self._checkpoint()
         self._destination.put_resource_policy(observed.arn, desired.resource_policy)
         # AWS may word it anew; what it gives back is what later looks compare with.
@@ -167,7 +168,7 @@ class MetadataApplier:
     def _replicate(self, change: Change, observed: Observed, entry: JournalEntry) -> JournalEntry:
         before = set(entry.replicas_written)
         ours = sorted({*before, *change.add_replicas})
-        entry = self._pen.save(replace(entry, replicas_written=tuple(ours)))
+        entry = self._journal.save(replace(entry, replicas_written=tuple(ours)))
         if change.remove_replicas:
             self._checkpoint()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
@@ -180,7 +181,7 @@ class MetadataApplier:
             except PermissionDeniedError:
                 # Nothing was made, whichever attempt was refused; a copy that somebody makes there later is theirs.
                 asked_for = change.add_replicas.keys() - before
-                self._pen.save(
+                self._journal.save(
                     replace(
                         entry, replicas_written=tuple(one for one in entry.replicas_written if one not in asked_for)
                     )
@@ -194,7 +195,7 @@ class MetadataApplier:
         # Noted before the call and kept while they are there, so that no tag of ours is taken for somebody else's; one
         # that was there as wanted before we came is theirs.
         ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | differing
-        entry = self._pen.save(replace(entry, tags_written=ours))
+        entry = self._journal.save(replace(entry, tags_written=ours))
         self._checkpoint()
         self._destination.update_metadata(observed.arn, tags=differing or None, untag=untag)
         return replace(entry, tags_written={key: value for key, value in ours.items() if key not in untag})
@@ -220,31 +221,27 @@ class Applier:
 
     def __init__(
         self,
-        *,
+        context: Context,
         destination: Destination,
-        pen: JournalWriter,
-        checkpoint: Callable[[], None],
-        digests: Digests,
-        instance_id: str,
+        journal: JournalWriter,
+        checkpoint: Checkpoint,
+        *,
         recovery_days: int,
     ) -> None:
         """
         Args:
+            context: makes the tokens.
             destination: where to write.
-            pen: keeps the journal.
-            checkpoint: called before every AWS write; raises when this run may not write any more.
-            digests: makes the tokens.
-            instance_id: part of every token.
+            journal: of the run.
+            checkpoint: called before every AWS write.
             recovery_days: recovery window of deletions.
         """
         self._destination = destination
-        self._pen = pen
+        self._journal = journal
         self._checkpoint = checkpoint
-        self._digests = digests
-        self._instance_id = instance_id
-        self._alterer = MetadataApplier(
-            destination=destination, pen=pen, checkpoint=checkpoint, recovery_days=recovery_days
-        )
+        self._digests = context.digests
+        self._instance_id = context.instance_id
+        self._metadata = MetadataApplier(destination, journal, checkpoint, recovery_days=recovery_days)
         self._enforced: set[str] = set()
 
     def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
@@ -262,13 +259,13 @@ class Applier:
         """
         if entry is None or change.action is Action.NOOP:
             return Applied(result=result_of(change, Outcome.UNCHANGED), entry=entry)
-        noted = self._note_enforced(change, entry) if change.drift else entry
+        noted = self._count_repair(change, entry) if change.drift else entry
         try:
             return self._carry_out(change, noted)
         except OutcomeUnknownError:
             raise
         except DestinationError:
-            self._unnote_enforced(entry, noted)
+            self._uncount_repair(entry, noted)
             raise
 
     def _carry_out(self, change: Change, entry: JournalEntry) -> Applied:
@@ -279,20 +276,22 @@ class Applier:
             raise RemoteChangedError
         if change.deletes:
             return Applied(
-                result=result_of(change, Outcome.APPLIED), entry=self._alterer.delete(change, observed, entry)
+                result=result_of(change, Outcome.APPLIED), entry=self._metadata.delete(change, observed, entry)
             )
         if change.desired is None:
             return Applied(result=result_of(change, Outcome.UNCHANGED), entry=entry)
         if change.adopts and entry.arn != observed.arn:
-            entry = self._pen.save(replace(entry, arn=observed.arn, former_tags=dict(observed.tags), tags_written={}))
+            entry = self._journal.save(
+                replace(entry, arn=observed.arn, former_tags=dict(observed.tags), tags_written={})
+            )
         if change.action in VALUE_WRITES:
             return self._put(change, change.desired, observed, entry)
         if change.action is Action.RESTORE:
             return self._restore(change, observed, entry)
-        altered = self._alterer.set_metadata(change, change.desired, observed, entry)
+        altered = self._metadata.set_metadata(change, change.desired, observed, entry)
         return Applied(result=result_of(change, Outcome.APPLIED), entry=altered)
 
-    def _note_enforced(self, change: Change, entry: JournalEntry) -> JournalEntry:
+    def _count_repair(self, change: Change, entry: JournalEntry) -> JournalEntry:
         """
         Count a repair of drift, once for each object and run, before the call that may be the last we hear of.
 
@@ -302,15 +301,15 @@ class Applier:
         if entry.remote_name in self._enforced or under_way:
             return entry
         self._enforced.add(entry.remote_name)
-        now = self._pen.now()
+        now = self._journal.now()
         return replace(entry, enforced_at=(*within_a_day(entry.enforced_at, now), now))
 
-    def _unnote_enforced(self, entry: JournalEntry, noted: JournalEntry) -> None:
+    def _uncount_repair(self, entry: JournalEntry, noted: JournalEntry) -> None:
         """Take back the count of a repair that was refused, unless an open intent says that it is under way."""
-        stored = self._pen.latest(entry.remote_name, entry)
+        stored = self._journal.latest(entry.remote_name, entry)
         if noted is not entry and stored.enforced_at == noted.enforced_at and stored.intent == entry.intent:
             self._enforced.discard(entry.remote_name)
-            self._pen.save(replace(stored, enforced_at=entry.enforced_at))
+            self._journal.save(replace(stored, enforced_at=entry.enforced_at))
 
     def _create(self, change: Change, desired: Desired, entry: JournalEntry) -> Applied:
         before = _open_write(entry)
@@ -338,14 +337,14 @@ class Applier:
 
     def _create_occupied(self, change: Change, intended: JournalEntry, before: Intent | None, token: str) -> Applied:
         """The name is taken: by an earlier write of ours, or by somebody else."""
-        seen = self._destination.observe(change.remote_name)
-        if seen is not None and token in seen.versions:
+        observed = self._destination.observe(change.remote_name)
+        if observed is not None and token in observed.versions:
             if before is None:
-                self._unsay(intended)
-                raise restored()
-            settled = self._pen.save(settle_spent(intended, before, arn=seen.arn))
+                self._withdraw(intended)
+                raise newer_at_aws_error()
+            settled = self._journal.save(settle_spent(intended, before, arn=observed.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
-        self._pen.save(replace(intended, intent=before))
+        self._journal.save(replace(intended, intent=before))
         raise RemoteChangedError("an object of this name appeared while it was being created")
 
     def _put(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> Applied:
@@ -358,30 +357,32 @@ class Applier:
         answer = self._destination.put_value(observed.arn, desired.payload, token=_token_of(intended))
         if isinstance(answer, Occupied):
             if before is None:
-                self._unsay(intended)
-                raise restored()
+                self._withdraw(intended)
+                raise newer_at_aws_error()
             # An earlier write under this token had landed with another payload. Ours goes out under a new one, after
             # another look: the guard has not seen what landed.
-            settled = self._pen.save(settle_spent(intended, before, arn=observed.arn))
+            settled = self._journal.save(settle_spent(intended, before, arn=observed.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         current = answer.current or self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
         return Applied(result=result_of(change, Outcome.APPLIED, answer.version_id), entry=settled, again=not current)
 
     def _restore(self, change: Change, observed: Observed, entry: JournalEntry) -> Applied:
-        intended = self._pen.save(intend_restore(entry, self._token(entry), self._pen.now()))
+        intended = self._journal.save(intend_restore(entry, self._token(entry), self._journal.now()))
         self._checkpoint()
         self._destination.restore(observed.arn)
-        settled = self._pen.save(settle_restore(intended))
+        settled = self._journal.save(settle_restore(intended))
         return Applied(result=result_of(change, Outcome.APPLIED), entry=settled, again=True)
 
     def _intend(self, entry: JournalEntry, change: Change, desired: Desired) -> JournalEntry:
-        token, now = self._token(entry), self._pen.now()
-        return self._pen.save(intend_write(entry, change.action, desired.payload, token, now, approved=change.approved))
+        token, now = self._token(entry), self._journal.now()
+        return self._journal.save(
+            intend_write(entry, change.action, desired.payload, token, now, approved=change.approved)
+        )
 
-    def _unsay(self, intended: JournalEntry) -> None:
+    def _withdraw(self, intended: JournalEntry) -> None:
         """Take back an intent that AWS refused: left open, the next run would take the other's write for its own."""
-        self._pen.save(replace(intended, intent=None))
+        self._journal.save(replace(intended, intent=None))
 
     def _settle(self, intended: JournalEntry, desired: Desired, answer: Written) -> JournalEntry:
         """Store what a write made known; a create also sets description, key and tags."""
@@ -399,12 +400,12 @@ class Applier:
         if tags is not None:  # What was known of a former object of this name is over.
             settled = replace(settled, metadata={}, replicas_written=(), policy_as_stored=None)
         metadata = dict(settled.metadata) | {str(name): wanted[name] for name in at_once if name in wanted}
-        return self._pen.save(replace(settled, metadata=metadata))
+        return self._journal.save(replace(settled, metadata=metadata))
 
     def _is_current(self, remote_name: str, answer: Written) -> bool:
         """Ask whether readers get what was written, where the answer to the write does not say so."""
-        seen = self._destination.observe(remote_name)
-        return seen is not None and seen.current_version == answer.version_id
+        observed = self._destination.observe(remote_name)
+        return observed is not None and observed.current_version == answer.version_id
 
     def _token(self, entry: JournalEntry) -> str:
         return write_token(self._digests, self._instance_id, entry.sync_id, entry.remote_name, next_generation(entry))

@@ -14,7 +14,7 @@ from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync
 from phasesync.core.sync_state import Claim
 from phasesync.engine.context import Context
-from phasesync.engine.stale_database import not_accepted
+from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (
     ClaimHeldError,
     ClaimLostError,
@@ -141,7 +141,7 @@ class ClaimKeeper:
             raise InterruptedRunError("the sync was paused")
         # A run of another sync may have met the proof since this one began.
         if self._context.store.restored.is_restored():
-            raise not_accepted()
+            raise not_accepted_error()
 
 
 def take_claim(context: Context, sync: Sync, *, actor: str, patience: timedelta) -> Claim:

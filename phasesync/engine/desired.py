@@ -17,7 +17,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.observe import entries_of, leaving
 from phasesync.engine.pinned_account import verify_account
 from phasesync.engine.run_result import RunBuilder
-from phasesync.engine.source import check_not_put_back, read_source
+from phasesync.engine.source import check_not_rolled_back, read_source
 from phasesync.errors import PhasesyncError
 from phasesync.ports.destination import Destination
 
@@ -61,7 +61,7 @@ def load_desired(context: Context, state: SyncState, attempt: RunBuilder, *, man
     sync = state.sync
     source = read_source(context.store.secrets, sync)
     attempt.reads, attempt.labels = source.reads, source.labels
-    check_not_put_back(state, source)
+    check_not_rolled_back(state, source)
     if (unresolved := source.error()) is not None:
         raise unresolved
     mapped = build_payloads(sync, source.values, context.digests, referring=source.referring)
@@ -115,7 +115,7 @@ def desired_object(
     )
 
 
-def policy_of(sync: Sync, *, instance_id: str, account: str, now: datetime) -> PlanContext:
+def plan_context_of(sync: Sync, *, instance_id: str, account: str, now: datetime) -> PlanContext:
     """Return what the plan of a sync depends on besides the objects."""
     return PlanContext(
         instance_id=instance_id,

@@ -13,7 +13,7 @@ from phasesync.core.sync import Sync
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import entries_of
-from phasesync.engine.reconcile import Prepared, Reconciler
+from phasesync.engine.reconcile import PlannedRun, Reconciler
 from phasesync.errors import NotFoundError, PhasesyncError
 
 
@@ -59,7 +59,7 @@ def explain(context: Context, name: str) -> Explanation:
     problem = None
     try:
         prepared = Reconciler(context).prepare(state)
-        state = prepared.task.state
+        state = prepared.desired.state
         objects = _objects(context, prepared, now)
     except PhasesyncError as error:
         problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
@@ -82,8 +82,8 @@ def explain(context: Context, name: str) -> Explanation:
     )
 
 
-def _objects(context: Context, prepared: Prepared, now: datetime) -> list[ObjectWhy]:
-    task, seen, guarded = prepared.task, prepared.seen, prepared.guarded
+def _objects(context: Context, prepared: PlannedRun, now: datetime) -> list[ObjectWhy]:
+    task, seen, guarded = prepared.desired, prepared.observation, prepared.guarded
     sync = task.state.sync
     by_name: dict[str, list[Change]] = {}
     for change in prepared.plan.changes:

@@ -10,7 +10,7 @@ from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.sync import Adopt
 from phasesync.core.sync_state import SyncDraft
-from phasesync.engine.adoption_preview import Candidate
+from phasesync.engine.adoption_preview import ForeignObject
 from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports.destination import Destination
@@ -52,24 +52,26 @@ def read_remote(
     where = region_of_secret(remote_name, region, otherwise=found.region)
     check_neighbours(where, found.region, of=f"the credential {credential}")
     destination = context.destinations.open(kind, found, where)
-    seen = destination.observe(remote_name)
-    if seen is None:
+    observed = destination.observe(remote_name)
+    if observed is None:
         raise NotFoundError(
             f"there is no secret {remote_name} in {where}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
-    if seen.deleted_at is not None:
+    if observed.deleted_at is not None:
         raise IllegalTransitionError(
             f"{remote_name} is scheduled for deletion",
             hint=f"aws secretsmanager restore-secret --secret-id {remote_name}",
         )
-    value = destination.read_value(seen.arn)
+    value = destination.read_value(observed.arn)
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
-    refusal = refusal_of(seen.name, seen, region or found.region)
+    refusal = refusal_of(observed.name, observed, region or found.region)
     warning = None
     if refusal is not None:
-        warning = f"{seen.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+        warning = (
+            f"{observed.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+        )
     return RemoteValue(value=value, warning=warning)
 
 
@@ -97,7 +99,7 @@ def import_values(
     context: Context,
     destination: Destination,
     draft: SyncDraft,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ForeignObject],
     *,
     actor: str,
     instead: str,
@@ -144,7 +146,7 @@ def import_values(
     )
 
 
-def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -> dict[str, SecretValue]:
+def _read(destination: Destination, one: ForeignObject, *, unless: Container[str]) -> dict[str, SecretValue]:
     """Return what a remote object holds, by key; nothing where it holds one key alone and that is in `unless`."""
     if one.version is None or one.key in unless:
         return {}

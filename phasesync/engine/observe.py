@@ -25,7 +25,7 @@ from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Layout, OnRemove, Sync
 from phasesync.core.sync_state import SyncState
-from phasesync.engine.stale_database import check_not_restored, may_be_spent
+from phasesync.engine.stale_database import check_not_stale, token_may_be_spent
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,
@@ -44,7 +44,7 @@ PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Between looks that met a write; edits that follow each other are coalesced, so that there is time in between."""
 
 
-def look_steadily(
+def observe_consistently(
     first: S,
     again: Callable[[], S],
     observe_all: Callable[[S], T],
@@ -81,7 +81,7 @@ def look_steadily(
     )
 
 
-END_OF_LOOKING = (
+STOPS_OBSERVING = (
     AccountMismatchError,
     CredentialRejectedError,
     DestinationUnavailableError,
@@ -104,6 +104,7 @@ class Observation:
         trusted: names that were not looked at, because nothing about them changed since they were last found in step.
     """
 
+    at: datetime
     observed: Mapping[str, Observed | None] = field(default_factory=dict)
     entries: Mapping[str, JournalEntry] = field(default_factory=dict)
     changed: frozenset[str] = frozenset()
@@ -161,17 +162,17 @@ def observe_all(
             seen = destination.observe(name)
             if seen is not None and name in wanted and wanted[name].resource_policy is not None:
                 seen = replace(seen, resource_policy=_policy_of(destination, seen))
-        except END_OF_LOOKING:
+        except STOPS_OBSERVING:
             raise
         except DestinationError as error:
             failed[name] = error
             continue
         evident = note_clock(entry, now)
         # Nothing is written anyway where it is known; what an open write became is not to be told then.
-        if not (restored and may_be_spent(entry, seen)):
+        if not (restored and token_may_be_spent(entry, seen)):
             evident = settle_by_evidence(evident, seen)
         if not restored:
-            check_not_restored(evident, seen, digests, instance_id)
+            check_not_stale(evident, seen, digests, instance_id)
         observed[name] = seen
         settled[name] = (
             note_wanted(evident, wanted[name], seen, instance_id)
@@ -180,6 +181,7 @@ def observe_all(
         )
     former = {**leaving, **entries}
     return Observation(
+        at=now,
         observed=observed,
         entries=settled,
         changed=frozenset(name for name, entry in settled.items() if entry is not former[name]),

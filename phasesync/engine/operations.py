@@ -23,7 +23,7 @@ from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.stale_database import not_accepted
+from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (
     ClaimLostError,
     IllegalTransitionError,
@@ -71,19 +71,19 @@ class SyncOperations:
         state = self._context.store.syncs.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
-        state = prepared.task.state
+        state = prepared.desired.state
         now = self._context.clock.now()
-        problems: dict[str, PhasesyncError] = {**prepared.task.problems, **prepared.seen.failed}
+        problems: dict[str, PhasesyncError] = {**prepared.desired.problems, **prepared.observation.failed}
         for problem in problems.values():
             problem.hint = hint_of(problem, state.sync)
-        entries = {**{entry.remote_name: entry for entry in state.journal}, **prepared.seen.entries}
+        entries = {**{entry.remote_name: entry for entry in state.journal}, **prepared.observation.entries}
         return PlanReport(
             sync=state.sync,
-            account=prepared.task.account,
+            account=prepared.desired.account,
             plan=prepared.plan,
             guarded=prepared.guarded,
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
-            estimate=estimate(prepared.guarded.go, looks=prepared.task.destination.calls),
+            estimate=estimate(prepared.guarded.go, looks=prepared.desired.destination.calls),
             problems=problems,
         )
 
@@ -207,7 +207,7 @@ class SyncOperations:
         """
         report = self.plan(name)
         if any(held.rule is Rule.RESTORED for held in report.guarded.held):
-            raise not_accepted()
+            raise not_accepted_error()
         if report.guarded.digest is None:
             raise IllegalTransitionError(
                 f"nothing of the sync {name} is held", hint=f"phasesync syncs plan {name} shows what would change"

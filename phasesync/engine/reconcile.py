@@ -1,10 +1,8 @@
 """
-One sync, once: load -> read the source -> observe -> plan -> guard -> apply -> record.
+Reconciles one sync, once: load, read, observe, plan, guard, apply, record.
 
-Level-based: the claim names a sync and nothing else is taken from whoever woke it. No loop over time in here; how often
-this happens is `scheduler.py`'s.
-
-Works on one claim: keeps it alive while the sync is reconciled.
+Level-based: a claim names a sync, and the run reads everything else itself. There is no loop over time here;
+`scheduler.py` decides how often a run happens.
 """
 
 from collections.abc import Mapping
@@ -22,26 +20,26 @@ from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Layout
 from phasesync.core.sync_state import Claim, SyncState
-from phasesync.engine.apply import Applier, JournalWriter, landed, result_of
+from phasesync.engine.apply import Applied, Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.engine.context import Context
-from phasesync.engine.defects import internal_error
-from phasesync.engine.desired import DesiredState, load_desired, policy_of
+from phasesync.engine.desired import DesiredState, load_desired, plan_context_of
 from phasesync.engine.observe import (
-    END_OF_LOOKING,
+    STOPS_OBSERVING,
     Observation,
     deletable,
     entries_of,
     graces_that_ended,
-    look_steadily,
     may_be_trusted,
     observe_all,
+    observe_consistently,
 )
 from phasesync.engine.run_result import RunBuilder, unreadable
 from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
     DestinationError,
+    InternalError,
     KeyUnavailableError,
     NotFoundError,
     OutcomeUnknownError,
@@ -53,24 +51,48 @@ from phasesync.errors import (
 )
 
 MAX_ROUNDS = 4
-"""How often one run looks again after something changed in its hands; then it tries later."""
-
+"""How often one run observes again after an object changed while it was written. Then a later run tries again."""
 
 NEXT_STEP = timedelta(seconds=30)
-"""When a deletion of several steps is looked at again: never waited for inside a claim."""
+"""When the next step of a deletion is due. A run never waits for it while it holds the claim."""
 
 _LOST_ANSWERS = 3
-"""After so many writes of unknown end in one run the destination is not asked any more."""
+"""After this many writes of unknown outcome, a run makes no further calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A plan and what it was made from."""
+class PlannedRun:
+    """A plan, what the guard lets through of it, and what it was made from."""
 
-    task: DesiredState
-    seen: Observation
+    desired: DesiredState
+    observation: Observation
     plan: Plan
     guarded: Guarded
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scope:
+    """
+    What one round of a run is about.
+
+    Attributes:
+        desired: what the whole run is about.
+        wanted: the wanted objects that this round observes.
+        entries: remote name -> journal entry of every wanted object, as the run has updated it.
+        trusted: wanted objects that need not be observed.
+    """
+
+    desired: DesiredState
+    wanted: Mapping[str, Desired]
+    entries: dict[str, JournalEntry]
+    trusted: frozenset[str] = frozenset()
+
+    def only(self, names: list[str]) -> "_Scope":
+        """Return the scope of the next round: the objects that changed. Deletions have had their turn."""
+        desired = replace(self.desired, left_behind=(), problems={})
+        return replace(
+            self, desired=desired, wanted={name: desired.wanted[name] for name in names}, trusted=frozenset()
+        )
 
 
 class Reconciler:
@@ -79,48 +101,9 @@ class Reconciler:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def reconcile(self, claim: Claim, checkpoint: Checkpoint) -> Run | None:
-        """
-        Reconcile a claimed sync, record the run and release the claim.
-
-        Args:
-            claim: the right to do it.
-            checkpoint: asked before every AWS write.
-
-        Returns:
-            The run as recorded; None when the sync is gone or the claim passed to somebody else, so that there is
-            nothing to record.
-
-        Raises:
-            StoreUnavailableError: the run could not be recorded; the claim ends by itself.
-        """
-        started_at = self._context.clock.now()
-        try:
-            state = self._context.store.syncs.load(claim)
-        except NotFoundError:
-            return None
-        except ClaimLostError:
-            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
-            return None
-        except (CiphertextError, KeyUnavailableError) as error:
-            self._halt(claim, error, started_at)
-            return None
-        attempt = RunBuilder()
-        try:
-            self._work(state, claim, checkpoint, attempt)
-        except PhasesyncError as error:
-            attempt.errors.append(error)
-        except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others, nor pass in silence.
-            attempt.errors.append(internal_error(error))
-        try:
-            return self._record(state, claim, attempt, started_at)
-        except ClaimLostError:
-            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
-            return None
-
     def work(self, claim: Claim, keeper: ClaimKeeper) -> None:
         """
-        Reconcile a claimed sync in a thread of a dispatcher; the claim is renewed meanwhile.
+        Reconcile a claimed sync in a thread of a dispatcher. The keeper renews the claim meanwhile.
 
         Raises:
             StoreUnavailableError: the result could not be recorded.
@@ -131,206 +114,173 @@ class Reconciler:
         finally:
             keeper.drop(claim)
 
-    def _halt(self, claim: Claim, error: PhasesyncError, started_at: datetime) -> None:
-        """Record that a sync's own row or journal cannot be trusted; nothing of it is read or written."""
-        run = unreadable(claim, error, started_at=started_at, now=self._context.clock.now())
-        try:
-            self._context.store.runs.halt(claim, run, retry_in=SLOW_PAUSE)
-        except ClaimLostError:
-            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
-            return
-        self._context.events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
-
-    def prepare(self, state: SyncState) -> Prepared:
+    def reconcile(self, claim: Claim, checkpoint: Checkpoint) -> Run | None:
         """
-        Make the plan of a sync without a claim and without writing anything.
+        Reconcile a claimed sync, record the run and release the claim.
 
         Args:
-            state: the sync as it was read; where a run writes meanwhile, the plan is made from what it is then.
+            claim: the right to reconcile the sync.
+            checkpoint: called before every AWS write.
+
+        Returns:
+            The run as recorded. None if the sync is gone, or if the claim passed to another process: then there is
+            nothing to record.
 
         Raises:
-            EnvironmentStoreError, DestinationError, PlanError: what a run would have met.
-            StalePlanError: a run wrote during every look.
+            StoreUnavailableError: the run could not be recorded. The claim expires by itself.
         """
-        found = look_steadily(
+        started_at = self._context.clock.now()
+        try:
+            state = self._load(claim, started_at)
+            if state is None:
+                return None
+            run = RunBuilder()
+            try:
+                self._bring_in_step(state, claim, checkpoint, run)
+            except PhasesyncError as error:
+                run.errors.append(error)
+            except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others or be lost.
+                run.errors.append(InternalError.of_defect(error))
+            return self._record(state, claim, run, started_at)
+        except ClaimLostError:
+            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
+            return None
+
+    def _bring_in_step(self, state: SyncState, claim: Claim, checkpoint: Checkpoint, run: RunBuilder) -> None:
+        """Read, observe, plan, guard and apply, until no object has changed meanwhile."""
+        desired = self._read(state, run, manual=claim.trigger is Trigger.MANUAL)
+        journal = JournalWriter(self._context, claim, reads=run.reads, sync_version=state.sync.version)
+        applier = Applier(
+            self._context, desired.destination, journal, checkpoint, recovery_days=state.sync.config.recovery_days
+        )
+        for name, error in desired.problems.items():
+            run.fail_object(name, error)
+        scope = self._scope(desired, claim)
+        run.unlooked = len(scope.trusted)
+        for entry in graces_that_ended(state, desired.left_behind, desired.account):
+            journal.save(entry)
+        for _ in range(MAX_ROUNDS):
+            observation = self._observe(scope)
+            plan = self._plan(scope, observation, run)
+            guarded = self._guard(scope, plan, observation.at)
+            _record_evidence(observation, scope.entries, journal, run)
+            changed = _PlanApplier(scope, observation, plan, guarded, applier, journal, run).apply()
+            if not changed:
+                return
+            scope = scope.only(changed)
+        for name in scope.wanted:
+            run.fail_object(name, RemoteChangedError("the remote object kept changing while it was written"))
+
+    def prepare(self, state: SyncState) -> PlannedRun:
+        """
+        Make the plan of a sync without a claim. Writes nothing.
+
+        Args:
+            state: the sync as it was read. If a run writes meanwhile, the plan is made from the newer state.
+
+        Raises:
+            EnvironmentStoreError, DestinationError, PlanError: as in a run.
+            StalePlanError: a run wrote during every attempt to observe.
+        """
+        prepared = observe_consistently(
             state,
             lambda: self._context.store.syncs.state_of(state.sync.name),
             self._prepare_once,
-            doubtful=lambda found: isinstance(found, StaleDatabaseError),
+            doubtful=lambda outcome: isinstance(outcome, StaleDatabaseError),
             moved=lambda before, after: before.journal != after.journal,
         )
-        if isinstance(found, StaleDatabaseError):
-            raise found
-        return found
+        if isinstance(prepared, StaleDatabaseError):
+            raise prepared
+        return prepared
 
-    def _prepare_once(self, state: SyncState) -> Prepared | StaleDatabaseError:
-        attempt = RunBuilder()
-        task = self._open(state, attempt, manual=False)
-        entries = entries_of(state, task.wanted, task.account)
+    def _prepare_once(self, state: SyncState) -> PlannedRun | StaleDatabaseError:
+        run = RunBuilder()
+        desired = self._read(state, run, manual=False)
+        scope = _Scope(
+            desired=desired, wanted=desired.wanted, entries=entries_of(state, desired.wanted, desired.account)
+        )
         try:
-            return self._look(task, task.wanted, entries, frozenset(), attempt)
+            observation = self._observe(scope)
         except StaleDatabaseError as error:
             return error
+        plan = self._plan(scope, observation, run)
+        guarded = self._guard(scope, plan, observation.at)
+        return PlannedRun(desired=desired, observation=observation, plan=plan, guarded=guarded)
 
-    def _work(self, state: SyncState, claim: Claim, checkpoint: Checkpoint, attempt: RunBuilder) -> None:
-        task = self._open(state, attempt, manual=claim.trigger is Trigger.MANUAL)
-        pen = JournalWriter(self._context, claim, reads=attempt.reads, sync_version=state.sync.version)
-        applier = Applier(
-            destination=task.destination,
-            pen=pen,
-            checkpoint=checkpoint,
-            digests=self._context.digests,
-            instance_id=self._context.instance_id,
-            recovery_days=state.sync.config.recovery_days,
-        )
-        for name, error in task.problems.items():
-            attempt.fail_object(name, error)
-        entries = entries_of(state, task.wanted, task.account)
-        trusted = self._trusted(task, claim, entries)
-        attempt.unlooked = len(trusted)
-        for entry in graces_that_ended(state, task.left_behind, task.account):
-            pen.save(entry)
-        wanted = task.wanted
-        for _ in range(MAX_ROUNDS):
-            prepared = self._look(task, wanted, entries, trusted, attempt)
-            self._store_evidence(prepared, entries, pen, attempt)
-            again = self._carry_out(prepared, applier, pen, entries, attempt)
-            if not again:
-                return
-            # Only what moved is looked at again; deletions have had their turn.
-            wanted, task, trusted = {name: task.wanted[name] for name in again}, _without_leaving(task), frozenset()
-        for name in wanted:
-            attempt.fail_object(name, RemoteChangedError("the remote object kept changing while it was written"))
+    # --- the steps, in their order
 
-    def _trusted(self, task: DesiredState, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
-        sync, now = task.state.sync, self._context.clock.now()
+    def _load(self, claim: Claim, started_at: datetime) -> SyncState | None:
+        """Return the claimed sync. None if it is gone, or if it cannot be read, which is recorded. ClaimLostError."""
+        try:
+            return self._context.store.syncs.load(claim)
+        except NotFoundError:
+            return None
+        except (CiphertextError, KeyUnavailableError) as error:
+            # The sync's own row or journal cannot be trusted: nothing of it is read or written.
+            run = unreadable(claim, error, started_at=started_at, now=self._context.clock.now())
+            self._context.store.runs.halt(claim, run, retry_in=SLOW_PAUSE)
+            self._context.events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
+            return None
+
+    def _read(self, state: SyncState, run: RunBuilder, *, manual: bool) -> DesiredState:
+        """Read the source and open the destination."""
+        return load_desired(self._context, state, run, manual=manual)
+
+    def _scope(self, desired: DesiredState, claim: Claim) -> _Scope:
+        """Return what the first round of a run is about: everything that is not trusted."""
+        sync, now = desired.state.sync, self._context.clock.now()
+        entries = entries_of(desired.state, desired.wanted, desired.account)
         settled = sync.settled_status in (SyncStatus.IN_SYNC, SyncStatus.PENDING)
-        # Where edits follow each other without a pause, no run but theirs would ever come to a check that is due.
+        # If edits follow each other without a pause, only their runs can do a check that is due.
         due = sync.next_due_at is not None and sync.next_due_at <= now
-        if sync.config.layout is not Layout.PER_KEY or claim.trigger is not Trigger.CHANGE or not settled or due:
-            return frozenset()
-        return may_be_trusted(task.wanted, entries, now=now)
+        every = sync.config.layout is not Layout.PER_KEY or claim.trigger is not Trigger.CHANGE or not settled or due
+        trusted = frozenset() if every else may_be_trusted(desired.wanted, entries, now=now)
+        return _Scope(desired=desired, wanted=desired.wanted, entries=entries, trusted=trusted)
 
-    def _open(self, state: SyncState, attempt: RunBuilder, *, manual: bool) -> DesiredState:
-        return load_desired(self._context, state, attempt, manual=manual)
-
-    def _look(
-        self,
-        task: DesiredState,
-        wanted: Mapping[str, Desired],
-        entries: Mapping[str, JournalEntry],
-        trusted: frozenset[str],
-        attempt: RunBuilder,
-    ) -> Prepared:
-        """Observe, plan and judge. `entries` are the journal entries as this run has moved them on."""
-        sync, now = task.state.sync, self._context.clock.now()
-        seen = observe_all(
-            task.destination,
-            wanted=wanted,
-            entries={name: entries[name] for name in wanted},
-            unwanted=deletable(task.state, task.left_behind, task.account),
-            trusted=trusted,
+    def _observe(self, scope: _Scope) -> Observation:
+        """Ask AWS how the objects are, and settle what that proves."""
+        desired = scope.desired
+        return observe_all(
+            desired.destination,
+            wanted=scope.wanted,
+            entries={name: scope.entries[name] for name in scope.wanted},
+            unwanted=deletable(desired.state, desired.left_behind, desired.account),
+            trusted=scope.trusted,
             digests=self._context.digests,
             instance_id=self._context.instance_id,
-            now=now,
-            restored=task.state.restored,
+            now=self._context.clock.now(),
+            restored=desired.state.restored,
         )
+
+    def _plan(self, scope: _Scope, observation: Observation, run: RunBuilder) -> Plan:
+        """Compare the desired with the observed state."""
+        desired, observed, entries = scope.desired, observation.observed, scope.entries
+        sync, account = desired.state.sync, desired.account
         plan = make_plan(
-            [one for name, one in wanted.items() if name in seen.observed],
-            seen.observed,
-            seen.entries,
-            seen.leaving(task.left_behind, account=task.account, region=sync.region),
-            policy_of(sync, instance_id=self._context.instance_id, account=task.account, now=now),
-            unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
-            unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
+            [wanted for name, wanted in scope.wanted.items() if name in observed],
+            observed,
+            observation.entries,
+            observation.leaving(desired.left_behind, account=account, region=sync.region),
+            plan_context_of(sync, instance_id=self._context.instance_id, account=account, now=observation.at),
+            unlooked=[entries[name] for name in desired.wanted if name not in observed],
+            unseen=[
+                entry
+                for entry in desired.left_behind
+                if (entry.account, entry.region) == (account, sync.region) and entry.remote_name in observation.failed
+            ],
         )
-        attempt.drifted = attempt.drifted or plan.drifted
-        guarded = judge(
-            plan, sync.config, sync.approved_digest, now=now, manual=task.manual, restored=task.state.restored
-        )
-        return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)
+        run.drifted = run.drifted or plan.drifted
+        return plan
 
-    def _store_evidence(
-        self, prepared: Prepared, entries: dict[str, JournalEntry], pen: JournalWriter, attempt: RunBuilder
-    ) -> None:
-        """Store what looking proved, and note what AWS did not tell."""
-        for name, error in prepared.seen.failed.items():
-            attempt.fail_object(name, error)
-        for name in sorted(prepared.seen.changed):
-            intent = entries[name].intent if name in entries else None
-            settled = prepared.seen.entries[name]
-            if intent is not None and settled.intent is None and intent.action in VALUE_WRITES:
-                attempt.results.append(landed(name, intent))
-            entries[name] = pen.save(settled)
+    def _guard(self, scope: _Scope, plan: Plan, now: datetime) -> Guarded:
+        """Hold what needs an approval."""
+        state, manual = scope.desired.state, scope.desired.manual
+        sync = state.sync
+        return judge(plan, sync.config, sync.approved_digest, now=now, manual=manual, restored=state.restored)
 
-    def _carry_out(
-        self,
-        prepared: Prepared,
-        applier: Applier,
-        pen: JournalWriter,
-        entries: dict[str, JournalEntry],
-        attempt: RunBuilder,
-    ) -> list[str]:
-        """Apply what may go out; return the wanted objects that have to be looked at again."""
-        again: set[str] = set()
-        failed: set[str] = set()
-        unknown = 0
-        for name in {change.remote_name for change in prepared.plan.changes}:
-            attempt.forget(name)
-        # What was approved to be deleted together goes together: the approval names it still when the copies are gone.
-        copies_first = prepared.guarded.approved and any(_removes_copies(change) for change in prepared.guarded.go)
-        for change in prepared.guarded.go:
-            name = change.remote_name
-            if name in again or name in failed:
-                continue
-            if change.action in (Action.CONFLICT, Action.REFUSE):
-                attempt.refuse(change)
-                continue
-            if copies_first and change.action is Action.DELETE:
-                later = replace(change, action=Action.NOOP, reason="deleted when the copies of the others are gone")
-                attempt.results.append(result_of(later, Outcome.UNCHANGED))
-                continue
-            try:
-                applied = applier.apply(change, entries.get(name) or change.entry)
-            except RemoteChangedError as error:
-                if name not in prepared.task.wanted:
-                    attempt.fail(change, error)
-                    continue
-                entries[name] = pen.latest(name, entries[name])
-                again.add(name)
-                continue
-            except DestinationError as error:
-                entry = pen.latest(name, entries.get(name) or prepared.seen.entries[name])
-                entries[name] = entry
-                if isinstance(error, QuotaExceededError) and change.action in (Action.PUT, Action.REKEY):
-                    error.retry_after = _until_a_version_is_a_day_old(entry, self._context.clock.now())
-                attempt.fail(change, error)
-                if change.action not in _APART or change.adopts:
-                    failed.add(name)
-                unknown += isinstance(error, OutcomeUnknownError)
-                if isinstance(error, END_OF_LOOKING) or unknown >= _LOST_ANSWERS:
-                    return []
-                continue
-            attempt.results.append(applied.result)
-            if change.failed_replicas:
-                attempt.errors.append(_copies_failed(change))
-            if applied.entry is not None:
-                entries[name] = applied.entry
-            if applied.again:
-                again.add(name)
-            if _removes_copies(change):
-                attempt.wake_at.append(self._context.clock.now() + NEXT_STEP)
-        attempt.wake_at += [change.due_at for change in prepared.plan.changes if change.due_at is not None]
-        attempt.wait(
-            [held for held in prepared.guarded.held if held.change.remote_name not in again],
-            [late for late in prepared.guarded.delayed if late.change.remote_name not in again],
-        )
-        # An approval is for once: it outlives a call that failed, and nothing else.
-        attempt.approval_over = not failed and not again and not copies_first
-        return sorted(again - failed)
-
-    def _record(self, state: SyncState, claim: Claim, attempt: RunBuilder, started_at: datetime) -> Run:
-        record = attempt.conclude(
+    def _record(self, state: SyncState, claim: Claim, run: RunBuilder, started_at: datetime) -> Run:
+        """Store the run and the sync's next state. ClaimLostError."""
+        result = run.conclude(
             state.sync,
             claim,
             started_at=started_at,
@@ -338,17 +288,133 @@ class Reconciler:
             coalesce=self._context.coalesce(),
             spread=self._context.random(),
         )
-        self._context.store.runs.finish(claim, record.run, record.after)
-        self._context.events.emit(record.event)
-        return record.run
+        self._context.store.runs.finish(claim, result.run, result.after)
+        self._context.events.emit(result.event)
+        return result.run
+
+
+def _record_evidence(
+    observation: Observation, entries: dict[str, JournalEntry], journal: JournalWriter, run: RunBuilder
+) -> None:
+    """Store what the observation proved, and note what could not be observed."""
+    for name, error in observation.failed.items():
+        run.fail_object(name, error)
+    for name in sorted(observation.changed):
+        intent = entries[name].intent if name in entries else None
+        settled = observation.entries[name]
+        if intent is not None and settled.intent is None and intent.action in VALUE_WRITES:
+            run.results.append(landed(name, intent))
+        entries[name] = journal.save(settled)
+
+
+class _PlanApplier:
+    """Applies what the guard let through in one round of a run."""
+
+    def __init__(
+        self,
+        scope: _Scope,
+        observation: Observation,
+        plan: Plan,
+        guarded: Guarded,
+        applier: Applier,
+        journal: JournalWriter,
+        run: RunBuilder,
+    ) -> None:
+        self._wanted = scope.desired.wanted
+        self._entries = scope.entries
+        self._observed = observation.entries
+        self._plan = plan
+        self._guarded = guarded
+        self._applier = applier
+        self._journal = journal
+        self._run = run
+        # Objects that were approved to be deleted together go together: the approval must still match once the copies
+        # are gone.
+        self._copies_first = guarded.approved and any(_removes_copies(change) for change in guarded.go)
+        self._again: set[str] = set()
+        self._failed: set[str] = set()
+        self._unknown = 0
+
+    def apply(self) -> list[str]:
+        """Apply the changes. Return the wanted objects that have to be observed again."""
+        for name in {change.remote_name for change in self._plan.changes}:
+            self._run.forget(name)
+        for change in self._guarded.go:
+            if change.remote_name in self._again or change.remote_name in self._failed:
+                continue
+            if not self._apply(change):
+                return []
+        self._note_waiting()
+        # An approval is valid once: it outlives a call that failed, and nothing else.
+        self._run.approval_over = not self._failed and not self._again and not self._copies_first
+        return sorted(self._again - self._failed)
+
+    def _apply(self, change: Change) -> bool:
+        """Apply one change. Return False if no further call may be made."""
+        if change.action in (Action.CONFLICT, Action.REFUSE):
+            self._run.refuse(change)
+            return True
+        if self._copies_first and change.action is Action.DELETE:
+            later = replace(change, action=Action.NOOP, reason="deleted when the copies of the others are gone")
+            self._run.results.append(result_of(later, Outcome.UNCHANGED))
+            return True
+        try:
+            applied = self._applier.apply(change, self._entries.get(change.remote_name) or change.entry)
+        except RemoteChangedError as error:
+            self._note_changed(change, error)
+            return True
+        except DestinationError as error:
+            return self._note_failed(change, error)
+        self._note_applied(change, applied)
+        return True
+
+    def _note_applied(self, change: Change, applied: Applied) -> None:
+        self._run.results.append(applied.result)
+        if change.failed_replicas:
+            self._run.errors.append(_copies_failed(change))
+        if applied.entry is not None:
+            self._entries[change.remote_name] = applied.entry
+        if applied.again:
+            self._again.add(change.remote_name)
+        if _removes_copies(change):
+            self._run.wake_at.append(self._journal.now() + NEXT_STEP)
+
+    def _note_changed(self, change: Change, error: RemoteChangedError) -> None:
+        """Note that an object changed since it was observed: the next round observes it again."""
+        name = change.remote_name
+        if name not in self._wanted:
+            self._run.fail(change, error)
+            return
+        self._entries[name] = self._journal.latest(name, self._entries[name])
+        self._again.add(name)
+
+    def _note_failed(self, change: Change, error: DestinationError) -> bool:
+        """Note a change that failed. Return False if no further call may be made."""
+        name = change.remote_name
+        entry = self._entries[name] = self._journal.latest(name, self._entries.get(name) or self._observed[name])
+        if isinstance(error, QuotaExceededError) and change.action in (Action.PUT, Action.REKEY):
+            error.retry_after = _until_a_version_is_a_day_old(entry, self._journal.now())
+        self._run.fail(change, error)
+        if change.action not in _APART or change.adopts:
+            self._failed.add(name)
+        self._unknown += isinstance(error, OutcomeUnknownError)
+        return not isinstance(error, STOPS_OBSERVING) and self._unknown < _LOST_ANSWERS
+
+    def _note_waiting(self) -> None:
+        """Note what waits for a time, an approval or the version budget."""
+        self._run.wake_at += [change.due_at for change in self._plan.changes if change.due_at is not None]
+        self._run.wait(
+            [held for held in self._guarded.held if held.change.remote_name not in self._again],
+            [late for late in self._guarded.delayed if late.change.remote_name not in self._again],
+        )
 
 
 _APART = frozenset({Action.RETAG, Action.SET_DESCRIPTION, Action.SET_POLICY, Action.REPLICATE})
-"""A failure of these does not keep the value of the same object from being written."""
+"""If one of these fails, the value of the same object is written all the same."""
 
 
 def _copies_failed(change: Change) -> PermissionDeniedError:
-    """Return the error for copies that failed and were asked for again: mostly a key, so a person has to look."""
+    """Return the error for copies that failed and were requested again: mostly a key that a person has to check."""
     return PermissionDeniedError(
         f"{change.remote_name}: the copy in {', '.join(change.failed_replicas)} failed; it was asked for again",
         hint=f"aws secretsmanager describe-secret --secret-id {change.remote_name} says why (ReplicationStatus); the "
@@ -357,19 +423,11 @@ def _copies_failed(change: Change) -> PermissionDeniedError:
 
 
 def _removes_copies(change: Change) -> bool:
-    """Whether a change prepares a deletion."""
+    """Return whether a change prepares a deletion."""
     return change.deletes and change.action is Action.REPLICATE
 
 
-def _is_here(entry: JournalEntry, task: DesiredState) -> bool:
-    return (entry.account, entry.region) == (task.account, task.state.sync.region)
-
-
-def _without_leaving(task: DesiredState) -> DesiredState:
-    return replace(task, left_behind=(), problems={})
-
-
 def _until_a_version_is_a_day_old(entry: JournalEntry, now: datetime) -> timedelta:
-    """Return how long AWS will refuse another version: it prunes what is older than a day."""
+    """Return how long AWS will refuse another version: it prunes versions that are older than a day."""
     oldest = min(within_a_day(entry.versions_at, now), default=now)
     return max(oldest + DAY - now, timedelta(minutes=1))

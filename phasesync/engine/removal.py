@@ -1,27 +1,15 @@
 """
-Removing a sync: what happens to its remote objects, and to our marks on them.
+Ends what a sync does at AWS: removes the sync, deletes or releases its remote objects, force-deletes one object.
 
-Must not touch what is not proven ours.
-
-Removing a sync with what it wrote: every object's deletion is scheduled, with the sync's recovery window.
-
-Only what is proven ours by its tags and by the journal; nothing else is ever touched. Waits for nothing: copies in
-other Regions go first, and where they need time, the command has to be repeated.
-
-Deleting one remote object at once and for good, on an operator's word: no recovery window, no way back.
-
-Only what carries our tags and whose ARN is in this database's journal; never a copy, nor what has copies.
-
-Releasing a sync: its remote objects are given back, as they were before they were ours, and it is paused.
-
-Writes no value and deletes nothing.
+Touches only what the tags and the journal prove to be ours.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.change import PlanContext
+from phasesync.core.change import Change, PlanContext
 from phasesync.core.credential import Credential
 from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.planning.deletion import decide_unwanted
@@ -31,10 +19,10 @@ from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, 
 from phasesync.core.sync import OnRemove, Paused, Sync
 from phasesync.core.tags import tags_back
 from phasesync.engine.apply import JournalWriter, MetadataApplier
-from phasesync.engine.claims import Checkpoint, held_claim, release_claim, take_claim
+from phasesync.engine.claims import held_claim, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of
-from phasesync.engine.observe import END_OF_LOOKING
+from phasesync.engine.observe import STOPS_OBSERVING
 from phasesync.engine.stale_database import check_may_delete, check_may_release
 from phasesync.errors import (
     CiphertextError,
@@ -49,12 +37,89 @@ from phasesync.errors import (
 from phasesync.ports.destination import Destination
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Visit:
+    """
+    One object of the journal that a verb was applied to.
+
+    Attributes:
+        error: why that failed; None if it succeeded.
+        tried: False if an earlier failure would have met this object too.
+    """
+
+    entry: JournalEntry
+    error: DestinationError | OwnershipConflictError | None = None
+    tried: bool = True
+
+    @property
+    def stops(self) -> bool:
+        """Whether the failure would meet every further object too, each after its time-outs."""
+        return isinstance(self.error, STOPS_OBSERVING)
+
+
+Act = Callable[[Destination, JournalEntry, Observed | None], None]
+"""Does something to a remote object: its destination, its journal entry, what AWS shows (None = it does not exist)."""
+
+
+def _visit_each(
+    context: Context,
+    sync: Sync,
+    credential: Credential,
+    entries: Iterable[JournalEntry],
+    act: Act,
+    *,
+    elsewhere: str = "the credential leads to",
+) -> Iterator[_Visit]:
+    """
+    Observe each object of the journal in its own account and Region, and act on it.
+
+    Calls nothing more once a failure would meet every further object too.
+
+    Args:
+        context: opens the destinations.
+        sync: wrote the objects.
+        credential: of the sync.
+        entries: the journal entries of the objects.
+        act: acts on one object.
+        elsewhere: text in front of the account if the credential leads to another one.
+    """
+    stopped: DestinationError | None = None
+    for entry in entries:
+        if stopped is not None:
+            yield _Visit(entry=entry, error=stopped, tried=False)
+            continue
+        try:
+            destination = context.destinations.open(sync.destination_kind, credential, entry.region, tenant=sync.id)
+            if (account := destination.account_id()) != entry.account:
+                raise DestinationError(f"it is in account {entry.account}, {elsewhere} {account}")
+            act(destination, entry, destination.observe(entry.remote_name))
+        except STOPS_OBSERVING as error:
+            stopped = error
+            yield _Visit(entry=entry, error=error)
+        except (DestinationError, OwnershipConflictError) as error:
+            yield _Visit(entry=entry, error=error)
+        else:
+            yield _Visit(entry=entry)
+
+
+def _is_ours(context: Context, observed: Observed | None, entry: JournalEntry) -> bool:
+    return observed is not None and ownership_of(observed, entry, context.instance_id) is Ownership.OURS
+
+
+def _may_exist(entry: JournalEntry) -> bool:
+    """Return whether there may be an object: a create may have landed although its answer was lost."""
+    return entry.arn is not None or entry.intent is not None
+
+
+# --- removing a sync, keeping its objects
+
+
 def remove_sync(context: Context, name: str, *, actor: str) -> tuple[str, ...]:
     """
-    Remove a sync, keep its remote objects and take our owner marks off them where that is allowed.
+    Remove a sync, keep its remote objects, and remove our owner tags from them if that is allowed.
 
     Returns:
-        Lines on objects that kept our marks.
+        Lines on objects that kept our tags.
     """
     try:
         sync = context.store.syncs.get_sync(name)
@@ -77,57 +142,45 @@ def remove_sync(context: Context, name: str, *, actor: str) -> tuple[str, ...]:
         return tuple(
             f"{entry.remote_name} keeps our tags: this database is an older backup that was not accepted"
             for entry in entries
-            if _is_known(entry)
+            if _may_exist(entry)
         )
-    lines: list[str] = []
-    for number, entry in enumerate(entries, start=1):
-        try:
-            line = _unmark(context, state.credential, sync, entry)
-        except END_OF_LOOKING as error:  # It would meet every further object, each after its time-outs.
-            left = len(entries) - number
-            more = f", as do {left} more that were not tried" if left else ""
-            return (*lines, f"{entry.remote_name} keeps our tags{more}: {error.message}")
-        if line is not None:
-            lines.append(line)
-    return tuple(lines)
+    return tuple(_unmark(context, sync, state.credential, entries))
 
 
-def _unmark(context: Context, credential: Credential, sync: Sync, entry: JournalEntry) -> str | None:
-    if not _is_known(entry):
-        return None
-    try:
-        destination = context.destinations.open(sync.destination_kind, credential, entry.region, tenant=sync.id)
-        if (account := destination.account_id()) != entry.account:
-            return f"{entry.remote_name} keeps our tags: it is in account {entry.account}, not in {account}"
-        seen = destination.observe(entry.remote_name)
-        if seen is not None and ownership_of(seen, entry, context.instance_id) is Ownership.OURS:
-            marks = tuple(owner_tags(context.instance_id, sync.id))
-            destination.update_metadata(seen.arn, untag=marks)
-    except END_OF_LOOKING:
-        raise
-    except DestinationError as error:
-        return f"{entry.remote_name} keeps our tags: {error.message}"
-    return None
+def _unmark(context: Context, sync: Sync, credential: Credential, entries: Sequence[JournalEntry]) -> Iterator[str]:
+    """Remove our owner tags; yield a line on each object that kept them."""
+
+    def unmark(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
+        if observed is not None and _is_ours(context, observed, entry):
+            destination.update_metadata(observed.arn, untag=tuple(owner_tags(context.instance_id, sync.id)))
+
+    known = filter(_may_exist, entries)
+    for visit in _visit_each(context, sync, credential, known, unmark, elsewhere="not in"):
+        if visit.error is None:
+            continue
+        more = ""
+        if visit.stops and (left := len(entries) - 1 - entries.index(visit.entry)):
+            more = f", as do {left} more that were not tried"
+        yield f"{visit.entry.remote_name} keeps our tags{more}: {visit.error.message}"
+        if visit.stops:
+            return
 
 
-def _is_known(entry: JournalEntry) -> bool:
-    """Return whether there may be an object: a create whose answer was lost may have landed."""
-    return entry.arn is not None or entry.intent is not None
-
+# --- removing a sync with its objects
 
 REMOVING = "being removed with its AWS secrets"
-"""Why a sync is paused while what it wrote is deleted."""
+"""Why a sync is paused while its objects are deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deleted:
+class DeletionResult:
     """
-    What came of deleting everything that a sync wrote.
+    The result of deleting everything that a sync wrote.
 
     Attributes:
-        scheduled: names whose deletion is scheduled now.
-        left_alone: remote name -> why it was never ours to delete.
-        blocked: remote name -> why it could not be deleted; not empty = the sync is still there, paused.
+        scheduled: names of objects whose deletion is now scheduled.
+        left_alone: remote name -> why the object was never ours to delete.
+        blocked: remote name -> why the object could not be deleted; if not empty, the sync still exists, paused.
     """
 
     scheduled: tuple[str, ...]
@@ -136,17 +189,20 @@ class Deleted:
 
 
 def deletable_objects(context: Context, name: str) -> tuple[str, ...]:
-    """Return the names of what a sync wrote, as far as its deletion is not scheduled. NotFoundError."""
+    """Return the names of the objects that a sync wrote and whose deletion is not scheduled. NotFoundError."""
     return tuple(
         entry.remote_name
         for entry in context.store.syncs.state_of(name).journal
-        if _may_be_there(entry) and entry.deletion_at is None
+        if _was_written(entry) and entry.deletion_at is None
     )
 
 
-def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Deleted:
+def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> DeletionResult:
     """
-    Schedule the deletion of everything that a sync wrote, and remove the sync where that succeeded.
+    Schedule the deletion of everything that a sync wrote, and remove the sync if that succeeded.
+
+    Waits for nothing: copies in other Regions are removed first, and if that takes time, the command has to be
+    repeated.
 
     Args:
         name: of the sync; it is paused first.
@@ -157,7 +213,7 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
         CiphertextError: its row or journal was altered; the sync stays.
         IllegalTransitionError: this database was restored, and nobody has accepted it.
         ClaimHeldError: another process keeps reconciling it.
-        DestinationError: what would meet every object; the sync stays, paused.
+        DestinationError: a failure that would meet every object; the sync stays, paused.
     """
     sync = context.store.syncs.get_sync(name)
     check_may_delete(context)
@@ -166,70 +222,77 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
     left_alone: dict[str, str] = {}
     blocked: dict[str, str] = {}
     with held_claim(context, sync, actor=actor) as (claim, checkpoint):
-        state, pen = context.store.syncs.load(claim), JournalWriter(context, claim)
-        for entry in filter(_may_be_there, state.journal):
-            destination = context.destinations.open(
-                sync.destination_kind, state.credential, entry.region, tenant=sync.id
-            )
-            alterer = MetadataApplier(
-                destination=destination, pen=pen, checkpoint=checkpoint, recovery_days=sync.config.recovery_days
-            )
-            try:
-                _schedule_deletion(context, destination, alterer, entry, scheduled, left_alone)
-            except END_OF_LOOKING as error:
-                error.hint = hint_of(error, sync)
-                raise
-            except (DestinationError, OwnershipConflictError) as error:
-                hint = _hint(error, sync)
-                blocked[entry.remote_name] = error.message + (f" ({hint})" if hint else "")
+        state, journal = context.store.syncs.load(claim), JournalWriter(context, claim)
+
+        def delete(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
+            applier = MetadataApplier(destination, journal, checkpoint, recovery_days=sync.config.recovery_days)
+            change = _schedule_deletion(context, destination, applier, entry, observed)
+            if change is not None and change.action is Action.DELETE:
+                scheduled.append(entry.remote_name)
+            elif change is not None:
+                left_alone[entry.remote_name] = change.reason
+
+        written = filter(_was_written, state.journal)
+        for visit in _visit_each(context, sync, state.credential, written, delete):
+            if visit.error is None:
+                continue
+            if visit.stops:
+                visit.error.hint = hint_of(visit.error, sync)
+                raise visit.error
+            hint = _hint(visit.error, sync)
+            blocked[visit.entry.remote_name] = visit.error.message + (f" ({hint})" if hint else "")
     if not blocked:
         context.store.syncs.remove_sync(sync.name)
-    return Deleted(scheduled=tuple(scheduled), left_alone=left_alone, blocked=blocked)
+    return DeletionResult(scheduled=tuple(scheduled), left_alone=left_alone, blocked=blocked)
+
+
+def _was_written(entry: JournalEntry) -> bool:
+    return entry.written_before or entry.intent is not None
 
 
 def _schedule_deletion(
     context: Context,
     destination: Destination,
-    alterer: MetadataApplier,
+    applier: MetadataApplier,
     entry: JournalEntry,
-    scheduled: list[str],
-    left_alone: dict[str, str],
-) -> None:
-    """Delete one object; DestinationError, OwnershipConflictError where it has to stay for now."""
-    name, account = entry.remote_name, destination.account_id()
-    if account != entry.account:
-        raise DestinationError(f"it is in account {entry.account}, the credential leads to {account}")
-    policy = PlanContext(
+    observed: Observed | None,
+) -> Change | None:
+    """
+    Delete one object.
+
+    Returns:
+        The deletion; or a noop with the reason why the object is not ours to delete; or None if the object is gone or
+        its deletion was scheduled before.
+
+    Raises:
+        DestinationError, OwnershipConflictError: it has to stay for now.
+    """
+    context_of_plan = PlanContext(
         instance_id=context.instance_id,
-        account=account,
+        account=entry.account,
         region=entry.region,
         now=context.clock.now(),
         on_remove=OnRemove.DELETE,
         grace=timedelta(0),
     )
-    # Twice at most: its copies go first, and often they are gone at once.
-    for _ in range(2):
-        seen = destination.observe(name)
-        entry = settle_by_evidence(entry, seen)
-        change = decide_unwanted(entry, {name: seen}, policy)
+    # Twice at most: its copies are removed first, and often they are gone at once.
+    for attempt in range(2):
+        if attempt > 0:
+            observed = destination.observe(entry.remote_name)
+        entry = settle_by_evidence(entry, observed)
+        change = decide_unwanted(entry, {entry.remote_name: observed}, context_of_plan)
         if change.action is Action.REFUSE:
             raise OwnershipConflictError(change.reason, hint=change.hint)
-        if change.action is Action.NOOP or seen is None:
-            if seen is None or seen.deleted_at is not None:
-                return
-            if ownership_of(seen, entry, context.instance_id) is Ownership.OURS and entry.arn == seen.arn:
+        if change.action is Action.NOOP or observed is None:
+            if observed is None or observed.deleted_at is not None:
+                return None
+            if _is_ours(context, observed, entry) and entry.arn == observed.arn:
                 raise DestinationError(change.reason)
-            left_alone[name] = change.reason
-            return
-        entry = alterer.delete(change, seen, entry)
+            return change
+        entry = applier.delete(change, observed, entry)
         if change.action is Action.DELETE:
-            scheduled.append(name)
-            return
+            return change
     raise RemoteChangedError("its copies in other Regions are being removed; repeat the command when they are gone")
-
-
-def _may_be_there(entry: JournalEntry) -> bool:
-    return entry.written_before or entry.intent is not None
 
 
 def _hint(error: PhasesyncError, sync: Sync) -> str | None:
@@ -239,6 +302,66 @@ def _hint(error: PhasesyncError, sync: Sync) -> str | None:
             f"phasesync syncs update {sync.name} --on-remove delete"
         )
     return hint_of(error, sync)
+
+
+# --- releasing a sync
+
+RELEASED = "released"
+"""Why a released sync is paused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseResult:
+    """The result of a release: names of the objects that were given back, and remote name -> why one is still ours."""
+
+    given_back: tuple[str, ...]
+    kept: dict[str, str]
+
+
+def release_sync(context: Context, name: str, *, actor: str) -> ReleaseResult:
+    """
+    Pause a sync, restore the former tags of its remote objects, and forget the objects.
+
+    Writes no value and deletes nothing.
+
+    Args:
+        name: of the sync.
+        actor: who asked.
+
+    Returns:
+        What was given back. What AWS refused stays ours, and the command can be repeated.
+
+    Raises:
+        NotFoundError: the sync.
+        IllegalTransitionError: this database was restored, and that was not accepted.
+        ClaimHeldError: another process keeps reconciling it.
+    """
+    sync = context.store.syncs.get_sync(name)
+    check_may_release(context)
+    # First of all, so that no run writes the objects again.
+    context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
+    given_back: list[str] = []
+    kept: dict[str, str] = {}
+    with held_claim(context, sync, actor=actor) as (claim, checkpoint):
+        state, journal = context.store.syncs.load(claim), JournalWriter(context, claim)
+
+        def release(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
+            if observed is not None and _is_ours(context, observed, entry):
+                back = tags_back(observed, entry, owner_tags(context.instance_id, entry.sync_id))
+                checkpoint()
+                destination.update_metadata(observed.arn, tags=back.tags or None, untag=back.untag)
+
+        known = filter(_may_exist, state.journal)
+        for visit in _visit_each(context, sync, state.credential, known, release):
+            if visit.error is not None:
+                kept[visit.entry.remote_name] = ("" if visit.tried else "not tried: ") + visit.error.message
+                continue
+            journal.save(give_back(visit.entry))
+            given_back.append(visit.entry.remote_name)
+    return ReleaseResult(given_back=tuple(given_back), kept=kept)
+
+
+# --- deleting one object at once and for good
 
 
 def find_for_force_deletion(
@@ -261,17 +384,17 @@ def find_for_force_deletion(
     """
     check_may_delete(context)
     found = context.store.credentials.get(credential)
-    where = _region(remote_name, region, found)
-    seen = context.destinations.open(kind, found, where).observe(remote_name)
-    if seen is None:
+    where = _region_of(remote_name, region, found)
+    observed = context.destinations.open(kind, found, where).observe(remote_name)
+    if observed is None:
         raise NotFoundError(
             f"there is no secret {remote_name} in {where}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
-    sync = _writer_of(context, seen)
-    _entry_of(context, sync, seen)
-    _check(seen, where)
-    return sync, seen
+    sync = _writer_of(context, observed)
+    _entry_of(context, sync, observed)
+    _check_deletable(observed, where)
+    return sync, observed
 
 
 def force_delete(
@@ -290,136 +413,69 @@ def force_delete(
     sync, _ = find_for_force_deletion(context, credential, region, remote_name, kind=kind)
     reach = context.store.credentials.get(credential)
     with held_claim(context, sync, actor=actor) as (claim, checkpoint):
-        pen = JournalWriter(context, claim)
-        where = _region(remote_name, region, reach)
+        journal = JournalWriter(context, claim)
+        where = _region_of(remote_name, region, reach)
         destination = context.destinations.open(kind, reach, where, tenant=sync.id)
-        seen = destination.observe(remote_name)
-        if seen is None:
+        observed = destination.observe(remote_name)
+        if observed is None:
             raise NotFoundError(f"there is no secret {remote_name} any more")
-        entry = _entry_of(context, sync, seen)
-        _check(seen, where)
+        entry = _entry_of(context, sync, observed)
+        _check_deletable(observed, where)
         # Noted before the call: the next run must not take it for an object that somebody else deleted.
         now = context.clock.now()
-        noted = pen.save(replace(entry, touched_at=now, deletion_at=now))
+        noted = journal.save(replace(entry, touched_at=now, deletion_at=now))
         try:
             checkpoint()
-            destination.delete(seen.arn, recovery_days=None)
+            destination.delete(observed.arn, recovery_days=None)
         except OutcomeUnknownError:
             raise
         except PhasesyncError:
-            pen.save(replace(noted, deletion_at=entry.deletion_at))
+            journal.save(replace(noted, deletion_at=entry.deletion_at))
             raise
     return sync
 
 
-def _writer_of(context: Context, seen: Observed) -> Sync:
+def _writer_of(context: Context, observed: Observed) -> Sync:
     """Return the sync of this database that an object's tags name. OwnershipConflictError."""
-    if seen.tags.get(TAG_INSTANCE) != context.instance_id:
-        raise _not_ours(seen, "does not carry the tags of this phasesync")
+    if observed.tags.get(TAG_INSTANCE) != context.instance_id:
+        raise _not_ours(observed, "does not carry the tags of this phasesync")
     for sync in context.store.syncs.list_syncs():
-        if sync.id == seen.tags.get(TAG_SYNC):
+        if sync.id == observed.tags.get(TAG_SYNC):
             return sync
-    raise _not_ours(seen, "carries the tags of a sync that this database does not have")
+    raise _not_ours(observed, "carries the tags of a sync that this database does not have")
 
 
-def _entry_of(context: Context, sync: Sync, seen: Observed) -> JournalEntry:
+def _entry_of(context: Context, sync: Sync, observed: Observed) -> JournalEntry:
     for entry in context.store.syncs.state_of(sync.name).journal:
-        if entry.arn == seen.arn and ownership_of(seen, entry, context.instance_id) is Ownership.OURS:
+        if entry.arn == observed.arn and ownership_of(observed, entry, context.instance_id) is Ownership.OURS:
             return entry
-    raise _not_ours(seen, "carries our tags, but the journal of this database does not have its ARN")
+    raise _not_ours(observed, "carries our tags, but the journal of this database does not have its ARN")
 
 
-def _region(remote_name: str, region: str | None, credential: Credential) -> str:
+def _region_of(remote_name: str, region: str | None, credential: Credential) -> str:
     """Return the Region of an object. InvalidInputError."""
     where = region_of_secret(remote_name, region, otherwise=credential.region)
     return check_neighbours(where, credential.region, of=f"the credential {credential.name}")
 
 
-def _check(seen: Observed, region: str) -> None:
-    if (refusal := refusal_of(seen.name, seen, region)) is not None:
+def _check_deletable(observed: Observed, region: str) -> None:
+    if (refusal := refusal_of(observed.name, observed, region)) is not None:
         raise OwnershipConflictError(
-            f"{seen.name} is not deleted: {refusal[0]}", hint="what AWS looks after is deleted with AWS's own tools"
+            f"{observed.name} is not deleted: {refusal[0]}", hint="what AWS looks after is deleted with AWS's own tools"
         )
-    if seen.cross_account_copies:
+    if observed.cross_account_copies:
         raise OwnershipConflictError(
-            f"{seen.name} is not deleted: {copies_in_other_accounts(seen)}", hint=how_to_end_copies(seen, region)
+            f"{observed.name} is not deleted: {copies_in_other_accounts(observed)}",
+            hint=how_to_end_copies(observed, region),
         )
-    if seen.replicas:
+    if observed.replicas:
         raise OwnershipConflictError(
-            f"{seen.name} is not deleted: it has copies in {', '.join(sorted(seen.replicas))}",
+            f"{observed.name} is not deleted: it has copies in {', '.join(sorted(observed.replicas))}",
             hint="have the sync want no copies (phasesync syncs update SYNC --replica none), run it, and repeat",
         )
 
 
-def _not_ours(seen: Observed, reason: str) -> OwnershipConflictError:
+def _not_ours(observed: Observed, reason: str) -> OwnershipConflictError:
     return OwnershipConflictError(
-        f"{seen.name} is not deleted: it {reason}", hint="what is not proven ours is never deleted from here"
+        f"{observed.name} is not deleted: it {reason}", hint="what is not proven ours is never deleted from here"
     )
-
-
-RELEASED = "released"
-"""Why a released sync is paused."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Released:
-    """What came of it: names that were given back, and remote name -> why it is still ours."""
-
-    given_back: tuple[str, ...]
-    kept: dict[str, str]
-
-
-def release_sync(context: Context, name: str, *, actor: str) -> Released:
-    """
-    Pause a sync, take our tags off its remote objects, put back what we changed, and forget them.
-
-    Args:
-        name: of the sync.
-        actor: who asked.
-
-    Returns:
-        What was given back; what AWS refused stays ours, and the command can be repeated.
-
-    Raises:
-        NotFoundError: the sync.
-        IllegalTransitionError: this database was restored, and that was not accepted.
-        ClaimHeldError: another process keeps reconciling it.
-    """
-    sync = context.store.syncs.get_sync(name)
-    check_may_release(context)
-    # Before anything else, so that no run makes anew what is given back.
-    context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
-    given_back: list[str] = []
-    kept: dict[str, str] = {}
-    with held_claim(context, sync, actor=actor) as (claim, checkpoint):
-        state, pen = context.store.syncs.load(claim), JournalWriter(context, claim)
-        gone: DestinationError | None = None
-        for entry in filter(_is_known, state.journal):
-            if gone is not None:  # It would meet every further object, each after its time-outs.
-                kept[entry.remote_name] = f"not tried: {gone.message}"
-                continue
-            try:
-                destination = context.destinations.open(
-                    sync.destination_kind, state.credential, entry.region, tenant=sync.id
-                )
-                _give_back(context, destination, entry, checkpoint)
-            except DestinationError as error:
-                gone = error if isinstance(error, END_OF_LOOKING) else None
-                kept[entry.remote_name] = error.message
-                continue
-            pen.save(give_back(entry))
-            given_back.append(entry.remote_name)
-    return Released(given_back=tuple(given_back), kept=kept)
-
-
-def _give_back(context: Context, destination: Destination, entry: JournalEntry, checkpoint: Checkpoint) -> None:
-    """Put tags back where the object is still ours; there is nothing to do where it is not."""
-    account = destination.account_id()
-    if account != entry.account:
-        raise DestinationError(f"it is in account {entry.account}, the credential leads to {account}")
-    seen = destination.observe(entry.remote_name)
-    if seen is None or ownership_of(seen, entry, context.instance_id) is not Ownership.OURS:
-        return
-    back = tags_back(seen, entry, owner_tags(context.instance_id, entry.sync_id))
-    checkpoint()
-    destination.update_metadata(seen.arn, tags=back.tags or None, untag=back.untag)

@@ -16,8 +16,8 @@ from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdic
 from phasesync.core.sync import Sync
 from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.engine.hints import hint_of
-from phasesync.engine.observe import END_OF_LOOKING
-from phasesync.engine.stale_database import not_accepted
+from phasesync.engine.observe import STOPS_OBSERVING
+from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
@@ -127,7 +127,7 @@ class RunBuilder:
             spread: a random number in [0, 1).
         """
         if any(held.rule is Rule.RESTORED for held in self.held):
-            self.errors.append(not_accepted())
+            self.errors.append(not_accepted_error())
         elif self.held:
             first = self.held[0]
             self.errors.append(
@@ -242,7 +242,7 @@ class RunBuilder:
         )
         of_objects = all(
             isinstance(error, (DestinationError, PlanError, InvalidInputError))
-            and not isinstance(error, END_OF_LOOKING)
+            and not isinstance(error, STOPS_OBSERVING)
             for error in self.errors
         )
         return bool(came_through and of_objects and (self.errors or self.delayed))

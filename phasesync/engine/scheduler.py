@@ -136,7 +136,7 @@ class Scheduler:
         work = self._lease_work
         if work is None or not self._works():
             return True
-        return self._round("leases", lambda: work.expiry.hand_out(work.dispatcher))
+        return self._round("leases", lambda: work.expiry.dispatch_due(work.dispatcher))
 
     def reap_users(self) -> bool:
         """Remove users at AWS that belong to no live lease; one daemon a day does it."""
@@ -163,7 +163,7 @@ class Scheduler:
             self._round("release", partial(self._release, claim))
         if self._lease_work is not None:
             for claimed in self._lease_work.dispatcher.running():
-                self._round("release", partial(self._lease_work.expiry.give_back, claimed))
+                self._round("release", partial(self._lease_work.expiry.release, claimed))
         self._round("sign-off", lambda: self._context.store.daemons.leave(self._context.owner))
 
     def _works(self) -> bool:
@@ -207,7 +207,7 @@ class Scheduler:
         every = EVERY if self._reaped else AGAIN
         if self._context.store.daemons.claim_chore("reap-users", self._context.owner, every=every):
             self._reaped = False  # Whatever ends it before it has returned.
-            self._reaped = OrphanCollector(self._context).reap(work.expiry.checkpoint)
+            self._reaped = OrphanCollector(self._context).collect(work.expiry.checkpoint)
 
     def _prune(self) -> None:
         if not self._context.store.daemons.claim_chore("housekeeping", self._context.owner, every=timedelta(hours=1)):

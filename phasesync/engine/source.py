@@ -103,7 +103,7 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
     )
 
 
-def check_not_put_back(state: SyncState, source: Source) -> None:
+def check_not_rolled_back(state: SyncState, source: Source) -> None:
     """Raise CiphertextError where an environment, or the sync itself, is older than what was written from it."""
     sync = state.sync
     for entry in state.journal:

@@ -26,7 +26,7 @@ while a copy that is still at work recognises its writes, and halts.
 """
 
 
-def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: Digests, instance_id: str) -> None:
+def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Digests, instance_id: str) -> None:
     """
     Refuse to go on where AWS shows a write of ours that the journal does not know.
 
@@ -53,10 +53,10 @@ def check_not_restored(entry: JournalEntry, observed: Observed | None, digests: 
         return
     later = range(entry.generation + 1, entry.generation + 1 + LOOK_AHEAD)
     if any(token in unknown for token in tokens(later)):
-        raise restored()
+        raise newer_at_aws_error()
 
 
-def may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
+def token_may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
     """
     Return whether the token of an open write is spent, in a database that is known to be an older one.
 
@@ -89,14 +89,14 @@ def check_may_delete(context: Context) -> None:
         )
 
 
-def not_accepted() -> StaleDatabaseError:
+def not_accepted_error() -> StaleDatabaseError:
     """Return the error of a run that had something to write while this database counts as older than AWS."""
     return StaleDatabaseError(
         "this database is an older backup, or a copy of it is at work: nothing is written until that is accepted"
     )
 
 
-def restored() -> StaleDatabaseError:
+def newer_at_aws_error() -> StaleDatabaseError:
     """Return the error for a database that is older than AWS."""
     return StaleDatabaseError(
         "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "

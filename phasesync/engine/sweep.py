@@ -46,7 +46,7 @@ _CALL: Final = timedelta(milliseconds=100)
 """About what one list takes, generously: while one daemon sweeps a place, no other begins."""
 _DENIED_FOR: Final = timedelta(hours=1)
 """A credential that may not list is not asked again for so long, unless it changes."""
-_CUSTOMER: Final = "sweep"
+_TENANT: Final = "sweep"
 
 
 @dataclass(kw_only=True)
@@ -114,7 +114,7 @@ class Sweeper:
         for credential in credentials:
             try:
                 destination = self._context.destinations.open(
-                    group.destination_kind, credential, group.region, tenant=_CUSTOMER
+                    group.destination_kind, credential, group.region, tenant=_TENANT
                 )
                 if destination.account_id() != group.account:
                     continue  # The syncs that use it are halted by their next run.
@@ -184,10 +184,10 @@ class Sweeper:
 
     def _listed(self, destination: Destination, stopping: Callable[[], bool]) -> Iterator[Observed]:
         """Yield what is listed, page by page, until it ends or this daemon does."""
-        for seen in destination.sweep(self._context.instance_id):
+        for observed in destination.sweep(self._context.instance_id):
             if stopping():
                 return
-            yield seen
+            yield observed
 
     def _settle(self, ledger: _Ledger, suspected: set[str]) -> None:
         self._context.store.sweeps.checked(

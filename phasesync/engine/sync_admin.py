@@ -12,7 +12,7 @@ from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
 from phasesync.core.sync_state import SyncDraft
-from phasesync.engine.adoption_preview import survey
+from phasesync.engine.adoption_preview import find_existing
 from phasesync.engine.context import Context
 from phasesync.engine.hints import naming
 from phasesync.engine.import_values import ImportResult, import_values
@@ -96,7 +96,7 @@ class SyncConfiguration:
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[ImportResult, tuple[str, ...]]:
         """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
         destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
-        found = survey(
+        found = find_existing(
             destination,
             self._context,
             draft,
@@ -175,11 +175,11 @@ class SyncConfiguration:
         destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
         there, refused = [], []
         for name in self._checker.some_names(draft):
-            seen = destination.observe(name)
-            if seen is not None and (refusal := refusal_of(name, seen, draft.region)) is not None:
+            observed = destination.observe(name)
+            if observed is not None and (refusal := refusal_of(name, observed, draft.region)) is not None:
                 hint = naming(refusal[1], draft.name)
                 refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
-            elif seen is not None:
+            elif observed is not None:
                 there.append(name)
         self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
         to_adopt = bool(there) and draft.adopt is None

@@ -11,7 +11,7 @@ from phasesync.core.sync import Sync
 from phasesync.core.sync_state import SyncState
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
-from phasesync.engine.observe import END_OF_LOOKING, look_steadily
+from phasesync.engine.observe import STOPS_OBSERVING, observe_consistently
 from phasesync.engine.pinned_account import verify_account
 from phasesync.engine.source import Source, read_source
 from phasesync.errors import DestinationError
@@ -92,7 +92,7 @@ def _all(context: Context, state: SyncState) -> tuple[Compared, ...]:
     destination = context.destinations.open(sync.destination_kind, state.credential, sync.region, tenant=sync.id)
     verify_account(state, destination)
     # An edit that goes out meanwhile is at AWS and not in what was read before.
-    return look_steadily(
+    return observe_consistently(
         _read(context, sync),
         lambda: _read(context, sync),
         lambda source: _compare_all(context, sync, destination, source),
@@ -121,7 +121,7 @@ def _compare_all(context: Context, sync: Sync, destination: Destination, source:
 def _compare(context: Context, sync: Sync, destination: Destination, name: str, payload: Payload) -> Compared:
     try:
         value = destination.read_value(name)
-    except END_OF_LOOKING:
+    except STOPS_OBSERVING:
         raise
     except DestinationError as error:
         return Compared(remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
@@ -135,10 +135,10 @@ def _compare(context: Context, sync: Sync, destination: Destination, name: str, 
 def _why_not_ours(destination: Destination, name: str, sync: Sync) -> str | None:
     """Return why no sync may write an object whose value differs; None where one may, or where AWS does not say."""
     try:
-        seen = destination.observe(name)
-    except END_OF_LOOKING:
+        observed = destination.observe(name)
+    except STOPS_OBSERVING:
         raise
     except DestinationError:  # The comparison is made already; this would only have explained it.
         return None
-    refusal = refusal_of(name, seen, sync.region)
+    refusal = refusal_of(name, observed, sync.region)
     return None if refusal is None else refusal[0]

@@ -40,13 +40,13 @@ class IssuerTraits:
 
     Attributes:
         outputs: what it hands out, by name; the values of `IssuedCredentials.outputs`.
-        takes_back: what it hands out can be taken back; otherwise it ends by itself, and is not renewed either.
+        revocable: what it hands out can be taken back; otherwise it ends by itself, and is not renewed either.
         has_path: what it makes lies under an IAM path.
         shortest_ttl: the shortest life that it hands out.
     """
 
     outputs: tuple[str, ...]
-    takes_back: bool
+    revocable: bool
     has_path: bool
     shortest_ttl: timedelta
 

@@ -5,7 +5,7 @@ import pytest
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt, Layout, TagMode
-from phasesync.engine.removal import RELEASED, Released, release_sync
+from phasesync.engine.removal import RELEASED, ReleaseResult, release_sync
 from phasesync.errors import PermissionDeniedError
 from tests.support.operator import adoption
 from tests.support.stores import ACTOR
@@ -14,7 +14,7 @@ from tests.support.world import NAME, World
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
 
 
-def give_back(world: World) -> Released:
+def give_back(world: World) -> ReleaseResult:
     """Release the sync."""
     return release_sync(world.context, "web", actor=ACTOR)
 
@@ -34,7 +34,7 @@ def test_an_object_that_was_taken_over_gets_its_tags_back(world: World) -> None:
 
     done = give_back(world)
 
-    assert done == Released(given_back=(NAME,), kept={})
+    assert done == ReleaseResult(given_back=(NAME,), kept={})
     assert world.object.tags == {"team": "other", "keep": "this", "same": "x", "aws": "no", "later": "theirs"}
     assert "postgres://db" in world.text
 
@@ -94,7 +94,7 @@ def test_what_aws_refuses_is_told_and_stays_ours(world: World) -> None:
     assert list(first.kept) == ["shop/URL"]
     assert "secretsmanager:UntagResource" in first.kept["shop/URL"]
     assert first.given_back == ("shop/USER",)
-    assert second == Released(given_back=("shop/URL",), kept={})
+    assert second == ReleaseResult(given_back=("shop/URL",), kept={})
     assert all(TAG_INSTANCE not in one.tags for one in world.remote.objects.values())
 
 

@@ -5,7 +5,7 @@ import pytest
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout
-from phasesync.engine.removal import Deleted, deletable_objects, force_delete, remove_sync_and_objects
+from phasesync.engine.removal import DeletionResult, deletable_objects, force_delete, remove_sync_and_objects
 from phasesync.errors import (
     DestinationUnavailableError,
     IllegalTransitionError,
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
 KIND = "aws-secrets-manager"
 
 
-def remove(world: World) -> Deleted:
+def remove(world: World) -> DeletionResult:
     """Remove the sync with what it wrote."""
     return remove_sync_and_objects(world.context, "web", actor=ACTOR)
 
@@ -50,7 +50,7 @@ def test_everything_that_the_sync_wrote_is_scheduled_and_the_sync_goes(world: Wo
 
     done = remove(world)
 
-    assert done == Deleted(scheduled=("shop/URL", "shop/USER"), left_alone={}, blocked={})
+    assert done == DeletionResult(scheduled=("shop/URL", "shop/USER"), left_alone={}, blocked={})
     assert gone(world)
     days = {(one.deleted_at - world.clock.now()).days for one in world.remote.objects.values() if one.deleted_at}
     assert days <= {6, 7}

@@ -9,7 +9,7 @@ from phasesync.core.fingerprint import write_token
 from phasesync.core.remote import CURRENT, Observed
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Adopt
-from phasesync.engine.stale_database import LOOK_AHEAD, check_not_restored
+from phasesync.engine.stale_database import LOOK_AHEAD, check_not_stale
 from phasesync.errors import ClaimHeldError, CredentialRejectedError, StaleDatabaseError
 from phasesync.store.tables import journal
 from tests.support.stores import ACTOR, TTL
@@ -80,9 +80,9 @@ def test_how_far_ahead_a_write_is_recognised(world: World) -> None:
         token = write_token(digests, instance_id, world.sync_id, NAME, generation)
         return replace(seen, versions={token: frozenset({CURRENT})})
 
-    check_not_restored(entry, written_by(entry.generation + LOOK_AHEAD + 1), digests, instance_id)
+    check_not_stale(entry, written_by(entry.generation + LOOK_AHEAD + 1), digests, instance_id)
     with pytest.raises(StaleDatabaseError):
-        check_not_restored(entry, written_by(entry.generation + LOOK_AHEAD), digests, instance_id)
+        check_not_stale(entry, written_by(entry.generation + LOOK_AHEAD), digests, instance_id)
 
 
 def test_an_outside_write_is_drift_and_no_restored_database(world: World) -> None:

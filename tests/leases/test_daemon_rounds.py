@@ -84,11 +84,11 @@ def test_what_failed_before_leaves_threads_to_what_is_due(world: LeaseWorld) -> 
     world.let_time_pass(hours=2)
     threads = Held(4)
 
-    world.expiry.hand_out(threads)
+    world.expiry.dispatch_due(threads)
     assert [one.claim.lease_id in failed for one in threads.work] == [True, True]
     good = world.issue().lease.id
     world.let_time_pass(hours=2)
-    world.expiry.hand_out(threads)
+    world.expiry.dispatch_due(threads)
 
     assert [one.claim.lease_id for one in threads.work[2:]] == [good]
 
@@ -140,7 +140,7 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: Lea
     threads: Threads[ClaimedLease] = Threads(world.expiry.work, threads=1, events=world, chore="leases")
     assert threads.drain(timedelta(0))
 
-    world.expiry.hand_out(threads)
+    world.expiry.dispatch_due(threads)
 
     assert world.leases.claim(lease.id, "the next daemon").lease is not None
     assert world.users() == {lease.spec.name}

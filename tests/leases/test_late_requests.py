@@ -52,7 +52,7 @@ def test_one_that_comes_after_even_that_is_the_reapers(world: LeaseWorld) -> Non
     world.leases.save(claimed.claim, given_up, done=True)
     arrives(world)
 
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     assert world.users() == set()
     assert [record.event for record in world.leases.records(lease.id)][-1] is LeaseEvent.LEFT_OVER

@@ -119,7 +119,7 @@ def live_through(world: LeaseWorld) -> None:
     tags = {TAG_INSTANCE: world.store.instance_id, TAG_LEASE: "lost", TAG_MAX_EXPIRES_AT: "2020-01-01T00:00:00Z"}
     listed = [{"Key": key, "Value": value} for key, value in tags.items()]
     world.iam.create_user(UserName="ci-lost", Path=OUR_PATH, Tags=listed)
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
     assert world.users() == set()
 
 

@@ -273,6 +273,6 @@ def test_a_lease_whose_row_was_altered_goes_with_its_recipe_and_its_user_by_its_
     assert (done.dropped, world.leases.list_leases(ended=True)) == (True, [])
 
     world.clock.pass_(hours=9)
-    (look,) = world.reaper.look("aws")
-    world.reaper.remove(look.strays, actor=ACTOR)
+    (scan,) = world.orphan_users.scan("aws")
+    world.orphan_users.remove(scan.orphans, actor=ACTOR)
     assert world.users() == set()

@@ -37,7 +37,7 @@ def add_user(world: LeaseWorld, name: str, *, path: str = "/phasesync/shop/produ
 
 
 def fates(world: LeaseWorld) -> dict[str, OrphanVerdict]:
-    return {stray.user.name: stray.fate for look in world.reaper.look() for stray in look.strays}
+    return {orphan.user.name: orphan.verdict for scan in world.orphan_users.scan() for orphan in scan.orphans}
 
 
 def reaped(world: LeaseWorld) -> list[tuple[str, int, int]]:
@@ -48,7 +48,7 @@ def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> N
     names = {world.issue().lease.spec.name for _ in range(3)}
     before = len(world.calls())
 
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     assert world.users() == names
     assert world.calls()[before:] == ["ListUsers"]
@@ -60,12 +60,12 @@ def test_a_user_of_a_lost_lease_stays_until_the_end_that_its_tag_names(world: Le
     lose_rows(world.store)
     assert fates(world) == {name: OrphanVerdict.UNKNOWN}
     world.clock.pass_(hours=7)
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
     assert world.users() == {name}, "somebody may still want it: a lease lives for eight hours"
 
     world.clock.pass_(hours=2)
     assert fates(world) == {name: OrphanVerdict.OVERDUE}
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     assert world.users() == set()
     assert reaped(world)[-1] == ("123456789012", 1, 1)
@@ -77,7 +77,7 @@ def test_a_lost_user_with_much_on_it_is_stripped_and_removed(world: LeaseWorld) 
     lose_rows(world.store)
     world.clock.pass_(hours=9)
 
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     assert world.users() == set()
 
@@ -94,7 +94,7 @@ def test_others_users_under_our_path_are_never_touched(world: LeaseWorld, tags: 
     add_user(world, "theirs", **tags)
 
     assert fates(world) == {}
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     assert world.users() == {"theirs"}
 
@@ -104,7 +104,7 @@ def test_a_user_of_ours_whose_end_cannot_be_read_is_shown_and_left(world: LeaseW
     add_user(world, "ours", instance=world.store.instance_id, lease="lost", end=end)
 
     assert fates(world) == {"ours": OrphanVerdict.UNKNOWN}
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     assert world.users() == {"ours"}
 
@@ -112,8 +112,8 @@ def test_a_user_of_ours_whose_end_cannot_be_read_is_shown_and_left(world: LeaseW
 def test_a_user_that_lost_its_lease_tag_is_left_alone(world: LeaseWorld) -> None:
     add_user(world, "ours", instance=world.store.instance_id, end="2020-01-01T00:00:00Z")
 
-    (stray,) = [stray for look in world.reaper.look() for stray in look.strays]
-    results = world.reaper.remove([stray], actor=ACTOR)
+    (orphan,) = [orphan for scan in world.orphan_users.scan() for orphan in scan.orphans]
+    results = world.orphan_users.remove([orphan], actor=ACTOR)
 
     assert [result for _, result in results] == [RevokeOutcome.THEIRS]
     assert world.users() == {"ours"}
@@ -122,11 +122,11 @@ def test_a_user_that_lost_its_lease_tag_is_left_alone(world: LeaseWorld) -> None
 def test_a_name_that_was_taken_over_between_the_look_and_the_removal_is_left_alone(world: LeaseWorld) -> None:
     ours = {"instance": world.store.instance_id, "lease": "lost", "end": "2020-01-01T00:00:00Z"}
     add_user(world, "ci-1", **ours)
-    strays = [stray for look in world.reaper.look() for stray in look.strays]
+    orphans = [orphan for scan in world.orphan_users.scan() for orphan in scan.orphans]
     world.iam.delete_user(UserName="ci-1")
     add_user(world, "ci-1", instance="another", lease="theirs", end="2030-01-01T00:00:00Z")
 
-    results = world.reaper.remove(strays, actor=ACTOR)
+    results = world.orphan_users.remove(orphans, actor=ACTOR)
 
     assert [result for _, result in results] == [RevokeOutcome.THEIRS]
     assert world.users() == {"ci-1"}
@@ -138,12 +138,12 @@ def test_nothing_is_removed_while_the_database_may_be_an_older_one(world: LeaseW
     world.clock.pass_(hours=9)
     world.become_restored()
 
-    world.reaper.reap(lambda: None)
-    strays = [stray for look in world.reaper.look() for stray in look.strays]
+    world.orphan_users.collect(lambda: None)
+    orphans = [orphan for scan in world.orphan_users.scan() for orphan in scan.orphans]
     with pytest.raises(IllegalTransitionError, match="older backup"):
-        world.reaper.remove(strays, actor=ACTOR)
+        world.orphan_users.remove(orphans, actor=ACTOR)
 
-    assert [stray.fate for stray in strays] == [OrphanVerdict.OVERDUE]
+    assert [orphan.verdict for orphan in orphans] == [OrphanVerdict.OVERDUE]
     assert world.users() == {name}
     assert world.events == []
 
@@ -154,7 +154,7 @@ def test_paths_that_operators_chose_are_looked_at_as_well(world: LeaseWorld) -> 
     add_user(world, "ops-1", path="/teams/ops/", **ours)
     add_user(world, "else-1", path="/elsewhere/", **ours)
 
-    world.reaper.reap(lambda: None)
+    world.orphan_users.collect(lambda: None)
 
     left = {user["UserName"] for user in world.iam.list_users()["Users"]}
     assert left == {"else-1"}, "that path is none of ours"
@@ -209,10 +209,10 @@ def _other_keys() -> dict[str, str]:
 def test_a_credential_that_may_not_list_is_told_and_removes_nothing(world: LeaseWorld) -> None:
     world.deny("iam:ListUsers")
 
-    (look,) = world.reaper.look()
-    world.reaper.reap(lambda: None)
+    (scan,) = world.orphan_users.scan()
+    world.orphan_users.collect(lambda: None)
 
-    assert look.error is not None and "iam:ListUsers" in look.error.message
+    assert scan.error is not None and "iam:ListUsers" in scan.error.message
     failed = [one for one in world.events if isinstance(one, ChoreFailed)]
     assert [(one.chore, one.error) for one in failed] == [("reap-users", "PermissionDeniedError")]
 
@@ -223,7 +223,7 @@ def test_a_user_that_may_not_be_looked_at_hides_no_other(world: LeaseWorld) -> N
     add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
     world.aws.deny("iam:GetUser", caller="AKIATESTTESTTESTTEST", resource="*/another")
 
-    assert world.reaper.reap(lambda: None)
+    assert world.orphan_users.collect(lambda: None)
 
     assert world.users() == {"another"}
 
@@ -234,7 +234,7 @@ def test_a_credential_that_was_altered_is_told_and_hides_no_other(world: LeaseWo
     add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
     alter(world.store, credential_rows, world.store.credentials.get("zz").id, sealed=b"nothing of ours")
 
-    assert not world.reaper.reap(lambda: None), "it is tried again sooner"
+    assert not world.orphan_users.collect(lambda: None), "it is tried again sooner"
 
     assert world.users() == set()
     assert [one.error for one in world.events if isinstance(one, ChoreFailed)] == ["CiphertextError"]
@@ -245,21 +245,21 @@ def test_credentials_that_no_recipe_uses_any_more_look_as_well(world: LeaseWorld
     add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
     world.store.dynamics.remove("ci")
 
-    assert world.reaper.reap(lambda: None)
+    assert world.orphan_users.collect(lambda: None)
     assert world.users() == set()
 
     world.deny("iam:*")
-    assert world.reaper.look() == []
+    assert world.orphan_users.scan() == []
 
 
 def test_a_removal_that_fails_is_told_and_the_others_go_on(world: LeaseWorld) -> None:
     ours = {"instance": world.store.instance_id, "end": "2020-01-01T00:00:00Z"}
     for name in ("ci-1", "ci-2"):
         add_user(world, name, lease=f"lost-{name}", **ours)
-    strays = [stray for look in world.reaper.look() for stray in look.strays]
+    orphans = [orphan for scan in world.orphan_users.scan() for orphan in scan.orphans]
     world.aws.deny("iam:DeleteUser", caller="AKIATESTTESTTESTTEST", resource="*ci-1")
 
-    results = {stray.user.name: result for stray, result in world.reaper.remove(strays, actor=ACTOR)}
+    results = {orphan.user.name: result for orphan, result in world.orphan_users.remove(orphans, actor=ACTOR)}
 
     assert results["ci-2"] is RevokeOutcome.REMOVED
     assert getattr(results["ci-1"], "code", None) == "AccessDenied"
@@ -268,4 +268,4 @@ def test_a_removal_that_fails_is_told_and_the_others_go_on(world: LeaseWorld) ->
 
 def test_an_unknown_credential_is_named(world: LeaseWorld) -> None:
     with pytest.raises(NotFoundError, match="there is no credential nobody"):
-        world.reaper.look("nobody")
+        world.orphan_users.scan("nobody")

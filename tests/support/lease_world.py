@@ -114,14 +114,14 @@ class LeaseProcess:
         )
         self.leases = self.context.leases
         self.issuers = self.context.issuers
-        self.ender = LeaseRevoker(self.context)
+        self.revoker = LeaseRevoker(self.context)
         self.operations = LeaseOperations(
             self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
             sleep=lambda _seconds: None,
         )
         self.expiry = LeaseExpiry(self.context)
-        self.reaper = OrphanCollector(self.context)
+        self.orphan_users = OrphanCollector(self.context)
         self.configuration = DynamicConfiguration(self.context)
 
     def emit(self, event: Event) -> None:
@@ -134,7 +134,7 @@ class LeaseProcess:
 
     def sweep(self) -> None:
         """Do a round of a daemon: take back all that is due."""
-        self.expiry.hand_out(AtOnce(self.expiry.work))
+        self.expiry.dispatch_due(AtOnce(self.expiry.work))
 
 
 class AtOnce:

@@ -183,7 +183,7 @@ SPEC: Final = IssuerSpec(
     kind=KIND,
     traits=IssuerTraits(
         outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN),
-        takes_back=False,
+        revocable=False,
         has_path=False,
         shortest_ttl=SHORTEST_TTL,
     ),

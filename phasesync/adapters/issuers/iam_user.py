@@ -453,7 +453,7 @@ SPEC: Final = IssuerSpec(
     kind=KIND,
     traits=IssuerTraits(
         outputs=(USERNAME, ACCESS_KEY_ID, SECRET_ACCESS_KEY),
-        takes_back=True,
+        revocable=True,
         has_path=True,
         shortest_ttl=SHORTEST_TTL,
     ),

@@ -103,7 +103,7 @@ def _with_leases(
                 for name in dynamics:
                     since = time.monotonic()
                     issued.append(operations.issue(name, ttl=ttl, actor=actor))
-                    if application.context.issuers.traits(issued[-1].lease.issuer).takes_back:
+                    if application.context.issuers.traits(issued[-1].lease.issuer).revocable:
                         upkeep.take(issued[-1], since=since)
                     tell_issued(application, issued[-1], out)
                 return child.run(command, environ_with(values, issued), program)

@@ -37,9 +37,9 @@ class LeaseExpiry:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._stopping = threading.Event()
-        self._ender = LeaseRevoker(context)
+        self._revoker = LeaseRevoker(context)
 
-    def hand_out(self, dispatcher: Dispatcher[ClaimedLease]) -> None:
+    def dispatch_due(self, dispatcher: Dispatcher[ClaimedLease]) -> None:
         """Claim what is due and hand it to the dispatcher. StoreUnavailableError."""
         while not self._stopping.is_set() and (free := dispatcher.free) > 0:
             running = dispatcher.running()
@@ -52,7 +52,7 @@ class LeaseExpiry:
             # They may come late, from a database that was locked, when the end has begun already.
             late = [one for one in due if not dispatcher.submit(one)]
             for claimed in late:
-                self.give_back(claimed)
+                self.release(claimed)
             if late or len(due) < free:
                 return
 
@@ -64,10 +64,10 @@ class LeaseExpiry:
             self._context.events.emit(LeaseUnreadable(lease_id=claimed.claim.lease_id))
             return
         try:
-            if lease.status is LeaseStatus.ACTIVE and not self._context.issuers.traits(lease.issuer).takes_back:
-                self._ender.let_lapse(claimed.claim, actor=DAEMON)
+            if lease.status is LeaseStatus.ACTIVE and not self._context.issuers.traits(lease.issuer).revocable:
+                self._revoker.expire(claimed.claim, actor=DAEMON)
             else:
-                self._ender.end(
+                self._revoker.end(
                     claimed.claim,
                     lease,
                     cause=_cause_of(lease),
@@ -82,7 +82,7 @@ class LeaseExpiry:
         """Hand out nothing more, and let those at work end after the call that they are in."""
         self._stopping.set()
 
-    def give_back(self, claimed: ClaimedLease) -> None:
+    def release(self, claimed: ClaimedLease) -> None:
         """Give a claim back whose work hangs. StoreUnavailableError."""
         self._context.leases.release(claimed.claim)
 

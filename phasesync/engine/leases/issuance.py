@@ -73,7 +73,7 @@ class LeaseIssuance:
         """
         self._context = context
         self._sleep = sleep
-        self._ender = LeaseRevoker(context)
+        self._revoker = LeaseRevoker(context)
 
     def make(
         self,
@@ -177,7 +177,7 @@ class LeaseIssuance:
             begun = self._context.leases.save(held, begin, entry=failed, done=not partial.possible)
             if not begun.live:
                 return False
-            return self._ender.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
+            return self._revoker.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
 
         try:
             try:
@@ -202,7 +202,7 @@ _POLL_S: Final = 0.25
 _ASK_AGAIN_S: Final = 1.0
 
 
-class LeaseKeeper:
+class KeptLeases:
     """Issues kept leases."""
 
     def __init__(self, context: Context, *, sleep: Callable[[float], None] = time.sleep) -> None:

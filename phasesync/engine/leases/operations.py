@@ -13,7 +13,7 @@ from phasesync.core.lease_users import check_user_template, render_user_name, us
 from phasesync.core.times import duration_text
 from phasesync.engine.context import Context
 from phasesync.engine.hints import LeaseNames, hints_for
-from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, LeaseIssuance, LeaseKeeper
+from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, KeptLeases, LeaseIssuance
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.engine.pinned_account import require_account
 from phasesync.errors import (
@@ -53,8 +53,8 @@ class LeaseOperations:
         self._random_text = random_text
         self._sleep = sleep
         self._maker = LeaseIssuance(context, sleep=sleep)
-        self._keeper = LeaseKeeper(context, sleep=sleep)
-        self._ender = LeaseRevoker(context)
+        self._keeper = KeptLeases(context, sleep=sleep)
+        self._revoker = LeaseRevoker(context)
 
     # --- issuing
 
@@ -88,14 +88,14 @@ class LeaseOperations:
         while True:
             left -= 1
             dynamic = self._context.store.dynamics.get(name)
-            lives = self._life(dynamic, ttl)
+            lives = self._ttl_of(dynamic, ttl)
             with hints_for(dynamic):
                 credential = self._context.store.credentials.get_by_id(dynamic.credential_id)
                 issuer = self._context.issuers.open(dynamic.issuer, credential, tenant=dynamic.id)
                 account = require_account(credential, issuer.account_id())
                 try:
                     claim, lease = self._context.leases.request(
-                        dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._context.owner, for_keep=once
+                        dynamic, self._spec_maker(dynamic, lives), ttl=lives, owner=self._context.owner, for_keep=once
                     )
                 except StalePlanError:
                     # It was changed since we read it; the account is known by now, so the next look is a short one.
@@ -122,7 +122,7 @@ class LeaseOperations:
             revoke=lambda lease_id: self.revoke(lease_id, actor=actor),
         )
 
-    def _orders(self, dynamic: DynamicSecret, ttl: timedelta) -> MakeOrder:
+    def _spec_maker(self, dynamic: DynamicSecret, ttl: timedelta) -> MakeOrder:
         words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
         check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names by now.
 
@@ -135,10 +135,10 @@ class LeaseOperations:
 
         return make
 
-    def _life(self, dynamic: DynamicSecret, ttl: timedelta | None) -> timedelta:
+    def _ttl_of(self, dynamic: DynamicSecret, ttl: timedelta | None) -> timedelta:
         if ttl is None:
             return dynamic.config.default_ttl
-        self._check_life(dynamic.issuer, ttl)
+        self._check_ttl(dynamic.issuer, ttl)
         if ttl > dynamic.config.max_ttl:
             raise InvalidInputError(
                 f"{duration_text(ttl)} is longer than leases of {dynamic.name} may live: "
@@ -147,7 +147,7 @@ class LeaseOperations:
             )
         return ttl
 
-    def _check_life(self, kind: str, ttl: timedelta) -> None:
+    def _check_ttl(self, kind: str, ttl: timedelta) -> None:
         shortest = self._context.issuers.traits(kind).shortest_ttl
         if ttl < shortest:
             raise InvalidInputError(
@@ -173,12 +173,12 @@ class LeaseOperations:
             DestinationError: AWS refused or was not reached. The lease ends when it would have, or at its new end.
         """
         lease = self._context.leases.get(lease_id)
-        if not self._context.issuers.traits(lease.issuer).takes_back:
+        if not self._context.issuers.traits(lease.issuer).revocable:
             raise IllegalTransitionError(
                 f"the lease {lease_id} is a session of a role, which AWS ends by itself and prolongs for nobody",
                 hint=f"phasesync leases issue {lease.dynamic}",
             )
-        self._check_life(lease.issuer, ttl)
+        self._check_ttl(lease.issuer, ttl)
         return self._renew(lease_id, lambda one, now: life.renew(one, ttl, now), actor, patience)
 
     def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
@@ -248,7 +248,7 @@ class LeaseOperations:
         lease = self._context.leases.get(lease_id)
         if not lease.live:
             return Revocation(lease=lease, error=None)
-        if not self._context.issuers.traits(lease.issuer).takes_back and lease.was_issued:
+        if not self._context.issuers.traits(lease.issuer).revocable and lease.was_issued:
             raise IllegalTransitionError(
                 f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and nobody "
                 "can end it before",
@@ -269,7 +269,7 @@ class LeaseOperations:
             self._context.leases.release(claimed.claim)
             return Revocation(lease=self._context.leases.get(lease_id), error=None)
         cause, reason = _by(actor)
-        return self._ender.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
+        return self._revoker.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
 
     def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[Revocation]:
         """
@@ -287,13 +287,13 @@ class LeaseOperations:
                 self._context.leases.drop_altered(lease.id)
                 results.append(Revocation(lease=lease, error=error, dropped=True))
                 continue
-            if self._context.issuers.traits(lease.issuer).takes_back or not lease.was_issued:
+            if self._context.issuers.traits(lease.issuer).revocable or not lease.was_issued:
                 results.append(self.revoke(lease.id, actor=actor))
                 continue
-            results.append(Revocation(lease=self._let_go(lease, actor), error=None))
+            results.append(Revocation(lease=self._abandon(lease, actor), error=None))
         return results
 
-    def _let_go(self, lease: Lease, actor: str) -> Lease:
+    def _abandon(self, lease: Lease, actor: str) -> Lease:
         reason = f"let go by {actor}; AWS ends it by itself"
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
         try:

@@ -2,7 +2,7 @@
 Users that nobody would take back: found at AWS by our marks, compared with the leases, removed where none wants them.
 
 They come of a database that was lost or restored, and of requests that AWS carried out long after they were given up.
-Nobody's but ours: which ones go is decided by `core.orphans`, and the issuer looks at the marks again before it acts.
+Nobody's but ours: which ones go is decided by `core.orphans`, and the issuer checks the marks again before it acts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ EVERY: Final = timedelta(days=1)
 """How often the daemons look, whichever of them."""
 AGAIN: Final = timedelta(hours=1)
 """The same where the last look of this daemon, or a removal, failed."""
-_CUSTOMER: Final = "reap"
+_TENANT: Final = "reap"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class OrphanUser:
         credential: name of the credential that found it.
         lease_id: of the lease that its tag names, None where it names none.
         max_expires_at: the end that its tag names, None where nothing can be read from it.
-        fate: what becomes of it.
+        verdict: what becomes of it.
     """
 
     user: MarkedUser
@@ -59,12 +59,12 @@ class OrphanUser:
     credential: str
     lease_id: str | None
     max_expires_at: datetime | None
-    fate: OrphanVerdict
+    verdict: OrphanVerdict
 
     @property
-    def goes(self) -> bool:
+    def removable(self) -> bool:
         """Whether it is to be removed."""
-        return self.fate in REMOVED
+        return self.verdict in REMOVED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +74,13 @@ class AccountScan:
 
     Attributes:
         account: None where AWS did not say.
-        credential: name of the credential that looked.
+        credential: name of the credential that was used.
         error: why the look did not come to an end, None where it did.
     """
 
     account: str | None
     credential: str
-    strays: tuple[OrphanUser, ...]
+    orphans: tuple[OrphanUser, ...]
     error: PhasesyncError | None
 
 
@@ -90,7 +90,7 @@ class OrphanCollector:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def look(self, credential: str | None = None) -> list[AccountScan]:
+    def scan(self, credential: str | None = None) -> list[AccountScan]:
         """
         Look for users that belong to no live lease, in each account once. Removes nothing.
 
@@ -105,29 +105,29 @@ class OrphanCollector:
         live = self._context.leases.list_leases()
         paths = sorted({OUR_PATH, *self._paths(dynamics, live)})
         known = {lease.spec.name for lease in live}
-        looks: list[AccountScan] = []
-        for kind, credential_id, needed in self._lookers(dynamics, live, credential):
+        scans: list[AccountScan] = []
+        for kind, credential_id, needed in self._scanners(dynamics, live, credential):
             try:
                 one = self._context.store.credentials.get_by_id(credential_id)
             except NotFoundError:
                 continue  # Removed in this moment, and its dynamic secrets with it.
             except CiphertextError as error:
-                looks.append(AccountScan(account=None, credential=credential_id, strays=(), error=error))
+                scans.append(AccountScan(account=None, credential=credential_id, orphans=(), error=error))
                 continue
-            looked = {look.account for look in looks if look.error is None}
-            look = self._look(kind, one, paths, known, looked)
-            if look is not None and (needed or look.error is None or look.strays):
-                looks.append(look)
-        return looks
+            scanned = {scan.account for scan in scans if scan.error is None}
+            scan = self._scan_account(kind, one, paths, known, scanned)
+            if scan is not None and (needed or scan.error is None or scan.orphans):
+                scans.append(scan)
+        return scans
 
     def remove(
-        self, strays: Iterable[OrphanUser], *, actor: str, checkpoint: Callable[[], None] = lambda: None
+        self, orphans: Iterable[OrphanUser], *, actor: str, checkpoint: Callable[[], None] = lambda: None
     ) -> list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]]:
         """
         Remove users that are to go; return for each what was there, or why it is still there.
 
         Args:
-            strays: as `look` found them; each is looked at again before anything is called for it.
+            orphans: as `scan` found them; each is checked again before anything is called for it.
             actor: who does it, for the leases' logs.
             checkpoint: asked before every call that changes something; raises when this process may not go on.
 
@@ -136,35 +136,35 @@ class OrphanCollector:
         """
         issuers: dict[tuple[str, str], LeaseIssuer] = {}
         results: list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]] = []
-        for stray in strays:
+        for orphan in orphans:
             check_may_delete(self._context)
             try:
-                results.append((stray, self._remove(stray, issuers, actor, checkpoint)))
+                results.append((orphan, self._remove(orphan, issuers, actor, checkpoint)))
             except InterruptedRunError:
                 raise
             except PhasesyncError as error:
-                results.append((stray, error))
+                results.append((orphan, error))
         return results
 
-    def reap(self, checkpoint: Callable[[], None]) -> bool:
+    def collect(self, checkpoint: Callable[[], None]) -> bool:
         """Look and remove; for a daemon. Tells what came of it; returns whether it all held. StoreUnavailableError."""
         if self._context.store.restored.is_restored():
             return True
         held = True
-        for look in self.look():
-            if look.error is not None:
+        for scan in self.scan():
+            if scan.error is not None:
                 held = False
                 self._context.events.emit(
-                    ChoreFailed(chore="reap-users", error=type(look.error).__name__, message=look.error.message)
+                    ChoreFailed(chore="reap-users", error=type(scan.error).__name__, message=scan.error.message)
                 )
             try:
-                done = self.remove((one for one in look.strays if one.goes), actor=DAEMON, checkpoint=checkpoint)
+                done = self.remove((one for one in scan.orphans if one.removable), actor=DAEMON, checkpoint=checkpoint)
             except (IllegalTransitionError, InterruptedRunError):
                 return True  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
             removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
             held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
             self._context.events.emit(
-                OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed)
+                OrphanUsersRemoved(account=scan.account or "", strays=len(scan.orphans), removed=removed)
             )
         return held
 
@@ -177,7 +177,7 @@ class OrphanCollector:
             if lease.is_readable and self._context.issuers.traits(lease.issuer).has_path:
                 yield lease.spec.iam_path or "/"
 
-    def _lookers(
+    def _scanners(
         self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
     ) -> list[tuple[str, str, bool]]:
         """Return (kind of issuer, id of a credential to look with, whether something needs it), those needed first."""
@@ -195,16 +195,16 @@ class OrphanCollector:
             others = set()
         return [(*one, True) for one in sorted(needed)] + [(*one, False) for one in sorted(others)]
 
-    def _look(
-        self, kind: str, credential: Credential, paths: Sequence[str], known: set[str], looked: set[str | None]
+    def _scan_account(
+        self, kind: str, credential: Credential, paths: Sequence[str], known: set[str], scanned: set[str | None]
     ) -> AccountScan | None:
         account: str | None = None
-        strays: list[OrphanUser] = []
+        orphans: list[OrphanUser] = []
         failure: PhasesyncError | None = None
         try:
-            issuer = self._context.issuers.open(kind, credential, tenant=_CUSTOMER)
+            issuer = self._context.issuers.open(kind, credential, tenant=_TENANT)
             account = require_account(credential, issuer.account_id())
-            if account in looked:
+            if account in scanned:
                 return None
             users = list(issuer.marked(paths, known.__contains__))
             # Asked after the users were listed: a lease is noted before its user is made.
@@ -212,12 +212,12 @@ class OrphanCollector:
             for user in users:
                 lease_id = user.tags.get(TAG_LEASE)
                 status = None if lease_id is None else statuses.get(lease_id)
-                fate = orphan_verdict_of(
+                verdict = orphan_verdict_of(
                     user, status, instance_id=self._context.instance_id, now=self._context.clock.now()
                 )
-                if fate in (OrphanVerdict.THEIRS, OrphanVerdict.LIVE):
+                if verdict in (OrphanVerdict.THEIRS, OrphanVerdict.LIVE):
                     continue
-                strays.append(
+                orphans.append(
                     OrphanUser(
                         user=user,
                         issuer=kind,
@@ -225,24 +225,28 @@ class OrphanCollector:
                         credential=credential.name,
                         lease_id=lease_id,
                         max_expires_at=max_expires_at_of(user.tags),
-                        fate=fate,
+                        verdict=verdict,
                     )
                 )
         except PhasesyncError as error:
             failure = error
-        return AccountScan(account=account, credential=credential.name, strays=tuple(strays), error=failure)
+        return AccountScan(account=account, credential=credential.name, orphans=tuple(orphans), error=failure)
 
     def _remove(
-        self, stray: OrphanUser, issuers: dict[tuple[str, str], LeaseIssuer], actor: str, checkpoint: Callable[[], None]
+        self,
+        orphan: OrphanUser,
+        issuers: dict[tuple[str, str], LeaseIssuer],
+        actor: str,
+        checkpoint: Callable[[], None],
     ) -> RevokeOutcome:
-        place = (stray.issuer, stray.credential)
+        place = (orphan.issuer, orphan.credential)
         if place not in issuers:
-            credential = self._context.store.credentials.get(stray.credential)
-            issuers[place] = self._context.issuers.open(stray.issuer, credential, tenant=_CUSTOMER)
+            credential = self._context.store.credentials.get(orphan.credential)
+            issuers[place] = self._context.issuers.open(orphan.issuer, credential, tenant=_TENANT)
         # What was put on it is not known any more: whatever AWS names is taken off.
-        spec = LeaseSpec(name=stray.user.name, ttl=timedelta(0), tags=stray.user.tags)
+        spec = LeaseSpec(name=orphan.user.name, ttl=timedelta(0), tags=orphan.user.tags)
         found = issuers[place].revoke(spec, access_key_id=None, proven=False, checkpoint=checkpoint)
-        if stray.fate is OrphanVerdict.LEFT_OVER and stray.lease_id is not None and found is RevokeOutcome.REMOVED:
+        if orphan.verdict is OrphanVerdict.LEFT_OVER and orphan.lease_id is not None and found is RevokeOutcome.REMOVED:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
-            self._context.leases.change(stray.lease_id, lambda lease, _now: lease, entry=entry)
+            self._context.leases.change(orphan.lease_id, lambda lease, _now: lease, entry=entry)
         return found

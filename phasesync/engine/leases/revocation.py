@@ -31,7 +31,6 @@ from phasesync.core.lease_claim import Entry, LeaseClaim, LeaseEvent
 from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
 from phasesync.engine.context import Context
-from phasesync.engine.defects import internal_error
 from phasesync.engine.hints import LeaseNames, hint_of
 from phasesync.errors import (
     AccountMismatchError,
@@ -104,10 +103,10 @@ class LeaseRevoker:
                 self._context.leases.release(claim)
             raise
 
-    def let_lapse(self, claim: LeaseClaim, *, actor: str) -> Lease:
+    def expire(self, claim: LeaseClaim, *, actor: str) -> Lease:
         """Note that a claimed lease has ended by itself at AWS; the claim is given back. ClaimLostError."""
         lease = self._context.leases.save(claim, expired, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
-        self._tell(lease, None, calls=0)
+        self._report(lease, None, calls=0)
         return lease
 
     def _end(
@@ -121,7 +120,7 @@ class LeaseRevoker:
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason) if nothing_called else None
         begun = self._context.leases.save(claim, begin, entry=entry, done=nothing_called)
         if not begun.live:
-            self._tell(begun, None, calls=0)
+            self._report(begun, None, calls=0)
             return Revocation(lease=begun, error=None)
 
         issuer: LeaseIssuer | None = None
@@ -135,7 +134,7 @@ class LeaseRevoker:
         except PhasesyncError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  A defect must not leave a user behind that nobody hears of.
-            failure = internal_error(error)
+            failure = InternalError.of_defect(error)
         else:
             if isinstance(found, Lease):
                 self._context.leases.release(claim)
@@ -144,11 +143,11 @@ class LeaseRevoker:
                 )
                 return Revocation(lease=found, error=None)
             ended = self._note(claim, found, actor, deleted=begun.deletion_sent)
-            self._tell(ended, None, calls=issuer.calls)
+            self._report(ended, None, calls=issuer.calls)
             return Revocation(lease=ended, error=None)
         failure.hint = hint_of(failure, LeaseNames(self._context.store.credentials, begun))
         left = self._note_failure(claim, begun, failure, actor)
-        self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
+        self._report(left, failure, calls=0 if issuer is None else issuer.calls)
         return Revocation(lease=left, error=failure)
 
     def _remove(self, issuer: LeaseIssuer, work: "_Work", *, heed_renewals: bool) -> RevokeOutcome | Lease:
@@ -242,7 +241,7 @@ class LeaseRevoker:
             done=True,
         )
 
-    def _tell(self, lease: Lease, error: PhasesyncError | None, *, calls: int) -> None:
+    def _report(self, lease: Lease, error: PhasesyncError | None, *, calls: int) -> None:
         over_at = lease.ended_at if lease.status is LeaseStatus.EXPIRED else None
         self._context.events.emit(
             LeaseRevoked(
