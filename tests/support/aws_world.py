@@ -9,6 +9,7 @@ A whole phasesync on the AWS emulator: the real store, engine and adapter, one s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ class AwsWorld(World):
             endpoint_url=aws.url,
         )
         self.destinations = RegisteredDestinations(self.clients, instance_id=store.instance_id)  # type: ignore[assignment]
+        self.context = replace(self.context, make_destinations=lambda: self.destinations)
 
     def open(self) -> Destination:
         """The destination of the sync."""
