@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.core.events import Event
-    from phasesync.engine.adoption import Adoption
     from phasesync.engine.context import Context
     from phasesync.engine.credential_admin import CredentialOperations
     from phasesync.engine.dynamic_admin import DynamicConfiguration
@@ -149,13 +148,6 @@ class Application:
         from phasesync.engine.sync_admin import SyncConfiguration
 
         return SyncConfiguration(self.context)
-
-    @cached_property
-    def adoption(self) -> "Adoption":
-        """Takes objects over that are not ours."""
-        from phasesync.engine.adoption import Adoption
-
-        return Adoption(self.context)
 
     @cached_property
     def credential_operations(self) -> "CredentialOperations":

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sized
 
     from phasesync.bootstrap import Application
-    from phasesync.engine.adoption_preview import ExistingObjects, ForeignObject
+    from phasesync.core.planning.ownership import ForeignObject
+    from phasesync.engine.adoption import ExistingObjects
     from phasesync.engine.import_values import ImportResult
 
 _SHOWN = 20
@@ -48,25 +49,28 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
       phasesync syncs adopt shop-production --import prefer-aws --yes
     """
     from phasesync.cli.output import tell_identity
+    from phasesync.engine.adoption import accept_adoption, preview_adoption
 
-    offer = application.adoption.offer(name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
-    tell_identity(application, application.store.credentials.get(offer.sync.credential), out)
-    show_survey(offer.found, out)
-    if not offer.found.candidates:
+    preview = preview_adoption(application.context, name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
+    tell_identity(application, application.store.credentials.get(preview.sync.credential), out)
+    show_survey(preview.existing, out)
+    if not preview.existing.foreign:
         out.done(f"{name} has nothing to take over", document_of(application, name) | {"imported": None})
         return
-    secrets = secrets_of(offer.found.takeable)
+    secrets = secrets_of(preview.existing.adoptable)
     if prefer is None:
         question = f"take over {secrets} and overwrite what is there"
     else:
         winner = "the store's" if prefer == Adopt.PREFER_STORE else "AWS's"
-        question = f"import {secrets} into {offer.sync.environment_label} {offer.sync.path} and take over; where both "
+        question = (
+            f"import {secrets} into {preview.sync.environment_label} {preview.sync.path} and take over; where both "
+        )
         question += f"have a key, {winner} value stays"
-    if offer.found.takeable:
+    if preview.existing.adoptable:
         confirm(question, yes=yes, no_input=no_input)
-    taken = application.adoption.accept(offer, actor=invocation().actor)
+    taken = accept_adoption(application.context, preview, actor=invocation().actor)
     if taken is not None:
-        out.say(import_line(offer.sync.environment_label, taken))
+        out.say(import_line(preview.sync.environment_label, taken))
     out.done(
         f"the next run of {name} takes over {secrets}",
         document_of(application, name) | {"imported": None if taken is None else import_document(taken)},
@@ -169,10 +173,10 @@ def secrets_of(names: "Sized") -> str:
 
 def show_survey(found: "ExistingObjects", out: Output) -> None:
     """Say on stderr what stands at the remote names and is not ours; never a value."""
-    for one in found.candidates[:_SHOWN]:
+    for one in found.foreign[:_SHOWN]:
         out.say(_described(one))
-    if len(found.candidates) > _SHOWN:
-        out.say(f"... and {len(found.candidates) - _SHOWN} more that are not ours")
+    if len(found.foreign) > _SHOWN:
+        out.say(f"... and {len(found.foreign) - _SHOWN} more that are not ours")
     for line in found.warnings[:_SHOWN]:
         out.warn(line)
     if found.ours:

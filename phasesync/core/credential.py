@@ -14,7 +14,7 @@ from typing import Final
 
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import CallerIdentity
-from phasesync.errors import InvalidInputError
+from phasesync.errors import AccountMismatchError, InvalidInputError
 
 
 class CredentialType(StrEnum):
@@ -203,3 +203,25 @@ class Principal:
 
     arn: str
     role: str | None
+
+
+def require_account(credential: Credential, account: str, *pinned: str | None) -> str:
+    """
+    Return the account that a credential leads to, so that an edited role never writes everything anew elsewhere.
+
+    Args:
+        credential: that was used; it may be pinned to an account.
+        account: that it leads to.
+        pinned: further accounts that it must be.
+
+    Raises:
+        AccountMismatchError: the credential or `pinned` names another account.
+    """
+    for expected in (*pinned, credential.account):
+        if expected is not None and expected != account:
+            raise AccountMismatchError(
+                f"the credential {credential.name} now leads to account {account}, pinned is {expected}",
+                hint=f"correct the credential, or accept the account: phasesync credentials update "
+                f"{credential.name} --account {account}",
+            )
+    return account

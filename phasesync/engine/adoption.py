@@ -1,23 +1,63 @@
 """
-Adopting: an operator looks at what stands at a sync's remote names, and consents to have it taken over.
+Adoption: shows what exists at a sync's remote names, and notes the operator's consent to take it over.
 
-The next run does it. Here values are read only where the operator wants them imported first, and then exactly the
-versions that were read may be written over.
+The next run takes it over. Values are read here only if the operator wants them imported first, and then only the
+versions that were read may be overwritten.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Adopt, Sync
+from phasesync.core.planning.ownership import ForeignObject, Ownership, foreign_object, ownership_of
+from phasesync.core.remote import TAG_INSTANCE, JournalEntry
+from phasesync.core.remote_names import key_of_name, name_of_key
+from phasesync.core.sync import Adopt, Layout, Sync
 from phasesync.core.sync_state import SyncDraft
-from phasesync.engine.adoption_preview import ExistingObjects, find_existing
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hints_for, naming
 from phasesync.engine.import_values import ImportResult, import_values
-from phasesync.engine.observe import observe_consistently
-from phasesync.engine.pinned_account import verify_account
-from phasesync.errors import IllegalTransitionError
+from phasesync.engine.observe import observe_consistently, verify_account
+from phasesync.errors import IllegalTransitionError, PermissionDeniedError
 from phasesync.ports.destination import Destination
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingObjects:
+    """
+    What exists at the remote names of a sync.
+
+    Attributes:
+        foreign: objects that are not ours, by remote name.
+        absent: names without an object.
+        ours: names of objects that are ours already.
+        not_listed: the IAM action that was refused, so that there was no search for objects of keys that the store
+            does not have; None if the search was made, or is not needed.
+    """
+
+    foreign: tuple[ForeignObject, ...]
+    absent: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+    not_listed: str | None = None
+
+    @property
+    def adoptable(self) -> tuple[ForeignObject, ...]:
+        """The objects that can be taken over."""
+        return tuple(found for found in self.foreign if found.refusal is None)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What stays as it is, and what was not searched for, as lines for the operator."""
+        lines = [
+            f"{found.remote_name} is not taken over: {found.refusal}"
+            for found in self.foreign
+            if found.refusal is not None
+        ]
+        if self.not_listed is not None:
+            lines.append(
+                f"the credential is not allowed to call {self.not_listed}: secrets under names of the template whose "
+                "keys the store does not have were not looked for"
+            )
+        return tuple(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,116 +66,180 @@ class AdoptionPreview:
     What an operator may take over.
 
     Attributes:
-        draft: the sync, with the consent that was offered.
-        found: what stands at its remote names.
+        draft: the sync, with the consent that the operator considers.
+        existing: what exists at its remote names.
     """
 
     sync: Sync
     draft: SyncDraft
     account: str
-    found: ExistingObjects
+    existing: ExistingObjects
     destination: Destination
 
 
-class Adoption:
-    """Takes objects over that are not ours."""
+def preview_adoption(context: Context, name: str, adopt: Adopt) -> AdoptionPreview:
+    """
+    Describe what exists at the remote names of a sync. Reads no value and writes nothing.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    Args:
+        context: has the sync, and opens its destination.
+        name: of the sync.
+        adopt: how the operator would take it over.
 
-    def offer(self, name: str, adopt: Adopt) -> AdoptionPreview:
-        """
-        Look at what stands at the remote names of a sync.
+    Raises:
+        NotFoundError: the sync.
+        AccountMismatchError: the credential leads to another account than the pinned one.
+        DestinationError: AWS does not say what exists.
+    """
+    state = context.store.syncs.state_of(name)
+    draft = replace(draft_of(state.sync), adopt=adopt)
+    with hints_for(state.sync):
+        destination = context.destinations.open(draft.destination_kind, state.credential, draft.region)
+        account = verify_account(state, destination)
 
-        Args:
-            name: of the sync.
-            adopt: what the operator has in mind.
-
-        Raises:
-            NotFoundError: the sync.
-            AccountMismatchError: the credential leads to another account than the pinned one.
-            DestinationError: AWS does not say what is there.
-        """
-        state = self._context.store.syncs.state_of(name)
-        draft = replace(draft_of(state.sync), adopt=adopt)
-        with hints_for(state.sync):
-            destination = self._context.destinations.open(draft.destination_kind, state.credential, draft.region)
-            account = verify_account(state, destination)
-            # What a run makes meanwhile is ours, and not in the journal that was read before.
-            found = observe_consistently(
-                state.journal,
-                lambda: self._context.store.syncs.state_of(name).journal,
-                lambda journal: self._survey(destination, draft, journal, sync_id=state.sync.id, account=account),
-                doubtful=lambda found: bool(found.candidates),
-                moved=lambda before, after: before != after,
+        def find(journal: tuple[JournalEntry, ...]) -> ExistingObjects:
+            here = [entry for entry in journal if (entry.account, entry.region) == (account, draft.region)]
+            return find_existing(
+                destination,
+                context,
+                draft,
+                entries={entry.remote_name: entry for entry in here},
+                sync_id=state.sync.id,
+                account=account,
+                instance_id=context.instance_id,
+                with_others=draft.adopt is not Adopt.OVERWRITE,
             )
-        return AdoptionPreview(sync=state.sync, draft=draft, account=account, found=found, destination=destination)
 
-    def _survey(
-        self,
-        destination: Destination,
-        draft: SyncDraft,
-        journal: tuple[JournalEntry, ...],
-        *,
-        sync_id: str,
-        account: str,
-    ) -> ExistingObjects:
-        stored = {
-            entry.remote_name: entry for entry in journal if (entry.account, entry.region) == (account, draft.region)
-        }
-        return find_existing(
-            destination,
-            self._context,
-            draft,
-            entries=stored,
-            sync_id=sync_id,
-            account=account,
-            instance_id=self._context.instance_id,
-            with_others=draft.adopt is not Adopt.OVERWRITE,
+        # What a run creates meanwhile is ours, and is not in the journal that was read before.
+        existing = observe_consistently(
+            state.journal,
+            lambda: context.store.syncs.state_of(name).journal,
+            find,
+            doubtful=lambda existing: bool(existing.foreign),
+            moved=lambda before, after: before != after,
         )
+    return AdoptionPreview(sync=state.sync, draft=draft, account=account, existing=existing, destination=destination)
 
-    def accept(self, offer: AdoptionPreview, *, actor: str) -> ImportResult | None:
-        """
-        Import what is to be imported, as one edit, and note the consent; the next run carries it out.
 
-        Args:
-            offer: what the operator was shown.
-            actor: who consented.
+def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -> ImportResult | None:
+    """
+    Import what is to be imported, as one edit, and note the consent. The next run takes the objects over.
 
-        Returns:
-            What was imported; None where nothing was to be.
+    Args:
+        context: has the store.
+        preview: what the operator was shown.
+        actor: who consented.
 
-        Raises:
-            IllegalTransitionError: there is nothing that can be taken over.
-            InvalidInputError, DestinationError: nothing was imported, and no consent noted.
-        """
-        if not offer.found.takeable:
-            refused = "; ".join(f"{one.remote_name}: {one.refusal}" for one in offer.found.candidates)
-            hints = dict.fromkeys(naming(one.hint, offer.sync.name) for one in offer.found.candidates if one.hint)
-            raise IllegalTransitionError(
-                f"there is nothing to take over for {offer.sync.name}" + (f" ({refused})" if refused else ""),
-                hint="; ".join(hints) or None,
-            )
-        adopt = offer.draft.adopt or Adopt.OVERWRITE
-        if adopt is Adopt.OVERWRITE:
-            shown = {one.remote_name: one.version or "" for one in offer.found.takeable}
-            self._context.store.syncs.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=shown)
-            return None
-        with hints_for(offer.sync):
-            taken = import_values(
-                self._context,
-                offer.destination,
-                offer.draft,
-                offer.found.takeable,
-                actor=actor,
-                instead=f"phasesync syncs adopt {offer.sync.name}, without --import",
-            )
-        self._context.store.syncs.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=taken.versions)
-        return taken
+    Returns:
+        What was imported; None if nothing was to be imported.
+
+    Raises:
+        IllegalTransitionError: there is nothing that can be taken over.
+        InvalidInputError, DestinationError: nothing was imported, and no consent was noted.
+    """
+    sync, existing = preview.sync, preview.existing
+    if not existing.adoptable:
+        refused = "; ".join(f"{found.remote_name}: {found.refusal}" for found in existing.foreign)
+        hints = dict.fromkeys(naming(found.hint, sync.name) for found in existing.foreign if found.hint)
+        raise IllegalTransitionError(
+            f"there is nothing to take over for {sync.name}" + (f" ({refused})" if refused else ""),
+            hint="; ".join(hints) or None,
+        )
+    adopt = preview.draft.adopt or Adopt.OVERWRITE
+    if adopt is Adopt.OVERWRITE:
+        shown = {found.remote_name: found.version or "" for found in existing.adoptable}
+        context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=shown)
+        return None
+    with hints_for(sync):
+        imported = import_values(
+            context,
+            preview.destination,
+            preview.draft,
+            existing.adoptable,
+            actor=actor,
+            instead=f"phasesync syncs adopt {sync.name}, without --import",
+        )
+    context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=imported.versions)
+    return imported
+
+
+def find_existing(
+    destination: Destination,
+    context: Context,
+    draft: SyncDraft,
+    *,
+    entries: Mapping[str, JournalEntry],
+    sync_id: str,
+    account: str,
+    instance_id: str,
+    with_others: bool,
+) -> ExistingObjects:
+    """
+    Describe what exists at the remote names of a sync.
+
+    Args:
+        destination: of the sync.
+        context: its store says which keys there are.
+        draft: the sync.
+        entries: remote name -> journal entry, if there is one.
+        sync_id: of the sync; empty for one that is not stored yet.
+        account: that the destination leads to.
+        instance_id: ours.
+        with_others: in layout per-key, search also for objects under names of the template whose keys the store does
+            not have. This lists the objects of the account.
+
+    Raises:
+        DestinationError: AWS does not describe one of them.
+    """
+    wanted = _wanted(context, draft)
+    others, not_listed = _others(destination, draft, set(wanted)) if with_others else ({}, None)
+    foreign, absent, ours = [], [], []
+    for name, key in sorted({**wanted, **others}.items()):
+        observed = destination.observe(name)
+        if observed is None:
+            absent.append(name)
+            continue
+        entry = entries.get(name) or JournalEntry(
+            id=None, sync_id=sync_id, remote_name=name, account=account, region=draft.region
+        )
+        ownership = ownership_of(observed, entry, instance_id)
+        found = foreign_object(name, key, observed, ownership, draft.region)
+        if ownership is Ownership.OURS:
+            ours.append(name)
+        elif name in wanted or (found.refusal is None and TAG_INSTANCE not in observed.tags):
+            foreign.append(found)
+    return ExistingObjects(foreign=tuple(foreign), absent=tuple(absent), ours=tuple(ours), not_listed=not_listed)
+
+
+def _wanted(context: Context, draft: SyncDraft) -> dict[str, str | None]:
+    """Return the remote names that the sync writes to -> the key that each holds."""
+    if draft.config.layout is Layout.JSON:
+        return {draft.config.names: None}
+    place = {"app": draft.app, "environment": draft.environment, "path": draft.path}
+    listed = context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path)
+    return {name_of_key(draft.config, **place, key=secret.key): secret.key for secret in listed}
+
+
+def _others(destination: Destination, draft: SyncDraft, wanted: set[str]) -> tuple[dict[str, str | None], str | None]:
+    """Return the other remote names that fit the template -> key, and the IAM action that was refused, if any."""
+    if draft.config.layout is Layout.JSON:
+        return {}, None
+    try:
+        listed = destination.list_names()
+    except PermissionDeniedError as error:
+        return {}, error.action or "secretsmanager:ListSecrets"
+    others: dict[str, str | None] = {}
+    for listing in listed:
+        key = key_of_name(
+            draft.config.names, listing.name, app=draft.app, environment=draft.environment, path=draft.path
+        )
+        if key is not None and listing.name not in wanted and listing.deleted_at is None:
+            others[listing.name] = key
+    return others, None
 
 
 def draft_of(sync: Sync) -> SyncDraft:
-    """Return a sync as what an operator said of it."""
+    """Return the draft that describes a sync as it is."""
     return SyncDraft(
         name=sync.name,
         app=sync.app,

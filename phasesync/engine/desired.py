@@ -1,6 +1,4 @@
-"""
-What one run is about: which objects its sync wants now, at which destination. Reads the source; writes nothing.
-"""
+"""Desired state: which objects a sync wants now, and at which destination. Reads the source; writes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +12,7 @@ from phasesync.core.sync import Sync
 from phasesync.core.sync_state import SyncState
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.context import Context
-from phasesync.engine.observe import entries_of, leaving
-from phasesync.engine.pinned_account import verify_account
+from phasesync.engine.observe import entries_of, left_behind, verify_account
 from phasesync.engine.run_result import RunBuilder
 from phasesync.engine.source import check_not_rolled_back, read_source
 from phasesync.errors import PhasesyncError
@@ -25,7 +22,7 @@ from phasesync.ports.destination import Destination
 @dataclass(frozen=True, kw_only=True)
 class DesiredState:
     """
-    What one run is about.
+    The objects that a sync wants now, and the destination that they belong to.
 
     Attributes:
         wanted: remote name -> the object as it should be.
@@ -43,14 +40,14 @@ class DesiredState:
     manual: bool
 
 
-def load_desired(context: Context, state: SyncState, attempt: RunBuilder, *, manual: bool) -> DesiredState:
+def load_desired(context: Context, state: SyncState, run: RunBuilder, *, manual: bool) -> DesiredState:
     """
-    Read the source and open the destination, in this order: what cannot be read costs no call.
+    Read the source, then open the destination: if the source cannot be read, no call is made.
 
     Args:
-        context: has the source, and opens the destination.
+        context: has the source and opens the destination.
         state: the sync, its credential and its journal.
-        attempt: takes what is found out, also where this ends with an error.
+        run: takes what is found out, even if this ends with an error.
         manual: a person asked for the run.
 
     Raises:
@@ -60,30 +57,30 @@ def load_desired(context: Context, state: SyncState, attempt: RunBuilder, *, man
     """
     sync = state.sync
     source = read_source(context.store.secrets, sync)
-    attempt.reads, attempt.labels = source.reads, source.labels
+    run.reads, run.labels = source.reads, source.labels
     check_not_rolled_back(state, source)
     if (unresolved := source.error()) is not None:
         raise unresolved
-    mapped = build_payloads(sync, source.values, context.digests, referring=source.referring)
-    if mapped.problems and not mapped.payloads:
-        raise next(iter(mapped.problems.values()))
-    attempt.destination = destination = context.destinations.open(
+    payloads = build_payloads(sync, source.values, context.digests, referring=source.referring)
+    if payloads.problems and not payloads.payloads:
+        raise next(iter(payloads.problems.values()))
+    run.destination = destination = context.destinations.open(
         sync.destination_kind, state.credential, sync.region, tenant=sync.id, fresh=manual
     )
-    attempt.account = destination.account_id()
+    run.account = destination.account_id()
     account = verify_account(state, destination)
-    entries = entries_of(state, mapped.payloads, account)
+    entries = entries_of(state, payloads.payloads, account)
     wanted = {
         name: desired_object(sync, name, payload, entries[name].tags_written, owner_tags(context.instance_id, sync.id))
-        for name, payload in mapped.payloads.items()
+        for name, payload in payloads.payloads.items()
     }
     return DesiredState(
         state=state,
         destination=destination,
         account=account,
         wanted=wanted,
-        problems=mapped.problems,
-        left_behind=tuple(leaving(state, {*wanted, *mapped.problems}, account)),
+        problems=payloads.problems,
+        left_behind=tuple(left_behind(state, {*wanted, *payloads.problems}, account)),
         manual=manual,
     )
 
@@ -95,10 +92,10 @@ def desired_object(
     Return one object as a sync wants it.
 
     Args:
-        sync: what an operator set.
+        sync: what the operator configured.
         remote_name: its name.
         payload: its value.
-        tags_written: tags that we put there before.
+        tags_written: tags that we wrote before.
         marks: our owner tags.
     """
     config = sync.config
@@ -116,7 +113,7 @@ def desired_object(
 
 
 def plan_context_of(sync: Sync, *, instance_id: str, account: str, now: datetime) -> PlanContext:
-    """Return what the plan of a sync depends on besides the objects."""
+    """Return what the plan of a sync depends on besides its objects."""
     return PlanContext(
         instance_id=instance_id,
         account=account,

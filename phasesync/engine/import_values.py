@@ -1,4 +1,4 @@
-"""Reads remote values, on an operator's word, to bring them into the store. The daemon never does."""
+"""Reads remote values at an operator's request and imports them into the store. The daemon never does this."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from phasesync.core.arns import check_neighbours, region_of_secret
 from phasesync.core.imported_values import as_literal, split_json
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.names import check_key
-from phasesync.core.planning.ownership import refusal_of
+from phasesync.core.planning.ownership import ForeignObject, refusal_of
 from phasesync.core.sync import Adopt
 from phasesync.core.sync_state import SyncDraft
-from phasesync.engine.adoption_preview import ForeignObject
 from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports.destination import Destination
@@ -18,7 +17,7 @@ from phasesync.ports.destination import Destination
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteValue:
-    """A value that was read. `warning`: why it gets old in the store, None where nothing is known of that."""
+    """A remote value. `warning`: why the stored copy will become stale; None if no reason is known."""
 
     value: SecretValue
     warning: str | None
@@ -33,10 +32,10 @@ def read_remote(
     remote_name: str,
 ) -> RemoteValue:
     """
-    Return the current value of a remote object; one that no sync may write can be read all the same.
+    Return the current value of a remote object. Objects that no sync may write can be read too.
 
     Args:
-        context: has the credential, and opens the destination.
+        context: has the credential and opens the destination.
         kind: destination kind.
         credential: name of the credential; its policy needs the right to read values.
         region: None = the credential's.
@@ -48,10 +47,10 @@ def read_remote(
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
-    found = context.store.credentials.get(credential)
-    where = region_of_secret(remote_name, region, otherwise=found.region)
-    check_neighbours(where, found.region, of=f"the credential {credential}")
-    destination = context.destinations.open(kind, found, where)
+    stored = context.store.credentials.get(credential)
+    where = region_of_secret(remote_name, region, otherwise=stored.region)
+    check_neighbours(where, stored.region, of=f"the credential {credential}")
+    destination = context.destinations.open(kind, stored, where)
     observed = destination.observe(remote_name)
     if observed is None:
         raise NotFoundError(
@@ -66,7 +65,7 @@ def read_remote(
     value = destination.read_value(observed.arn)
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
-    refusal = refusal_of(observed.name, observed, region or found.region)
+    refusal = refusal_of(observed.name, observed, region or stored.region)
     warning = None
     if refusal is not None:
         warning = (
@@ -78,14 +77,14 @@ def read_remote(
 @dataclass(frozen=True, kw_only=True)
 class ImportResult:
     """
-    What an import brought into the store.
+    The result of an import.
 
     Attributes:
         added: keys that the store did not have.
         changed: keys whose value in the store was replaced.
-        kept: keys that both had, and whose value in the store stayed.
+        kept: keys that exist on both sides and kept the value that the store has.
         revision: of the environment afterwards.
-        versions: remote name -> version that stood there; no other one may be written over.
+        versions: remote name -> version that was read; no other version may be overwritten.
     """
 
     added: tuple[str, ...]
@@ -108,27 +107,29 @@ def import_values(
     Merge remote values into a sync's folder, as one edit; the other keys stay.
 
     Args:
-        context: its store takes them.
-        destination: reads them.
-        draft: the sync: layout and folder, and which side wins where both have a key.
-        candidates: what stands there and may be taken over.
-        actor: who asked for it.
-        instead: what the operator may type to take them over without importing them.
+        context: has the store.
+        destination: reads the values.
+        draft: the sync: its layout, its folder, and which side wins if both have a key.
+        candidates: the objects that may be taken over.
+        actor: who asked.
+        instead: what to type in order to take them over without an import.
 
     Raises:
-        InvalidInputError: a value is no JSON object of keys (layout json), or a name in it is no key.
+        InvalidInputError: a value is not a JSON object of keys (layout json), or a name in it is not a valid key.
         DestinationError: PermissionDeniedError names the action that reading needs. Nothing was imported.
     """
     place = (draft.app, draft.environment)
     before = {secret.key: secret.value for secret in context.store.secrets.list_secrets(*place, path=draft.path)}
     values: dict[str, SecretValue] = {}
-    for one in candidates:
+    for candidate in candidates:
         try:
-            values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+            values |= _read(destination, candidate, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
         except InvalidInputError as error:
-            whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {one.remote_name} --key KEY"
+            whole = (
+                f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {candidate.remote_name} --key KEY"
+            )
             hint = f"import it under a name: {whole} --credential {draft.credential}; or write over it: {instead}"
-            raise InvalidInputError(f"{one.remote_name}: {error.message}", hint=hint) from None
+            raise InvalidInputError(f"{candidate.remote_name}: {error.message}", hint=hint) from None
     added = sorted(values.keys() - before.keys())
     differing = sorted(key for key in values.keys() & before.keys() if before[key] != values[key])
     changed = differing if draft.adopt is Adopt.PREFER_AWS else []
@@ -142,17 +143,17 @@ def import_values(
         changed=tuple(changed),
         kept=tuple(key for key in differing if key not in changed),
         revision=edited.revision,
-        versions={one.remote_name: one.version for one in candidates if one.version is not None},
+        versions={found.remote_name: found.version for found in candidates if found.version is not None},
     )
 
 
-def _read(destination: Destination, one: ForeignObject, *, unless: Container[str]) -> dict[str, SecretValue]:
-    """Return what a remote object holds, by key; nothing where it holds one key alone and that is in `unless`."""
-    if one.version is None or one.key in unless:
+def _read(destination: Destination, found: ForeignObject, *, unless: Container[str]) -> dict[str, SecretValue]:
+    """Return the values of a remote object by key; nothing if it holds one key and that key is in `unless`."""
+    if found.version is None or found.key in unless:
         return {}
-    value = destination.read_value(one.observed.arn)
+    value = destination.read_value(found.observed.arn)
     if value is None:
         return {}
-    if one.key is not None:
-        return {one.key: as_literal(value)}
+    if found.key is not None:
+        return {found.key: as_literal(value)}
     return {check_key(key): member for key, member in split_json(value).items()}

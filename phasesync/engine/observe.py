@@ -1,13 +1,7 @@
 """
-Looks without a claim: the database and AWS are read one after the other, and a run may write in between.
+Observes what a sync writes to: what AWS reports of each object, and what that proves of the journal.
 
-What AWS shows is then newer than what the database said, which looks like a database that is older than AWS, or like a
-value that somebody else wrote. Whoever writes notes that in the database before the call. So a doubtful finding counts
-only where the database says the same before and after the look; else everything is read anew.
-
-Looks at what a sync writes to: which objects, what AWS reports of each, and what that proves of the journal.
-
-One object that cannot be described does not stop the others; a destination that cannot be reached ends the looking.
+An object that cannot be described does not stop the others. A destination that cannot be reached stops everything.
 Writes nothing.
 """
 
@@ -17,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
+from phasesync.core.credential import require_account
 from phasesync.core.fingerprint import Digests, same
 from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.journal import note_clock, note_unwanted, note_wanted, settle_by_evidence
@@ -37,49 +32,11 @@ from phasesync.errors import (
 )
 from phasesync.ports.destination import Destination
 
-S = TypeVar("S")
-T = TypeVar("T")
+State = TypeVar("State")
+Finding = TypeVar("Finding")
 
 PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Between looks that met a write; edits that follow each other are coalesced, so that there is time in between."""
-
-
-def observe_consistently(
-    first: S,
-    again: Callable[[], S],
-    observe_all: Callable[[S], T],
-    *,
-    doubtful: Callable[[T], bool],
-    moved: Callable[[S, S], bool],
-) -> T:
-    """
-    Look until what is found is beyond doubt, or the database stood still during the look.
-
-    Args:
-        first: what the database says.
-        again: reads that anew.
-        look: looks at AWS.
-        doubtful: whether a write in between may have made what was found.
-        moved: whether the database says another thing than before.
-
-    Raises:
-        StalePlanError: it moved during every look.
-    """
-    state = first
-    for pause_s in PAUSES_S:
-        found = observe_all(state)
-        if not doubtful(found):
-            return found
-        latest = again()
-        if not moved(state, latest):
-            return found
-        state = latest
-        time.sleep(pause_s)
-    raise StalePlanError(
-        "the sync was written to during every look at it, so nothing is known for certain",
-        hint="try it again in a moment, or stop the writing meanwhile: phasesync syncs pause NAME",
-    )
-
+"""Pauses between attempts that met a write. Edits in a row are coalesced, so that there is time in between."""
 
 STOPS_OBSERVING = (
     AccountMismatchError,
@@ -88,20 +45,74 @@ STOPS_OBSERVING = (
     StaleDatabaseError,
     ThrottledError,
 )
-"""What would meet every further object too, or forbids to go on with any."""
+"""Errors that would meet every further object too, or that forbid to go on with any."""
+
+
+def verify_account(state: SyncState, destination: Destination) -> str:
+    """
+    Return the account that a sync's destination leads to.
+
+    Raises:
+        AccountMismatchError: the sync or its credential is pinned to another one.
+        DestinationError: AWS does not say who we are.
+    """
+    return require_account(state.credential, destination.account_id(), state.sync.account)
+
+
+def observe_consistently(
+    first: State,
+    read: Callable[[], State],
+    observe: Callable[[State], Finding],
+    *,
+    doubtful: Callable[[Finding], bool],
+    moved: Callable[[State, State], bool],
+) -> Finding:
+    """
+    Observe without a claim, until the finding is beyond doubt or the database did not change meanwhile.
+
+    The database and AWS are read one after the other, and a run may write in between. Then AWS is newer than what was
+    read from the database, which looks like a database that is older than AWS, or like a value that somebody else
+    wrote. A run notes each write in the database before the call. So a doubtful finding counts only if the database
+    says the same before and after; otherwise everything is read again.
+
+    Args:
+        first: what the database says.
+        read: reads that again.
+        observe: asks AWS.
+        doubtful: whether a write in between may have caused a finding.
+        moved: whether the database says something else than before.
+
+    Raises:
+        StalePlanError: it changed during every attempt.
+    """
+    state = first
+    for pause_s in PAUSES_S:
+        finding = observe(state)
+        if not doubtful(finding):
+            return finding
+        latest = read()
+        if not moved(state, latest):
+            return finding
+        state = latest
+        time.sleep(pause_s)
+    raise StalePlanError(
+        "the sync was written to during every look at it, so nothing is known for certain",
+        hint="try it again in a moment, or stop the writing meanwhile: phasesync syncs pause NAME",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """
-    What one look told.
+    The result of observing the objects of a sync once.
 
     Attributes:
+        at: when it began.
         observed: remote name -> what AWS reports, None = absent.
-        entries: remote name -> journal entry, with what looking proved.
-        changed: names of the entries that looking changed, so that they have to be stored.
+        entries: remote name -> journal entry, with what the observation proved.
+        changed: names of the entries that it changed, so that they have to be stored.
         failed: remote name -> why it could not be described; such an object is in no plan.
-        trusted: names that were not looked at, because nothing about them changed since they were last found in step.
+        trusted: names that were not observed, because nothing about them changed since they were last in step.
     """
 
     at: datetime
@@ -112,13 +123,13 @@ class Observation:
     trusted: frozenset[str] = frozenset()
 
     def leaving(self, left_behind: Iterable[JournalEntry], *, account: str, region: str) -> list[JournalEntry]:
-        """Return entries of objects that are no longer wanted, as looking left them; without those that failed."""
-        found = []
+        """Return the entries of objects that are no longer wanted, updated, without those that failed."""
+        entries = []
         for entry in left_behind:
             here = (entry.account, entry.region) == (account, region)
             if not (here and entry.remote_name in self.failed):
-                found.append(self.entries.get(entry.remote_name, entry) if here else entry)
-        return found
+                entries.append(self.entries.get(entry.remote_name, entry) if here else entry)
+        return entries
 
 
 def observe_all(
@@ -137,52 +148,49 @@ def observe_all(
     Describe objects and settle what that proves.
 
     Args:
-        destination: where.
+        destination: of the sync.
         wanted: remote name -> the object as it should be.
         entries: remote name -> journal entry of every wanted object.
         unwanted: entries of objects in this account and Region that are no longer wanted and may be deleted.
-        trusted: wanted names that need not be looked at.
-        digests: make the tokens of restored databases.
+        trusted: wanted names that need not be observed.
+        digests: make the tokens with which an older database is recognised.
         instance_id: ours.
         now: the time.
         restored: the database is known to be older than AWS, and that was not accepted: the guard holds everything.
 
     Raises:
         StaleDatabaseError: this database is older than AWS, which was not known; nothing may be written.
-        DestinationError: what would meet every object.
+        DestinationError: a failure that would meet every object.
     """
-    observed: dict[str, Observed | None] = {}
+    all_observed: dict[str, Observed | None] = {}
     settled: dict[str, JournalEntry] = {}
     failed: dict[str, DestinationError] = {}
-    leaving = {entry.remote_name: entry for entry in unwanted}
-    for name, entry in sorted({**entries, **leaving}.items()):
+    former = {**{entry.remote_name: entry for entry in unwanted}, **entries}
+    for name, entry in sorted(former.items()):
         if name in trusted:
             continue
         try:
-            seen = destination.observe(name)
-            if seen is not None and name in wanted and wanted[name].resource_policy is not None:
-                seen = replace(seen, resource_policy=_policy_of(destination, seen))
+            observed = _observe(destination, name, wanted.get(name))
         except STOPS_OBSERVING:
             raise
         except DestinationError as error:
             failed[name] = error
             continue
-        evident = note_clock(entry, now)
-        # Nothing is written anyway where it is known; what an open write became is not to be told then.
-        if not (restored and token_may_be_spent(entry, seen)):
-            evident = settle_by_evidence(evident, seen)
+        settled_entry = note_clock(entry, now)
+        # If the database is known to be older, nothing is written anyway, and the outcome of an open write is unknown.
+        if not (restored and token_may_be_spent(entry, observed)):
+            settled_entry = settle_by_evidence(settled_entry, observed)
         if not restored:
-            check_not_stale(evident, seen, digests, instance_id)
-        observed[name] = seen
+            check_not_stale(settled_entry, observed, digests, instance_id)
+        all_observed[name] = observed
         settled[name] = (
-            note_wanted(evident, wanted[name], seen, instance_id)
+            note_wanted(settled_entry, wanted[name], observed, instance_id)
             if name in wanted
-            else note_unwanted(evident, seen, asked=True, now=now)
+            else note_unwanted(settled_entry, observed, asked=True, now=now)
         )
-    former = {**leaving, **entries}
     return Observation(
         at=now,
-        observed=observed,
+        observed=all_observed,
         entries=settled,
         changed=frozenset(name for name, entry in settled.items() if entry is not former[name]),
         failed=failed,
@@ -190,46 +198,51 @@ def observe_all(
     )
 
 
-def _policy_of(destination: Destination, seen: Observed) -> str | None:
-    # A policy of something that is scheduled for deletion cannot be asked for, nor does it matter.
-    return None if seen.deleted_at is not None else destination.resource_policy(seen.arn)
+def _observe(destination: Destination, name: str, wanted: Desired | None) -> Observed | None:
+    """Describe one object, with its resource policy if the sync sets one."""
+    observed = destination.observe(name)
+    if observed is None or wanted is None or wanted.resource_policy is None:
+        return observed
+    # The policy of an object that is scheduled for deletion cannot be read, and does not matter.
+    policy = None if observed.deleted_at is not None else destination.resource_policy(observed.arn)
+    return replace(observed, resource_policy=policy)
 
 
 def may_be_trusted(
     wanted: Mapping[str, Desired], entries: Mapping[str, JournalEntry], *, now: datetime
 ) -> frozenset[str]:
     """
-    Return the wanted objects that an edit did not touch and that were in step when they were last looked at.
+    Return the wanted objects that an edit did not touch and that were in step when they were last observed.
 
-    For runs that an edit woke, in layout per-key: one changed key of three hundred takes two calls, not three hundred.
-    Drift of the others is found by the checks. Never the objects that a call of ours may still be changing.
+    For runs that an edit triggered, in layout per-key: one changed key of three hundred takes two calls, not three
+    hundred. The checks find drift of the others. Objects that a call of ours may still be changing are never trusted.
     """
     return frozenset(
         name
-        for name, one in wanted.items()
+        for name, desired in wanted.items()
         if (entry := entries.get(name)) is not None
         and entry.written_before
         and entry.intent is None
         and entry.unwanted_since is None
         and entry.deletion_at is None
         and not within_a_day(entry.enforced_at, now)
-        and not one.unwanted_tags
-        and same(entry.fingerprint, one.payload.fingerprint)
-        and dict(entry.metadata) == wanted_metadata(one)
+        and not desired.unwanted_tags
+        and same(entry.fingerprint, desired.payload.fingerprint)
+        and dict(entry.metadata) == wanted_metadata(desired)
     )
 
 
-def leaving(state: SyncState, wanted: Iterable[str], account: str) -> list[JournalEntry]:
-    """Return the entries of objects that the sync wrote elsewhere or under other names."""
+def left_behind(state: SyncState, wanted: Iterable[str], account: str) -> list[JournalEntry]:
+    """Return the entries of objects that the sync wrote elsewhere or under other names, and no longer wants."""
     here = {(name, account, state.sync.region) for name in wanted}
     return [entry for entry in state.journal if (entry.remote_name, entry.account, entry.region) not in here]
 
 
 def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
     """
-    Return those of them that this run's destination could delete, where the sync asks for deletion at all.
+    Return the entries of objects that this run could delete, if the sync asks for deletion at all.
 
-    Only what has the name that its key has now: changing where a sync writes removes nothing from the store.
+    Only objects that have the name that their key has now: to change where a sync writes removes no key.
     """
     if (
         state.restored
@@ -248,17 +261,17 @@ def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: st
 
 def graces_that_ended(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
     """
-    Return those whose grace had begun and which may not be deleted as the sync is set now, without that grace.
+    Return the entries whose grace had begun and that may no longer be deleted as the sync is set now, without it.
 
-    Nobody looks at them meanwhile, so that nothing tells whether their keys come back: a later grace begins anew.
+    They are not observed meanwhile, so nothing shows whether their keys come back: a later grace starts again.
     """
     if state.restored:
         return []
-    left = list(left_behind)
-    leaving = {entry.id for entry in deletable(state, left, account)}
+    entries = list(left_behind)
+    leaving = {entry.id for entry in deletable(state, entries, account)}
     return [
         replace(entry, unwanted_since=None)
-        for entry in left
+        for entry in entries
         if entry.unwanted_since is not None and entry.id not in leaving
     ]
 
@@ -271,7 +284,7 @@ def _names_now(sync: Sync, entry: JournalEntry) -> list[str]:
 
 
 def entries_of(state: SyncState, names: Iterable[str], account: str) -> dict[str, JournalEntry]:
-    """Return the journal entries of objects that the sync writes to now; an empty one where nothing was written."""
+    """Return the journal entries of objects that the sync writes to now; an empty entry if nothing was written."""
     sync = state.sync
     stored = {(entry.remote_name, entry.account, entry.region): entry for entry in state.journal}
     return {

@@ -12,7 +12,7 @@ from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
 from phasesync.core.sync_state import SyncDraft
-from phasesync.engine.adoption_preview import find_existing
+from phasesync.engine.adoption import find_existing
 from phasesync.engine.context import Context
 from phasesync.engine.hints import naming
 from phasesync.engine.import_values import ImportResult, import_values
@@ -96,7 +96,7 @@ class SyncConfiguration:
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[ImportResult, tuple[str, ...]]:
         """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
         destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
-        found = find_existing(
+        existing = find_existing(
             destination,
             self._context,
             draft,
@@ -107,8 +107,8 @@ class SyncConfiguration:
             with_others=True,
         )
         instead = f"--adopt {Adopt.OVERWRITE} in place of --adopt {draft.adopt}"
-        taken = import_values(self._context, destination, draft, found.takeable, actor=actor, instead=instead)
-        return taken, found.warnings
+        taken = import_values(self._context, destination, draft, existing.adoptable, actor=actor, instead=instead)
+        return taken, existing.warnings
 
     def update(
         self,

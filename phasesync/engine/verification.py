@@ -11,8 +11,7 @@ from phasesync.core.sync import Sync
 from phasesync.core.sync_state import SyncState
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
-from phasesync.engine.observe import STOPS_OBSERVING, observe_consistently
-from phasesync.engine.pinned_account import verify_account
+from phasesync.engine.observe import STOPS_OBSERVING, observe_consistently, verify_account
 from phasesync.engine.source import Source, read_source
 from phasesync.errors import DestinationError
 from phasesync.ports.destination import Destination

@@ -18,7 +18,7 @@ from phasesync.errors import (
     InvalidInputError,
     PermissionDeniedError,
 )
-from tests.support.operator import adoption, values
+from tests.support.operator import accept, preview, values
 from tests.support.stores import ACTOR, sync_draft
 from tests.support.world import NAME, World
 
@@ -35,7 +35,7 @@ def per_key(world: World) -> None:
 
 def adopt(world: World, mode: Adopt = Adopt.OVERWRITE) -> ImportResult | None:
     """Look at what is there and consent."""
-    return adoption(world).accept(adoption(world).offer("web", mode), actor=ACTOR)
+    return accept(world, preview(world, mode))
 
 
 # --- what is shown
@@ -46,7 +46,7 @@ def test_what_is_there_is_shown_without_reading_a_value(world: World) -> None:
     world.remote.outside_create(NAME, "theirs", tags={"team": "other"})
     world.remote.outside_put(NAME, "theirs again")
 
-    (one,) = adoption(world).offer("web", Adopt.PREFER_AWS).found.candidates
+    (one,) = preview(world, Adopt.PREFER_AWS).existing.foreign
 
     assert (one.remote_name, one.ownership, one.owner) == (
         NAME,
@@ -60,7 +60,7 @@ def test_what_is_there_is_shown_without_reading_a_value(world: World) -> None:
 def test_an_object_of_another_phasesync_is_told(world: World) -> None:
     world.remote.outside_create(NAME, tags={TAG_INSTANCE: "a" * 32, TAG_SYNC: "b" * 32})
 
-    (one,) = adoption(world).offer("web", Adopt.OVERWRITE).found.candidates
+    (one,) = preview(world, Adopt.OVERWRITE).existing.foreign
 
     assert one.owner == "carries the tags of another phasesync"
 
@@ -71,9 +71,9 @@ def test_what_is_ours_and_what_is_missing_is_no_candidate(world: World) -> None:
     world.run()
     world.edit(MORE="x")
 
-    found = adoption(world).offer("web", Adopt.OVERWRITE).found
+    found = preview(world, Adopt.OVERWRITE).existing
 
-    assert [one.remote_name for one in found.candidates] == [USER]
+    assert [one.remote_name for one in found.foreign] == [USER]
     assert (found.ours, found.absent) == ((URL,), ("shop/production/MORE",))
 
 
@@ -94,7 +94,7 @@ def test_another_account_than_the_pinned_one_is_not_looked_at(world: World) -> N
     world.destinations.accounts[world.sync.credential_id] = "999999999999"
 
     with pytest.raises(AccountMismatchError):
-        adoption(world).offer("web", Adopt.OVERWRITE)
+        preview(world, Adopt.OVERWRITE)
 
 
 def test_a_consent_is_for_what_was_shown(world: World) -> None:
@@ -269,11 +269,11 @@ def test_objects_that_the_store_has_no_keys_for_are_left_alone_without_import(wo
     world.remote.outside_create("shop/production/GONE")
     world.remote.outside_delete("shop/production/GONE")
 
-    plain = adoption(world).offer("web", Adopt.OVERWRITE).found
-    importing = adoption(world).offer("web", Adopt.PREFER_AWS).found
+    plain = preview(world, Adopt.OVERWRITE).existing
+    importing = preview(world, Adopt.PREFER_AWS).existing
 
-    assert [one.remote_name for one in plain.candidates] == [URL]
-    assert [one.remote_name for one in importing.candidates] == [NEW, URL]
+    assert [one.remote_name for one in plain.foreign] == [URL]
+    assert [one.remote_name for one in importing.foreign] == [NEW, URL]
 
 
 def test_a_refused_list_is_told_and_the_known_keys_are_imported(world: World) -> None:
@@ -281,9 +281,9 @@ def test_a_refused_list_is_told_and_the_known_keys_are_imported(world: World) ->
     world.remote.outside_create(URL, "theirs")
     world.destinations.fail("list_names", error=PermissionDeniedError(action="secretsmanager:ListSecrets"))
 
-    found = adoption(world).offer("web", Adopt.PREFER_AWS).found
+    found = preview(world, Adopt.PREFER_AWS).existing
 
-    assert [one.remote_name for one in found.candidates] == [URL]
+    assert [one.remote_name for one in found.foreign] == [URL]
     assert any("secretsmanager:ListSecrets" in line for line in found.warnings)
 
 

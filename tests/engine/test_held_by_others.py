@@ -14,7 +14,7 @@ from phasesync.engine.removal import force_delete, remove_sync_and_objects
 from phasesync.engine.verification import verify_sync
 from phasesync.errors import IllegalTransitionError, OwnershipConflictError
 from tests.fakes.remote import ACCOUNT, REGION
-from tests.support.operator import adoption
+from tests.support.operator import accept, preview
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -65,12 +65,12 @@ def test_it_is_no_target_and_the_reason_names_who_holds_it(world: World, make: M
 @pytest.mark.parametrize("mode", Adopt)
 def test_it_is_not_taken_over_whatever_was_consented_to(world: World, make: Make, mode: Adopt) -> None:
     name = make(world)
-    offer = adoption(world).offer("web", mode)
+    offer = preview(world, mode)
 
-    assert offer.found.takeable == ()
-    assert name in offer.found.warnings[0]
+    assert offer.existing.adoptable == ()
+    assert name in offer.existing.warnings[0]
     with pytest.raises(IllegalTransitionError, match=name):
-        adoption(world).accept(offer, actor=ACTOR)
+        accept(world, offer)
 
     shown = {NAME: world.object.observed().current_version or ""}
     world.store.syncs.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)

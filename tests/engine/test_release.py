@@ -7,7 +7,7 @@ from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt, Layout, TagMode
 from phasesync.engine.removal import RELEASED, ReleaseResult, release_sync
 from phasesync.errors import PermissionDeniedError
-from tests.support.operator import adoption
+from tests.support.operator import accept, preview
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -22,7 +22,7 @@ def give_back(world: World) -> ReleaseResult:
 def take_over(world: World, **tags: str) -> None:
     """Somebody's object with these tags becomes ours."""
     world.remote.outside_create(NAME, "theirs", tags=tags)
-    adoption(world).accept(adoption(world).offer("web", Adopt.OVERWRITE), actor=ACTOR)
+    accept(world, preview(world, Adopt.OVERWRITE))
     world.run()
 
 
@@ -73,7 +73,7 @@ def test_a_released_object_can_be_taken_over_again(world: World) -> None:
     world.edit(URL="postgres://db")
     world.store.syncs.resume("web", actor=ACTOR)
 
-    adoption(world).accept(adoption(world).offer("web", Adopt.OVERWRITE), actor=ACTOR)
+    accept(world, preview(world, Adopt.OVERWRITE))
 
     assert world.run().outcome is Outcome.APPLIED
     assert "postgres://db" in world.text

@@ -8,7 +8,7 @@ from phasesync.engine.explanation import explain
 from phasesync.engine.observe import PAUSES_S
 from phasesync.engine.verification import Comparison, verify_sync
 from phasesync.errors import StaleDatabaseError, StalePlanError
-from tests.support.operator import adoption, operations
+from tests.support.operator import operations, preview
 from tests.support.world import World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -147,7 +147,7 @@ def test_what_a_run_makes_during_the_look_is_not_offered_for_adoption(world: Wor
     """It carries our tags, and the journal that was read before knows nothing of it."""
     editor = Editor(world, times=1)
 
-    offer = adoption(world).offer("web", Adopt.OVERWRITE)
+    offer = preview(world, Adopt.OVERWRITE)
 
     assert editor.done == 1
-    assert (offer.found.candidates, offer.found.ours) == ((), (world.name,))
+    assert (offer.existing.foreign, offer.existing.ours) == ((), (world.name,))

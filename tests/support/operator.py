@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from phasesync.engine.adoption import Adoption
+from phasesync.core.sync import Adopt
+from phasesync.engine.adoption import AdoptionPreview, accept_adoption, preview_adoption
+from phasesync.engine.import_values import ImportResult
 from phasesync.engine.operations import SyncOperations
+from tests.support.stores import ACTOR
 from tests.support.world import World
 
 
-def adoption(world: World) -> Adoption:
-    """What `syncs adopt` uses."""
-    return Adoption(world.context)
+def preview(world: World, adopt: Adopt) -> AdoptionPreview:
+    """What `syncs adopt` shows."""
+    return preview_adoption(world.context, "web", adopt)
+
+
+def accept(world: World, shown: AdoptionPreview) -> ImportResult | None:
+    """What `syncs adopt` does once the operator has consented."""
+    return accept_adoption(world.context, shown, actor=ACTOR)
 
 
 def operations(world: World) -> SyncOperations:

@@ -4,6 +4,7 @@ Whose a remote object is, told from its tags and from what the journal knows, an
 Tags alone can be forged.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -92,3 +93,46 @@ def _known(observed: Observed, entry: JournalEntry) -> bool:
         return True
     tokens = {entry.version_id, entry.intent.token if entry.intent else None} - {None}
     return not tokens.isdisjoint(observed.versions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignObject:
+    """
+    One remote object that has a name that a sync writes to, or would write to, and that is not ours.
+
+    Attributes:
+        key: the one key that it holds; None if it holds all keys (layout json).
+        owner: who owns it, as text.
+        refusal: why it cannot be taken over; None if it can.
+        hint: what to do about a refusal.
+    """
+
+    remote_name: str
+    key: str | None
+    observed: Observed
+    ownership: Ownership
+    owner: str
+    refusal: str | None
+    hint: str | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The version that readers get; None if there is none."""
+        return self.observed.current_version
+
+
+def foreign_object(name: str, key: str | None, observed: Observed, ownership: Ownership, region: str) -> ForeignObject:
+    """Return what an operator has to know of an object in order to decide whether to take it over."""
+    reason, hint = refusal_of(name, observed, region) or (None, None)
+    if reason is None and observed.deleted_at is not None:
+        reason = "scheduled for deletion"
+        hint = f"to have it again: aws secretsmanager restore-secret --secret-id {name} --region {region}"
+    return ForeignObject(
+        remote_name=name,
+        key=key,
+        observed=observed,
+        ownership=ownership,
+        owner=NOT_OURS.get(ownership, "ours"),
+        refusal=reason,
+        hint=hint,
+    )

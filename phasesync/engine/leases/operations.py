@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from phasesync.core import lease as life
+from phasesync.core.credential import require_account
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
 from phasesync.core.lease import Cause, Lease, LeaseSpec
 from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent, MakeOrder, Step
@@ -15,7 +16,6 @@ from phasesync.engine.context import Context
 from phasesync.engine.hints import LeaseNames, hints_for
 from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, KeptLeases, LeaseIssuance
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
-from phasesync.engine.pinned_account import require_account
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from phasesync.core.credential import Credential
+from phasesync.core.credential import Credential, require_account
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
 from phasesync.core.lease import Lease, LeaseSpec
@@ -26,7 +26,6 @@ from phasesync.core.lease_users import (
 )
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
-from phasesync.engine.pinned_account import require_account
 from phasesync.engine.stale_database import check_may_delete
 from phasesync.errors import CiphertextError, IllegalTransitionError, InterruptedRunError, NotFoundError, PhasesyncError
 from phasesync.ports.issuer import LeaseIssuer, RevokeOutcome
