@@ -1,16 +1,10 @@
 """
-Writes the journal for one run: under its claim, and remembering what was stored last.
+Applies one change at a time: journals the intent, calls AWS, verifies, settles. Decides nothing: the change says what.
 
-Carries out changes that write no value: tags, description, resource policy, copies in other Regions, deletion.
-
-None of them makes a version; each may be repeated after a crash. What is ours is noted in the journal before the call,
-so that nothing of ours is taken for somebody else's. It decides nothing: what to do stands in the change.
-
-Carries out one change at a time: journal the intent, call, verify, settle.
-
-Every write of a value is journalled before its call and carries a token of its generation, so that a crash at any step
-neither adds a version nor loses a write, and a worker that wakes late puts nothing older on top. It decides nothing:
-what to do stands in the change.
+Every write of a value is journalled before its call and carries a token of its generation. So a crash at any step
+neither adds a version nor loses a write, and a worker that wakes late cannot overwrite a newer value. Changes of
+metadata make no version; each may be repeated after a crash. What becomes ours is journalled before the call, so that
+nothing of ours is taken for another writer's.
 """
 
 from collections.abc import Mapping
@@ -61,8 +55,8 @@ class JournalWriter:
         Args:
             context: keeps the journal, and has the time.
             claim: the right to write it; every write carries its fence.
-            reads: environment id -> the revision that this run has read; noted with every entry.
-            sync_version: the version of the sync that this run goes by; noted with every entry.
+            reads: environment id -> the revision that this run has read; stored with every entry.
+            sync_version: the version of the sync that this run uses; stored with every entry.
         """
         self._context = context
         self._claim = claim
@@ -81,7 +75,7 @@ class JournalWriter:
         return stored
 
     def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:
-        """Return an object's entry as it was stored last, `entry` where it was not: for after a change that raised."""
+        """Return an object's entry as it was stored last, or `entry` if it was not stored. For use after an error."""
         return self._saved.get(remote_name, entry)
 
     def now(self) -> datetime:
@@ -90,7 +84,7 @@ class JournalWriter:
 
 
 class MetadataApplier:
-    """Changes what is not the value, for one run on one destination."""
+    """Applies changes that write no value: tags, description, resource policy, copies in other Regions, deletion."""
 
     def __init__(
         self, destination: Destination, journal: JournalWriter, checkpoint: Checkpoint, *, recovery_days: int
@@ -118,8 +112,8 @@ class MetadataApplier:
             entry = self._journal.save(replace(entry, touched_at=now))
             self._checkpoint()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
-            return entry  # They are ours until a look shows that they are gone.
-        # Noted before the call: an object whose deletion we asked for is not taken for one that somebody else deleted.
+            return entry  # They are ours until an observation shows that they are gone.
+        # Journalled before the call, so that the deletion is not taken for another writer's.
         entry = self._journal.save(replace(entry, touched_at=now, deletion_at=now, deletion_approved=change.approved))
         try:
             self._checkpoint()
@@ -132,7 +126,7 @@ class MetadataApplier:
         return entry
 
     def set_metadata(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
-        """Carry out a change of one dimension; return the journal entry afterwards. Raises as `Applier.apply`."""
+        """Apply a change of one dimension; return the journal entry afterwards. Raises as `Applier.apply`."""
         entry = replace(entry, touched_at=self._journal.now())
         match change.action:
             case Action.SET_DESCRIPTION:
@@ -162,7 +156,7 @@ class MetadataApplier:
         entry = self._journal.save(entry)
         self._checkpoint()
         self._destination.put_resource_policy(observed.arn, desired.resource_policy)
-        # AWS may word it anew; what it gives back is what later looks compare with.
+        # AWS may reformat it. Later observations compare with what AWS returns.
         return replace(entry, policy_as_stored=text_digest(self._destination.resource_policy(observed.arn)))
 
     def _replicate(self, change: Change, observed: Observed, entry: JournalEntry) -> JournalEntry:
@@ -179,21 +173,18 @@ class MetadataApplier:
             try:
                 self._destination.replicate(observed.arn, change.add_replicas)
             except PermissionDeniedError:
-                # Nothing was made, whichever attempt was refused; a copy that somebody makes there later is theirs.
+                # Nothing was created, whichever attempt was refused. A copy that appears there later is not ours.
                 asked_for = change.add_replicas.keys() - before
-                self._journal.save(
-                    replace(
-                        entry, replicas_written=tuple(one for one in entry.replicas_written if one not in asked_for)
-                    )
-                )
+                written = tuple(region for region in entry.replicas_written if region not in asked_for)
+                self._journal.save(replace(entry, replicas_written=written))
                 raise
         return entry
 
     def _retag(self, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         differing = {key: value for key, value in desired.tags.items() if observed.tags.get(key) != value}
         untag = tuple(key for key in desired.unwanted_tags if key in observed.tags)
-        # Noted before the call and kept while they are there, so that no tag of ours is taken for somebody else's; one
-        # that was there as wanted before we came is theirs.
+        # Journalled before the call and kept while they exist, so that no tag of ours is taken for another writer's. A
+        # tag that already had the wanted value is not ours.
         ours = {key: value for key, value in entry.tags_written.items() if key in observed.tags} | differing
         entry = self._journal.save(replace(entry, tags_written=ours))
         self._checkpoint()
@@ -204,11 +195,11 @@ class MetadataApplier:
 @dataclass(frozen=True, kw_only=True)
 class Applied:
     """
-    What became of a change.
+    The result of a change.
 
     Attributes:
-        entry: the journal entry afterwards, None where the change has none.
-        again: the object has to be looked at and planned anew before the run may end.
+        entry: the journal entry afterwards; None if the change has none.
+        again: the object has to be observed and planned again before the run may end.
     """
 
     result: ChangeResult
@@ -217,7 +208,7 @@ class Applied:
 
 
 class Applier:
-    """Carries out changes of one run on one destination."""
+    """Applies the changes of one run on one destination."""
 
     def __init__(
         self,
@@ -246,12 +237,12 @@ class Applier:
 
     def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
         """
-        Carry out one change.
+        Apply one change.
 
         Args:
             change: what to do.
-            entry: the journal entry of its object now; an earlier change of this run may have moved it on. None for an
-                object that the sync does not write.
+            entry: the current journal entry of its object; an earlier change of this run may have updated it. None for
+                an object that the sync does not write.
 
         Raises:
             DestinationError: the call failed; an open intent stays for the next run.
@@ -259,16 +250,16 @@ class Applier:
         """
         if entry is None or change.action is Action.NOOP:
             return Applied(result=result_of(change, Outcome.UNCHANGED), entry=entry)
-        noted = self._count_repair(change, entry) if change.drift else entry
+        counted = self._count_repair(change, entry) if change.drift else entry
         try:
-            return self._carry_out(change, noted)
+            return self._apply(change, counted)
         except OutcomeUnknownError:
             raise
         except DestinationError:
-            self._uncount_repair(entry, noted)
+            self._uncount_repair(entry, counted)
             raise
 
-    def _carry_out(self, change: Change, entry: JournalEntry) -> Applied:
+    def _apply(self, change: Change, entry: JournalEntry) -> Applied:
         if change.action is Action.CREATE and change.desired is not None:
             return self._create(change, change.desired, entry)
         observed = change.observed
@@ -293,9 +284,9 @@ class Applier:
 
     def _count_repair(self, change: Change, entry: JournalEntry) -> JournalEntry:
         """
-        Count a repair of drift, once for each object and run, before the call that may be the last we hear of.
+        Count a repair of drift, once for each object and run, before a call whose answer may be lost.
 
-        One that is under way was counted when it began: trying again is not a further repair.
+        A repair that is under way was counted when it began: a retry is not a further repair.
         """
         under_way = entry.intent is not None and entry.intent.action is change.action
         if entry.remote_name in self._enforced or under_way:
@@ -305,7 +296,7 @@ class Applier:
         return replace(entry, enforced_at=(*within_a_day(entry.enforced_at, now), now))
 
     def _uncount_repair(self, entry: JournalEntry, noted: JournalEntry) -> None:
-        """Take back the count of a repair that was refused, unless an open intent says that it is under way."""
+        """Undo the count of a repair that was refused, unless an open intent says that it is under way."""
         stored = self._journal.latest(entry.remote_name, entry)
         if noted is not entry and stored.enforced_at == noted.enforced_at and stored.intent == entry.intent:
             self._enforced.discard(entry.remote_name)
@@ -336,7 +327,7 @@ class Applier:
         )
 
     def _create_occupied(self, change: Change, intended: JournalEntry, before: Intent | None, token: str) -> Applied:
-        """The name is taken: by an earlier write of ours, or by somebody else."""
+        """Handle a name that is taken: by an earlier write of ours, or by another writer."""
         observed = self._destination.observe(change.remote_name)
         if observed is not None and token in observed.versions:
             if before is None:
@@ -359,8 +350,8 @@ class Applier:
             if before is None:
                 self._withdraw(intended)
                 raise newer_at_aws_error()
-            # An earlier write under this token had landed with another payload. Ours goes out under a new one, after
-            # another look: the guard has not seen what landed.
+            # An earlier write under this token had landed with another payload. Ours gets a new token, after another
+            # observation: the guard has not seen what landed.
             settled = self._journal.save(settle_spent(intended, before, arn=observed.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         current = answer.current or self._is_current(desired.remote_name, answer)
@@ -381,11 +372,11 @@ class Applier:
         )
 
     def _withdraw(self, intended: JournalEntry) -> None:
-        """Take back an intent that AWS refused: left open, the next run would take the other's write for its own."""
+        """Close an intent that AWS refused: left open, the next run would take the other write for its own."""
         self._journal.save(replace(intended, intent=None))
 
     def _settle(self, intended: JournalEntry, desired: Desired, answer: Written) -> JournalEntry:
-        """Store what a write made known; a create also sets description, key and tags."""
+        """Store what a write proved. A create also sets description, key and tags."""
         tags: dict[str, str] | None = None
         at_once: tuple[Dimension, ...] = (Dimension.KEY,)
         if intended.intent is not None and intended.intent.action is Action.CREATE:
@@ -397,13 +388,13 @@ class Applier:
         settled = settle_write(
             intended, desired.payload, arn=answer.arn, version_id=answer.version_id, tags_written=tags
         )
-        if tags is not None:  # What was known of a former object of this name is over.
+        if tags is not None:  # What was known of a former object of this name is obsolete.
             settled = replace(settled, metadata={}, replicas_written=(), policy_as_stored=None)
         metadata = dict(settled.metadata) | {str(name): wanted[name] for name in at_once if name in wanted}
         return self._journal.save(replace(settled, metadata=metadata))
 
     def _is_current(self, remote_name: str, answer: Written) -> bool:
-        """Ask whether readers get what was written, where the answer to the write does not say so."""
+        """Return whether readers get what was written, if the answer to the write does not say so."""
         observed = self._destination.observe(remote_name)
         return observed is not None and observed.current_version == answer.version_id
 
@@ -422,7 +413,7 @@ def _token_of(entry: JournalEntry) -> str:
 
 
 def result_of(change: Change, outcome: Outcome, version_id: str | None = None) -> ChangeResult:
-    """Return what the log says of a change."""
+    """Return the result of a change for the run."""
     return ChangeResult(
         action=change.action,
         remote_name=change.remote_name,
@@ -434,7 +425,7 @@ def result_of(change: Change, outcome: Outcome, version_id: str | None = None) -
 
 
 def landed(remote_name: str, intent: Intent) -> ChangeResult:
-    """Return what the log says of a write whose answer was lost and which turned out to have landed."""
+    """Return the result of an earlier write that had landed although its answer was lost."""
     return ChangeResult(
         action=intent.action,
         remote_name=remote_name,

@@ -1,7 +1,7 @@
 """
-Keeps claims alive while their runs are under way, and tells a run when it may no longer write.
+Takes claims, renews them while their runs are under way, and stops a run that may no longer write.
 
-The fence guards our database against a stale holder; the deadline here stops it before it calls AWS at all.
+The fence protects our database from a stale holder. The deadline here stops such a holder before it calls AWS.
 """
 
 import threading
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import TypeVar
 
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync
@@ -23,18 +24,19 @@ from phasesync.errors import (
     StoreUnavailableError,
 )
 
-_POLL = 0.1
-"""Seconds between two attempts to take a claim."""
+_POLL_S = 0.1
+"""Between two attempts to take a claim."""
 
 PATIENCE = timedelta(seconds=30)
 """How long a command waits for a claim that another process has."""
 
+T = TypeVar("T")
 Checkpoint = Callable[[], None]
 """Called before every AWS write; raises when this run may not write any more."""
 
 
 class ClaimKeeper:
-    """Renews the claims that this process holds."""
+    """Renews the claims of syncs that this process holds."""
 
     def __init__(
         self,
@@ -46,9 +48,9 @@ class ClaimKeeper:
         """
         Args:
             context: `renew` has to be called about every third of its `claim_ttl`.
-            on_stop: called by `stop`; ends what runs wait for before their calls.
-            overdue: returns the ids of syncs that are in a call which should have ended: their claims end too, so that
-                another daemon may take over.
+            on_stop: called by `stop`; ends the waits of runs before their calls.
+            overdue: returns the ids of syncs with a call that should have ended: their claims end too, so that another
+                daemon may take over.
         """
         self.ttl = context.claim_ttl
         self._context = context
@@ -60,11 +62,11 @@ class ClaimKeeper:
 
     def hold(self, claim: Claim, *, heed_pause: bool = True) -> Checkpoint:
         """
-        Begin to renew a claim that was just made; return what its run asks before every write.
+        Begin to renew a new claim; return what its run has to call before every write.
 
         Args:
             claim: the claim.
-            heed_pause: a pause of the sync forbids writes; False for what an operator does to a paused sync.
+            heed_pause: a pause of the sync forbids writes; False for commands that work on a paused sync.
         """
         with self._lock:
             self._deadlines[claim.sync_id] = (claim, self._deadline())
@@ -75,7 +77,7 @@ class ClaimKeeper:
         return checkpoint
 
     def drop(self, claim: Claim) -> None:
-        """Stop renewing a claim. A later one of the same sync, which may have begun already, stays."""
+        """Stop renewing a claim. A later claim of the same sync, which may have begun already, stays."""
         with self._lock:
             if self._holds(claim):
                 del self._deadlines[claim.sync_id]
@@ -86,7 +88,7 @@ class ClaimKeeper:
             return [claim for claim, _ in self._deadlines.values()]
 
     def renew(self) -> None:
-        """Prolong every claim but those of calls that do not end; those that passed to another lose their permit."""
+        """Renew every claim except those with overdue calls. A claim that passed to another process becomes invalid."""
         overdue = self._overdue()
         claims = [claim for claim in self.held() if claim.sync_id not in overdue]
         if not claims:
@@ -99,13 +101,13 @@ class ClaimKeeper:
                     self._deadlines[claim.sync_id] = (claim, deadline if claim.sync_id in ours else float("-inf"))
 
     def stop(self) -> None:
-        """Let the calls in hand end and permit no further write."""
+        """Let the current calls end, and allow no further write."""
         self._stopping = True
         self._on_stop()
 
     @contextmanager
     def renewing(self) -> Iterator[None]:
-        """Renew in a thread of its own for as long as the block lasts: for a run outside the daemon."""
+        """Renew in a separate thread while the block runs: for a run outside the daemon."""
         done = threading.Event()
 
         def loop() -> None:
@@ -113,7 +115,7 @@ class ClaimKeeper:
                 try:
                     self.renew()
                 except StoreUnavailableError:
-                    continue  # The deadline stops the run if this goes on.
+                    continue  # If this persists, the deadline stops the run.
 
         thread = threading.Thread(target=loop, name="claim-renewal", daemon=True)
         thread.start()
@@ -139,33 +141,52 @@ class ClaimKeeper:
             raise ClaimLostError
         if heed_pause and self._context.store.claims.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
-        # A run of another sync may have met the proof since this one began.
+        # Another run may have found meanwhile that the database is older than AWS.
         if self._context.store.restored.is_restored():
             raise not_accepted_error()
 
 
-def take_claim(context: Context, sync: Sync, *, actor: str, patience: timedelta) -> Claim:
-    """Claim a sync for a command; ClaimHeldError when another process keeps it for longer than `patience`."""
+def wait_for_claim(
+    context: Context, attempt: Callable[[], T], *, patience: timedelta, sleep: Callable[[float], None] = time.sleep
+) -> T:
+    """
+    Return what `attempt` claims; try again while another process has the claim.
+
+    Raises:
+        ClaimHeldError: another process kept it for longer than `patience`.
+    """
     deadline = context.clock.monotonic() + patience.total_seconds()
     while True:
         try:
-            return context.store.claims.claim(
-                sync.id, context.owner, trigger=Trigger.MANUAL, actor=actor, ttl=context.claim_ttl
-            )
+            return attempt()
         except ClaimHeldError:
             if context.clock.monotonic() >= deadline:
-                raise ClaimHeldError(
-                    f"another process has been reconciling {sync.name} for {patience.total_seconds():.0f} s",
-                    hint=f"phasesync runs list --sync {sync.name}",
-                ) from None
-        time.sleep(_POLL)
+                raise
+        sleep(_POLL_S)
+
+
+def take_claim(context: Context, sync: Sync, *, actor: str, patience: timedelta) -> Claim:
+    """Claim a sync for a command. ClaimHeldError if another process keeps it for longer than `patience`."""
+
+    def attempt() -> Claim:
+        return context.store.claims.claim(
+            sync.id, context.owner, trigger=Trigger.MANUAL, actor=actor, ttl=context.claim_ttl
+        )
+
+    try:
+        return wait_for_claim(context, attempt, patience=patience)
+    except ClaimHeldError:
+        raise ClaimHeldError(
+            f"another process has been reconciling {sync.name} for {patience.total_seconds():.0f} s",
+            hint=f"phasesync runs list --sync {sync.name}",
+        ) from None
 
 
 @contextmanager
 def held_claim(
     context: Context, sync: Sync, *, actor: str, patience: timedelta = PATIENCE
 ) -> Iterator[tuple[Claim, Checkpoint]]:
-    """Hold the claim of a sync, paused or not, for a block; `take_claim` says what it raises."""
+    """Hold the claim of a sync, even a paused one, while the block runs. Raises as `take_claim` does."""
     claim = take_claim(context, sync, actor=actor, patience=patience)
     keeper = ClaimKeeper(context)
     checkpoint = keeper.hold(claim, heed_pause=False)
@@ -177,6 +198,6 @@ def held_claim(
 
 
 def release_claim(context: Context, claim: Claim) -> None:
-    """Release a claim. Where that fails it ends by itself, and the first error is the one to report."""
+    """Release a claim. If that fails, the claim expires by itself, and the first error is the one to report."""
     with suppress(PhasesyncError):
         context.store.claims.release(claim)

@@ -1,4 +1,4 @@
-"""What every use case works with: our own memory, AWS, time, and where events go. Wired once, in `bootstrap`."""
+"""What every use case works with: the store, AWS, time and events. Wired once, in `bootstrap`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class Context:
     """
     What every use case works with. Safe to share between threads.
 
-    AWS is opened when it is first asked for: a command that only reads the database imports no SDK.
+    AWS is opened when it is first used: a command that only reads the database imports no SDK.
 
     Attributes:
         store: everything that the database holds.
-        clock: time.
-        events: takes what happened.
+        clock: the time.
+        events: receives events.
         owner: names this process in claims.
         claim_ttl: life of a claim of a sync without renewal.
-        lease_claim_ttl: life of a claim of a lease: it is renewed before each call, and so outlives the longest one.
-        random: returns random numbers in [0, 1) that spread retries and checks in time; nobody gains by guessing them.
-        coalesce: returns how long edits gather after a write; asked at each run, since settings may change.
-        make_destinations: makes what opens destinations.
-        make_issuers: makes what opens issuers of leases.
-        make_tester: makes what asks AWS who a credential is.
+        lease_claim_ttl: life of a claim of a lease: renewed before each call, and longer than the longest call.
+        random: returns random numbers in [0, 1) that spread retries and checks in time; they need not be secure.
+        coalesce: returns how long edits are collected after a write; called at each run, since settings may change.
+        make_destinations: returns the opener of destinations.
+        make_issuers: returns the opener of lease issuers.
+        make_tester: returns the tester of credentials.
     """
 
     store: "Store"
@@ -51,7 +51,7 @@ class Context:
 
     @property
     def instance_id(self) -> str:
-        """Marks what is ours at AWS."""
+        """Id of this installation: part of our tags at AWS."""
         return self.store.instance_id
 
     @property
@@ -76,5 +76,5 @@ class Context:
 
     @cached_property
     def tester(self) -> CredentialTester:
-        """Asks AWS who a credential is."""
+        """Asks AWS for the identity of a credential."""
         return self.make_tester()

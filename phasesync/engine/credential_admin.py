@@ -1,6 +1,4 @@
-"""
-What an operator may ask of a credential: add, update, test. Makes External IDs; never shows a secret again.
-"""
+"""What an operator does with a credential: add, update, test. Generates External IDs; never shows a secret again."""
 
 import secrets
 from dataclasses import replace
@@ -21,11 +19,11 @@ from phasesync.engine.context import Context
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 
 EXTERNAL_ID_BYTES = 32
-"""Of chance, as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
+"""Random bytes, written as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
 
 
 class CredentialOperations:
-    """The operator's side of credentials."""
+    """The operator's commands on credentials."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -36,7 +34,7 @@ class CredentialOperations:
         role's trust policy needs the External ID.
 
         Raises:
-            InvalidInputError: a field has not the form it should have, or does not belong to the type.
+            InvalidInputError: a field has the wrong form, or does not belong to the type.
             AlreadyExistsError, NotFoundError: the name; the source.
         """
         if generate_external_id and draft.external_id is None and draft.type is CredentialType.ASSUME_ROLE:
@@ -47,15 +45,15 @@ class CredentialOperations:
 
     def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
         """
-        Replace what is known of a credential; syncs that use it are due at once.
+        Replace a credential. Syncs that use it are due at once.
 
         Args:
             name: of the credential.
-            draft: all of it, as it shall be.
-            account: the account to pin anew; None keeps the pinned one.
+            draft: the whole new credential.
+            account: the account to pin; None keeps the pinned one.
 
         Raises:
-            InvalidInputError: what AWS would not take; or the new Region is in another partition than what uses it.
+            InvalidInputError: AWS would reject it; or the new Region is in another partition than what uses it.
             AccountMismatchError: the new role is in another account than the pinned one.
         """
         draft = _checked(draft)
@@ -75,10 +73,10 @@ class CredentialOperations:
 
     def test(self, name: str) -> CredentialReport:
         """
-        Ask AWS who a credential is, with the identity of this shell, and note what came of it.
+        Ask AWS for the identity of a credential, with the identity of this shell, and store the result.
 
         Raises:
-            CredentialRejectedError: it was rejected; noted. DestinationUnavailableError: nothing is known.
+            CredentialRejectedError: it was rejected; stored. DestinationUnavailableError: nothing is known.
             AccountMismatchError: it leads to another account than the pinned one.
         """
         credential = self._context.store.credentials.get(name)
@@ -92,17 +90,19 @@ class CredentialOperations:
         return report
 
     def _check_source(self, draft: CredentialDraft) -> None:
-        """Refuse a source that cannot reach the role: it is in another partition. InvalidInputError."""
+        """Refuse a source in another partition: it cannot reach the role. InvalidInputError."""
         if draft.source_name is not None:
             source = self._context.store.credentials.get(draft.source_name)
             check_neighbours(draft.region, source.region, of=f"the source {source.name}")
 
     def _check_users(self, credential: Credential, region: str) -> None:
-        """Refuse a Region in another partition than what uses a credential: it would fail from then on."""
+        """Refuse a Region in another partition than what uses a credential: that would fail from then on."""
         here, there = known_partition_of(credential.region), known_partition_of(region)
         if here == there or here is None or there is None:
             return
-        sourced = [one.name for one in self._context.store.credentials.list_all() if one.source_id == credential.id]
+        sourced = [
+            other.name for other in self._context.store.credentials.list_all() if other.source_id == credential.id
+        ]
         if users := sorted({*credential.used_by, *sourced}):
             raise InvalidInputError(
                 f"the Region {region} is in the partition {there}, and what uses the credential {credential.name} is "
@@ -113,7 +113,7 @@ class CredentialOperations:
 
 
 def _checked(draft: CredentialDraft) -> CredentialDraft:
-    """Return a draft without white space around what was pasted. InvalidInputError for what AWS would not take."""
+    """Return a draft without white space around pasted values. InvalidInputError for what AWS would reject."""
     check_region(draft.region)
     if draft.role_arn is not None:
         check_role_arn(draft.role_arn)

@@ -1,7 +1,7 @@
 """
-Configuring dynamic secrets: add and update, with the checks that find trouble before the first lease does.
+Adds and updates dynamic secrets, with checks that find problems before the first lease does.
 
-Asks AWS nothing: what it would not take is known beforehand, and whether it lets us, the first lease says.
+Does not ask AWS: what AWS would reject is known beforehand, and the first lease shows whether the credential may do it.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -24,12 +24,12 @@ DEFAULT_KEYS: Final[Mapping[str, str]] = {
     "secret_access_key": "AWS_SECRET_ACCESS_KEY",
     "session_token": "AWS_SESSION_TOKEN",
 }
-"""Output -> key under which it is handed out; the SDKs of AWS read all but the first from the environment."""
+"""Output -> key of its value; the SDKs of AWS read all but the first from the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfiguredDynamic:
-    """A dynamic secret that was added or changed. `warnings`: what its leases will meet, as lines for the operator."""
+    """An added or changed dynamic secret. `warnings`: problems that its leases will meet, as lines for the operator."""
 
     dynamic: DynamicSecret
     warnings: tuple[str, ...]
@@ -46,19 +46,19 @@ class DynamicConfiguration:
         Add a dynamic secret.
 
         Raises:
-            InvalidInputError: there is no such issuer, AWS would not take it, or its lives or keys do not go together.
+            InvalidInputError: there is no such issuer, AWS would reject it, or its lifetimes or keys do not fit together.
             NotFoundError: environment or credential.
-            AlreadyExistsError: its name is taken, or one of its keys.
+            AlreadyExistsError: its name or one of its keys is taken.
         """
         if draft.issuer not in self._context.issuers.kinds():
             raise InvalidInputError(
                 f"{draft.issuer!r} is not an issuer", hint=f"issuers: {', '.join(self._context.issuers.kinds())}"
             )
-        found = self._context.store.apps.get_environment(draft.app, draft.environment)
-        draft = replace(draft, app=found.app, environment=found.name)
+        environment = self._context.store.apps.get_environment(draft.app, draft.environment)
+        draft = replace(draft, app=environment.app, environment=environment.name)
         credential = self._context.store.credentials.get(draft.credential)
         words = {"app": draft.app, "env": draft.environment, "name": draft.name}
-        config = self._settled(draft.config, draft.issuer, credential, words, draft.path)
+        config = self._normalise(draft.config, draft.issuer, credential, words, draft.path)
         dynamic = self._context.store.dynamics.add(replace(draft, credential=credential.name, config=config))
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, credential)))
 
@@ -66,26 +66,26 @@ class DynamicConfiguration:
         self, name: str, change: Callable[[DynamicConfig], DynamicConfig], *, credential: str | None = None
     ) -> ConfiguredDynamic:
         """
-        Change a dynamic secret; leases that were issued stay as they are.
+        Change a dynamic secret. Issued leases stay as they are.
 
         Args:
             name: of the dynamic secret.
-            change: returns the configuration as it shall be.
-            credential: name of another credential; None = as it is.
+            change: returns the new configuration.
+            credential: name of another credential; None keeps it.
 
         Raises:
             As `add` does.
         """
         former = self._context.store.dynamics.get(name)
-        found = self._context.store.credentials.get(credential or former.credential)
+        used = self._context.store.credentials.get(credential or former.credential)
         words = {"app": former.app, "env": former.environment, "name": former.name}
-        config = self._settled(
-            change(former.config), former.issuer, found, words, former.path, kept=set(former.config.keys.values())
+        config = self._normalise(
+            change(former.config), former.issuer, used, words, former.path, kept=set(former.config.keys.values())
         )
-        dynamic = self._context.store.dynamics.update(name, credential=found.name, config=config)
-        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, found)))
+        dynamic = self._context.store.dynamics.update(name, credential=used.name, config=config)
+        return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, used)))
 
-    def _settled(
+    def _normalise(
         self,
         config: DynamicConfig,
         kind: str,
@@ -94,7 +94,7 @@ class DynamicConfiguration:
         folder: str,
         kept: Container[str] = (),
     ) -> DynamicConfig:
-        """Return a configuration in the form that is stored. InvalidInputError for what AWS would not take."""
+        """Return a configuration in the form that is stored. InvalidInputError for what AWS would reject."""
         path = config.iam_path
         if path is None and self._context.issuers.traits(kind).has_path:
             path = default_iam_path(words["app"], words["env"], folder)
@@ -134,18 +134,18 @@ class DynamicConfiguration:
         return warnings
 
 
-def _keys(given: Mapping[str, str], outputs: tuple[str, ...], kept: Container[str]) -> dict[str, str]:
+def _keys(renamed: Mapping[str, str], outputs: tuple[str, ...], kept: Container[str]) -> dict[str, str]:
     """
-    Return output -> key for all outputs of an issuer: the given ones, and the usual ones for the others.
+    Return output -> key for all outputs of an issuer: the renamed ones, and the defaults for the others.
 
-    Keys that are `kept` were set before; what is new follows the rule for names of keys.
+    Keys in `kept` were set before; new ones have to follow the rule for names of keys.
     """
-    unknown = sorted(given.keys() - set(outputs))
+    unknown = sorted(renamed.keys() - set(outputs))
     if unknown:
         raise InvalidInputError(
             f"there is no output {unknown[0]!r} to hand out under another name", hint=f"outputs: {', '.join(outputs)}"
         )
-    keys = {output: given.get(output) or DEFAULT_KEYS[output] for output in outputs}
+    keys = {output: renamed.get(output) or DEFAULT_KEYS[output] for output in outputs}
     for key in keys.values():
         if key not in kept:
             check_key(key)
@@ -156,7 +156,7 @@ def _keys(given: Mapping[str, str], outputs: tuple[str, ...], kept: Container[st
 
 
 def _canonical(document: str | None) -> str | None:
-    """Return a policy without white space; what is no JSON as it is, for whoever checks policies to name."""
+    """Return a policy without white space. Return text that is not JSON unchanged: the check of policies reports it."""
     if document is None:
         return None
     try:

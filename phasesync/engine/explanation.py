@@ -1,4 +1,4 @@
-"""Gathers what explains a sync: how it stands, and what a run would decide on each remote object. Writes nothing."""
+"""Explains the status of a sync, and what a run would decide on each remote object. Writes nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from phasesync.errors import NotFoundError, PhasesyncError
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What ends a run before anything is decided."""
+    """An error that ends a run before anything is decided."""
 
     cls: str
     message: str
@@ -29,11 +29,11 @@ class Problem:
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
     """
-    Why a sync stands as it does.
+    Why a sync has its status.
 
     Attributes:
         reasons: lines on the sync as a whole.
-        problem: what would end a run at once, None where a plan can be made.
+        problem: what would end a run at once; None if a plan can be made.
         objects: by remote name.
     """
 
@@ -48,7 +48,7 @@ class Explanation:
 
 def explain(context: Context, name: str) -> Explanation:
     """
-    Explain a sync. What cannot be read or reached is part of the explanation, not an error.
+    Explain a sync. If something cannot be read or reached, that is part of the explanation, not an error.
 
     Raises:
         NotFoundError: the sync.
@@ -78,30 +78,30 @@ def explain(context: Context, name: str) -> Explanation:
         ),
         last_run=last_run,
         problem=problem,
-        objects=tuple(sorted(objects, key=lambda one: one.remote_name)),
+        objects=tuple(sorted(objects, key=lambda explained: explained.remote_name)),
     )
 
 
 def _objects(context: Context, prepared: PlannedRun, now: datetime) -> list[ObjectWhy]:
-    task, seen, guarded = prepared.desired, prepared.observation, prepared.guarded
-    sync = task.state.sync
+    desired, observation, guarded = prepared.desired, prepared.observation, prepared.guarded
+    sync = desired.state.sync
     by_name: dict[str, list[Change]] = {}
     for change in prepared.plan.changes:
         by_name.setdefault(change.remote_name, []).append(change)
-    left_behind = {entry.remote_name: entry for entry in task.left_behind}
-    found = []
+    left_behind = {entry.remote_name: entry for entry in desired.left_behind}
+    explained = []
     for name, changes in by_name.items():
-        entry = seen.entries.get(name) or left_behind.get(name) or changes[0].entry
+        entry = observation.entries.get(name) or left_behind.get(name) or changes[0].entry
         if entry is None:
             continue
-        if name not in seen.observed:  # Retained, or elsewhere: AWS was not asked.
-            found.append(explain_unseen(entry, changes[0].reason, now=now))
+        if name not in observation.observed:  # Retained, or elsewhere: AWS was not asked.
+            explained.append(explain_unseen(entry, changes[0].reason, now=now))
             continue
-        found.append(
+        explained.append(
             explain_object(
                 entry,
-                wanted=task.wanted.get(name),
-                seen=seen.observed[name],
+                wanted=desired.wanted.get(name),
+                seen=observation.observed[name],
                 changes=changes,
                 held=guarded.held,
                 delayed=guarded.delayed,
@@ -111,9 +111,9 @@ def _objects(context: Context, prepared: PlannedRun, now: datetime) -> list[Obje
                 now=now,
             )
         )
-    troubles: dict[str, PhasesyncError] = {**task.problems, **seen.failed}
-    entries = entries_of(task.state, troubles, task.account)
-    return found + [explain_unseen(entries[name], error.message, now=now) for name, error in troubles.items()]
+    problems: dict[str, PhasesyncError] = {**desired.problems, **observation.failed}
+    entries = entries_of(desired.state, problems, desired.account)
+    return explained + [explain_unseen(entries[name], error.message, now=now) for name, error in problems.items()]
 
 
 def _last_run(context: Context, sync: Sync) -> Run | None:

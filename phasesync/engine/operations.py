@@ -1,7 +1,7 @@
 """
-What an operator may ask of a sync: plan, run, trigger, wait, pause, resume, approve.
+What an operator does with a sync: plan, run, trigger, wait, pause, resume, approve.
 
-Asks the store and the reconciler; prints nothing and decides nothing about a single remote object.
+Uses the store and the reconciler. Prints nothing, and decides nothing about a single remote object.
 """
 
 import time
@@ -34,20 +34,20 @@ from phasesync.errors import (
 )
 
 POLL = 0.1
-"""Seconds between two looks while a command waits."""
+"""Seconds between two reads of the status while a command waits."""
 
 STARTING_S = 3.0
-"""A daemon may be starting, or starting again: so long none need be seen before nobody is waited for."""
+"""Time to wait for a daemon that may be starting or restarting, before the command gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReport:
     """
-    A plan for reading.
+    A plan, for the operator to read.
 
     Attributes:
         versions_24h: remote name -> versions written within 24 h.
-        problems: remote name -> why it is in no plan: its payload cannot be made, or AWS did not say how it stands.
+        problems: remote name -> why it is in no plan: its payload cannot be built, or AWS did not describe it.
     """
 
     sync: Sync
@@ -60,14 +60,14 @@ class PlanReport:
 
 
 class SyncOperations:
-    """The operator's side of syncs."""
+    """The operator's commands on syncs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._reconciler = Reconciler(context)
 
     def plan(self, name: str) -> PlanReport:
-        """Say what a run would do now; writes nothing."""
+        """Return what a run would do now. Writes nothing."""
         state = self._context.store.syncs.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
@@ -89,12 +89,12 @@ class SyncOperations:
 
     def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:
         """
-        Reconcile a sync now, in this process, whatever back-off says.
+        Reconcile a sync now, in this process, regardless of its back-off.
 
         Args:
             name: of the sync.
             actor: who asked.
-            patience: how long to wait while another process has the claim.
+            patience: how long to wait if another process has the claim.
 
         Raises:
             IllegalTransitionError: it is paused, or its credential has no role yet.
@@ -108,7 +108,7 @@ class SyncOperations:
             with keeper.renewing():
                 run = self._reconciler.reconcile(claim, checkpoint)
         except BaseException:
-            # Ctrl-C among them: an open intent is settled by the next run, the claim need not wait for its end.
+            # Including Ctrl-C. The next run settles an open intent, so the claim need not run until it expires.
             release_claim(self._context, claim)
             raise
         if run is None:
@@ -129,11 +129,11 @@ class SyncOperations:
             name: of the sync.
             wanted: the status.
             timeout: how long.
-            since_run: id of a run: only what a later run leaves behind counts. None = any.
+            since_run: id of a run: only the status after a later run counts. None = any.
 
         Raises:
-            IllegalTransitionError: the time is over, or the status will not come in that time: the sync waits for a
-                person, or its next run is later. Says how it stands and why.
+            IllegalTransitionError: the time is over, or the status cannot come in that time: the sync waits for a
+                person, or its next run is later. The message says the status and why.
             UnhealthyError: no daemon is running that would reconcile it.
         """
         started = self._context.clock.monotonic()
@@ -150,7 +150,7 @@ class SyncOperations:
             alive = bool(self._context.store.daemons.alive())
             last_served = moment if alive else last_served
             left = deadline - moment
-            found = obstacle(
+            reason = obstacle(
                 sync,
                 status,
                 wanted,
@@ -160,9 +160,9 @@ class SyncOperations:
                 now=self._context.clock.now(),
                 error_hint=self._error_hint(sync) if status is SyncStatus.HALTED else None,
             )
-            if found is not None:
-                error = UnhealthyError if found.unserved else IllegalTransitionError
-                raise error(f"the sync {name} {found.why}", hint=found.hint)
+            if reason is not None:
+                error = UnhealthyError if reason.unserved else IllegalTransitionError
+                raise error(f"the sync {name} {reason.why}", hint=reason.hint)
             if left <= 0:
                 raise IllegalTransitionError(
                     f"the sync {name} is still {status}, not {wanted}{because(sync, status)}",
@@ -181,7 +181,7 @@ class SyncOperations:
         return None if error is None else error.hint
 
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
-        """Pause a sync; takes effect before its next AWS write."""
+        """Pause a sync. This takes effect before its next AWS write."""
         if until is not None and until <= self._context.clock.now():
             raise InvalidInputError("the end of the pause is in the past", hint="a time from now: --until 2h")
         self._context.store.syncs.pause(
@@ -196,14 +196,14 @@ class SyncOperations:
 
     def approve(self, name: str, digest: str, *, actor: str) -> tuple[Held, ...]:
         """
-        Approve held changes, and have them carried out.
+        Approve held changes, and have them applied.
 
         Returns:
             What was approved.
 
         Raises:
             IllegalTransitionError: nothing is held, or what is held now has another digest.
-            StaleDatabaseError: this database is older than AWS; accepting it is what releases the changes.
+            StaleDatabaseError: this database is older than AWS; only accepting it releases the changes.
         """
         report = self.plan(name)
         if any(held.rule is Rule.RESTORED for held in report.guarded.held):

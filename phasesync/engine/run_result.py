@@ -1,4 +1,4 @@
-"""What one run finds out and does, and the record that it leaves: the run, the sync's next state, the event."""
+"""Collects what one run finds out and does, and concludes the result: the run, the sync's next state, the event."""
 
 import uuid
 from collections import Counter
@@ -34,7 +34,7 @@ from phasesync.ports.destination import Destination
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What is stored and told of a run."""
+    """The result of a run: what is stored, and the event."""
 
     run: Run
     after: AfterRun
@@ -43,7 +43,7 @@ class RunResult:
 
 @dataclass(kw_only=True)
 class RunBuilder:
-    """What a run has found out and done so far, kept so that a failing run is recorded as well as a good one."""
+    """What a run has found out and done so far, so that a failed run is recorded too."""
 
     reads: Mapping[str, int] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -54,44 +54,44 @@ class RunBuilder:
     held: list[Held] = field(default_factory=list)
     delayed: list[Delayed] = field(default_factory=list)
     wake_at: list[datetime] = field(default_factory=list)
-    """When something is due that no edit announces: the end of a grace, the next step of a deletion."""
+    """Times at which something is due without an edit: the end of a grace, the next step of a deletion."""
     unlooked: int = 0
-    """Objects that were not looked at, because nothing about them changed."""
+    """Number of objects that were not observed, because nothing about them changed."""
     drifted: bool = False
     approval_over: bool = False
-    """What an approval could release has gone out, or there is nothing of it any more."""
+    """Nothing is left that an approval could release."""
 
     def refuse(self, change: Change) -> None:
-        """Note a change that is not ours to make."""
+        """Note a change that is refused, because the object is not ours."""
         self._note(change, Outcome.REFUSED, change.reason)
         self.errors.append(OwnershipConflictError(f"{change.remote_name}: {change.reason}", hint=change.hint))
 
     def fail(self, change: Change, error: PhasesyncError) -> None:
         """Note a change that failed."""
         self._note(change, verdict_of(error).outcome, change.reason)
-        self._blame(change.remote_name, error)
+        self._note_error(change.remote_name, error)
 
     def fail_object(self, remote_name: str, error: PhasesyncError) -> None:
-        """Note an object that is in no plan: its payload could not be made, or AWS did not say how it stands."""
+        """Note an object that is in no plan: its payload could not be built, or AWS did not describe it."""
         self.forget(remote_name)
         outcome = verdict_of(error).outcome
         self.results.append(
             ChangeResult(action=Action.NOOP, remote_name=remote_name, outcome=outcome, reason=error.message)
         )
-        self._blame(remote_name, error)
+        self._note_error(remote_name, error)
 
     def wait(self, held: Sequence[Held], delayed: Sequence[Delayed]) -> None:
         """Note the changes that wait: for an approval, or for the version budget."""
         self.held += held
         self.delayed += delayed
-        for one in held:
-            self._note(one.change, Outcome.HELD, one.reason)
+        for change_held in held:
+            self._note(change_held.change, Outcome.HELD, change_held.reason)
         for late in delayed:
             reason = f"{late.change.reason}; {_budget_reason(late)}"
             self._note(late.change, Outcome.UNCHANGED, reason)
 
     def forget(self, remote_name: str) -> None:
-        """Drop what an earlier look found unchanged or waiting: the next look says it anew."""
+        """Drop what an earlier round found unchanged or waiting: the next round decides again."""
         dropped = (Outcome.UNCHANGED, Outcome.HELD)
         self.results = [
             result for result in self.results if result.remote_name != remote_name or result.outcome not in dropped
@@ -99,8 +99,8 @@ class RunBuilder:
         self.held = [held for held in self.held if held.change.remote_name != remote_name]
         self.delayed = [late for late in self.delayed if late.change.remote_name != remote_name]
 
-    def _blame(self, remote_name: str, error: PhasesyncError) -> None:
-        """Note an error with the object that it is about."""
+    def _note_error(self, remote_name: str, error: PhasesyncError) -> None:
+        """Note an error with the name of its object."""
         if remote_name not in error.message:
             error.message = f"{remote_name}: {error.message}"
         self.errors.append(error)
@@ -116,39 +116,62 @@ class RunBuilder:
         self, sync: Sync, claim: Claim, *, started_at: datetime, now: datetime, coalesce: timedelta, spread: float
     ) -> RunResult:
         """
-        Turn what was found out into the run to store, what it leaves behind and the event to tell.
+        Return the run to store, the sync's next state and the event.
 
         Args:
             sync: as it was when the run began.
-            claim: what woke it.
+            claim: what triggered it.
             started_at: when it began.
             now: when it ended.
             coalesce: how long edits gather after a write.
             spread: a random number in [0, 1).
         """
-        if any(held.rule is Rule.RESTORED for held in self.held):
-            self.errors.append(not_accepted_error())
-        elif self.held:
-            first = self.held[0]
-            self.errors.append(
-                PlanHeldError(
-                    f"{first.change.remote_name}: {first.reason}{_and_more(self.held)}", digest=digest_of(self.held)
-                )
-            )
+        self._note_held()
         error = max(self.errors, key=_weight, default=None)
-        verdict = verdict_of(error) if error else Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.IN_SYNC)
-        if error is None and self.delayed:
-            verdict = Verdict(outcome=Outcome.UNCHANGED, status=SyncStatus.PENDING)
+        verdict = self._verdict(error)
         outcome = worst([verdict.outcome, *(result.outcome for result in self.results)])
         failures = _failures(sync, error, verdict)
         following = self._following(sync, outcome, verdict, failures, coalesce=coalesce, spread=spread, now=now)
         if claim.trigger is Trigger.MANUAL and isinstance(error, CredentialRejectedError) and error.code is None:
-            # The shell that ran it has no identity: that says nothing of the daemon's, which tries at once.
+            # The shell that ran it has no identity. This says nothing about the daemon's identity: it tries at once.
             following = Next(retry_in=None, due_in=timedelta(0))
-        reads = self.reads or {}
+        run = self._run(sync, claim, outcome, error, following, started_at=started_at, now=now)
+        return RunResult(
+            run=run,
+            after=self._after(sync, run, verdict, failures, following, complete=error is None),
+            event=_finished(run, verdict.status, revision=(self.reads or {}).get(sync.environment_id)),
+        )
+
+    def _note_held(self) -> None:
+        """Turn held changes into an error that says what they wait for."""
+        if any(held.rule is Rule.RESTORED for held in self.held):
+            self.errors.append(not_accepted_error())
+        elif self.held:
+            first = self.held[0]
+            message = f"{first.change.remote_name}: {first.reason}{_and_more(self.held)}"
+            self.errors.append(PlanHeldError(message, digest=digest_of(self.held)))
+
+    def _verdict(self, error: PhasesyncError | None) -> Verdict:
+        if error is not None:
+            return verdict_of(error)
+        status = SyncStatus.PENDING if self.delayed else SyncStatus.IN_SYNC
+        return Verdict(outcome=Outcome.UNCHANGED, status=status)
+
+    def _run(
+        self,
+        sync: Sync,
+        claim: Claim,
+        outcome: Outcome,
+        error: PhasesyncError | None,
+        following: Next,
+        *,
+        started_at: datetime,
+        now: datetime,
+    ) -> Run:
+        """Return the run as it is stored."""
         counts = Counter(str(result.action) for result in self.results)
         counts[str(Action.NOOP)] += self.unlooked
-        run = Run(
+        return Run(
             id=_run_id(now),
             sync_id=sync.id,
             sync=sync.name,
@@ -158,7 +181,7 @@ class RunBuilder:
             outcome=outcome,
             started_at=started_at,
             ended_at=now,
-            revisions={self.labels[key]: revision for key, revision in reads.items()},
+            revisions={self.labels[key]: revision for key, revision in (self.reads or {}).items()},
             counts={action: count for action, count in sorted(counts.items()) if count},
             aws_calls=self.destination.calls if self.destination else 0,
             versions_written=sum(result.version_id is not None for result in self.results),
@@ -166,35 +189,25 @@ class RunBuilder:
             next_attempt_at=now + following.due_in if error and following.due_in is not None else None,
             changes=_worth_keeping(self.results),
         )
-        after = AfterRun(
+
+    def _after(
+        self, sync: Sync, run: Run, verdict: Verdict, failures: int, following: Next, *, complete: bool
+    ) -> AfterRun:
+        """Return the sync's next state. `complete`: the run had no error."""
+        reads = self.reads or {}
+        return AfterRun(
             status=verdict.status,
             reason=run.error.message if run.error else self._waiting(),
-            reads=self.reads if verdict.status in _SETTLED or self._apart() else None,
-            applied_revision=reads.get(sync.environment_id) if error is None and not self.delayed else None,
+            reads=self.reads if verdict.status in _SETTLED or self._is_partial() else None,
+            applied_revision=reads.get(sync.environment_id) if complete and not self.delayed else None,
             failures=failures,
             retry_in=following.retry_in,
             due_in=following.due_in,
             account=self.account if sync.account is None else None,
-            adopt_done=sync.adopt is not None and error is None,
+            adopt_done=sync.adopt is not None and complete,
             approval_used=self.approval_over and sync.approved_digest is not None,
             objects=len({result.remote_name for result in self.results}) + self.unlooked,
         )
-        event = RunFinished(
-            sync=run.sync,
-            run_id=run.id,
-            trigger=run.trigger,
-            outcome=run.outcome,
-            status=verdict.status,
-            revision=reads.get(sync.environment_id),
-            duration_ms=round((run.ended_at - run.started_at).total_seconds() * 1000),
-            aws_calls=run.aws_calls,
-            versions_written=run.versions_written,
-            counts=dict(run.counts),
-            error=run.error.cls if run.error else None,
-            code=run.error.code if run.error else None,
-            next_attempt_at=run.next_attempt_at,
-        )
-        return RunResult(run=run, after=after, event=event)
 
     def _following(
         self,
@@ -207,7 +220,7 @@ class RunBuilder:
         spread: float,
         now: datetime,
     ) -> Next:
-        """Return when the sync runs next: the soonest that any of its errors, waits or graces asks for."""
+        """Return when the sync runs next: the earliest time that any of its errors, waits or graces asks for."""
         interval = sync.config.interval
         if self.reads is None and verdict.status is SyncStatus.HALTED:
             return UNREADABLE
@@ -218,45 +231,63 @@ class RunBuilder:
             following = soonest(nexts)
         else:
             following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
-        if self._apart():
-            # What failed or waits concerns single objects: edits of the others go out as ever, and they are checked.
+        if self._is_partial():
+            # What failed or waits concerns single objects: edits of others are applied as ever, and they are checked.
             following = Next(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
         wakes = [late.until - now for late in self.delayed]
         wakes += [at - now for at in self.wake_at]
         if self.unlooked and sync.next_due_at is not None:
-            wakes.append(sync.next_due_at - now)  # The check of what this run did not look at is still owed.
+            wakes.append(sync.next_due_at - now)  # The check of what this run did not observe is still due.
         for wake in wakes:
             due_in = wake if following.due_in is None else min(following.due_in, wake)
             following = replace(following, due_in=max(due_in, timedelta(0)))
         return following
 
-    def _apart(self) -> bool:
+    def _is_partial(self) -> bool:
         """
-        Return whether what failed or waits says nothing of the sync as a whole.
+        Return whether what failed or waits concerns single objects only, and not the sync as a whole.
 
-        So it is where some of its objects, or dimensions of one, came through and every error is about an object, or
-        where nothing but the version budget is waited for.
+        This is the case if some objects, or some dimensions of one, succeeded, and every error is about an object, or
+        the run waits for the version budget only.
         """
-        came_through = self.unlooked or any(
+        succeeded = self.unlooked or any(
             result.outcome in (Outcome.APPLIED, Outcome.UNCHANGED) for result in self.results
         )
-        of_objects = all(
+        about_objects = all(
             isinstance(error, (DestinationError, PlanError, InvalidInputError))
             and not isinstance(error, STOPS_OBSERVING)
             for error in self.errors
         )
-        return bool(came_through and of_objects and (self.errors or self.delayed))
+        return bool(succeeded and about_objects and (self.errors or self.delayed))
 
     def _waiting(self) -> str | None:
         return _budget_reason(min(self.delayed, key=lambda late: late.until)) if self.delayed else None
 
 
+def _finished(run: Run, status: SyncStatus, *, revision: int | None) -> RunFinished:
+    return RunFinished(
+        sync=run.sync,
+        run_id=run.id,
+        trigger=run.trigger,
+        outcome=run.outcome,
+        status=status,
+        revision=revision,
+        duration_ms=round((run.ended_at - run.started_at).total_seconds() * 1000),
+        aws_calls=run.aws_calls,
+        versions_written=run.versions_written,
+        counts=dict(run.counts),
+        error=run.error.cls if run.error else None,
+        code=run.error.code if run.error else None,
+        next_attempt_at=run.next_attempt_at,
+    )
+
+
 _SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
-"""After these a sync waits for the next edit of what it read; after the others what it read is still to be applied."""
+"""In these a sync waits for the next edit of what it read; in the others what it read is still to be applied."""
 
 
 def unreadable(claim: Claim, error: PhasesyncError, *, started_at: datetime, now: datetime) -> Run:
-    """Return the run of a sync that could not even be read: what is known of it is its id."""
+    """Return the run of a sync that could not be read: only its id is known."""
     return Run(
         id=_run_id(now),
         sync_id=claim.sync_id,
@@ -278,7 +309,7 @@ def unreadable(claim: Claim, error: PhasesyncError, *, started_at: datetime, now
 
 
 def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int:
-    """Count failed runs in a row; one that was interrupted says nothing of the destination."""
+    """Return the number of failed runs in a row. A run that was interrupted says nothing about the destination."""
     if isinstance(error, InterruptedRunError):
         return sync.failures
     return sync.failures + 1 if error and verdict.status in (SyncStatus.FAILING, SyncStatus.PENDING) else 0
@@ -286,8 +317,10 @@ def _failures(sync: Sync, error: PhasesyncError | None, verdict: Verdict) -> int
 
 def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
     """
-    Return which error says how the sync stands: that its database is older than AWS, since nothing may be written then;
-    else the worst, and of those that are equally bad the one that is tried again by itself.
+    Return the sort key of errors; the greatest error decides the status of the sync.
+
+    That the database is older than AWS comes first, since nothing may be written then. Otherwise the worst error
+    decides, and of equally bad errors one that is retried automatically.
     """
     verdict = verdict_of(error)
     restored = isinstance(error, StaleDatabaseError)
@@ -295,7 +328,7 @@ def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
 
 
 def _and_more(held: Sequence[Held]) -> str:
-    others = len({one.change.remote_name for one in held}) - 1
+    others = len({change_held.change.remote_name for change_held in held}) - 1
     return f" (and {others} more {'object' if others == 1 else 'objects'})" if others else ""
 
 
@@ -304,7 +337,7 @@ def _budget_reason(late: Delayed) -> str:
 
 
 _SHORT = 20
-"""Up to this many objects a run lists those that it left as they were."""
+"""Up to this many results, a run also lists the objects that it left unchanged."""
 
 
 def _worth_keeping(results: Sequence[ChangeResult]) -> tuple[ChangeResult, ...]:
@@ -328,5 +361,5 @@ def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
 
 
 def _run_id(now: datetime) -> str:
-    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 of chance."""
+    """Return an id that sorts by time: 12 hex digits of milliseconds, then 12 random ones."""
     return f"{int(now.timestamp() * 1000):012x}{uuid.uuid4().hex[:12]}"

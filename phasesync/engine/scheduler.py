@@ -1,7 +1,8 @@
 """
-What runs when: the pending query, claim renewal, expired claims, housekeeping. APScheduler drives these methods.
+One daemon's periodic work: the pending query, heartbeats, expired claims, sweeps, leases, housekeeping.
 
-Each does one round and returns whether it succeeded; none of them sleeps, and none knows a rule about syncs.
+APScheduler calls these methods. Each does one round and returns whether it succeeded. None sleeps, and none contains a
+rule about syncs.
 """
 
 import threading
@@ -25,19 +26,19 @@ from phasesync.ports.runtime import Dispatcher, SyncDispatcher
 from phasesync.store.daemons import DaemonRegistry
 
 _HEARTBEAT: Final = ("clock", "renewal", "heartbeat")
-"""The steps of a heartbeat, in their order: what the clock left ahead is moved before anything is noted by it."""
+"""The steps of a heartbeat, in order: times that a clock left in the future are moved before new ones are noted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseWork:
-    """What a daemon does about leases: revokes those that are due, in threads of their own."""
+    """What a daemon needs for leases: it revokes those that are due, in separate threads."""
 
     expiry: LeaseExpiry
     dispatcher: Dispatcher[ClaimedLease]
 
 
 class Scheduler:
-    """One daemon's rounds. Its methods may be called from several threads."""
+    """Does the periodic work of one daemon. Its methods may be called from several threads."""
 
     def __init__(
         self,
@@ -55,15 +56,15 @@ class Scheduler:
         """
         Args:
             context: stores, time and events; its `owner` names this daemon, and is new at every start.
-            host: that this daemon runs on.
+            host: name of this host.
             pid: of this process.
             keeper: renews our claims.
             dispatcher: runs what was claimed.
             runs_kept: how long runs are kept, asked at each housekeeping.
-            share_among: called at each heartbeat with how many daemons work, this one included: they share AWS's
-                request rates.
-            sweeper: checks many objects at once; without it each sync is checked by a run of its own.
-            lease_work: what is done about leases; without it nothing is.
+            share_among: called at each heartbeat with the number of active daemons, this one included: they share
+                AWS's request rates.
+            sweeper: checks many objects at once; None = each sync is checked by its own run.
+            lease_work: revokes leases; None = no leases.
         """
         self._context = context
         self._host = host
@@ -76,41 +77,43 @@ class Scheduler:
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
-        self._reaped = True
+        self._orphans_removed = True
         self._role: MemberRole | None = None
         self._role_until = float("-inf")
         self._refused_woken = False
         self._failing: dict[str, PhasesyncError] = {}
-        """Chore -> how its newest round failed; those that succeeded are not in it."""
+        """Chore -> the error of its newest round, if that failed."""
 
     @property
     def role(self) -> MemberRole | None:
         """
-        What this daemon does; None before its first heartbeat succeeded, and once none has for as long as its role is
-        good for: others count it as dead then, and one of them may do its work.
+        Whether this daemon is active or stands by.
+
+        None before its first heartbeat succeeded, and if none has succeeded for the lifetime of its role: then other
+        daemons count it as dead, and one of them may do its work.
         """
         return self._role if self._context.clock.monotonic() < self._role_until else None
 
     @property
     def heartbeat_failure(self) -> PhasesyncError | None:
-        """How the newest heartbeat failed, None = it succeeded, or there was none. It is a write to the database."""
+        """The error of the newest heartbeat, a write to the database; None if it succeeded, or there was none."""
         return next((self._failing[chore] for chore in _HEARTBEAT if chore in self._failing), None)
 
     def poll(self) -> bool:
-        """Claim what is pending and hand it to the dispatcher."""
+        """Claim what is pending and submit it to the dispatcher."""
         with self._polling:
-            if not self._works() or (free := self._dispatcher.free) <= 0:
+            if not self._is_active() or (free := self._dispatcher.free) <= 0:
                 return True
             return self._round("poll", lambda: self._claim(free))
 
     def beat(self) -> bool:
         """
-        Say that we are alive, learn whether we work or stand by, and renew our claims.
+        Report that this daemon is alive, learn its role, and renew its claims.
 
-        Where the database is not there, the first step has waited for it, and the others would wait as long again.
+        If the database is unavailable, the first step has waited for it, and the others would wait as long again.
         """
         good = True
-        for chore, work in zip(_HEARTBEAT, (self._look_at_clock, self._keeper.renew, self._learn_role), strict=True):
+        for chore, work in zip(_HEARTBEAT, (self._check_clock, self._keeper.renew, self._learn_role), strict=True):
             if not self._round(chore, work):
                 good = False
                 if isinstance(self._failing[chore], StoreUnavailableError):
@@ -118,39 +121,39 @@ class Scheduler:
         return good
 
     def reap(self) -> bool:
-        """Free syncs whose holder died, and log what became of their runs; look at the database's clock."""
+        """Release expired claims and log the interrupted runs; check the database's clock."""
         if self.role is not MemberRole.ACTIVE:
             return True
-        right = self._round("clock", self._look_at_clock)
+        right = self._round("clock", self._check_clock)
         return self._round("reap", self._reap) and right
 
     def sweep(self) -> bool:
-        """Check by lists what is due soon; takes long where there is much of it."""
-        if self._sweeper is None or not self._works():
+        """Check by lists what is due soon. Takes long if there are many objects."""
+        if self._sweeper is None or not self._is_active():
             return True
         sweeper = self._sweeper
-        return self._round("sweep", lambda: sweeper.sweep(lambda: not self._works()))
+        return self._round("sweep", lambda: sweeper.sweep(lambda: not self._is_active()))
 
     def expire_leases(self) -> bool:
-        """Take back the leases that are due."""
+        """Revoke the leases that are due."""
         work = self._lease_work
-        if work is None or not self._works():
+        if work is None or not self._is_active():
             return True
         return self._round("leases", lambda: work.expiry.dispatch_due(work.dispatcher))
 
     def reap_users(self) -> bool:
-        """Remove users at AWS that belong to no live lease; one daemon a day does it."""
+        """Remove users at AWS that belong to no live lease. One daemon does it, once a day."""
         work = self._lease_work
-        if work is None or not self._works():
+        if work is None or not self._is_active():
             return True
-        return self._round("reap-users", lambda: self._reap_users(work))
+        return self._round("reap-users", lambda: self._remove_orphans(work))
 
     def keep_house(self) -> bool:
-        """Delete old runs, and shorten the database's log; one daemon an hour does it."""
+        """Delete old runs and shorten the database's log. One daemon does it, once an hour."""
         return self.role is not MemberRole.ACTIVE or self._round("housekeeping", self._prune)
 
     def stop(self) -> None:
-        """Claim nothing more; returns when no poll is under way. A sweep ends after the call that it is in."""
+        """Claim nothing more. Returns when no poll is under way; a sweep ends after its current call."""
         self._stopped = True
         if self._lease_work is not None:
             self._lease_work.expiry.stop()
@@ -158,7 +161,7 @@ class Scheduler:
             pass
 
     def leave(self, unfinished: list[Claim]) -> None:
-        """Give back what could not be finished and sign off, so that a standby takes over at once."""
+        """Release what could not be finished and sign off, so that a standby takes over at once."""
         for claim in unfinished:
             self._round("release", partial(self._release, claim))
         if self._lease_work is not None:
@@ -166,7 +169,7 @@ class Scheduler:
                 self._round("release", partial(self._lease_work.expiry.release, claimed))
         self._round("sign-off", lambda: self._context.store.daemons.leave(self._context.owner))
 
-    def _works(self) -> bool:
+    def _is_active(self) -> bool:
         return not self._stopped and self.role is MemberRole.ACTIVE
 
     def _claim(self, free: int) -> None:
@@ -174,11 +177,11 @@ class Scheduler:
             self._context.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
         )
         for claim in claims:
-            # A claim may come late, from a database that was locked, when the end has begun already.
+            # A claim may arrive late, from a database that was locked, when shutdown has begun already.
             if not self._dispatcher.submit(claim):
                 self._round("release", partial(self._release, claim))
 
-    def _look_at_clock(self) -> None:
+    def _check_clock(self) -> None:
         if (jumped := self._context.store.clock_watch.look(self._context.owner)) is not None:
             self._context.events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
 
@@ -187,7 +190,7 @@ class Scheduler:
             self._context.events.emit(ClaimExpired(sync=name))
 
     def _learn_role(self) -> None:
-        # Counted from before the call: the database counts from the call on.
+        # Measured from before the call, since the database measures from the call.
         until = self._context.clock.monotonic() + self._keeper.ttl.total_seconds()
         role = self._context.store.daemons.beat(
             self._context.owner, host=self._host, pid=self._pid, ttl=self._keeper.ttl
@@ -199,15 +202,15 @@ class Scheduler:
         if role is MemberRole.ACTIVE:
             self._share_among(working(self._context.store.daemons))
             if not self._refused_woken:
-                # Keys, proxies and endpoints are those of the process: this one may reach what a former one did not.
+                # Keys, proxies and endpoints belong to the process: this one may reach what an earlier process did not.
                 self._context.store.syncs.wake_refused()
                 self._refused_woken = True
 
-    def _reap_users(self, work: "LeaseWork") -> None:
-        every = EVERY if self._reaped else AGAIN
+    def _remove_orphans(self, work: LeaseWork) -> None:
+        every = EVERY if self._orphans_removed else AGAIN
         if self._context.store.daemons.claim_chore("reap-users", self._context.owner, every=every):
-            self._reaped = False  # Whatever ends it before it has returned.
-            self._reaped = OrphanCollector(self._context).collect(work.expiry.checkpoint)
+            self._orphans_removed = False  # In case it raises.
+            self._orphans_removed = OrphanCollector(self._context).collect(work.expiry.checkpoint)
 
     def _prune(self) -> None:
         if not self._context.store.daemons.claim_chore("housekeeping", self._context.owner, every=timedelta(hours=1)):
@@ -226,7 +229,7 @@ class Scheduler:
             self._context.events.emit(ClaimExpired(sync=claim.sync_id))
 
     def _round(self, chore: str, work: Callable[[], object]) -> bool:
-        """Do one round; return whether it succeeded. A failure is told once until it changes; the next tries again."""
+        """Do one round; return whether it succeeded. A failure is reported once until it changes."""
         try:
             work()
         except PhasesyncError as error:
@@ -240,5 +243,5 @@ class Scheduler:
 
 
 def working(registry: DaemonRegistry) -> int:
-    """Return how many daemons call AWS now; those that stand by do not."""
-    return sum(one["role"] == MemberRole.ACTIVE for one in registry.alive())
+    """Return the number of daemons that call AWS now; standbys do not."""
+    return sum(daemon["role"] == MemberRole.ACTIVE for daemon in registry.alive())

@@ -1,13 +1,7 @@
 """
-Reads one folder with its references resolved: its environment and every one that it refers to, in one snapshot.
+Reads the source of a sync: one folder with its references resolved, in one snapshot of all environments involved.
 
-Whole or not at all: any row that does not decrypt and any reference that does not resolve means no plan.
-
-Tells rows that are authentic but older than what a run has already gone by: somebody put them back.
-
-Every row is bound to its place and its MAC, which an older copy of it is too. The journal has noted, encrypted, which
-revisions and which version of the sync its writes were made from. Whoever puts back the journal as well meets the
-versions at AWS, which tell that (`restored.py`).
+All or nothing: a row that does not decrypt, or a reference that does not resolve, means no plan.
 """
 
 from collections.abc import Mapping
@@ -24,16 +18,16 @@ from phasesync.store.secrets import SecretStore
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """
-    Resolved values of one folder, and what was read for them.
+    The resolved values of one folder, and what was read for them.
 
     Attributes:
         values: key -> value, references resolved.
         reads: environment id -> revision.
         labels: environment id -> `app/environment`.
-        problems: references that did not resolve; not empty = `values` must not be used.
+        problems: references that did not resolve; if there are any, `values` must not be used.
         referring: keys whose values have references.
-        environment_id: of the environment that the folder is in.
-        label: `app/environment` of that.
+        environment_id: of the environment of the folder.
+        label: `app/environment` of that environment.
     """
 
     values: Mapping[str, SecretValue] = field(repr=False)
@@ -45,7 +39,7 @@ class Source:
     referring: frozenset[str] = frozenset()
 
     def error(self) -> UnresolvedReferenceError | None:
-        """Return the error that the problems make, None where there is none."""
+        """Return the error for the problems; None if there are none."""
         return unresolved(self.problems) if self.problems else None
 
 
@@ -54,14 +48,14 @@ def read_source(secrets: SecretStore, sync: Sync) -> Source:
     Read and resolve the environment and path of a sync; see `read_folder`.
 
     Raises:
-        StalePlanError: the name by which the sync was read leads to another environment by now.
+        StalePlanError: the name by which the sync was read now leads to another environment.
     """
     renamed = StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
     try:
         source = read_folder(secrets, sync.app, sync.environment, sync.path)
     except NotFoundError:
-        raise renamed from None  # It is there: an environment that a sync uses is not removed.
-    # The sync is bound to an id, and its names come from rows that are not authenticated until they are read here.
+        raise renamed from None  # It exists: an environment that a sync uses is not removed.
+    # A sync is bound to an id. Its names come from rows that are not authenticated until they are read here.
     if (source.environment_id, source.label) != (sync.environment_id, f"{sync.app}/{sync.environment}"):
         raise renamed
     return source
@@ -71,7 +65,7 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
     """
     Read and resolve one folder of an environment, or `only` one key of it.
 
-    Loads one environment, then all those that its references reach, one statement a hop.
+    Loads one environment, then all that its references reach, with one statement per hop.
 
     Raises:
         CiphertextError, KeyUnavailableError, StoreUnavailableError: nothing may be planned.
@@ -82,8 +76,8 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
     needs = frozenset({home})
     with secrets.snapshot() as reader:
         while True:
-            found = reader.load(needs)
-            loaded |= {name: found.get(name) for name in needs}
+            environments = reader.load(needs)
+            loaded |= {name: environments.get(name) for name in needs}
             environment = loaded[home]
             if environment is None:
                 raise NotFoundError(f"the environment {app}/{environment_name} does not exist")
@@ -91,11 +85,11 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
             if not resolution.needs:
                 break
             needs = resolution.needs
-    known = {one.environment_id: f"{one.app}/{one.name}" for one in loaded.values() if one is not None}
+    labels = {read.environment_id: f"{read.app}/{read.name}" for read in loaded.values() if read is not None}
     return Source(
         values=resolution.values,
         reads=resolution.reads,
-        labels={environment_id: known[environment_id] for environment_id in resolution.reads},
+        labels={environment_id: labels[environment_id] for environment_id in resolution.reads},
         problems=resolution.problems,
         referring=resolution.referring,
         environment_id=environment.environment_id,
@@ -104,21 +98,30 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
 
 
 def check_not_rolled_back(state: SyncState, source: Source) -> None:
-    """Raise CiphertextError where an environment, or the sync itself, is older than what was written from it."""
+    """
+    Refuse rows that are authentic but older than what a run has already written from: an older copy was put in place.
+
+    Every row is bound to its place by its MAC, and so is an older copy of it. The journal therefore holds, encrypted,
+    from which revisions and which version of the sync its writes were made. If the journal was rolled back as well,
+    the versions at AWS show it (`stale_database.py`).
+
+    Raises:
+        CiphertextError: an environment, or the sync itself, is older than what was written from it.
+    """
     sync = state.sync
     for entry in state.journal:
         if (entry.sync_version or 0) > sync.version:
-            raise _put_back(f"the sync {sync.name}", "version", sync.version, entry.sync_version or 0)
+            raise _rolled_back(f"the sync {sync.name}", "version", sync.version, entry.sync_version or 0)
         for environment_id, revision in entry.revisions.items():
-            found = source.reads.get(environment_id)
-            if found is not None and found < revision:
-                raise _put_back(f"the environment {source.labels[environment_id]}", "revision", found, revision)
+            stored = source.reads.get(environment_id)
+            if stored is not None and stored < revision:
+                raise _rolled_back(f"the environment {source.labels[environment_id]}", "revision", stored, revision)
 
 
-def _put_back(what: str, word: str, found: int, known: int) -> CiphertextError:
+def _rolled_back(subject: str, counter: str, stored: int, written: int) -> CiphertextError:
     return CiphertextError(
-        f"{what} is at {word} {found}, and {word} {known} of it was written to AWS: older rows were put back outside "
-        "phasesync; nothing is planned or written",
+        f"{subject} is at {counter} {stored}, and {counter} {written} of it was written to AWS: older rows were put "
+        "back outside phasesync; nothing is planned or written",
         hint="restore a backup of the whole database: phasesync db restore FILE; or go on with what is there: "
         "phasesync db accept-restore",
     )

@@ -1,9 +1,9 @@
 """
-Tells a database that is older than AWS: a restored backup, or one of two copies at work.
+Detects a database that is older than AWS: a restored backup, or one of two copies at work.
 
-Tokens of writes can be computed beforehand, so a version at AWS that carries one of our next tokens was written by a
-later state of this database, or by a copy of it. Going on would put older values on top, so nothing is written until
-somebody has decided.
+Tokens of writes can be computed in advance. So a version at AWS that carries one of our next tokens was written by a
+later state of this database, or by a copy of it. To go on would overwrite it with older values, so nothing is written
+until an operator has decided.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 
 LOOK_BACK: Final = 10
-"""How many of our own earlier writes are recognised, which saves looking ahead."""
+"""How many of our own earlier writes are recognised, which saves the search ahead."""
 
 LOOK_AHEAD: Final = 1_000
 """
 How many writes ahead are recognised: at AWS's limit for versions of a secret, eleven days of them (1.3 ms).
 
-An operator who accepts an older database has it skip as many: then it does not recognise the later state any more,
-while a copy that is still at work recognises its writes, and halts.
+If an operator accepts an older database, it skips as many generations: then it no longer recognises the later state,
+while a copy that is still at work recognises its writes and halts.
 """
 
 
 def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Digests, instance_id: str) -> None:
     """
-    Refuse to go on where AWS shows a write of ours that the journal does not know.
+    Refuse to go on if AWS shows a write of ours that the journal does not know.
 
     Args:
-        entry: the object's journal entry, its intent settled as far as looking can.
+        entry: the object's journal entry, its intent settled as far as the observation allows.
         observed: what AWS shows, None = no such object.
         digests: make the tokens.
         instance_id: part of every token.
@@ -47,7 +47,7 @@ def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Dig
     def tokens(generations: range) -> Iterator[str]:
         return (write_token(digests, instance_id, entry.sync_id, entry.remote_name, number) for number in generations)
 
-    # Nearly always what else is there is what we wrote before.
+    # The other versions are nearly always our own earlier writes.
     unknown.difference_update(tokens(range(max(1, entry.generation - LOOK_BACK), entry.generation + 1)))
     if not unknown:
         return
@@ -58,10 +58,9 @@ def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Dig
 
 def token_may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
     """
-    Return whether the token of an open write is spent, in a database that is known to be an older one.
+    Return whether the token of an open write may be spent, in a database that is known to be older than AWS.
 
-    The write may have landed before the backup was made; as well may the later state have spent the token on another
-    payload.
+    Either the write landed before the backup was made, or the later state used the token for another payload.
 
     Args:
         entry: the object's journal entry, as it was stored.
@@ -72,7 +71,7 @@ def token_may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
 
 
 def check_may_release(context: Context) -> None:
-    """Refuse to put former tags back while this database counts as older than AWS. IllegalTransitionError."""
+    """Refuse to restore former tags while this database counts as older than AWS. IllegalTransitionError."""
     if context.store.restored.is_restored():
         raise IllegalTransitionError(
             "this database is an older backup that was not accepted, so nothing is written at AWS",

@@ -1,9 +1,9 @@
 """
-Drift of a whole account and Region in few calls: lists of up to 100 objects each, in place of a call for each object.
+Checks a whole account and Region for drift in few calls: with lists of up to 100 objects, not a call for each object.
 
-What is listed as the journal has it needs no run: its next check is put off, and nothing is logged. What is not, is due
-at once, and an ordinary run settles it. Nothing is written to AWS, and nothing is decided from a list alone. Where
-lists are not to be had, the checks simply become due.
+If the list agrees with the journal, the sync needs no run: its next check is deferred, and nothing is logged. Otherwise
+the sync is due at once, and an ordinary run decides. Nothing is written to AWS, and nothing is decided from a list
+alone. If lists are not available, the checks simply become due.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,37 +38,37 @@ from phasesync.errors import (
 from phasesync.ports.destination import Destination
 
 ROUND: Final = timedelta(seconds=10)
-"""How often it is worth asking what is due soon."""
+"""How often to ask what is due soon."""
 
 _AHEAD: Final = 2 * ROUND
-"""Checks that are due within this time are swept: a round later they might be due already."""
+"""Checks that are due within this time are swept: one round later they might already be due."""
 _CALL: Final = timedelta(milliseconds=100)
-"""About what one list takes, generously: while one daemon sweeps a place, no other begins."""
+"""A generous estimate for one list call. While one daemon sweeps a place, no other begins."""
 _DENIED_FOR: Final = timedelta(hours=1)
-"""A credential that may not list is not asked again for so long, unless it changes."""
+"""A credential that may not list is not tried again for this long, unless it changes."""
 _TENANT: Final = "sweep"
 
 
 @dataclass(kw_only=True)
-class _Ledger:
-    """What is expected of the syncs of one group, as it is read."""
+class _Expectations:
+    """What is expected of the syncs of one group, collected while the journal is read."""
 
     expected: dict[str, Expected] = field(default_factory=dict)
     syncs: dict[str, SweptSync] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
-    """Syncs that a list cannot settle: they become due."""
+    """Ids of syncs that a list cannot settle: they become due."""
     aspects: dict[str, SyncTraits] = field(default_factory=dict)
     skipped: int = 0
-    """Wanted objects that we changed lately."""
+    """Number of wanted objects that we changed recently."""
     wants: set[str] = field(default_factory=set)
 
     def settled(self) -> list[SweptSync]:
-        """Return the syncs that the list tells all about."""
+        """Return the syncs that a list can settle."""
         return [sync for id_, sync in self.syncs.items() if id_ not in self.aside]
 
 
 class Sweeper:
-    """Checks by lists what would else be checked one by one. For one thread."""
+    """Checks by lists what would otherwise be checked object by object. For one thread."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -79,19 +79,21 @@ class Sweeper:
 
     def sweep(self, stopping: Callable[[], bool]) -> None:
         """
-        Sweep every place where that takes fewer calls than the checks that are due soon. For a call every `ROUND`.
+        Sweep every place where this takes fewer calls than the checks that are due soon. To be called every `ROUND`.
 
         Args:
-            stopping: asked between objects and before anything is stored; True ends the sweep without a trace.
+            stopping: asked between objects and before anything is stored; True ends the sweep, and nothing is stored.
 
         Raises:
             StoreUnavailableError: the database cannot be asked.
         """
-        # A sweep that takes long begins earlier, or its objects would be asked for one by one meanwhile.
+        # A sweep that takes long begins earlier. Otherwise its objects would be checked one by one meanwhile.
         for group in self._context.store.sweeps.sweepable(
             within=_AHEAD + max(self._took.values(), default=timedelta(0))
         ):
-            credentials = [one for one in group.credentials if not self._is_denied(one, group.region)]
+            credentials = [
+                credential for credential in group.credentials if not self._is_denied(credential, group.region)
+            ]
             if stopping():
                 return
             if not credentials or not worth_a_list(group.due, group.objects):
@@ -105,95 +107,97 @@ class Sweeper:
             except InterruptedRunError:
                 return
             except (DestinationError, NotFoundError) as error:
-                # Its checks become due, and their runs meet the same and say so with names and hints.
+                # Its checks become due. Their runs meet the same error and report it with names and hints.
                 self._context.events.emit(ChoreFailed(chore="sweep", error=type(error).__name__, message=error.message))
 
     def _sweep(self, group: SweepGroup, credentials: list[Credential], stopping: Callable[[], bool]) -> None:
         began = self._context.clock.monotonic()
-        ledger = self._read(group, stopping)
+        expectations = self._read(group, stopping)
         for credential in credentials:
             try:
                 destination = self._context.destinations.open(
                     group.destination_kind, credential, group.region, tenant=_TENANT
                 )
                 if destination.account_id() != group.account:
-                    continue  # The syncs that use it are halted by their next run.
-                listed = self._listed(destination, stopping) if ledger.expected else iter(())
-                found = mismatches(ledger.expected, listed)
+                    continue  # The next runs halt the syncs that use it.
+                listed = self._listed(destination, stopping) if expectations.expected else iter(())
+                mismatched = mismatches(expectations.expected, listed)
             except PermissionDeniedError as error:
                 self._deny(credential, group, error)
                 continue
             except CredentialRejectedError:
-                continue  # Likewise.
+                continue  # As above.
             if stopping():
                 return
-            self._settle(ledger, {ledger.expected[name].aspect.sync_id for name in found})
+            self._settle(expectations, {expectations.expected[name].aspect.sync_id for name in mismatched})
             duration_s = self._context.clock.monotonic() - began
             self._took[_chore(group)] = timedelta(seconds=duration_s)
             self._context.events.emit(
                 SweepFinished(
                     account=group.account,
                     region=group.region,
-                    objects=len(ledger.expected) + ledger.skipped,
-                    suspects=len(found),
-                    syncs=len(ledger.settled()),
+                    objects=len(expectations.expected) + expectations.skipped,
+                    suspects=len(mismatched),
+                    syncs=len(expectations.settled()),
                     calls=destination.calls,
                     duration_ms=round(duration_s * 1000),
                 )
             )
             return
 
-    def _read(self, group: SweepGroup, stopping: Callable[[], bool]) -> _Ledger:
-        """Return what is expected; of each journal entry only what a list can tell is kept."""
-        ledger = _Ledger()
-        for one in self._context.store.sweeps.swept(group):
+    def _read(self, group: SweepGroup, stopping: Callable[[], bool]) -> _Expectations:
+        """Return what is expected; only what a list shows is kept of each journal entry."""
+        expectations = _Expectations()
+        for swept in self._context.store.sweeps.swept(group):
             if stopping():
                 raise InterruptedRunError
-            self._expect(ledger, one, group)
-        for sync in ledger.settled():
-            if sync.config.layout is Layout.JSON and sync.id not in ledger.wants:
-                ledger.aside.add(sync.id)  # Its one object is not in the journal.
-        ledger.expected = {
-            name: expected for name, expected in ledger.expected.items() if expected.aspect.sync_id not in ledger.aside
+            self._expect(expectations, swept, group)
+        for sync in expectations.settled():
+            if sync.config.layout is Layout.JSON and sync.id not in expectations.wants:
+                expectations.aside.add(sync.id)  # Its only object is not in the journal.
+        expectations.expected = {
+            name: expected
+            for name, expected in expectations.expected.items()
+            if expected.aspect.sync_id not in expectations.aside
         }
-        return ledger
+        return expectations
 
-    def _expect(self, ledger: _Ledger, one: SweptObject, group: SweepGroup) -> None:
-        sync, entry = one.sync, one.entry
-        ledger.syncs[sync.id] = sync
-        if sync.id in ledger.aside:
+    def _expect(self, expectations: _Expectations, swept: SweptObject, group: SweepGroup) -> None:
+        sync, entry = swept.sync, swept.entry
+        expectations.syncs[sync.id] = sync
+        if sync.id in expectations.aside:
             return
         if entry is None or not shown_by_lists(sync.config):
-            ledger.aside.add(sync.id)
+            expectations.aside.add(sync.id)
             return
-        aspect = ledger.aspects.get(sync.id)
+        aspect = expectations.aspects.get(sync.id)
         if aspect is None:
             aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._context.instance_id)
-            ledger.aspects = {sync.id: aspect}  # They come sync by sync.
-        if one.wanted:
-            ledger.wants.add(sync.id)
-        expected = expectation(aspect, sync.config, entry, wanted=one.wanted, now=self._context.clock.now())
+            expectations.aspects = {sync.id: aspect}  # Objects arrive sync by sync.
+        if swept.wanted:
+            expectations.wants.add(sync.id)
+        expected = expectation(aspect, sync.config, entry, wanted=swept.wanted, now=self._context.clock.now())
         if expected is NotComparable.SYNC:
-            ledger.aside.add(sync.id)
+            expectations.aside.add(sync.id)
         elif expected is NotComparable.OBJECT:
-            ledger.skipped += one.wanted
-        elif (other := ledger.expected.get(entry.remote_name)) is not None:
-            ledger.aside |= {sync.id, other.aspect.sync_id}  # Two want one object: their runs will say whose it is.
+            expectations.skipped += swept.wanted
+        elif (other := expectations.expected.get(entry.remote_name)) is not None:
+            expectations.aside |= {sync.id, other.aspect.sync_id}  # Two syncs want one object: their runs decide.
         else:
-            ledger.expected[entry.remote_name] = expected
+            expectations.expected[entry.remote_name] = expected
 
     def _listed(self, destination: Destination, stopping: Callable[[], bool]) -> Iterator[Observed]:
-        """Yield what is listed, page by page, until it ends or this daemon does."""
+        """Yield what is listed, page by page, until the list ends or this daemon stops."""
         for observed in destination.sweep(self._context.instance_id):
             if stopping():
                 return
             yield observed
 
-    def _settle(self, ledger: _Ledger, suspected: set[str]) -> None:
+    def _settle(self, expectations: _Expectations, suspected: set[str]) -> None:
         self._context.store.sweeps.checked(
             [
                 Check(sync=sync, due_in=timedelta(0) if sync.id in suspected else sync.config.interval)
-                for sync in ledger.settled()
+                for sync in expectations.settled()
             ]
         )
 
@@ -202,7 +206,7 @@ class Sweeper:
         return since is not None and self._context.clock.monotonic() - since < _DENIED_FOR.total_seconds()
 
     def _deny(self, credential: Credential, group: SweepGroup, error: PermissionDeniedError) -> None:
-        """Remember that a credential may not list; tell it once."""
+        """Remember that a credential may not list; report it once."""
         place = (credential.id, credential.version, group.region)
         if place not in self._denied:
             self._context.events.emit(
@@ -222,5 +226,5 @@ def _chore(group: SweepGroup) -> str:
 
 
 def _at_most_every(group: SweepGroup) -> timedelta:
-    """Return how long others keep off: until the sweep should be over, and never a whole round of a small one."""
+    """Return how long no other daemon sweeps this place: until the sweep should be over, but less than a round."""
     return ROUND * 0.8 + pages(group.objects) * _CALL

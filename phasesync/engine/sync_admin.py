@@ -1,8 +1,4 @@
-"""
-Configuring syncs: add and update, with the checks that find trouble before the first run does.
-
-Does not reconcile; the daemon and `operations.py` do.
-"""
+"""Adds and updates syncs, with checks that find problems before the first run does. Does not reconcile."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,14 +21,14 @@ UNKNOWN_ACTOR = "unknown"
 @dataclass(frozen=True, kw_only=True)
 class Configured:
     """
-    What came of adding or changing a sync.
+    The result of adding or changing a sync.
 
     Attributes:
         sync: None for a dry run.
-        identity: who the shell's credential turned out to be, None where it was not asked.
-        warnings: what the first run will meet, as lines for the operator.
-        imported: what was imported for the sync, None where nothing was to be.
-        to_adopt: a secret stands where the sync would write, and waits for its adoption.
+        identity: the AWS identity of the credential; None if AWS was not asked.
+        warnings: problems that the first run will meet, as lines for the operator.
+        imported: what was imported for the sync; None if nothing was to be imported.
+        to_adopt: a secret with a remote name of the sync exists and has to be adopted first.
     """
 
     sync: Sync | None
@@ -47,17 +43,17 @@ class SyncConfiguration:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._checker = SyncValidator(context)
+        self._validator = SyncValidator(context)
 
     def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR) -> Configured:
         """
-        Add a sync. What stands at its remote names is imported first, where the draft says so.
+        Add a sync. If the draft says so, what exists at its remote names is imported first.
 
         Args:
-            draft: what the operator said.
-            verify: ask AWS first who the credential is and what is at the remote names.
-            dry_run: check and add nothing.
-            actor: who asked, for the history of what is imported.
+            draft: what the operator asked for.
+            verify: ask AWS first for the identity of the credential and for what exists at the remote names.
+            dry_run: check only; add nothing.
+            actor: who asked, for the history of imported values.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
@@ -67,22 +63,22 @@ class SyncConfiguration:
             raise AlreadyExistsError(
                 f"the sync {draft.name} exists already", hint=f"to change it: phasesync syncs update {draft.name}"
             )
-        found = self._context.store.apps.get_environment(draft.app, draft.environment)
-        draft = replace(draft, app=found.app, environment=found.name)
+        environment = self._context.store.apps.get_environment(draft.app, draft.environment)
+        draft = replace(draft, app=environment.app, environment=environment.name)
         credential = self._context.store.credentials.get(draft.credential)
-        draft = self._checker.settle(draft, credential, former=None, ask=verify)
+        draft = self._validator.normalise(draft, credential, former=None, ask=verify)
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
         warnings = [] if importing else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
-            # For the names that there are now: a key that comes later may meet what nobody has thought of.
-            named = dict.fromkeys(self._checker.some_names(draft, limit=None), "")
+            # For the present names only: a key that is added later may meet an object that nobody has consented to.
+            named = dict.fromkeys(self._validator.remote_names(draft, limit=None), "")
             draft = replace(draft, adopt=draft.adopt if named else None, adopt_versions=named)
         identity, to_adopt = None, False
         if verify:
             identity, findings, to_adopt = self._verify(draft, credential)
             warnings += findings
             draft = replace(draft, account=identity.account)
-        warnings += self._checker.names(draft, account=draft.account)
+        warnings += self._validator.check_names(draft, account=draft.account)
         if dry_run:
             return Configured(sync=None, identity=identity, warnings=tuple(warnings))
         imported = None
@@ -94,7 +90,7 @@ class SyncConfiguration:
         return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt)
 
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[ImportResult, tuple[str, ...]]:
-        """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
+        """Import what exists at the remote names before the sync exists and a run could begin."""
         destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
         existing = find_existing(
             destination,
@@ -107,8 +103,8 @@ class SyncConfiguration:
             with_others=True,
         )
         instead = f"--adopt {Adopt.OVERWRITE} in place of --adopt {draft.adopt}"
-        taken = import_values(self._context, destination, draft, existing.adoptable, actor=actor, instead=instead)
-        return taken, existing.warnings
+        imported = import_values(self._context, destination, draft, existing.adoptable, actor=actor, instead=instead)
+        return imported, existing.warnings
 
     def update(
         self,
@@ -120,12 +116,12 @@ class SyncConfiguration:
         region: str | None = None,
     ) -> Configured:
         """
-        Change a sync; it is reconciled at once. A consent to adopt was for one object and ends where another is meant.
+        Change a sync; it is reconciled at once. A consent to adopt ends if the sync now writes to other objects.
 
         Args:
             name: of the sync.
             change: makes the new configuration from the present one.
-            path: None leaves it, as do the next two.
+            path: None keeps it. The next two likewise.
             credential: name of a credential.
             region: an AWS Region.
 
@@ -147,8 +143,8 @@ class SyncConfiguration:
             account=used.account if used.id != sync.credential_id else sync.account,
             adopt=sync.adopt,
         )
-        draft = self._checker.settle(draft, used, former=sync.config, ask=True)
-        warnings = [*self._checker.names(draft, account=draft.account, but=sync.name)]
+        draft = self._validator.normalise(draft, used, former=sync.config, ask=True)
+        warnings = [*self._validator.check_names(draft, account=draft.account, but=sync.name)]
         warnings += _kept_keys(sync.config, draft.config)
         warnings += _leaving_warnings(sync, draft)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
@@ -173,22 +169,22 @@ class SyncConfiguration:
                 )
         warnings = list(report.findings)
         destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
-        there, refused = [], []
-        for name in self._checker.some_names(draft):
+        existing, refused = [], []
+        for name in self._validator.remote_names(draft):
             observed = destination.observe(name)
             if observed is not None and (refusal := refusal_of(name, observed, draft.region)) is not None:
                 hint = naming(refusal[1], draft.name)
                 refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
             elif observed is not None:
-                there.append(name)
+                existing.append(name)
         self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
-        to_adopt = bool(there) and draft.adopt is None
+        to_adopt = bool(existing) and draft.adopt is None
         if to_adopt:
             warnings.append(
-                f"{', '.join(there)} exists already and is not ours: nothing is written there until "
+                f"{', '.join(existing)} exists already and is not ours: nothing is written there until "
                 f"phasesync syncs adopt {draft.name}"
             )
-        if draft.adopt in (None, Adopt.OVERWRITE):  # An import says so itself.
+        if draft.adopt in (None, Adopt.OVERWRITE):  # An import reports them itself.
             warnings += refused
         return report.identity, warnings, to_adopt
 
@@ -202,7 +198,7 @@ class SyncConfiguration:
 
 
 def _kept_keys(former: SyncConfig, config: SyncConfig) -> list[str]:
-    """Say where a copy that is there keeps another key than the one that is asked for: AWS does not change it."""
+    """Return warnings on existing copies that keep another key than the wanted one: AWS does not change it."""
     before, after = former.replicas or {}, config.replicas or {}
     return [
         f"the copy in {region} keeps its key: AWS sets it when a copy is made. Leave {region} out of --replica until "
@@ -213,7 +209,7 @@ def _kept_keys(former: SyncConfig, config: SyncConfig) -> list[str]:
 
 
 def _leaving_warnings(sync: Sync, draft: SyncDraft) -> list[str]:
-    """Say what another folder means where the names do not tell folders apart: its other keys count as removed."""
+    """Return a warning if the path changes and the names do not contain it: keys of the old folder count as removed."""
     config = draft.config
     deletes = config.layout is Layout.PER_KEY and config.on_remove is OnRemove.DELETE
     if not deletes or draft.path == sync.path or "{path}" in config.names:

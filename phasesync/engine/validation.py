@@ -1,7 +1,7 @@
 """
-What is checked when a sync is added or changed, before anything is stored: names, keys, Regions, limits.
+Checks a sync that is added or changed, before anything is stored: names, keys, Regions, limits.
 
-Asks the store, and KMS where a key is named; changes nothing.
+Asks the store, and KMS if a key is named. Changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,24 +30,24 @@ LONGEST_POLICY = 20_480
 
 
 class SyncValidator:
-    """Checks what an operator sets on a sync."""
+    """Checks what an operator configures on a sync."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def settle(self, draft: SyncDraft, credential: Credential, *, former: SyncConfig | None, ask: bool) -> SyncDraft:
+    def normalise(self, draft: SyncDraft, credential: Credential, *, former: SyncConfig | None, ask: bool) -> SyncDraft:
         """
-        Return a draft that was checked, with KMS keys as ARNs and the policy in canonical form.
+        Check a draft; return it with KMS keys as ARNs and the policy in canonical form.
 
         Args:
-            draft: what the operator said.
-            credential: that the draft names.
-            former: the configuration before, None for a new sync: what is not changed is not asked for again.
+            draft: what the operator asked for.
+            credential: of the draft.
+            former: the present configuration; None for a new sync. AWS is not asked again about what stays.
             ask: AWS may be asked.
 
         Raises:
-            InvalidInputError: says what is wrong and what would be right.
-            DestinationError: KMS refused to say what a key is.
+            InvalidInputError: the message says what is wrong and what would be right.
+            DestinationError: KMS refused to describe a key.
         """
         config = draft.config
         check_neighbours(check_region(draft.region), credential.region, of=f"the credential {credential.name}")
@@ -66,17 +66,17 @@ class SyncValidator:
             check_key_arn(str(config.kms_key), draft.region)  # The Region may be another one now.
         return replace(draft, config=replace(config, **changes), path=normalise_path(draft.path))  # type: ignore[arg-type]
 
-    def names(self, draft: SyncDraft, *, account: str | None, but: str | None = None) -> tuple[str, ...]:
+    def check_names(self, draft: SyncDraft, *, account: str | None, but: str | None = None) -> tuple[str, ...]:
         """
-        Make sure that no two keys and no two syncs meet in one remote name; return lint as lines for the operator.
+        Check that no two keys and no two syncs share a remote name; return lint as lines for the operator.
 
         Args:
-            draft: a draft that was settled.
-            account: where it writes, None = not known yet.
+            draft: a normalised draft.
+            account: the account it writes to; None if it is not known yet.
             but: name of the sync that is changed.
 
         Raises:
-            InvalidInputError: a key makes a name that the destination does not take.
+            InvalidInputError: a key leads to a name that the destination does not accept.
             AlreadyExistsError: a name is taken by another sync, or two keys would share one.
         """
         others = self._others(draft, account, but)
@@ -103,34 +103,34 @@ class SyncValidator:
                 f"the keys {' and '.join(keys)} would have names that are the same, or differ in case only",
                 hint="rename one of them, or use another --name-template",
             )
-        theirs = _names_of(others, loaded)
-        for name, other in taken(names.values() or [draft.config.names], theirs).items():
+        names_of_others = _names_of(others, loaded)
+        for name, other in taken(names.values() or [draft.config.names], names_of_others).items():
             raise AlreadyExistsError(
                 f"the sync {other} already writes to {name} in this account and Region",
                 hint=f"choose another name; phasesync syncs show {other} shows the other sync",
             )
-        found = lint(
+        findings = lint(
             config=draft.config,
             app=draft.app,
             environment=draft.environment,
             path=draft.path,
             secrets=secrets,
-            others=theirs,
+            others=names_of_others,
         )
-        return tuple(one.text for one in found)
+        return tuple(finding.text for finding in findings)
 
-    def some_names(self, draft: SyncDraft, limit: int | None = 20) -> list[str]:
-        """Return the remote names that a sync would write to; the first ones where there are many, None = all."""
+    def remote_names(self, draft: SyncDraft, limit: int | None = 20) -> list[str]:
+        """Return the first `limit` remote names that a sync would write to; None = all."""
         if draft.config.layout is Layout.JSON:
             return [draft.config.names]
         listed = self._context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path)
         return [
-            name_of_key(draft.config, app=draft.app, environment=draft.environment, path=draft.path, key=one.key)
-            for one in listed[:limit]
+            name_of_key(draft.config, app=draft.app, environment=draft.environment, path=draft.path, key=secret.key)
+            for secret in listed[:limit]
         ]
 
     def _others(self, draft: SyncDraft, account: str | None, but: str | None) -> list[Sync]:
-        """Return the other syncs that write to the same account and Region, as far as that is known."""
+        """Return the other syncs that write to the same account and Region, as far as known."""
         return [
             sync
             for sync in self._context.store.syncs.list_syncs()
@@ -156,7 +156,7 @@ class SyncValidator:
 
 
 def canonical_policy(text: str) -> str:
-    """Return a resource policy as canonical JSON. InvalidInputError where it is none, or too long."""
+    """Return a resource policy as canonical JSON. InvalidInputError if it is not a policy, or too long."""
     try:
         document = parse_json_document(text.encode())
     except InvalidInputError as error:
@@ -172,8 +172,10 @@ def canonical_policy(text: str) -> str:
 def _folder(
     loaded: Mapping[tuple[str, str], EnvironmentSnapshot], app: str, environment: str, path: str
 ) -> dict[str, SecretValue]:
-    found = loaded.get((app.lower(), environment.lower()))
-    return {} if found is None else {key: value for (folder, key), value in found.secrets.items() if folder == path}
+    snapshot = loaded.get((app.lower(), environment.lower()))
+    if snapshot is None:
+        return {}
+    return {key: value for (folder, key), value in snapshot.secrets.items() if folder == path}
 
 
 def _names_of(others: Iterable[Sync], loaded: Mapping[tuple[str, str], EnvironmentSnapshot]) -> dict[str, str]:

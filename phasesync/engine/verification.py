@@ -1,4 +1,4 @@
-"""Compares what readers at AWS get with what the store wants, by reading the values; only on an operator's word."""
+"""Compares the values at AWS with the store by reading them; only at an operator's request."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,14 +18,14 @@ from phasesync.ports.destination import Destination
 
 
 class Comparison(StrEnum):
-    """What came of comparing one remote object."""
+    """The result of comparing one remote object."""
 
     SAME = "same"
     DIFFERS = "differs"
     MISSING = "missing"
     """It does not exist, or has no current value."""
     UNREADABLE = "unreadable"
-    """It could not be read, or the store cannot make its payload."""
+    """It could not be read, or the store cannot build its payload."""
 
 
 _BEHIND = "the newest edit is not applied yet"
@@ -33,8 +33,8 @@ _DOUBTFUL = (Comparison.DIFFERS, Comparison.MISSING)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """One remote object; `reason` says why it could not be compared, or why it differs where that is known."""
+class ObjectVerification:
+    """One remote object. `reason`: why it could not be compared, or why it differs if that is known."""
 
     remote_name: str
     result: Comparison
@@ -43,42 +43,43 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
-    """What came of comparing all remote objects of a sync, by name."""
+class Verification:
+    """The result of comparing all remote objects of a sync, by name."""
 
     sync: Sync
-    objects: tuple[Compared, ...]
+    objects: tuple[ObjectVerification, ...]
 
     @property
     def all_same(self) -> bool:
         """Whether every object is as the store wants it."""
-        return all(one.result is Comparison.SAME for one in self.objects)
+        return all(verified.result is Comparison.SAME for verified in self.objects)
 
     @property
     def undecided(self) -> bool:
-        """Whether nothing differs as far as values could be read, and some could not."""
-        found = {one.result for one in self.objects}
-        return Comparison.UNREADABLE in found and found <= {Comparison.UNREADABLE, Comparison.SAME}
+        """Whether some values could not be read, and none of the others differs."""
+        results = {verified.result for verified in self.objects}
+        return Comparison.UNREADABLE in results and results <= {Comparison.UNREADABLE, Comparison.SAME}
 
 
-def verify_sync(context: Context, name: str) -> Verified:
+def verify_sync(context: Context, name: str) -> Verification:
     """
     Read every remote object of a sync and compare it with the store.
 
     Raises:
         NotFoundError: the sync.
         EnvironmentStoreError: the source cannot be read.
-        DestinationError: what would meet every object.
+        DestinationError: a failure that would meet every object.
     """
     state = context.store.syncs.state_of(name)
     sync = state.sync
     with hints_for(sync):
         compared = _all(context, state)
-    if any(one.result in _DOUBTFUL for one in compared) and _is_behind(context, name):
+    if any(verified.result in _DOUBTFUL for verified in compared) and _is_behind(context, name):
         compared = tuple(
-            replace(one, reason=one.reason or _BEHIND) if one.result in _DOUBTFUL else one for one in compared
+            replace(verified, reason=verified.reason or _BEHIND) if verified.result in _DOUBTFUL else verified
+            for verified in compared
         )
-    return Verified(sync=sync, objects=compared)
+    return Verification(sync=sync, objects=compared)
 
 
 def _is_behind(context: Context, name: str) -> bool:
@@ -86,16 +87,16 @@ def _is_behind(context: Context, name: str) -> bool:
     return sync.pending or sync.running
 
 
-def _all(context: Context, state: SyncState) -> tuple[Compared, ...]:
+def _all(context: Context, state: SyncState) -> tuple[ObjectVerification, ...]:
     sync = state.sync
     destination = context.destinations.open(sync.destination_kind, state.credential, sync.region, tenant=sync.id)
     verify_account(state, destination)
-    # An edit that goes out meanwhile is at AWS and not in what was read before.
+    # An edit that is applied meanwhile is at AWS, and not in the source that was read before.
     return observe_consistently(
         _read(context, sync),
         lambda: _read(context, sync),
         lambda source: _compare_all(context, sync, destination, source),
-        doubtful=lambda compared: any(one.result in _DOUBTFUL for one in compared),
+        doubtful=lambda compared: any(verified.result in _DOUBTFUL for verified in compared),
         moved=lambda before, after: before.reads != after.reads,
     )
 
@@ -107,37 +108,47 @@ def _read(context: Context, sync: Sync) -> Source:
     return source
 
 
-def _compare_all(context: Context, sync: Sync, destination: Destination, source: Source) -> tuple[Compared, ...]:
-    mapped = build_payloads(sync, source.values, context.digests)
-    compared = [_compare(context, sync, destination, one, payload) for one, payload in mapped.payloads.items()]
-    compared += [
-        Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
-        for one, error in mapped.problems.items()
+def _compare_all(
+    context: Context, sync: Sync, destination: Destination, source: Source
+) -> tuple[ObjectVerification, ...]:
+    payloads = build_payloads(sync, source.values, context.digests)
+    compared = [
+        _compare(context, sync, destination, remote_name, payload) for remote_name, payload in payloads.payloads.items()
     ]
-    return tuple(sorted(compared, key=lambda one: one.remote_name))
+    compared += [
+        ObjectVerification(
+            remote_name=remote_name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync)
+        )
+        for remote_name, error in payloads.problems.items()
+    ]
+    return tuple(sorted(compared, key=lambda verified: verified.remote_name))
 
 
-def _compare(context: Context, sync: Sync, destination: Destination, name: str, payload: Payload) -> Compared:
+def _compare(context: Context, sync: Sync, destination: Destination, name: str, payload: Payload) -> ObjectVerification:
     try:
         value = destination.read_value(name)
     except STOPS_OBSERVING:
         raise
     except DestinationError as error:
-        return Compared(remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
+        return ObjectVerification(
+            remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync)
+        )
     if value is None:
-        return Compared(remote_name=name, result=Comparison.MISSING)
+        return ObjectVerification(remote_name=name, result=Comparison.MISSING)
     if same(fingerprint(context.digests, value), payload.fingerprint):
-        return Compared(remote_name=name, result=Comparison.SAME)
-    return Compared(remote_name=name, result=Comparison.DIFFERS, reason=_why_not_ours(destination, name, sync))
+        return ObjectVerification(remote_name=name, result=Comparison.SAME)
+    return ObjectVerification(
+        remote_name=name, result=Comparison.DIFFERS, reason=_why_not_ours(destination, name, sync)
+    )
 
 
 def _why_not_ours(destination: Destination, name: str, sync: Sync) -> str | None:
-    """Return why no sync may write an object whose value differs; None where one may, or where AWS does not say."""
+    """Return why no sync may write an object with another value; None if one may, or if AWS does not say."""
     try:
         observed = destination.observe(name)
     except STOPS_OBSERVING:
         raise
-    except DestinationError:  # The comparison is made already; this would only have explained it.
+    except DestinationError:  # The comparison is made already; this would only explain it.
         return None
     refusal = refusal_of(name, observed, sync.region)
     return None if refusal is None else refusal[0]

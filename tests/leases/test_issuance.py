@@ -187,7 +187,7 @@ def test_it_is_waited_until_aws_knows_the_key(world: LeaseWorld) -> None:
         waited.append(seconds)
         world.aws.clock.advance(seconds=seconds)
 
-    world.operations._maker._sleep = sleep
+    world.operations._issuance._sleep = sleep
 
     issued = world.issue(probe_for=timedelta(seconds=30))
 

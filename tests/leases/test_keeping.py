@@ -34,7 +34,7 @@ def all_at_once(world: LeaseWorld, count: int = AT_ONCE) -> list[IssuedLease | P
     ready = threading.Barrier(count)
 
     def ask(process: LeaseProcess) -> None:
-        process.operations._keeper._sleep = lambda _: time.sleep(0.02)
+        process.operations._kept._sleep = lambda _: time.sleep(0.02)
         ready.wait()
         try:
             results.append(give(process))
@@ -92,7 +92,7 @@ def test_where_the_one_that_issues_dies_another_one_does_once_its_claim_is_over(
         if waits == 3:
             world.let_time_pass(hours=2)
 
-    world.operations._keeper._sleep = wait
+    world.operations._kept._sleep = wait
     issued = give(world)
 
     assert waits == 3
@@ -215,7 +215,7 @@ def test_a_new_user_that_iam_does_not_find_yet_is_waited_for(world: LeaseWorld) 
     first = give(world, probe_for=None)
     world.aws.timing.new_key_takes = timedelta(seconds=10)
     world.aws.world.users.hide(ACCOUNT, first.lease.spec.name, timedelta(seconds=5))
-    world.operations._keeper._sleep = lambda seconds: world.aws.clock.advance(seconds=seconds)
+    world.operations._kept._sleep = lambda seconds: world.aws.clock.advance(seconds=seconds)
 
     assert key_of(give(world)) == key_of(first)
 

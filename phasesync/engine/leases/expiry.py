@@ -1,8 +1,7 @@
 """
-What a daemon does about leases by itself: takes back those whose time is over, those that nobody finished issuing, and
-those that could not be taken back before.
+Revokes the leases that are due: those that expired, those whose issuance was not finished, and failed revocations.
 
-What is due is in the database, so that an outage delays it and loses nothing.
+The database says what is due, so an outage delays a revocation and loses none.
 """
 
 import threading
@@ -19,10 +18,10 @@ from phasesync.errors import ClaimLostError, InterruptedRunError
 from phasesync.ports.runtime import Dispatcher
 
 ROUND: Final = timedelta(seconds=1)
-"""How often it is asked what is due: a lease is over at most so long, and a few calls, after its end."""
+"""How often to ask what is due: a lease ends at most this long, and a few calls, after its time."""
 
 DAEMON: Final = "phasesync"
-"""Actor of what a daemon does by itself."""
+"""Actor of what a daemon does on its own."""
 
 _REASONS: Final = {
     LeaseStatus.REQUESTED: "whoever asked for it went away before anything was called",
@@ -32,7 +31,7 @@ _REASONS: Final = {
 
 
 class LeaseExpiry:
-    """Takes leases back that are due. `work` is for a dispatcher's threads, everything else for one."""
+    """Revokes leases that are due. `work` is for the threads of a dispatcher, everything else for one thread."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -40,24 +39,24 @@ class LeaseExpiry:
         self._revoker = LeaseRevoker(context)
 
     def dispatch_due(self, dispatcher: Dispatcher[ClaimedLease]) -> None:
-        """Claim what is due and hand it to the dispatcher. StoreUnavailableError."""
+        """Claim what is due and submit it to the dispatcher. StoreUnavailableError."""
         while not self._stopping.is_set() and (free := dispatcher.free) > 0:
             running = dispatcher.running()
-            failed = sum(one.lease is not None and one.lease.failures > 0 for one in running)
-            # Calls that AWS does not answer take their time: what failed before has half of the threads, no more.
+            failed = sum(claimed.lease is not None and claimed.lease.failures > 0 for claimed in running)
+            # Calls that AWS does not answer take long: leases that failed before get half of the threads at most.
             again = max(0, (free + len(running) + 1) // 2 - failed)
             due = self._context.leases.claim_due(
                 self._context.owner, limit=free, again=again, restored=self._context.store.restored.is_restored()
             )
-            # They may come late, from a database that was locked, when the end has begun already.
-            late = [one for one in due if not dispatcher.submit(one)]
+            # They may arrive late, from a database that was locked, when shutdown has begun already.
+            late = [claimed for claimed in due if not dispatcher.submit(claimed)]
             for claimed in late:
                 self.release(claimed)
             if late or len(due) < free:
                 return
 
     def work(self, claimed: ClaimedLease) -> None:
-        """Take one claimed lease back. StoreUnavailableError where nothing could be noted."""
+        """Revoke one claimed lease. StoreUnavailableError if nothing could be stored."""
         lease = claimed.lease
         if lease is None:
             self._context.leases.defer(claimed.claim, SLOW_PAUSE)
@@ -67,7 +66,7 @@ class LeaseExpiry:
             if lease.status is LeaseStatus.ACTIVE and not self._context.issuers.traits(lease.issuer).revocable:
                 self._revoker.expire(claimed.claim, actor=DAEMON)
             else:
-                self._revoker.end(
+                self._revoker.revoke(
                     claimed.claim,
                     lease,
                     cause=_cause_of(lease),
@@ -76,18 +75,18 @@ class LeaseExpiry:
                     checkpoint=self.checkpoint,
                 )
         except (ClaimLostError, InterruptedRunError):
-            return  # Somebody else goes on with it: who has the claim, or the next daemon.
+            return  # Another process continues: the holder of the claim, or the next daemon.
 
     def stop(self) -> None:
-        """Hand out nothing more, and let those at work end after the call that they are in."""
+        """Dispatch nothing more, and let the threads end after their current call."""
         self._stopping.set()
 
     def release(self, claimed: ClaimedLease) -> None:
-        """Give a claim back whose work hangs. StoreUnavailableError."""
+        """Release a claim if the work on it hangs. StoreUnavailableError."""
         self._context.leases.release(claimed.claim)
 
     def checkpoint(self) -> None:
-        """Raise InterruptedRunError once this daemon is to stop; asked before every call that changes something."""
+        """Raise InterruptedRunError once this daemon has to stop. Called before every call that changes something."""
         if self._stopping.is_set():
             raise InterruptedRunError("phasesync was told to stop")
 

@@ -1,13 +1,8 @@
 """
-Makes a lease that was asked for: noted before anything is called, and undone at once where it cannot be handed out.
+Issues leases that were requested, and reuses leases with a kept secret key.
 
-Whatever is not undone is the daemon's, which finds it by the lease's row.
-
-Leases whose secret key is kept: of those that ask at once one makes it, the others get the same one.
-
-A kept key is issued again only after AWS was asked with it: its user may have been deleted meanwhile, or revoked
-after the backup that this database comes from. Where AWS cannot be reached it is issued as it is: without AWS it is
-of no use anyway, and it is good as soon as AWS answers again.
+A lease is stored before anything is called, and undone at once if it cannot be issued. The daemon finds what was not
+undone by the lease's row.
 """
 
 import time
@@ -44,11 +39,11 @@ _LONGEST_PROBE_S: Final = 4.0
 @dataclass(frozen=True, kw_only=True)
 class IssuedLease:
     """
-    A lease with what is handed out with it.
+    An issued lease with its credentials.
 
     Attributes:
         outputs: output of the issuer -> value.
-        known: AWS knows the key already; None = nobody asked.
+        known: whether AWS knows the key already; None if AWS was not asked.
     """
 
     lease: Lease
@@ -58,12 +53,12 @@ class IssuedLease:
 
     @property
     def credentials(self) -> dict[str, SecretValue]:
-        """Key -> value, under the names that the dynamic secret gives them."""
+        """Key -> value, under the names that the dynamic secret defines."""
         return {key: self.outputs[output] for output, key in self.dynamic.config.keys.items() if output in self.outputs}
 
 
 class LeaseIssuance:
-    """Makes leases under their claims."""
+    """Issues leases under their claims."""
 
     def __init__(self, context: Context, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """
@@ -75,7 +70,7 @@ class LeaseIssuance:
         self._sleep = sleep
         self._revoker = LeaseRevoker(context)
 
-    def make(
+    def issue(
         self,
         dynamic: DynamicSecret,
         issuer: LeaseIssuer,
@@ -88,56 +83,60 @@ class LeaseIssuance:
         probe_for: timedelta | None,
     ) -> IssuedLease:
         """
-        Make a lease that was requested, and hand it out.
+        Issue a lease that was requested.
 
         Args:
-            dynamic: its recipe.
-            issuer: who makes it.
-            claim: of the lease; it is given back in any case.
+            dynamic: its definition.
+            issuer: issues the credentials.
+            claim: of the lease; it is released in any case.
             lease: as it was requested.
-            account: where it is made.
+            account: that the issuer's credential leads to.
             actor: who asked.
             keep: store the secret key with the lease.
             probe_for: how long to wait until AWS knows the new key; None = do not ask.
 
         Raises:
-            DestinationError, StoreUnavailableError: what was made until then has been taken back, or will be.
+            DestinationError, StoreUnavailableError: what was created until then has been revoked, or will be.
         """
         partial = PartialIssue()
-        made: IssuedCredentials | None = None
+        issued: IssuedCredentials | None = None
 
         def checkpoint() -> None:
             self._context.leases.extend(claim)
 
         try:
-            lease = self._context.leases.save(claim, lambda one, now: life.begin(one, account, now))
-            made = made_now = issuer.issue(lease.spec, checkpoint=checkpoint, partial=partial)
-            known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, checkpoint)
+            lease = self._context.leases.save(claim, lambda stored, now: life.begin(stored, account, now))
+            issued = credentials = issuer.issue(lease.spec, checkpoint=checkpoint, partial=partial)
+            known = (
+                None
+                if probe_for is None
+                else self._wait_until_known(issuer, credentials.outputs, probe_for, checkpoint)
+            )
             lease = self._context.leases.save(
                 claim,
-                lambda one, now: life.issued(
-                    one,
+                lambda stored, now: life.issued(
+                    stored,
                     now,
-                    principal=made_now.principal,
-                    access_key_id=made_now.access_key_id,
-                    ends_at=made_now.ends_at,
+                    principal=credentials.principal,
+                    access_key_id=credentials.access_key_id,
+                    ends_at=credentials.ends_at,
                     kept=keep,
                     known=known is True,
                 ),
                 entry=Entry(event=LeaseEvent.ISSUED, actor=actor, detail=f"for {duration_text(lease.spec.ttl)}"),
-                keep=made.outputs if keep else None,
+                keep=credentials.outputs if keep else None,
                 done=True,
             )
         except BaseException as error:
-            # Ctrl-C among them: nobody has seen the key yet, so that nobody would miss it.
-            self._undo(claim, lease, issuer, made, partial, error, actor)
+            # Including Ctrl-C: the key has not been shown yet, so it is not missed.
+            self._undo(claim, lease, issuer, issued, partial, error, actor)
             raise
-        return IssuedLease(lease=lease, dynamic=dynamic, outputs=made.outputs, known=known)
+        return IssuedLease(lease=lease, dynamic=dynamic, outputs=credentials.outputs, known=known)
 
     def _wait_until_known(
         self, issuer: LeaseIssuer, outputs: Outputs, patience: timedelta, checkpoint: Callable[[], None]
     ) -> bool:
-        """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
+        """Return whether AWS knew a new key in time: changes of IAM reach all of AWS within some seconds."""
         deadline = self._context.clock.monotonic() + patience.total_seconds()
         pause_s = _FIRST_PROBE_S
         while True:
@@ -146,7 +145,7 @@ class LeaseIssuance:
                 if issuer.is_known(outputs):
                     return True
             except DestinationError:
-                return False  # The lease is good; that nobody could be asked is told with it.
+                return False  # The lease is good; the result says that AWS does not know the key yet.
             left_s = deadline - self._context.clock.monotonic()
             if left_s <= 0:
                 return False
@@ -158,52 +157,58 @@ class LeaseIssuance:
         claim: LeaseClaim,
         lease: Lease,
         issuer: LeaseIssuer,
-        made: IssuedCredentials | None,
+        issued: IssuedCredentials | None,
         partial: PartialIssue,
         error: BaseException,
         actor: str,
     ) -> None:
-        """Take back what there is of a lease that could not be handed out. Raises nothing of its own."""
+        """Revoke what exists of a lease that could not be issued. Raises nothing of its own."""
         why = error.message if isinstance(error, PhasesyncError) else type(error).__name__
         reason = "it could not be issued"
         failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
 
-        def begin(one: Lease, now: datetime) -> Lease:
-            back = life.begin_revoke(one, Cause.FAILURE, reason, now)
-            return back if partial.possible or not back.live else life.revoked(back, now)
+        def begin(stored: Lease, now: datetime) -> Lease:
+            revoking = life.begin_revoke(stored, Cause.FAILURE, reason, now)
+            return revoking if partial.possible or not revoking.live else life.revoked(revoking, now)
 
-        def take_back(held: LeaseClaim) -> bool:
+        def revoke(held: LeaseClaim) -> bool:
             """Return whether something of it may be left."""
             begun = self._context.leases.save(held, begin, entry=failed, done=not partial.possible)
             if not begun.live:
                 return False
-            return self._revoker.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
+            return self._revoker.revoke(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
 
         try:
             try:
-                left = take_back(claim)
+                left = revoke(claim)
             except ClaimLostError:
-                # It was noted as issued, only nobody heard of that. A key that is kept must not outlive its user.
-                left = take_back(self._context.leases.claim(lease.id, self._context.owner).claim)
+                # It was stored as issued, only the answer was lost. A key that is kept must not outlive its user.
+                left = revoke(self._context.leases.claim(lease.id, self._context.owner).claim)
         except PhasesyncError:
-            # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
+            # Nothing can be stored. At least the key has to go; the daemon finds the rest by the lease's row.
             left = partial.possible
             with suppress(PhasesyncError):
                 if partial.possible:
-                    key_id = None if made is None else made.access_key_id
-                    issuer.revoke(lease.spec, access_key_id=key_id, proven=made is not None, checkpoint=lambda: None)
+                    key_id = None if issued is None else issued.access_key_id
+                    issuer.revoke(lease.spec, access_key_id=key_id, proven=issued is not None, checkpoint=lambda: None)
         if left and isinstance(error, PhasesyncError):
             error.message += f"; the daemon revokes what there may be of the lease {lease.id}"
 
 
 PATIENCE: Final = timedelta(minutes=3)
-"""How long a process waits for another one that makes what it wants; longer than a lease takes."""
+"""How long a process waits for another one that issues the lease it wants; issuing takes less."""
 _POLL_S: Final = 0.25
 _ASK_AGAIN_S: Final = 1.0
 
 
 class KeptLeases:
-    """Issues kept leases."""
+    """
+    Reuses leases with a kept secret key: if several processes ask at once, one issues it, and all get the same.
+
+    A kept key is reused only after AWS was asked with it: its user may have been deleted meanwhile, or revoked after
+    the backup that this database comes from. If AWS cannot be reached, the key is returned as it is: without AWS it is
+    of no use anyway, and it is good as soon as AWS answers again.
+    """
 
     def __init__(self, context: Context, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """
@@ -214,49 +219,49 @@ class KeptLeases:
         self._context = context
         self._sleep = sleep
 
-    def give(
-        self, name: str, *, actor: str, make: Callable[[], IssuedLease], revoke: Callable[[str], object]
+    def reuse_or_issue(
+        self, name: str, *, actor: str, issue: Callable[[], IssuedLease], revoke: Callable[[str], object]
     ) -> tuple[IssuedLease, bool]:
         """
-        Return a kept lease that is good, and whether it was there before; make one where there is none.
+        Return a kept lease that is good, and whether it existed before. Issue one if there is none.
 
         Args:
             name: of the dynamic secret.
             actor: who asks.
-            make: makes one; ClaimHeldError where another process makes one at this moment, or has just made it.
-            revoke: revokes a lease whose key is dead.
+            issue: issues one. ClaimHeldError if another process is issuing one, or has just issued it.
+            revoke: revokes a lease if its key is dead.
 
         Raises:
-            ClaimHeldError: another process has been making one for too long.
-            Whatever `make` raises.
+            ClaimHeldError: another process has been issuing one for too long.
+            Whatever `issue` raises.
         """
         deadline = self._context.clock.monotonic() + PATIENCE.total_seconds()
         while True:
             dynamic = self._context.store.dynamics.get(name)
-            again = self._again(dynamic, actor, revoke)
-            if again is not None:
-                return again, True
+            reused = self._reuse(dynamic, actor, revoke)
+            if reused is not None:
+                return reused, True
             try:
-                return make(), False
+                return issue(), False
             except ClaimHeldError:
                 if self._context.clock.monotonic() >= deadline:
                     raise
             self._sleep(_POLL_S)
 
-    def _again(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> IssuedLease | None:
-        """Return a kept lease that is good; None = there is none."""
+    def _reuse(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> IssuedLease | None:
+        """Return a kept lease that is good; None if there is none."""
         while (kept := self._context.leases.kept(dynamic)) is not None:
             known = self._is_good(kept)
             if known is False:
                 self._replace(kept.lease, revoke)
                 continue
-            given = self._context.leases.reuse(dynamic, actor=actor)
-            if given is not None and given.lease.id == kept.lease.id:
-                return IssuedLease(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=known or None)
+            reused = self._context.leases.reuse(dynamic, actor=actor)
+            if reused is not None and reused.lease.id == kept.lease.id:
+                return IssuedLease(lease=reused.lease, dynamic=dynamic, outputs=reused.outputs, known=known or None)
         return None
 
     def _is_good(self, kept: KeptLease) -> bool | None:
-        """Return whether a kept key is still good; None = nobody could say."""
+        """Return whether a kept key is still good; None if AWS does not say."""
         lease = kept.lease
         credential = self._context.store.credentials.get_by_id(lease.credential_id)
         issuer = self._context.issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
@@ -270,7 +275,7 @@ class KeptLeases:
                     return None  # STS does not know it yet, or is not asked where it would be known.
             except DestinationError:
                 return None
-            # Neither STS nor IAM knows it. One that was never known may take some seconds; of others it is said twice.
+            # Neither STS nor IAM knows it. A key that was never known may take some seconds; for others, ask twice.
             may_come = not lease.key_known and self._is_young(lease) and self._context.clock.monotonic() < deadline
             if asked_again and not may_come:
                 return False
@@ -278,7 +283,7 @@ class KeptLeases:
             self._sleep(_ASK_AGAIN_S)
 
     def _has_key(self, issuer: LeaseIssuer, lease: Lease) -> bool:
-        """Return whether IAM has the key; where we may not ask, what STS says stands."""
+        """Return whether IAM has the key. Without the permission to ask, the answer of STS counts."""
         try:
             return lease.access_key_id is not None and issuer.has_key(lease.spec, lease.access_key_id)
         except PermissionDeniedError:
@@ -288,11 +293,11 @@ class KeptLeases:
         return lease.issued_at is not None and self._context.clock.now() - lease.issued_at < KNOWN_WITHIN
 
     def _replace(self, lease: Lease, revoke: Callable[[str], object]) -> None:
-        """Note that the key of a lease is dead, and revoke what may be left; one process does."""
+        """Store that the key of a lease is dead, and revoke what may be left. One process does it."""
         reason = "AWS does not know its key any more"
         try:
-            self._context.leases.change(lease.id, lambda one, now: life.replace_dead(one, reason, now))
+            self._context.leases.change(lease.id, lambda stored, now: life.replace_dead(stored, reason, now))
         except IllegalTransitionError:
             return  # Another process was faster.
-        with suppress(PhasesyncError):  # The daemon goes on with it.
+        with suppress(PhasesyncError):  # The daemon continues.
             revoke(lease.id)

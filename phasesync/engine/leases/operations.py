@@ -1,4 +1,4 @@
-"""What an operator may ask of leases: issue, renew, revoke. How one is made is in `issuing.py`."""
+"""What an operator does with leases: issue, renew, revoke."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from phasesync.core.lease import Cause, Lease, LeaseSpec
 from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent, MakeOrder, Step
 from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
+from phasesync.engine.claims import PATIENCE, wait_for_claim
 from phasesync.engine.context import Context
 from phasesync.engine.hints import LeaseNames, hints_for
 from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, KeptLeases, LeaseIssuance
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.errors import (
     CiphertextError,
-    ClaimHeldError,
     IllegalTransitionError,
     InvalidInputError,
     PermissionDeniedError,
@@ -27,18 +27,14 @@ from phasesync.errors import (
 )
 
 ATTEMPTS = 20
-"""So often a dynamic secret is read again that was changed between reading it and asking for a lease of it."""
+"""How often a dynamic secret is read again if it was changed between reading it and requesting a lease of it."""
 
-PATIENCE = timedelta(seconds=30)
-"""How long a command waits for a lease that another process is at work on."""
-
-_POLL = 0.1
 _LOOK_AGAIN_S = (1.0, 2.0, 4.0)
-"""Before each further look for a user that IAM does not find."""
+"""Pauses before each further search for a user that IAM does not find."""
 
 
 class LeaseOperations:
-    """The operator's side of leases."""
+    """The operator's commands on leases."""
 
     def __init__(
         self, context: Context, *, random_text: Callable[[], str], sleep: Callable[[float], None] = time.sleep
@@ -46,14 +42,14 @@ class LeaseOperations:
         """
         Args:
             context: stores, AWS, time and events.
-            random_text: returns what stands for {{random}} in names, new each time; nobody can guess it.
+            random_text: returns the text for {{random}} in names: new each time, and impossible to guess.
             sleep: waits for so many seconds.
         """
         self._context = context
         self._random_text = random_text
         self._sleep = sleep
-        self._maker = LeaseIssuance(context, sleep=sleep)
-        self._keeper = KeptLeases(context, sleep=sleep)
+        self._issuance = LeaseIssuance(context, sleep=sleep)
+        self._kept = KeptLeases(context, sleep=sleep)
         self._revoker = LeaseRevoker(context)
 
     # --- issuing
@@ -73,36 +69,40 @@ class LeaseOperations:
 
         Args:
             name: of the dynamic secret.
-            ttl: how long it lives; None = the dynamic secret's default.
+            ttl: its lifetime; None = the dynamic secret's default.
             actor: who asked.
-            keep: store the secret key with the lease, encrypted, so that it can be handed out again.
-            once: only where none that is kept may be issued again, and nobody else issues one; ClaimHeldError.
+            keep: store the secret key with the lease, encrypted, so that the lease can be reused.
+            once: only if no kept lease can be reused and no other process issues one; ClaimHeldError otherwise.
             probe_for: how long to wait until AWS knows the new key; None = do not ask.
 
         Raises:
-            NotFoundError, InvalidInputError, IllegalTransitionError: the name, the life, the cap on live leases.
+            NotFoundError, InvalidInputError, IllegalTransitionError: the name, the lifetime, the limit of live leases.
             AccountMismatchError: the credential leads to another account than the pinned one.
-            DestinationError: AWS refused or was not reached; what was made until then has been taken back, or will be.
+            DestinationError: AWS refused or was not reached; what was created until then has been revoked, or will be.
         """
         left = ATTEMPTS
         while True:
             left -= 1
             dynamic = self._context.store.dynamics.get(name)
-            lives = self._ttl_of(dynamic, ttl)
+            lifetime = self._ttl_of(dynamic, ttl)
             with hints_for(dynamic):
                 credential = self._context.store.credentials.get_by_id(dynamic.credential_id)
                 issuer = self._context.issuers.open(dynamic.issuer, credential, tenant=dynamic.id)
                 account = require_account(credential, issuer.account_id())
                 try:
                     claim, lease = self._context.leases.request(
-                        dynamic, self._spec_maker(dynamic, lives), ttl=lives, owner=self._context.owner, for_keep=once
+                        dynamic,
+                        self._spec_maker(dynamic, lifetime),
+                        ttl=lifetime,
+                        owner=self._context.owner,
+                        for_keep=once,
                     )
                 except StalePlanError:
-                    # It was changed since we read it; the account is known by now, so the next look is a short one.
+                    # It was changed since it was read. The account is known now, so the next attempt is shorter.
                     if left:
                         continue
                     raise
-                return self._maker.make(
+                return self._issuance.issue(
                     dynamic, issuer, claim, lease, account, actor=actor, keep=keep, probe_for=probe_for
                 )
 
@@ -110,30 +110,30 @@ class LeaseOperations:
         self, name: str, *, actor: str, probe_for: timedelta | None = KNOWN_WITHIN
     ) -> tuple[IssuedLease, bool]:
         """
-        Return a kept lease that has half of its life left, and whose key AWS knows; issue one where there is none.
+        Return a kept lease with a key that AWS knows and half of its lifetime left; issue one if there is none.
 
-        However many ask at once, one is issued. The second value says whether it was there before. Raises as `issue`
-        does; ClaimHeldError where another process has been issuing one for minutes.
+        However many ask at once, one is issued. The second value says whether it existed before. Raises as `issue`
+        does; ClaimHeldError if another process has been issuing one for minutes.
         """
-        return self._keeper.give(
+        return self._kept.reuse_or_issue(
             name,
             actor=actor,
-            make=lambda: self.issue(name, actor=actor, keep=True, once=True, probe_for=probe_for),
+            issue=lambda: self.issue(name, actor=actor, keep=True, once=True, probe_for=probe_for),
             revoke=lambda lease_id: self.revoke(lease_id, actor=actor),
         )
 
     def _spec_maker(self, dynamic: DynamicSecret, ttl: timedelta) -> MakeOrder:
         words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
-        check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names by now.
+        check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names now.
 
-        def make(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
-            ours = user_owner_tags(
+        def spec_of(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
+            marks = user_owner_tags(
                 self._context.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
             )
             name = render_user_name(dynamic.config.user_template, words, self._random_text)
-            return lease_spec_of(dynamic.config, name=name, ttl=ttl, marks=ours)
+            return lease_spec_of(dynamic.config, name=name, ttl=ttl, marks=marks)
 
-        return make
+        return spec_of
 
     def _ttl_of(self, dynamic: DynamicSecret, ttl: timedelta | None) -> timedelta:
         if ttl is None:
@@ -158,19 +158,19 @@ class LeaseOperations:
 
     def renew(self, lease_id: str, ttl: timedelta, *, actor: str, patience: timedelta = PATIENCE) -> Lease:
         """
-        Move the end of a lease to `ttl` from now; its user says so first.
+        Move the end of a lease to `ttl` from now. Its user's tags are updated first.
 
         Args:
             lease_id: of the lease.
-            ttl: how long it lives from now on.
+            ttl: its lifetime from now on.
             actor: who asked.
-            patience: how long to wait while another process is at work on it.
+            patience: how long to wait if another process works on it.
 
         Raises:
-            NotFoundError, InvalidInputError: the lease, the life.
-            IllegalTransitionError: it is not active, that is beyond its maximum, or it ends by itself.
-            ClaimHeldError: another process is at work on it.
-            DestinationError: AWS refused or was not reached. The lease ends when it would have, or at its new end.
+            NotFoundError, InvalidInputError: the lease, the lifetime.
+            IllegalTransitionError: it is not active, the end is beyond its maximum, or it ends by itself.
+            ClaimHeldError: another process works on it.
+            DestinationError: AWS refused or was not reached. The lease ends at its former end, or at its new one.
         """
         lease = self._context.leases.get(lease_id)
         if not self._context.issuers.traits(lease.issuer).revocable:
@@ -179,67 +179,67 @@ class LeaseOperations:
                 hint=f"phasesync leases issue {lease.dynamic}",
             )
         self._check_ttl(lease.issuer, ttl)
-        return self._renew(lease_id, lambda one, now: life.renew(one, ttl, now), actor, patience)
+        return self._renew(lease_id, lambda lease, now: life.renew(lease, ttl, now), actor, patience)
 
     def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
-        """Move the end of a lease to `ttl` from now, or to its maximum where that is nearer. Raises as `renew` does."""
-        return self._renew(lease_id, lambda one, now: life.prolong(one, ttl, now), actor, PATIENCE)
+        """Move the end of a lease to `ttl` from now, or to its maximum if that is earlier. Raises as `renew` does."""
+        return self._renew(lease_id, lambda lease, now: life.prolong(lease, ttl, now), actor, PATIENCE)
 
     def _renew(self, lease_id: str, step: Step, actor: str, patience: timedelta) -> Lease:
         """
-        Take a step that moves the end of a lease. Its user says the new end before the row does.
+        Apply a step that moves the end of a lease. Its user's tags name the new end before the row does.
 
-        So a row that is put back from a copy is known by that: see `LeaseRevoker`. The claim keeps the daemon away; it
-        might find the former end over meanwhile.
+        So a row that was rolled back is recognised: see `LeaseRevoker`. The claim keeps the daemon away, which might
+        revoke the lease at its former end meanwhile.
         """
         claimed = self._claim(lease_id, patience)
         try:
             ends: list[datetime] = []
 
-            def decide(one: Lease, now: datetime) -> Lease:
-                ends[:] = [step(one, now).expires_at]
-                return one
+            def decide(stored: Lease, now: datetime) -> Lease:
+                ends[:] = [step(stored, now).expires_at]
+                return stored
 
-            lease, told = self._context.leases.save(claimed.claim, decide), f"until {_moment(ends[0])}"
+            lease, detail = self._context.leases.save(claimed.claim, decide), f"until {_moment(ends[0])}"
             try:
                 with hints_for(LeaseNames(self._context.store.credentials, lease)):
-                    number = self._tell_end(lease, ends[0], lambda: self._context.leases.extend(claimed.claim))
+                    number = self._tag_new_end(lease, ends[0], lambda: self._context.leases.extend(claimed.claim))
             except PermissionDeniedError as error:
-                # A policy from before this was asked for: the row alone says it then, as it did.
-                number, told = lease.renewals, f"{told}; its user was not told: {error.message}"
-            entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=told)
+                # An older policy lacks this action: then only the row names the new end.
+                number, detail = lease.renewals, f"{detail}; its user was not told: {error.message}"
+            entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=detail)
             return self._context.leases.save(
-                claimed.claim, lambda one, _: life.renewed(one, number, ends[0]), entry=entry, done=True
+                claimed.claim, lambda stored, _: life.renewed(stored, number, ends[0]), entry=entry, done=True
             )
         except BaseException:
-            # Ctrl-C among them. The claim ends by itself where it cannot be given back.
+            # Including Ctrl-C. If the claim cannot be released, it expires by itself.
             with suppress(PhasesyncError):
                 self._context.leases.release(claimed.claim)
             raise
 
-    def _tell_end(self, lease: Lease, end: datetime, checkpoint: Callable[[], None]) -> int:
-        """Have the user of a lease say its new end; return which renewal that is."""
+    def _tag_new_end(self, lease: Lease, end: datetime, checkpoint: Callable[[], None]) -> int:
+        """Write the new end to the tags of the lease's user; return the number of the renewal."""
         credential = self._context.store.credentials.get_by_id(lease.credential_id)
         issuer = self._context.issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
         require_account(credential, issuer.account_id(), lease.account)
         return issuer.renew(lease.spec, end, number=lease.renewals + 1, checkpoint=checkpoint)
 
     def begin_revoking(self, lease_id: str, *, actor: str) -> None:
-        """Note that a lease is to be taken back, so that a daemon does it if nobody else does. Nothing is called."""
+        """Store that a lease has to be revoked, so that a daemon does it if this process does not. Calls nothing."""
         with suppress(IllegalTransitionError):  # It has ended.
-            self._context.leases.change(lease_id, lambda one, now: life.begin_revoke(one, *_by(actor), now))
+            self._context.leases.change(lease_id, lambda lease, now: life.begin_revoke(lease, *_by(actor), now))
 
     def revoke(
         self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE, look_again: bool = False
     ) -> Revocation:
         """
-        Take a lease back now, whatever its pauses say; one that has ended already stays as it is.
+        Revoke a lease now, regardless of its pauses. A lease that has ended already stays as it is.
 
         Args:
             lease_id: of the lease.
             actor: who asked.
-            patience: how long to wait while another process is at work on it.
-            look_again: look for a user that IAM does not find a few times, for some seconds, before the daemon does.
+            patience: how long to wait if another process works on it.
+            look_again: if IAM does not find the user, search a few times, for some seconds, before the daemon does.
 
         Raises:
             NotFoundError, ClaimHeldError: the lease.
@@ -269,21 +269,21 @@ class LeaseOperations:
             self._context.leases.release(claimed.claim)
             return Revocation(lease=self._context.leases.get(lease_id), error=None)
         cause, reason = _by(actor)
-        return self._revoker.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
+        return self._revoker.revoke(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
 
     def revoke_all(self, leases: Sequence[Lease], *, actor: str) -> list[Revocation]:
         """
-        Take several leases back, and let go of those that only end by themselves; what fails is in the results.
+        Revoke several leases, and abandon those that only end by themselves. Failures are in the results.
 
-        For what is removed together with its leases. One whose row was altered is dropped: the reaper finds what it
-        made. ClaimHeldError where another process keeps one of them.
+        For the removal of something together with its leases. A lease with an altered row is dropped: the search for
+        orphan users finds what it created. ClaimHeldError if another process keeps one of them.
         """
         results = []
         for lease in leases:
             try:
                 self._context.leases.get(lease.id)
             except CiphertextError as error:
-                # Nothing that it says is believed; what it made is removed once the end is over that its tag names.
+                # Its row is not trusted. What it created is removed after the end that its tag names.
                 self._context.leases.drop_altered(lease.id)
                 results.append(Revocation(lease=lease, error=error, dropped=True))
                 continue
@@ -297,19 +297,19 @@ class LeaseOperations:
         reason = f"let go by {actor}; AWS ends it by itself"
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
         try:
-            return self._context.leases.change(lease.id, lambda one, now: life.abandoned(one, reason, now), entry=entry)
+            return self._context.leases.change(
+                lease.id, lambda lease, now: life.abandoned(lease, reason, now), entry=entry
+            )
         except IllegalTransitionError:
-            return self._context.leases.get(lease.id)  # Its time was over meanwhile.
+            return self._context.leases.get(lease.id)  # It expired meanwhile.
 
     def _claim(self, lease_id: str, patience: timedelta) -> ClaimedLease:
-        deadline = self._context.clock.monotonic() + patience.total_seconds()
-        while True:
-            try:
-                return self._context.leases.claim(lease_id, self._context.owner)
-            except ClaimHeldError:
-                if self._context.clock.monotonic() >= deadline:
-                    raise
-            self._sleep(_POLL)
+        return wait_for_claim(
+            self._context,
+            lambda: self._context.leases.claim(lease_id, self._context.owner),
+            patience=patience,
+            sleep=self._sleep,
+        )
 
 
 def _by(actor: str) -> tuple[Cause, str]:

@@ -1,8 +1,8 @@
 """
-Users that nobody would take back: found at AWS by our marks, compared with the leases, removed where none wants them.
+Orphan users: finds users at AWS by our tags, compares them with the leases, and removes those that no lease needs.
 
-They come of a database that was lost or restored, and of requests that AWS carried out long after they were given up.
-Nobody's but ours: which ones go is decided by `core.orphans`, and the issuer checks the marks again before it acts.
+They result from a database that was lost or restored, and from requests that AWS carried out long after a time-out.
+Touches only our users: `core.lease_users` decides which are removed, and the issuer checks their tags again first.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,9 +31,9 @@ from phasesync.errors import CiphertextError, IllegalTransitionError, Interrupte
 from phasesync.ports.issuer import LeaseIssuer, RevokeOutcome
 
 EVERY: Final = timedelta(days=1)
-"""How often the daemons look, whichever of them."""
+"""How often one of the daemons scans."""
 AGAIN: Final = timedelta(hours=1)
-"""The same where the last look of this daemon, or a removal, failed."""
+"""The same if the last scan by this daemon, or a removal, failed."""
 _TENANT: Final = "reap"
 
 
@@ -44,12 +44,12 @@ class OrphanUser:
 
     Attributes:
         user: as it was found.
-        issuer: kind of issuer that it is of.
+        issuer: its kind of issuer.
         account: 12 digits.
         credential: name of the credential that found it.
-        lease_id: of the lease that its tag names, None where it names none.
-        max_expires_at: the end that its tag names, None where nothing can be read from it.
-        verdict: what becomes of it.
+        lease_id: of the lease that its tag names; None if there is no such tag.
+        max_expires_at: the end that its tag names; None if the tag cannot be read.
+        verdict: what to do with it.
     """
 
     user: MarkedUser
@@ -62,19 +62,19 @@ class OrphanUser:
 
     @property
     def removable(self) -> bool:
-        """Whether it is to be removed."""
+        """Whether it has to be removed."""
         return self.verdict in REMOVED
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccountScan:
     """
-    What a look at one account found.
+    The result of scanning one account.
 
     Attributes:
-        account: None where AWS did not say.
+        account: None if AWS did not say.
         credential: name of the credential that was used.
-        error: why the look did not come to an end, None where it did.
+        error: why the scan was not completed; None if it was.
     """
 
     account: str | None
@@ -84,18 +84,18 @@ class AccountScan:
 
 
 class OrphanCollector:
-    """Finds and removes users that no lease wants."""
+    """Finds and removes users that no lease needs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def scan(self, credential: str | None = None) -> list[AccountScan]:
         """
-        Look for users that belong to no live lease, in each account once. Removes nothing.
+        Find users that belong to no live lease, in each account once. Removes nothing.
 
         Args:
-            credential: look with this one; None = with all. Those that no dynamic secret and no live lease uses may
-                have been used: what they find counts, and that they may not look is nothing to tell.
+            credential: name of the credential to scan with; None = all. A credential that no dynamic secret and no live
+                lease uses may have been used before: what it finds counts, and that it may not scan is not reported.
 
         Raises:
             NotFoundError: the credential.
@@ -107,14 +107,14 @@ class OrphanCollector:
         scans: list[AccountScan] = []
         for kind, credential_id, needed in self._scanners(dynamics, live, credential):
             try:
-                one = self._context.store.credentials.get_by_id(credential_id)
+                stored = self._context.store.credentials.get_by_id(credential_id)
             except NotFoundError:
-                continue  # Removed in this moment, and its dynamic secrets with it.
+                continue  # It was removed at this moment, together with its dynamic secrets.
             except CiphertextError as error:
                 scans.append(AccountScan(account=None, credential=credential_id, orphans=(), error=error))
                 continue
             scanned = {scan.account for scan in scans if scan.error is None}
-            scan = self._scan_account(kind, one, paths, known, scanned)
+            scan = self._scan_account(kind, stored, paths, known, scanned)
             if scan is not None and (needed or scan.error is None or scan.orphans):
                 scans.append(scan)
         return scans
@@ -123,15 +123,15 @@ class OrphanCollector:
         self, orphans: Iterable[OrphanUser], *, actor: str, checkpoint: Callable[[], None] = lambda: None
     ) -> list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]]:
         """
-        Remove users that are to go; return for each what was there, or why it is still there.
+        Remove orphan users; return the outcome of each, or why it still exists.
 
         Args:
             orphans: as `scan` found them; each is checked again before anything is called for it.
-            actor: who does it, for the leases' logs.
-            checkpoint: asked before every call that changes something; raises when this process may not go on.
+            actor: who removes them, for the leases' logs.
+            checkpoint: called before every call that changes something; raises if this process may not go on.
 
         Raises:
-            IllegalTransitionError: this database counts as older than AWS: a lease that it does not know may be live.
+            IllegalTransitionError: this database counts as older than AWS: an unknown lease may be live.
         """
         issuers: dict[tuple[str, str], LeaseIssuer] = {}
         results: list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]] = []
@@ -146,32 +146,34 @@ class OrphanCollector:
         return results
 
     def collect(self, checkpoint: Callable[[], None]) -> bool:
-        """Look and remove; for a daemon. Tells what came of it; returns whether it all held. StoreUnavailableError."""
+        """Scan and remove, for a daemon. Emits events; returns whether everything succeeded. StoreUnavailableError."""
         if self._context.store.restored.is_restored():
             return True
-        held = True
+        succeeded = True
         for scan in self.scan():
             if scan.error is not None:
-                held = False
+                succeeded = False
                 self._context.events.emit(
                     ChoreFailed(chore="reap-users", error=type(scan.error).__name__, message=scan.error.message)
                 )
             try:
-                done = self.remove((one for one in scan.orphans if one.removable), actor=DAEMON, checkpoint=checkpoint)
+                results = self.remove(
+                    (orphan for orphan in scan.orphans if orphan.removable), actor=DAEMON, checkpoint=checkpoint
+                )
             except (IllegalTransitionError, InterruptedRunError):
-                return True  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
-            removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
-            held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
+                return True  # The database turned out to be older than AWS meanwhile, or this daemon has to stop.
+            removed = sum(result is RevokeOutcome.REMOVED for _, result in results)
+            succeeded = succeeded and not any(isinstance(result, PhasesyncError) for _, result in results)
             self._context.events.emit(
                 OrphanUsersRemoved(account=scan.account or "", strays=len(scan.orphans), removed=removed)
             )
-        return held
+        return succeeded
 
     def _paths(self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
-        """Yield the IAM paths that users of ours lie under; of what was altered nobody knows them."""
-        for one in dynamics:
-            if one.error is None and self._context.issuers.traits(one.issuer).has_path:
-                yield one.config.iam_path or "/"
+        """Yield the IAM paths of our users. The path of an altered row is unknown."""
+        for dynamic in dynamics:
+            if dynamic.error is None and self._context.issuers.traits(dynamic.issuer).has_path:
+                yield dynamic.config.iam_path or "/"
         for lease in live:
             if lease.is_readable and self._context.issuers.traits(lease.issuer).has_path:
                 yield lease.spec.iam_path or "/"
@@ -179,20 +181,26 @@ class OrphanCollector:
     def _scanners(
         self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
     ) -> list[tuple[str, str, bool]]:
-        """Return (kind of issuer, id of a credential to look with, whether something needs it), those needed first."""
+        """Return (kind of issuer, id of a credential to scan with, whether something needs it), needed ones first."""
         kinds = [kind for kind in self._context.issuers.kinds() if self._context.issuers.traits(kind).has_path]
         if credential is not None:
-            found = self._context.store.credentials.get(credential)
-            return [(kind, found.id, True) for kind in kinds]
-        used = [(one.issuer, one.credential_id, one.error is None) for one in dynamics]
-        used += [(one.issuer, one.credential_id, one.is_readable) for one in live]
-        # Of one whose row was altered nobody knows what it issues: it is looked for.
-        needed = {(kind, user) for issuer, user, known in used for kind in kinds if issuer == kind or not known}
+            named = self._context.store.credentials.get(credential)
+            return [(kind, named.id, True) for kind in kinds]
+        used = [(dynamic.issuer, dynamic.credential_id, dynamic.error is None) for dynamic in dynamics]
+        used += [(lease.issuer, lease.credential_id, lease.is_readable) for lease in live]
+        # What an altered row issues is unknown: scan for every kind.
+        needed = {
+            (kind, credential_id)
+            for issuer, credential_id, known in used
+            for kind in kinds
+            if issuer == kind or not known
+        }
         try:
-            others = {(kind, one.id) for one in self._context.store.credentials.list_all() for kind in kinds} - needed
+            stored = {(kind, other.id) for other in self._context.store.credentials.list_all() for kind in kinds}
+            others = stored - needed
         except CiphertextError:
             others = set()
-        return [(*one, True) for one in sorted(needed)] + [(*one, False) for one in sorted(others)]
+        return [(*pair, True) for pair in sorted(needed)] + [(*pair, False) for pair in sorted(others)]
 
     def _scan_account(
         self, kind: str, credential: Credential, paths: Sequence[str], known: set[str], scanned: set[str | None]
@@ -206,7 +214,7 @@ class OrphanCollector:
             if account in scanned:
                 return None
             users = list(issuer.marked(paths, known.__contains__))
-            # Asked after the users were listed: a lease is noted before its user is made.
+            # Read after the users were listed: a lease is stored before its user is created.
             statuses = self._context.leases.statuses([user.tags[TAG_LEASE] for user in users if TAG_LEASE in user.tags])
             for user in users:
                 lease_id = user.tags.get(TAG_LEASE)
@@ -242,10 +250,14 @@ class OrphanCollector:
         if place not in issuers:
             credential = self._context.store.credentials.get(orphan.credential)
             issuers[place] = self._context.issuers.open(orphan.issuer, credential, tenant=_TENANT)
-        # What was put on it is not known any more: whatever AWS names is taken off.
+        # What was attached to it is no longer known: whatever AWS lists is detached.
         spec = LeaseSpec(name=orphan.user.name, ttl=timedelta(0), tags=orphan.user.tags)
-        found = issuers[place].revoke(spec, access_key_id=None, proven=False, checkpoint=checkpoint)
-        if orphan.verdict is OrphanVerdict.LEFT_OVER and orphan.lease_id is not None and found is RevokeOutcome.REMOVED:
+        outcome = issuers[place].revoke(spec, access_key_id=None, proven=False, checkpoint=checkpoint)
+        if (
+            orphan.verdict is OrphanVerdict.LEFT_OVER
+            and orphan.lease_id is not None
+            and outcome is RevokeOutcome.REMOVED
+        ):
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
             self._context.leases.change(orphan.lease_id, lambda lease, _now: lease, entry=entry)
-        return found
+        return outcome

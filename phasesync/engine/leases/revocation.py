@@ -1,10 +1,10 @@
 """
-Takes a lease back: has its issuer remove what there is of it, and notes what came of that.
+Revokes a lease: its issuer removes what exists of it, and the result is stored.
 
-Whoever does it holds the lease's claim. What fails is noted with a pause after which it is tried again, until it holds.
-That nothing is found under one name, at one moment or in one account ends no lease: it is looked for by its key and its
-tags, under the account that it was made in, and again some minutes later.
-Must not touch another account than the one that the lease was made in.
+The caller holds the lease's claim. A failure is stored with a pause, after which it is tried again until it succeeds.
+That nothing is found under one name, at one moment or in one account does not end a lease: the user is searched for by
+its key and its tags, in the account in which the lease was issued, and again some minutes later.
+Must not touch any other account.
 """
 
 from collections.abc import Callable
@@ -49,13 +49,13 @@ from phasesync.store.leases import LeaseStore
 @dataclass(frozen=True, kw_only=True)
 class Revocation:
     """
-    What came of taking a lease back.
+    The result of revoking a lease.
 
     Attributes:
         lease: as it is now.
-        error: why it is not over, None where it is, or where nothing of it was found, which does not count yet, or
-            where it was renewed and lives on.
-        dropped: its row was altered, and is gone; nobody knows what it had made.
+        error: why it is not over. None if it is over, if nothing of it was found, which does not count yet, or if it
+            was renewed and lives on.
+        dropped: its row was altered and was deleted; what it had made is unknown.
     """
 
     lease: Lease
@@ -64,12 +64,12 @@ class Revocation:
 
 
 class LeaseRevoker:
-    """Ends leases. Safe to share between threads."""
+    """Revokes claimed leases. Safe to share between threads."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def end(
+    def revoke(
         self,
         claim: LeaseClaim,
         lease: Lease,
@@ -80,42 +80,42 @@ class LeaseRevoker:
         checkpoint: Callable[[], None] = lambda: None,
     ) -> Revocation:
         """
-        Take a claimed lease back; the claim is given back in any case.
+        Revoke a claimed lease; the claim is released in any case.
 
         Args:
             claim: of the lease.
             lease: as it was claimed.
             cause: why.
-            reason: the same for the operator.
-            actor: who does it, for the lease's log.
-            checkpoint: asked before every call; raises when this process may not go on.
+            reason: the cause, for the operator.
+            actor: who revokes it, for the lease's log.
+            checkpoint: called before every call; raises if this process may not go on.
 
         Raises:
-            ClaimLostError: somebody else is at it.
-            InterruptedRunError: of `permit`; the lease is as due as it was.
-            StoreUnavailableError: nothing could be noted; whatever was not removed will be.
+            ClaimLostError: another process works on it.
+            InterruptedRunError: raised by `checkpoint`; the lease is still due.
+            StoreUnavailableError: nothing could be stored; what was not removed will be removed later.
         """
         try:
-            return self._end(claim, lease, cause, reason, actor, checkpoint)
+            return self._revoke(claim, lease, cause, reason, actor, checkpoint)
         except BaseException:
-            # Ctrl-C among them. The claim ends by itself where it cannot be given back.
+            # Including Ctrl-C. If the claim cannot be released, it expires by itself.
             with suppress(PhasesyncError):
                 self._context.leases.release(claim)
             raise
 
     def expire(self, claim: LeaseClaim, *, actor: str) -> Lease:
-        """Note that a claimed lease has ended by itself at AWS; the claim is given back. ClaimLostError."""
+        """Store that a claimed lease has expired at AWS; the claim is released. ClaimLostError."""
         lease = self._context.leases.save(claim, expired, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
         self._report(lease, None, calls=0)
         return lease
 
-    def _end(
+    def _revoke(
         self, claim: LeaseClaim, lease: Lease, cause: Cause, reason: str, actor: str, checkpoint: Callable[[], None]
     ) -> Revocation:
         nothing_called = lease.status is LeaseStatus.REQUESTED
 
-        def begin(one: Lease, now: datetime) -> Lease:
-            return begin_revoke(one, cause, reason, now)
+        def begin(stored: Lease, now: datetime) -> Lease:
+            return begin_revoke(stored, cause, reason, now)
 
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason) if nothing_called else None
         begun = self._context.leases.save(claim, begin, entry=entry, done=nothing_called)
@@ -124,84 +124,86 @@ class LeaseRevoker:
             return Revocation(lease=begun, error=None)
 
         issuer: LeaseIssuer | None = None
-        work = _Work(self._context.leases, claim, begun, checkpoint)
+        attempt = _Attempt(self._context.leases, claim, begun, checkpoint)
         try:
-            work.checkpoint()
+            attempt.checkpoint()
             issuer = self._issuer_of(begun)
-            found = self._remove(issuer, work, heed_renewals=cause is Cause.EXPIRY)
+            outcome = self._remove(issuer, attempt, heed_renewals=cause is Cause.EXPIRY)
         except (ClaimLostError, InterruptedRunError, StoreUnavailableError):
             raise
         except PhasesyncError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001  A defect must not leave a user behind that nobody hears of.
+        except Exception as error:  # noqa: BLE001  A defect must not leave a user behind unnoticed.
             failure = InternalError.of_defect(error)
         else:
-            if isinstance(found, Lease):
+            if isinstance(outcome, Lease):
                 self._context.leases.release(claim)
                 self._context.events.emit(
-                    LeaseEndMoved(dynamic=found.dynamic, lease_id=found.id, expires_at=found.expires_at)
+                    LeaseEndMoved(dynamic=outcome.dynamic, lease_id=outcome.id, expires_at=outcome.expires_at)
                 )
-                return Revocation(lease=found, error=None)
-            ended = self._note(claim, found, actor, deleted=begun.deletion_sent)
+                return Revocation(lease=outcome, error=None)
+            ended = self._store_outcome(claim, outcome, actor, deleted=begun.deletion_sent)
             self._report(ended, None, calls=issuer.calls)
             return Revocation(lease=ended, error=None)
         failure.hint = hint_of(failure, LeaseNames(self._context.store.credentials, begun))
-        left = self._note_failure(claim, begun, failure, actor)
+        left = self._store_failure(claim, begun, failure, actor)
         self._report(left, failure, calls=0 if issuer is None else issuer.calls)
         return Revocation(lease=left, error=failure)
 
-    def _remove(self, issuer: LeaseIssuer, work: "_Work", *, heed_renewals: bool) -> RevokeOutcome | Lease:
+    def _remove(self, issuer: LeaseIssuer, attempt: "_Attempt", *, heed_renewals: bool) -> RevokeOutcome | Lease:
         """
-        Remove what there is of a lease; return what there was, or the lease that lives on since it was renewed.
+        Remove what exists of a lease. Return the outcome, or the lease if it was renewed and lives on.
 
         Args:
             issuer: removes it.
-            work: on the lease.
-            heed_renewals: its time is over by its row alone: what its user says of later renewals counts more.
+            attempt: the lease and its claim.
+            heed_renewals: the lease expired according to its row: later renewals that its user's tags name count more.
         """
-        lease = work.lease
+        lease = attempt.lease
         heed = heed_renewals and lease.was_issued and not lease.final
-        found = self._remove_named(issuer, work, lease.spec, proven=lease.was_issued, heed_renewals=heed)
-        if found not in (RevokeOutcome.MISSING, RevokeOutcome.THEIRS) or _name_was_taken(lease, found):
-            return found
-        # The identity may have changed with the keys beneath it: asked anew, with the keys that found nothing.
+        outcome = self._remove_named(issuer, attempt, lease.spec, proven=lease.was_issued, heed_renewals=heed)
+        if outcome not in (RevokeOutcome.MISSING, RevokeOutcome.THEIRS) or _name_was_taken(lease, outcome):
+            return outcome
+        # The identity may have changed together with its keys: ask again, with the keys that found nothing.
         _require_same_account(
             self._context.store.credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now()
         )
         others: set[str] = set()
 
         def is_of_another(name: str) -> bool:
-            if not others:  # Read where there is somebody to be told from others; most often nobody is found.
-                others.update(one.spec.name for one in self._context.leases.list_leases())
+            if not others:  # Read only if a user is found; mostly none is.
+                others.update(other.spec.name for other in self._context.leases.list_leases())
                 others.discard(lease.spec.name)
             return name in others
 
         elsewhere = issuer.find(lease.spec, access_key_id=lease.access_key_id, known=is_of_another)
         if elsewhere is None:
-            return found
+            return outcome
         spec = replace(lease.spec, name=elsewhere.name)
-        return self._remove_named(issuer, work, spec, proven=elsewhere.proven, heed_renewals=heed)
+        return self._remove_named(issuer, attempt, spec, proven=elsewhere.proven, heed_renewals=heed)
 
     def _remove_named(
-        self, issuer: LeaseIssuer, work: "_Work", spec: LeaseSpec, *, proven: bool, heed_renewals: bool
+        self, issuer: LeaseIssuer, attempt: "_Attempt", spec: LeaseSpec, *, proven: bool, heed_renewals: bool
     ) -> RevokeOutcome | Lease:
-        """The same under one name."""
+        """Remove what exists under one name; see `_remove`."""
         if heed_renewals:
-            with suppress(PermissionDeniedError):  # Who may not look takes it back as its row says.
+            with suppress(PermissionDeniedError):  # Without the permission to read tags, the row decides.
                 tags = issuer.tags_of(spec)
                 if tags is None:
                     return RevokeOutcome.MISSING
                 renewal = renewal_of(tags) if is_made_for(tags, spec.tags) else None
-                if renewal is not None and renewal.number > work.lease.renewals:
+                if renewal is not None and renewal.number > attempt.lease.renewals:
                     lives_on = self._context.leases.save(
-                        work.claim,
-                        lambda one, now: apply_renewals(one, renewal.number, renewal.end, now),
+                        attempt.claim,
+                        lambda stored, now: apply_renewals(stored, renewal.number, renewal.end, now),
                         entry=_renewed_since,
                     )
                     if lives_on.status is LeaseStatus.ACTIVE:
                         return lives_on
-        key_id = work.lease.access_key_id
-        return issuer.revoke(spec, access_key_id=key_id, proven=proven, checkpoint=work.checkpoint, ending=work.end)
+        key_id = attempt.lease.access_key_id
+        return issuer.revoke(
+            spec, access_key_id=key_id, proven=proven, checkpoint=attempt.checkpoint, ending=attempt.before_deletion
+        )
 
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
         credential = self._context.store.credentials.get_by_id(lease.credential_id)
@@ -209,34 +211,34 @@ class LeaseRevoker:
         _require_same_account(credential.name, lease, issuer.account_id())
         return issuer
 
-    def _note(self, claim: LeaseClaim, found: RevokeOutcome, actor: str, *, deleted: bool) -> Lease:
+    def _store_outcome(self, claim: LeaseClaim, outcome: RevokeOutcome, actor: str, *, deleted: bool) -> Lease:
         before: list[Lease] = []
 
-        def step(one: Lease, now: datetime) -> Lease:
-            before.append(one)
-            over = found is RevokeOutcome.REMOVED or _name_was_taken(one, found)
-            return revoked(one, now) if over else missing(one, now, deleted=deleted)
+        def step(stored: Lease, now: datetime) -> Lease:
+            before.append(stored)
+            over = outcome is RevokeOutcome.REMOVED or _name_was_taken(stored, outcome)
+            return revoked(stored, now) if over else missing(stored, now, deleted=deleted)
 
         def entry(ended: Lease) -> Entry | None:
             if not ended.live:
                 event = LeaseEvent.EXPIRED if ended.status is LeaseStatus.EXPIRED else LeaseEvent.REVOKED
-                told = "; ".join(part for part in (ended.reason, _FOUND[found]) if part)
-                return Entry(event=event, actor=actor, detail=told or None)
+                detail = "; ".join(part for part in (ended.reason, _OVER_DETAILS[outcome]) if part)
+                return Entry(event=event, actor=actor, detail=detail or None)
             if before[-1].missing_since is not None or not ended.was_issued:
-                return None  # Told already; or nobody has its key, and it is no news that there is nothing.
-            return Entry(event=LeaseEvent.MISSING, actor=actor, detail=_NOT_FOUND[found])
+                return None  # Logged already; or the key was never issued, so that it is no news that nothing exists.
+            return Entry(event=LeaseEvent.MISSING, actor=actor, detail=_MISSING_DETAILS[outcome])
 
         return self._context.leases.save(claim, step, entry=entry, done=True)
 
-    def _note_failure(self, claim: LeaseClaim, lease: Lease, error: PhasesyncError, actor: str) -> Lease:
+    def _store_failure(self, claim: LeaseClaim, lease: Lease, error: PhasesyncError, actor: str) -> Lease:
         pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._context.random())
-        # The same failure, time after time, is one entry of the log.
-        told = lease.error != error.message
+        # A failure that repeats is one entry of the log.
+        is_new = lease.error != error.message
         unknown = isinstance(error, OutcomeUnknownError | InternalError)
-        entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if told else None
+        entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if is_new else None
         return self._context.leases.save(
             claim,
-            lambda one, now: revoke_failed(one, error.message, pause, now, unknown=unknown),
+            lambda stored, now: revoke_failed(stored, error.message, pause, now, unknown=unknown),
             entry=entry,
             done=True,
         )
@@ -260,8 +262,8 @@ class LeaseRevoker:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One attempt to revoke a lease. `allowed`: raises where this process may not go on."""
+class _Attempt:
+    """One attempt to revoke a lease. `allowed`: raises if this process may not go on."""
 
     leases: LeaseStore
     claim: LeaseClaim
@@ -269,14 +271,14 @@ class _Work:
     allowed: Callable[[], None]
 
     def checkpoint(self) -> None:
-        """Make sure, before a call, that it may be made."""
+        """Check, before a call, that it may be made; keep the claim."""
         self.allowed()
         self.leases.extend(self.claim)
 
-    def end(self) -> None:
-        """The same before the call that deletes the user; notes that it is about to be made."""
+    def before_deletion(self) -> None:
+        """Check the same before the call that deletes the user, and store that this call is made."""
         self.checkpoint()
-        self.leases.save(self.claim, lambda one, _: deletion_sent(one))
+        self.leases.save(self.claim, lambda stored, _: deletion_sent(stored))
 
 
 def _require_same_account(credential: str, lease: Lease, account: str) -> None:
@@ -288,9 +290,9 @@ def _require_same_account(credential: str, lease: Lease, account: str) -> None:
         )
 
 
-def _name_was_taken(lease: Lease, found: RevokeOutcome) -> bool:
-    """Return whether the user of a lease cannot have been made: its name was another's."""
-    return found is RevokeOutcome.THEIRS and not lease.was_issued
+def _name_was_taken(lease: Lease, outcome: RevokeOutcome) -> bool:
+    """Return whether the user of a lease cannot have been created: another user had the name."""
+    return outcome is RevokeOutcome.THEIRS and not lease.was_issued
 
 
 def _renewed_since(lease: Lease) -> Entry | None:
@@ -300,12 +302,12 @@ def _renewed_since(lease: Lease) -> Entry | None:
     return Entry(event=LeaseEvent.RENEWED, actor="phasesync", detail=detail)
 
 
-_FOUND: Final = {
+_OVER_DETAILS: Final = {
     RevokeOutcome.REMOVED: None,
     RevokeOutcome.MISSING: "there was nothing of it any more",
     RevokeOutcome.THEIRS: "the user of that name was not made for it, and was left alone",
 }
-_NOT_FOUND: Final = {
+_MISSING_DETAILS: Final = {
     RevokeOutcome.MISSING: "IAM does not find its user, its key or its tags; that is looked at again before it counts",
     RevokeOutcome.THEIRS: (
         "the user of this name was not made for the lease and is left alone; its own is looked for again"
