@@ -2,7 +2,7 @@
 The error tree. Adapters and engine raise only these.
 
 A class fixes what to do (disposition), the exit code of a command that ends with it, and a hint: the command or the
-policy line that mends it. The first line of a class's docstring is its default message. Messages are made of codes,
+policy line that fixes it. The first line of a class's docstring is its default message. Messages are made of codes,
 names and numbers, never of another exception's text: botocore and database drivers repeat arguments in theirs.
 
     PhasesyncError
@@ -46,10 +46,44 @@ names and numbers, never of another exception's text: botocore and database driv
 """
 
 import traceback
+from collections import defaultdict
 from datetime import timedelta
 from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
+
+
+class Hint(str):
+    """
+    A hint with placeholders for names that are unknown where an error is raised. The engine fills them in.
+
+    It is a string and can be printed as it is: a placeholder without a name reads NAME. Placeholders:
+
+        {name}        the sync or the dynamic secret that the command is about
+        {policy_for}  the argument of `phasesync aws policy` that prints the policy
+        {credential}  its credential
+    """
+
+    _template: str
+    _names: dict[str, str]
+
+    def __new__(cls, template: str, **names: str) -> "Hint":
+        """
+        Args:
+            template: the text, with placeholders in braces.
+            names: placeholder -> text that is known already.
+        """
+        hint = super().__new__(cls, template.format_map(defaultdict(lambda: "NAME", names)))
+        hint._template, hint._names = template, names
+        return hint
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
+        """Have copies made from the template, not from the text."""
+        return (self._template,), self._names
+
+    def filled(self, **names: str) -> "Hint":
+        """Return the hint with further names filled in."""
+        return Hint(self._template, **{**self._names, **names})
 
 
 class Disposition(Enum):
@@ -81,8 +115,8 @@ class PhasesyncError(Exception):
         """
         Args:
             message: one line for the operator; None takes the first line of the class's docstring.
-            hint: the command or policy line that mends it; None takes the class's default.
-            code: the code the other side gave (an AWS error code), None when there is none.
+            hint: the command or policy line that fixes it; None takes the class's default.
+            code: the code of the other side (an AWS error code); None if there is none.
             request_id: AWS's request id, for a support case.
         """
         self.message = message or cleandoc(type(self).__doc__ or "").partition("\n")[0]
@@ -163,7 +197,7 @@ class PlanHeldError(PlanError):
             hint: None takes the approve command.
         """
         self.digest = digest
-        super().__init__(message, hint=hint or f"phasesync syncs approve NAME --plan {digest}")
+        super().__init__(message, hint=hint or Hint("phasesync syncs approve {name} --plan {digest}", digest=digest))
 
 
 class StalePlanError(PlanError):
@@ -176,7 +210,7 @@ class OwnershipConflictError(PlanError):
     """The remote object exists and is not ours."""
 
     exit_code = 4
-    default_hint = "phasesync syncs adopt NAME takes it over"
+    default_hint = Hint("phasesync syncs adopt {name} takes it over")
 
 
 # --- the destination
@@ -221,7 +255,7 @@ class ThrottledError(DestinationError):
 class CredentialRejectedError(DestinationError):
     """AWS rejected the credential."""
 
-    default_hint = "phasesync credentials test NAME says what is wrong"
+    default_hint = Hint("phasesync credentials test {credential} says what is wrong")
 
 
 class PermissionDeniedError(DestinationError):
@@ -249,13 +283,15 @@ class PermissionDeniedError(DestinationError):
             message = f"the credential is not allowed to call {action}"
         if hint is None and action is not None:
             reading = " --with-import" if action == "secretsmanager:GetSecretValue" else ""
-            whole, what, kind = f"NAME{reading}", "a sync", f"sync{reading}"
+            whole, what, kind = f"{{policy_for}}{reading}", "a sync", f"sync{reading}"
             if action.startswith(("iam:", "sts:")):
-                whole, what, kind = "--dynamic NAME", "a dynamic secret", "dynamic"
-            hint = (
-                f'allow "{action}" in the policy of the role or user: phasesync aws policy {whole} prints the '
-                f"whole policy of {what}, phasesync aws policy --starter {kind} --credential CREDENTIAL the one to "
-                "begin with"
+                whole, what, kind = "--dynamic {name}", "a dynamic secret", "dynamic"
+            hint = Hint(
+                f'allow "{{action}}" in the policy of the role or user: phasesync aws policy {whole} prints the '
+                f"whole policy of {what}, phasesync aws policy --starter {kind} --credential {{credential}} the one to "
+                "begin with",
+                action=action,
+                credential="CREDENTIAL",
             )
         super().__init__(message, hint=hint, code=code, request_id=request_id)
 
@@ -297,7 +333,7 @@ class QuotaExceededError(DestinationError):
 
     exit_code = 1
     retry_after: timedelta | None = None
-    """When it may be tried again: room for versions comes as they get 24 h old. None = a person has to mend it."""
+    """When it may be tried again: room for versions comes as they get 24 h old. None = a person has to act."""
 
 
 class StaleDatabaseError(DestinationError):

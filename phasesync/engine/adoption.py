@@ -14,7 +14,7 @@ from phasesync.core.remote_names import key_of_name, name_of_key
 from phasesync.core.sync import Adopt, Layout, Sync
 from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hints_for, naming
+from phasesync.engine.hints import hint_with_name, hints_for
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.observe import observe_consistently, verify_account
 from phasesync.errors import IllegalTransitionError, PermissionDeniedError
@@ -140,7 +140,7 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
     sync, existing = preview.sync, preview.existing
     if not existing.adoptable:
         refused = "; ".join(f"{found.remote_name}: {found.refusal}" for found in existing.foreign)
-        hints = dict.fromkeys(naming(found.hint, sync.name) for found in existing.foreign if found.hint)
+        hints = dict.fromkeys(hint_with_name(found.hint, sync.name) for found in existing.foreign if found.hint)
         raise IllegalTransitionError(
             f"there is nothing to take over for {sync.name}" + (f" ({refused})" if refused else ""),
             hint="; ".join(hints) or None,

@@ -46,7 +46,7 @@ class DynamicConfiguration:
         Add a dynamic secret.
 
         Raises:
-            InvalidInputError: there is no such issuer, AWS would reject it, or its lifetimes or keys do not fit together.
+            InvalidInputError: there is no such issuer, AWS would reject it, or its lifetimes or keys conflict.
             NotFoundError: environment or credential.
             AlreadyExistsError: its name or one of its keys is taken.
         """

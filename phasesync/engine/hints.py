@@ -1,13 +1,12 @@
-"""Hints of errors that end what an operator asked of one thing: NAME in them is that thing, or its credential."""
+"""Fills in the hints of errors: the sync or dynamic secret that a command is about, and its credential."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from phasesync.core.lease import Lease
-from phasesync.errors import CredentialRejectedError, PhasesyncError
+from phasesync.errors import Hint, PhasesyncError
 from phasesync.store.credentials import CredentialStore
 
 
@@ -27,7 +26,7 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class LeaseNames:
-    """What hints about a lease name: its dynamic secret, and the credential that it was made with."""
+    """The names for hints about a lease: its dynamic secret, and the credential with which it was issued."""
 
     credentials: CredentialStore
     lease: Lease
@@ -43,53 +42,34 @@ class LeaseNames:
         return self.credentials.get_by_id(self.lease.credential_id).name
 
 
-def hint_of(error: PhasesyncError, what: Named) -> str | None:
-    """Return an error's hint with the name that NAME stands for: the word after a command of ours."""
-    meant = what.credential if isinstance(error, CredentialRejectedError) else what.name
-    if error.hint is None:
-        return None
-    return _with_credential(naming(error.hint, meant), what.credential)
+def hint_of(error: PhasesyncError, subject: Named) -> str | None:
+    """Return the hint of an error about a sync or a dynamic secret."""
+    if not isinstance(error.hint, Hint):
+        return error.hint
+    return error.hint.filled(name=subject.name, policy_for=subject.name, credential=subject.credential)
 
 
-def hint_about(error: PhasesyncError, credential: str) -> str | None:
-    """Return an error's hint where a credential was named, and neither a sync nor a dynamic secret."""
-    if error.hint is None:
-        return None
-    hint = error.hint.replace(_POLICY_OF_ONE, f"phasesync aws policy --all --credential {credential}")
-    if isinstance(error, CredentialRejectedError):
-        hint = _PLACEHOLDER.sub(rf"\1 {credential}", hint)
-    return _with_credential(hint, credential)
-
-
-def _with_credential(hint: str, credential: str) -> str:
-    return hint.replace("--credential CREDENTIAL", f"--credential {credential}")
-
-
-def naming(hint: str, name: str) -> str:
-    """Return a hint with a name in place of NAME."""
-    return _PLACEHOLDER.sub(rf"\1 {name}", hint)
+def hint_with_name(hint: str, name: str) -> str:
+    """Return a hint about a sync, if its credential is not part of the hint."""
+    return hint.filled(name=name, policy_for=name) if isinstance(hint, Hint) else hint
 
 
 @contextmanager
-def hints_for(what: Named) -> Iterator[None]:
-    """Have the hints of errors that pass name this sync or dynamic secret."""
+def hints_for(subject: Named) -> Iterator[None]:
+    """Fill in the hints of errors that pass: they are about this sync or dynamic secret."""
     try:
         yield
     except PhasesyncError as error:
-        error.hint = hint_of(error, what)
+        error.hint = hint_of(error, subject)
         raise
 
 
 @contextmanager
 def hints_about(credential: str) -> Iterator[None]:
-    """Have the hints of errors that pass name this credential, where neither sync nor dynamic secret was named."""
+    """Fill in the hints of errors that pass, if the operator named a credential only."""
     try:
         yield
     except PhasesyncError as error:
-        error.hint = hint_about(error, credential)
+        if isinstance(error.hint, Hint):
+            error.hint = error.hint.filled(policy_for=f"--all --credential {credential}", credential=credential)
         raise
-
-
-_POLICY_OF_ONE = "phasesync aws policy NAME"
-_PLACEHOLDER = re.compile(r"(\bphasesync(?: [a-z-]+){1,3}) NAME\b")
-"""Remote names may have NAME in them: shop/production/HOSTNAME."""

@@ -26,6 +26,7 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
     DestinationUnavailableError,
+    Hint,
     StaleDatabaseError,
     StalePlanError,
     ThrottledError,
@@ -97,7 +98,7 @@ def observe_consistently(
         time.sleep(pause_s)
     raise StalePlanError(
         "the sync was written to during every look at it, so nothing is known for certain",
-        hint="try it again in a moment, or stop the writing meanwhile: phasesync syncs pause NAME",
+        hint=Hint("try it again in a moment, or stop the writing meanwhile: phasesync syncs pause {name}"),
     )
 
 

@@ -39,6 +39,7 @@ from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
     DestinationError,
+    Hint,
     InternalError,
     KeyUnavailableError,
     NotFoundError,
@@ -417,8 +418,11 @@ def _copies_failed(change: Change) -> PermissionDeniedError:
     """Return the error for copies that failed and were requested again: mostly a key that a person has to check."""
     return PermissionDeniedError(
         f"{change.remote_name}: the copy in {', '.join(change.failed_replicas)} failed; it was asked for again",
-        hint=f"aws secretsmanager describe-secret --secret-id {change.remote_name} says why (ReplicationStatus); the "
-        "role needs kms:Decrypt here and kms:GenerateDataKey and kms:Encrypt there: phasesync aws policy NAME",
+        hint=Hint(
+            "aws secretsmanager describe-secret --secret-id {remote_name} says why (ReplicationStatus); the role needs "
+            "kms:Decrypt here and kms:GenerateDataKey and kms:Encrypt there: phasesync aws policy {policy_for}",
+            remote_name=change.remote_name,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
 from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.adoption import find_existing
 from phasesync.engine.context import Context
-from phasesync.engine.hints import naming
+from phasesync.engine.hints import hint_with_name
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.validation import SyncValidator
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
@@ -173,7 +173,7 @@ class SyncConfiguration:
         for name in self._validator.remote_names(draft):
             observed = destination.observe(name)
             if observed is not None and (refusal := refusal_of(name, observed, draft.region)) is not None:
-                hint = naming(refusal[1], draft.name)
+                hint = hint_with_name(refusal[1], draft.name)
                 refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
             elif observed is not None:
                 existing.append(name)

@@ -21,6 +21,7 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationRejectedError,
     DestinationUnavailableError,
+    Hint,
     OutcomeUnknownError,
     PermissionDeniedError,
     PhasesyncError,
@@ -29,10 +30,10 @@ from phasesync.errors import (
     ThrottledError,
 )
 
-_KMS_HINT: Final = (
+_KMS_HINT: Final = Hint(
     "check that the KMS key is enabled and that the policies of the role and of the key allow kms:GenerateDataKey, "
-    "kms:Decrypt and kms:Encrypt through Secrets Manager: phasesync aws policy NAME prints what a sync needs, with "
-    "--kms-key ARN where it leaves the key alone"
+    "kms:Decrypt and kms:Encrypt through Secrets Manager: phasesync aws policy {policy_for} prints what a sync needs, "
+    "with --kms-key ARN where it leaves the key alone"
 )
 _KMS_CODES: Final[Mapping[str, str]] = {
     # Secrets Manager encrypts with GenerateDataKey; it decrypts an older version to compare it (guide, KMS page).
@@ -46,7 +47,7 @@ _OF_ROLES: Final = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:TagS
 """What the trust policy of a role has to allow (IAM User Guide, session tags; source identity)."""
 _TRUST: Final = "has to be in the trust policy of the role"
 _TRUST_HINT: Final = (
-    f"{{action}} {_TRUST} (phasesync aws trust-policy NAME prints one) and in the policy of who assumes it"
+    f"{{action}} {_TRUST} (phasesync aws trust-policy {{credential}} prints one) and in the policy of who assumes it"
 )
 _SESSION_TAGS: Final = "; the session of who assumes it has tags that go on, as those of EKS Pod Identity have"
 
@@ -98,7 +99,7 @@ def denied(code: str, text: str, *, action: str, request_id: str | None) -> Phas
     reason, hint = _reason(text), place_of(text, refused)
     if refused in _OF_ROLES:
         more = _SESSION_TAGS if refused == "sts:TagSession" else ""
-        hint = hint or (_TRUST_HINT.format(action=refused) + more if refused != "sts:AssumeRole" else None)
+        hint = hint or (Hint(_TRUST_HINT + more, action=refused) if refused != "sts:AssumeRole" else None)
         message = f"AWS refuses {refused} ({code}){reason}"
         return CredentialRejectedError(message, hint=hint, code=code, request_id=request_id)
     # Secrets Manager says "Access to KMS is not allowed" without naming the action.
@@ -129,8 +130,10 @@ def refused_tags(code: str, text: str, *, action: str, request_id: str | None) -
     return PermissionDeniedError(
         f"a tag policy of the AWS organization does not allow the tags of {action} ({code})",
         action=action,
-        hint="give the tags values that it allows: aws organizations describe-effective-policy --policy-type "
-        f"TAG_POLICY shows them, phasesync {what} update NAME --tag KEY=VALUE sets one",
+        hint=Hint(
+            "give the tags values that it allows: aws organizations describe-effective-policy --policy-type "
+            f"TAG_POLICY shows them, phasesync {what} update {{name}} --tag KEY=VALUE sets one"
+        ),
         code=code,
         request_id=request_id,
     )

@@ -19,6 +19,7 @@ from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
+    Hint,
     InvalidInputError,
     RemoteChangedError,
 )
@@ -122,9 +123,9 @@ def _seen_before(read: Callable[[], T]) -> T:
     raise changed
 
 
-_KEY_HINT: Final = (
+_KEY_HINT: Final = Hint(
     "check that the key exists, is symmetric (SYMMETRIC_DEFAULT) and is in the secret's Region; "
-    "phasesync syncs update NAME --kms-key ARN sets another one"
+    "phasesync syncs update {name} --kms-key ARN sets another one"
 )
 
 

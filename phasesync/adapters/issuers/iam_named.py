@@ -15,6 +15,7 @@ from phasesync.adapters.issuers.iam_client import ALREADY_EXISTS, NO_SUCH_ENTITY
 from phasesync.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
+    Hint,
     PermissionDeniedError,
     RemoteChangedError,
 )
@@ -75,7 +76,7 @@ def group(name: str) -> Named:
 
 
 def _hint(option: str) -> str:
-    return f"make it at AWS, or name another one: phasesync dynamic update NAME {option}"
+    return Hint(f"make it at AWS, or name another one: phasesync dynamic update {{name}} {option}")
 
 
 class PatientCalls:

@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import Final
 
 from phasesync.core.remote import CURRENT, PENDING, PREVIOUS, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.errors import Hint
 
 UNNAMED: Final = "one that AWS does not name"
-_ANOTHER_NAME: Final = "choose another name: phasesync syncs update NAME, with --secret-name or --name-template"
+_ANOTHER_NAME: Final = Hint("choose another name: phasesync syncs update {name}, with --secret-name or --name-template")
 
 
 class Ownership(StrEnum):
@@ -73,7 +74,7 @@ def refusal_of(name: str, seen: Observed | None, region: str) -> tuple[str, str]
     if seen.primary_region is not None and seen.primary_region != region:
         return (
             f"a replica; its primary is in {seen.primary_region}",
-            f"phasesync syncs update NAME --region {seen.primary_region}",
+            Hint("phasesync syncs update {name} --region {region}", region=seen.primary_region),
         )
     if seen.cross_account_primary is not None:
         return (

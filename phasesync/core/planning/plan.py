@@ -38,6 +38,7 @@ from phasesync.core.planning.metadata import Dimension, changed_outside, differi
 from phasesync.core.planning.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, Desired, JournalEntry, Observed
 from phasesync.core.sync import Adopt, Layout
+from phasesync.errors import Hint
 
 
 def make_plan(
@@ -158,7 +159,8 @@ def _not_ours(
         )
     if policy.adopt is not Adopt.OVERWRITE and seen.current_version != policy.adopt_versions.get(wanted.remote_name):
         return conflict(
-            "changed since it was imported", f"import it again: phasesync syncs adopt NAME --import {policy.adopt}"
+            "changed since it was imported",
+            Hint("import it again: phasesync syncs adopt {name} --import {side}", side=str(policy.adopt)),
         )
     taken_over = "taken over with the operator's consent"
     differs = differing(wanted, seen, entry)
