@@ -157,7 +157,7 @@ class Reconciler:
         for name, error in desired.problems.items():
             run.fail_object(name, error)
         scope = self._scope(desired, claim)
-        run.unlooked = len(scope.trusted)
+        run.unobserved = len(scope.trusted)
         for entry in graces_that_ended(state, desired.left_behind, desired.account):
             journal.save(entry)
         for _ in range(MAX_ROUNDS):

@@ -211,7 +211,7 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
     Raises:
         NotFoundError: the sync.
         CiphertextError: its row or journal was altered; the sync stays.
-        IllegalTransitionError: this database was restored, and nobody has accepted it.
+        IllegalTransitionError: this database was restored, and that was not accepted.
         ClaimHeldError: another process keeps reconciling it.
         DestinationError: a failure that would meet every object; the sync stays, paused.
     """
@@ -368,7 +368,7 @@ def find_for_force_deletion(
     context: Context, credential: str, region: str | None, remote_name: str, *, kind: str
 ) -> tuple[Sync, Observed]:
     """
-    Return the object that a force deletion would be about, and the sync that wrote it.
+    Return the sync that wrote an object, and the object, if it may be deleted by force.
 
     Args:
         credential: name of the credential that reaches it.
@@ -379,13 +379,13 @@ def find_for_force_deletion(
     Raises:
         InvalidInputError: a part of an ARN, or a Region of another one.
         NotFoundError: the credential, or the object.
-        OwnershipConflictError: it is not proven ours, is a copy or has copies, or a service manages it.
-        IllegalTransitionError: this database was restored, and nobody has accepted it.
+        OwnershipConflictError: it is not proven ours, it is a copy or has copies, or a service manages it.
+        IllegalTransitionError: this database was restored, and that was not accepted.
     """
     check_may_delete(context)
-    found = context.store.credentials.get(credential)
-    where = _region_of(remote_name, region, found)
-    observed = context.destinations.open(kind, found, where).observe(remote_name)
+    reach = context.store.credentials.get(credential)
+    where = _region_of(remote_name, region, reach)
+    observed = context.destinations.open(kind, reach, where).observe(remote_name)
     if observed is None:
         raise NotFoundError(
             f"there is no secret {remote_name} in {where}",
@@ -401,12 +401,12 @@ def force_delete(
     context: Context, credential: str, region: str | None, remote_name: str, *, kind: str, actor: str
 ) -> Sync:
     """
-    Delete one object at once and for good; the journal of the sync that wrote it knows it from then on.
+    Delete one object at once and for good, and note that in the journal of the sync that wrote it.
 
-    Args: as `find`.
+    Args: as `find_for_force_deletion`.
 
     Raises:
-        NotFoundError, OwnershipConflictError, IllegalTransitionError: as `find`.
+        NotFoundError, OwnershipConflictError, IllegalTransitionError: as `find_for_force_deletion`.
         ClaimHeldError: another process keeps reconciling the sync.
         DestinationError: AWS refuses.
     """
@@ -421,7 +421,7 @@ def force_delete(
             raise NotFoundError(f"there is no secret {remote_name} any more")
         entry = _entry_of(context, sync, observed)
         _check_deletable(observed, where)
-        # Noted before the call: the next run must not take it for an object that somebody else deleted.
+        # Journalled before the call: the next run must not take it for a deletion by another party.
         now = context.clock.now()
         noted = journal.save(replace(entry, touched_at=now, deletion_at=now))
         try:

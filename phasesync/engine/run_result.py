@@ -55,7 +55,7 @@ class RunBuilder:
     delayed: list[Delayed] = field(default_factory=list)
     wake_at: list[datetime] = field(default_factory=list)
     """Times at which something is due without an edit: the end of a grace, the next step of a deletion."""
-    unlooked: int = 0
+    unobserved: int = 0
     """Number of objects that were not observed, because nothing about them changed."""
     drifted: bool = False
     approval_over: bool = False
@@ -170,7 +170,7 @@ class RunBuilder:
     ) -> Run:
         """Return the run as it is stored."""
         counts = Counter(str(result.action) for result in self.results)
-        counts[str(Action.NOOP)] += self.unlooked
+        counts[str(Action.NOOP)] += self.unobserved
         return Run(
             id=_run_id(now),
             sync_id=sync.id,
@@ -206,7 +206,7 @@ class RunBuilder:
             account=self.account if sync.account is None else None,
             adopt_done=sync.adopt is not None and complete,
             approval_used=self.approval_over and sync.approved_digest is not None,
-            objects=len({result.remote_name for result in self.results}) + self.unlooked,
+            objects=len({result.remote_name for result in self.results}) + self.unobserved,
         )
 
     def _following(
@@ -236,7 +236,7 @@ class RunBuilder:
             following = Next(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
         wakes = [late.until - now for late in self.delayed]
         wakes += [at - now for at in self.wake_at]
-        if self.unlooked and sync.next_due_at is not None:
+        if self.unobserved and sync.next_due_at is not None:
             wakes.append(sync.next_due_at - now)  # The check of what this run did not observe is still due.
         for wake in wakes:
             due_in = wake if following.due_in is None else min(following.due_in, wake)
@@ -250,7 +250,7 @@ class RunBuilder:
         This is the case if some objects, or some dimensions of one, succeeded, and every error is about an object, or
         the run waits for the version budget only.
         """
-        succeeded = self.unlooked or any(
+        succeeded = self.unobserved or any(
             result.outcome in (Outcome.APPLIED, Outcome.UNCHANGED) for result in self.results
         )
         about_objects = all(

@@ -87,7 +87,7 @@ class Scheduler:
     @property
     def role(self) -> MemberRole | None:
         """
-        Whether this daemon is active or stands by.
+        Whether this daemon is active or a standby.
 
         None before its first heartbeat succeeded, and if none has succeeded for the lifetime of its role: then other
         daemons count it as dead, and one of them may do its work.

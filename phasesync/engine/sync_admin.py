@@ -70,7 +70,7 @@ class SyncConfiguration:
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
         warnings = [] if importing else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
-            # For the present names only: a key that is added later may meet an object that nobody has consented to.
+            # For the present names only: a key that is added later may meet an object without a consent.
             named = dict.fromkeys(self._validator.remote_names(draft, limit=None), "")
             draft = replace(draft, adopt=draft.adopt if named else None, adopt_versions=named)
         identity, to_adopt = None, False

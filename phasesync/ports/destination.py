@@ -1,4 +1,4 @@
-"""The remote place that a sync writes to."""
+"""The remote place that a sync writes to: what every kind of destination implements."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -17,7 +17,7 @@ class Destination(Protocol):
 
     @property
     def calls(self) -> int:
-        """How many calls of the service were made through this object."""
+        """Number of calls of the service that were made through this object."""
         ...
 
     def account_id(self) -> str:
@@ -25,7 +25,7 @@ class Destination(Protocol):
         ...
 
     def observe(self, remote_name: str) -> Observed | None:
-        """Describe one object, by name or ARN; None = it does not exist. Never reads a value."""
+        """Describe one object, by name or ARN; None if it does not exist. Never reads a value."""
         ...
 
     def create(
@@ -38,11 +38,11 @@ class Destination(Protocol):
         kms_key: str | None,
         tags: Mapping[str, str],
     ) -> Written | Occupied:
-        """Create an object with its first version. Occupied: the name is taken, by us or by somebody else."""
+        """Create an object with its first version. Occupied: the name is taken, by us or by another writer."""
         ...
 
     def put_value(self, arn: str, payload: Payload, *, token: str) -> Written | Occupied:
-        """Write a version. Occupied: the token is spent on another payload."""
+        """Write a version. Occupied: the token was used for another payload."""
         ...
 
     def update_metadata(
@@ -67,7 +67,7 @@ class Destination(Protocol):
 
         Args:
             arn: of the object; it may have no replicas.
-            recovery_days: 7 to 30 days in which `restore` undoes it; None = at once and for good.
+            recovery_days: 7 to 30 days in which `restore` cancels it; None = at once and for good.
 
         Raises:
             RemoteChangedError: it has replicas or copies in other accounts, is scheduled already, or is gone (the last
@@ -78,7 +78,7 @@ class Destination(Protocol):
 
     def replicate(self, arn: str, regions: Mapping[str, str]) -> None:
         """
-        Have it copied to other Regions; never writes over what has its name there. The copies come later: `observe`.
+        Request copies in other Regions; never overwrites an object there. Later, `observe` shows the copies.
 
         Args:
             arn: of the primary.
@@ -86,7 +86,7 @@ class Destination(Protocol):
 
         Raises:
             RemoteChangedError: it is gone or scheduled for deletion.
-            DestinationRejectedError: it is a copy itself, its own Region is named, or one with a copy that stands; a
+            DestinationRejectedError: it is a copy itself, or `regions` names its own Region or one with a good copy. A
                 copy that failed is tried again.
         """
         ...
@@ -103,7 +103,7 @@ class Destination(Protocol):
 
     def resource_policy(self, arn: str) -> str | None:
         """
-        Return the resource policy as canonical JSON, None = it has none. Needs an IAM action of its own.
+        Return the resource policy as canonical JSON; None if it has none. Needs a separate IAM action.
 
         Raises:
             RemoteChangedError: the object is gone or scheduled for deletion.
@@ -112,7 +112,7 @@ class Destination(Protocol):
 
     def put_resource_policy(self, arn: str, policy: str) -> None:
         """
-        Replace the whole resource policy, after AWS has checked it; broad access is refused (BlockPublicPolicy).
+        Replace the whole resource policy, after AWS has checked it. Broad access is refused (BlockPublicPolicy).
 
         Raises:
             DestinationRejectedError: names the checks that the policy failed.
@@ -122,48 +122,52 @@ class Destination(Protocol):
 
     def sweep(self, instance_id: str) -> Iterator[Observed]:
         """
-        Yield the objects of the account and Region that carry our instance tag, those scheduled for deletion too.
+        Yield the objects of the account and Region with our instance tag, including those scheduled for deletion.
 
         One call for each 100 objects. Lists lag up to 5 minutes and show no replicas, no resource policies and no
-        replication between accounts, so this only raises suspects: what is missing here may well exist. Needs an IAM
-        action of its own.
+        replication between accounts. So this only finds suspects: what is missing here may exist. Needs a separate IAM
+        action.
         """
         ...
 
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
-        """List objects of the account and Region; needs an IAM action of its own."""
+        """List objects of the account and Region. Needs a separate IAM action."""
         ...
 
     def read_value(self, remote_name: str) -> SecretValue | None:
-        """Read a current value, for import only; None = it has none. Needs an IAM action of its own."""
+        """Return a current value, for import only; None if there is none. Needs a separate IAM action."""
         ...
 
 
 class Destinations(Protocol):
-    """Opens destinations; clients behind them are shared and made once."""
+    """Opens destinations. Their clients are created once and shared."""
 
     def open(
         self, kind: str, credential: Credential, region: str, *, tenant: str = "", fresh: bool = False
     ) -> Destination:
         """
-        Return a destination for one run. CredentialRejectedError where the credential is incomplete.
+        Return a destination for one run. CredentialRejectedError if the credential is incomplete.
 
-        Calls have to wait for the destination's quotas, and `customer` (a sync's id) says for whom: customers take
-        turns. Where the turn does not come in time a call raises ThrottledError and has not been made. `fresh`: a
-        person asked, so nothing that is known of the credential's identity is used.
+        Args:
+            kind: destination kind.
+            credential: to open it with.
+            region: of the destination.
+            tenant: a sync's id. Calls wait for the rate limits of the destination, which tenants share fairly. A call
+                that would wait for too long raises ThrottledError and is not made.
+            fresh: do not use what is known of the credential's identity: a person asked for the run.
         """
         ...
 
     def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
         """
-        Return the ARN of a KMS key that may be named by id, alias or ARN; asks KMS (kms:DescribeKey).
+        Return the ARN of a KMS key, given by id, alias or ARN. Asks KMS (kms:DescribeKey).
 
         Raises:
             InvalidInputError: the key does not exist there, is disabled, or is not for symmetric encryption.
-            PermissionDeniedError: the credential may not ask; the full ARN of the key is accepted without asking.
+            PermissionDeniedError: the credential may not ask. The full ARN of a key is accepted without asking.
         """
         ...
 
     def check_name(self, kind: str, remote_name: str) -> None:
-        """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
+        """Check that the destination would accept a name. NotFoundError for the kind; InvalidInputError."""
         ...

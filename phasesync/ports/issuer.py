@@ -1,4 +1,4 @@
-"""Issues short-lived credentials, and revokes them."""
+"""Issues short-lived credentials and revokes them: what every kind of issuer implements."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 
 Checkpoint = Callable[[], None]
-"""Called before every call that changes something; raises when this process may not go on."""
+"""Called before every call that changes something; raises if this process may not go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedCredentials:
     """
-    What was handed out.
+    Issued credentials.
 
     Attributes:
         principal: ARN.
-        ends_at: when it ends by itself, None = never.
+        ends_at: when they expire by themselves; None = never.
         outputs: output -> value: `username`, `access_key_id`, `secret_access_key`, `session_token`.
     """
 
@@ -36,13 +36,13 @@ class IssuedCredentials:
 @dataclass(frozen=True, kw_only=True)
 class IssuerTraits:
     """
-    What an issuer is like.
+    The properties of a kind of issuer.
 
     Attributes:
-        outputs: what it hands out, by name; the values of `IssuedCredentials.outputs`.
-        revocable: what it hands out can be taken back; otherwise it ends by itself, and is not renewed either.
-        has_path: what it makes lies under an IAM path.
-        shortest_ttl: the shortest life that it hands out.
+        outputs: names of the values that it issues: the keys of `IssuedCredentials.outputs`.
+        revocable: its credentials can be revoked and renewed. Otherwise they only expire.
+        has_path: it creates users, under an IAM path.
+        shortest_ttl: the shortest lifetime that it issues.
     """
 
     outputs: tuple[str, ...]
@@ -53,29 +53,29 @@ class IssuerTraits:
 
 @dataclass
 class PartialIssue:
-    """Whether an attempt to make something left anything at AWS; kept up to date while it goes on."""
+    """Whether an attempt to issue may have left anything at AWS. Updated while the attempt proceeds."""
 
     possible: bool = False
 
 
 class RevokeOutcome(Enum):
-    """What was there to be taken back."""
+    """What a revocation found."""
 
     REMOVED = "removed"
     MISSING = "missing"
-    """Nothing of that name."""
+    """There is nothing of that name."""
     THEIRS = "theirs"
-    """Something of that name that was not made for this lease; it was left alone."""
+    """Something of that name was not created for this lease; it was left alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UserLocation:
     """
-    Where the user of a lease was found that is not under its name any more.
+    The place of a lease's user that no longer has its name.
 
     Attributes:
-        name: its name by now.
-        proven: the key of the lease is its; otherwise its tags have to say that it is ours.
+        name: its present name.
+        proven: it has the key of the lease. Otherwise its tags have to prove that it is ours.
     """
 
     name: str
@@ -83,11 +83,11 @@ class UserLocation:
 
 
 class LeaseIssuer(Protocol):
-    """Hands out credentials of one kind under one AWS credential, for one lease or one look. Decides nothing."""
+    """Issues credentials of one kind with one AWS credential, for one lease or one scan. Decides nothing."""
 
     @property
     def calls(self) -> int:
-        """How many calls of AWS were made through this object."""
+        """Number of calls of AWS that were made through this object."""
         ...
 
     def account_id(self) -> str:
@@ -95,20 +95,20 @@ class LeaseIssuer(Protocol):
         ...
 
     def account_now(self) -> str:
-        """Ask AWS which account the credential leads to at this moment, whatever is known. CredentialRejectedError."""
+        """Ask AWS again which account the credential leads to, even if it is known. CredentialRejectedError."""
         ...
 
     def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
         """
-        Make what was ordered. A call that creates something is sent once; where its answer is lost, it looks first.
+        Issue credentials. A call that creates something is sent once; if its answer is lost, AWS is asked first.
 
         Args:
-            spec: what to make.
-            checkpoint: asked before every call.
-            partial: says afterwards, also where this raises, whether anything may be there.
+            spec: of the lease.
+            checkpoint: called before every call.
+            partial: says afterwards, even if this raises, whether anything may exist.
 
         Raises:
-            DestinationError: AWS refuses or cannot be reached. What was made until then is still there.
+            DestinationError: AWS refuses or cannot be reached. What was created until then still exists.
         """
         ...
 
@@ -122,92 +122,93 @@ class LeaseIssuer(Protocol):
         ending: Checkpoint | None = None,
     ) -> RevokeOutcome:
         """
-        Take back what was ordered: the key first, then everything else. What is gone already is no error.
+        Revoke what was issued: the key first, then everything else. What is gone already is no error.
 
         Args:
-            spec: what was made.
-            access_key_id: None where it is not known.
-            proven: what bears the name is known to have been made for this order; otherwise its tags have to say so.
-            checkpoint: asked before every call.
-            ending: asked in its place before the call after which nothing is left.
+            spec: of the lease.
+            access_key_id: None if it is not known.
+            proven: what has the name is known to be created for this lease; otherwise its tags have to prove it.
+            checkpoint: called before every call.
+            ending: called instead of it before the last call, after which nothing is left.
 
         Raises:
-            DestinationError: something of it is still there.
+            DestinationError: something of it still exists.
         """
         ...
 
     def tags_of(self, spec: LeaseSpec) -> Mapping[str, str] | None:
-        """Return the tags of what bears the name of an order, None = there is nothing. DestinationError."""
+        """Return the tags of what has the name of a lease; None if nothing has it. DestinationError."""
         ...
 
     def find(self, spec: LeaseSpec, *, access_key_id: str | None, known: Callable[[str], bool]) -> UserLocation | None:
         """
-        Look for the user of an order of which nothing was found under its name.
+        Search for the user of a lease if nothing was found under its name.
 
         Args:
-            spec: what was made.
-            access_key_id: None where it is not known.
-            known: says of a name that it is the user of another lease; one call each is saved.
+            spec: of the lease.
+            access_key_id: None if it is not known.
+            known: returns whether a name is that of another lease's user; this saves one call each.
 
         Raises:
-            DestinationError: it could not be looked, or AWS contradicts itself. What it may not look at it leaves out.
+            DestinationError: the search failed, or AWS contradicts itself. What the credential may not read is skipped.
         """
         ...
 
     def renew(self, spec: LeaseSpec, end: datetime, *, number: int, checkpoint: Checkpoint) -> int:
         """
-        Have what was made say that it was renewed; return which renewal it says that this is.
+        Write the new end of a lease to the tags of its user; return the number of the renewal.
 
         Args:
-            spec: what was made.
-            end: its new one.
-            number: of this renewal, as far as the database knows; more where what was made knows of more.
-            checkpoint: asked before every call.
+            spec: of the lease.
+            end: its new end.
+            number: of this renewal according to the database. A greater one is used if the tags know of more renewals.
+            checkpoint: called before every call.
 
         Raises:
-            DestinationError: it could not be told.
-            RemoteChangedError: it is not there, or no longer ours.
+            DestinationError: the tags could not be written.
+            RemoteChangedError: the user does not exist, or is no longer ours.
         """
         ...
 
     def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
         """
-        Return whether AWS knows an issued key; a new one takes it some seconds. Asks with that key.
+        Return whether AWS knows an issued key; with a new key this takes some seconds. Asks with that key.
 
-        DestinationUnavailableError, ThrottledError: it could not be asked.
+        Raises:
+            DestinationUnavailableError, ThrottledError: AWS could not be asked.
         """
         ...
 
     def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
-        """Return whether what was made for an order still has a key, and it may be used. DestinationError."""
+        """Return whether the user of a lease still has a key, and the key is active. DestinationError."""
         ...
 
     def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
         """
-        Yield the users under IAM paths, with their tags, but for those whose name is known.
+        Yield the users under IAM paths, with their tags, except those with a known name.
 
         Args:
-            paths: IAM paths; whatever is below them counts too.
-            known: says of a name that nobody need look at it; one call each is saved.
+            paths: IAM paths; everything below them is included.
+            known: returns whether a name can be skipped; this saves one call each.
         """
         ...
 
 
 class LeaseIssuers(Protocol):
-    """Opens issuers; clients behind them are shared and made once."""
+    """Opens issuers. Their clients are created once and shared."""
 
     def open(self, kind: str, credential: Credential, *, tenant: str = "") -> LeaseIssuer:
-        """Return an issuer. CredentialRejectedError where the credential is incomplete; NotFoundError for the kind."""
+        """Return an issuer. CredentialRejectedError if the credential is incomplete; NotFoundError for the kind."""
         ...
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of issuers that there are."""
+        """Return the kinds of issuers."""
         ...
 
     def traits(self, kind: str) -> IssuerTraits:
-        """Return what an issuer is like. NotFoundError for the kind."""
+        """Return the properties of a kind of issuer. NotFoundError for the kind."""
         ...
 
     def check(self, kind: str, config: DynamicConfig, credential: CredentialType) -> None:
-        """Make sure that AWS would take a configuration, without asking. InvalidInputError; NotFoundError."""
+        """Check that AWS would accept a configuration, without asking AWS. InvalidInputError; NotFoundError."""
         ...
