@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from phasesync.bootstrap.app import Application
@@ -59,7 +60,7 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     reconciler = Reconciler(context)
     dispatcher = ThreadDispatcher(
-        lambda claim: reconciler.work(claim, keeper), threads=application.settings.daemon.workers, events=events
+        partial(reconciler.work, keeper=keeper), threads=application.settings.daemon.workers, events=events
     )
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)

@@ -72,8 +72,8 @@ def observe_consistently(
     Observe without a claim, until the finding is beyond doubt or the database did not change meanwhile.
 
     The database and AWS are read one after the other, and a run may write in between. Then AWS is newer than what was
-    read from the database, which looks like a database that is older than AWS, or like a value that another
-    writer wrote. A run notes each write in the database before the call. So a doubtful finding counts only if the database
+    read from the database, which looks like a database that is older than AWS, or like a value that another writer
+    wrote. A run notes each write in the database before the call. So a doubtful finding counts only if the database
     says the same before and after; otherwise everything is read again.
 
     Args:

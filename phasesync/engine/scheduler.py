@@ -104,7 +104,7 @@ class Scheduler:
         with self._polling:
             if not self._is_active() or (free := self._dispatcher.free) <= 0:
                 return True
-            return self._round("poll", lambda: self._claim(free))
+            return self._round("poll", partial(self._claim, free))
 
     def beat(self) -> bool:
         """
@@ -132,21 +132,21 @@ class Scheduler:
         if self._sweeper is None or not self._is_active():
             return True
         sweeper = self._sweeper
-        return self._round("sweep", lambda: sweeper.sweep(lambda: not self._is_active()))
+        return self._round("sweep", partial(sweeper.sweep, lambda: not self._is_active()))
 
     def expire_leases(self) -> bool:
         """Revoke the leases that are due."""
         work = self._lease_work
         if work is None or not self._is_active():
             return True
-        return self._round("leases", lambda: work.expiry.dispatch_due(work.dispatcher))
+        return self._round("leases", partial(work.expiry.dispatch_due, work.dispatcher))
 
     def reap_users(self) -> bool:
         """Remove users at AWS that belong to no live lease. One daemon does it, once a day."""
         work = self._lease_work
         if work is None or not self._is_active():
             return True
-        return self._round("reap-users", lambda: self._remove_orphans(work))
+        return self._round("reap-users", partial(self._remove_orphans, work))
 
     def keep_house(self) -> bool:
         """Delete old runs and shorten the database's log. One daemon does it, once an hour."""
@@ -167,7 +167,7 @@ class Scheduler:
         if self._lease_work is not None:
             for claimed in self._lease_work.dispatcher.running():
                 self._round("release", partial(self._lease_work.expiry.release, claimed))
-        self._round("sign-off", lambda: self._context.store.daemons.leave(self._context.owner))
+        self._round("sign-off", partial(self._context.store.daemons.leave, self._context.owner))
 
     def _is_active(self) -> bool:
         return not self._stopped and self.role is MemberRole.ACTIVE
