@@ -57,7 +57,7 @@ class _Expectations:
     syncs: dict[str, SweptSync] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     """Ids of syncs that a list cannot settle: they become due."""
-    aspects: dict[str, SyncTraits] = field(default_factory=dict)
+    traits: dict[str, SyncTraits] = field(default_factory=dict)
     skipped: int = 0
     """Number of wanted objects that we changed recently."""
     wants: set[str] = field(default_factory=set)
@@ -170,13 +170,13 @@ class Sweeper:
         if entry is None or not shown_by_lists(sync.config):
             expectations.aside.add(sync.id)
             return
-        aspect = expectations.aspects.get(sync.id)
-        if aspect is None:
-            aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._context.instance_id)
-            expectations.aspects = {sync.id: aspect}  # Objects arrive sync by sync.
+        traits = expectations.traits.get(sync.id)
+        if traits is None:
+            traits = traits_of(sync.id, sync.config, region=group.region, instance_id=self._context.instance_id)
+            expectations.traits = {sync.id: traits}  # Objects arrive sync by sync.
         if swept.wanted:
             expectations.wants.add(sync.id)
-        expected = expectation(aspect, sync.config, entry, wanted=swept.wanted, now=self._context.clock.now())
+        expected = expectation(traits, sync.config, entry, wanted=swept.wanted, now=self._context.clock.now())
         if expected is NotComparable.SYNC:
             expectations.aside.add(sync.id)
         elif expected is NotComparable.OBJECT:

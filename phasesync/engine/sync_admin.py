@@ -19,7 +19,7 @@ UNKNOWN_ACTOR = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Configured:
+class ConfiguredSync:
     """
     The result of adding or changing a sync.
 
@@ -45,7 +45,9 @@ class SyncConfiguration:
         self._context = context
         self._validator = SyncValidator(context)
 
-    def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR) -> Configured:
+    def add(
+        self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR
+    ) -> ConfiguredSync:
         """
         Add a sync. If the draft says so, what exists at its remote names is imported first.
 
@@ -80,14 +82,16 @@ class SyncConfiguration:
             draft = replace(draft, account=identity.account)
         warnings += self._validator.check_names(draft, account=draft.account)
         if dry_run:
-            return Configured(sync=None, identity=identity, warnings=tuple(warnings))
+            return ConfiguredSync(sync=None, identity=identity, warnings=tuple(warnings))
         imported = None
         if importing:
             imported, notes = self._import(draft, credential, actor)
             draft = replace(draft, adopt_versions=imported.versions)
             warnings += notes
         sync = self._context.store.syncs.add_sync(draft)
-        return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt)
+        return ConfiguredSync(
+            sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt
+        )
 
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[ImportResult, tuple[str, ...]]:
         """Import what exists at the remote names before the sync exists and a run could begin."""
@@ -114,7 +118,7 @@ class SyncConfiguration:
         path: str | None = None,
         credential: str | None = None,
         region: str | None = None,
-    ) -> Configured:
+    ) -> ConfiguredSync:
         """
         Change a sync; it is reconciled at once. A consent to adopt ends if the sync now writes to other objects.
 
@@ -144,7 +148,7 @@ class SyncConfiguration:
             adopt=sync.adopt,
         )
         draft = self._validator.normalise(draft, used, former=sync.config, ask=True)
-        warnings = [*self._validator.check_names(draft, account=draft.account, but=sync.name)]
+        warnings = [*self._validator.check_names(draft, account=draft.account, except_for=sync.name)]
         warnings += _kept_keys(sync.config, draft.config)
         warnings += _leaving_warnings(sync, draft)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
@@ -157,7 +161,7 @@ class SyncConfiguration:
             region=draft.region,
             adopt=sync.adopt if stays else None,
         )
-        return Configured(sync=updated, identity=None, warnings=tuple(warnings))
+        return ConfiguredSync(sync=updated, identity=None, warnings=tuple(warnings))
 
     def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str], bool]:
         report = self._context.tester.test(credential)

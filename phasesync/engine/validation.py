@@ -66,20 +66,20 @@ class SyncValidator:
             check_key_arn(str(config.kms_key), draft.region)  # The Region may be another one now.
         return replace(draft, config=replace(config, **changes), path=normalise_path(draft.path))  # type: ignore[arg-type]
 
-    def check_names(self, draft: SyncDraft, *, account: str | None, but: str | None = None) -> tuple[str, ...]:
+    def check_names(self, draft: SyncDraft, *, account: str | None, except_for: str | None = None) -> tuple[str, ...]:
         """
         Check that no two keys and no two syncs share a remote name; return lint as lines for the operator.
 
         Args:
             draft: a normalised draft.
             account: the account it writes to; None if it is not known yet.
-            but: name of the sync that is changed.
+            except_for: name of the sync that is changed.
 
         Raises:
             InvalidInputError: a key leads to a name that the destination does not accept.
             AlreadyExistsError: a name is taken by another sync, or two keys would share one.
         """
-        others = self._others(draft, account, but)
+        others = self._others(draft, account, except_for)
         wanted = {(draft.app.lower(), draft.environment.lower())}
         wanted |= {
             (sync.app.lower(), sync.environment.lower()) for sync in others if sync.config.layout is Layout.PER_KEY
@@ -129,12 +129,12 @@ class SyncValidator:
             for secret in listed[:limit]
         ]
 
-    def _others(self, draft: SyncDraft, account: str | None, but: str | None) -> list[Sync]:
+    def _others(self, draft: SyncDraft, account: str | None, except_for: str | None) -> list[Sync]:
         """Return the other syncs that write to the same account and Region, as far as known."""
         return [
             sync
             for sync in self._context.store.syncs.list_syncs()
-            if sync.name != but
+            if sync.name != except_for
             and sync.region == draft.region
             and (
                 (account is not None and sync.account == account)
