@@ -86,7 +86,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
                 results[orphan.user.arn] = "failed"
             else:
                 results[orphan.user.arn] = "removed" if result is RevokeOutcome.REMOVED else "gone already"
-                if result is RevokeOutcome.THEIRS:
+                if result is RevokeOutcome.FOREIGN:
                     results[orphan.user.arn] = "left alone"
     removed = sum(result == "removed" for result in results.values())
     if going or out.as_json:

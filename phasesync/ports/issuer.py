@@ -64,7 +64,7 @@ class RevokeOutcome(Enum):
     REMOVED = "removed"
     MISSING = "missing"
     """There is nothing of that name."""
-    THEIRS = "theirs"
+    FOREIGN = "foreign"
     """Something of that name was not created for this lease; it was left alone."""
 
 

@@ -115,7 +115,7 @@ def test_a_user_that_lost_its_lease_tag_is_left_alone(world: LeaseWorld) -> None
     (orphan,) = [orphan for scan in world.orphan_users.scan() for orphan in scan.orphans]
     results = world.orphan_users.remove([orphan], actor=ACTOR)
 
-    assert [result for _, result in results] == [RevokeOutcome.THEIRS]
+    assert [result for _, result in results] == [RevokeOutcome.FOREIGN]
     assert world.users() == {"ours"}
 
 
@@ -128,7 +128,7 @@ def test_a_name_that_was_taken_over_between_the_look_and_the_removal_is_left_alo
 
     results = world.orphan_users.remove(orphans, actor=ACTOR)
 
-    assert [result for _, result in results] == [RevokeOutcome.THEIRS]
+    assert [result for _, result in results] == [RevokeOutcome.FOREIGN]
     assert world.users() == {"ci-1"}
 
 

@@ -274,7 +274,7 @@ class AwsIamUser:
             if user is None:
                 return RevokeOutcome.MISSING
             if not is_made_for(_tags_of(user), spec.tags):
-                return RevokeOutcome.THEIRS
+                return RevokeOutcome.FOREIGN
         try:
             if not self._take_key(spec, access_key_id, checkpoint):
                 # Somebody has been at it, and the user of this name may be another one by now.
@@ -282,7 +282,7 @@ class AwsIamUser:
                 if user is None:
                     return RevokeOutcome.MISSING
                 if not is_made_for(_tags_of(user), spec.tags):
-                    return RevokeOutcome.THEIRS
+                    return RevokeOutcome.FOREIGN
             self._take_off(spec, checkpoint)
             return self._delete_user(name, ending or checkpoint)
         except PermissionDeniedError:

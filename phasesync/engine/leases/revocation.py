@@ -162,7 +162,7 @@ class LeaseRevoker:
         lease = attempt.lease
         heed = heed_renewals and lease.was_issued and not lease.final
         outcome = self._remove_named(issuer, attempt, lease.spec, proven=lease.was_issued, heed_renewals=heed)
-        if outcome not in (RevokeOutcome.MISSING, RevokeOutcome.THEIRS) or _name_was_taken(lease, outcome):
+        if outcome not in (RevokeOutcome.MISSING, RevokeOutcome.FOREIGN) or _name_was_taken(lease, outcome):
             return outcome
         # The identity may have changed together with its keys: ask again, with the keys that found nothing.
         _require_same_account(
@@ -292,7 +292,7 @@ def _require_same_account(credential: str, lease: Lease, account: str) -> None:
 
 def _name_was_taken(lease: Lease, outcome: RevokeOutcome) -> bool:
     """Return whether the user of a lease cannot have been created: another user had the name."""
-    return outcome is RevokeOutcome.THEIRS and not lease.was_issued
+    return outcome is RevokeOutcome.FOREIGN and not lease.was_issued
 
 
 def _renewed_since(lease: Lease) -> Entry | None:
@@ -305,11 +305,11 @@ def _renewed_since(lease: Lease) -> Entry | None:
 _OVER_DETAILS: Final = {
     RevokeOutcome.REMOVED: None,
     RevokeOutcome.MISSING: "there was nothing of it any more",
-    RevokeOutcome.THEIRS: "the user of that name was not made for it, and was left alone",
+    RevokeOutcome.FOREIGN: "the user of that name was not made for it, and was left alone",
 }
 _MISSING_DETAILS: Final = {
     RevokeOutcome.MISSING: "IAM does not find its user, its key or its tags; that is looked at again before it counts",
-    RevokeOutcome.THEIRS: (
+    RevokeOutcome.FOREIGN: (
         "the user of this name was not made for the lease and is left alone; its own is looked for again"
     ),
 }
