@@ -123,11 +123,11 @@ class Application:
         """Clients of AWS, made once and shared."""
         from phasesync.adapters.aws.rate_limiter import PATIENCE, RateLimiter
         from phasesync.adapters.aws.session import AwsClients
-        from phasesync.engine.scheduler import working
+        from phasesync.engine.scheduler import count_active
 
         rate_limiter = RateLimiter(self._clock.monotonic, patience=min(PATIENCE, self._claim_ttl * 2 / 3))
         # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
-        rate_limiter.share_among(working(self.store.daemons) + 1)
+        rate_limiter.share_among(count_active(self.store.daemons) + 1)
         return AwsClients(
             source_of=self.store.credentials.get_by_id,
             clock=self._clock,
