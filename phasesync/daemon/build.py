@@ -5,19 +5,21 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.bootstrap import Application, open_application
 from phasesync.core.daemons import Chore
 from phasesync.core.lease_claim import ClaimedLease
+from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.leases.expiry import LeaseExpiry
+from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.scheduler import LeaseWork, Scheduler
+from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
-
-if TYPE_CHECKING:
-    from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
-    from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.scheduler import Scheduler
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
@@ -37,13 +39,13 @@ class Components:
     """
 
     application: Application
-    scheduler: "Scheduler"
-    keeper: "ClaimKeeper"
-    dispatcher: "SyncThreadDispatcher"
-    lease_dispatcher: "ThreadDispatcher[ClaimedLease]"
+    scheduler: Scheduler
+    keeper: ClaimKeeper
+    dispatcher: SyncThreadDispatcher
+    lease_dispatcher: ThreadDispatcher[ClaimedLease]
 
     @property
-    def dispatchers(self) -> "tuple[ThreadDispatcher[Any], ...]":
+    def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
         """All threads that work."""
         return self.dispatcher, self.lease_dispatcher
 
@@ -59,20 +61,11 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    # Not at the start: the daemon reports that it waits before it pays for these imports.
-    from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
-    from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.leases.expiry import LeaseExpiry
-    from phasesync.engine.reconcile import Reconciler
-    from phasesync.engine.scheduler import LeaseWork, Scheduler
-    from phasesync.engine.sweep import Sweeper
-
     application = open_application(current(), events=events, current=current)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
-    reconciler = Reconciler(context)
     dispatcher = SyncThreadDispatcher(
-        lambda claim: reconciler.work(claim, keeper), threads=application.settings.daemon.workers, events=events
+        partial(Reconciler(context).work, keeper=keeper), threads=application.settings.daemon.workers, events=events
     )
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
