@@ -99,7 +99,7 @@ class PeriodicChores:
         except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
             defect = type(error).__name__
             if defect != chore.reported:
-                self._log.error("a round failed", round=name, exc_info=error)
+                self._log.error("a round failed", round=str(name), exc_info=error)
             chore.reported = defect
         else:
             chore.reported = None
