@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential
+from phasesync.core.daemons import SWEEP_EVERY, Chore
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
     Expected,
@@ -37,10 +38,7 @@ from phasesync.errors import (
 )
 from phasesync.ports.destination import Destination
 
-ROUND: Final = timedelta(seconds=10)
-"""How often it is worth asking what is due soon."""
-
-_AHEAD: Final = 2 * ROUND
+_AHEAD: Final = 2 * SWEEP_EVERY
 """Checks that are due within this time are swept: a round later they might be due already."""
 _CALL: Final = timedelta(milliseconds=100)
 """About what one list takes, generously: while one daemon sweeps a place, no other begins."""
@@ -79,7 +77,7 @@ class Sweeper:
 
     def sweep(self, stopping: Callable[[], bool]) -> None:
         """
-        Sweep every place where that takes fewer calls than the checks that are due soon. For a call every `ROUND`.
+        Sweep every place where that takes fewer calls than the checks that are due soon. Called every `SWEEP_EVERY`.
 
         Args:
             stopping: asked between objects and before anything is stored; True ends the sweep without a trace.
@@ -106,7 +104,9 @@ class Sweeper:
                 return
             except (DestinationError, NotFoundError) as error:
                 # Its checks become due, and their runs meet the same and say so with names and hints.
-                self._context.events.emit(ChoreFailed(chore="sweep", error=type(error).__name__, message=error.message))
+                self._context.events.emit(
+                    ChoreFailed(chore=Chore.SWEEP, error=type(error).__name__, message=error.message)
+                )
 
     def _sweep(self, group: SweepGroup, credentials: list[Credential], stopping: Callable[[], bool]) -> None:
         began = self._context.clock.monotonic()
@@ -223,4 +223,4 @@ def _chore(group: SweepGroup) -> str:
 
 def _at_most_every(group: SweepGroup) -> timedelta:
     """Return how long others keep off: until the sweep should be over, and never a whole round of a small one."""
-    return ROUND * 0.8 + pages(group.objects) * _CALL
+    return SWEEP_EVERY * 0.8 + pages(group.objects) * _CALL

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential
+from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
 from phasesync.core.lease import Lease, LeaseSpec
@@ -155,7 +156,7 @@ class OrphanCollector:
             if look.error is not None:
                 held = False
                 self._context.events.emit(
-                    ChoreFailed(chore="reap-users", error=type(look.error).__name__, message=look.error.message)
+                    ChoreFailed(chore=Chore.REAP_USERS, error=type(look.error).__name__, message=look.error.message)
                 )
             try:
                 done = self.remove((one for one in look.strays if one.goes), actor=DAEMON, checkpoint=checkpoint)
