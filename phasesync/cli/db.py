@@ -33,11 +33,11 @@ def migrate(out: Output) -> None:
     """
     settings = invocation().settings().settings
     url = settings.database_url
-    from phasesync.bootstrap import migrate_application
+    from phasesync.bootstrap import migrate_database
     from phasesync.store.migrate import status as schema_status
 
     before = schema_status(url)
-    migrate_application(settings)
+    migrate_database(settings)
     after = schema_status(url)
     moved = "is at" if before.current == after.current else "was brought to"
     out.done(f"the database {moved} schema {after.current}", _document(after))
@@ -94,10 +94,10 @@ def restore(file: Path, out: Output) -> None:
     Example:
       phasesync db restore /var/backups/phasesync-monday.db
     """
-    from phasesync.bootstrap import restore_application
+    from phasesync.bootstrap import restore_database
 
     settings = invocation().settings().settings
-    kept = restore_application(settings, file)
+    kept = restore_database(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(

@@ -116,9 +116,9 @@ def print_dynamic_starter(place: Place, boundary: str | None, out: Output) -> No
 
 def _instance_id() -> tuple[str | None, str | None]:
     """Return the id of this installation, and why there is none where there is no database to tell it."""
-    from phasesync.bootstrap import find_instance_id
+    from phasesync.bootstrap import load_instance_id
 
     try:
-        return find_instance_id(invocation().settings().settings), None
+        return load_instance_id(invocation().settings().settings), None
     except PhasesyncError as error:
         return None, error.message

@@ -8,6 +8,7 @@ says: who shows events decides whether it may be shown.
 from dataclasses import dataclass
 from datetime import datetime
 
+from phasesync.core.daemons import Chore
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 
@@ -193,9 +194,9 @@ class OrphanUsersRemoved:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
-    """Something the daemon does by itself failed; it is tried again."""
+    """Something that the daemon does by itself failed; it is tried again."""
 
-    chore: str
+    chore: Chore
     error: str
     message: str
 

@@ -29,7 +29,7 @@ class Context:
         events: receives events.
         owner: names this process in claims.
         claim_ttl: life of a claim of a sync without renewal.
-        lease_claim_ttl: life of a claim of a lease: renewed before each call, and longer than the longest call.
+        lease_claim_ttl: returns the life of a claim of a lease: renewed before each call, longer than the longest call.
         random: returns random numbers in [0, 1) that spread retries and checks in time; they need not be secure.
         coalesce: returns how long edits are collected after a write; called at each run, since settings may change.
         make_destinations: returns the opener of destinations.
@@ -42,7 +42,7 @@ class Context:
     events: EventSink
     owner: str
     claim_ttl: timedelta
-    lease_claim_ttl: timedelta
+    lease_claim_ttl: Callable[[], timedelta]
     random: Callable[[], float]
     coalesce: Callable[[], timedelta]
     make_destinations: Callable[[], Destinations]
@@ -62,7 +62,7 @@ class Context:
     @cached_property
     def leases(self) -> "LeaseStore":
         """The leases."""
-        return self.store.leases(ttl=self.lease_claim_ttl)
+        return self.store.leases(ttl=self.lease_claim_ttl())
 
     @cached_property
     def destinations(self) -> Destinations:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential
+from phasesync.core.daemons import SWEEP_EVERY, Chore
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
     Expected,
@@ -37,11 +38,8 @@ from phasesync.errors import (
 )
 from phasesync.ports.destination import Destination
 
-ROUND: Final = timedelta(seconds=10)
-"""How often to ask what is due soon."""
-
-_AHEAD: Final = 2 * ROUND
-"""Checks that are due within this time are swept: one round later they might already be due."""
+_AHEAD: Final = 2 * SWEEP_EVERY
+"""Checks that are due within this time are swept: a round later they might be due already."""
 _CALL: Final = timedelta(milliseconds=100)
 """A generous estimate for one list call. While one daemon sweeps a place, no other begins."""
 _DENIED_FOR: Final = timedelta(hours=1)
@@ -79,7 +77,7 @@ class Sweeper:
 
     def sweep(self, stopping: Callable[[], bool]) -> None:
         """
-        Sweep every place where this takes fewer calls than the checks that are due soon. To be called every `ROUND`.
+        Sweep every place where this takes fewer calls than the checks that are due soon. Called every `SWEEP_EVERY`.
 
         Args:
             stopping: asked between objects and before anything is stored; True ends the sweep, and nothing is stored.
@@ -108,7 +106,9 @@ class Sweeper:
                 return
             except (DestinationError, NotFoundError) as error:
                 # Its checks become due. Their runs meet the same error and report it with names and hints.
-                self._context.events.emit(ChoreFailed(chore="sweep", error=type(error).__name__, message=error.message))
+                self._context.events.emit(
+                    ChoreFailed(chore=Chore.SWEEP, error=type(error).__name__, message=error.message)
+                )
 
     def _sweep(self, group: SweepGroup, credentials: list[Credential], stopping: Callable[[], bool]) -> None:
         began = self._context.clock.monotonic()
@@ -227,4 +227,4 @@ def _chore(group: SweepGroup) -> str:
 
 def _at_most_every(group: SweepGroup) -> timedelta:
     """Return how long no other daemon sweeps this place: until the sweep should be over, but less than a round."""
-    return ROUND * 0.8 + pages(group.objects) * _CALL
+    return SWEEP_EVERY * 0.8 + pages(group.objects) * _CALL

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.daemons import ClockSetBack, MemberRole
+from phasesync.core.daemons import ClockSetBack, DaemonRole
 from phasesync.core.lease import Lease, LeaseStatus, begin, issued, moved_back
 from phasesync.store import Store, tables
 from phasesync.store.db_time import Instant
@@ -38,7 +38,7 @@ SECOND = timedelta(seconds=1)
 backs = pytest.mark.parametrize("back", [timedelta(minutes=30), timedelta(days=30)], ids=["30min", "30d"])
 
 
-def beat(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> MemberRole:
+def beat(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> DaemonRole:
     return store.daemons.beat(owner, host="localhost", pid=7, ttl=ttl)
 
 
@@ -291,7 +291,7 @@ def test_a_standby_follows_a_dead_daemon_no_later_than_before(store, back) -> No
 
     look(store, "standby")
 
-    assert beat(store, "standby") is MemberRole.STANDBY
+    assert beat(store, "standby") is DaemonRole.STANDBY
     with store.database.read() as connection:
         until = connection.scalar(sa.select(tables.daemons.c.until).where(tables.daemons.c.owner == "dead"))
     assert from_now(until) <= 15 * SECOND
@@ -305,7 +305,7 @@ def test_a_living_daemon_keeps_its_place_when_the_clock_is_set_back(store) -> No
 
     look(store, "standby")
 
-    assert [beat(store, "standby"), beat(store, "first")] == [MemberRole.STANDBY, MemberRole.ACTIVE]
+    assert [beat(store, "standby"), beat(store, "first")] == [DaemonRole.STANDBY, DaemonRole.ACTIVE]
     assert [one["owner"] for one in store.daemons.alive()] == ["first", "standby"]
 
 

@@ -5,7 +5,6 @@ The database says what is due, so an outage delays a revocation and loses none.
 """
 
 import threading
-from datetime import timedelta
 from typing import Final
 
 from phasesync.core.events import LeaseUnreadable
@@ -16,9 +15,6 @@ from phasesync.engine.context import Context
 from phasesync.engine.leases.revocation import LeaseRevoker
 from phasesync.errors import ClaimLostError, InterruptedRunError
 from phasesync.ports.runtime import Dispatcher
-
-ROUND: Final = timedelta(seconds=1)
-"""How often to ask what is due: a lease ends at most this long, and a few calls, after its time."""
 
 DAEMON: Final = "phasesync"
 """Actor of what a daemon does on its own."""

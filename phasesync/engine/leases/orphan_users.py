@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential, require_account
+from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
 from phasesync.core.lease import Lease, LeaseSpec
@@ -154,7 +155,7 @@ class OrphanCollector:
             if scan.error is not None:
                 succeeded = False
                 self._context.events.emit(
-                    ChoreFailed(chore="reap-users", error=type(scan.error).__name__, message=scan.error.message)
+                    ChoreFailed(chore=Chore.REAP_USERS, error=type(scan.error).__name__, message=scan.error.message)
                 )
             try:
                 results = self.remove(
