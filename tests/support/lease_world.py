@@ -3,8 +3,8 @@ Leases of one dynamic secret on the AWS emulator: the real store, engine, issuer
 
     world.issue(); world.sweep()          as `leases issue` does it, and as a daemon takes back what is due
     world.users()                         the users that IAM has under our path
-    world.wanted()                        the names of those that a live lease was handed out for
-    world.let_time_pass(minutes=10)       for leases in the database, and for the reaper's clock
+    world.wanted()                        the names of those of live leases that were issued
+    world.let_time_pass(minutes=10)       for leases in the database, and for the clock of the orphan scan
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _session() -> Any:
 
 
 class LeaseProcess:
-    """One process of phasesync: what it needs to issue, take back and reap."""
+    """One process of phasesync: what it needs to issue and revoke, and to remove orphan users."""
 
     def __init__(self, store: Store, url: str, *, owner: str, claim_ttl: timedelta = EXPIRED) -> None:
         """
@@ -133,7 +133,7 @@ class LeaseProcess:
         return self.operations.issue(NAME, actor=ACTOR, **{"probe_for": None, **how})
 
     def sweep(self) -> None:
-        """Do a round of a daemon: take back all that is due."""
+        """Do a round of a daemon: revoke all that is due."""
         self.expiry.dispatch_due(AtOnce(self.expiry.work))
 
 
@@ -221,7 +221,7 @@ class LeaseWorld(LeaseProcess):
         return {user["UserName"] for page in pages for user in page["Users"]}
 
     def wanted(self) -> set[str]:
-        """The names of the users of leases that were handed out and are live."""
+        """The names of the users of live leases that were issued."""
         return {lease.spec.name for lease in self.leases.list_leases() if lease.status is LeaseStatus.ACTIVE}
 
     def lease(self, lease_id: str) -> Lease:
