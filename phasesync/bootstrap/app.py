@@ -181,7 +181,7 @@ class Application:
         """What an operator does with leases."""
         import secrets
 
-        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
+        from phasesync.core.iam_users import RANDOM, RANDOM_ALPHABET
         from phasesync.engine.leases.operations import LeaseOperations
 
         # Instants that a clock left ahead are moved before the clock as it is writes any.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from phasesync.core.remote import Action, Desired, JournalEntry, Life, Observed
+from phasesync.core.remote import Action, Desired, JournalEntry, Lifetime, Observed
 from phasesync.core.sync import Adopt, Layout, OnRemove
 
 ORDER = (
@@ -104,7 +104,7 @@ class Plan:
     changes: tuple[Change, ...]
     objects: int = 0
     unseen: int = 0
-    lives: tuple[Life, ...] = ()
+    lives: tuple[Lifetime, ...] = ()
 
     @property
     def drifted(self) -> bool:

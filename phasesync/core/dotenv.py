@@ -319,7 +319,7 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class DotenvLine:
     """
     One line.
 
@@ -342,7 +342,7 @@ def is_dotenv_key(key: str) -> bool:
     return _KEY.fullmatch(key) is not None
 
 
-def dotenv_line(key: str, text: str) -> Written:
+def dotenv_line(key: str, text: str) -> DotenvLine:
     """Return the line of one key. InvalidInputError where no reader takes the key."""
     if not is_dotenv_key(key):
         raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint="add --format json")
@@ -353,7 +353,7 @@ def dotenv_line(key: str, text: str) -> Written:
         read_by -= {BASH}
     if "\0" in text:
         read_by &= {PYTHON}  # No environment can have it.
-    return Written(text=f"{key}={written}\n", read_by=read_by)
+    return DotenvLine(text=f"{key}={written}\n", read_by=read_by)
 
 
 def runs_in_shells(text: str) -> bool:

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from phasesync.core.daemons import Chore
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)

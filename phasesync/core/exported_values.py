@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
-from phasesync.core.imported_values import value_of_member
+from phasesync.core.canonical_json import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.json_values import value_of_member
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.reference_syntax import literal_of
 from phasesync.errors import InvalidInputError

@@ -4,7 +4,7 @@ From a value that somebody else wrote to values of the store, where `${` begins 
 No message repeats a value.
 """
 
-from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, map_strings, parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError

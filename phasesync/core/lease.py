@@ -72,7 +72,7 @@ How long after its signing a request may still reach AWS: 5 minutes (IAM User Gu
 again for a clock that is ahead. A user that is missing may come into being until then.
 """
 
-LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
+RECHECK_AFTER: Final = timedelta(minutes=1)
 GONE_AFTER: Final = timedelta(minutes=5)
 """
 Once nothing of a lease was found it is looked at again after the first of these, and it is over when nothing is found
@@ -181,7 +181,7 @@ class Lease:
         return self.issued_at is not None
 
 
-def begin(lease: Lease, account: str, now: datetime) -> Lease:
+def begin_issue(lease: Lease, account: str, now: datetime) -> Lease:
     """Return the lease that is about to be made in an account."""
     return _to(lease, LeaseStatus.ISSUING, account=account, issuing_at=now)
 
@@ -334,7 +334,7 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
     since = lease.missing_since
     if since is None or since > now:  # Noted by a clock that was set back since.
         since = now
-    again, until = since + LOOKED_AGAIN_AFTER, since + GONE_AFTER
+    again, until = since + RECHECK_AFTER, since + GONE_AFTER
     if not lease.was_issued:
         # Nobody has its key: one more look, when no request can arrive any more.
         again = until = max(until, lease.issuing_at + ARRIVES_WITHIN)
@@ -403,7 +403,7 @@ def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
     return lease.retry_at is None or lease.retry_at <= now
 
 
-def moved_back(lease: Lease, by: timedelta) -> Lease:
+def shifted_back(lease: Lease, by: timedelta) -> Lease:
     """
     Return the lease as a clock would have noted it that was behind by so much from the start: it lives no longer than
     it was meant to, though the clock was set back. The end of a session is AWS's, whatever our clock says.

@@ -8,7 +8,7 @@ import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.fingerprint import Digests, fingerprint, key_digest
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload
@@ -26,7 +26,7 @@ _LONGEST_NOTHING = 1_024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapped:
+class BuiltPayloads:
     """
     The remote objects of one revision.
 
@@ -41,7 +41,7 @@ class Mapped:
 
 def build_payloads(
     sync: Sync, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
-) -> Mapped:
+) -> BuiltPayloads:
     """
     Make every payload of a sync by its layout.
 
@@ -54,11 +54,11 @@ def build_payloads(
     if sync.config.layout is Layout.JSON:
         name = sync.config.names
         try:
-            payload = map_json(name, values, digests, referring=referring)
+            payload = build_json_payload(name, values, digests, referring=referring)
             check_size(payload)
         except PhasesyncError as error:
-            return Mapped(payloads={}, problems={name: error})
-        return Mapped(payloads={name: payload}, problems={})
+            return BuiltPayloads(payloads={}, problems={name: error})
+        return BuiltPayloads(payloads={name: payload}, problems={})
     names = {
         key: name_of_key(sync.config, app=sync.app, environment=sync.environment, path=sync.path, key=key)
         for key in values
@@ -83,14 +83,14 @@ def build_payloads(
         except PhasesyncError as error:
             payloads.pop(name, None)
             problems[name] = error
-    return Mapped(payloads=payloads, problems=problems)
+    return BuiltPayloads(payloads=payloads, problems=problems)
 
 
 def _empty(values: Mapping[str, SecretValue]) -> frozenset[str]:
-    return frozenset(key for key, value in values.items() if is_nothing(value))
+    return frozenset(key for key, value in values.items() if is_empty(value))
 
 
-def is_nothing(value: SecretValue) -> bool:
+def is_empty(value: SecretValue) -> bool:
     """Return whether a value is nothing: an empty text, or a JSON document that is empty or null."""
     if value.type is not ValueType.JSON:
         return len(value) == 0
@@ -143,7 +143,7 @@ def canonical_value(key: str, value: SecretValue) -> SecretValue:
         raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
 
 
-def map_json(
+def build_json_payload(
     remote_name: str, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
 ) -> Payload:
     """

@@ -195,7 +195,7 @@ class Intent:
     approved: bool = False
 
 
-class Content(IntEnum):
+class KeyContent(IntEnum):
     """What a key of a payload holds; less is a loss."""
 
     NONE = 0
@@ -205,15 +205,15 @@ class Content(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class KeyStep:
     """One write that added, removed, filled or emptied keys: when, and what each of these keys held before."""
 
     at: datetime
-    former: Mapping[str, Content] = field(repr=False)
+    former: Mapping[str, KeyContent] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
+class Lifetime:
     """
     When a remote object was made and deleted.
 
@@ -274,7 +274,7 @@ class JournalEntry:
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     binary: bool | None = None
     empty: tuple[str, ...] | None = field(default=None, repr=False)
-    steps: tuple[Step, ...] = field(default=(), repr=False)
+    steps: tuple[KeyStep, ...] = field(default=(), repr=False)
     created_at: datetime | None = None
     tags_written: Mapping[str, str] = field(default_factory=dict)
     former_tags: Mapping[str, str] | None = None
@@ -298,7 +298,7 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WriteResult:
     """
     Answer to a create or a put.
 
@@ -313,7 +313,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Occupied:
+class ResourceExists:
     """
     Answer to a create or a put that wrote nothing: the name exists, or the token is spent on another payload.
 

@@ -37,7 +37,7 @@ def check_template(template: str) -> None:
         )
 
 
-def fill(template: str, *, app: str, environment: str, path: str, key: str) -> str:
+def render_name(template: str, *, app: str, environment: str, path: str, key: str) -> str:
     """
     Return the remote name of one key.
 
@@ -64,7 +64,7 @@ def key_of_name(template: str, name: str, *, app: str, environment: str, path: s
     None where the template does not make that name, where the key would have a slash, and for every name where nothing
     comes before {key}: such a template says nothing of what belongs to it.
     """
-    first, *rest = fill(template, app=app, environment=environment, path=path, key=_MARK).split(_MARK)
+    first, *rest = render_name(template, app=app, environment=environment, path=path, key=_MARK).split(_MARK)
     if not first or not rest:
         return None
     again = r"\1".join(map(re.escape, rest))
@@ -79,7 +79,7 @@ _MARK: Final = "\0"
 def name_of_key(config: SyncConfig, *, app: str, environment: str, path: str, key: str) -> str:
     """Return the remote name that a key of a sync has, or its part of the one object, by the sync's layout."""
     if config.layout is Layout.PER_KEY:
-        return fill(config.names, app=app, environment=environment, path=path, key=key)
+        return render_name(config.names, app=app, environment=environment, path=path, key=key)
     return config.names
 
 
@@ -99,7 +99,7 @@ def clashes(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(keys) for name, keys in by_name.items() if len(keys) > 1}
 
 
-def taken(names: Iterable[str], others: Mapping[str, str]) -> dict[str, str]:
+def names_taken(names: Iterable[str], others: Mapping[str, str]) -> dict[str, str]:
     """
     Return the names that another sync writes to already.
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from phasesync.core.change import KeyDiff
-from phasesync.core.status import Outcome, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Trigger
 
 
 @dataclass(frozen=True, kw_only=True)

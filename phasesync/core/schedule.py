@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.errors import (
     CiphertextError,
     CredentialRejectedError,
@@ -30,7 +30,7 @@ LONGEST_PAUSE = timedelta(minutes=10)
 SLOW_PAUSE = timedelta(minutes=15)
 """People mend credentials and policies; asking more often than this only fills CloudTrail."""
 
-LONGEST_OBEYED = timedelta(hours=1)
+LONGEST_RETRY_AFTER = timedelta(hours=1)
 """
 A pause that AWS asks for beyond this is not heeded to its end: a key that should be gone is worth another question, and
 what lies further ahead counts as noted by a clock that was ahead.
@@ -55,7 +55,7 @@ _OUTSIDE = (DestinationError, OwnershipConflictError, SchemaMismatchError, Setti
 
 
 @dataclass(frozen=True, kw_only=True)
-class Next:
+class NextRun:
     """
     When a sync may and will run again.
 
@@ -68,11 +68,11 @@ class Next:
     due_in: timedelta | None
 
 
-UNREADABLE = Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
+UNREADABLE = NextRun(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
 """Nothing could be read, so nothing says which edit would mend it: look again now and then."""
 
 
-def after_success(outcome: Outcome, *, interval: timedelta, coalesce: timedelta, spread: float) -> Next:
+def after_success(outcome: Outcome, *, interval: timedelta, coalesce: timedelta, spread: float) -> NextRun:
     """
     Return what follows a run without an error.
 
@@ -82,13 +82,13 @@ def after_success(outcome: Outcome, *, interval: timedelta, coalesce: timedelta,
         coalesce: how long edits gather.
         spread: a random number in [0, 1): checks of many syncs are spread over a tenth of the interval.
     """
-    return Next(
+    return NextRun(
         retry_in=coalesce if outcome is Outcome.APPLIED else None,
         due_in=interval * (0.95 + 0.1 * spread),
     )
 
 
-def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, spread: float) -> Next:
+def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, spread: float) -> NextRun:
     """
     Return what follows a run that ended with an error.
 
@@ -100,35 +100,35 @@ def after_error(error: PhasesyncError, *, failures: int, interval: timedelta, sp
     """
     if isinstance(error, CredentialRejectedError) and error.code in _COMES_BACK:
         pause = backoff(failures, spread, longest=SLOW_PAUSE)
-        return Next(retry_in=pause, due_in=pause)
+        return NextRun(retry_in=pause, due_in=pause)
     if isinstance(error, (CredentialRejectedError, PermissionDeniedError)):
-        return Next(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
+        return NextRun(retry_in=SLOW_PAUSE, due_in=SLOW_PAUSE)
     if isinstance(error, (CiphertextError, KeyUnavailableError)):
         return UNREADABLE
     if isinstance(error, UnresolvedReferenceError):
         # An edit or a new name wakes it; looking again costs no call and covers a name that came in the same moment.
-        return Next(retry_in=None, due_in=SLOW_PAUSE)
+        return NextRun(retry_in=None, due_in=SLOW_PAUSE)
     if isinstance(error, QuotaExceededError) and error.retry_after is not None:
-        return Next(retry_in=error.retry_after, due_in=error.retry_after)
+        return NextRun(retry_in=error.retry_after, due_in=error.retry_after)
     if isinstance(error, PlanHeldError):
-        return Next(retry_in=None, due_in=interval)
+        return NextRun(retry_in=None, due_in=interval)
     outside = isinstance(error, _OUTSIDE) and not isinstance(error, (PayloadTooLargeError, StaleDatabaseError))
     if outside and error.disposition is Disposition.HALT:
         # An edit wakes it at once; what stands in the way outside may go without one.
-        return Next(retry_in=None, due_in=SLOW_PAUSE)
+        return NextRun(retry_in=None, due_in=SLOW_PAUSE)
     if isinstance(error, InterruptedRunError) or error.disposition is Disposition.HALT:
-        return Next(retry_in=None, due_in=None)
+        return NextRun(retry_in=None, due_in=None)
     pause = backoff(failures, spread)
     if isinstance(error, ThrottledError) and error.retry_after is not None:
         pause = max(pause, error.retry_after)
-    return Next(retry_in=pause, due_in=pause)
+    return NextRun(retry_in=pause, due_in=pause)
 
 
-def soonest(nexts: Sequence[Next]) -> Next:
+def soonest(nexts: Sequence[NextRun]) -> NextRun:
     """Return what follows several errors at once: whatever any of them lets happen. Not empty."""
     waits = [one.retry_in for one in nexts]
     dues = [one.due_in for one in nexts if one.due_in is not None]
-    return Next(
+    return NextRun(
         retry_in=None if None in waits else min(wait for wait in waits if wait is not None),
         due_in=min(dues, default=None),
     )
@@ -151,7 +151,7 @@ def pause_of_lease(error: PhasesyncError, *, failures: int, spread: float) -> ti
     """
     pause = backoff(failures, spread)
     if isinstance(error, ThrottledError) and error.retry_after is not None:
-        pause = max(pause, min(error.retry_after, LONGEST_OBEYED))
+        pause = max(pause, min(error.retry_after, LONGEST_RETRY_AFTER))
     return pause
 
 

@@ -1,8 +1,7 @@
 """How a sync stands now: what its operator set, what is under way and what the newest run left behind."""
 
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncStatus
 
 _OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """What these say holds until an edit, a change of the sync or a request that no run has answered yet."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import SyncStatus, Trigger
 
 
 class Layout(StrEnum):

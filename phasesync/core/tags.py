@@ -84,14 +84,14 @@ def unwanted_tags(config: SyncConfig, desired: Mapping[str, str], written: Mappi
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagsBack:
+class TagRestoration:
     """What it takes to give an object back: `tags` to set and `untag` to take off."""
 
     tags: Mapping[str, str]
     untag: tuple[str, ...]
 
 
-def tags_back(seen: Observed, entry: JournalEntry, owner: Mapping[str, str]) -> TagsBack:
+def restore_tags(seen: Observed, entry: JournalEntry, owner: Mapping[str, str]) -> TagRestoration:
     """
     Return how an object's tags become what they were before it was ours.
 
@@ -106,7 +106,7 @@ def tags_back(seen: Observed, entry: JournalEntry, owner: Mapping[str, str]) -> 
     written = dict(owner) if entry.former_tags is None else {**entry.tags_written, **owner}
     former = entry.former_tags or {}
     ours = {key for key, value in written.items() if seen.tags.get(key) == value}
-    return TagsBack(
+    return TagRestoration(
         tags={key: former[key] for key in sorted(ours & former.keys()) if former[key] != written[key]},
         untag=tuple(sorted(ours - former.keys() | {key for key in owner if former.get(key) == owner[key]} & ours)),
     )

@@ -31,12 +31,12 @@ what two readings of one clock may differ by, or two machines that keep time by 
 """
 
 
-def not_ahead(at: datetime, now: datetime) -> datetime:
+def clamp(at: datetime, now: datetime) -> datetime:
     """Return an instant of the past as it is, and one that lies ahead as the present."""
     return now if at > now + JUMP else at
 
 
-def none_ahead(instants: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
+def clamp_all(instants: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
     """
     Return instants, oldest first, of which none lies ahead.
 

@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.planning.budget import DAY, within_a_day
-from phasesync.core.planning.guard import Guarded, judge
+from phasesync.core.planning.guard import GuardedPlan, apply_guard
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
-from phasesync.core.run import Run
+from phasesync.core.run import Outcome, Run
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Layout
+from phasesync.core.sync import Layout, SyncStatus, Trigger
 from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.apply import Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
@@ -70,7 +69,7 @@ class Prepared:
     task: DesiredState
     seen: Observation
     plan: Plan
-    guarded: Guarded
+    guarded: GuardedPlan
 
 
 class Reconciler:
@@ -245,7 +244,7 @@ class Reconciler:
             unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
         attempt.drifted = attempt.drifted or plan.drifted
-        guarded = judge(
+        guarded = apply_guard(
             plan, sync.config, sync.approved_digest, now=now, manual=task.manual, restored=task.state.restored
         )
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from phasesync.core.lease_users import (
+from phasesync.core.iam_users import (
     DEFAULT_TEMPLATE,
     MAX_NAME,
     MAX_PATH,
@@ -19,6 +18,7 @@ from phasesync.core.lease_users import (
     default_iam_path,
     render_user_name,
 )
+
 from phasesync.core.names import normalise_path
 from phasesync.errors import InvalidInputError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from phasesync.core.iam_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError

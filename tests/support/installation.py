@@ -22,12 +22,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from click.testing import CliRunner
+from phasesync.core.sync_status import status_of
 
 from phasesync.bootstrap import Application, open_application
 from phasesync.cli.main import cli
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.core.sync_state import SyncDraft
 from phasesync.settings import load_settings

@@ -21,6 +21,7 @@ import boto3.session
 import pytest
 import sqlalchemy as sa
 from botocore.config import Config
+from phasesync.core.iam_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 
 from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.adapters.aws.sdk import CallLimits
@@ -33,7 +34,6 @@ from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease
-from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
 from phasesync.engine.dynamic_admin import DynamicConfiguration

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from phasesync.core.times import none_ahead
+from phasesync.core.times import clamp_all
 
 DAY: Final = timedelta(hours=24)
 BURST: Final = 30
@@ -30,7 +30,7 @@ def full_at(versions_at: Iterable[datetime], now: datetime) -> datetime:
         now: the time.
     """
     until = now - DAY
-    for at in none_ahead(versions_at, now):
+    for at in clamp_all(versions_at, now):
         if now - at <= DAY:
             until = max(until, at) + REFILL
     return until
@@ -50,7 +50,7 @@ def writable_at(versions_at: Iterable[datetime], now: datetime, *, manual: bool 
     return full_at(versions_at, now) - (allowed - 1) * REFILL
 
 
-def left(versions_at: Iterable[datetime], now: datetime) -> int:
+def writes_left(versions_at: Iterable[datetime], now: datetime) -> int:
     """Return how many versions may be written at once by runs that nobody asked for; never below 0."""
     used = -((now - full_at(versions_at, now)) // REFILL)  # rounded up
     return min(BURST, max(0, BURST - used))
@@ -58,4 +58,4 @@ def left(versions_at: Iterable[datetime], now: datetime) -> int:
 
 def within_a_day(instants: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
     """Return the instants of the last 24 hours, oldest first; those that lie ahead count as what they can have been."""
-    return tuple(at for at in none_ahead(instants, now) if now - at < DAY)
+    return tuple(at for at in clamp_all(instants, now) if now - at < DAY)

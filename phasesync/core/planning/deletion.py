@@ -22,8 +22,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from phasesync.core.change import Change, PlanContext
-from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
-from phasesync.core.planning.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
+from phasesync.core.planning.ownership import (
+    NOT_OURS,
+    Ownership,
+    commands_to_end_copies,
+    describe_copies,
+    ownership_of,
+    refusal_of,
+)
 from phasesync.core.remote import Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove
 
@@ -66,10 +72,10 @@ def _delete(entry: JournalEntry, seen: Observed) -> Change:
         return Change(
             action=Action.REFUSE,
             remote_name=entry.remote_name,
-            reason=f"not deleted: {copies_in_other_accounts(seen)}",
+            reason=f"not deleted: {describe_copies(seen)}",
             observed=seen,
             entry=entry,
-            hint=how_to_end_copies(seen, entry.region),
+            hint=commands_to_end_copies(seen, entry.region),
         )
     others = sorted(seen.replicas.keys() - set(entry.replicas_written))
     if others:

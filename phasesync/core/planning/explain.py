@@ -12,18 +12,16 @@ from datetime import datetime, timedelta
 
 from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.cross_account import told as told_copy
-from phasesync.core.cross_account import why_behind
 from phasesync.core.fingerprint import same
-from phasesync.core.planning.budget import left, within_a_day, writable_at
-from phasesync.core.planning.guard import MAX_ENFORCEMENTS, Delayed, Held
+from phasesync.core.planning.budget import within_a_day, writable_at, writes_left
+from phasesync.core.planning.guard import MAX_ENFORCEMENTS, DelayedChange, HeldChange
 from phasesync.core.planning.metadata import changed_outside, differing
-from phasesync.core.planning.ownership import Ownership, ownership_of, refusal_of
+from phasesync.core.planning.ownership import Ownership, copy_warning, ownership_of, refusal_of
+from phasesync.core.planning.ownership import describe_copy as told_copy
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, Desired, JournalEntry, Observed
 from phasesync.core.run import Run
-from phasesync.core.standing import NEEDS_A_PERSON, status_of
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncStatus
+from phasesync.core.sync_status import NEEDS_A_PERSON, status_of
 
 _LEFT_BY_A_RUN = frozenset({SyncStatus.PENDING, SyncStatus.FAILING, SyncStatus.DRIFTED})
 """A sync leaves these with its next run."""
@@ -147,16 +145,16 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class BudgetStatus:
     """Versions of one object: written within 24 h, left at once without a person asking, and when the next may be."""
 
     used_24h: int
-    left: int
+    writes_left: int
     next_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectWhy:
+class ObjectExplanation:
     """
     What is to be said of one remote object.
 
@@ -184,7 +182,7 @@ class ObjectWhy:
     row: str | None
     decision: str | None
     reason: str
-    budget: Budget
+    budget: BudgetStatus
     repaired_24h: int
     held: str | None = None
     held_reason: str | None = None
@@ -205,13 +203,13 @@ def explain_object(
     wanted: Desired | None,
     seen: Observed | None,
     changes: Sequence[Change],
-    held: Sequence[Held],
-    delayed: Sequence[Delayed],
+    held: Sequence[HeldChange],
+    delayed: Sequence[DelayedChange],
     sync: str,
     instance_id: str,
     region: str,
     now: datetime,
-) -> ObjectWhy:
+) -> ObjectExplanation:
     """
     Explain the decision on one remote object that AWS was asked about.
 
@@ -235,7 +233,7 @@ def explain_object(
     if wanted is not None and seen is not None and ownership is Ownership.OURS:
         for dimension in sorted(differing(wanted, seen, entry)):
             differs[str(dimension)] = "outside" if changed_outside(dimension, wanted, entry) else "sync"
-    return ObjectWhy(
+    return ObjectExplanation(
         remote_name=entry.remote_name,
         reported=_reported(seen),
         ownership=ABSENT if ownership is None else str(ownership),
@@ -249,14 +247,14 @@ def explain_object(
         held_reason=None if holds is None else holds.reason,
         delayed_until=None if waits is None else waits.until,
         differs=differs,
-        warning=None if seen is None else why_behind(seen, sync),
+        warning=None if seen is None else copy_warning(seen, sync),
         grace_until=next((one.due_at for one in changes if one.due_at is not None), None),
     )
 
 
-def explain_unseen(entry: JournalEntry, reason: str, *, now: datetime) -> ObjectWhy:
+def explain_undecided(entry: JournalEntry, reason: str, *, now: datetime) -> ObjectExplanation:
     """Say what is known of an object that nothing was decided on, and why."""
-    return ObjectWhy(
+    return ObjectExplanation(
         remote_name=entry.remote_name,
         reported="not known",
         ownership=UNKNOWN,
@@ -269,12 +267,12 @@ def explain_unseen(entry: JournalEntry, reason: str, *, now: datetime) -> Object
     )
 
 
-def budget_of(entry: JournalEntry, now: datetime) -> Budget:
+def budget_of(entry: JournalEntry, now: datetime) -> BudgetStatus:
     """Return how the version budget of an object stands for runs that nobody asked for."""
     at = writable_at(entry.versions_at, now)
-    return Budget(
+    return BudgetStatus(
         used_24h=len(within_a_day(entry.versions_at, now)),
-        left=left(entry.versions_at, now),
+        left=writes_left(entry.versions_at, now),
         next_at=at if at > now else None,
     )
 
@@ -419,7 +417,7 @@ def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def worth_showing(one: ObjectWhy) -> bool:
+def worth_showing(one: ObjectExplanation) -> bool:
     """Return whether there is more to say of an object than that it is as wanted."""
     return (
         one.decision != Action.NOOP

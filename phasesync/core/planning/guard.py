@@ -28,7 +28,7 @@ from typing import Final
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.fingerprint import same
 from phasesync.core.planning.budget import within_a_day, writable_at
-from phasesync.core.remote import Action, Content, Intent, JournalEntry, Life, Payload, Step
+from phasesync.core.remote import Action, Intent, JournalEntry, KeyContent, KeyStep, Lifetime, Payload
 from phasesync.core.sync import OnDrift, SyncConfig
 
 LONGEST_WINDOW: Final = timedelta(days=7)
@@ -53,17 +53,17 @@ class Loss:
     within: timedelta | None = None
 
 
-def contents(keys: Collection[str], empty: Collection[str]) -> dict[str, Content]:
+def contents(keys: Collection[str], empty: Collection[str]) -> dict[str, KeyContent]:
     """Return key name -> what it holds."""
-    return {key: Content.EMPTY if key in empty else Content.FULL for key in keys}
+    return {key: KeyContent.EMPTY if key in empty else KeyContent.FULL for key in keys}
 
 
-def contents_of(payload: Payload) -> dict[str, Content]:
+def contents_of(payload: Payload) -> dict[str, KeyContent]:
     """Return key name -> what it holds in a payload."""
     return contents(payload.keys, payload.empty)
 
 
-def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str]) -> dict[str, Content]:
+def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str]) -> dict[str, KeyContent]:
     """
     Return key name -> what it held in the payload written last.
 
@@ -81,7 +81,7 @@ def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collect
 def emptied(entry: JournalEntry, payload: Payload) -> frozenset[str]:
     """Return the keys whose value had content in the payload written last and has none in this one."""
     before = contents_before(entry, payload.keys, payload.empty)
-    return frozenset(key for key in payload.empty if before.get(key) is Content.FULL)
+    return frozenset(key for key in payload.empty if before.get(key) is KeyContent.FULL)
 
 
 # --- keys
@@ -89,7 +89,7 @@ def emptied(entry: JournalEntry, payload: Payload) -> frozenset[str]:
 
 def steps_after(
     entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str], intent: Intent
-) -> tuple[Step, ...]:
+) -> tuple[KeyStep, ...]:
     """
     Return the steps to keep after a write: none after one that a person approved. The first write of an object, and one
     that fills an empty payload, is no step: there was nothing to lose.
@@ -104,15 +104,15 @@ def steps_after(
         return ()
     before, after = contents_before(entry, keys, empty), contents(keys, empty)
     former = {
-        key: before.get(key, Content.NONE)
+        key: before.get(key, KeyContent.NONE)
         for key in before.keys() | after.keys()
-        if before.get(key, Content.NONE) is not after.get(key, Content.NONE)
+        if before.get(key, KeyContent.NONE) is not after.get(key, KeyContent.NONE)
     }
     kept = within(entry.steps, intent.made_at, LONGEST_WINDOW)
-    return (*kept, Step(at=intent.made_at, former=former)) if former and before else kept
+    return (*kept, KeyStep(at=intent.made_at, former=former)) if former and before else kept
 
 
-def within(steps: tuple[Step, ...], now: datetime, window: timedelta) -> tuple[Step, ...]:
+def within(steps: tuple[KeyStep, ...], now: datetime, window: timedelta) -> tuple[KeyStep, ...]:
     """Return the steps of a window, oldest first. One in the future is from a clock that was set back, and counts."""
     return tuple(step for step in steps if now - step.at < window)
 
@@ -136,17 +136,17 @@ def key_losses(entry: JournalEntry, payload: Payload, *, now: datetime, window: 
         for step in reversed(steps):
             for key, content in step.former.items():
                 start[key] = content
-                most[key] = max(most.get(key, Content.NONE), content)
+                most[key] = max(most.get(key, KeyContent.NONE), content)
         losses += [_loss(start, after, window), _loss(most, after, window)]
     return losses
 
 
-def _loss(state: Mapping[str, Content], after: Mapping[str, Content], window: timedelta | None) -> Loss:
+def _loss(state: Mapping[str, KeyContent], after: Mapping[str, KeyContent], window: timedelta | None) -> Loss:
     held = Counter(state.values())
     return Loss(
-        lost=sum(content > after.get(key, Content.NONE) for key, content in state.items()),
-        had=held[Content.EMPTY] + held[Content.FULL],
-        full=held[Content.FULL],
+        lost=sum(content > after.get(key, KeyContent.NONE) for key, content in state.items()),
+        had=held[KeyContent.EMPTY] + held[KeyContent.FULL],
+        full=held[KeyContent.FULL],
         within=window,
     )
 
@@ -156,7 +156,7 @@ def _loss(state: Mapping[str, Content], after: Mapping[str, Content], window: ti
 
 def recent_lives(
     standing: Collection[JournalEntry], gone: Collection[JournalEntry], going: Collection[str]
-) -> Iterator[Life]:
+) -> Iterator[Lifetime]:
     """
     Yield what was made or deleted lately, since the last approval of a deletion.
 
@@ -168,13 +168,15 @@ def recent_lives(
     approved = max((one.deletion_at for one in gone if one.deletion_at and one.deletion_approved), default=None)
     for entry in gone:
         if entry.deletion_at is not None and (approved is None or entry.deletion_at > approved):
-            yield Life(born=entry.created_at, died=entry.deletion_at)
+            yield Lifetime(born=entry.created_at, died=entry.deletion_at)
     for entry in standing:
         if entry.created_at is not None and (approved is None or entry.created_at > approved):
-            yield Life(born=entry.created_at, going=entry.remote_name in going)
+            yield Lifetime(born=entry.created_at, going=entry.remote_name in going)
 
 
-def object_losses(count: int, objects: int, lives: Collection[Life], *, now: datetime, window: timedelta) -> list[Loss]:
+def object_losses(
+    count: int, objects: int, lives: Collection[Lifetime], *, now: datetime, window: timedelta
+) -> list[Loss]:
     """
     Return what a sync would lose of its objects: in this run, and within the window.
 
@@ -211,7 +213,7 @@ _IDLE = frozenset({Action.NOOP, Action.CONFLICT, Action.REFUSE})
 _RESTORED = "this database is older than AWS, and nothing is written until that is accepted"
 
 
-class Rule(StrEnum):
+class GuardRule(StrEnum):
     """Why a change is held."""
 
     DRIFT = "drift"
@@ -231,16 +233,16 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class HeldChange:
     """A change that waits for an approval, the rule that it tripped, and why with numbers and limits."""
 
     change: Change
-    rule: Rule
+    rule: GuardRule
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delayed:
+class DelayedChange:
     """A change that waits for the version budget of its object, and until when."""
 
     change: Change
@@ -248,7 +250,7 @@ class Delayed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guarded:
+class GuardedPlan:
     """
     A plan after the guard.
 
@@ -261,13 +263,13 @@ class Guarded:
     """
 
     go: tuple[Change, ...]
-    held: tuple[Held, ...] = ()
-    delayed: tuple[Delayed, ...] = ()
+    held: tuple[HeldChange, ...] = ()
+    delayed: tuple[DelayedChange, ...] = ()
     digest: str | None = None
     approved: bool = False
 
 
-def judge(
+def apply_guard(
     plan: Plan,
     config: SyncConfig,
     approved_digest: str | None,
@@ -275,7 +277,7 @@ def judge(
     now: datetime,
     manual: bool = False,
     restored: bool = False,
-) -> Guarded:
+) -> GuardedPlan:
     """
     Split a plan into what may go out unattended and what waits.
 
@@ -289,9 +291,11 @@ def judge(
     """
     if restored:
         held = tuple(
-            Held(change=one, rule=Rule.RESTORED, reason=_RESTORED) for one in plan.changes if one.action not in _IDLE
+            HeldChange(change=one, rule=GuardRule.RESTORED, reason=_RESTORED)
+            for one in plan.changes
+            if one.action not in _IDLE
         )
-        return Guarded(go=tuple(one for one in plan.changes if one.action in _IDLE), held=held)
+        return GuardedPlan(go=tuple(one for one in plan.changes if one.action in _IDLE), held=held)
     deletions = _too_many_deletions(plan, config, now)
     tripped = [found for change in plan.changes if (found := _hold(change, config, now, deletions)) is not None]
     digest = digest_of(tripped) if tripped else None
@@ -300,12 +304,12 @@ def judge(
     released = {id(one.change) for one in tripped} if approved else set()
     waiting = {id(one.change) for one in held}
     delayed = tuple(
-        Delayed(change=change, until=until)
+        DelayedChange(change=change, until=until)
         for change in plan.changes
         if id(change) not in waiting and (until := _delayed_until(change, now, manual)) is not None
     )
     waiting |= {id(one.change) for one in delayed}
-    return Guarded(
+    return GuardedPlan(
         go=tuple(
             replace(change, approved=True) if id(change) in released else change
             for change in plan.changes
@@ -318,25 +322,31 @@ def judge(
     )
 
 
-def _hold(change: Change, config: SyncConfig, now: datetime, deletions: str | None) -> Held | None:
-    found = (Rule.DELETIONS, deletions) if change.deletes and deletions else _why_held(change, config, now)
-    return None if found is None else Held(change=change, rule=found[0], reason=found[1])
+def _hold(change: Change, config: SyncConfig, now: datetime, deletions: str | None) -> HeldChange | None:
+    found = (GuardRule.DELETIONS, deletions) if change.deletes and deletions else _why_held(change, config, now)
+    return None if found is None else HeldChange(change=change, rule=found[0], reason=found[1])
 
 
-def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, str] | None:
+def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[GuardRule, str] | None:
     entry, desired = change.entry, change.desired
     if entry is None or desired is None:
         return None
     if change.source_empty:
-        return Rule.SOURCE_EMPTY, "the source has no keys and this would be the first write: probably a mistyped path"
+        return (
+            GuardRule.SOURCE_EMPTY,
+            "the source has no keys and this would be the first write: probably a mistyped path",
+        )
     if change.moves:
-        return Rule.MOVES, "the sync wrote to another name, account or Region before, and that object would stay behind"
+        return (
+            GuardRule.MOVES,
+            "the sync wrote to another name, account or Region before, and that object would stay behind",
+        )
     if change.drift and config.on_drift is OnDrift.HOLD:
-        return Rule.DRIFT, f"{change.reason}; the sync holds on drift"
+        return GuardRule.DRIFT, f"{change.reason}; the sync holds on drift"
     enforced = len(within_a_day(entry.enforced_at, now))
     if change.drift and enforced >= MAX_ENFORCEMENTS:
         return (
-            Rule.CONTESTED,
+            GuardRule.CONTESTED,
             f"contested: {change.reason}; repaired {enforced} times within 24 h (limit {MAX_ENFORCEMENTS}), "
             "so somebody else keeps writing",
         )
@@ -345,31 +355,31 @@ def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, 
     if (lost := _why_lost(change, entry, desired.payload, config, now)) is not None:
         return lost
     if entry.written_before and not entry.binary and desired.payload.binary:  # not known counts as text
-        return Rule.BINARY, "would turn text into binary: readers of SecretString would find nothing"
+        return GuardRule.BINARY, "would turn text into binary: readers of SecretString would find nothing"
     return None
 
 
 def _why_lost(
     change: Change, entry: JournalEntry, payload: Payload, config: SyncConfig, now: datetime
-) -> tuple[Rule, str] | None:
+) -> tuple[GuardRule, str] | None:
     """Return why a payload may not lose that much unattended, None where it loses nothing or little."""
     step, *wider = key_losses(entry, payload, now=now, window=config.guard_window)
     if not step.lost:
         return None
     if step.had and not payload.keys:
         return (
-            Rule.EMPTYING,
+            GuardRule.EMPTYING,
             f"would empty the payload: it has {_counted(step.had, 'key')}, the source has none",
         )
     if step.full and len(payload.empty) == len(payload.keys):
         values = "the value" if len(payload.keys) == 1 else f"all {len(payload.keys)} values"
-        return Rule.EMPTYING, f"would empty the payload: {values} would be empty, {step.full} had content"
+        return GuardRule.EMPTYING, f"would empty the payload: {values} would be empty, {step.full} had content"
     # The least surprising number first: what this step does by itself.
     if (loss := next(_beyond((step, *wider), config.shrink_limit_percent, config.shrink_limit_keys), None)) is not None:
         before = "" if loss.within is None else f", {step.lost} of them with this change"
         limit = f"{config.shrink_limit_percent} % (from {config.shrink_limit_keys} keys on)"
         return (
-            Rule.SHRINKING,
+            GuardRule.SHRINKING,
             f"would drop {loss.lost} of {loss.had} keys{_in(loss.within)}{before}{_empty(change, step)}; "
             f"the limit is {limit}{_also_in(config, loss)}",
         )
@@ -377,7 +387,7 @@ def _why_lost(
         values = (
             "a value that had content would be" if len(lost) == 1 else f"{len(lost)} values that had content would be"
         )
-        return Rule.EMPTY_REFERENCE, f"{values} empty, because what the reference leads to is empty"
+        return GuardRule.EMPTY_REFERENCE, f"{values} empty, because what the reference leads to is empty"
     return None
 
 
@@ -443,7 +453,7 @@ def _delayed_until(change: Change, now: datetime, manual: bool) -> datetime | No
     return until if until > now else None
 
 
-def digest_of(tripped: Sequence[Held]) -> str:
+def digest_of(tripped: Sequence[HeldChange]) -> str:
     """Return 16 hex digits; payloads enter as keyed fingerprints, so that the digest tells nothing."""
     facts = [
         [

@@ -13,11 +13,11 @@ from datetime import datetime
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.fingerprint import same
 from phasesync.core.planning.budget import within_a_day
-from phasesync.core.planning.guard import steps_after
+from phasesync.core.planning.losses import steps_after
 from phasesync.core.planning.metadata import differing, wanted_metadata
 from phasesync.core.planning.ownership import Ownership, ownership_of
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Payload
-from phasesync.core.times import none_ahead, not_ahead
+from phasesync.core.times import clamp, clamp_all
 
 
 def next_generation(entry: JournalEntry) -> int:
@@ -113,7 +113,7 @@ def settle_write(
     )
 
 
-def settle_spent(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEntry:
+def settle_used_token(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEntry:
     """
     Return the entry after AWS answered that the token is spent on another payload: an earlier write had landed.
 
@@ -154,10 +154,10 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
         return entry if observed.deleted_at is not None else settle_restore(entry)
     if intent.payloads != 1 or intent.token not in observed.versions:
         return entry
-    return settle_spent(entry, intent, arn=observed.arn)
+    return settle_used_token(entry, intent, arn=observed.arn)
 
 
-def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
+def clamp_to_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
     """
     Return the entry of which nothing that was noted of the present lies ahead of a clock that was set back since.
 
@@ -165,22 +165,22 @@ def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
     """
 
     def past(at: datetime | None) -> datetime | None:
-        return None if at is None else not_ahead(at, now)
+        return None if at is None else clamp(at, now)
 
     noted = replace(
         entry,
-        versions_at=none_ahead(entry.versions_at, now),
-        enforced_at=none_ahead(entry.enforced_at, now),
+        versions_at=clamp_all(entry.versions_at, now),
+        enforced_at=clamp_all(entry.enforced_at, now),
         touched_at=past(entry.touched_at),
         unwanted_since=past(entry.unwanted_since),
         created_at=past(entry.created_at),
         deletion_at=past(entry.deletion_at),
-        steps=tuple(replace(step, at=not_ahead(step.at, now)) for step in entry.steps),
+        steps=tuple(replace(step, at=clamp(step.at, now)) for step in entry.steps),
     )
     return entry if noted == entry else noted
 
 
-def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
+def record_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
     """
     Return the entry with what looking told of an object that is wanted: which of its dimensions are in step.
 
@@ -205,7 +205,7 @@ def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None,
     return entry if metadata == dict(entry.metadata) else replace(entry, metadata=metadata)
 
 
-def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool, now: datetime) -> JournalEntry:
+def record_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool, now: datetime) -> JournalEntry:
     """
     Return the entry of an object that is no longer wanted, with since when.
 
@@ -256,7 +256,7 @@ def forget_object(entry: JournalEntry) -> JournalEntry:
     )
 
 
-def give_back(entry: JournalEntry) -> JournalEntry:
+def release_object(entry: JournalEntry) -> JournalEntry:
     """
     Return the entry of an object that is no business of ours any more, though it is still there.
 

@@ -77,7 +77,7 @@ class SyncTraits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Expected:
+class ExpectedListing:
     """
     How one remote object should stand in a list.
 
@@ -89,7 +89,7 @@ class Expected:
     """
 
     remote_name: str
-    aspect: SyncTraits
+    traits: SyncTraits
     arn: str | None
     version_id: str | None
     unwanted_tags: tuple[str, ...] = ()
@@ -129,13 +129,13 @@ def traits_of(sync_id: str, config: SyncConfig, *, region: str, instance_id: str
 
 
 def expectation(
-    aspect: SyncTraits, config: SyncConfig, entry: JournalEntry, *, wanted: bool, now: datetime
-) -> Expected | NotComparable:
+    traits: SyncTraits, config: SyncConfig, entry: JournalEntry, *, wanted: bool, now: datetime
+) -> ExpectedListing | NotComparable:
     """
     Return how an object of a sync that is in step should stand in a list.
 
     Args:
-        aspect: of its sync.
+        traits: of its sync.
         config: of its sync.
         entry: its journal entry, in the account and Region that are listed.
         wanted: the sync wants it now; else it wrote it once.
@@ -150,26 +150,26 @@ def expectation(
         return NotComparable.SYNC if leaves or entry.unwanted_since is not None else NotComparable.OBJECT
     if entry.touched_at is not None and abs(now - entry.touched_at) < LAG:
         return NotComparable.OBJECT
-    return Expected(
+    return ExpectedListing(
         remote_name=entry.remote_name,
-        aspect=aspect,
+        traits=traits,
         arn=entry.arn,
         version_id=entry.version_id,
-        unwanted_tags=unwanted_tags(config, aspect.tags, entry.tags_written),
+        unwanted_tags=unwanted_tags(config, traits.tags, entry.tags_written),
         leaving=not wanted,
     )
 
 
-def suspicion_of(expected: Expected, seen: Observed) -> Suspicion | None:
+def suspicion_of(expected: ExpectedListing, seen: Observed) -> Suspicion | None:
     """Return the first thing in which a listed object is not as expected, None = it is as expected."""
-    aspect = expected.aspect
+    traits = expected.traits
     if expected.leaving:
         return Suspicion.RESTORED if seen.deleted_at is None else None
-    if refusal_of(expected.remote_name, seen, aspect.region) is not None:
+    if refusal_of(expected.remote_name, seen, traits.region) is not None:
         return Suspicion.TAKEN_OVER
     if seen.deleted_at is not None:
         return Suspicion.DELETED
-    if any(seen.tags.get(mark) != aspect.tags[mark] for mark in (TAG_INSTANCE, TAG_SYNC)):
+    if any(seen.tags.get(mark) != traits.tags[mark] for mark in (TAG_INSTANCE, TAG_SYNC)):
         return Suspicion.OWNER
     if expected.arn not in (None, seen.arn):
         return Suspicion.REPLACED
@@ -178,7 +178,7 @@ def suspicion_of(expected: Expected, seen: Observed) -> Suspicion | None:
     return None if _metadata_as_expected(expected, seen) else Suspicion.METADATA
 
 
-def mismatches(expected: Mapping[str, Expected], listed: Iterable[Observed]) -> dict[str, Suspicion]:
+def mismatches(expected: Mapping[str, ExpectedListing], listed: Iterable[Observed]) -> dict[str, Suspicion]:
     """
     Return what has to be looked at.
 
@@ -203,11 +203,11 @@ def mismatches(expected: Mapping[str, Expected], listed: Iterable[Observed]) -> 
     return {name: found.get(name, Suspicion.MISSING) for name in left}
 
 
-def _metadata_as_expected(expected: Expected, seen: Observed) -> bool:
-    aspect = expected.aspect
+def _metadata_as_expected(expected: ExpectedListing, seen: Observed) -> bool:
+    traits = expected.traits
     return (
-        (aspect.description is None or aspect.description == seen.description)
-        and (aspect.kms_key is None or not is_other_key(aspect.kms_key, seen.kms_key))
-        and all(seen.tags.get(key) == value for key, value in aspect.tags.items())
+        (traits.description is None or traits.description == seen.description)
+        and (traits.kms_key is None or not is_other_key(traits.kms_key, seen.kms_key))
+        and all(seen.tags.get(key) == value for key, value in traits.tags.items())
         and not any(key in seen.tags for key in expected.unwanted_tags)
     )

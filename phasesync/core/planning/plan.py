@@ -33,7 +33,7 @@ from typing import Protocol
 from phasesync.core.change import ORDER, VALUE_WRITES, Change, KeyDiff, Plan, PlanContext
 from phasesync.core.fingerprint import same
 from phasesync.core.planning.deletion import decide_unwanted
-from phasesync.core.planning.guard import emptied, recent_lives
+from phasesync.core.planning.losses import emptied, recent_lifetimes
 from phasesync.core.planning.metadata import Dimension, changed_outside, differing, replica_diff
 from phasesync.core.planning.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
 from phasesync.core.remote import Action, Desired, JournalEntry, Observed
@@ -83,7 +83,7 @@ def make_plan(
     standing += [*lost, *(entry for entry in unlooked if entry.written_before)]
     going = {change.remote_name for change in changes if change.deletes or change.due_at is not None}
     going |= {entry.remote_name for entry in lost}
-    lives = tuple(recent_lives(standing, gone, going))
+    lives = tuple(recent_lifetimes(standing, gone, going))
     return Plan(changes=tuple(ordered), objects=len(standing), unseen=len(lost), lives=lives)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from phasesync.core.planning.listing_check import (
     LAG,
-    Expected,
+    ExpectedListing,
     NotComparable,
     Suspicion,
     expectation,
@@ -56,9 +56,9 @@ LISTED = observed(description="of the shop", kms_key=KEY, tags={**MARKS, "team":
 
 def expected(
     rules: SyncConfig = FULL, journal: JournalEntry = WRITTEN, *, wanted: bool = True
-) -> Expected | NotComparable:
-    aspect = traits_of(SYNC, rules, region=REGION, instance_id=INSTANCE)
-    return expectation(aspect, rules, journal, wanted=wanted, now=NOW)
+) -> ExpectedListing | NotComparable:
+    traits = traits_of(SYNC, rules, region=REGION, instance_id=INSTANCE)
+    return expectation(traits, rules, journal, wanted=wanted, now=NOW)
 
 
 def suspicion(
@@ -66,7 +66,7 @@ def suspicion(
 ) -> Suspicion | None:
     """Return the suspicion that a list with this entry raises, None = none."""
     one = expected(rules, journal, wanted=wanted)
-    assert isinstance(one, Expected)
+    assert isinstance(one, ExpectedListing)
     return mismatches({NAME: one}, [] if seen is None else [seen]).get(NAME)
 
 
@@ -132,7 +132,7 @@ def test_a_key_is_the_same_by_arn_or_by_id() -> None:
 def test_an_object_that_is_listed_twice_is_well_if_one_fits() -> None:
     """While a deleted object of the same name is still in the list, it is there beside its successor."""
     one = expected()
-    assert isinstance(one, Expected)
+    assert isinstance(one, ExpectedListing)
     former = replace(LISTED, arn=ARN.replace("AbCdEf", "GhIjKl"), deleted_at=NOW)
     assert mismatches({NAME: one}, [former, LISTED]) == mismatches({NAME: one}, [LISTED, former]) == {}
     assert mismatches({NAME: one}, [former]) == {NAME: Suspicion.DELETED}
