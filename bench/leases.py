@@ -27,7 +27,7 @@ from phasesync.bootstrap import Application
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.events import Event
-from phasesync.core.lease_users import DEFAULT_TEMPLATE
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
 from phasesync.daemon.build import build_lease_work
 from phasesync.ports import CredentialDraft, DynamicDraft
 from tests.support.installation import REGION, Installation

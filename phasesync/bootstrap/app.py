@@ -434,7 +434,7 @@ class Application(Parts):
         """What an operator may ask of leases."""
         import secrets
 
-        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
+        from phasesync.core.iam_users import RANDOM, RANDOM_ALPHABET
         from phasesync.engine.leases.operations import LeaseOperations
 
         # What a clock noted that was set back since is moved before anything is noted by the clock as it is.

@@ -228,7 +228,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
       phasesync aws list-secrets --credential aws
     """
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.core.arns import check_neighbours
+    from phasesync.core.regions import check_neighbours
     from phasesync.engine.hints import hints_about
 
     found = application.credentials.get(credential)

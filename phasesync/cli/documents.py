@@ -21,8 +21,8 @@ from phasesync.core.model import App, Environment, SecretValue, SecretVersion, V
 from phasesync.core.planning.guard import Held, Rule
 from phasesync.core.remote import Action
 from phasesync.core.run import ChangeResult, Run
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
+from phasesync.core.sync_status import status_of
 from phasesync.engine.hints import hint_of
 from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError

@@ -288,7 +288,7 @@ def add(
     """
     from phasesync.cli.documents import dynamic_document
     from phasesync.core.dynamic import DynamicConfig
-    from phasesync.core.lease_users import DEFAULT_TEMPLATE
+    from phasesync.core.iam_users import DEFAULT_TEMPLATE
     from phasesync.ports import DynamicDraft
 
     if options.default_ttl is None or options.max_ttl is None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from phasesync.core.canonical import Json, canonical_json, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, parse_json_document
 from phasesync.core.dotenv import PYTHON, Note, dotenv_line, read_dotenv, write_shell
-from phasesync.core.exported_values import Entry, entries_of_json
+from phasesync.core.json_values import Entry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_stored_key
 from phasesync.core.reference_syntax import escape

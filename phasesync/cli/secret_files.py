@@ -22,8 +22,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
-from phasesync.core.exported_values import Entry, export_json, literal_value
-from phasesync.core.imported_values import as_literal, split_json
+from phasesync.core.json_values import Entry, as_literal, export_json, literal_value, split_json
 from phasesync.core.model import SecretValue, SecretVersion, ValueType
 from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError

@@ -14,7 +14,8 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)

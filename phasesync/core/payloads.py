@@ -8,7 +8,7 @@ import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.fingerprint import Digests, fingerprint, key_digest
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, map_strings, parse_json_document
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
 from phasesync.core.names import ROOT
 from phasesync.core.reference_syntax import Reference, Target, is_well_formed, pieces, references_in, targets

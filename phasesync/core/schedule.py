@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.errors import (
     CiphertextError,
     CredentialRejectedError,

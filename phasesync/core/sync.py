@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from phasesync.core.status import SyncStatus, Trigger
-
 
 class Layout(StrEnum):
     """How an environment becomes remote objects."""
@@ -108,6 +106,40 @@ class SyncConfig:
     def names(self) -> str:
         """The remote name, or the template that makes remote names."""
         return self.remote_name or self.name_template or ""
+
+
+class SyncStatus(StrEnum):
+    """How a sync stands."""
+
+    PENDING = "pending"
+    """A newer revision is not applied yet."""
+    RUNNING = "running"
+    IN_SYNC = "in-sync"
+    DRIFTED = "drifted"
+    """Somebody else changed a remote object; not repaired yet."""
+    HELD = "held"
+    """Waits for an approval."""
+    HALTED = "halted"
+    """Waits for a repair by a person."""
+    FAILING = "failing"
+    """Tried again by itself."""
+    PAUSED = "paused"
+    INCOMPLETE = "incomplete"
+    """Its credential has no role yet."""
+
+
+class Trigger(StrEnum):
+    """What woke a run."""
+
+    CHANGE = "change"
+    """An environment that it reads has grown, or its configuration changed."""
+    DRIFT = "drift"
+    """A check found that somebody else changed a remote object."""
+    SCHEDULE = "schedule"
+    """Its interval is over."""
+    MANUAL = "manual"
+    RETRY = "retry"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,7 @@ from phasesync.core.planning.journal import (
 )
 from phasesync.core.planning.metadata import Dimension, key_differs, text_digest, wanted_metadata
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
-from phasesync.core.run import ChangeResult
-from phasesync.core.status import Outcome
+from phasesync.core.run import ChangeResult, Outcome
 from phasesync.engine.stale_database import restored
 from phasesync.errors import (
     DestinationError,

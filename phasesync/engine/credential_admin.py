@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from phasesync.core.arns import check_neighbours, check_partition, check_region, check_role_arn, known_partition_of
+from phasesync.core.arns import check_partition, check_role_arn
 from phasesync.core.credential import (
     Credential,
     CredentialStatus,
@@ -16,6 +16,7 @@ from phasesync.core.credential import (
     check_external_id,
     check_secret_access_key,
 )
+from phasesync.core.regions import check_neighbours, check_region, known_partition_of
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 

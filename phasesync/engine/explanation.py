@@ -5,11 +5,10 @@ from datetime import datetime
 
 from phasesync.core.change import Change
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.planning.explain import ObjectWhy, explain_object, explain_sync, explain_unseen
+from phasesync.core.planning.explain import ObjectWhy, explain_object, explain_unseen
 from phasesync.core.run import Run
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncStatus
+from phasesync.core.sync_status import explain_sync, status_of
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import entries_of
 from phasesync.engine.reconcile import Prepared, Reconciler

@@ -3,11 +3,12 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.imported_values import as_literal, split_json
+from phasesync.core.arns import region_of_secret
+from phasesync.core.json_values import as_literal, split_json
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
+from phasesync.core.regions import check_neighbours
 from phasesync.core.sync import Adopt
 from phasesync.engine.adoption_preview import Candidate
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError

@@ -12,13 +12,11 @@ from datetime import datetime, timedelta
 from phasesync.core.change import Plan
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.planning.budget import within_a_day
-from phasesync.core.planning.estimate import Estimate, estimate
-from phasesync.core.planning.explain import because, obstacle
 from phasesync.core.planning.guard import Guarded, Held, Rule
+from phasesync.core.planning.plan import Estimate, estimate
 from phasesync.core.run import Run
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
+from phasesync.core.sync_status import because, obstacle, status_of
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler

@@ -18,10 +18,9 @@ from phasesync.core.planning.budget import DAY, within_a_day
 from phasesync.core.planning.guard import Guarded, judge
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
-from phasesync.core.run import Run
+from phasesync.core.run import Outcome, Run
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Layout
+from phasesync.core.sync import Layout, SyncStatus, Trigger
 from phasesync.engine.apply import Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.engine.defects import internal_error

@@ -20,13 +20,20 @@ Writes no value and deletes nothing.
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_neighbours, region_of_secret
+from phasesync.core.arns import region_of_secret
 from phasesync.core.change import PlanContext
 from phasesync.core.credential import Credential
-from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.planning.deletion import decide_unwanted
 from phasesync.core.planning.journal import give_back, settle_by_evidence
-from phasesync.core.planning.ownership import Ownership, owner_tags, ownership_of, refusal_of
+from phasesync.core.planning.ownership import (
+    Ownership,
+    copies_in_other_accounts,
+    how_to_end_copies,
+    owner_tags,
+    ownership_of,
+    refusal_of,
+)
+from phasesync.core.regions import check_neighbours
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
 from phasesync.core.tags import tags_back

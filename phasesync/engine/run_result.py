@@ -10,10 +10,9 @@ from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
 from phasesync.core.planning.guard import Delayed, Held, Rule, digest_of
 from phasesync.core.remote import Action
-from phasesync.core.run import ChangeResult, Run, RunError
+from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, Verdict, verdict_of, worst
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
-from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import END_OF_LOOKING
 from phasesync.engine.stale_database import not_accepted

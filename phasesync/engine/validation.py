@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_key_arn, check_neighbours, check_region, is_key_arn
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.arns import check_key_arn, is_key_arn
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.credential import Credential
-from phasesync.core.lint.consumers import lint
+from phasesync.core.lint import lint
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.names import normalise_path
-from phasesync.core.planning.guard import LONGEST_WINDOW
+from phasesync.core.planning.losses import LONGEST_WINDOW
 from phasesync.core.planning.ownership import owner_tags
+from phasesync.core.regions import check_neighbours, check_region
 from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, Sync, SyncConfig
 from phasesync.core.tags import check_tags

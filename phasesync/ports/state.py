@@ -7,9 +7,8 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.planning.listing_check import shown_by_lists
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import name_of_key
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Layout, SyncConfig
+from phasesync.core.sync import Layout, SyncConfig, SyncStatus
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.ports import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.store.claims import grown

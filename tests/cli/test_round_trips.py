@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasesync.bootstrap import open_application
-from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
-from phasesync.core.imported_values import as_literal
+from phasesync.core.json_values import Entry, as_literal, entries_of_json, export_json, literal_value
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
 from phasesync.core.payloads import map_json
 from phasesync.core.references import Resolution, resolve

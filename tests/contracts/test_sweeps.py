@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Layout, Paused, SyncConfig
+from phasesync.core.sync import Layout, Paused, SyncConfig, SyncStatus, Trigger
 from phasesync.ports import Check, SweepGroup, SweptObject
 from phasesync.store import Store
 from tests.support.sql import counted

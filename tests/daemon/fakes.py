@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from phasesync.core.events import Event
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.daemon.parts import Current, Parts
 from phasesync.errors import PhasesyncError, StoreUnavailableError
 from phasesync.ports import Claim, Load, MemberRole

@@ -6,8 +6,8 @@ from dataclasses import replace
 from phasesync.core.model import SecretValue
 from phasesync.core.payloads import map_json
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Adopt
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Adopt, SyncStatus, Trigger
 from phasesync.errors import OutcomeUnknownError, ThrottledError
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.planning.estimate import Estimate, estimate
+from phasesync.core.planning.plan import Estimate, estimate
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from tests.support.stores import ACTOR
 from tests.support.world import KEY_ARN, NAME, World

@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import Content
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Layout, OnRemove
 from phasesync.ports import SecretWrite
 from phasesync.store.journal import _context, to_entry

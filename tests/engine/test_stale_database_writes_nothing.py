@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.remote import TAG_INSTANCE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.operations import SyncOperations
 from phasesync.errors import (

@@ -27,8 +27,8 @@ from phasesync.bootstrap import Application, open_application
 from phasesync.cli.main import cli
 from phasesync.core.credential import CredentialType
 from phasesync.core.model import SecretValue
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync, SyncConfig
+from phasesync.core.sync_status import status_of
 from phasesync.ports import CredentialDraft, SecretWrite, SyncDraft
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon

@@ -31,8 +31,8 @@ from phasesync.adapters.issuers import iam_named as aws_iam_named
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.events import Event
+from phasesync.core.iam_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.core.lease import Lease, LeaseStatus
-from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
 from phasesync.engine.dynamic_admin import DynamicConfiguration

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.adapters.aws.rate_limits import RATE_GROUPS, RateGroup
-from phasesync.core.rates import Bucket, Rate, due_in, full_bucket, refill, slow, spend
+from phasesync.core.token_bucket import Bucket, Rate, due_in, full_bucket, refill, slow, spend
 from phasesync.errors import InterruptedRunError, ThrottledError
 
 PATIENCE: Final = timedelta(seconds=10)

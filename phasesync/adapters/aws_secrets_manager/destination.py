@@ -33,9 +33,9 @@ from phasesync.adapters.aws_secrets_manager.metadata import AwsMetadata, AwsReso
 from phasesync.adapters.aws_secrets_manager.responses import listing_of, observed_of, told, value_of
 from phasesync.adapters.destinations import DestinationSpec
 from phasesync.core.credential import Credential
-from phasesync.core.cross_account import copies_in_other_accounts
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import LIMIT_BYTES, check_size
+from phasesync.core.planning.ownership import copies_in_other_accounts
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import (

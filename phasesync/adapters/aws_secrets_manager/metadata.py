@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, SecretsManagerClient
 from phasesync.adapters.aws_secrets_manager.responses import told
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import (
     DestinationRejectedError,

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from phasesync.core.canonical import parse_json_document
+from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.times import duration_text
 from phasesync.errors import InvalidInputError

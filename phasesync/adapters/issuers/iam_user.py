@@ -23,8 +23,7 @@ from phasesync.adapters.issuers.iam_named import Named, PatientCalls, boundary, 
 from phasesync.core.arns import check_policy_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import LeaseSpec
-from phasesync.core.lease_users import (
+from phasesync.core.iam_users import (
     MarkedUser,
     Renewal,
     check_iam_path,
@@ -32,6 +31,7 @@ from phasesync.core.lease_users import (
     renewal_of,
     user_owner_tags_renewed,
 )
+from phasesync.core.lease import LeaseSpec
 from phasesync.core.model import SecretValue
 from phasesync.errors import (
     AccountMismatchError,

@@ -30,7 +30,8 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import ENDED
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
     {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}

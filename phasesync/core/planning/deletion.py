@@ -22,8 +22,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from phasesync.core.change import Change, PlanContext
-from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
-from phasesync.core.planning.ownership import NOT_OURS, Ownership, ownership_of, refusal_of
+from phasesync.core.planning.ownership import (
+    NOT_OURS,
+    Ownership,
+    copies_in_other_accounts,
+    how_to_end_copies,
+    ownership_of,
+    refusal_of,
+)
 from phasesync.core.remote import Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove
 

@@ -8,136 +8,16 @@ Every line is made of names, numbers and instants; no secret key and no value is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES, Change
-from phasesync.core.credential import CredentialStatus
-from phasesync.core.cross_account import told as told_copy
-from phasesync.core.cross_account import why_behind
 from phasesync.core.fingerprint import same
 from phasesync.core.planning.budget import left, within_a_day, writable_at
 from phasesync.core.planning.guard import MAX_ENFORCEMENTS, Delayed, Held
 from phasesync.core.planning.metadata import changed_outside, differing
-from phasesync.core.planning.ownership import Ownership, ownership_of, refusal_of
+from phasesync.core.planning.ownership import Ownership, ownership_of, refusal_of, why_behind
+from phasesync.core.planning.ownership import told as told_copy
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, Desired, JournalEntry, Observed
-from phasesync.core.run import Run
-from phasesync.core.standing import NEEDS_A_PERSON, status_of
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
-
-_LEFT_BY_A_RUN = frozenset({SyncStatus.PENDING, SyncStatus.FAILING, SyncStatus.DRIFTED})
-"""A sync leaves these with its next run."""
-
-_MADE_BY_OTHERS = frozenset({SyncStatus.PENDING, SyncStatus.PAUSED, SyncStatus.INCOMPLETE})
-"""These come from an edit or from an operator: no daemon is needed for them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Obstacle:
-    """
-    Why waiting is in vain.
-
-    Attributes:
-        why: the end of a sentence that begins with the name of the sync.
-        hint: the command that helps.
-        unserved: no daemon is there to do it; nothing is wrong with the sync.
-    """
-
-    why: str
-    hint: str
-    unserved: bool = False
-
-
-def obstacle(
-    sync: Sync,
-    status: SyncStatus,
-    wanted: SyncStatus,
-    *,
-    answered: bool,
-    served: bool,
-    within: timedelta,
-    now: datetime,
-    error_hint: str | None,
-) -> Obstacle | None:
-    """
-    Return what stands in the way of a status, None where it may still come by itself in time.
-
-    Args:
-        sync: the sync as it is now.
-        status: its status, another one than the wanted.
-        wanted: the status that is waited for.
-        answered: the newest run is one that counts; False = a run that was asked for is still ahead.
-        served: a daemon is alive, or may be about to start.
-        within: how long somebody waits for it.
-        now: the time.
-        error_hint: the hint of the error that the newest run ended with, None = none.
-    """
-    if status is SyncStatus.PAUSED and sync.paused is not None and sync.paused.until is not None:
-        stuck = sync.paused.until - now > within
-    else:
-        stuck = status in NEEDS_A_PERSON and (answered or status in (SyncStatus.PAUSED, SyncStatus.INCOMPLETE))
-    if stuck:
-        return Obstacle(
-            why=f"is {status} and will not be {wanted} by itself{because(sync, status)}",
-            hint=_help_with(sync, status, error_hint),
-        )
-    if sync.running:
-        return None
-    at = _next_run_at(sync, now) if status in _LEFT_BY_A_RUN and wanted not in _MADE_BY_OTHERS else None
-    if at is not None and at - now > max(within, timedelta()):  # One that is due now is not in the way.
-        return Obstacle(
-            why=f"is {status}, and its next run is at {at:%Y-%m-%d %H:%M:%S} UTC{because(sync, status)}",
-            hint=f"phasesync syncs why {sync.name}; {try_at_once(sync, served=served)}",
-        )
-    if not served and wanted not in _MADE_BY_OTHERS:
-        return Obstacle(
-            why=f"is {status}, and no daemon is running that would make it {wanted}{because(sync, status)}",
-            hint=f"start one: phasesync daemon; or run the sync here: phasesync syncs run {sync.name}",
-            unserved=True,
-        )
-    return None
-
-
-def try_at_once(sync: Sync, *, served: bool = True) -> str:
-    """Return the command that has a sync tried before its time."""
-    command = "trigger" if served else "run"
-    return f"once the cause is fixed, to try at once: phasesync syncs {command} {sync.name}"
-
-
-def because(sync: Sync, status: SyncStatus) -> str:
-    """Return why a sync has a status, as the end of a sentence; empty where nothing is to be said."""
-    reason = sync.status_reason
-    if status is SyncStatus.PAUSED and sync.paused is not None:
-        until = "" if sync.paused.until is None else f" until {sync.paused.until:%Y-%m-%d %H:%M:%S} UTC"
-        reason = f"paused by {sync.paused.by}{until}" + (f", {sync.paused.reason}" if sync.paused.reason else "")
-    elif status is SyncStatus.INCOMPLETE:
-        reason = f"its credential {sync.credential} has no role yet"
-    return f": {reason}" if reason else ""
-
-
-def _next_run_at(sync: Sync, now: datetime) -> datetime | None:
-    """Return when a daemon runs a sync next if nobody asks for it; None = that is not known."""
-    if sync.requested is not None:
-        return now
-    times = [] if sync.next_due_at is None else [sync.next_due_at]
-    if sync.pending:
-        times.append(sync.retry_at or now)
-    return max(min(times), now) if times else None
-
-
-def _help_with(sync: Sync, status: SyncStatus, error_hint: str | None) -> str:
-    """Return the command that helps a sync out of a status that it does not leave by itself."""
-    match status:
-        case SyncStatus.PAUSED:
-            return f"phasesync syncs resume {sync.name}"
-        case SyncStatus.INCOMPLETE:
-            return f"phasesync credentials update {sync.credential} --role-arn ARN"
-        case SyncStatus.HELD:
-            return f"phasesync syncs plan {sync.name} shows what is held, and how to approve it"
-        case _:
-            why = f"phasesync syncs why {sync.name}"
-            return f"{error_hint}; more: {why}" if error_hint else why
-
 
 ABSENT = "absent"
 """In place of an ownership where nothing has the name."""
@@ -350,73 +230,6 @@ def _tag(name: str, value: str | None, ours: str) -> str:
     if value is None:
         return f"the tag {name} is missing"
     return f"the tag {name} is ours" if value == ours else f"the tag {name} is another one's: {value}"
-
-
-# --- the sync as a whole
-
-
-def explain_sync(
-    sync: Sync, credential: CredentialStatus, *, account: str | None, last_run: Run | None, now: datetime
-) -> tuple[str, ...]:
-    """
-    Say how a sync stands and why, as lines for an operator.
-
-    Args:
-        sync: the sync.
-        credential: status of its credential.
-        account: that its credential is pinned to, None = none.
-        last_run: its newest run, None where it has none.
-        now: the time.
-    """
-    status = status_of(sync, credential)
-    lines = [f"status {status}" + (f": {sync.status_reason}" if sync.status_reason else "")]
-    if sync.paused is not None:
-        until = f", until {_at(sync.paused.until)}" if sync.paused.until else ""
-        why = f": {sync.paused.reason}" if sync.paused.reason else ""
-        lines.append(f"paused by {sync.paused.by} at {_at(sync.paused.at)}{until}{why}")
-    if credential is not CredentialStatus.VERIFIED:
-        lines.append(f"the credential {sync.credential} is {credential}")
-    lines.append(_pinned(sync, account))
-    lines += _waiting_for(sync)
-    if last_run is not None and last_run.error is not None:
-        code = f" ({last_run.error.code})" if last_run.error.code else ""
-        lines.append(f"the last run ended {last_run.outcome}: {last_run.error.cls}: {last_run.error.message}{code}")
-    if sync.failures:
-        lines.append(f"{sync.failures} failed {'run' if sync.failures == 1 else 'runs'} in a row")
-    if sync.retry_at is not None and sync.retry_at > now:
-        lines.append(f"backing off: no run by itself before {_at(sync.retry_at)}")
-    if status in (SyncStatus.FAILING, SyncStatus.HALTED):
-        lines.append(try_at_once(sync))
-    if sync.next_due_at is not None:
-        lines.append(f"next check at {_at(sync.next_due_at)}" if sync.next_due_at > now else "a check is due")
-    return tuple(lines)
-
-
-def _pinned(sync: Sync, account: str | None) -> str:
-    pinned = sync.account or account
-    return f"pinned to account {pinned}" if pinned else "not pinned to an account yet"
-
-
-def _waiting_for(sync: Sync) -> list[str]:
-    lines = []
-    applied = "none" if sync.applied_revision is None else str(sync.applied_revision)
-    if sync.pending:
-        lines.append(f"revision {sync.source_revision} of {sync.environment_label} is pending (applied: {applied})")
-        if sync.applied_revision == sync.source_revision:
-            lines[-1] = "an environment that it references has a newer revision"
-    if sync.requested is not None:
-        lines.append(f"a run was asked for ({sync.requested})")
-    if sync.running:
-        lines.append("a run is under way")
-    if sync.adopt is not None:
-        lines.append(f"a consent to take over is waiting for the next run ({sync.adopt})")
-    if sync.approved_digest is not None:
-        lines.append(f"the held changes {sync.approved_digest} are approved, for the next run")
-    return lines
-
-
-def _at(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def worth_showing(one: ObjectWhy) -> bool:

@@ -7,7 +7,18 @@ Tags alone can be forged.
 from enum import StrEnum
 from typing import Final
 
-from phasesync.core.remote import CURRENT, PENDING, PREVIOUS, TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.arns import account_of
+from phasesync.core.remote import (
+    CURRENT,
+    PENDING,
+    PREVIOUS,
+    TAG_INSTANCE,
+    TAG_SYNC,
+    CrossAccountLink,
+    CrossAccountStatus,
+    JournalEntry,
+    Observed,
+)
 
 UNNAMED: Final = "one that AWS does not name"
 _ANOTHER_NAME: Final = "choose another name: phasesync syncs update NAME, with --secret-name or --name-template"
@@ -92,3 +103,46 @@ def _known(observed: Observed, entry: JournalEntry) -> bool:
         return True
     tokens = {entry.version_id, entry.intent.token if entry.intent else None} - {None}
     return not tokens.isdisjoint(observed.versions)
+
+
+# --- copies in other accounts
+
+
+def copies_in_other_accounts(seen: Observed) -> str:
+    """Return a clause that names the copies of an object in other accounts."""
+    named = [one.arn or "one that AWS does not name" for one in seen.cross_account_copies]
+    return f"it has {'a copy' if len(named) == 1 else 'copies'} in another account: {', '.join(named)}"
+
+
+def how_to_end_copies(seen: Observed, region: str) -> str:
+    """Return the commands that end the replication of an object to other accounts; the copies stay as they are."""
+    return "; ".join(
+        f"aws secretsmanager disassociate-cross-account-replica --secret-id {seen.name} "
+        f"--cross-account-replica-arn {one.arn or 'ARN'} --region {region}"
+        for one in seen.cross_account_copies
+    )
+
+
+def told(copy: CrossAccountLink) -> str:
+    """Say how a copy in another account stands, and whose rights AWS replicates with."""
+    rights = "with the rights of whoever writes" if copy.role_arn is None else f"by {copy.role_arn}"
+    return f"copy in {_where(copy)}: {copy.status}, replicated {rights}"
+
+
+def why_behind(seen: Observed, sync: str) -> str | None:
+    """Say which copy in another account AWS could not bring up to date, and what is likely to help; None = none."""
+    for copy in seen.cross_account_copies:
+        if copy.status is not CrossAccountStatus.FAILED:
+            continue
+        behind = f"AWS could not bring the copy in {_where(copy)} up to date"
+        if copy.role_arn is not None:
+            return f"{behind}: {copy.role_arn} needs kms:Decrypt on the key here and kms:Encrypt on the key there"
+        return (
+            f"{behind}: whoever writes needs kms:Encrypt on the key there, which phasesync aws policy {sync} "
+            "--copy-key ARN adds to the policy"
+        )
+    return None
+
+
+def _where(copy: CrossAccountLink) -> str:
+    return (copy.arn and account_of(copy.arn)) or "another account"

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from phasesync.core import lease as life
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
+from phasesync.core.iam_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.lease import Cause, Lease, LeaseSpec
-from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
 from phasesync.engine.hints import LeaseNames, hints_for
 from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, LeaseIssuance, LeaseKeeper

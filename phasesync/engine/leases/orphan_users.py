@@ -13,8 +13,7 @@ from typing import Final
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.lease import Lease, LeaseSpec
-from phasesync.core.lease_users import (
+from phasesync.core.iam_users import (
     OUR_PATH,
     REMOVED,
     TAG_LEASE,
@@ -23,6 +22,7 @@ from phasesync.core.lease_users import (
     max_expires_at_of,
     orphan_verdict_of,
 )
+from phasesync.core.lease import Lease, LeaseSpec
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.stale_database import check_may_delete

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from phasesync.core.events import LeaseEndMoved, LeaseRevoked
+from phasesync.core.iam_users import is_made_for, renewal_of
 from phasesync.core.lease import (
     Cause,
     Lease,
@@ -27,7 +28,6 @@ from phasesync.core.lease import (
     revoke_failed,
     revoked,
 )
-from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
 from phasesync.engine.defects import internal_error
 from phasesync.engine.hints import LeaseNames, hint_of

@@ -16,8 +16,7 @@ from phasesync.adapters.aws.policies import SYNC_ACTIONS
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import fill
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig, SyncStatus
 from tests.support.aws import Aws
 from tests.support.iam import allows, like
 

@@ -29,7 +29,8 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.demo.canary import CANARY_KEY
 from phasesync.ports import MemberRole
 

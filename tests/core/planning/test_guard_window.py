@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import build_payload, map_json
-from phasesync.core.planning.guard import LONGEST_WINDOW, Guarded, Rule, judge, object_losses, recent_lives
+from phasesync.core.planning.guard import Guarded, Rule, judge
 from phasesync.core.planning.journal import (
     intend_write,
     note_clock,
@@ -19,6 +19,7 @@ from phasesync.core.planning.journal import (
     settle_spent,
     settle_write,
 )
+from phasesync.core.planning.losses import LONGEST_WINDOW, object_losses, recent_lives
 from phasesync.core.remote import CURRENT, Action, Content, JournalEntry, Life, Payload, Step
 from phasesync.core.sync import SyncConfig
 from phasesync.errors import InvalidInputError

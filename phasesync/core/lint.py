@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from phasesync.core.lint.key_material import ADVICE, Material, materials_in, object_in
+from phasesync.core.key_material import ADVICE, Material, materials_in, object_in
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Layout, SyncConfig

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
+from phasesync.core.json_values import Entry, entries_of_json, export_json, literal_value
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError
 
