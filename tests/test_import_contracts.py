@@ -11,8 +11,8 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 VIOLATIONS = [
-    ("core reads the clock", "core/plan.py", "import time"),
-    ("core knows the database", "core/plan.py", "import sqlalchemy"),
+    ("core reads the clock", "core/planning/plan.py", "import time"),
+    ("core knows the database", "core/planning/plan.py", "import sqlalchemy"),
     ("a port knows the engine", "ports/state.py", "import phasesync.engine.reconcile"),
     ("errors know the core", "errors.py", "import phasesync.core.model"),
     ("the engine knows an adapter", "engine/apply.py", "import phasesync.store"),

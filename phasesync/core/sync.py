@@ -115,8 +115,6 @@ class SyncStatus(StrEnum):
     """A newer revision is not applied yet."""
     RUNNING = "running"
     IN_SYNC = "in-sync"
-    DRIFTED = "drifted"
-    """Somebody else changed a remote object; not repaired yet."""
     HELD = "held"
     """Waits for an approval."""
     HALTED = "halted"

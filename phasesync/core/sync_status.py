@@ -1,4 +1,8 @@
-"""How a sync stands now: what its operator set, what is under way and what the newest run left behind."""
+"""
+The status of a sync, why it has that status, and what blocks another one. Pure; it reports and decides nothing.
+
+Every line consists of names, numbers and instants. No secret key and no value is in it.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,17 +12,17 @@ from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncStatus
 
 _OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
-"""What these say holds until an edit, a change of the sync or a request that no run has answered yet."""
+"""An edit, a change of the sync or a requested run makes these pending until a run has dealt with it."""
 
 NEEDS_A_PERSON = frozenset({SyncStatus.HELD, SyncStatus.HALTED, SyncStatus.PAUSED, SyncStatus.INCOMPLETE})
 """
-What a sync does not leave by itself: `status_of` gives these only where no edit, request or run is under way that may
-change it. Only a pause may have an end.
+Statuses that a sync does not leave by itself: `status_of` returns these only if no edit, request or run that may change
+them is under way. Only a pause may have an end.
 """
 
 
 def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
-    """Return the status word of a sync that uses a credential of this status."""
+    """Return the status of a sync, from its settings, the work under way and the result of its newest run."""
     if sync.paused is not None:
         return SyncStatus.PAUSED
     if credential is CredentialStatus.INCOMPLETE:
@@ -34,13 +38,13 @@ def explain_sync(
     sync: Sync, credential: CredentialStatus, *, account: str | None, last_run: Run | None, now: datetime
 ) -> tuple[str, ...]:
     """
-    Say how a sync stands and why, as lines for an operator.
+    Return the status of a sync and its reasons, as lines for an operator.
 
     Args:
         sync: the sync.
         credential: status of its credential.
-        account: that its credential is pinned to, None = none.
-        last_run: its newest run, None where it has none.
+        account: the account that its credential is pinned to, None = none.
+        last_run: its newest run, None if it has none.
         now: the time.
     """
     status = status_of(sync, credential)
@@ -61,7 +65,7 @@ def explain_sync(
     if sync.retry_at is not None and sync.retry_at > now:
         lines.append(f"backing off: no run by itself before {_at(sync.retry_at)}")
     if status in (SyncStatus.FAILING, SyncStatus.HALTED):
-        lines.append(try_at_once(sync))
+        lines.append(retry_hint(sync))
     if sync.next_due_at is not None:
         lines.append(f"next check at {_at(sync.next_due_at)}" if sync.next_due_at > now else "a check is due")
     return tuple(lines)
@@ -94,22 +98,22 @@ def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-_LEFT_BY_A_RUN = frozenset({SyncStatus.PENDING, SyncStatus.FAILING, SyncStatus.DRIFTED})
-"""A sync leaves these with its next run."""
+_LEFT_BY_A_RUN = frozenset({SyncStatus.PENDING, SyncStatus.FAILING})
+"""A sync leaves these statuses with its next run."""
 
-_MADE_BY_OTHERS = frozenset({SyncStatus.PENDING, SyncStatus.PAUSED, SyncStatus.INCOMPLETE})
-"""These come from an edit or from an operator: no daemon is needed for them."""
+_NOT_BY_A_DAEMON = frozenset({SyncStatus.PENDING, SyncStatus.PAUSED, SyncStatus.INCOMPLETE})
+"""An edit or an operator sets these: no daemon is needed for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Obstacle:
+class Blocker:
     """
-    Why waiting is in vain.
+    Why it is no use to wait for a status.
 
     Attributes:
         why: the end of a sentence that begins with the name of the sync.
         hint: the command that helps.
-        unserved: no daemon is there to do it; nothing is wrong with the sync.
+        unserved: no daemon is running; nothing is wrong with the sync.
     """
 
     why: str
@@ -117,7 +121,7 @@ class Obstacle:
     unserved: bool = False
 
 
-def obstacle(
+def blocker_of(
     sync: Sync,
     status: SyncStatus,
     wanted: SyncStatus,
@@ -127,17 +131,17 @@ def obstacle(
     within: timedelta,
     now: datetime,
     error_hint: str | None,
-) -> Obstacle | None:
+) -> Blocker | None:
     """
-    Return what stands in the way of a status, None where it may still come by itself in time.
+    Return what prevents a status, None if the sync may still reach it in time.
 
     Args:
         sync: the sync as it is now.
-        status: its status, another one than the wanted.
+        status: its status, not the wanted one.
         wanted: the status that is waited for.
-        answered: the newest run is one that counts; False = a run that was asked for is still ahead.
+        answered: the newest run is the one that counts; False = a requested run is still ahead.
         served: a daemon is alive, or may be about to start.
-        within: how long somebody waits for it.
+        within: how long the caller waits for it.
         now: the time.
         error_hint: the hint of the error that the newest run ended with, None = none.
     """
@@ -146,35 +150,35 @@ def obstacle(
     else:
         stuck = status in NEEDS_A_PERSON and (answered or status in (SyncStatus.PAUSED, SyncStatus.INCOMPLETE))
     if stuck:
-        return Obstacle(
-            why=f"is {status} and will not be {wanted} by itself{because(sync, status)}",
-            hint=_help_with(sync, status, error_hint),
+        return Blocker(
+            why=f"is {status} and will not be {wanted} by itself{reason_clause(sync, status)}",
+            hint=_exit_hint(sync, status, error_hint),
         )
     if sync.running:
         return None
-    at = _next_run_at(sync, now) if status in _LEFT_BY_A_RUN and wanted not in _MADE_BY_OTHERS else None
-    if at is not None and at - now > max(within, timedelta()):  # One that is due now is not in the way.
-        return Obstacle(
-            why=f"is {status}, and its next run is at {at:%Y-%m-%d %H:%M:%S} UTC{because(sync, status)}",
-            hint=f"phasesync syncs why {sync.name}; {try_at_once(sync, served=served)}",
+    at = _next_run_at(sync, now) if status in _LEFT_BY_A_RUN and wanted not in _NOT_BY_A_DAEMON else None
+    if at is not None and at - now > max(within, timedelta()):  # A run that is due now is no obstacle.
+        return Blocker(
+            why=f"is {status}, and its next run is at {at:%Y-%m-%d %H:%M:%S} UTC{reason_clause(sync, status)}",
+            hint=f"phasesync syncs why {sync.name}; {retry_hint(sync, served=served)}",
         )
-    if not served and wanted not in _MADE_BY_OTHERS:
-        return Obstacle(
-            why=f"is {status}, and no daemon is running that would make it {wanted}{because(sync, status)}",
+    if not served and wanted not in _NOT_BY_A_DAEMON:
+        return Blocker(
+            why=f"is {status}, and no daemon is running that would make it {wanted}{reason_clause(sync, status)}",
             hint=f"start one: phasesync daemon; or run the sync here: phasesync syncs run {sync.name}",
             unserved=True,
         )
     return None
 
 
-def try_at_once(sync: Sync, *, served: bool = True) -> str:
-    """Return the command that has a sync tried before its time."""
+def retry_hint(sync: Sync, *, served: bool = True) -> str:
+    """Return how to run a sync before its time."""
     command = "trigger" if served else "run"
     return f"once the cause is fixed, to try at once: phasesync syncs {command} {sync.name}"
 
 
-def because(sync: Sync, status: SyncStatus) -> str:
-    """Return why a sync has a status, as the end of a sentence; empty where nothing is to be said."""
+def reason_clause(sync: Sync, status: SyncStatus) -> str:
+    """Return why a sync has a status, as the end of a sentence; empty if no reason is known."""
     reason = sync.status_reason
     if status is SyncStatus.PAUSED and sync.paused is not None:
         until = "" if sync.paused.until is None else f" until {sync.paused.until:%Y-%m-%d %H:%M:%S} UTC"
@@ -185,7 +189,7 @@ def because(sync: Sync, status: SyncStatus) -> str:
 
 
 def _next_run_at(sync: Sync, now: datetime) -> datetime | None:
-    """Return when a daemon runs a sync next if nobody asks for it; None = that is not known."""
+    """Return when a daemon runs a sync next, None if that is not known."""
     if sync.requested is not None:
         return now
     times = [] if sync.next_due_at is None else [sync.next_due_at]
@@ -194,8 +198,8 @@ def _next_run_at(sync: Sync, now: datetime) -> datetime | None:
     return max(min(times), now) if times else None
 
 
-def _help_with(sync: Sync, status: SyncStatus, error_hint: str | None) -> str:
-    """Return the command that helps a sync out of a status that it does not leave by itself."""
+def _exit_hint(sync: Sync, status: SyncStatus, error_hint: str | None) -> str:
+    """Return the command that ends a status which a sync does not leave by itself."""
     match status:
         case SyncStatus.PAUSED:
             return f"phasesync syncs resume {sync.name}"

@@ -15,7 +15,7 @@ from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.fingerprint import Digests
 from phasesync.core.planning.budget import DAY, within_a_day
-from phasesync.core.planning.guard import Guarded, judge
+from phasesync.core.planning.guard import GuardedPlan, apply_guard
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
 from phasesync.core.run import Outcome, Run
@@ -77,7 +77,7 @@ class Prepared:
     task: DesiredState
     seen: Observation
     plan: Plan
-    guarded: Guarded
+    guarded: GuardedPlan
 
 
 class Reconciler:
@@ -275,11 +275,11 @@ class Reconciler:
             seen.entries,
             seen.leaving(task.left_behind, account=task.account, region=sync.region),
             policy_of(sync, instance_id=self._instance_id, account=task.account, now=now),
-            unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
-            unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
+            unobserved=[entries[name] for name in task.wanted if name not in seen.observed],
+            undescribed=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
         attempt.drifted = attempt.drifted or plan.drifted
-        guarded = judge(
+        guarded = apply_guard(
             plan, sync.config, sync.approved_digest, now=now, manual=task.manual, restored=task.state.restored
         )
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)

@@ -24,11 +24,11 @@ from phasesync.core.arns import region_of_secret
 from phasesync.core.change import PlanContext
 from phasesync.core.credential import Credential
 from phasesync.core.planning.deletion import decide_unwanted
-from phasesync.core.planning.journal import give_back, settle_by_evidence
+from phasesync.core.planning.journal import release_object, settle_by_evidence
 from phasesync.core.planning.ownership import (
     Ownership,
-    copies_in_other_accounts,
-    how_to_end_copies,
+    commands_to_end_copies,
+    describe_copies,
     owner_tags,
     ownership_of,
     refusal_of,
@@ -409,7 +409,7 @@ def _check(seen: Observed, region: str) -> None:
         )
     if seen.cross_account_copies:
         raise OwnershipConflictError(
-            f"{seen.name} is not deleted: {copies_in_other_accounts(seen)}", hint=how_to_end_copies(seen, region)
+            f"{seen.name} is not deleted: {describe_copies(seen)}", hint=commands_to_end_copies(seen, region)
         )
     if seen.replicas:
         raise OwnershipConflictError(
@@ -494,7 +494,7 @@ class SyncRelease:
                     gone = error if isinstance(error, END_OF_LOOKING) else None
                     kept[entry.remote_name] = error.message
                     continue
-                pen.save(give_back(entry))
+                pen.save(release_object(entry))
                 given_back.append(entry.remote_name)
         return Released(given_back=tuple(given_back), kept=kept)
 

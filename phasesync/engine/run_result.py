@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
-from phasesync.core.planning.guard import Delayed, Held, Rule, digest_of
+from phasesync.core.planning.guard import DelayedChange, GuardRule, HeldChange, digest_of
 from phasesync.core.remote import Action
 from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, Verdict, verdict_of, worst
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
@@ -49,8 +49,8 @@ class RunBuilder:
     destination: Destination | None = None
     results: list[ChangeResult] = field(default_factory=list)
     errors: list[PhasesyncError] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
-    delayed: list[Delayed] = field(default_factory=list)
+    held: list[HeldChange] = field(default_factory=list)
+    delayed: list[DelayedChange] = field(default_factory=list)
     wake_at: list[datetime] = field(default_factory=list)
     """When something is due that no edit announces: the end of a grace, the next step of a deletion."""
     unlooked: int = 0
@@ -78,7 +78,7 @@ class RunBuilder:
         )
         self._blame(remote_name, error)
 
-    def wait(self, held: Sequence[Held], delayed: Sequence[Delayed]) -> None:
+    def wait(self, held: Sequence[HeldChange], delayed: Sequence[DelayedChange]) -> None:
         """Note the changes that wait: for an approval, or for the version budget."""
         self.held += held
         self.delayed += delayed
@@ -124,7 +124,7 @@ class RunBuilder:
             coalesce: how long edits gather after a write.
             spread: a random number in [0, 1).
         """
-        if any(held.rule is Rule.RESTORED for held in self.held):
+        if any(held.rule is GuardRule.RESTORED for held in self.held):
             self.errors.append(not_accepted())
         elif self.held:
             first = self.held[0]
@@ -292,12 +292,12 @@ def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
     return restored, SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
 
 
-def _and_more(held: Sequence[Held]) -> str:
+def _and_more(held: Sequence[HeldChange]) -> str:
     others = len({one.change.remote_name for one in held}) - 1
     return f" (and {others} more {'object' if others == 1 else 'objects'})" if others else ""
 
 
-def _budget_reason(late: Delayed) -> str:
+def _budget_reason(late: DelayedChange) -> str:
     return f"{late.change.remote_name}: version budget used up, next write after {late.until:%Y-%m-%d %H:%M:%S} UTC"
 
 

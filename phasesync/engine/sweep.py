@@ -14,7 +14,7 @@ from typing import Final
 from phasesync.core.credential import Credential
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
-    Expected,
+    ExpectedListing,
     NotComparable,
     SyncTraits,
     expectation,
@@ -62,11 +62,11 @@ _CUSTOMER: Final = "sweep"
 class _Ledger:
     """What is expected of the syncs of one group, as it is read."""
 
-    expected: dict[str, Expected] = field(default_factory=dict)
+    expected: dict[str, ExpectedListing] = field(default_factory=dict)
     syncs: dict[str, SweptSync] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     """Syncs that a list cannot settle: they become due."""
-    aspects: dict[str, SyncTraits] = field(default_factory=dict)
+    traits: dict[str, SyncTraits] = field(default_factory=dict)
     skipped: int = 0
     """Wanted objects that we changed lately."""
     wants: set[str] = field(default_factory=set)
@@ -158,7 +158,7 @@ class Sweeper:
                 continue  # Likewise.
             if stopping():
                 return
-            self._settle(ledger, {ledger.expected[name].aspect.sync_id for name in found})
+            self._settle(ledger, {ledger.expected[name].traits.sync_id for name in found})
             duration_s = self._clock.monotonic() - began
             self._took[_chore(group)] = timedelta(seconds=duration_s)
             self._events.emit(
@@ -185,7 +185,7 @@ class Sweeper:
             if sync.config.layout is Layout.JSON and sync.id not in ledger.wants:
                 ledger.aside.add(sync.id)  # Its one object is not in the journal.
         ledger.expected = {
-            name: expected for name, expected in ledger.expected.items() if expected.aspect.sync_id not in ledger.aside
+            name: expected for name, expected in ledger.expected.items() if expected.traits.sync_id not in ledger.aside
         }
         return ledger
 
@@ -197,19 +197,19 @@ class Sweeper:
         if entry is None or not shown_by_lists(sync.config):
             ledger.aside.add(sync.id)
             return
-        aspect = ledger.aspects.get(sync.id)
-        if aspect is None:
-            aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._instance_id)
-            ledger.aspects = {sync.id: aspect}  # They come sync by sync.
+        traits = ledger.traits.get(sync.id)
+        if traits is None:
+            traits = traits_of(sync.id, sync.config, region=group.region, instance_id=self._instance_id)
+            ledger.traits = {sync.id: traits}  # They come sync by sync.
         if one.wanted:
             ledger.wants.add(sync.id)
-        expected = expectation(aspect, sync.config, entry, wanted=one.wanted, now=self._clock.now())
+        expected = expectation(traits, sync.config, entry, wanted=one.wanted, now=self._clock.now())
         if expected is NotComparable.SYNC:
             ledger.aside.add(sync.id)
         elif expected is NotComparable.OBJECT:
             ledger.skipped += one.wanted
         elif (other := ledger.expected.get(entry.remote_name)) is not None:
-            ledger.aside |= {sync.id, other.aspect.sync_id}  # Two want one object: their runs will say whose it is.
+            ledger.aside |= {sync.id, other.traits.sync_id}  # Two want one object: their runs will say whose it is.
         else:
             ledger.expected[entry.remote_name] = expected
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.planning.explain import ObjectWhy
+from phasesync.core.planning.explain import ObjectExplanation
 from phasesync.core.sync import Layout, OnRemove, Paused
 from phasesync.engine.explanation import Explanation
 from phasesync.errors import DestinationUnavailableError, PermissionDeniedError, UnresolvedReferenceError
@@ -19,7 +19,7 @@ def explain(world: World) -> Explanation:
     return explainer(world).explain("web")
 
 
-def only(world: World) -> ObjectWhy:
+def only(world: World) -> ObjectExplanation:
     """The one object of an explanation."""
     (one,) = explain(world).objects
     return one

@@ -35,8 +35,8 @@ from phasesync.adapters.destinations import DestinationSpec
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import LIMIT_BYTES, check_size
-from phasesync.core.planning.ownership import copies_in_other_accounts
-from phasesync.core.remote import CURRENT, TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
+from phasesync.core.planning.ownership import describe_copies
+from phasesync.core.remote import CURRENT, TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import (
     DestinationRejectedError,
@@ -162,7 +162,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         description: str | None,
         kms_key: str | None,
         tags: Mapping[str, str],
-    ) -> Written | Occupied:
+    ) -> WriteResult | ResourceExists:
         """Create an object with its first version. Occupied: the name is taken, by us or by somebody else."""
         _check_name(remote_name)
         check_payload(payload)
@@ -177,7 +177,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
             answer = self._call("CreateSecret", lambda sm: sm.create_secret(**arguments), write=True)
         except RemoteChangedError as error:
             if error.code == _EXISTS:
-                return Occupied()
+                return ResourceExists()
             if error.code != NOT_FOUND:
                 raise
             # There is no object yet that could be missing, so nothing changed that a new plan would see.
@@ -190,7 +190,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
             return _written(answer, "CreateSecret")
         raise blaming_key(refusal, arguments.get("KmsKeyId"))
 
-    def put_value(self, arn: str, payload: Payload, *, token: str) -> Written | Occupied:
+    def put_value(self, arn: str, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         """Write a version. Occupied: the token is spent on another payload."""
         check_payload(payload)
         arguments: dict[str, Any] = {"SecretId": arn, "ClientRequestToken": token, **_value_argument(payload)}
@@ -199,7 +199,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
             answer = self._call("PutSecretValue", lambda sm: sm.put_secret_value(**arguments), write=True)
         except RemoteChangedError as error:
             if error.code == _EXISTS:
-                return Occupied()
+                return ResourceExists()
             raise
         return _written(answer, "PutSecretValue")
 
@@ -236,7 +236,7 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
             raise refusal
         copies = f"it has copies in {', '.join(sorted(seen.replicas))}"
         raise RemoteChangedError(
-            f"{refusal.message}: {copies if seen.replicas else copies_in_other_accounts(seen)}",
+            f"{refusal.message}: {copies if seen.replicas else describe_copies(seen)}",
             code=refusal.code,
             request_id=refusal.request_id,
         )
@@ -278,13 +278,13 @@ def _value_argument(payload: Payload) -> dict[str, str | bytes]:
     raise error
 
 
-def _written(answer: Mapping[str, Any], operation: str) -> Written:
+def _written(answer: Mapping[str, Any], operation: str) -> WriteResult:
     """Read the answer to a write; one that cannot be read leaves open what has happened."""
     arn, version_id = told(answer, "ARN"), told(answer, "VersionId")
     if arn is None or version_id is None:
         raise OutcomeUnknownError(f"secretsmanager:{operation}: a garbled answer; it may have been carried out")
     labels = answer.get("VersionStages")
-    return Written(arn=arn, version_id=version_id, current=None if labels is None else CURRENT in labels)
+    return WriteResult(arn=arn, version_id=version_id, current=None if labels is None else CURRENT in labels)
 
 
 def open_destination(

@@ -1,16 +1,16 @@
 """
-What an unattended run may not do, and what has to wait for the version budget.
+The guard: what an unattended run may not do, and which writes have to wait for the version budget. Pure.
 
-A change that trips a rule is held until an operator approves the digest of all held changes. The digest covers them
-alone, so that it lapses when they change and nothing else can make it lapse.
+A change that trips a rule is held until an operator approves the digest of all held changes. The digest covers the held
+changes alone: it lapses when they change, and for no other reason.
 
-The limits of what may be dropped and deleted are for one step, and for all steps of a window since the last approval
-(`losses.py`). Only a step that drops something itself is held for what others before it dropped.
+The limits on dropped keys and deleted objects apply to one step, and to all steps of a window since the last approval
+(`losses.py`). A step that drops nothing itself is not held for the losses of earlier steps.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,8 +22,7 @@ from phasesync.core.remote import Action, JournalEntry, Payload
 from phasesync.core.sync import OnDrift, SyncConfig
 
 MAX_ENFORCEMENTS = 3
-"""How often drift of one object is repaired within 24 hours; after that somebody else keeps writing."""
-
+"""How often drift of one object is repaired within 24 hours; after that, another writer keeps changing it."""
 
 _IDLE = frozenset({Action.NOOP, Action.CONFLICT, Action.REFUSE})
 """Actions that write nothing."""
@@ -31,44 +30,44 @@ _IDLE = frozenset({Action.NOOP, Action.CONFLICT, Action.REFUSE})
 _RESTORED = "this database is older than AWS, and nothing is written until that is accepted"
 
 
-class Rule(StrEnum):
+class GuardRule(StrEnum):
     """Why a change is held."""
 
     DRIFT = "drift"
-    """Somebody else changed the object, and the sync says to hold then."""
+    """Someone else changed the object, and the sync holds on drift."""
     CONTESTED = "contested"
-    """Somebody else keeps changing the object."""
+    """Another writer keeps changing the object."""
     SOURCE_EMPTY = "source-empty"
     MOVES = "moves"
     EMPTYING = "emptying"
     SHRINKING = "shrinking"
     EMPTY_REFERENCE = "empty-reference"
-    """A value becomes nothing, because what it refers to did."""
+    """A value becomes empty, because the value that it refers to is empty."""
     BINARY = "binary"
     DELETIONS = "deletions"
     RESTORED = "restored"
-    """The database is older than AWS. No approval releases it, but accepting the database does."""
+    """The database is older than AWS. An approval does not release the change, but accepting the database does."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
-    """A change that waits for an approval, the rule that it tripped, and why with numbers and limits."""
+class HeldChange:
+    """A change that waits for an approval. `reason` has the numbers and the limits."""
 
     change: Change
-    rule: Rule
+    rule: GuardRule
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delayed:
-    """A change that waits for the version budget of its object, and until when."""
+class DelayedChange:
+    """A change that waits for the version budget of its object."""
 
     change: Change
     until: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guarded:
+class GuardedPlan:
     """
     A plan after the guard.
 
@@ -76,18 +75,18 @@ class Guarded:
         go: changes that may be carried out now.
         held: changes that wait for an approval.
         delayed: changes that wait for the version budget.
-        digest: what an approval names; None when nothing tripped the guard.
-        approved: an approval covers what tripped the guard, so that it is in `go`.
+        digest: what an approval names; None if nothing tripped the guard.
+        approved: an approval covers the changes that tripped the guard, so they are in `go`.
     """
 
     go: tuple[Change, ...]
-    held: tuple[Held, ...] = ()
-    delayed: tuple[Delayed, ...] = ()
+    held: tuple[HeldChange, ...] = ()
+    delayed: tuple[DelayedChange, ...] = ()
     digest: str | None = None
     approved: bool = False
 
 
-def judge(
+def apply_guard(
     plan: Plan,
     config: SyncConfig,
     approved_digest: str | None,
@@ -95,37 +94,37 @@ def judge(
     now: datetime,
     manual: bool = False,
     restored: bool = False,
-) -> Guarded:
+) -> GuardedPlan:
     """
-    Split a plan into what may go out unattended and what waits.
+    Split a plan into changes that may be carried out unattended and changes that wait.
 
     Args:
         plan: the plan.
         config: limits of the sync.
         approved_digest: digest that an operator approved, None = none.
         now: the time.
-        manual: a person asked for this run: it may use the part of the version budget that is kept for that.
+        manual: a person asked for this run: it may use the part of the version budget that is reserved for that.
         restored: the database is known to be older than AWS, and that was not accepted: nothing is written at all.
     """
     if restored:
-        held = tuple(
-            Held(change=one, rule=Rule.RESTORED, reason=_RESTORED) for one in plan.changes if one.action not in _IDLE
-        )
-        return Guarded(go=tuple(one for one in plan.changes if one.action in _IDLE), held=held)
+        idle = tuple(change for change in plan.changes if change.action in _IDLE)
+        writes = [change for change in plan.changes if change.action not in _IDLE]
+        held = tuple(HeldChange(change=change, rule=GuardRule.RESTORED, reason=_RESTORED) for change in writes)
+        return GuardedPlan(go=idle, held=held)
     deletions = _too_many_deletions(plan, config, now)
-    tripped = [found for change in plan.changes if (found := _hold(change, config, now, deletions)) is not None]
+    tripped = [hold for change in plan.changes if (hold := _hold(change, config, now, deletions)) is not None]
     digest = digest_of(tripped) if tripped else None
     approved = digest is not None and digest == approved_digest
     held = () if approved else tuple(tripped)
-    released = {id(one.change) for one in tripped} if approved else set()
-    waiting = {id(one.change) for one in held}
+    released = {id(item.change) for item in tripped} if approved else set()
+    waiting = {id(item.change) for item in held}
     delayed = tuple(
-        Delayed(change=change, until=until)
+        DelayedChange(change=change, until=until)
         for change in plan.changes
         if id(change) not in waiting and (until := _delayed_until(change, now, manual)) is not None
     )
-    waiting |= {id(one.change) for one in delayed}
-    return Guarded(
+    waiting |= {id(item.change) for item in delayed}
+    return GuardedPlan(
         go=tuple(
             replace(change, approved=True) if id(change) in released else change
             for change in plan.changes
@@ -138,25 +137,31 @@ def judge(
     )
 
 
-def _hold(change: Change, config: SyncConfig, now: datetime, deletions: str | None) -> Held | None:
-    found = (Rule.DELETIONS, deletions) if change.deletes and deletions else _why_held(change, config, now)
-    return None if found is None else Held(change=change, rule=found[0], reason=found[1])
+def _hold(change: Change, config: SyncConfig, now: datetime, deletions: str | None) -> HeldChange | None:
+    cause = (GuardRule.DELETIONS, deletions) if change.deletes and deletions else _why_held(change, config, now)
+    return None if cause is None else HeldChange(change=change, rule=cause[0], reason=cause[1])
 
 
-def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, str] | None:
+def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[GuardRule, str] | None:
     entry, desired = change.entry, change.desired
     if entry is None or desired is None:
         return None
     if change.source_empty:
-        return Rule.SOURCE_EMPTY, "the source has no keys and this would be the first write: probably a mistyped path"
+        return (
+            GuardRule.SOURCE_EMPTY,
+            "the source has no keys and this would be the first write: probably a mistyped path",
+        )
     if change.moves:
-        return Rule.MOVES, "the sync wrote to another name, account or Region before, and that object would stay behind"
+        return (
+            GuardRule.MOVES,
+            "the sync wrote to another name, account or Region before, and that object would stay behind",
+        )
     if change.drift and config.on_drift is OnDrift.HOLD:
-        return Rule.DRIFT, f"{change.reason}; the sync holds on drift"
+        return GuardRule.DRIFT, f"{change.reason}; the sync holds on drift"
     enforced = len(within_a_day(entry.enforced_at, now))
     if change.drift and enforced >= MAX_ENFORCEMENTS:
         return (
-            Rule.CONTESTED,
+            GuardRule.CONTESTED,
             f"contested: {change.reason}; repaired {enforced} times within 24 h (limit {MAX_ENFORCEMENTS}), "
             "so somebody else keeps writing",
         )
@@ -165,31 +170,31 @@ def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[Rule, 
     if (lost := _why_lost(change, entry, desired.payload, config, now)) is not None:
         return lost
     if entry.written_before and not entry.binary and desired.payload.binary:  # not known counts as text
-        return Rule.BINARY, "would turn text into binary: readers of SecretString would find nothing"
+        return GuardRule.BINARY, "would turn text into binary: readers of SecretString would find nothing"
     return None
 
 
 def _why_lost(
     change: Change, entry: JournalEntry, payload: Payload, config: SyncConfig, now: datetime
-) -> tuple[Rule, str] | None:
-    """Return why a payload may not lose that much unattended, None where it loses nothing or little."""
+) -> tuple[GuardRule, str] | None:
+    """Return why a payload may not lose that much unattended; None if it loses nothing or little."""
     step, *wider = key_losses(entry, payload, now=now, window=config.guard_window)
     if not step.lost:
         return None
     if step.had and not payload.keys:
         return (
-            Rule.EMPTYING,
+            GuardRule.EMPTYING,
             f"would empty the payload: it has {_counted(step.had, 'key')}, the source has none",
         )
     if step.full and len(payload.empty) == len(payload.keys):
         values = "the value" if len(payload.keys) == 1 else f"all {len(payload.keys)} values"
-        return Rule.EMPTYING, f"would empty the payload: {values} would be empty, {step.full} had content"
+        return GuardRule.EMPTYING, f"would empty the payload: {values} would be empty, {step.full} had content"
     # The least surprising number first: what this step does by itself.
-    if (loss := next(_beyond((step, *wider), config.shrink_limit_percent, config.shrink_limit_keys), None)) is not None:
+    if (loss := _over((step, *wider), config.shrink_limit_percent, config.shrink_limit_keys)) is not None:
         before = "" if loss.within is None else f", {step.lost} of them with this change"
         limit = f"{config.shrink_limit_percent} % (from {config.shrink_limit_keys} keys on)"
         return (
-            Rule.SHRINKING,
+            GuardRule.SHRINKING,
             f"would drop {loss.lost} of {loss.had} keys{_in(loss.within)}{before}{_empty(change, step)}; "
             f"the limit is {limit}{_also_in(config, loss)}",
         )
@@ -197,17 +202,22 @@ def _why_lost(
         values = (
             "a value that had content would be" if len(lost) == 1 else f"{len(lost)} values that had content would be"
         )
-        return Rule.EMPTY_REFERENCE, f"{values} empty, because what the reference leads to is empty"
+        return GuardRule.EMPTY_REFERENCE, f"{values} empty, because what the reference leads to is empty"
     return None
 
 
-def _beyond(losses: Iterable[Loss], percent: int, least: int) -> Iterator[Loss]:
-    """Yield the losses that are more than a share, and not only a few."""
-    return (one for one in losses if one.lost >= least and one.lost * 100 > percent * one.had)
+def _over(losses: Iterable[Loss], percent: int, least: int, *, never_all: bool = False) -> Loss | None:
+    """Return the first loss that is a larger share than allowed and not only a few, or (`never_all`) all of several."""
+    for loss in losses:
+        if loss.lost >= least and loss.lost * 100 > percent * loss.had:
+            return loss
+        if never_all and loss.lost >= 2 and loss.lost == loss.had:
+            return loss
+    return None
 
 
 def _empty(change: Change, step: Loss) -> str:
-    """Return a clause for keys that stay and lose their value."""
+    """Return a clause about keys that stay and lose their value."""
     count = len(change.keys.emptied)
     if not count:
         return ""
@@ -233,17 +243,15 @@ def _counted(number: int, noun: str) -> str:
 
 def _too_many_deletions(plan: Plan, config: SyncConfig, now: datetime) -> str | None:
     """
-    Return why this many deletions may not run unattended, None when they may.
+    Return why this many deletions may not run unattended, None if they may.
 
-    Those that wait for a grace count, and those that AWS does not describe now: they are on their way as well.
+    Deletions that wait for a grace period count, and so do unwanted objects that could not be described.
     """
-    going = {change.remote_name for change in plan.changes if change.deletes}
-    coming = {change.remote_name for change in plan.changes if change.due_at is not None}
-    count = len(going | coming) + plan.unseen
-    losses = object_losses(count, plan.objects, plan.lives, now=now, window=config.guard_window)
-    many = set(_beyond(losses, config.delete_limit_percent, config.delete_limit_objects))
-    every = {one for one in losses if one.lost >= 2 and one.lost == one.had}
-    loss = next((one for one in losses if one in many | every), None)
+    due = {change.remote_name for change in plan.changes if change.deletes}
+    later = {change.remote_name for change in plan.changes if change.due_at is not None}
+    count = len(due | later) + plan.undescribed
+    losses = object_losses(count, plan.objects, plan.lifetimes, now=now, window=config.guard_window)
+    loss = _over(losses, config.delete_limit_percent, config.delete_limit_objects, never_all=True)
     if loss is None:
         return None
     before = "" if loss.within is None else f", {count} of them now"
@@ -258,22 +266,22 @@ def _delayed_until(change: Change, now: datetime, manual: bool) -> datetime | No
     if change.action not in VALUE_WRITES or change.entry is None:
         return None
     if change.entry.intent is not None and change.entry.intent.action in VALUE_WRITES:
-        return None  # It spends the token of a write that may have landed already, and makes no further version.
+        return None  # It uses the token of a write that may have landed, and so makes no further version.
     until = writable_at(change.entry.versions_at, now, manual=manual)
     return until if until > now else None
 
 
-def digest_of(tripped: Sequence[Held]) -> str:
-    """Return 16 hex digits; payloads enter as keyed fingerprints, so that the digest tells nothing."""
+def digest_of(tripped: Sequence[HeldChange]) -> str:
+    """Return 16 hex digits; payloads enter as keyed fingerprints, so the digest reveals nothing."""
     facts = [
         [
             *((held.change.entry.account, held.change.entry.region) if held.change.entry else ()),
             held.change.remote_name,
-            # Copies go a run before their object; the approval of a deletion is for both steps.
+            # Copies are removed a run before their object; the approval of a deletion is for both steps.
             Action.DELETE if held.change.deletes else held.change.action,
             held.change.desired.payload.fingerprint if held.change.desired else "",
             held.rule,
-            _written_over(held.change),
+            _overwritten(held.change),
         ]
         for held in tripped
     ]
@@ -281,20 +289,20 @@ def digest_of(tripped: Sequence[Held]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _written_over(change: Change) -> object:
-    """Return what of a change outside is written over: an approval is for that very version or text, no later one."""
-    seen, wanted = change.observed, change.desired
-    if not change.drift or seen is None or wanted is None:
+def _overwritten(change: Change) -> object:
+    """Return what a repair of drift overwrites: an approval is for that very version or text, for no later one."""
+    observed, wanted = change.observed, change.desired
+    if not change.drift or observed is None or wanted is None:
         return ""
-    version = seen.current_version or ""
+    version = observed.current_version or ""
     match change.action:
         case Action.SET_DESCRIPTION:
-            return [version, seen.description]
+            return [version, observed.description]
         case Action.SET_POLICY:
-            return [version, seen.resource_policy]
+            return [version, observed.resource_policy]
         case Action.REKEY:
-            return [version, seen.kms_key]
+            return [version, observed.kms_key]
         case Action.RETAG:
-            return [version, {key: seen.tags.get(key) for key in (*wanted.tags, *wanted.unwanted_tags)}]
+            return [version, {key: observed.tags.get(key) for key in (*wanted.tags, *wanted.unwanted_tags)}]
         case _:
             return version

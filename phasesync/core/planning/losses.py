@@ -1,11 +1,11 @@
 """
-What a payload, or a sync as a whole, has lost: within one step, and within the guard's window.
+What a payload, or a sync as a whole, loses: in one step, and within the guard's window.
 
-Small steps must not do what one step may not. So what a step leaves is compared with three states: the one just before
-it, the one at the start of the window, and everything that there was within the window. A key that came back is not
-lost; one that was added and removed within the window is. An approval begins a new window.
+Small steps must not do together what one step may not do. So the state after a step is compared with three states: the
+one just before it, the one at the start of the window, and everything that existed within the window. A key that came
+back is not lost. A key that was added and removed within the window is lost. An approval begins a new window.
 
-An empty value is less than a value and more than no key: a key whose value becomes nothing counts as lost, once.
+An empty value is less than a value and more than no key. A key that becomes empty counts as lost, once.
 """
 
 from collections import Counter
@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from phasesync.core.fingerprint import same
-from phasesync.core.remote import Content, Intent, JournalEntry, Life, Payload, Step
+from phasesync.core.remote import Intent, JournalEntry, KeyContent, KeyStep, Lifetime, Payload
 
 LONGEST_WINDOW: Final = timedelta(days=7)
-"""Steps are kept for so long, whatever window a sync has now."""
+"""Steps are kept this long, whatever window a sync has now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +39,28 @@ class Loss:
     within: timedelta | None = None
 
 
-def contents(keys: Collection[str], empty: Collection[str]) -> dict[str, Content]:
+# --- keys of one payload
+
+
+def contents(keys: Collection[str], empty: Collection[str]) -> dict[str, KeyContent]:
     """Return key name -> what it holds."""
-    return {key: Content.EMPTY if key in empty else Content.FULL for key in keys}
+    return {key: KeyContent.EMPTY if key in empty else KeyContent.FULL for key in keys}
 
 
-def contents_of(payload: Payload) -> dict[str, Content]:
+def contents_of(payload: Payload) -> dict[str, KeyContent]:
     """Return key name -> what it holds in a payload."""
     return contents(payload.keys, payload.empty)
 
 
-def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str]) -> dict[str, Content]:
+def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str]) -> dict[str, KeyContent]:
     """
     Return key name -> what it held in the payload written last.
 
     Args:
-        entry: its journal entry. One of an earlier release does not say which values were empty: one that is empty now
-            and has the same digest was.
+        entry: its journal entry. An entry of an earlier release does not tell which values were empty. A value that is
+            empty now and has the same digest was empty then.
         keys: key name -> keyed digest of its value, of the payload that follows.
-        empty: its keys whose value is nothing.
+        empty: its keys that have an empty value.
     """
     if entry.empty is not None:
         return contents(entry.keys, entry.empty)
@@ -65,41 +68,39 @@ def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collect
 
 
 def emptied(entry: JournalEntry, payload: Payload) -> frozenset[str]:
-    """Return the keys whose value had content in the payload written last and has none in this one."""
+    """Return the keys that had content in the payload written last and have none in this one."""
     before = contents_before(entry, payload.keys, payload.empty)
-    return frozenset(key for key in payload.empty if before.get(key) is Content.FULL)
-
-
-# --- keys
+    return frozenset(key for key in payload.empty if before.get(key) is KeyContent.FULL)
 
 
 def steps_after(
     entry: JournalEntry, keys: Mapping[str, str], empty: Collection[str], intent: Intent
-) -> tuple[Step, ...]:
+) -> tuple[KeyStep, ...]:
     """
-    Return the steps to keep after a write: none after one that a person approved. The first write of an object, and one
-    that fills an empty payload, is no step: there was nothing to lose.
+    Return the steps to keep after a write; none after a write that a person approved.
+
+    The first write of an object, and a write that fills an empty payload, is no step: there was nothing to lose.
 
     Args:
         entry: the journal entry as it was before.
         keys: key name -> keyed digest, of what was written.
-        empty: its keys whose value is nothing.
+        empty: its keys that have an empty value.
         intent: of that write.
     """
     if intent.approved:
         return ()
     before, after = contents_before(entry, keys, empty), contents(keys, empty)
     former = {
-        key: before.get(key, Content.NONE)
+        key: before.get(key, KeyContent.NONE)
         for key in before.keys() | after.keys()
-        if before.get(key, Content.NONE) is not after.get(key, Content.NONE)
+        if before.get(key, KeyContent.NONE) is not after.get(key, KeyContent.NONE)
     }
-    kept = within(entry.steps, intent.made_at, LONGEST_WINDOW)
-    return (*kept, Step(at=intent.made_at, former=former)) if former and before else kept
+    kept = steps_within(entry.steps, intent.made_at, LONGEST_WINDOW)
+    return (*kept, KeyStep(at=intent.made_at, former=former)) if former and before else kept
 
 
-def within(steps: tuple[Step, ...], now: datetime, window: timedelta) -> tuple[Step, ...]:
-    """Return the steps of a window, oldest first. One in the future is from a clock that was set back, and counts."""
+def steps_within(steps: tuple[KeyStep, ...], now: datetime, window: timedelta) -> tuple[KeyStep, ...]:
+    """Return the steps of a window, oldest first. A step in the future counts: the clock was set back since."""
     return tuple(step for step in steps if now - step.at < window)
 
 
@@ -116,72 +117,77 @@ def key_losses(entry: JournalEntry, payload: Payload, *, now: datetime, window: 
     after = contents_of(payload)
     before = contents_before(entry, payload.keys, payload.empty)
     losses = [_loss(before, after, None)]
-    steps = within(entry.steps, now, window)
+    steps = steps_within(entry.steps, now, window)
     if steps:
         start, most = dict(before), dict(before)
         for step in reversed(steps):
             for key, content in step.former.items():
                 start[key] = content
-                most[key] = max(most.get(key, Content.NONE), content)
+                most[key] = max(most.get(key, KeyContent.NONE), content)
         losses += [_loss(start, after, window), _loss(most, after, window)]
     return losses
 
 
-def _loss(state: Mapping[str, Content], after: Mapping[str, Content], window: timedelta | None) -> Loss:
-    held = Counter(state.values())
+def _loss(state: Mapping[str, KeyContent], after: Mapping[str, KeyContent], window: timedelta | None) -> Loss:
+    had = Counter(state.values())
     return Loss(
-        lost=sum(content > after.get(key, Content.NONE) for key, content in state.items()),
-        had=held[Content.EMPTY] + held[Content.FULL],
-        full=held[Content.FULL],
+        lost=sum(content > after.get(key, KeyContent.NONE) for key, content in state.items()),
+        had=had[KeyContent.EMPTY] + had[KeyContent.FULL],
+        full=had[KeyContent.FULL],
         within=window,
     )
 
 
-# --- objects
+# --- objects of one sync
 
 
-def recent_lives(
-    standing: Collection[JournalEntry], gone: Collection[JournalEntry], going: Collection[str]
-) -> Iterator[Life]:
+def recent_lifetimes(
+    existing: Collection[JournalEntry], deleted: Collection[JournalEntry], leaving: Collection[str]
+) -> Iterator[Lifetime]:
     """
-    Yield what was made or deleted lately, since the last approval of a deletion.
+    Yield the lifetimes of objects that were created or deleted since the last approval of a deletion.
 
     Args:
-        standing: entries of the objects that are there.
-        gone: entries of those whose deletion we had scheduled.
-        going: names of those that are to be deleted.
+        existing: entries of the objects that exist.
+        deleted: entries of the objects that we had scheduled for deletion.
+        leaving: names of the objects that are to be deleted.
     """
-    approved = max((one.deletion_at for one in gone if one.deletion_at and one.deletion_approved), default=None)
-    for entry in gone:
+    approvals = (entry.deletion_at for entry in deleted if entry.deletion_at and entry.deletion_approved)
+    approved = max(approvals, default=None)
+    for entry in deleted:
         if entry.deletion_at is not None and (approved is None or entry.deletion_at > approved):
-            yield Life(born=entry.created_at, died=entry.deletion_at)
-    for entry in standing:
+            yield Lifetime(created_at=entry.created_at, deleted_at=entry.deletion_at)
+    for entry in existing:
         if entry.created_at is not None and (approved is None or entry.created_at > approved):
-            yield Life(born=entry.created_at, going=entry.remote_name in going)
+            yield Lifetime(created_at=entry.created_at, leaving=entry.remote_name in leaving)
 
 
-def object_losses(count: int, objects: int, lives: Collection[Life], *, now: datetime, window: timedelta) -> list[Loss]:
+def object_losses(
+    count: int, objects: int, lifetimes: Collection[Lifetime], *, now: datetime, window: timedelta
+) -> list[Loss]:
     """
     Return what a sync would lose of its objects: in this run, and within the window.
 
     Args:
-        count: how many are on their way out.
+        count: how many are to be deleted.
         objects: how many there are, these included.
-        lives: what was made and deleted lately.
+        lifetimes: of the objects that were created or deleted lately.
         now: the time.
         window: of the guard.
     """
 
-    def lately(at: datetime | None) -> bool:
+    def recent(at: datetime | None) -> bool:
         return at is not None and now - at < window
 
     losses = [Loss(lost=count, had=objects)]
-    died = [one for one in lives if lately(one.died)]
-    if died:
-        born = [one for one in lives if one.died is None and lately(one.born)]
-        older = sum(not lately(one.born) for one in died)
+    deleted = [lifetime for lifetime in lifetimes if recent(lifetime.deleted_at)]
+    if deleted:
+        new = [lifetime for lifetime in lifetimes if lifetime.deleted_at is None and recent(lifetime.created_at)]
+        # Deleted within the window, created before it: these existed at its start.
+        older = sum(not recent(lifetime.created_at) for lifetime in deleted)
+        leaving = sum(lifetime.leaving for lifetime in new)
         losses += [
-            Loss(lost=count - sum(one.going for one in born) + older, had=objects - len(born) + older, within=window),
-            Loss(lost=count + len(died), had=objects + len(died), within=window),
+            Loss(lost=count - leaving + older, had=objects - len(new) + older, within=window),
+            Loss(lost=count + len(deleted), had=objects + len(deleted), within=window),
         ]
     return losses

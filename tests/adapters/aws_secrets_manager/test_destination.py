@@ -17,7 +17,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import TAG_INSTANCE, Occupied, Payload, Written
+from phasesync.core.remote import TAG_INSTANCE, Payload, ResourceExists, WriteResult
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.demo.canary import CANARY_VALUE, assert_absent
 from phasesync.emulator import DROP, Answer
@@ -74,7 +74,7 @@ def destination(clients: AwsClients) -> AwsSecretsManager:
     return destination_of(clients)
 
 
-def create(destination: AwsSecretsManager, value: str = "one", **changes: Any) -> Written | Occupied:
+def create(destination: AwsSecretsManager, value: str = "one", **changes: Any) -> WriteResult | ResourceExists:
     arguments: dict[str, Any] = {"token": token(1), "description": None, "kms_key": None, "tags": {}, **changes}
     return destination.create(NAME, payload(value), **arguments)
 
@@ -103,7 +103,7 @@ def test_a_key_that_cannot_be_is_named_as_the_likely_cause(aws: Aws, destination
     ) as created:
         create(destination, kms_key=key)
     written = create(destination)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     with pytest.raises(
         DestinationRejectedError, match=r"UpdateSecret \(InvalidParameterException\).*KMS key"
     ) as updated:
@@ -149,14 +149,14 @@ def test_a_name_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSecr
 def test_a_name_of_the_greatest_length_is_sent(destination: AwsSecretsManager):
     name = "x" * 512
     assert isinstance(
-        destination.create(name, payload(), token=token(1), description=None, kms_key=None, tags={}), Written
+        destination.create(name, payload(), token=token(1), description=None, kms_key=None, tags={}), WriteResult
     )
 
 
 def test_a_value_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSecretsManager):
     """The limit counts bytes: AWS refuses this text although it has half as many characters."""
     written = create(destination, "ü" * 32_768)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     calls = len(aws.server.operations)
     for text in ("ü" * 32_769, "x" * 65_537):
         with pytest.raises(PayloadTooLargeError):
@@ -166,7 +166,7 @@ def test_a_value_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSec
 
 def test_what_aws_finds_too_long_is_rejected_and_waits_for_a_person(aws: Aws, destination: AwsSecretsManager):
     written = create(destination)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     with pytest.raises(DestinationRejectedError) as caught:
         destination.update_metadata(written.arn, description="x" * 2_049)
     assert (caught.value.code, caught.value.disposition) == ("ValidationException", Disposition.HALT)
@@ -202,10 +202,10 @@ def test_throttling_before_a_refusal_hides_nothing(aws: Aws, destination: AwsSec
 
 def test_a_lost_answer_that_the_sdk_repeats_leaves_one_version(aws: Aws, destination: AwsSecretsManager):
     arn = create(destination, "one")
-    assert isinstance(arn, Written)
+    assert isinstance(arn, WriteResult)
     aws.server.fail("PutSecretValue", DROP, when="after")
     written = destination.put_value(arn.arn, payload("two"), token=token(2))
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     seen = destination.observe(NAME)
     assert seen is not None
     assert set(seen.versions) == {token(1), token(2)}
@@ -290,7 +290,7 @@ def test_each_thing_that_is_given_is_one_call(aws: Aws, destination: AwsSecretsM
 
 def test_looking_and_writing_read_no_value(aws: Aws, destination: AwsSecretsManager):
     written = create(destination)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     destination.observe(NAME)
     destination.put_value(written.arn, payload("two"), token=token(2))
     destination.list_names()
@@ -350,7 +350,7 @@ def test_a_long_run_outlives_its_session(aws: Aws, clients: AwsClients, clock: H
 def test_a_session_that_aws_has_ended_is_opened_anew_once(aws: Aws, clients: AwsClients):
     destination = destination_of(clients, role_credential(aws.role()))
     aws.server.fail("CreateSecret", Answer("ExpiredTokenException"))
-    assert isinstance(create(destination), Written)
+    assert isinstance(create(destination), WriteResult)
     assert aws.server.count("AssumeRole") == 2
     aws.server.fail("DescribeSecret", Answer("ExpiredTokenException"), times=10)
     with pytest.raises(CredentialRejectedError):
