@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
+from phasesync.core.events import ChoreFailed, ClaimExpired, ClaimLost, ClockJumped, RoleChanged, RunsPruned
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
@@ -253,7 +253,7 @@ class Scheduler:
         try:
             self._state.release(claim)
         except ClaimLostError:
-            self._events.emit(ClaimExpired(sync=claim.sync_id))
+            self._events.emit(ClaimLost(sync_id=claim.sync_id))
 
     def _round(self, chore: str, work: Callable[[], object]) -> bool:
         """Do one round; return whether it succeeded. A failure is told once until it changes; the next tries again."""

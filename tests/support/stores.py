@@ -15,7 +15,16 @@ import sqlalchemy as sa
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
 from phasesync.core.iam_users import user_owner_tags
-from phasesync.core.lease import Cause, Lease, LeaseSpec, begin, begin_revoke, issued, revoke_failed, revoked
+from phasesync.core.lease import (
+    Cause,
+    Lease,
+    LeaseSpec,
+    begin_issue,
+    begin_revoke,
+    issued,
+    revoke_failed,
+    revoked,
+)
 from phasesync.core.model import SecretValue
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Sync, SyncConfig, SyncStatus
@@ -251,7 +260,7 @@ def request_lease(
 def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
     """Take a requested lease to active; the claim is given back."""
     leases = store.leases(ttl=TTL)
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     return leases.save(
         claim,
         lambda one, now: issued(

@@ -202,7 +202,7 @@ class OrphanCollector:
                 return True  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
             removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
             held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
-            self._events.emit(OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed))
+            self._events.emit(OrphanUsersRemoved(account=look.account or "", orphans=len(look.strays), removed=removed))
         return held
 
     def _paths(self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
