@@ -1,4 +1,4 @@
-"""One run and what became of its changes, as frozen values. They hold names and numbers, never values."""
+"""A run and the results of its changes, and the outcome and status that follow from an error. No value is in them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunError:
-    """Why a run did not do all it should. `cls` is the name of a class in `errors.py`."""
+    """The error that a run ended with. `cls` is the name of a class in `errors.py`."""
 
     cls: str
     code: str | None
@@ -53,11 +53,11 @@ class RunError:
 @dataclass(frozen=True, kw_only=True)
 class ChangeResult:
     """
-    What became of one change of a plan.
+    Result of one change of a plan.
 
     Attributes:
-        version_id: set where a version was written.
-        keys: names of the keys that the change is about; none for what changes no value.
+        version_id: set if a version was written.
+        keys: names of the keys that the change affects; empty if it changes no value.
     """
 
     action: str
@@ -77,8 +77,7 @@ class Run:
         attempt: 1 for the first, one more for each that follows a failure.
         revisions: `app/environment` -> revision that was read.
         counts: action -> number of changes.
-        next_attempt_at: when a failed run is tried again, None = not by itself.
-        ended_at: None while it is under way (never stored so).
+        next_attempt_at: when a failed run is tried again, None = not automatically.
     """
 
     id: str
@@ -112,13 +111,13 @@ SEVERITY = (
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the worst outcome; UNCHANGED for none."""
+    """Return the worst outcome; UNCHANGED if there are none."""
     return max(outcomes, key=SEVERITY.index, default=Outcome.UNCHANGED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What an error means for a run and for its sync."""
+    """The outcome of a run and the status of its sync, as they follow from an error."""
 
     outcome: Outcome
     status: SyncStatus
@@ -130,7 +129,7 @@ _INTERRUPTIONS = (InterruptedRunError, ClaimLostError, ClaimHeldError)
 
 
 def verdict_of(error: PhasesyncError) -> Verdict:
-    """Return the outcome of a run that ended with this error and the status it leaves behind."""
+    """Return the outcome of a run that ended with this error, and the status of its sync afterwards."""
     match error:
         case PlanHeldError():
             return Verdict(outcome=Outcome.HELD, status=SyncStatus.HELD)
@@ -160,5 +159,5 @@ _EXIT_CODES = {
 
 
 def exit_code_of(outcome: Outcome) -> int:
-    """Return the exit code of a run without an error class of its own."""
+    """Return the exit code of a run that has no error with an exit code of its own."""
     return _EXIT_CODES[outcome]

@@ -36,7 +36,7 @@ from phasesync.core.planning.ownership import (
 from phasesync.core.regions import check_neighbours
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
-from phasesync.core.tags import tags_back
+from phasesync.core.tags import restore_tags
 from phasesync.engine.apply import JournalWriter, MetadataApplier
 from phasesync.engine.claims import Checkpoint, ClaimTaker
 from phasesync.engine.hints import hint_of
@@ -506,6 +506,6 @@ class SyncRelease:
         seen = destination.observe(entry.remote_name)
         if seen is None or ownership_of(seen, entry, self._instance_id) is not Ownership.OURS:
             return
-        back = tags_back(seen, entry, owner_tags(self._instance_id, entry.sync_id))
+        back = restore_tags(seen, entry, owner_tags(self._instance_id, entry.sync_id))
         checkpoint()
         destination.update_metadata(seen.arn, tags=back.tags or None, untag=back.untag)

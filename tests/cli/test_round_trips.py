@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasesync.bootstrap import open_application
-from phasesync.core.json_values import Entry, as_literal, entries_of_json, export_json, literal_value
+from phasesync.core.json_values import FileEntry, as_literal, entries_of_json, export_json, literal_value
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
 from phasesync.core.payloads import map_json
 from phasesync.core.references import Resolution, resolve
@@ -66,11 +66,11 @@ values = (
     )
     | st.binary().map(lambda data: SecretValue(data, ValueType.BINARY))
 )
-entries = st.builds(lambda value, comment: Entry(value=value, comment=comment), values, st.just("") | texts)
+entries = st.builds(lambda value, comment: FileEntry(value=value, comment=comment), values, st.just("") | texts)
 folders = st.dictionaries(keys, entries, max_size=4)
 
 
-def content(folder: Mapping[str, Entry]) -> dict[str, tuple[ValueType, bytes, str]]:
+def content(folder: Mapping[str, FileEntry]) -> dict[str, tuple[ValueType, bytes, str]]:
     """Types, values as entered and comments, by key."""
     return {key: (one.value.type, one.value.reveal(), one.comment or "") for key, one in folder.items()}
 
@@ -82,7 +82,7 @@ def resolution(folder: Mapping[str, SecretValue]) -> Resolution:
 
 
 @given(folders)
-def test_an_export_in_json_restores_types_comments_and_values_as_entered(folder: Mapping[str, Entry]) -> None:
+def test_an_export_in_json_restores_types_comments_and_values_as_entered(folder: Mapping[str, FileEntry]) -> None:
     assert content(entries_of_json(export_json(folder))) == content(folder)
 
 
@@ -131,10 +131,10 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
         def stored(environment: str) -> dict[str, tuple[ValueType, bytes, str]]:
             found = store.list_secrets("shop", environment, path="/")
             return content(
-                {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
+                {one.key: FileEntry(value=one.value, comment=one.comment) for one in found if one.value is not None}
             )
 
-        def fill(environment: str, folder: Mapping[str, Entry]) -> None:
+        def fill(environment: str, folder: Mapping[str, FileEntry]) -> None:
             writes = [
                 SecretWrite(path="/", key=key, value=one.value, comment=one.comment) for key, one in folder.items()
             ]
@@ -143,7 +143,7 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
 
         @settings(max_examples=settings().max_examples // FEWER)
         @given(folders)
-        def check(folder: Mapping[str, Entry]) -> None:
+        def check(folder: Mapping[str, FileEntry]) -> None:
             fill("prod", folder)
             fill("copy", {})
 
