@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, print_document
 from phasesync.core.arns import check_key_arn, check_partition, check_policy_arn, region_of_key
-from phasesync.core.regions import check_neighbours, check_region
+from phasesync.core.regions import check_region, check_same_partition
 from phasesync.errors import InvalidInputError, PhasesyncError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def place_of(region: str | None, *, credential: str | None, kms_key: str | None 
     """
     if credential is not None:
         its_own = _region_of_credential(credential)
-        return Place(check_neighbours(region or its_own, its_own, of=f"the credential {credential}"), None)
+        return Place(check_same_partition(region or its_own, its_own, of=f"the credential {credential}"), None)
     if region is not None:
         return Place(region, None)
     if kms_key is not None:

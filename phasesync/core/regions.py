@@ -12,7 +12,7 @@ from typing import Final
 from phasesync.errors import InvalidInputError
 
 MAIN: Final = "aws"
-"""The partition of all Regions that no other one has."""
+"""The partition of every Region that is in no other partition."""
 
 _BEGINNINGS: Final = {
     "us-gov-": "aws-us-gov",
@@ -36,16 +36,16 @@ DNS_SUFFIXES: Final = {
     "aws-iso-f": "csp.hci.ic.gov",
     "aws-us-gov": "amazonaws.com",
 }
-"""Partition -> what the names of its services' hosts end in (`dnsSuffix`)."""
+"""Partition -> suffix of the host names of its services (`dnsSuffix`)."""
 
 _NEW_ISO: Final = re.compile(r"[a-z]{2}-iso([a-z])-")
-"""Isolated partitions, those to come too: `aws-iso-X` with the Regions `??-isoX-*`."""
+"""Isolated partitions, future ones too: `aws-iso-X` with the Regions `??-isoX-*`."""
 _REGION: Final = re.compile(r"[a-z]{2,8}(-[a-z]{1,20}){1,3}-[0-9]{1,2}")
 _ZONE: Final = re.compile(r"(.*-[0-9]{1,2})[a-z]")
 
 
 def check_region(region: str) -> str:
-    """Return a Region's name as it is where it has the form of one. InvalidInputError."""
+    """Return a Region's name as it is if it has the form of one. InvalidInputError."""
     if _REGION.fullmatch(region) is not None:
         return region
     meant = region.strip().lower().replace("_", "-")
@@ -60,44 +60,45 @@ def check_region(region: str) -> str:
 
 
 def known_partition_of(region: str) -> str | None:
-    """Return the partition that a Region belongs to, None where its name is like none that AWS has so far."""
+    """Return the partition that a Region belongs to, None if no known Region has such a name."""
     known = next((partition for beginning, partition in _BEGINNINGS.items() if region.startswith(beginning)), None)
     if known in (None, MAIN) and (found := _NEW_ISO.match(region)):
         return f"aws-iso-{found[1]}"
     return known
 
 
-def check_neighbours(region: str, other: str, *, of: str) -> str:
+def check_same_partition(region: str, other: str, *, of: str) -> str:
     """
-    Return a Region as it is where it is in the same partition as another one: no identity reaches across.
+    Return a Region as it is if it is in the same partition as another Region: no identity is valid in two partitions.
 
     Args:
-        region: checked.
-        other: the Region that it has to go with.
-        of: whose Region the other one is, for the message.
+        region: the Region to check.
+        other: the Region that it is compared with.
+        of: the owner of the other Region, for the message.
 
     Raises:
         InvalidInputError: they are in two partitions.
     """
-    there, here = known_partition_of(region), known_partition_of(other)
-    if there is None or here is None or there == here:
+    partition, expected = known_partition_of(region), known_partition_of(other)
+    if partition is None or expected is None or partition == expected:
         return region
     raise InvalidInputError(
-        f"the Region {region} is in the partition {there}, and {of}, in {other}, is in {here}",
-        hint=f"name a Region of {here}, or another credential: nothing of AWS reaches from one partition to another",
+        f"the Region {region} is in the partition {partition}, and {of}, in {other}, is in {expected}",
+        hint=f"name a Region of {expected}, or another credential: "
+        "nothing of AWS reaches from one partition to another",
     )
 
 
 def partition_of(region: str) -> str:
-    """Return the partition that a Region belongs to; a Region like none that AWS has so far is in `aws`."""
+    """Return the partition that a Region belongs to; `aws` if no known Region has such a name."""
     return known_partition_of(region) or MAIN
 
 
 def dns_suffix_of(region: str) -> str:
-    """Return what the names of a Region's hosts end in, as `kms:ViaService` has it too (KMS Developer Guide)."""
+    """Return the suffix of a Region's host names, which is also in `kms:ViaService` (KMS Developer Guide)."""
     return DNS_SUFFIXES.get(partition_of(region), DNS_SUFFIXES[MAIN])
 
 
-def is_known(partition: str) -> bool:
-    """Return whether a partition is one of those that AWS has so far."""
+def is_known_partition(partition: str) -> bool:
+    """Return whether AWS had this partition at the time of this release."""
     return partition in DNS_SUFFIXES

@@ -16,7 +16,7 @@ from phasesync.core.credential import (
     check_external_id,
     check_secret_access_key,
 )
-from phasesync.core.regions import check_neighbours, check_region, known_partition_of
+from phasesync.core.regions import check_region, check_same_partition, known_partition_of
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 
@@ -101,7 +101,7 @@ class CredentialOperations:
         """Refuse a source that cannot reach the role: it is in another partition. InvalidInputError."""
         if draft.source_name is not None:
             source = self._credentials.get(draft.source_name)
-            check_neighbours(draft.region, source.region, of=f"the source {source.name}")
+            check_same_partition(draft.region, source.region, of=f"the source {source.name}")
 
     def _check_users(self, credential: Credential, region: str) -> None:
         """Refuse a Region in another partition than what uses a credential: it would fail from then on."""

@@ -8,7 +8,7 @@ from phasesync.core.json_values import as_literal, split_json
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
-from phasesync.core.regions import check_neighbours
+from phasesync.core.regions import check_same_partition
 from phasesync.core.sync import Adopt
 from phasesync.engine.adoption_preview import Candidate
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
@@ -51,7 +51,7 @@ def read_remote(
     """
     found = credentials.get(credential)
     where = region_of_secret(remote_name, region, otherwise=found.region)
-    check_neighbours(where, found.region, of=f"the credential {credential}")
+    check_same_partition(where, found.region, of=f"the credential {credential}")
     destination = destinations.open(kind, found, where)
     seen = destination.observe(remote_name)
     if seen is None:

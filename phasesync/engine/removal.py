@@ -33,7 +33,7 @@ from phasesync.core.planning.ownership import (
     ownership_of,
     refusal_of,
 )
-from phasesync.core.regions import check_neighbours
+from phasesync.core.regions import check_same_partition
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
 from phasesync.core.tags import restore_tags
@@ -399,7 +399,7 @@ class ForceDeletion:
 def _region(remote_name: str, region: str | None, credential: Credential) -> str:
     """Return the Region of an object. InvalidInputError."""
     where = region_of_secret(remote_name, region, otherwise=credential.region)
-    return check_neighbours(where, credential.region, of=f"the credential {credential.name}")
+    return check_same_partition(where, credential.region, of=f"the credential {credential.name}")
 
 
 def _check(seen: Observed, region: str) -> None:

@@ -11,7 +11,7 @@ from phasesync.core.events import RunFinished
 from phasesync.core.planning.guard import DelayedChange, GuardRule, HeldChange, digest_of
 from phasesync.core.remote import Action
 from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, Verdict, verdict_of, worst
-from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
+from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, NextRun, after_error, after_success, soonest
 from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import END_OF_LOOKING
@@ -142,7 +142,7 @@ class RunBuilder:
         following = self._following(sync, outcome, verdict, failures, coalesce=coalesce, spread=spread, now=now)
         if claim.trigger is Trigger.MANUAL and isinstance(error, CredentialRejectedError) and error.code is None:
             # The shell that ran it has no identity: that says nothing of the daemon's, which tries at once.
-            following = Next(retry_in=None, due_in=timedelta(0))
+            following = NextRun(retry_in=None, due_in=timedelta(0))
         reads = self.reads or {}
         counts = Counter(str(result.action) for result in self.results)
         counts[str(Action.NOOP)] += self.unlooked
@@ -204,7 +204,7 @@ class RunBuilder:
         coalesce: timedelta,
         spread: float,
         now: datetime,
-    ) -> Next:
+    ) -> NextRun:
         """Return when the sync runs next: the soonest that any of its errors, waits or graces asks for."""
         interval = sync.config.interval
         if self.reads is None and verdict.status is SyncStatus.HALTED:
@@ -218,7 +218,7 @@ class RunBuilder:
             following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
         if self._apart():
             # What failed or waits concerns single objects: edits of the others go out as ever, and they are checked.
-            following = Next(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
+            following = NextRun(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
         wakes = [late.until - now for late in self.delayed]
         wakes += [at - now for at in self.wake_at]
         if self.unlooked and sync.next_due_at is not None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from phasesync.bootstrap import open_application
 from phasesync.core.json_values import FileEntry, as_literal, entries_of_json, export_json, literal_value
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
-from phasesync.core.payloads import map_json
+from phasesync.core.payloads import build_json_payload
 from phasesync.core.references import Resolution, resolve
 from phasesync.engine.source import read_folder
 from phasesync.errors import InvalidInputError
@@ -101,7 +101,7 @@ def test_an_object_from_elsewhere_is_literal(document: dict[str, object]) -> Non
     found = {key: one.value for key, one in entries_of_json(json.dumps(plain), allow_null=True).items()}
     resolved = resolution(found)
     assert resolved.complete
-    assert json.loads(map_json("x", resolved.values, FixedDigests()).value.reveal()) == plain
+    assert json.loads(build_json_payload("x", resolved.values, FixedDigests()).value.reveal()) == plain
 
 
 @given(values)
@@ -157,7 +157,7 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
                 assert (printed.exit_code, printed.stdout_bytes) != (0, b"")
                 assert source.problems[0].key in printed.stderr
             else:
-                payload = map_json("x", source.values, FixedDigests()).value.reveal()
+                payload = build_json_payload("x", source.values, FixedDigests()).value.reveal()
                 assert printed.stdout_bytes == payload + b"\n"
 
         check()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phasesync.core.change import VALUE_WRITES, Change, DecisionRow, Plan
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.payloads import build_payload, map_json
+from phasesync.core.payloads import build_json_payload, build_payload
 from phasesync.core.planning.guard import GuardedPlan, GuardRule, apply_guard
 from phasesync.core.planning.journal import (
     clamp_to_clock,
@@ -32,7 +32,7 @@ LIMITED = (GuardRule.EMPTYING, GuardRule.SHRINKING)
 
 def payload(values: Mapping[str, str], *, referring: tuple[str, ...] = ()) -> Payload:
     """A payload of these texts, of which some have references in the store."""
-    return map_json(
+    return build_json_payload(
         NAME, {key: SecretValue(value) for key, value in values.items()}, FixedDigests(), referring=referring
     )
 
@@ -218,7 +218,7 @@ def test_what_was_never_more_than_empty_may_stay_so() -> None:
     ("text", "nothing"), [('""', True), ("null", True), (" { } ", True), ("[]", True), ("0", False), ('[""]', False)]
 )
 def test_documents_that_are_nothing(text: str, nothing: bool) -> None:
-    made = map_json(NAME, {"A": SecretValue(text, ValueType.JSON)}, FixedDigests())
+    made = build_json_payload(NAME, {"A": SecretValue(text, ValueType.JSON)}, FixedDigests())
     assert made.empty == ({"A"} if nothing else frozenset())
 
 
