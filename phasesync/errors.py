@@ -252,8 +252,8 @@ class PermissionDeniedError(DestinationError):
                 arguments, subject, starter = "--dynamic NAME", "a dynamic secret", "dynamic"
             hint = (
                 f'allow "{action}" in the policy of the role or user: phasesync aws policy {arguments} prints the '
-                f"whole policy of {subject}, phasesync aws policy --starter {starter} --credential CREDENTIAL the one to "
-                "begin with"
+                f"whole policy of {subject}, phasesync aws policy --starter {starter} --credential CREDENTIAL the one "
+                "to begin with"
             )
         super().__init__(message, hint=hint, code=code, request_id=request_id)
 

@@ -75,12 +75,12 @@ def check_policy_arn(arn: str) -> str:
 
 def group_name(group: str) -> str:
     """Return the name of an IAM group, from its name or its ARN in any partition. InvalidInputError."""
-    found = _GROUP.fullmatch(group)
-    if found is None:
+    match = _GROUP.fullmatch(group)
+    if match is None:
         raise InvalidInputError(
             f"{group!r} is neither the name nor the ARN of an IAM group", hint="aws iam list-groups prints them"
         )
-    return found["name"]
+    return match["name"]
 
 
 def check_key_arn(arn: str, region: str) -> str:

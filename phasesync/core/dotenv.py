@@ -197,17 +197,17 @@ class _Scanner:
     def _name(self, forms: list[Form]) -> str:
         quote = self._text[self._at : self._at + 1]
         pattern = _NAMES.get(quote, _NAMES[""])
-        found = pattern.match(self._text, self._at)
-        if found is None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
             _refuse(self._line, "is not dotenv")
-        self._at = found.end()
+        self._at = match.end()
         if quote in _QUOTED:
             forms.append(Form.QUOTED_NAME)
-        if not is_shell_name(found[1]):
+        if not is_shell_name(match[1]):
             forms.append(Form.NAME)
-        elif is_kept_by_shells(found[1]):
+        elif is_kept_by_shells(match[1]):
             forms.append(Form.KEPT_BY_SHELLS)
-        return found[1]
+        return match[1]
 
     def _value(self, forms: list[Form], *, after: str) -> str:
         first = self._text[self._at : self._at + 1]
@@ -218,14 +218,14 @@ class _Scanner:
             return ""
         if first not in _QUOTED:
             return self._unquoted(forms)
-        found = _QUOTED[first].match(self._text, self._at)
-        if found is None:
+        match = _QUOTED[first].match(self._text, self._at)
+        if match is None:
             _refuse(self._line, "is not dotenv: it has a quote that does not end")
-        self._go(found.end())
-        forms += _forms_in_quotes(found[1], first)
+        self._go(match.end())
+        forms += _forms_in_quotes(match[1], first)
         if self._text.startswith("#", self._at):
             forms.append(Form.CUT)
-        return _ESCAPES[first].sub(lambda escape: _MEANT.get(escape[1], escape[1]), found[1])
+        return _ESCAPES[first].sub(lambda escape: _MEANT.get(escape[1], escape[1]), match[1])
 
     def _unquoted(self, forms: list[Form]) -> str:
         part = self._take(_REST)
@@ -244,11 +244,11 @@ class _Scanner:
         return _END.match(self._text, self._at) is not None
 
     def _take(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
             return ""
-        self._go(found.end())
-        return found[0]
+        self._go(match.end())
+        return match[0]
 
     def _go(self, end: int) -> None:
         self._line += sum(1 for _ in _NEWLINE.finditer(self._text, self._at, end))
@@ -393,18 +393,18 @@ def _candidates(text: str) -> list[tuple[str, frozenset[str]]]:
     """Return (form, programs that read the text from it), the plainest first."""
     if _PLAIN.fullmatch(text):
         return [(text, frozenset(READERS))]
-    found = []
+    candidates = []
     returns = "\r" in text
     if not returns and "'" not in text and "\\\\" not in text and not text.endswith("\\"):
-        found.append((f"'{text}'", frozenset(READERS)))
+        candidates.append((f"'{text}'", frozenset(READERS)))
     if not returns and '"' not in text and not DISPUTED_ESCAPE.search(text) and not text.endswith("\\"):
-        found.append((f'"{text}"', frozenset(READERS) - _expanded_by(text)))
+        candidates.append((f'"{text}"', frozenset(READERS) - _expanded_by(text)))
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r")
-    found.append((f'"{escaped}"', _by_escapes_in_double_quotes(text)))
+    candidates.append((f'"{escaped}"', _by_escapes_in_double_quotes(text)))
     if not returns:
         escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        found.append((f"'{escaped}'", frozenset({PYTHON} if "\\" in text else {PYTHON, COMPOSE})))
-    return found
+        candidates.append((f"'{escaped}'", frozenset({PYTHON} if "\\" in text else {PYTHON, COMPOSE})))
+    return candidates
 
 
 def _by_escapes_in_double_quotes(text: str) -> frozenset[str]:

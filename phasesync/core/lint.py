@@ -236,7 +236,7 @@ def _lint_case(keys: Sequence[str]) -> Iterable[LintWarning]:
 def _lint_material(secrets: Mapping[str, SecretValue]) -> Iterable[LintWarning]:
     kinds = {key: materials_in(key, secrets[key]) for key in sorted(secrets)}
     for kind in KeyMaterial:
-        if keys := [key for key, found in kinds.items() if kind in found]:
+        if keys := [key for key, materials in kinds.items() if kind in materials]:
             yield _warning(LintCode(kind), keys, f"{{}} {ADVICE[kind]}")
 
 

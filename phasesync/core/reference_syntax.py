@@ -122,17 +122,17 @@ def targets(expression: str) -> list[Target]:
     """
     if expression.startswith("/"):
         return _in_folder(expression, app=None, environment=None)
-    found = [Target(key=expression)] if expression else []
+    readings = [Target(key=expression)] if expression else []
     app, colons, rest = expression.partition("::")
     if not colons:
         app, rest = "", expression
     environment, dot, tail = rest.partition(".")
     if dot and tail and is_name(environment) and (not colons or is_name(app)):
         if tail.startswith("/"):
-            found += _in_folder(tail, app=app or None, environment=environment)
+            readings += _in_folder(tail, app=app or None, environment=environment)
         else:
-            found.append(Target(app=app or None, environment=environment, path=ROOT, key=tail))
-    return found
+            readings.append(Target(app=app or None, environment=environment, path=ROOT, key=tail))
+    return readings
 
 
 def is_well_formed(expression: str) -> bool:

@@ -62,8 +62,8 @@ def check_region(region: str) -> str:
 def known_partition_of(region: str) -> str | None:
     """Return the partition that a Region belongs to, None if no known Region has such a name."""
     known = next((partition for beginning, partition in _BEGINNINGS.items() if region.startswith(beginning)), None)
-    if known in (None, MAIN) and (found := _NEW_ISO.match(region)):
-        return f"aws-iso-{found[1]}"
+    if known in (None, MAIN) and (match := _NEW_ISO.match(region)):
+        return f"aws-iso-{match[1]}"
     return known
 
 

@@ -159,12 +159,12 @@ class Settings(BaseSettings):
 
     @property
     def named_root_key_file(self) -> Path | None:
-        """`root_key_file` where somebody set it, None where it is the default, which need not exist."""
+        """`root_key_file` if it is set, None if it is the default, which need not exist."""
         return self.root_key_file if "root_key_file" in self.model_fields_set else None
 
     @property
     def default_root_key_file(self) -> Path | None:
-        """Where `init` puts the root key, None where that would be the home directory and there is none."""
+        """Where `init` puts the root key, None if that is in the home directory and the user has none."""
         return None if self.root_key_file.parts[:1] == ("~",) else self.root_key_file
 
     @classmethod

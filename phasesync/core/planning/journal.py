@@ -118,7 +118,7 @@ def settle_used_token(entry: JournalEntry, before: Intent, *, arn: str) -> Journ
     Return the entry after AWS answered that the token was used with another payload: an earlier write had landed.
 
     Args:
-        entry: with the intent whose call was refused.
+        entry: with the intent of the refused call.
         before: the intent as it was before that call; if it has a single payload, that is what landed.
         arn: the object's ARN.
     """

@@ -91,7 +91,7 @@ def worth_a_list(due: int, objects: int) -> bool:
     Return whether listing takes fewer calls than DescribeSecret for each object.
 
     Args:
-        due: objects whose check is due.
+        due: objects that are due for a check.
         objects: how many objects the list is expected to have.
     """
     return due > pages(objects)
