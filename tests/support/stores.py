@@ -15,16 +15,7 @@ import sqlalchemy as sa
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
 from phasesync.core.iam_users import user_owner_tags
-from phasesync.core.lease import (
-    Cause,
-    Lease,
-    LeaseSpec,
-    begin_issue,
-    begin_revoke,
-    issued,
-    revoke_failed,
-    revoked,
-)
+from phasesync.core.lease import Cause, Lease, LeaseSpec, begin_issue, begin_revoke, issued, revoke_failed, revoked
 from phasesync.core.model import SecretValue
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Sync, SyncConfig, SyncStatus

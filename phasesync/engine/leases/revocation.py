@@ -138,13 +138,7 @@ class LeaseRevoker:
         return lease
 
     def _end(
-        self,
-        claim: LeaseClaim,
-        lease: Lease,
-        cause: Cause,
-        reason: str,
-        actor: str,
-        checkpoint: Callable[[], None],
+        self, claim: LeaseClaim, lease: Lease, cause: Cause, reason: str, actor: str, checkpoint: Callable[[], None]
     ) -> Revocation:
         nothing_called = lease.status is LeaseStatus.REQUESTED
 
