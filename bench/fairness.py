@@ -13,11 +13,10 @@ import argparse
 import sys
 import time
 
-from phasesync.core.token_bucket import Rate
-
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
 from phasesync.core.sync import Layout
+from phasesync.core.token_bucket import Rate
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 

@@ -19,7 +19,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 import boto3
-from phasesync.core.iam_users import DEFAULT_TEMPLATE
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
@@ -30,6 +29,7 @@ from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
 from phasesync.daemon.build import LEASE_THREADS
 from phasesync.engine.leases.expiry import LeaseExpiry
 from tests.support.installation import REGION, Installation

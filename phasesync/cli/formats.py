@@ -2,7 +2,7 @@
 Files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
 
 A file that was written reads back with the same keys and texts. What is read is literal: a `${` in it comes out
-escaped. The JSON that keeps types, comments and references is in `core/exported_values.py`. No message repeats a value.
+escaped. The JSON that keeps types, comments and references is in `core/json_values.py`. No message repeats a value.
 """
 
 import base64
@@ -67,7 +67,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> E
 
     JSON is one object: strings become text, marked members what they say, everything else type json. In dotenv every
     value is text, nothing is interpolated, and the last of several lines with one key counts; see
-    `core/dotenv_reading.py`. A byte order mark at the start of a file is dropped.
+    `core/dotenv.py`. A byte order mark at the start of a file is dropped.
 
     Args:
         data: the file.

@@ -100,13 +100,12 @@ def _objects(context: Context, prepared: Prepared, now: datetime) -> list[Object
             explain_object(
                 entry,
                 wanted=task.wanted.get(name),
-                seen=seen.observed[name],
+                observed=seen.observed[name],
                 changes=changes,
                 held=guarded.held,
                 delayed=guarded.delayed,
                 sync=sync.name,
                 instance_id=context.instance_id,
-                region=sync.region,
                 now=now,
             )
         )

@@ -81,7 +81,7 @@ class SyncOperations:
             plan=prepared.plan,
             guarded=prepared.guarded,
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
-            estimate=estimate(prepared.guarded.go, looks=prepared.task.destination.calls),
+            estimate=estimate(prepared.guarded.go, observe_calls=prepared.task.destination.calls),
             problems=problems,
         )
 

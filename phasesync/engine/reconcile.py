@@ -240,8 +240,8 @@ class Reconciler:
             seen.entries,
             seen.leaving(task.left_behind, account=task.account, region=sync.region),
             policy_of(sync, instance_id=self._context.instance_id, account=task.account, now=now),
-            unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
-            unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
+            unobserved=[entries[name] for name in task.wanted if name not in seen.observed],
+            undescribed=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
         attempt.drifted = attempt.drifted or plan.drifted
         guarded = apply_guard(

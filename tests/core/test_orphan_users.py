@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from phasesync.core.iam_users import (
     REMOVED,
     TAG_LEASE,
@@ -16,7 +17,6 @@ from phasesync.core.iam_users import (
     orphan_verdict_of,
     user_owner_tags,
 )
-
 from phasesync.core.lease import ENDED, LeaseStatus
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.values import DYNAMIC, INSTANCE, LEASE, NOW

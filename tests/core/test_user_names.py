@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from phasesync.core.iam_users import (
     DEFAULT_TEMPLATE,
     MAX_NAME,
@@ -18,7 +19,6 @@ from phasesync.core.iam_users import (
     default_iam_path,
     render_user_name,
 )
-
 from phasesync.core.names import normalise_path
 from phasesync.errors import InvalidInputError
 

@@ -1,8 +1,8 @@
 """Copies in other Regions and resource policies: as wanted, nothing of others touched, no call where none is set."""
 
 import pytest
-from phasesync.core.canonical_json import canonical_json
 
+from phasesync.core.canonical_json import canonical_json
 from phasesync.core.remote import ReplicaStatus
 from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, SyncStatus

@@ -2,10 +2,9 @@
 
 from datetime import timedelta
 
-from phasesync.core.sync_status import status_of
-
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.sync import Paused, SyncStatus, Trigger
+from phasesync.core.sync_status import status_of
 from tests.support.stores import ACTOR, TTL
 from tests.support.world import World
 

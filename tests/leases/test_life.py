@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from phasesync.core.iam_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
 
 from phasesync.core.events import LeaseUnreadable
+from phasesync.core.iam_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
 from phasesync.core.remote import TAG_INSTANCE

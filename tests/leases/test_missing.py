@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from phasesync.core.iam_users import TAG_LEASE
 
+from phasesync.core.iam_users import TAG_LEASE
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
 from phasesync.core.remote import TAG_INSTANCE

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.iam_users import TAG_RENEWED
 
 from phasesync.core.events import LeaseEndMoved
+from phasesync.core.iam_users import TAG_RENEWED
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer

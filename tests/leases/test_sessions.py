@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from phasesync.core.iam_users import DEFAULT_TEMPLATE
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import Answer

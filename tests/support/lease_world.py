@@ -21,7 +21,6 @@ import boto3.session
 import pytest
 import sqlalchemy as sa
 from botocore.config import Config
-from phasesync.core.iam_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 
 from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.adapters.aws.sdk import CallLimits
@@ -32,6 +31,7 @@ from phasesync.adapters.issuers import iam_named as aws_iam_named
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
+from phasesync.core.iam_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation

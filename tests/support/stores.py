@@ -11,10 +11,10 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from phasesync.core.iam_users import user_owner_tags
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicDraft, DynamicSecret, lease_spec_of
+from phasesync.core.iam_users import user_owner_tags
 from phasesync.core.lease import Cause, Lease, LeaseSpec, begin_issue, begin_revoke, issued, revoke_failed, revoked
 from phasesync.core.lease_claim import LeaseClaim, Outputs
 from phasesync.core.model import SecretValue, SecretWrite

@@ -1,7 +1,7 @@
 """
 The table: which calls of AWS share a quota of calls a second, and how many it allows.
 
-Data only. Figures are AWS's own, but for those of IAM; how much of them we use is `core/rates.py`'s.
+Data only. Figures are AWS's own, but for those of IAM; `core/token_bucket.py` decides how much of them we use.
 """
 
 from dataclasses import dataclass

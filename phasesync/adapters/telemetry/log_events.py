@@ -129,8 +129,8 @@ class LogEvents:
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case OrphanUsersRemoved():
-                tell = self._log.warning if event.strays else self._log.info
-                tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
+                tell = self._log.warning if event.orphans else self._log.info
+                tell("users reaped", account=event.account, strays=event.orphans, removed=event.removed)
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at

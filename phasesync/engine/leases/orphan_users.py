@@ -165,7 +165,7 @@ class OrphanCollector:
             removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
             held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
             self._context.events.emit(
-                OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed)
+                OrphanUsersRemoved(account=look.account or "", orphans=len(look.strays), removed=removed)
             )
         return held
 

@@ -51,13 +51,12 @@ def why(
     return explain_object(
         journal,
         wanted=wanted,
-        seen=seen,
+        observed=seen,
         changes=plan.changes,
         held=guarded.held,
         delayed=guarded.delayed,
         sync="web",
         instance_id=INSTANCE,
-        region=REGION,
         now=NOW,
     )
 
@@ -185,13 +184,12 @@ def test_an_object_on_its_way_out_says_until_when() -> None:
     found = explain_object(
         journal,
         wanted=None,
-        seen=observed(),
+        observed=observed(),
         changes=plan.changes,
         held=(),
         delayed=(),
         sync="web",
         instance_id=INSTANCE,
-        region=REGION,
         now=NOW,
     )
 

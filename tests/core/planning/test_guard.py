@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.change import Change, Plan, PlanContext
+from phasesync.core.change import Change, DecisionRow, Plan, PlanContext
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import build_payload
 from phasesync.core.planning import guard
@@ -44,7 +44,7 @@ def of_keys(count: int) -> dict[str, str]:
 
 def judge(plan: Plan, config: SyncConfig, approved: str | None, **rest: object) -> GuardedPlan:
     """Judge at a fixed time."""
-    return guard.judge(plan, config, approved, now=NOW, **rest)  # type: ignore[arg-type]
+    return guard.apply_guard(plan, config, approved, now=NOW, **rest)  # type: ignore[arg-type]
 
 
 def held(before: int, after: int, **limits: object) -> bool:
@@ -215,7 +215,13 @@ def deletions(count: int, *, of: int, waiting: int = 0, step: Action = Action.DE
 
     def change(number: int, **what: object) -> Change:
         name = f"shop/{number:02}"
-        made = Change(action=Action.NOOP, remote_name=name, reason="gone", entry=entry(remote_name=name))
+        made = Change(
+            action=Action.NOOP,
+            remote_name=name,
+            row=DecisionRow.NO_LONGER_WANTED,
+            reason="gone",
+            entry=entry(remote_name=name),
+        )
         return replace(made, **what)  # type: ignore[arg-type]
 
     going = [change(number, action=step, deletes=True) for number in range(count)]

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasesync.core.planning.losses import LONGEST_WINDOW, object_losses, recent_lifetimes
 
-from phasesync.core.change import VALUE_WRITES, Change, Plan
+from phasesync.core.change import VALUE_WRITES, Change, DecisionRow, Plan
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import build_json_payload, build_payload
 from phasesync.core.planning.guard import GuardedPlan, GuardRule, apply_guard
@@ -20,6 +19,7 @@ from phasesync.core.planning.journal import (
     settle_used_token,
     settle_write,
 )
+from phasesync.core.planning.losses import LONGEST_WINDOW, object_losses, recent_lifetimes
 from phasesync.core.remote import CURRENT, Action, JournalEntry, KeyContent, KeyStep, Lifetime, Payload
 from phasesync.core.sync import SyncConfig
 from phasesync.errors import InvalidInputError
@@ -57,7 +57,7 @@ class Object:
                 self._write(wanted, approved=change.approved)
         return found
 
-    def apply_guard(self, wanted: Payload, approved: str | None = None) -> GuardedPlan:
+    def judge(self, wanted: Payload, approved: str | None = None) -> GuardedPlan:
         """Return what the guard says of a payload now."""
         seen = observed(versions={self.entry.version_id or VERSION: frozenset({CURRENT})})
         rested = replace(clamp_to_clock(self.entry, self.now), versions_at=())
@@ -393,10 +393,17 @@ def test_objects_that_were_deleted_within_the_window_count() -> None:
 @pytest.mark.parametrize(("before", "waits"), [(1, False), (2, True)])
 def test_a_deletion_waits_for_what_others_before_it_deleted(before: int, waits: bool) -> None:
     """Two of ten may go unattended, in one run or in several."""
-    change = Change(action=Action.DELETE, remote_name="z", reason="gone", entry=made("z"), deletes=True)
-    lives = tuple(Lifetime(died=NOW - HOUR) for _ in range(before))
+    change = Change(
+        action=Action.DELETE,
+        remote_name="z",
+        row=DecisionRow.NO_LONGER_WANTED,
+        reason="gone",
+        entry=made("z"),
+        deletes=True,
+    )
+    lives = tuple(Lifetime(deleted_at=NOW - HOUR) for _ in range(before))
 
-    found = apply_guard(Plan(changes=(change,), objects=10 - before, lives=lives), config(), None, now=NOW)
+    found = apply_guard(Plan(changes=(change,), objects=10 - before, lifetimes=lives), config(), None, now=NOW)
 
     assert rules(found) == ([GuardRule.DELETIONS] if waits else [])
 
@@ -407,7 +414,7 @@ def test_deletions_before_an_approved_one_do_not_count() -> None:
         made("b", deletion_at=NOW - 2 * HOUR, deletion_approved=True),
         made("c", deletion_at=NOW - HOUR),
     ]
-    assert [one.died for one in recent_lifetimes([], gone, ())] == [NOW - HOUR]
+    assert [lifetime.deleted_at for lifetime in recent_lifetimes([], gone, ())] == [NOW - HOUR]
 
 
 def test_objects_that_were_made_meanwhile_make_no_deletion_look_small() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from phasesync.core.json_values import FileEntry, entries_of_json, export_json, literal_value
 
+from phasesync.core.json_values import FileEntry, entries_of_json, export_json, literal_value
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError
 
