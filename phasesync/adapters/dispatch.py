@@ -1,4 +1,4 @@
-"""Dispatchers of threads in this process, for SQLite and PostgreSQL alike."""
+"""Dispatchers that use threads of this process, for SQLite and PostgreSQL alike."""
 
 import threading
 import time
@@ -14,20 +14,20 @@ from phasesync.ports import Claim, EventSink, Load
 
 Work = TypeVar("Work")
 
-_FAILED_LATELY: Final = timedelta(minutes=2)
-"""Work whose result could not be recorded comes again when its claim has ended: long before that."""
+_RECENTLY: Final = timedelta(minutes=2)
+"""If a result could not be recorded, the work is repeated when its claim has expired, which is long before this."""
 
 
-class Threads(Generic[Work]):
-    """Does each piece of work in a thread of a fixed pool. AWS calls wait on the network, so threads are enough."""
+class WorkerPool(Generic[Work]):
+    """Does work in a pool of threads. Calls of AWS wait for the network, so threads are enough."""
 
     def __init__(self, work: Callable[[Work], None], *, threads: int, events: EventSink, chore: str) -> None:
         """
         Args:
             work: does one piece of work.
             threads: how many at once; each is made when it is first needed.
-            events: takes failures that could not be recorded with the work.
-            chore: what the work is, for those, and for the names of the threads.
+            events: receives failures that could not be recorded with the work.
+            chore: name of the work, for those failures and for the threads.
         """
         self._work = work
         self._events = events
@@ -37,21 +37,21 @@ class Threads(Generic[Work]):
         self._lock = threading.Lock()
         self._running: dict[Future[None], Work] = {}
         self._progress: dict[int, float] = {}
-        """Thread that works -> when its work began or last made progress."""
+        """Busy thread -> when its work began or last made progress."""
         self._changed = time.monotonic()
-        """When a piece of work last began or ended."""
+        """When any work last began or ended."""
         self._draining = False
         self._failures: tuple[float, float] | None = None
-        """When work first and last ended with an error, since it last ended without one."""
+        """When work first and last failed, since it last succeeded."""
 
     @property
     def free(self) -> int:
-        """How much more work can be started at once."""
+        """How many threads are free."""
         with self._lock:
             return self._threads - len(self._running)
 
     def submit(self, work: Work) -> bool:
-        """Do it as soon as a thread is free; return False where no more work is taken, and nothing is done."""
+        """Do the work as soon as a thread is free; return False if no more work is accepted, and it is not done."""
         with self._lock:
             if self._draining:
                 return False
@@ -61,12 +61,12 @@ class Threads(Generic[Work]):
         return True
 
     def running(self) -> Sequence[Work]:
-        """Return what is being worked on."""
+        """Return the work under way."""
         with self._lock:
             return list(self._running.values())
 
     def progressed(self) -> None:
-        """Note that the work of the calling thread goes on; nothing happens in a thread that is not one of these."""
+        """Note that the work of the calling thread makes progress; ignored in a thread that is not of this pool."""
         thread = threading.get_ident()
         with self._lock:
             if thread in self._progress:
@@ -78,8 +78,8 @@ class Threads(Generic[Work]):
         with self._lock:
             marks, changed, failures = list(self._progress.values()), self._changed, self._failures
         first, last = failures or (now, now)
-        # Another daemon may have done since what failed here: only what fails again and again says anything.
-        failing_for = last - first if now - last < _FAILED_LATELY.total_seconds() else 0
+        # Another daemon may have done the failed work since: only repeated failures mean anything.
+        failing_for = last - first if now - last < _RECENTLY.total_seconds() else 0
         full_for = now - changed if len(marks) >= self._threads else 0
         return Load(
             threads=self._threads,
@@ -89,7 +89,7 @@ class Threads(Generic[Work]):
         )
 
     def drain(self, timeout: timedelta) -> bool:
-        """Take no more work and wait; return whether all was done in time."""
+        """Accept no more work and wait for the rest; return whether all was done in time."""
         with self._lock:
             self._draining = True
             futures = list(self._running)
@@ -100,15 +100,15 @@ class Threads(Generic[Work]):
         thread = threading.get_ident()
         with self._lock:
             self._progress[thread] = self._changed = time.monotonic()
-        good = False
+        succeeded = False
         try:
             self._work(work)
-            good = True
+            succeeded = True
         finally:
             with self._lock:
                 del self._progress[thread]
                 self._changed = now = time.monotonic()
-                self._failures = None if good else (self._failures[0] if self._failures else now, now)
+                self._failures = None if succeeded else (self._failures[0] if self._failures else now, now)
 
     def _done(self, future: Future[None]) -> None:
         with self._lock:
@@ -121,7 +121,7 @@ class Threads(Generic[Work]):
         self._events.emit(ChoreFailed(chore=self._chore, error=type(error).__name__, message=message))
 
 
-class ThreadDispatcher(Threads[Claim]):
+class ThreadDispatcher(WorkerPool[Claim]):
     """Reconciles claimed syncs."""
 
     def __init__(self, work: Callable[[Claim], None], *, threads: int, events: EventSink) -> None:
@@ -129,13 +129,13 @@ class ThreadDispatcher(Threads[Claim]):
         Args:
             work: reconciles one claimed sync.
             threads: how many at once.
-            events: takes failures that could not be recorded as a run.
+            events: receives failures that could not be recorded as a run.
         """
         super().__init__(work, threads=threads, events=events, chore="reconcile")
 
     @property
     def free_for_large(self) -> int:
-        """How many of those that are free large syncs may have: together they leave some threads to the small ones."""
+        """How many of the free threads large syncs may have: some threads are reserved for small ones."""
         with self._lock:
             large = sum(claim.objects > LARGE_ABOVE for claim in self._running.values())
         return threads_for_large(self._threads) - large

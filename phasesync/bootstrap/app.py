@@ -158,11 +158,11 @@ class Parts:
     @cached_property
     def clients(self) -> "AwsClients":
         """Clients of AWS, made once and shared."""
-        from phasesync.adapters.aws.rate_limiter import PATIENCE, RateLimiter
+        from phasesync.adapters.aws.rate_limiter import MAX_WAIT, RateLimiter
         from phasesync.adapters.aws.session import AwsClients
         from phasesync.engine.scheduler import working
 
-        rate_limiter = RateLimiter(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
+        rate_limiter = RateLimiter(self.clock.monotonic, max_wait=min(MAX_WAIT, self.claim_ttl * 2 / 3))
         # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
         rate_limiter.share_among(working(self.daemons) + 1)
         return AwsClients(

@@ -13,7 +13,7 @@ from phasesync.ports import ClaimedLease, EventSink
 from phasesync.settings.model import Settings
 
 if TYPE_CHECKING:
-    from phasesync.adapters.dispatch import ThreadDispatcher, Threads
+    from phasesync.adapters.dispatch import ThreadDispatcher, WorkerPool
     from phasesync.engine.claims import ClaimKeeper
     from phasesync.engine.scheduler import LeaseWork, Scheduler
 
@@ -32,7 +32,7 @@ class Machinery:
     scheduler: "Scheduler"
     keeper: "ClaimKeeper"
     dispatcher: "ThreadDispatcher"
-    lease_dispatcher: "Threads[ClaimedLease]"
+    lease_dispatcher: "WorkerPool[ClaimedLease]"
 
 
 def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machinery:
@@ -90,9 +90,9 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     )
 
 
-def build_lease_work(application: Application, events: EventSink) -> "tuple[LeaseWork, Threads[ClaimedLease]]":
+def build_lease_work(application: Application, events: EventSink) -> "tuple[LeaseWork, WorkerPool[ClaimedLease]]":
     """Wire what a daemon does about leases. They have threads of their own: large syncs must not keep a user alive."""
-    from phasesync.adapters.dispatch import Threads
+    from phasesync.adapters.dispatch import WorkerPool
     from phasesync.engine.leases.expiry import LeaseExpiry
     from phasesync.engine.scheduler import LeaseWork
 
@@ -104,6 +104,6 @@ def build_lease_work(application: Application, events: EventSink) -> "tuple[Leas
         is_restored=application.state.is_restored,
         events=events,
     )
-    threads = Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease")
+    threads = WorkerPool(expiry.work, threads=LEASE_THREADS, events=events, chore="lease")
     work = LeaseWork(leases=application.leases, expiry=expiry, dispatcher=threads, reaper=application.reaper)
     return work, threads

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from phasesync.adapters.dispatch import Threads
+from phasesync.adapters.dispatch import WorkerPool
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.engine.claims import ClaimKeeper
@@ -140,7 +140,7 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: Lea
     """A round that waited for a locked database comes to its claims after the threads take no more work."""
     lease = world.issue().lease
     world.let_time_pass(hours=2)
-    threads: Threads[ClaimedLease] = Threads(world.expiry.work, threads=1, events=world, chore="leases")
+    threads: WorkerPool[ClaimedLease] = WorkerPool(world.expiry.work, threads=1, events=world, chore="leases")
     assert threads.drain(timedelta(0))
 
     world.expiry.hand_out(threads)

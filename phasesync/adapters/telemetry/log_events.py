@@ -1,9 +1,9 @@
 """
-One log line for each event of the core.
+Writes one log line for each event of the core.
 
-Shows names of syncs and dynamic secrets, ids of leases, words and numbers. Never a value, a key name or a remote name:
-so the messages of errors, which may name keys and remote objects, are shown only where the daemon's own chores met the
-database.
+Logs names of syncs and dynamic secrets, ids of leases, words and numbers. Never a value, a key name or a remote name.
+Therefore the message of an error, which may name keys and remote objects, is logged only if a chore of the daemon
+failed at the database.
 """
 
 from typing import Final
@@ -32,10 +32,10 @@ from phasesync.core.events import (
 from phasesync.core.lease import ENDED
 from phasesync.core.status import Outcome, SyncStatus
 
-_TELLING_ERRORS: Final = frozenset(
+_DATABASE_ERRORS: Final = frozenset(
     {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
 )
-"""Classes whose messages are about the database or the settings: places and codes."""
+"""Classes with messages about the database or the settings only: places and codes."""
 _CHORES: Final = frozenset(
     {
         "poll",
@@ -53,13 +53,13 @@ _CHORES: Final = frozenset(
         "reap-users",
     }
 )
-"""What the daemon does without reading secrets. Not `reconcile`: what ends a run may name keys."""
+"""Chores of the daemon that read no secrets. Not `reconcile`: an error that ends a run may name keys."""
 
-_CALM: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED})
+_SUCCESSFUL: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED})
 
 
 class LogEvents:
-    """An EventSink that writes log lines. Set logging up first: `configure_logging`."""
+    """An `EventSink` that writes log lines. Set up logging first: `configure_logging`."""
 
     def __init__(self, log: BoundLogger | None = None) -> None:
         """
@@ -127,8 +127,8 @@ class LogEvents:
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case OrphanUsersRemoved():
-                tell = self._log.warning if event.strays else self._log.info
-                tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
+                log = self._log.warning if event.strays else self._log.info
+                log("users reaped", account=event.account, strays=event.strays, removed=event.removed)
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at
@@ -147,13 +147,13 @@ class LogEvents:
             "code": run.code,
             "next_attempt_at": next_attempt.isoformat(timespec="seconds") if next_attempt else None,
         }
-        told = {name: value for name, value in fields.items() if value is not None and value != {}}
-        if run.outcome in _CALM:
-            self._log.info("run finished", **told)
+        present = {name: value for name, value in fields.items() if value is not None and value != {}}
+        if run.outcome in _SUCCESSFUL:
+            self._log.info("run finished", **present)
         elif run.outcome is Outcome.FAILED and run.status is SyncStatus.HALTED:
-            self._log.error("run finished", **told)
+            self._log.error("run finished", **present)
         else:
-            self._log.warning("run finished", **told)
+            self._log.warning("run finished", **present)
 
     def _lease(self, lease: LeaseRevoked) -> None:
         fields = {
@@ -168,19 +168,19 @@ class LogEvents:
             "late_ms": lease.late_ms,
             "retry_at": lease.retry_at.isoformat(timespec="seconds") if lease.retry_at else None,
         }
-        told = {name: value for name, value in fields.items() if value is not None}
+        present = {name: value for name, value in fields.items() if value is not None}
         if lease.error is not None:
-            self._log.error("lease not taken back", **told)
+            self._log.error("lease not taken back", **present)
         elif lease.status in ENDED:
-            self._log.info("lease taken back", **told)
+            self._log.info("lease taken back", **present)
         else:
-            self._log.info("nothing of the lease was found; it is looked at again", **told)
+            self._log.info("nothing of the lease was found; it is looked at again", **present)
 
     def _sweep(self, sweep: SweepFinished) -> None:
-        tell = self._log.info if sweep.calls else self._log.debug  # Nothing was asked: nothing is worth a line.
+        log = self._log.info if sweep.calls else self._log.debug  # A sweep without calls is not worth a line.
         if sweep.suspects:
-            tell = self._log.warning
-        tell(
+            log = self._log.warning
+        log(
             "sweep finished",
             account=sweep.account,
             region=sweep.region,
@@ -192,7 +192,7 @@ class LogEvents:
         )
 
     def _chore(self, failed: ChoreFailed) -> None:
-        if failed.chore in _CHORES and failed.error in _TELLING_ERRORS:
+        if failed.chore in _CHORES and failed.error in _DATABASE_ERRORS:
             self._log.warning("chore failed", chore=failed.chore, error=failed.error, message=failed.message)
         else:
             self._log.warning("chore failed", chore=failed.chore, error=failed.error)

@@ -11,7 +11,7 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 
-from phasesync.adapters.aws.ambient import advice, find_keys
+from phasesync.adapters.aws.ambient import find_keys, hint_for
 from phasesync.adapters.aws.error_codes import EXCEPTIONS, row_of_exception
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import CredentialRejectedError
@@ -33,7 +33,7 @@ def made(name: str) -> Exception:
 
 
 def told(exc: Exception, profile: str = "default", token_file: str = "") -> str | None:
-    return advice(exc, profile=profile, config=PROFILES, token_file=token_file)
+    return hint_for(exc, profile=profile, config=PROFILES, token_file=token_file)
 
 
 @pytest.mark.parametrize(

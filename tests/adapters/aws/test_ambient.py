@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 
 from phasesync.adapters.aws.ambient import find_keys, stamp_of_files
-from phasesync.adapters.aws.limited_process import kill_all
+from phasesync.adapters.aws.credential_process import kill_all
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.emulator import Answer
 from phasesync.errors import CredentialRejectedError, PhasesyncError

@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
-from phasesync.adapters.aws import bounded_http, origin
+from phasesync.adapters.aws import bounded_http, response_check
 from phasesync.adapters.aws import sdk as calls
 from phasesync.adapters.aws.error_codes import CODES, EXCEPTIONS
 from phasesync.adapters.aws.errors import may_have_landed, translate
@@ -85,7 +85,7 @@ def answered(code: str, text: str = "", *, status: int = 400, **metadata: Any) -
 
 def raised(name: str) -> Exception:
     """An exception of botocore or of what watches it, made without its arguments."""
-    modules = (botocore.exceptions, botocore.parsers, origin, calls, bounded_http)
+    modules = (botocore.exceptions, botocore.parsers, response_check, calls, bounded_http)
     cls = next(getattr(module, name) for module in modules if hasattr(module, name))
     made = cls.__new__(cls)
     assert isinstance(made, Exception)

@@ -65,7 +65,7 @@ def take(
     rate_limiter: RateLimiter, tenant: str = "web", *, action: str = PUT, account: str = "1", region: str = REGION
 ) -> Slot:
     """Take a turn that is there at once."""
-    return rate_limiter.take(action, account=account, region=region, tenant=tenant, patience=NO_TIME)
+    return rate_limiter.take(action, account=account, region=region, tenant=tenant, max_wait=NO_TIME)
 
 
 def left(rate_limiter: RateLimiter, **where: str) -> int:
@@ -255,7 +255,7 @@ def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, rate_limiter:
         endpoint_url=aws.server.url,
         rate_limiter=rate_limiter,
     )
-    assert clients.caller_of(credential) == credential.id, "as long as nobody knows"
+    assert clients.account_key(credential) == credential.id, "as long as nobody knows"
     create(AwsSecretsManager(clients, credential, REGION, instance_id=INSTANCE))
     clients.close()
 
@@ -267,7 +267,7 @@ def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, rate_limiter:
 
 def test_one_of_300_does_not_starve_50_of_one(clock: HandClock, threads: ThreadPoolExecutor) -> None:
     """They come when the large one's calls wait already, and each gets its turn within one round."""
-    rate_limiter = RateLimiter(clock.monotonic, patience=timedelta(hours=1))
+    rate_limiter = RateLimiter(clock.monotonic, max_wait=timedelta(hours=1))
     served: list[str] = []
     noting = threading.Lock()
 
@@ -378,7 +378,7 @@ def test_a_turn_that_comes_too_late_is_not_taken(
 
 def test_once_in_vain_a_run_waits_no_more() -> None:
     """A run of 300 calls would otherwise wait 300 times in vain; the next run is patient again."""
-    rate_limiter = RateLimiter(patience=timedelta(milliseconds=1))
+    rate_limiter = RateLimiter(max_wait=timedelta(milliseconds=1))
     rate_limiter.share_among(1_000)
     left(rate_limiter)
     hurried = Tenant(rate_limiter, "web")

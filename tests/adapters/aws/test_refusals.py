@@ -87,7 +87,7 @@ def test_a_tag_policy_is_named_with_what_sets_a_tag(action: str, command: str) -
 def client(aws: Aws) -> Iterator[Any]:
     clock = HandClock(datetime.now(UTC))
     clients = AwsClients(source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url)
-    yield clients.secrets_manager(access_key_credential(), REGION)
+    yield clients.client(access_key_credential(), "secretsmanager", REGION)
     clients.close()
 
 

@@ -223,7 +223,7 @@ def test_a_connection_that_is_refused_sent_nothing(clock: HandClock):
 def test_a_garbled_answer_to_a_write_leaves_open_what_happened(
     aws: Aws, clients: AwsClients, destination: AwsSecretsManager, body: str
 ):
-    client = clients.secrets_manager(access_key_credential(), REGION)
+    client = clients.client(access_key_credential(), "secretsmanager", REGION)
     garble(client, body)
     with pytest.raises(OutcomeUnknownError):
         create(destination)
@@ -233,7 +233,7 @@ def test_a_garbled_answer_to_a_write_leaves_open_what_happened(
 @pytest.mark.parametrize("body", ["{}", "not json", "[]"])
 def test_a_garbled_answer_to_a_read_is_not_absence(clients: AwsClients, destination: AwsSecretsManager, body: str):
     create(destination)
-    garble(clients.secrets_manager(access_key_credential(), REGION), body)
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), body)
     with pytest.raises(DestinationUnavailableError):
         destination.observe(NAME)
 
@@ -317,7 +317,7 @@ def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, desti
         "VersionIdsToStages": {"v1": ["AWSCURRENT", "mine"], "v2": []},
         "Tags": [{"Key": TAG_INSTANCE, "Value": INSTANCE}, {"Key": "bare"}],
     }
-    garble(clients.secrets_manager(access_key_credential(), REGION), json.dumps(answer))
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), json.dumps(answer))
     seen = destination.observe(NAME)
     assert seen is not None
     assert (seen.owning_service, seen.rotation_enabled, seen.primary_region) == ("rds", True, "us-east-1")
@@ -328,7 +328,7 @@ def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, desti
 
 def test_an_answer_about_another_object_is_not_believed(aws: Aws, clients: AwsClients, destination: AwsSecretsManager):
     create(destination)
-    garble(clients.secrets_manager(access_key_credential(), REGION), json.dumps({"ARN": ARN, "Name": "other"}))
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), json.dumps({"ARN": ARN, "Name": "other"}))
     with pytest.raises(DestinationRejectedError, match="another object"):
         destination.observe(NAME)
 
@@ -421,8 +421,8 @@ def assert_shows_nothing(error: PhasesyncError) -> None:
 def test_boto3_is_not_imported_before_it_is_needed():
     code = (
         "import sys\n"
-        "from phasesync.adapters.aws import identity, policies, session\n"
-        "from phasesync.adapters.destinations import opener, spec_of\n"
+        "from phasesync.adapters.aws import credential_tester, policies, session\n"
+        "from phasesync.adapters.destinations import RegisteredDestinations, spec_of\n"
         "spec_of('aws-secrets-manager').validate_name('shop')\n"
         "session.AwsClients(source_of=None, clock=None, instance_id='i')\n"
         "assert 'boto3' not in sys.modules and 'botocore' not in sys.modules\n"
