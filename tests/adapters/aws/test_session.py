@@ -107,7 +107,8 @@ def test_a_session_is_used_until_five_minutes_before_its_end(aws: Aws, clients: 
     credential = role_credential(aws.role())
     first: Any = clients.client(credential, "secretsmanager", REGION)
     pass_time(timedelta(minutes=54))
-    assert clients.client(credential, "secretsmanager", REGION) is first
+    same: Any = clients.client(credential, "secretsmanager", REGION)
+    assert same is first
     assert aws.server.count("AssumeRole") == 1
     pass_time(timedelta(minutes=2))
     renewed: Any = clients.client(credential, "secretsmanager", REGION)
