@@ -1,4 +1,4 @@
-"""What a person is told to do where the default chain fails."""
+"""Hints for a person if the default chain fails."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PROFILES = {
 }
 
 
-def made(name: str) -> Exception:
+def exception_of(name: str) -> Exception:
     """Return an exception of botocore, whatever its arguments are called."""
     error: Exception = getattr(botocore.exceptions, name).__new__(getattr(botocore.exceptions, name))
     return error
 
 
-def told(exc: Exception, profile: str = "default", token_file: str = "") -> str | None:
+def hint_of(exc: Exception, profile: str = "default", token_file: str = "") -> str | None:
     return hint_for(exc, profile=profile, config=PROFILES, token_file=token_file)
 
 
@@ -50,7 +50,7 @@ def told(exc: Exception, profile: str = "default", token_file: str = "") -> str 
     ],
 )
 def test_who_has_to_sign_in_is_told_with_what(error: str, profile: str, line: str) -> None:
-    assert line in str(told(made(error), profile))
+    assert line in str(hint_of(exception_of(error), profile))
 
 
 def test_every_exception_of_a_sign_in_is_known() -> None:
@@ -60,7 +60,7 @@ def test_every_exception_of_a_sign_in_is_known() -> None:
             and issubclass(kind, Exception)
             and name.startswith(("SSO", "Login", "Token", "Unau"))
         ):
-            assert row_of_exception(made(name))[0] is CredentialRejectedError, name
+            assert row_of_exception(exception_of(name))[0] is CredentialRejectedError, name
     assert EXCEPTIONS["MissingDependencyException"][0] is CredentialRejectedError
 
 
