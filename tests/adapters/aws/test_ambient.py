@@ -86,8 +86,8 @@ def test_a_process_gives_keys_with_their_end_and_runs_once(home: Home):
     count = home.folder / "count"
     keys = document(SessionToken="token", Expiration=ends.isoformat())
     home.process(home.script(f"echo once >> {count}\necho '{keys}'"))
-    found = find_keys(REGION, Config())
-    assert (found.access_key_id, found.session_token, found.expires_at) == ("AKIAPROCESSPROCESS00", "token", ends)
+    keys = find_keys(REGION, Config())
+    assert (keys.access_key_id, keys.session_token, keys.expires_at) == ("AKIAPROCESSPROCESS00", "token", ends)
     assert count.read_text() == "once\n"
 
 

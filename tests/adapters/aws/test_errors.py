@@ -154,9 +154,9 @@ def raised(name: str) -> Exception:
     """An exception of botocore or of what watches it, made without its arguments."""
     modules = (botocore.exceptions, botocore.parsers, response_check, calls, bounded_http)
     cls = next(getattr(module, name) for module in modules if hasattr(module, name))
-    made = cls.__new__(cls)
-    assert isinstance(made, Exception)
-    return made
+    exception = cls.__new__(cls)
+    assert isinstance(exception, Exception)
+    return exception
 
 
 @pytest.mark.parametrize("expected", list(IMPORTANT), ids=lambda cls: cls.__name__)

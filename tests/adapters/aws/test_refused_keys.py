@@ -92,18 +92,18 @@ class World:
 
     def callers(self, operation: str) -> list[str | None]:
         """Return the access keys that an operation came from."""
-        return [one.access_key_id for one in self.aws.server.operations if one.name == operation]
+        return [call.access_key_id for call in self.aws.server.operations if call.name == operation]
 
     def writes(self) -> list[str]:
         """Return the accounts that something was written to."""
-        return [one.account for one in self.aws.server.operations if one.name in ("CreateSecret", "PutSecretValue")]
+        return [call.account for call in self.aws.server.operations if call.name in ("CreateSecret", "PutSecretValue")]
 
 
 @pytest.fixture
 def world(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    made = World(aws, tmp_path, monkeypatch)
-    yield made
-    made.clients.close()
+    host = World(aws, tmp_path, monkeypatch)
+    yield host
+    host.clients.close()
 
 
 def create(destination: AwsSecretsManager, name: str = "shop") -> Any:

@@ -45,15 +45,15 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def make(clock: HandClock) -> Iterator[Make]:
-    made: list[AwsClients] = []
+    opened: list[AwsClients] = []
 
     def make_clients(**changes: Any) -> AwsClients:
         arguments: dict[str, Any] = {"source_of": no_sources, "clock": clock, "instance_id": INSTANCE, **changes}
-        made.append(AwsClients(**arguments))
-        return made[-1]
+        opened.append(AwsClients(**arguments))
+        return opened[-1]
 
     yield make_clients
-    for clients in made:
+    for clients in opened:
         clients.close()
 
 
@@ -230,9 +230,9 @@ def test_an_incomplete_credential_is_rejected_without_a_call(aws: Aws, clients: 
     ],
 )
 def test_session_names_stay_in_the_alphabet_and_length_of_aws(name: str, expected: str):
-    made = session_name(INSTANCE, name)
-    assert made == expected
-    assert len(made) <= 64
+    actual = session_name(INSTANCE, name)
+    assert actual == expected
+    assert len(actual) <= 64
 
 
 # --- how clients are set up
