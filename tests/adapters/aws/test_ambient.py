@@ -86,8 +86,12 @@ def test_a_process_gives_keys_with_their_end_and_runs_once(home: Home):
     count = home.folder / "count"
     keys = document(SessionToken="token", Expiration=ends.isoformat())
     home.process(home.script(f"echo once >> {count}\necho '{keys}'"))
-    keys = find_keys(REGION, Config())
-    assert (keys.access_key_id, keys.session_token, keys.expires_at) == ("AKIAPROCESSPROCESS00", "token", ends)
+    resolved = find_keys(REGION, Config())
+    assert (resolved.access_key_id, resolved.session_token, resolved.expires_at) == (
+        "AKIAPROCESSPROCESS00",
+        "token",
+        ends,
+    )
     assert count.read_text() == "once\n"
 
 
