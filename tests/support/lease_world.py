@@ -25,9 +25,8 @@ from botocore.config import Config
 from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.issuers import RegisteredIssuers
+from phasesync.adapters.issuers import RegisteredIssuers, eventual_consistency
 from phasesync.adapters.issuers import iam_client as iam_caller
-from phasesync.adapters.issuers import iam_named as aws_iam_named
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
@@ -307,7 +306,7 @@ def make_lease_world(
     move_to(environ_of(lease_emulator.url) | keys, monkeypatch)
     # What AWS did not answer is asked once more after seconds; nothing else depends on how many.
     monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
-    monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.0,) * 8)
+    monkeypatch.setattr(eventual_consistency, "_PAUSES_S", (0.0,) * 8)
     lease_emulator.reset()
     store = open_test_store(migrated_database_url)
     made: list[LeaseWorld] = []

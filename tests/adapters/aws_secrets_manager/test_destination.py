@@ -60,9 +60,9 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def clients(aws: Aws, clock: HandClock) -> Iterator[AwsClients]:
-    made = AwsClients(source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url)
-    yield made
-    made.close()
+    shared = AwsClients(source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url)
+    yield shared
+    shared.close()
 
 
 def destination_of(clients: AwsClients, credential: Credential | None = None) -> AwsSecretsManager:
@@ -81,7 +81,7 @@ def create(destination: AwsSecretsManager, value: str = "one", **changes: Any) -
 
 def sent(aws: Aws, operation: str) -> dict[str, Any]:
     """The arguments of the newest request for an operation."""
-    bodies = [found.body for found in aws.server.operations if found.name == operation]
+    bodies = [call.body for call in aws.server.operations if call.name == operation]
     arguments: dict[str, Any] = json.loads(bodies[-1])
     return arguments
 
@@ -206,9 +206,9 @@ def test_a_lost_answer_that_the_sdk_repeats_leaves_one_version(aws: Aws, destina
     aws.server.fail("PutSecretValue", DROP, when="after")
     written = destination.put_value(arn.arn, payload("two"), token=token(2))
     assert isinstance(written, WriteResult)
-    seen = destination.observe(NAME)
-    assert seen is not None
-    assert set(seen.versions) == {token(1), token(2)}
+    observed = destination.observe(NAME)
+    assert observed is not None
+    assert set(observed.versions) == {token(1), token(2)}
     assert aws.server.count("PutSecretValue") == 2
 
 
@@ -223,7 +223,7 @@ def test_a_connection_that_is_refused_sent_nothing(clock: HandClock):
 def test_a_garbled_answer_to_a_write_leaves_open_what_happened(
     aws: Aws, clients: AwsClients, destination: AwsSecretsManager, body: str
 ):
-    client = clients.secrets_manager(access_key_credential(), REGION)
+    client = clients.client(access_key_credential(), "secretsmanager", REGION)
     garble(client, body)
     with pytest.raises(OutcomeUnknownError):
         create(destination)
@@ -233,7 +233,7 @@ def test_a_garbled_answer_to_a_write_leaves_open_what_happened(
 @pytest.mark.parametrize("body", ["{}", "not json", "[]"])
 def test_a_garbled_answer_to_a_read_is_not_absence(clients: AwsClients, destination: AwsSecretsManager, body: str):
     create(destination)
-    garble(clients.secrets_manager(access_key_credential(), REGION), body)
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), body)
     with pytest.raises(DestinationUnavailableError):
         destination.observe(NAME)
 
@@ -273,7 +273,7 @@ def test_a_put_sends_the_token_and_no_labels(aws: Aws, destination: AwsSecretsMa
 def test_values_never_go_out_with_update_secret(aws: Aws, destination: AwsSecretsManager):
     create(destination)
     destination.update_metadata(NAME, description="new", kms_key=AWS_MANAGED_KEY)
-    bodies = [json.loads(found.body) for found in aws.server.operations if found.name == "UpdateSecret"]
+    bodies = [json.loads(operation.body) for operation in aws.server.operations if operation.name == "UpdateSecret"]
     for body in bodies:
         del body["ClientRequestToken"]  # the SDK always adds one
     assert bodies == [{"SecretId": NAME, "Description": "new"}, {"SecretId": NAME, "KmsKeyId": ""}]
@@ -300,9 +300,9 @@ def test_looking_and_writing_read_no_value(aws: Aws, destination: AwsSecretsMana
 def test_the_key_is_reported_as_aws_names_it(aws: Aws, destination: AwsSecretsManager):
     aws.boto("kms").create_alias(AliasName="alias/mine", TargetKeyId=aws.server.outside.create_key())
     aws.server.outside.create(NAME, KmsKeyId="alias/mine")
-    seen = destination.observe(NAME)
-    assert seen is not None
-    assert seen.kms_key == f"arn:aws:kms:{REGION}:123456789012:alias/mine"
+    observed = destination.observe(NAME)
+    assert observed is not None
+    assert observed.kms_key == f"arn:aws:kms:{REGION}:123456789012:alias/mine"
 
 
 def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, destination: AwsSecretsManager):
@@ -317,18 +317,18 @@ def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, desti
         "VersionIdsToStages": {"v1": ["AWSCURRENT", "mine"], "v2": []},
         "Tags": [{"Key": TAG_INSTANCE, "Value": INSTANCE}, {"Key": "bare"}],
     }
-    garble(clients.secrets_manager(access_key_credential(), REGION), json.dumps(answer))
-    seen = destination.observe(NAME)
-    assert seen is not None
-    assert (seen.owning_service, seen.rotation_enabled, seen.primary_region) == ("rds", True, "us-east-1")
-    assert seen.versions == {"v1": frozenset({"AWSCURRENT", "mine"})}
-    assert seen.tags == {TAG_INSTANCE: INSTANCE, "bare": ""}
-    assert seen.deleted_at == datetime.fromtimestamp(1_900_000_000, UTC)
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), json.dumps(answer))
+    observed = destination.observe(NAME)
+    assert observed is not None
+    assert (observed.owning_service, observed.rotation_enabled, observed.primary_region) == ("rds", True, "us-east-1")
+    assert observed.versions == {"v1": frozenset({"AWSCURRENT", "mine"})}
+    assert observed.tags == {TAG_INSTANCE: INSTANCE, "bare": ""}
+    assert observed.deleted_at == datetime.fromtimestamp(1_900_000_000, UTC)
 
 
 def test_an_answer_about_another_object_is_not_believed(aws: Aws, clients: AwsClients, destination: AwsSecretsManager):
     create(destination)
-    garble(clients.secrets_manager(access_key_credential(), REGION), json.dumps({"ARN": ARN, "Name": "other"}))
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), json.dumps({"ARN": ARN, "Name": "other"}))
     with pytest.raises(DestinationRejectedError, match="another object"):
         destination.observe(NAME)
 
@@ -343,7 +343,9 @@ def test_a_long_run_outlives_its_session(aws: Aws, clients: AwsClients, clock: H
     aws.server.clock.advance(minutes=58)
     destination.observe(NAME)
     assert aws.server.count("AssumeRole") == 2
-    first, second = (found.access_key_id for found in aws.server.operations if found.service == "secretsmanager")
+    first, second = (
+        operation.access_key_id for operation in aws.server.operations if operation.service == "secretsmanager"
+    )
     assert first != second
 
 
