@@ -29,7 +29,7 @@ from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
-from phasesync.core.lease_users import DEFAULT_TEMPLATE
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
 from phasesync.daemon.build import LEASE_THREADS
 from phasesync.engine.leases.expiry import LeaseExpiry
 from tests.support.installation import REGION, Installation

@@ -125,11 +125,11 @@ class Application:
     @cached_property
     def clients(self) -> "AwsClients":
         """Shared clients of AWS."""
-        from phasesync.adapters.aws.rate_limiter import PATIENCE, RateLimiter
+        from phasesync.adapters.aws.rate_limiter import MAX_WAIT, RateLimiter
         from phasesync.adapters.aws.session import AwsClients
         from phasesync.engine.scheduler import count_active
 
-        rate_limiter = RateLimiter(self._clock.monotonic, patience=min(PATIENCE, self._claim_ttl * 2 / 3))
+        rate_limiter = RateLimiter(self._clock.monotonic, max_wait=min(MAX_WAIT, self._claim_ttl * 2 / 3))
         # A command is one more caller beside the active daemons. A daemon learns their number with each heartbeat.
         rate_limiter.share_among(count_active(self.store.daemons) + 1)
         return AwsClients(
@@ -173,7 +173,7 @@ class Application:
         """What an operator does with leases."""
         import secrets
 
-        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
+        from phasesync.core.iam_users import RANDOM, RANDOM_ALPHABET
         from phasesync.engine.leases.operations import LeaseOperations
 
         # Instants that a clock left ahead are moved before the clock as it is writes any.

@@ -228,11 +228,11 @@ def list_secrets(application: "Application", credential: str, region: str | None
       phasesync aws list-secrets --credential aws
     """
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.core.arns import check_neighbours
+    from phasesync.core.regions import check_same_partition
     from phasesync.engine.hints import hints_about
 
     found = application.store.credentials.get(credential)
-    where = check_neighbours(region or found.region, found.region, of=f"the credential {credential}")
+    where = check_same_partition(region or found.region, found.region, of=f"the credential {credential}")
     with hints_about(credential):
         listed = application.context.destinations.open(AWS_SECRETS_MANAGER, found, where).list_names()
     items = [

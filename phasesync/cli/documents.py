@@ -18,11 +18,11 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
-from phasesync.core.planning.guard import Held, Rule
+from phasesync.core.planning.guard import GuardRule, HeldChange
 from phasesync.core.remote import Action
 from phasesync.core.run import ChangeResult, Run
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
+from phasesync.core.sync_status import status_of
 from phasesync.engine.hints import hint_of
 from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
@@ -224,9 +224,9 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
+def _hint(change: Change, held: HeldChange | None, sync: Sync) -> str | None:
     """Return what fixes a change that is not ours to make, or that no approval releases; None for every other."""
-    if held is not None and held.rule is Rule.RESTORED:
+    if held is not None and held.rule is GuardRule.RESTORED:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
@@ -234,7 +234,7 @@ def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
 
 
 def _planned(
-    change: Change, hint: str | None, held: Held | None, until: datetime | None, versions_24h: Mapping[str, int]
+    change: Change, hint: str | None, held: HeldChange | None, until: datetime | None, versions_24h: Mapping[str, int]
 ) -> Document:
     reason = change.reason if held is None else held.reason
     if until is not None:

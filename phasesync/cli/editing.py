@@ -9,7 +9,7 @@ from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.names import check_key
-from phasesync.core.status import SyncStatus
+from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from phasesync.cli.secret_prompt import ask_secret
-from phasesync.core.canonical import parse_json_document
+from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, OperatorError
 

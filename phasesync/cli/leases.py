@@ -168,7 +168,7 @@ def issue(
       phasesync leases issue ci --format dotenv > .env
       credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
     """
-    from phasesync.adapters.aws.recursion_guard import issuing
+    from phasesync.adapters.aws.credential_process import issuing
     from phasesync.engine.leases.issuance import KNOWN_WITHIN
 
     if format_ is not None and out.as_json:

@@ -8,8 +8,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from phasesync.core.arns import check_region
 from phasesync.core.names import check_key, check_name, check_stored_key, normalise_path, parse_environment_label
+from phasesync.core.regions import check_region
 from phasesync.errors import InvalidInputError
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")

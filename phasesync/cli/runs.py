@@ -12,8 +12,7 @@ from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
 from phasesync.core.remote import Action
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome, Run
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:

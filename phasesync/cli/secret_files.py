@@ -22,8 +22,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
-from phasesync.core.exported_values import Entry, export_json, literal_value
-from phasesync.core.imported_values import as_literal, split_json
+from phasesync.core.json_values import FileEntry, as_literal, export_json, literal_value, split_json
 from phasesync.core.model import SecretValue, SecretVersion, SecretWrite, ValueType
 from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
@@ -165,7 +164,7 @@ def _from_aws(
     region: str | None,
     key: str | None,
     out: Output,
-) -> dict[str, Entry]:
+) -> dict[str, FileEntry]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
     from phasesync.cli.output import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
@@ -186,10 +185,10 @@ def _from_aws(
     if read.warning is not None:
         out.warn(read.warning)
     values = split_json(read.value) if key is None else {key: as_literal(read.value)}
-    return {name: Entry(value=one) for name, one in values.items()}
+    return {name: FileEntry(value=one) for name, one in values.items()}
 
 
-def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, Entry]:
+def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, FileEntry]:
     limit = MAX_JSON_BYTES if format_ is Format.JSON else MAX_BYTES
     data = read_stdin(limit) if file == "-" else read_file(Path(file), limit)
     entries = read_entries(data, format_, allow_null=allow_null)
@@ -203,7 +202,7 @@ def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, ou
     return entries.by_key
 
 
-def _differs(entry: Entry, before: SecretVersion) -> bool:
+def _differs(entry: FileEntry, before: SecretVersion) -> bool:
     return before.value != entry.value or entry.comment not in {None, before.comment}
 
 
@@ -243,7 +242,7 @@ def export(
     """
     format_ = format_ or (WrittenFormat.JSON if out.as_json else WrittenFormat.DOTENV)
     found = application.store.secrets.list_secrets(*environment, path=path)
-    entries = {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
+    entries = {one.key: FileEntry(value=one.value, comment=one.comment) for one in found if one.value is not None}
     if format_ is WrittenFormat.JSON and not resolve:
         text = export_json(entries)
     else:
@@ -271,7 +270,7 @@ def _resolved(
     return source.values
 
 
-def _literal_values(entries: Mapping[str, Entry], out: Output) -> dict[str, SecretValue]:
+def _literal_values(entries: Mapping[str, FileEntry], out: Output) -> dict[str, SecretValue]:
     """Return values as dotenv can hold them, and say of which keys it cannot hold all."""
     values, lost = {}, []
     for key, entry in sorted(entries.items()):

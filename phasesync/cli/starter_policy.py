@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING
 
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, print_document
-from phasesync.core.arns import (
-    check_key_arn,
-    check_neighbours,
-    check_partition,
-    check_policy_arn,
-    check_region,
-    region_of_key,
-)
+from phasesync.core.arns import check_key_arn, check_partition, check_policy_arn, region_of_key
+from phasesync.core.regions import check_region, check_same_partition
 from phasesync.errors import InvalidInputError, PhasesyncError
 
 if TYPE_CHECKING:
@@ -53,7 +47,7 @@ def place_of(region: str | None, *, credential: str | None, kms_key: str | None 
     """
     if credential is not None:
         its_own = _region_of_credential(credential)
-        return Place(check_neighbours(region or its_own, its_own, of=f"the credential {credential}"), None)
+        return Place(check_same_partition(region or its_own, its_own, of=f"the credential {credential}"), None)
     if region is not None:
         return Place(region, None)
     if kms_key is not None:
@@ -91,7 +85,7 @@ def print_sync_starter(place: Place, *, kms_key: str | None, with_import: bool, 
 def print_dynamic_starter(place: Place, boundary: str | None, out: Output) -> None:
     """Print the policy to begin with for dynamic secrets; its Region tells the partition. InvalidInputError."""
     from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
-    from phasesync.core.lease_users import OUR_PATH
+    from phasesync.core.iam_users import OUR_PATH
 
     if boundary is not None:
         check_policy_arn(boundary)

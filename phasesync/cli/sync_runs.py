@@ -14,12 +14,13 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, instant, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.core.planning.explain import ObjectWhy
+    from phasesync.core.planning.explain import ObjectExplanation
     from phasesync.engine.explanation import Explanation
 
 
@@ -289,7 +290,7 @@ def why_document(explained: "Explanation") -> dict[str, Any]:
     }
 
 
-def _object_document(one: "ObjectWhy") -> dict[str, Any]:
+def _object_document(one: "ObjectExplanation") -> dict[str, Any]:
     return {
         "remote_name": one.remote_name,
         "reported": one.reported,
@@ -331,7 +332,7 @@ def _show_why(explained: "Explanation") -> None:
         click.echo(f"\n... and {left} more AWS secrets: -o json has them all")
 
 
-def _show_object(one: "ObjectWhy") -> None:
+def _show_object(one: "ObjectExplanation") -> None:
     lines = [
         ("AWS reports", one.reported),
         ("ownership", f"{one.ownership}: {'; '.join(one.evidence)}" if one.evidence else one.ownership),
@@ -359,6 +360,6 @@ def _who(who: str) -> str:
     return "somebody else" if who == "outside" else "the sync's settings"
 
 
-def _budget(one: "ObjectWhy") -> str:
+def _budget(one: "ObjectExplanation") -> str:
     later = f", the next one after {instant(one.budget.next_at)}" if one.budget.next_at else ""
     return f"{one.budget.used_24h} written in 24 h, {one.budget.left} left at once{later}"

@@ -8,8 +8,7 @@ from phasesync import errors
 from phasesync.cli.failures import one_line
 from phasesync.cli.output import Output
 from phasesync.core.remote import Action
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, exit_code_of
+from phasesync.core.run import Outcome, Run, exit_code_of
 
 
 def show_plan(out: Output, document: dict[str, Any]) -> None:

@@ -13,8 +13,8 @@ from typing import Final
 from phasesync.bootstrap import Application
 from phasesync.core.daemons import DaemonRole
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus
+from phasesync.core.sync import SyncStatus
+from phasesync.core.sync_status import status_of
 from phasesync.demo.account import Account, Stored
 from phasesync.demo.daemon_process import DaemonProcess
 from phasesync.demo.failures import ClaimFailedError

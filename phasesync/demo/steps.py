@@ -12,9 +12,9 @@ from typing import Final
 
 from phasesync.core.daemons import DaemonRole
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
-from phasesync.core.lease_users import DEFAULT_TEMPLATE
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import SyncStatus
 from phasesync.demo.canary import find_in_tree
 from phasesync.demo.stage import ACTOR, APP, PRODUCTION, STAGING, Stage
 

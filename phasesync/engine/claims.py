@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TypeVar
 
-from phasesync.core.status import Trigger
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.engine.context import Context
 from phasesync.engine.stale_database import not_accepted_error

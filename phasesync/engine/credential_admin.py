@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import replace
 
-from phasesync.core.arns import check_neighbours, check_partition, check_region, check_role_arn, known_partition_of
+from phasesync.core.arns import check_partition, check_role_arn
 from phasesync.core.credential import (
     Credential,
     CredentialDraft,
@@ -15,6 +15,7 @@ from phasesync.core.credential import (
     check_external_id,
     check_secret_access_key,
 )
+from phasesync.core.regions import check_region, check_same_partition, known_partition_of
 from phasesync.engine.context import Context
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 
@@ -93,7 +94,7 @@ class CredentialOperations:
         """Refuse a source in another partition: it cannot reach the role. InvalidInputError."""
         if draft.source_name is not None:
             source = self._context.store.credentials.get(draft.source_name)
-            check_neighbours(draft.region, source.region, of=f"the source {source.name}")
+            check_same_partition(draft.region, source.region, of=f"the source {source.name}")
 
     def _check_users(self, credential: Credential, region: str) -> None:
         """Refuse a Region in another partition than what uses a credential: that would fail from then on."""

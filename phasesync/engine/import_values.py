@@ -3,11 +3,12 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.imported_values import as_literal, split_json
+from phasesync.core.arns import region_of_secret
+from phasesync.core.json_values import as_literal, split_json
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import ForeignObject, refusal_of
+from phasesync.core.regions import check_same_partition
 from phasesync.core.sync import Adopt
 from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.context import Context
@@ -49,7 +50,7 @@ def read_remote(
     """
     stored = context.store.credentials.get(credential)
     where = region_of_secret(remote_name, region, otherwise=stored.region)
-    check_neighbours(where, stored.region, of=f"the credential {credential}")
+    check_same_partition(where, stored.region, of=f"the credential {credential}")
     destination = context.destinations.open(kind, stored, where)
     observed = destination.observe(remote_name)
     if observed is None:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from phasesync.core.credential import require_account
 from phasesync.core.fingerprint import Digests, same
 from phasesync.core.planning.budget import within_a_day
-from phasesync.core.planning.journal import note_clock, note_unwanted, note_wanted, settle_by_evidence
+from phasesync.core.planning.journal import clamp_to_clock, record_unwanted, record_wanted, settle_by_evidence
 from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
@@ -177,7 +177,7 @@ def observe_all(
         except DestinationError as error:
             failed[name] = error
             continue
-        settled_entry = note_clock(entry, now)
+        settled_entry = clamp_to_clock(entry, now)
         # If the database is known to be older, nothing is written anyway, and the outcome of an open write is unknown.
         if not (restored and token_may_be_spent(entry, observed)):
             settled_entry = settle_by_evidence(settled_entry, observed)
@@ -185,9 +185,9 @@ def observe_all(
             check_not_stale(settled_entry, observed, digests, instance_id)
         all_observed[name] = observed
         settled[name] = (
-            note_wanted(settled_entry, wanted[name], observed, instance_id)
+            record_wanted(settled_entry, wanted[name], observed, instance_id)
             if name in wanted
-            else note_unwanted(settled_entry, observed, asked=True, now=now)
+            else record_unwanted(settled_entry, observed, asked=True, now=now)
         )
     return Observation(
         at=now,

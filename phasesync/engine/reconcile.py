@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.planning.budget import DAY, within_a_day
-from phasesync.core.planning.guard import Guarded, judge
+from phasesync.core.planning.guard import GuardedPlan, apply_guard
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
-from phasesync.core.run import Run
+from phasesync.core.run import Outcome, Run
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Layout
+from phasesync.core.sync import Layout, SyncStatus, Trigger
 from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.apply import Applied, Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
@@ -68,7 +67,7 @@ class PlannedRun:
     desired: DesiredState
     observation: Observation
     plan: Plan
-    guarded: Guarded
+    guarded: GuardedPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,8 +262,8 @@ class Reconciler:
             observation.entries,
             observation.leaving(desired.left_behind, account=account, region=sync.region),
             plan_context_of(sync, instance_id=self._context.instance_id, account=account, now=observation.at),
-            unlooked=[entries[name] for name in desired.wanted if name not in observed],
-            unseen=[
+            unobserved=[entries[name] for name in desired.wanted if name not in observed],
+            undescribed=[
                 entry
                 for entry in desired.left_behind
                 if (entry.account, entry.region) == (account, sync.region) and entry.remote_name in observation.failed
@@ -273,11 +272,11 @@ class Reconciler:
         run.drifted = run.drifted or plan.drifted
         return plan
 
-    def _guard(self, scope: _Scope, plan: Plan, now: datetime) -> Guarded:
+    def _guard(self, scope: _Scope, plan: Plan, now: datetime) -> GuardedPlan:
         """Hold what needs an approval."""
         state, manual = scope.desired.state, scope.desired.manual
         sync = state.sync
-        return judge(plan, sync.config, sync.approved_digest, now=now, manual=manual, restored=state.restored)
+        return apply_guard(plan, sync.config, sync.approved_digest, now=now, manual=manual, restored=state.restored)
 
     def _record(self, state: SyncState, claim: Claim, run: RunBuilder, started_at: datetime) -> Run:
         """Store the run and the sync's next state. ClaimLostError."""
@@ -316,7 +315,7 @@ class _PlanApplier:
         scope: _Scope,
         observation: Observation,
         plan: Plan,
-        guarded: Guarded,
+        guarded: GuardedPlan,
         applier: Applier,
         journal: JournalWriter,
         run: RunBuilder,

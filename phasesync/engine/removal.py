@@ -8,16 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_neighbours, region_of_secret
+from phasesync.core.arns import region_of_secret
 from phasesync.core.change import Change, PlanContext
 from phasesync.core.credential import Credential
-from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.planning.deletion import decide_unwanted
-from phasesync.core.planning.journal import give_back, settle_by_evidence
-from phasesync.core.planning.ownership import Ownership, owner_tags, ownership_of, refusal_of
+from phasesync.core.planning.journal import release_object, settle_by_evidence
+from phasesync.core.planning.ownership import (
+    Ownership,
+    commands_to_end_copies,
+    describe_copies,
+    owner_tags,
+    ownership_of,
+    refusal_of,
+)
+from phasesync.core.regions import check_same_partition
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
-from phasesync.core.tags import tags_back
+from phasesync.core.tags import restore_tags
 from phasesync.engine.apply import JournalWriter, MetadataApplier
 from phasesync.engine.claims import held_claim, release_claim, take_claim
 from phasesync.engine.context import Context
@@ -347,7 +354,7 @@ def release_sync(context: Context, name: str, *, actor: str) -> ReleaseResult:
 
         def release(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
             if observed is not None and _is_ours(context, observed, entry):
-                back = tags_back(observed, entry, owner_tags(context.instance_id, entry.sync_id))
+                back = restore_tags(observed, entry, owner_tags(context.instance_id, entry.sync_id))
                 checkpoint()
                 destination.update_metadata(observed.arn, tags=back.tags or None, untag=back.untag)
 
@@ -356,7 +363,7 @@ def release_sync(context: Context, name: str, *, actor: str) -> ReleaseResult:
             if visit.error is not None:
                 kept[visit.entry.remote_name] = ("" if visit.tried else "not tried: ") + visit.error.message
                 continue
-            journal.save(give_back(visit.entry))
+            journal.save(release_object(visit.entry))
             given_back.append(visit.entry.remote_name)
     return ReleaseResult(given_back=tuple(given_back), kept=kept)
 
@@ -455,7 +462,7 @@ def _entry_of(context: Context, sync: Sync, observed: Observed) -> JournalEntry:
 def _region_of(remote_name: str, region: str | None, credential: Credential) -> str:
     """Return the Region of an object. InvalidInputError."""
     where = region_of_secret(remote_name, region, otherwise=credential.region)
-    return check_neighbours(where, credential.region, of=f"the credential {credential.name}")
+    return check_same_partition(where, credential.region, of=f"the credential {credential.name}")
 
 
 def _check_deletable(observed: Observed, region: str) -> None:
@@ -465,8 +472,8 @@ def _check_deletable(observed: Observed, region: str) -> None:
         )
     if observed.cross_account_copies:
         raise OwnershipConflictError(
-            f"{observed.name} is not deleted: {copies_in_other_accounts(observed)}",
-            hint=how_to_end_copies(observed, region),
+            f"{observed.name} is not deleted: {describe_copies(observed)}",
+            hint=commands_to_end_copies(observed, region),
         )
     if observed.replicas:
         raise OwnershipConflictError(

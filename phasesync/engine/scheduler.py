@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from phasesync.core.daemons import HOURLY, Chore, DaemonRole
-from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
+from phasesync.core.events import ChoreFailed, ClaimExpired, ClaimLost, ClockJumped, RoleChanged, RunsPruned
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimKeeper
@@ -225,7 +225,7 @@ class Scheduler:
         try:
             self._context.store.claims.release(claim)
         except ClaimLostError:
-            self._context.events.emit(ClaimExpired(sync=claim.sync_id))
+            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
 
     def _round(self, chore: Chore, work: Callable[[], object]) -> bool:
         """Do one round; return whether it succeeded. An event reports a failure once, until the failure changes."""

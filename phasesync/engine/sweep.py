@@ -15,7 +15,7 @@ from phasesync.core.credential import Credential
 from phasesync.core.daemons import SWEEP_EVERY, Chore
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
-    Expected,
+    ExpectedListing,
     NotComparable,
     SyncTraits,
     expectation,
@@ -51,7 +51,7 @@ _TENANT: Final = "sweep"
 class _Expectations:
     """What is expected of the syncs of one group, collected while the journal is read."""
 
-    expected: dict[str, Expected] = field(default_factory=dict)
+    expected: dict[str, ExpectedListing] = field(default_factory=dict)
     syncs: dict[str, SweptSync] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     """Ids of syncs that a list cannot settle: they become due."""
@@ -129,7 +129,7 @@ class Sweeper:
                 continue  # As above.
             if stopping():
                 return
-            self._settle(expectations, {expectations.expected[name].aspect.sync_id for name in mismatched})
+            self._settle(expectations, {expectations.expected[name].traits.sync_id for name in mismatched})
             duration_s = self._context.clock.monotonic() - began
             self._took[_chore(group)] = timedelta(seconds=duration_s)
             self._context.events.emit(
@@ -158,7 +158,7 @@ class Sweeper:
         expectations.expected = {
             name: expected
             for name, expected in expectations.expected.items()
-            if expected.aspect.sync_id not in expectations.aside
+            if expected.traits.sync_id not in expectations.aside
         }
         return expectations
 
@@ -182,7 +182,7 @@ class Sweeper:
         elif expected is NotComparable.OBJECT:
             expectations.skipped += swept.wanted
         elif (other := expectations.expected.get(entry.remote_name)) is not None:
-            expectations.aside |= {sync.id, other.aspect.sync_id}  # Two syncs want one object: their runs decide.
+            expectations.aside |= {sync.id, other.traits.sync_id}  # Two syncs want one object: their runs decide.
         else:
             expectations.expected[entry.remote_name] = expected
 

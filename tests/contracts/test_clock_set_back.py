@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.daemons import ClockSetBack, DaemonRole
-from phasesync.core.lease import Lease, LeaseStatus, begin, issued, moved_back
+from phasesync.core.lease import Lease, LeaseStatus, begin_issue, issued, shifted_back
 from phasesync.store import Store, tables
 from phasesync.store.db_time import Instant
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
@@ -48,7 +48,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
             columns = to_columns(
-                moved_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
+                shifted_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
             )
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:
@@ -253,7 +253,7 @@ def test_the_end_of_a_session_is_what_aws_set(store) -> None:
     dynamic = add_dynamic(store, role_arn=f"arn:aws:iam::{ACCOUNT}:role/ci")
     claim, lease = request_lease(store, dynamic)
     leases, ends_at = store.leases(ttl=TTL), datetime.now(UTC) + LONG
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     leases.save(
         claim,
         lambda one, now: issued(one, now, principal="arn", access_key_id="ASIA", ends_at=ends_at),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from phasesync.core.daemons import DaemonRole, Load
 from phasesync.core.events import Event
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.errors import PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import EventSink

@@ -21,8 +21,8 @@ from rich.console import Console
 from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
 from phasesync.adapters.aws.policies import sync_policy
 from phasesync.cli.main import cli
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, Trigger
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Trigger
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
 from phasesync.demo.interruptions import Interruptions

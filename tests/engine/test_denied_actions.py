@@ -16,8 +16,7 @@ import pytest
 from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import KMS_ACTIONS
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from phasesync.engine.removal import remove_sync
 from phasesync.errors import PermissionDeniedError

@@ -9,8 +9,8 @@ import pytest
 from phasesync.core.daemons import SWEEP_EVERY
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Scheduler
 from phasesync.errors import (

@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
 from phasesync.cli.aws_documents import covered_by, policy_for
 from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.iam_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import Answer, Operation, When
 from phasesync.emulator.access import asks

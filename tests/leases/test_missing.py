@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import pytest
 
+from phasesync.core.iam_users import TAG_LEASE
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
-from phasesync.core.lease_users import TAG_LEASE
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import AccountMismatchError, DestinationUnavailableError, PermissionDeniedError

@@ -218,7 +218,7 @@ def test_a_session_that_aws_has_ended_is_opened_anew_within_the_call(
     shortened = _shorten_sessions(clients, credential)
     destination = open_as(credential)
     assert destination.observe("shop/web") is None
-    session: Any = clients.secrets_manager(credential, REGION)
+    session: Any = clients.client(credential, "secretsmanager", REGION)
 
     def ended() -> bool:
         try:
@@ -273,6 +273,6 @@ def _shorten_sessions(clients: AwsClients, credential: Credential) -> list[str]:
         if lifetime:
             params["body"]["DurationSeconds"] = lifetime[0]
 
-    base: Any = clients.as_base(credential, lambda sts: sts)
+    base: Any = clients.call_as_base(credential, lambda sts: sts)
     base.meta.events.register("before-call.sts.AssumeRole", shorten)
     return lifetime

@@ -23,10 +23,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from phasesync.adapters.aws.policies import VERSION, Document, allow
-from phasesync.core.arns import partition_of
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.iam_users import OUR_PATH, RANDOM, TAG_DYNAMIC, render_user_name
 from phasesync.core.lease import LeaseSpec
-from phasesync.core.lease_users import OUR_PATH, RANDOM, TAG_DYNAMIC, render_user_name
+from phasesync.core.regions import partition_of
 from phasesync.core.remote import TAG_INSTANCE
 
 STARTER_BOUNDARY: Final = "phasesync-boundary"

@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from phasesync.core.arns import dns_suffix_of, partition_of, region_of_key
+from phasesync.core.arns import region_of_key
+from phasesync.core.regions import dns_suffix_of, partition_of
 
 Document = dict[str, Any]
 """An IAM policy document, or a statement of one."""

@@ -31,7 +31,8 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import ENDED
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
     {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
@@ -128,8 +129,8 @@ class LogEvents:
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case OrphanUsersRemoved():
-                tell = self._log.warning if event.strays else self._log.info
-                tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
+                tell = self._log.warning if event.orphans else self._log.info
+                tell("users reaped", account=event.account, strays=event.orphans, removed=event.removed)
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from phasesync.core import lease as life
+from phasesync.core import lease as lease_states
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease
 from phasesync.core.lease_claim import Entry, KeptLease, LeaseClaim, LeaseEvent, Outputs
@@ -105,7 +105,7 @@ class LeaseIssuance:
             self._context.leases.extend(claim)
 
         try:
-            lease = self._context.leases.save(claim, lambda stored, now: life.begin(stored, account, now))
+            lease = self._context.leases.save(claim, lambda stored, now: lease_states.begin_issue(stored, account, now))
             issued = credentials = issuer.issue(lease.spec, checkpoint=checkpoint, partial=partial)
             known = (
                 None
@@ -114,7 +114,7 @@ class LeaseIssuance:
             )
             lease = self._context.leases.save(
                 claim,
-                lambda stored, now: life.issued(
+                lambda stored, now: lease_states.issued(
                     stored,
                     now,
                     principal=credentials.principal,
@@ -168,8 +168,8 @@ class LeaseIssuance:
         failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
 
         def begin(stored: Lease, now: datetime) -> Lease:
-            revoking = life.begin_revoke(stored, Cause.FAILURE, reason, now)
-            return revoking if partial.possible or not revoking.live else life.revoked(revoking, now)
+            revoking = lease_states.begin_revoke(stored, Cause.FAILURE, reason, now)
+            return revoking if partial.possible or not revoking.live else lease_states.revoked(revoking, now)
 
         def revoke(held: LeaseClaim) -> bool:
             """Return whether something of it may be left."""
@@ -296,7 +296,7 @@ class KeptLeases:
         """Store that the key of a lease is dead, and revoke what may be left. One process does it."""
         reason = "AWS does not know its key any more"
         try:
-            self._context.leases.change(lease.id, lambda stored, now: life.replace_dead(stored, reason, now))
+            self._context.leases.change(lease.id, lambda stored, now: lease_states.replace_dead(stored, reason, now))
         except IllegalTransitionError:
             return  # Another process was faster.
         with suppress(PhasesyncError):  # The daemon continues.

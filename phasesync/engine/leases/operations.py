@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from phasesync.core import lease as life
+from phasesync.core import lease as lease_states
 from phasesync.core.credential import require_account
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
+from phasesync.core.iam_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.lease import Cause, Lease, LeaseSpec
 from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent, MakeOrder, Step
-from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
 from phasesync.engine.claims import PATIENCE, wait_for_claim
 from phasesync.engine.context import Context
@@ -179,11 +179,11 @@ class LeaseOperations:
                 hint=f"phasesync leases issue {lease.dynamic}",
             )
         self._check_ttl(lease.issuer, ttl)
-        return self._renew(lease_id, lambda lease, now: life.renew(lease, ttl, now), actor, patience)
+        return self._renew(lease_id, lambda lease, now: lease_states.renew(lease, ttl, now), actor, patience)
 
     def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
         """Move the end of a lease to `ttl` from now, or to its maximum if that is earlier. Raises as `renew` does."""
-        return self._renew(lease_id, lambda lease, now: life.prolong(lease, ttl, now), actor, PATIENCE)
+        return self._renew(lease_id, lambda lease, now: lease_states.prolong(lease, ttl, now), actor, PATIENCE)
 
     def _renew(self, lease_id: str, step: Step, actor: str, patience: timedelta) -> Lease:
         """
@@ -209,7 +209,7 @@ class LeaseOperations:
                 number, detail = lease.renewals, f"{detail}; its user was not told: {error.message}"
             entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=detail)
             return self._context.leases.save(
-                claimed.claim, lambda stored, _: life.renewed(stored, number, ends[0]), entry=entry, done=True
+                claimed.claim, lambda stored, _: lease_states.renewed(stored, number, ends[0]), entry=entry, done=True
             )
         except BaseException:
             # Including Ctrl-C. If the claim cannot be released, it expires by itself.
@@ -227,7 +227,7 @@ class LeaseOperations:
     def begin_revoking(self, lease_id: str, *, actor: str) -> None:
         """Store that a lease has to be revoked, so that a daemon does it if this process does not. Calls nothing."""
         with suppress(IllegalTransitionError):  # It has ended.
-            self._context.leases.change(lease_id, lambda lease, now: life.begin_revoke(lease, *_by(actor), now))
+            self._context.leases.change(lease_id, lambda lease, now: lease_states.begin_revoke(lease, *_by(actor), now))
 
     def revoke(
         self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE, look_again: bool = False
@@ -298,7 +298,7 @@ class LeaseOperations:
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
         try:
             return self._context.leases.change(
-                lease.id, lambda lease, now: life.abandoned(lease, reason, now), entry=entry
+                lease.id, lambda lease, now: lease_states.abandoned(lease, reason, now), entry=entry
             )
         except IllegalTransitionError:
             return self._context.leases.get(lease.id)  # It expired meanwhile.

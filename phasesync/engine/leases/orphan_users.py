@@ -14,9 +14,7 @@ from phasesync.core.credential import Credential, require_account
 from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.lease import Lease, LeaseSpec
-from phasesync.core.lease_claim import Entry, LeaseEvent
-from phasesync.core.lease_users import (
+from phasesync.core.iam_users import (
     OUR_PATH,
     REMOVED,
     TAG_LEASE,
@@ -25,6 +23,8 @@ from phasesync.core.lease_users import (
     max_expires_at_of,
     orphan_verdict_of,
 )
+from phasesync.core.lease import Lease, LeaseSpec
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.stale_database import check_may_delete
@@ -166,7 +166,7 @@ class OrphanCollector:
             removed = sum(result is RevokeOutcome.REMOVED for _, result in results)
             succeeded = succeeded and not any(isinstance(result, PhasesyncError) for _, result in results)
             self._context.events.emit(
-                OrphanUsersRemoved(account=scan.account or "", strays=len(scan.orphans), removed=removed)
+                OrphanUsersRemoved(account=scan.account or "", orphans=len(scan.orphans), removed=removed)
             )
         return succeeded
 

@@ -12,8 +12,8 @@ from phasesync.adapters.aws.dynamic_policies import Issuing, Live, dynamic_state
 from phasesync.adapters.aws.least_privilege import policy_of
 from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, parts_of, size_of
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.iam_users import TAG_DYNAMIC, user_owner_tags
 from phasesync.core.lease import LeaseSpec
-from phasesync.core.lease_users import TAG_DYNAMIC, user_owner_tags
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.iam import allows
 

@@ -15,9 +15,8 @@ from phasesync.adapters.aws.least_privilege import grant_of, policy_of
 from phasesync.adapters.aws.policies import SYNC_ACTIONS
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.remote import JournalEntry
-from phasesync.core.remote_names import fill
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig
+from phasesync.core.remote_names import render_name
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig, SyncStatus
 from tests.support.aws import Aws
 from tests.support.iam import allows, like
 
@@ -232,7 +231,7 @@ def test_no_template_matches_a_secret_whose_name_it_does_not_make(
     template: str, name: str, key: str, suffix: str, append: bool
 ):
     """Whatever somebody else's ARN ends in; names that look like it are tried above all."""
-    whole = fill(template, app="", environment="", path="", key=key)
+    whole = render_name(template, app="", environment="", path="", key=key)
     name = name if append else whole[:-7] or name
     document = policy(a_sync(layout=Layout.PER_KEY, remote_name=None, name_template=template))
     arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{suffix}"

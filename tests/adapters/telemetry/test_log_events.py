@@ -30,7 +30,8 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.demo.canary import CANARY_KEY
 
 RUN = RunFinished(
@@ -87,7 +88,7 @@ EVENTS: list[Event] = [
     TAKEN_BACK,
     LeaseEndMoved(dynamic="ci", lease_id="lease-1", expires_at=RETRY_AT),
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
-    OrphanUsersRemoved(account="111122223333", strays=0, removed=0),
+    OrphanUsersRemoved(account="111122223333", orphans=0, removed=0),
     ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
 
@@ -231,7 +232,7 @@ def test_a_lease_that_cannot_be_read_needs_a_person(lines) -> None:
 
 @pytest.mark.parametrize(("strays", "removed", "level"), [(0, 0, "info"), (2, 2, "warning"), (2, 0, "warning")])
 def test_users_that_nobody_would_have_taken_back_are_a_warning(strays, removed, level, lines) -> None:
-    LogEvents().emit(OrphanUsersRemoved(account="111122223333", strays=strays, removed=removed))
+    LogEvents().emit(OrphanUsersRemoved(account="111122223333", orphans=strays, removed=removed))
 
     assert only_line(lines) == {
         "level": level,

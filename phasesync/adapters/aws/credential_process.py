@@ -1,7 +1,7 @@
 """
-A process that gives credentials, with a time limit: botocore waits for one without end.
+Limits for a `credential_process` of AWS's configuration: a deadline for the process, and no loop back to phasesync.
 
-Must not log or repeat what a process prints: it prints keys.
+botocore waits for such a process without a time limit. Must not log or repeat what a process prints: it prints keys.
 """
 
 import atexit
@@ -11,23 +11,25 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, cast
 
+from phasesync.errors import SettingsError
+
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
-"""Of each of its two streams; credentials have some kilobytes."""
+"""Of each of its two streams; credentials have a few kilobytes."""
 
 _running: set["LimitedProcess"] = set()
 _lock = threading.Lock()
 
 
 class ProcessOverdueError(Exception):
-    """A process has not ended within its time."""
+    """A process took too long, or printed too much."""
 
 
 class LimitedProcess:
-    """Takes the place of `subprocess.Popen` in botocore's provider: `communicate` and `returncode`."""
+    """Takes the place of `subprocess.Popen` in the provider of botocore: `communicate` and `returncode`."""
 
     def __init__(self, arguments: Sequence[str], *, deadline: float, **_: Any) -> None:
         """
@@ -39,7 +41,7 @@ class LimitedProcess:
             OSError: it cannot be started.
         """
         self._deadline = deadline
-        # A group of its own, so that what it starts can be killed with it.
+        # In a group of its own, so that the processes that it starts can be killed with it.
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -53,15 +55,15 @@ class LimitedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """How it ended, None = it has not."""
+        """The exit status; None = it has not ended."""
         return self._process.returncode
 
     def communicate(self) -> tuple[bytes, bytes]:
         """
-        Return what it printed, when it has ended.
+        Wait for the process to end, and return what it printed.
 
         Raises:
-            ProcessOverdueError: it had to be killed: it took too long, or printed too much.
+            ProcessOverdueError: it was killed, because it took too long or printed too much.
         """
         printed = {stream: bytearray() for stream in self._streams}
         try:
@@ -80,7 +82,7 @@ class LimitedProcess:
         return bytes(out), bytes(err)
 
     def _read(self, printed: "dict[IO[bytes], bytearray]") -> None:
-        """Read both streams to their ends, in this thread: no end of them can be enforced from another one."""
+        """Read both streams to their ends, in this thread: a read in another thread cannot be interrupted."""
         with selectors.DefaultSelector() as selector:
             for stream in printed:
                 selector.register(stream, selectors.EVENT_READ)
@@ -101,11 +103,11 @@ class LimitedProcess:
         """Kill it with all processes of its group, and leave no zombie."""
         group = self._process.pid
         if self._process.returncode is not None:
-            return  # Its number may be another process's by now.
+            return  # By now its number may belong to another process.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
         self._process.wait()
-        # Where we are process 1 of a container, what it had started is our child now.
+        # If we are process 1 of a container, the processes that it started are our children now.
         with suppress(ChildProcessError):
             while True:
                 os.waitpid(-group, 0)
@@ -118,7 +120,7 @@ class LimitedProcess:
 
 
 def kill_all() -> None:
-    """Kill the processes that run now: phasesync ends, and nobody would read what they print."""
+    """Kill the processes that run now: phasesync ends, so their output is not needed."""
     with _lock:
         running = list(_running)
     for process in running:
@@ -126,3 +128,49 @@ def kill_all() -> None:
 
 
 atexit.register(kill_all)
+
+
+# --- a profile that leads back to phasesync
+#
+# A profile of AWS's configuration may get its credentials from `phasesync leases issue` (credential_process). If the
+# default chain of the SDK takes the same profile, because of AWS_PROFILE or as [default], phasesync would start itself
+# without end. Therefore an issue marks its environment, which the processes that the SDK starts inherit.
+
+ISSUING_VARIABLE: Final = "PHASESYNC_ISSUING"
+"""Variable that names the dynamic secrets of which parent processes are issuing leases, separated by commas."""
+OWN_PROFILE_MESSAGE: Final = (
+    "the AWS profile that phasesync takes its identity from gets its credentials from phasesync itself"
+)
+"""The whole message: the parent process searches for it in the error output that the SDK reports of its child."""
+
+
+def own_profile_error() -> SettingsError:
+    """Return the error for a profile that leads back to phasesync."""
+    profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "NAME"
+    return SettingsError(
+        OWN_PROFILE_MESSAGE,
+        hint=f"choose the profile with --profile {profile}, not with AWS_PROFILE nor as [default]; or give "
+        "phasesync an identity of its own: credential_process = env AWS_PROFILE=host phasesync leases issue NAME …",
+    )
+
+
+@contextmanager
+def issuing(dynamic: str) -> Iterator[None]:
+    """
+    Mark the environment of this process while it issues a lease of a dynamic secret.
+
+    Raises:
+        SettingsError: a parent process is already issuing a lease of the same dynamic secret, and waits for this one.
+    """
+    former = os.environ.get(ISSUING_VARIABLE)
+    parents = former.split(",") if former else []
+    if dynamic.lower() in parents:
+        raise own_profile_error()
+    os.environ[ISSUING_VARIABLE] = ",".join([*parents, dynamic.lower()])
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ[ISSUING_VARIABLE]
+        else:
+            os.environ[ISSUING_VARIABLE] = former

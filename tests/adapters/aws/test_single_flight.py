@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from phasesync.adapters.aws import shared_answer
-from phasesync.adapters.aws.shared_answer import MAX_ASKING, SharedAnswer
+from phasesync.adapters.aws import single_flight
+from phasesync.adapters.aws.single_flight import MAX_HANGING, SingleFlight
 from phasesync.errors import CredentialRejectedError
 
 
@@ -23,8 +23,8 @@ def always(_: object) -> bool:
 
 
 @pytest.fixture
-def answer() -> SharedAnswer[str]:
-    return SharedAnswer(within_s=0.2, overdue=overdue)
+def answer() -> SingleFlight[str]:
+    return SingleFlight(within_s=0.2, overdue=overdue)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def fail() -> str:
     raise CredentialRejectedError("refused")
 
 
-def test_threads_that_need_it_at_once_ask_once(answer: SharedAnswer[str]):
+def test_threads_that_need_it_at_once_ask_once(answer: SingleFlight[str]):
     asked: list[None] = []
     together = threading.Barrier(8)
 
@@ -62,13 +62,13 @@ def test_threads_that_need_it_at_once_ask_once(answer: SharedAnswer[str]):
     assert len(asked) == 1
 
 
-def test_a_failure_is_asked_again(answer: SharedAnswer[str]):
+def test_a_failure_is_asked_again(answer: SingleFlight[str]):
     with pytest.raises(CredentialRejectedError, match="refused"):
         answer.get(fail, usable=always)
     assert answer.get(lambda: "here", usable=always) == "here"
 
 
-def test_who_waits_gets_an_error_of_its_own(answer: SharedAnswer[str]):
+def test_who_waits_gets_an_error_of_its_own(answer: SingleFlight[str]):
     """Whoever catches it adds the name of its own object to the message."""
     errors = []
     for _ in range(2):
@@ -80,9 +80,9 @@ def test_who_waits_gets_an_error_of_its_own(answer: SharedAnswer[str]):
 
 
 def test_a_slow_failure_stands_for_a_moment_and_not_for_another_basis(
-    answer: SharedAnswer[str], hang: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    answer: SingleFlight[str], hang: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shared_answer, "WORTH_KEEPING_S", 0.1)
+    monkeypatch.setattr(single_flight, "WORTH_KEEPING_S", 0.1)
     with pytest.raises(CredentialRejectedError, match="overdue"):
         answer.get(hang, usable=always, basis="file 1")
     with pytest.raises(CredentialRejectedError, match="overdue"):
@@ -91,25 +91,25 @@ def test_a_slow_failure_stands_for_a_moment_and_not_for_another_basis(
 
 
 def test_a_person_does_not_wait_for_a_failure_to_pass(
-    answer: SharedAnswer[str], hang: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    answer: SingleFlight[str], hang: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shared_answer, "WORTH_KEEPING_S", 0.1)
+    monkeypatch.setattr(single_flight, "WORTH_KEEPING_S", 0.1)
     with pytest.raises(CredentialRejectedError):
         answer.get(hang, usable=always)
     answer.drop()
     assert answer.get(lambda: "here", usable=always) == "here"
 
 
-def test_questions_that_hang_do_not_pile_up(answer: SharedAnswer[str], hang: Callable[[], str]):
+def test_questions_that_hang_do_not_pile_up(answer: SingleFlight[str], hang: Callable[[], str]):
     before = set(threading.enumerate())
-    for _ in range(MAX_ASKING + 3):
+    for _ in range(MAX_HANGING + 3):
         with pytest.raises(CredentialRejectedError):
             answer.get(hang, usable=always)
         answer.drop()
-    assert len(set(threading.enumerate()) - before) == MAX_ASKING
+    assert len(set(threading.enumerate()) - before) == MAX_HANGING
 
 
-def test_an_answer_that_comes_too_late_replaces_none_that_came_since(answer: SharedAnswer[str]):
+def test_an_answer_that_comes_too_late_replaces_none_that_came_since(answer: SingleFlight[str]):
     go, stored = threading.Event(), threading.Event()
 
     def late() -> str:
@@ -125,7 +125,7 @@ def test_an_answer_that_comes_too_late_replaces_none_that_came_since(answer: Sha
     assert answer.get(lambda: "newer", usable=always, basis=2) == "new"
 
 
-def test_a_defect_of_who_asks_is_told_without_its_words(answer: SharedAnswer[str]):
+def test_a_defect_of_who_asks_is_told_without_its_words(answer: SingleFlight[str]):
     def ask() -> str:
         raise RuntimeError("a secret")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasesync.adapters.aws_secrets_manager.destination import validate_name
+from phasesync.adapters.aws_secrets_manager.limits import validate_name
 from phasesync.adapters.destinations import REGISTRY, spec_of
 from phasesync.errors import InvalidInputError
 
@@ -33,5 +33,4 @@ def test_takes_the_whole_alphabet_of_aws():
 def test_every_registered_kind_ends_in_its_spec(kind: str):
     spec = spec_of(kind)
     assert spec.kind == kind
-    assert spec.payload_limit_bytes == 65_536
     assert spec.actions["sync"]

@@ -1,31 +1,31 @@
 """
-Token buckets: how many calls a second may go out, and when the next one may.
+A token bucket: how many calls per second are allowed, and when the next one is. Pure.
 
-Time is an argument: seconds of a clock that never jumps. Knows neither who waits nor what is called.
+Time is an argument: seconds of a monotonic clock. It knows neither the waiting callers nor the calls.
 """
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 USED: Final = 0.8
-"""How much of a quota is spent; the rest is left to everybody else in the account."""
+"""Share of a quota that phasesync uses; the rest is for other clients of the account."""
 SLOWEST: Final = 0.1
-"""Throttling slows a bucket down to this part of its pace, and no further."""
+"""Throttling slows a bucket down to this share of its pace at most."""
 RECOVERY_S: Final = 60.0
-"""Seconds from a standstill to the full pace; a bucket that was halved is back in half of it."""
+"""Seconds from no pace to the full pace; a bucket at half of its pace recovers in half of this time."""
 
 _ROUNDING: Final = 1e-6
-"""A token that lacks no more than this is there: the next one comes that much later."""
+"""A token that lacks no more than this counts as present: the next one comes that much later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """
-    What one process may spend of a quota.
+    The share of a quota that one process may use.
 
     Attributes:
-        quota: calls a second that the service allows everybody together.
-        processes: how many of ours share them, from 1.
+        quota: calls per second that the service allows an account.
+        processes: how many of our processes share them, from 1.
     """
 
     quota: float
@@ -33,14 +33,14 @@ class Rate:
 
     @property
     def pace(self) -> float:
-        """Calls a second in the long run."""
+        """Calls per second in the long run."""
         return self.quota * USED / self.processes
 
     @property
     def burst(self) -> float:
         """
-        Most calls at once, at least one: what `pace` leaves of the quota, so that no second sees more calls than the
-        quota allows.
+        How many calls may go out at once, at least one: the part of the quota that `pace` does not use, so that no
+        second has more calls than the quota.
         """
         return max(1.0, self.quota * (1 - USED) / self.processes)
 
@@ -48,12 +48,12 @@ class Rate:
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
     """
-    A token bucket as it stood at `at`.
+    A token bucket in its state at one time.
 
     Attributes:
         tokens: calls that may go out.
-        speed: part of the pace at which it fills, `SLOWEST` to 1; grows back to 1 by itself.
-        at: when this was so.
+        speed: share of the pace at which it fills, `SLOWEST` to 1; recovers to 1 by itself.
+        at: the time of this state.
         slowed_at: when it was slowed last.
     """
 
@@ -64,12 +64,12 @@ class Bucket:
 
 
 def full_bucket(rate: Rate, now: float) -> Bucket:
-    """Return a bucket that nobody has used yet."""
+    """Return a new bucket, which is full."""
     return Bucket(tokens=rate.burst, at=now)
 
 
 def refill(bucket: Bucket, rate: Rate, now: float) -> Bucket:
-    """Return the bucket as it stands now. A rate that became lower takes what no longer fits."""
+    """Return the bucket as it is now. If the rate became lower, surplus tokens are dropped."""
     elapsed = max(0.0, now - bucket.at)
     grown = min(1.0, bucket.speed + elapsed / RECOVERY_S)
     recovering = (grown - bucket.speed) * RECOVERY_S
@@ -79,25 +79,25 @@ def refill(bucket: Bucket, rate: Rate, now: float) -> Bucket:
 
 
 def spend(bucket: Bucket) -> Bucket:
-    """Take one token of a bucket that has one."""
+    """Return a bucket that has a token, without that token."""
     return replace(bucket, tokens=bucket.tokens - 1)
 
 
 def due_in(bucket: Bucket, rate: Rate) -> float:
-    """Return the seconds until there is a token, 0 = now. At most: a bucket that recovers has it sooner."""
+    """Return the seconds until the next token, 0 = now. A bucket that recovers has it sooner."""
     missing = 1 - bucket.tokens
     return 0.0 if missing <= _ROUNDING else missing / (rate.pace * bucket.speed)
 
 
 def slow(bucket: Bucket, now: float, *, called_at: float) -> Bucket:
     """
-    Halve the pace, because the service asked for fewer calls.
+    Return the bucket at half of its speed, because the service asked for fewer calls.
 
     Args:
-        bucket: as it stands now.
+        bucket: as it is now.
         now: the time.
-        called_at: when the call went out that was refused. Calls that were on their way when the bucket was slowed say
-            nothing of its new pace and do not slow it again.
+        called_at: when the refused call was sent. Calls that were sent before the bucket was slowed do not slow it
+            again: their refusal was not caused by its new pace.
     """
     if called_at <= bucket.slowed_at:
         return bucket

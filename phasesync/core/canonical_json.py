@@ -1,9 +1,9 @@
 """
-Canonical JSON: the same document has the same bytes, whoever wrote it.
+Canonical JSON: equal documents have equal bytes.
 
-Keys are sorted by Unicode code point, nothing is put between tokens, text is UTF-8 as is, and numbers keep the digits
-they were written with: reading `1.10` or a 30-digit integer through a float or an int would change a secret. No message
-of this module repeats any part of a document.
+Keys are sorted by Unicode code point, there is no white space between tokens, and text is UTF-8 as is. Numbers keep the
+digits that they were written with: to read `1.10` or a 30-digit integer as a float or an int would change a secret. No
+message of this module repeats any part of a document.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import NoReturn
 from phasesync.errors import InvalidInputError
 
 MAX_DEPTH = 100
-"""Arrays and objects within one another; deeper documents are refused, so that walking them needs no care."""
+"""Nested arrays and objects. Deeper documents are refused, so recursion over a document is safe."""
 
 
 class NumberLiteral:
@@ -41,7 +41,7 @@ def parse_json_document(data: bytes) -> Json:
 
     Raises:
         InvalidInputError: not JSON, not Unicode, an object with the same key twice, NaN or Infinity, or nested too
-            deeply. The message says where, never what.
+            deeply. The message names the place and repeats nothing.
     """
     try:
         document: Json = json.loads(
@@ -64,7 +64,7 @@ def parse_json_document(data: bytes) -> Json:
 
 
 def canonical_json(document: Json) -> str:
-    """Return the one compact text of a document."""
+    """Return the canonical text of a document."""
     match document:
         case dict():
             members = (f"{_quoted(key)}:{canonical_json(document[key])}" for key in sorted(document))
@@ -84,7 +84,7 @@ def canonical_json(document: Json) -> str:
 
 
 def map_strings(document: Json, change: Callable[[str], str]) -> Json:
-    """Return a document in which every string leaf went through `change`; keys of objects stay."""
+    """Return a document with `change` applied to every string leaf; keys of objects stay."""
     match document:
         case dict():
             return {key: map_strings(value, change) for key, value in document.items()}
@@ -114,7 +114,7 @@ def _refuse_constant(_: str) -> NoReturn:
 
 
 def _check(document: Json) -> None:
-    """Refuse what is nested too deeply or has no UTF-8 form."""
+    """Refuse documents that are nested too deeply or have no UTF-8 form."""
     level: list[Json] = [document]
     for _ in range(MAX_DEPTH + 1):
         following: list[Json] = []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phasesync.core.lint.consumers import LintCode, LintWarning, lint
+from phasesync.core.lint import LintCode, LintWarning, lint
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.sync import Layout, SyncConfig
 from phasesync.demo.canary import CANARY_SECRET_ACCESS_KEY, CANARY_VALUE, assert_absent

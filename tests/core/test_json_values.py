@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
+from phasesync.core.json_values import FileEntry, entries_of_json, export_json, literal_value
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError
 
@@ -40,7 +40,7 @@ CANARY = "canary"
 def test_a_member_is_plain_where_reading_it_gives_the_value_back(
     value: SecretValue, comment: str, member: object
 ) -> None:
-    exported = export_json({"K": Entry(value=value, comment=comment)})
+    exported = export_json({"K": FileEntry(value=value, comment=comment)})
     assert json.loads(exported) == {"K": member}
     again = entries_of_json(exported)["K"]
     assert (again.value, again.comment or "") == (value, comment)
@@ -81,7 +81,7 @@ def test_a_marked_member_of_another_form_is_an_error_that_names_the_key_and_no_v
 
 def test_bytes_that_are_not_text_are_an_error_that_names_the_key() -> None:
     with pytest.raises(InvalidInputError, match="K is not UTF-8 text"):
-        export_json({"K": Entry(value=SecretValue(b"\xff"))})
+        export_json({"K": FileEntry(value=SecretValue(b"\xff"))})
 
 
 @pytest.mark.parametrize(

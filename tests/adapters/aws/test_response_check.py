@@ -179,7 +179,7 @@ def test_a_write_whose_answer_drips_may_have_landed(open_at: Any, monkeypatch: p
 
 @pytest.mark.parametrize("encoding", ["Content-Length: 500000000", "Transfer-Encoding: chunked"])
 def test_an_answer_without_end_takes_no_memory(encoding: str, open_at: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bounded_http, "MAX_ANSWER_BYTES", 256 * 1024)
+    monkeypatch.setattr(bounded_http, "MAX_RESPONSE_BYTES", 256 * 1024)
     chunk = b"a" * 65_536
     piece = b"10000\r\n" + chunk + b"\r\n" if "chunked" in encoding else chunk
 

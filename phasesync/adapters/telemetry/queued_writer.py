@@ -1,8 +1,8 @@
 """
-Lines on their way to a stream that may not take them: a full pipe, a terminal that is stopped, a disk that hangs.
+Writes log lines to a stream that may block: a full pipe, a stopped terminal, a disk that hangs.
 
-Whoever logs never waits. One thread writes; where the queue is full, lines are dropped and counted. Knows nothing of
-what a line says: lines come as finished text.
+The threads that log never wait. One thread writes. If the queue is full, lines are dropped and counted. Lines are
+finished text; their content does not matter here.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_BYTES: Final = 4 << 20
-"""What may wait, at most: about ten thousand lines."""
+"""Most bytes in the queue: about ten thousand lines."""
 
 
 class QueuedWriter:
@@ -22,10 +22,10 @@ class QueuedWriter:
     def __init__(self, descriptor: int, *, on_lost: Callable[[int], None], max_bytes: int = MAX_BYTES) -> None:
         """
         Args:
-            descriptor: where to. Python's own stream is passed by: a thread that hangs in a write holds its lock, and
-                the interpreter would wait for that at its end.
-            on_lost: told how many lines were lost, as soon as lines are taken again.
-            max_bytes: what may wait, at most.
+            descriptor: of the stream. Python's own stream object is not used: a thread that hangs in a write holds its
+                lock, and the interpreter would wait for that lock at its exit.
+            on_lost: called with the number of lost lines, as soon as the stream accepts lines again.
+            max_bytes: most bytes in the queue.
         """
         self.lost = 0
         """How many lines were lost since the start."""
@@ -34,13 +34,13 @@ class QueuedWriter:
         self._max_bytes = max_bytes
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        self._untold = 0
+        self._unreported = 0
         self._writing = False
         self._changed = threading.Condition()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def put(self, line: str) -> None:
-        """Have a line written soon; it is lost where too much waits already."""
+        """Queue a line; it is lost if the queue is full."""
         data = line.encode(errors="backslashreplace")
         with self._changed:
             if self._bytes + len(data) > self._max_bytes:
@@ -51,7 +51,7 @@ class QueuedWriter:
             self._changed.notify_all()
 
     def flush(self, within_s: float) -> bool:
-        """Wait until everything is written, but no longer; return whether it is."""
+        """Wait until all lines are written, but not longer than `within_s`; return whether they are."""
         deadline = time.monotonic() + within_s
         with self._changed:
             while self._lines or self._writing:
@@ -62,7 +62,7 @@ class QueuedWriter:
 
     def _lose(self, count: int) -> None:
         self.lost += count
-        self._untold += count
+        self._unreported += count
 
     def _write_all(self) -> None:
         while True:
@@ -77,19 +77,19 @@ class QueuedWriter:
                 self._writing = False
                 if not written:
                     self._lose(1)
-                untold, self._untold = (self._untold, 0) if written else (0, self._untold)
+                unreported, self._unreported = (self._unreported, 0) if written else (0, self._unreported)
                 self._changed.notify_all()
-            if untold:
-                self._on_lost(untold)
+            if unreported:
+                self._on_lost(unreported)
 
 
 def _write(descriptor: int, data: bytes) -> bool:
-    """Write it all; return False where the other end is gone or the disk is full."""
+    """Write all of it; return False if the other end is gone or the disk is full."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(descriptor, view) :]
-        except BlockingIOError:  # The descriptor is shared with somebody who made it non-blocking.
+        except BlockingIOError:  # Another process that shares the descriptor made it non-blocking.
             time.sleep(0.05)
         except OSError:
             return False

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.rates import (
+from phasesync.core.token_bucket import (
     RECOVERY_S,
     SLOWEST,
     USED,

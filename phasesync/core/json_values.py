@@ -1,16 +1,17 @@
 """
-Values as an export holds them, so that an import of it restores them: JSON keeps all of a value, dotenv a literal text.
+Secret values in JSON files: what an export writes and what an import reads. No message repeats a value.
 
-An export in JSON is one object by key. A member is plain where reading it gives the value back:
+An export is one JSON object by key, and an import of it restores the same values. A member is plain if reading it gives
+the value back:
 
     "KEY": "text"                       text without ${ in it
     "KEY": {"a": [1, 2]}                type json in canonical form without ${ in it, neither a string nor null
     "KEY": {"phasesync:type": "text",   everything else: text, json or binary
             "value": "...",             as it was entered: text, the text of the JSON document, base64 of the bytes
-            "comment": "..."}           left out where there is none
+            "comment": "..."}           left out if there is none
 
-A plain member from elsewhere is literal: a ${ in it comes out escaped. An object with a name that begins with
-`phasesync:` is never plain; one that has not exactly the form above is an error. No message repeats a value.
+A value from another program is literal text: `${` begins a reference in the store, so it is escaped on import. An
+object with a name that begins with `phasesync:` is never plain; it is an error if it does not have the form above.
 """
 
 import base64
@@ -19,10 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
-from phasesync.core.imported_values import value_of_member
+from phasesync.core.canonical_json import Json, canonical_json, map_strings, parse_json_document
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.reference_syntax import literal_of
+from phasesync.core.reference_syntax import escape, literal_of
 from phasesync.errors import InvalidInputError
 
 MARK: Final = "phasesync:type"
@@ -31,19 +31,19 @@ _HINT: Final = 'write {"phasesync:type": "text|json|binary", "value": "...", "co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class FileEntry:
     """
     One key of a file.
 
     Attributes:
-        comment: None = the file says nothing of it.
+        comment: None = the file has none for it.
     """
 
     value: SecretValue
     comment: str | None = field(default=None, repr=False)
 
 
-def export_json(entries: Mapping[str, Entry]) -> str:
+def export_json(entries: Mapping[str, FileEntry]) -> str:
     """Return one JSON object from which `entries_of_json` reads the same. InvalidInputError names the key."""
     members: dict[str, Json] = {}
     for key, entry in entries.items():
@@ -55,17 +55,17 @@ def export_json(entries: Mapping[str, Entry]) -> str:
     return canonical_json(members) + "\n"
 
 
-def entries_of_json(text: str, *, allow_null: bool = False) -> dict[str, Entry]:
+def entries_of_json(text: str, *, allow_null: bool = False) -> dict[str, FileEntry]:
     """
     Return the members of one JSON object.
 
     Args:
         text: the object; nothing but white space is one without members.
-        allow_null: a plain null is a value of type json; by default it is refused, since programs write it for what
-            they did not find.
+        allow_null: a plain null is a value of type json. By default it is refused, since programs write it for
+            values that they did not find.
 
     Raises:
-        InvalidInputError: not JSON, no object, or a member that has neither form. Names the key.
+        InvalidInputError: not JSON, no object, or a member that has neither form. It names the key.
     """
     if not text.strip():
         return {}
@@ -84,9 +84,9 @@ def entries_of_json(text: str, *, allow_null: bool = False) -> dict[str, Entry]:
 
 def literal_value(value: SecretValue) -> SecretValue | None:
     """
-    Return a value as files of literal text hold it, its escapes undone; None where it refers to others.
+    Return a value as literal text without escapes; None if it has references.
 
-    Importing that as literal text gives what resolves to the same.
+    An import of that literal text gives a value that resolves to the same.
     """
     if value.type is ValueType.BINARY:
         return value
@@ -97,9 +97,9 @@ def literal_value(value: SecretValue) -> SecretValue | None:
 
     def literal(leaf: str) -> str:
         nonlocal refers
-        found = literal_of(leaf)
-        refers = refers or found is None
-        return found or ""
+        text = literal_of(leaf)
+        refers = refers or text is None
+        return text or ""
 
     changed = map_strings(document, literal)
     if refers:
@@ -107,7 +107,43 @@ def literal_value(value: SecretValue) -> SecretValue | None:
     return value if changed == document else SecretValue(canonical_json(changed), ValueType.JSON)
 
 
-def _member_of(entry: Entry) -> Json:
+def split_json(value: SecretValue) -> dict[str, SecretValue]:
+    """
+    Return the members of a value that is a JSON object, as `split_json_text` does.
+
+    InvalidInputError if it is not: it then needs a name in the store.
+    """
+    try:
+        return split_json_text(value.reveal_text())
+    except (InvalidInputError, UnicodeDecodeError):
+        raise InvalidInputError(
+            "the value is not a JSON object of keys", hint="give it a name in the store: --key NAME"
+        ) from None
+
+
+def split_json_text(text: str) -> dict[str, SecretValue]:
+    """Return the members of a JSON object: strings become text, everything else type json. InvalidInputError."""
+    document = parse_json_document(text.encode("utf-8"))
+    if not isinstance(document, dict):
+        raise InvalidInputError("the file must hold one JSON object")
+    return {key: value_of_member(member) for key, member in document.items()}
+
+
+def value_of_member(member: Json) -> SecretValue:
+    """Return the value of a member of a JSON object: a string becomes text, everything else type json."""
+    if isinstance(member, str):
+        return SecretValue(escape(member))
+    return SecretValue(canonical_json(map_strings(member, escape)), ValueType.JSON)
+
+
+def as_literal(value: SecretValue) -> SecretValue:
+    """Return a value that resolves to exactly this one: text with `${` escaped, binary as it is."""
+    if value.type is ValueType.BINARY:
+        return value
+    return SecretValue(escape(value.reveal_text()))
+
+
+def _member_of(entry: FileEntry) -> Json:
     value = entry.value
     if not entry.comment and (plain := _plain(value)) is not None:
         return plain
@@ -119,7 +155,7 @@ def _member_of(entry: Entry) -> Json:
 
 
 def _plain(value: SecretValue) -> Json:
-    """Return a value as a plain member, None where reading that would not give the value back."""
+    """Return a value as a plain member, None if reading that would not give the value back."""
     if value.type is ValueType.TEXT:
         text = value.reveal_text()
         return None if "${" in text else text
@@ -136,9 +172,9 @@ def _plain(value: SecretValue) -> Json:
     return document
 
 
-def _entry_of(key: str, member: Json) -> Entry:
+def _entry_of(key: str, member: Json) -> FileEntry:
     if not _is_marked(member):
-        return Entry(value=value_of_member(member))
+        return FileEntry(value=value_of_member(member))
     assert isinstance(member, dict)  # noqa: S101 - nothing else is marked
     type_, content, comment = member.get(MARK), member.get("value"), member.get("comment", "")
     if not isinstance(type_, str) or not isinstance(content, str) or not isinstance(comment, str):
@@ -149,7 +185,7 @@ def _entry_of(key: str, member: Json) -> Entry:
         raise InvalidInputError(f"{key}: unknown members beside {MARK}, value and comment: {len(unknown)}", hint=_HINT)
     if type_ not in list(ValueType):
         raise InvalidInputError(f"{key}: {MARK} is neither text nor json nor binary", hint=_HINT)
-    return Entry(value=_value_of(key, ValueType(type_), content), comment=comment if "comment" in member else None)
+    return FileEntry(value=_value_of(key, ValueType(type_), content), comment=comment if "comment" in member else None)
 
 
 def _value_of(key: str, type_: ValueType, content: str) -> SecretValue:

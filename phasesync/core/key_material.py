@@ -1,11 +1,8 @@
 """
-A JSON object inside of a text, as tools that read secrets look for one.
+Recognises secrets that look like key material. AWS advises to keep such material elsewhere (User Guide, what is Secrets
+Manager).
 
-Lenient on purpose, unlike `canonical.py`: it answers what other tools will see, never what is written.
-
-Whether a secret looks like key material that AWS advises to keep elsewhere (User Guide, what is Secrets Manager).
-
-Looks at the name of a key and at the shape of its value. Returns kinds only: no part of a value leaves this module.
+It uses the name of a key and the form of its value. It returns kinds only: no part of a value leaves this module.
 """
 
 import base64
@@ -20,7 +17,11 @@ from phasesync.core.model import SecretValue, ValueType
 
 
 def object_in(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a whole text is; None where it is something else, or nested too deeply to read."""
+    """
+    Return the JSON object in a text, as tools that read secrets parse it; None if the whole text is not a JSON object.
+
+    It is lenient on purpose, unlike `canonical_json.py`: other tools accept more than phasesync writes.
+    """
     if not text.lstrip().startswith("{"):
         return None
     try:
@@ -30,8 +31,8 @@ def object_in(text: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-class Material(StrEnum):
-    """A kind of key material that has a home of its own at AWS."""
+class KeyMaterial(StrEnum):
+    """A kind of key material that AWS has another service for."""
 
     AWS_CREDENTIAL = "aws-credential"
     SSH_KEY = "ssh-key"
@@ -41,24 +42,24 @@ class Material(StrEnum):
 
 
 ADVICE: Final = {
-    Material.AWS_CREDENTIAL: (
+    KeyMaterial.AWS_CREDENTIAL: (
         "looks like an AWS credential: whoever reads the secret can act as its owner until somebody rotates it. AWS "
         "advises IAM roles in place of stored keys"
     ),
-    Material.SSH_KEY: (
+    KeyMaterial.SSH_KEY: (
         "looks like an SSH private key: whoever reads the secret can log in until the key is taken off every host. AWS "
         "advises EC2 Instance Connect"
     ),
-    Material.CERTIFICATE: (
+    KeyMaterial.CERTIFICATE: (
         "looks like a private key or a certificate: nobody renews it here before it expires. AWS advises AWS "
         "Certificate Manager"
     ),
-    Material.ENCRYPTION_KEY: (
+    KeyMaterial.ENCRYPTION_KEY: (
         "looks like a raw encryption key: whoever reads the secret can decrypt for ever, and unseen. AWS advises AWS "
         "KMS, which does not give keys away"
     ),
 }
-"""What to say of a secret that looks like one, after its name."""
+"""The second half of a warning, after the name of the secret."""
 
 _ACCESS_KEY_ID: Final = re.compile(r"(?<![A-Za-z0-9])(AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])")
 """Long-lived and temporary access keys (IAM User Guide, unique identifiers)."""
@@ -73,23 +74,23 @@ _PEM_IN_BASE64: Final = "LS0tLS1CRUdJTi"
 """Base64 of the beginning of a PEM block."""
 _HEX: Final = re.compile(r"([0-9A-Fa-f]{2})+")
 _RAW_BYTES: Final = (16, 24, 32, 48, 64)
-"""Lengths of raw symmetric keys, with and without a key for authentication."""
+"""Lengths of raw symmetric keys, alone or together with a key for authentication."""
 _LONGEST_NAME: Final = 1_000
 
 
-def materials_in(key: str, value: SecretValue) -> frozenset[Material]:
+def materials_in(key: str, value: SecretValue) -> frozenset[KeyMaterial]:
     """
-    Return what kinds of key material a secret looks like, the members of an embedded JSON object included.
+    Return the kinds of key material that a secret, or a member of a JSON object in it, looks like.
 
     Args:
         key: name of the secret.
-        value: only its shape matters.
+        value: its plaintext.
     """
     if value.type is ValueType.BINARY:
         raw = value.reveal()
         kinds = set(_of_text(key, raw.decode("latin-1")))
         if _means_encryption(key) and len(raw) in _RAW_BYTES:
-            kinds.add(Material.ENCRYPTION_KEY)
+            kinds.add(KeyMaterial.ENCRYPTION_KEY)
         return frozenset(kinds)
     text = value.reveal().decode("utf-8", "replace")
     return frozenset(kind for name, leaf in _leaves(key, text) for kind in _of_text(name, leaf))
@@ -105,7 +106,7 @@ def _leaves(key: str, text: str) -> Iterator[tuple[str, str]]:
     while waiting:
         name, node = waiting.pop()
         if isinstance(node, dict):
-            # The beginning is enough to tell by; whole paths would grow with the square of the depth.
+            # The end of the path is enough; whole paths would grow with the square of the depth.
             waiting += [(f"{name}_{member}"[-_LONGEST_NAME:], child) for member, child in node.items()]
         elif isinstance(node, list):
             waiting += [(name, child) for child in node]
@@ -113,29 +114,29 @@ def _leaves(key: str, text: str) -> Iterator[tuple[str, str]]:
             yield name, node
 
 
-def _of_text(key: str, text: str) -> Iterator[Material]:
+def _of_text(key: str, text: str) -> Iterator[KeyMaterial]:
     name = _words(key)
     squeezed = name.replace("_", "")
     if _ACCESS_KEY_ID.search(text) or any(known in squeezed for known in _AWS_NAMES):
-        yield Material.AWS_CREDENTIAL
+        yield KeyMaterial.AWS_CREDENTIAL
     if text.startswith(_PEM_IN_BASE64):
         text = _decoded_beginning(text)
     label = _PEM.search(text)
     if text.startswith(_PUTTY):
-        yield Material.SSH_KEY
+        yield KeyMaterial.SSH_KEY
     elif label is not None:
         block = label[1]
         private = block.endswith("PRIVATE KEY")
         if block.startswith("OPENSSH") or (private and _SSH_NAME.search(name)):
-            yield Material.SSH_KEY
+            yield KeyMaterial.SSH_KEY
         elif private or block.endswith("CERTIFICATE"):
-            yield Material.CERTIFICATE
+            yield KeyMaterial.CERTIFICATE
     elif _means_encryption(key) and _is_raw_key(text.strip()):
-        yield Material.ENCRYPTION_KEY
+        yield KeyMaterial.ENCRYPTION_KEY
 
 
 def _words(key: str) -> str:
-    """Return a name in upper case with underscores between its words, whatever stood there: `aesKey` -> `AES_KEY`."""
+    """Return a name in upper case with underscores between its words: `aesKey` -> `AES_KEY`."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
     return re.sub(r"[^A-Z0-9]+", "_", parted.upper())
 
@@ -145,7 +146,7 @@ def _means_encryption(key: str) -> bool:
 
 
 def _is_raw_key(text: str) -> bool:
-    """Whether a text is that many bytes as hex or base64."""
+    """Return whether a text is a raw symmetric key in hex or base64."""
     if _HEX.fullmatch(text) and len(text) // 2 in _RAW_BYTES:
         return True
     try:

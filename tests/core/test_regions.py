@@ -6,16 +6,8 @@ from typing import Any
 import pytest
 from botocore.loaders import Loader
 
-from phasesync.core.arns import (
-    check_key_arn,
-    check_partition,
-    check_principal_arn,
-    check_region,
-    check_role_arn,
-    dns_suffix_of,
-    known_partition_of,
-    partition_of,
-)
+from phasesync.core.arns import check_key_arn, check_partition, check_principal_arn, check_role_arn
+from phasesync.core.regions import check_region, dns_suffix_of, known_partition_of, partition_of
 from phasesync.errors import InvalidInputError
 
 PARTITIONS: list[dict[str, Any]] = Loader().load_data("partitions")["partitions"]

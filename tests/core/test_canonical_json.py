@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.errors import InvalidInputError
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

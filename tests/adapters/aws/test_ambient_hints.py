@@ -1,4 +1,4 @@
-"""What a person is told to do where the default chain fails."""
+"""Hints for a person if the default chain fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 
-from phasesync.adapters.aws.ambient import advice, find_keys
+from phasesync.adapters.aws.ambient import find_keys, hint_for
 from phasesync.adapters.aws.error_codes import EXCEPTIONS, row_of_exception
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import CredentialRejectedError
@@ -26,14 +26,14 @@ PROFILES = {
 }
 
 
-def made(name: str) -> Exception:
+def exception_of(name: str) -> Exception:
     """Return an exception of botocore, whatever its arguments are called."""
     error: Exception = getattr(botocore.exceptions, name).__new__(getattr(botocore.exceptions, name))
     return error
 
 
-def told(exc: Exception, profile: str = "default", token_file: str = "") -> str | None:
-    return advice(exc, profile=profile, config=PROFILES, token_file=token_file)
+def hint_of(exc: Exception, profile: str = "default", token_file: str = "") -> str | None:
+    return hint_for(exc, profile=profile, config=PROFILES, token_file=token_file)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def told(exc: Exception, profile: str = "default", token_file: str = "") -> str 
     ],
 )
 def test_who_has_to_sign_in_is_told_with_what(error: str, profile: str, line: str) -> None:
-    assert line in str(told(made(error), profile))
+    assert line in str(hint_of(exception_of(error), profile))
 
 
 def test_every_exception_of_a_sign_in_is_known() -> None:
@@ -60,7 +60,7 @@ def test_every_exception_of_a_sign_in_is_known() -> None:
             and issubclass(kind, Exception)
             and name.startswith(("SSO", "Login", "Token", "Unau"))
         ):
-            assert row_of_exception(made(name))[0] is CredentialRejectedError, name
+            assert row_of_exception(exception_of(name))[0] is CredentialRejectedError, name
     assert EXCEPTIONS["MissingDependencyException"][0] is CredentialRejectedError
 
 

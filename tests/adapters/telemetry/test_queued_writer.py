@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from phasesync.adapters.telemetry.logging import configure_logging, flush_log, get_logger, lines_lost
-from phasesync.adapters.telemetry.queued import QueuedWriter
+from phasesync.adapters.telemetry.queued_writer import QueuedWriter
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 

@@ -1,12 +1,7 @@
 """
-Environment variables that the GitHub action aws-secretsmanager-get-secrets (v2) makes of secrets.
+Lint: warnings about a sync that works, but breaks tools that read what it writes. Pure.
 
-Read in its source, `injectSecret` and `transformToValidEnvName`, and in the User Guide, secrets in GitHub jobs. A name
-is taken once: the step fails at the second.
-
-Warnings about a sync that would work, and bite somebody else: those who read what it writes with tools of their own.
-
-Pure, raises nothing, forbids nothing. A text names remote names and secret keys, never a value nor a part of one (a
+It raises nothing and forbids nothing. A warning names remote names and secret keys, never a value or a part of one (a
 member of a JSON value is a part of it).
 """
 
@@ -16,85 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from phasesync.core.lint.key_material import ADVICE, Material, materials_in, object_in
+from phasesync.core.key_material import ADVICE, KeyMaterial, materials_in, object_in
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Layout, SyncConfig
 
-_NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_]")
-_DEEPEST: Final = 100
-"""Deeper members are not followed; nobody reads them as variables."""
-
-
-class Taken:
-    """Who takes which name."""
-
-    def __init__(self) -> None:
-        self._owners: dict[str, list[str]] = {}
-
-    def take(self, name: str, owner: str) -> str:
-        """Note that a name goes to an owner; return the name."""
-        self._owners.setdefault(name, []).append(owner)
-        return name
-
-    def all(self) -> Iterator[tuple[str, str]]:
-        """Yield every (name, owner)."""
-        return ((name, owner) for name, owners in self._owners.items() for owner in owners)
-
-    def doubles(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield the names that are taken more than once, with who takes them."""
-        return ((name, sorted(owners)) for name, owners in sorted(self._owners.items()) if len(owners) > 1)
-
-
-def variable_name(text: str) -> str:
-    """Return the variable that a name becomes: what is no ASCII letter, digit or _ is _, all in upper case."""
-    if text[:1] in set("0123456789"):
-        text = f"_{text}"
-    return _NOT_ALLOWED.sub("_", text).upper()
-
-
-def variables_of(name: str, content: Mapping[str, SecretValue] | SecretValue) -> list[tuple[str, str]] | None:
-    """
-    Return (variable, owner) of a secret under parse-json-secrets; a variable that it makes twice is in two pairs.
-
-    Args:
-        name: the remote name.
-        content: key -> value of the JSON object that it is; or its one value, where we make no object of it.
-
-    Returns:
-        As owner, the key, or the remote name where there is none: a member of a value is a part of the value. None
-        where the value is no JSON object, so that the whole secret becomes `variable_name(name)`.
-    """
-    beginning = variable_name(name)
-    if isinstance(content, SecretValue):
-        members = object_in(_text_of(content))
-        return None if members is None else [(variable, name) for variable in _expand(beginning, members)]
-    return [
-        (variable, key)
-        for key, value in content.items()
-        for variable in _expand(f"{beginning}_{variable_name(key)}", _text_of(value))
-    ]
-
-
-def _expand(beginning: str, value: Any) -> Iterator[str]:
-    """Follow JSON objects, and texts that are JSON objects, down to what is neither."""
-    waiting: list[tuple[str, Any, int]] = [(beginning, value, 0)]
-    while waiting:
-        variable, node, depth = waiting.pop()
-        members = object_in(node) if isinstance(node, str) else node
-        if not isinstance(members, dict) or depth >= _DEEPEST:
-            yield variable
-            continue
-        waiting += [(f"{variable}_{variable_name(key)}", member, depth + 1) for key, member in members.items()]
-
-
-def _text_of(value: SecretValue) -> str:
-    """Return a value as the action meets it, empty for bytes."""
-    return "" if value.type is ValueType.BINARY else value.reveal().decode("utf-8", "replace")
-
 
 class LintCode(StrEnum):
-    """What a warning is about."""
+    """Kind of a warning."""
 
     NAME_LIKE_ARN = "name-like-arn"
     NAME_OF_A_SERVICE = "name-of-a-service"
@@ -116,8 +40,8 @@ class LintWarning:
     One warning.
 
     Attributes:
-        subject: the remote names or secret keys that it is about, as text; long lists are cut.
-        text: one line for the operator: what happens to whom, and what to do.
+        subject: the remote names or secret keys that it is about, as text; long lists are shortened.
+        text: one line for the operator: what breaks, and what to do.
     """
 
     code: LintCode
@@ -135,10 +59,10 @@ def lint(
     others: Iterable[str] = (),
 ) -> tuple[LintWarning, ...]:
     """
-    Return what may go wrong for those who read what a sync writes, in the order of `LintCode`.
+    Return what may break for the readers of a sync's objects, in the order of `LintCode`.
 
     Args:
-        config: a configuration that was checked: its layout, and its name or template.
+        config: a checked configuration: its layout, and its name or template.
         app: name of the app.
         environment: name of the environment.
         path: the sync's folder.
@@ -150,15 +74,17 @@ def lint(
     by_key = {key: name_of_key(config, app=app, environment=environment, path=path, key=key) for key in keys}
     names = [config.names] if whole else sorted(set(by_key.values()))
     foreign = sorted(set(others) - set(names))
-    found = [*_lint_names(names), *_lint_github(names, foreign)]
-    found += _lint_github_json({names[0]: secrets} if whole else {by_key[key]: secrets[key] for key in keys}, foreign)
-    found += _lint_files(names, foreign)
+    warnings = [*_lint_names(names), *_lint_github(names, foreign)]
+    warnings += _lint_github_json(
+        {names[0]: secrets} if whole else {by_key[key]: secrets[key] for key in keys}, foreign
+    )
+    warnings += _lint_files(names, foreign)
     if whole:
-        found += _lint_json_keys(keys)
-    found += _lint_case(keys)
-    found += _lint_material(secrets)
+        warnings += _lint_json_keys(keys)
+    warnings += _lint_case(keys)
+    warnings += _lint_material(secrets)
     order = {code: position for position, code in enumerate(LintCode)}
-    return tuple(sorted(found, key=lambda one: (order[one.code], one.subject, one.text)))
+    return tuple(sorted(warnings, key=lambda warning: (order[warning.code], warning.subject, warning.text)))
 
 
 _LIKE_AN_ARN: Final = re.compile(r"-.{6}", re.DOTALL)
@@ -166,7 +92,7 @@ _PREFIXES: Final = {
     "AwsGlueDataBrew": "AWS Glue DataBrew",
     "redshiftqueryeditor": "the query editor of Amazon Redshift",
 }
-"""Beginnings of secrets that services make without marking them as theirs (User Guide, secrets of other services)."""
+"""Name prefix -> service that makes such secrets without marking them (User Guide, secrets of other services)."""
 
 
 def _lint_names(names: Sequence[str]) -> Iterable[LintWarning]:
@@ -199,11 +125,11 @@ _ALIAS: Final = "Give one of them an alias in the workflow's secret-ids (ALIAS,n
 
 
 def _lint_github(names: Sequence[str], others: Sequence[str]) -> Iterable[LintWarning]:
-    variables = Taken()
+    variables = _NameOwners()
     for name in others:
-        variables.take(variable_name(name), f"{name} (of another sync)")
-    ours = {variables.take(variable_name(name), name) for name in names}
-    for variable, owners in variables.doubles():
+        variables.add(variable_name(name), f"{name} (of another sync)")
+    ours = {variables.add(variable_name(name), name) for name in names}
+    for variable, owners in variables.duplicates():
         if variable in ours:
             yield _warning(
                 LintCode.GITHUB_NAME,
@@ -216,28 +142,28 @@ def _lint_github(names: Sequence[str], others: Sequence[str]) -> Iterable[LintWa
 def _lint_github_json(
     objects: Mapping[str, Mapping[str, SecretValue] | SecretValue], others: Sequence[str]
 ) -> Iterable[LintWarning]:
-    members = Taken()
+    members = _NameOwners()
     whole = {variable_name(name): f"{name} (of another sync)" for name in others}
     for name, content in objects.items():
         pairs = variables_of(name, content)
         if pairs is None:
             whole[variable_name(name)] = name
         for variable, owner in pairs or ():
-            members.take(variable, owner)
-    met: set[tuple[str, ...]] = set()
-    for _, owners in members.doubles():
+            members.add(variable, owner)
+    reported: set[tuple[str, ...]] = set()
+    for _, owners in members.duplicates():
         subjects = tuple(sorted(set(owners)))
-        said = (
+        clause = (
             "{} become, as such or with members of their JSON,"
             if len(subjects) > 1
             else "members of the JSON in {} become"
         )
-        if subjects not in met:
-            met.add(subjects)
+        if subjects not in reported:
+            reported.add(subjects)
             yield _warning(
                 LintCode.GITHUB_JSON_NAME,
                 subjects,
-                f"{said} the same variable in the GitHub action aws-secretsmanager-get-secrets with "
+                f"{clause} the same variable in the GitHub action aws-secretsmanager-get-secrets with "
                 "parse-json-secrets: the step fails. Rename one, or have the workflow parse the JSON itself",
             )
     for variable, owner in sorted(set(members.all())):
@@ -251,11 +177,11 @@ def _lint_github_json(
 
 
 def _lint_files(names: Sequence[str], others: Sequence[str]) -> Iterable[LintWarning]:
-    files = Taken()
+    files = _NameOwners()
     for name in others:
-        files.take(name.replace("/", "_"), f"{name} (of another sync)")
-    ours = {files.take(name.replace("/", "_"), name) for name in names}
-    for file, owners in files.doubles():
+        files.add(name.replace("/", "_"), f"{name} (of another sync)")
+    ours = {files.add(name.replace("/", "_"), name) for name in names}
+    for file, owners in files.duplicates():
         if file in ours:
             yield _warning(
                 LintCode.EKS_FILE_NAME,
@@ -295,10 +221,10 @@ def _lint_json_keys(keys: Sequence[str]) -> Iterable[LintWarning]:
 
 
 def _lint_case(keys: Sequence[str]) -> Iterable[LintWarning]:
-    folded = Taken()
+    folded = _NameOwners()
     for key in keys:
-        folded.take(key.lower(), key)
-    for _, owners in folded.doubles():
+        folded.add(key.lower(), key)
+    for _, owners in folded.duplicates():
         yield _warning(
             LintCode.KEY_CASE,
             owners,
@@ -309,8 +235,8 @@ def _lint_case(keys: Sequence[str]) -> Iterable[LintWarning]:
 
 def _lint_material(secrets: Mapping[str, SecretValue]) -> Iterable[LintWarning]:
     kinds = {key: materials_in(key, secrets[key]) for key in sorted(secrets)}
-    for kind in Material:
-        if keys := [key for key, found in kinds.items() if kind in found]:
+    for kind in KeyMaterial:
+        if keys := [key for key, materials in kinds.items() if kind in materials]:
             yield _warning(LintCode(kind), keys, f"{{}} {ADVICE[kind]}")
 
 
@@ -319,9 +245,86 @@ _SHOWN_CHARACTERS: Final = 80
 
 
 def _warning(code: LintCode, subjects: Sequence[str], text: str) -> LintWarning:
-    """Make a warning; `{}` in its text is where the subjects stand."""
-    shown = [one if len(one) <= _SHOWN_CHARACTERS else f"{one[: _SHOWN_CHARACTERS - 3]}..." for one in subjects]
+    """Make a warning; `{}` in its text is replaced by the subjects."""
+    shown = [name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 3]}..." for name in subjects]
     subject = ", ".join(shown[:_SHOWN])
     if len(shown) > _SHOWN:
         subject += f" and {len(shown) - _SHOWN} more"
     return LintWarning(code=code, subject=subject, text=text.replace("{}", subject, 1))
+
+
+# --- Environment variables that the GitHub action aws-secretsmanager-get-secrets (v2) makes of secrets.
+#
+# Sources: its functions `injectSecret` and `transformToValidEnvName`, and the User Guide, secrets in GitHub jobs. The
+# step fails if two secrets make the same variable.
+
+_NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_]")
+_DEEPEST: Final = 100
+"""Deeper members are not followed: no workflow reads them as variables."""
+
+
+class _NameOwners:
+    """Names with the secrets or keys that get them."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, list[str]] = {}
+
+    def add(self, name: str, owner: str) -> str:
+        """Record that an owner gets a name; return the name."""
+        self._owners.setdefault(name, []).append(owner)
+        return name
+
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Yield every (name, owner)."""
+        return ((name, owner) for name, owners in self._owners.items() for owner in owners)
+
+    def duplicates(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the names that more than one owner gets, with these owners."""
+        return ((name, sorted(owners)) for name, owners in sorted(self._owners.items()) if len(owners) > 1)
+
+
+def variable_name(text: str) -> str:
+    """Return the variable for a name: in upper case, with _ for every character but ASCII letters, digits and _."""
+    if text[:1] in set("0123456789"):
+        text = f"_{text}"
+    return _NOT_ALLOWED.sub("_", text).upper()
+
+
+def variables_of(name: str, content: Mapping[str, SecretValue] | SecretValue) -> list[tuple[str, str]] | None:
+    """
+    Return (variable, owner) of a secret with parse-json-secrets; a variable that it makes twice is in two pairs.
+
+    Args:
+        name: the remote name.
+        content: key -> value of its JSON object; or its one value, if phasesync writes no object.
+
+    Returns:
+        The owner is the key, or the remote name if there is no key: a member of a value is a part of the value. None if
+        the value is no JSON object, so that the whole secret becomes `variable_name(name)`.
+    """
+    beginning = variable_name(name)
+    if isinstance(content, SecretValue):
+        members = object_in(_text_of(content))
+        return None if members is None else [(variable, name) for variable in _expand(beginning, members)]
+    return [
+        (variable, key)
+        for key, value in content.items()
+        for variable in _expand(f"{beginning}_{variable_name(key)}", _text_of(value))
+    ]
+
+
+def _expand(beginning: str, value: Any) -> Iterator[str]:
+    """Yield a variable for each leaf of nested JSON objects, and of texts that are JSON objects."""
+    waiting: list[tuple[str, Any, int]] = [(beginning, value, 0)]
+    while waiting:
+        variable, node, depth = waiting.pop()
+        members = object_in(node) if isinstance(node, str) else node
+        if not isinstance(members, dict) or depth >= _DEEPEST:
+            yield variable
+            continue
+        waiting += [(f"{variable}_{variable_name(key)}", member, depth + 1) for key, member in members.items()]
+
+
+def _text_of(value: SecretValue) -> str:
+    """Return a value as the action reads it, empty for binary."""
+    return "" if value.type is ValueType.BINARY else value.reveal().decode("utf-8", "replace")
