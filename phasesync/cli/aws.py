@@ -153,9 +153,9 @@ def _print_policy(
     part: int | None,
     out: Output,
 ) -> None:
-    from phasesync.adapters.aws.policy_size import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
     from phasesync.cli.aws_documents import check_copy_keys, covered_by, policy_for
     from phasesync.core.arns import check_key_arn
+    from phasesync.core.iam.document import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
 
     try:
         covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)

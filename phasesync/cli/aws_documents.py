@@ -5,22 +5,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from phasesync.adapters.aws.dynamic_policies import Issuing, Live, dynamic_statements
-from phasesync.adapters.aws.least_privilege import grant_of, policy_of
-from phasesync.adapters.aws.policies import (
-    Document,
-    leases_command,
-    path_note,
-    setup_commands,
-    sync_policy,
-    trust_policy,
-    unknown_principal,
-    update_trust_command,
-)
 from phasesync.adapters.destinations import spec_of
 from phasesync.core.arns import account_of, check_key_arn, check_partition, check_principal_arn, check_role_arn
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
+from phasesync.core.iam.document import Document
+from phasesync.core.iam.lease_policy import LeaseUse, LiveLease, lease_statements
+from phasesync.core.iam.role_setup import (
+    leases_command,
+    path_note,
+    setup_commands,
+    trust_policy,
+    unknown_principal,
+    update_trust_command,
+)
+from phasesync.core.iam.sync_policy import grant_of, policy_of_grants, starter_sync_policy
 from phasesync.core.lease import Lease
 from phasesync.core.sync import Sync
 from phasesync.errors import CiphertextError, DestinationError, InvalidInputError, NotFoundError
@@ -140,7 +139,7 @@ def policy_for(
     for dynamic in covered.dynamics:
         credential = application.credentials.get_by_id(dynamic.credential_id)
         issuing.append(
-            Issuing(
+            LeaseUse(
                 config=dynamic.config,
                 id=dynamic.id,
                 name=dynamic.name,
@@ -152,10 +151,10 @@ def policy_for(
         credential = application.credentials.get_by_id(lease.credential_id)
         if lease.is_readable:  # Of one that was altered nobody knows what it is; the reaper finds its user.
             live.append(
-                Live(spec=lease.spec, region=credential.region, account=lease.account or _account_of(credential))
+                LiveLease(spec=lease.spec, region=credential.region, account=lease.account or _account_of(credential))
             )
-    more = dynamic_statements(issuing, instance_id=application.instance_id, live=live)
-    return policy_of(grants, instance_id=application.instance_id, more=more)
+    more = lease_statements(issuing, instance_id=application.instance_id, live=live)
+    return policy_of_grants(grants, instance_id=application.instance_id, more=more)
 
 
 def check_copy_keys(application: "Application", covered: Covered, keys: Iterable[str]) -> None:
@@ -263,7 +262,7 @@ def setup_of(application: "Application", credential: Credential) -> Setup:
     trust, unsure = trust_of(application, credential, None)
     notes, policy = [], None
     if credential.role_arn is None:
-        policy = sync_policy(region=credential.region)
+        policy = starter_sync_policy(region=credential.region)
         name = f"phasesync-{credential.name}"
         commands = setup_commands(name=name, region=credential.region, policy=policy, trust=trust)
         notes += [

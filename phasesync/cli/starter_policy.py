@@ -79,18 +79,18 @@ def _region_of_credential(application: "Application", credential: str) -> str:
 
 def print_sync_starter(place: Place, *, kms_key: str | None, with_import: bool, sweep: bool, out: Output) -> None:
     """Print the policy to begin with for syncs. InvalidInputError."""
-    from phasesync.adapters.aws.policies import sync_policy
+    from phasesync.core.iam.sync_policy import starter_sync_policy
 
     if kms_key is not None and place.region is not None:
         check_key_arn(kms_key, place.region)
-    print_document(sync_policy(region=place.region, kms_key_arn=kms_key, with_import=with_import, sweep=sweep))
+    print_document(starter_sync_policy(region=place.region, kms_key_arn=kms_key, with_import=with_import, sweep=sweep))
     if place.note is not None:
         out.say(place.note)
 
 
 def print_dynamic_starter(place: Place, boundary: str | None, out: Output) -> None:
     """Print the policy to begin with for dynamic secrets; its Region tells the partition. InvalidInputError."""
-    from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
+    from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
     from phasesync.core.lease_users import OUR_PATH
 
     if boundary is not None:
@@ -98,7 +98,7 @@ def print_dynamic_starter(place: Place, boundary: str | None, out: Output) -> No
         if place.region is not None:
             check_partition(boundary, place.region)
     instance_id, why_not = _instance_id()
-    print_document(starter_policy(region=place.region, boundary=boundary, instance_id=instance_id))
+    print_document(starter_lease_policy(region=place.region, boundary=boundary, instance_id=instance_id))
     if why_not is not None:
         out.warn(
             f"it is not known which installation this is for, since {why_not}: the policy gives whoever holds the role "

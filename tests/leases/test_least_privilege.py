@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
 from phasesync.cli.aws_documents import covered_by, policy_for
 from phasesync.core.credential import CredentialType
+from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
@@ -61,7 +61,7 @@ def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | 
 
 
 def starter(world: LeaseWorld, boundary: str | None = None) -> Policy:
-    return starter_policy(region=REGION, boundary=boundary, instance_id=world.store.instance_id)
+    return starter_lease_policy(region=REGION, boundary=boundary, instance_id=world.store.instance_id)
 
 
 class Judge:

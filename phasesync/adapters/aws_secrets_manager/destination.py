@@ -17,15 +17,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from phasesync.adapters.aws.policies import (
-    DELETE_ACTIONS,
-    IMPORT_ACTIONS,
-    KEY_ACTIONS,
-    LIST_ACTIONS,
-    REPLICATE_ACTIONS,
-    RESOURCE_POLICY_ACTIONS,
-    SYNC_ACTIONS,
-)
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, SecretsManagerClient
 from phasesync.adapters.aws_secrets_manager.kms_keys import resolve_key
@@ -34,6 +25,15 @@ from phasesync.adapters.aws_secrets_manager.responses import listing_of, observe
 from phasesync.adapters.destinations import DestinationSpec
 from phasesync.core.credential import Credential
 from phasesync.core.cross_account import copies_in_other_accounts
+from phasesync.core.iam.sync_policy import (
+    DELETE_ACTIONS,
+    IMPORT_ACTIONS,
+    KEY_ACTIONS,
+    LIST_ACTIONS,
+    REPLICATE_ACTIONS,
+    RESOURCE_POLICY_ACTIONS,
+    SYNC_ACTIONS,
+)
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import LIMIT_BYTES, check_size
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
