@@ -1,7 +1,8 @@
 """`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
 
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,6 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Name
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.credential import (
-    Credential,
     CredentialStatus,
     CredentialType,
     check_access_key_id,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phasesync.bootstrap import Application
+    from phasesync.engine.iam_policies import RoleSetup
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
@@ -113,7 +114,8 @@ def add(
       phasesync credentials add keys --type access-key --access-key-id AKIA... --region eu-central-1
       phasesync credentials add host --type ambient --region eu-central-1
     """
-    from phasesync.cli.documents import credential_document
+    from phasesync.cli.documents import credential_document, role_setup_document
+    from phasesync.engine.iam_policies import role_setup
     from phasesync.ports import CredentialDraft
 
     if external_id is not None and no_external_id:
@@ -130,7 +132,10 @@ def add(
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
     document = credential_document(added)
     if added.type is CredentialType.ASSUME_ROLE:
-        document = document | {"setup": _setup(application, added, out)}
+        setup = role_setup(application.tester, added)
+        document = document | {"setup": role_setup_document(setup)}
+        if not out.as_json:
+            _show_setup(setup)
     next_step = f"phasesync credentials test {name}"
     if added.status is CredentialStatus.INCOMPLETE:
         next_step = f"phasesync credentials update {name} --role-arn ARN"
@@ -287,12 +292,21 @@ def _ask_secret_key(access_key_id: str) -> SecretValue:
     return check_secret_access_key(SecretValue(data))
 
 
-def _setup(application: "Application", credential: Credential, out: Output) -> dict[str, Any]:
-    """Return what makes the role: policies, lines of the AWS command line. Without JSON it is told on stderr."""
-    from phasesync.cli.aws_documents import setup_of
-
-    setup = setup_of(application, credential)
-    if not out.as_json:
-        for line in setup.lines():
-            click.echo(line, err=True)
-    return setup.document()
+def _show_setup(setup: "RoleSetup") -> None:
+    """Print on stderr how to create the role of a credential."""
+    name = setup.credential.name
+    lines = [
+        f"External ID: {setup.credential.external_id or 'none'}",
+        f"Trust policy of the role (phasesync aws trust-policy {name} prints it alone):",
+        json.dumps(setup.trust, indent=2),
+    ]
+    if setup.policy is None:
+        lines.append("Unless the role has it already (this replaces the role's whole trust policy):")
+    else:
+        lines += [
+            f"Policy of the role (phasesync aws policy --starter sync --credential {name} prints it alone):",
+            json.dumps(setup.policy, indent=2),
+            "In the account that the secrets are in:",
+        ]
+    for line in (*lines, *setup.commands, *setup.notes):
+        click.echo(line, err=True)

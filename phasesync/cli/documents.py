@@ -19,7 +19,7 @@ from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
 from phasesync.core.planning.guard import Held, Rule
-from phasesync.core.remote import Action
+from phasesync.core.remote import Action, RemoteListing
 from phasesync.core.run import ChangeResult, Run
 from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
@@ -28,6 +28,7 @@ from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
+    from phasesync.engine.iam_policies import RoleSetup
     from phasesync.ports import LeaseRecord
 
 
@@ -269,6 +270,29 @@ def _made(change: ChangeResult) -> Document:
         "version_id": change.version_id,
         "reason": change.reason,
         "keys": _keys(change.keys),
+    }
+
+
+def role_setup_document(setup: "RoleSetup") -> Document:
+    """Return what creates the role of a credential; what `jq` takes out is ready for `aws iam`."""
+    return {
+        "trust_policy": setup.trust,
+        "policy": setup.policy,
+        "commands": list(setup.commands),
+        "notes": list(setup.notes),
+    }
+
+
+def listed_secret_document(secret: RemoteListing) -> Document:
+    """Return an AWS secret as `aws list-secrets` prints it."""
+    return {
+        "name": secret.name,
+        "ours": secret.ours,
+        "owning_service": secret.owning_service,
+        "type": secret.external_type,
+        "deleted_at": secret.deleted_at,
+        "description": secret.description,
+        "arn": secret.arn,
     }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from phasesync.cli.aws_documents import covered_by, policy_for
 from phasesync.core.credential import CredentialType
 from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
 from phasesync.core.lease import LeaseStatus
@@ -24,6 +22,7 @@ from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_A
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import Answer, Operation, When
 from phasesync.emulator.access import asks
+from phasesync.engine.iam_policies import policy_of_scope, policy_scope
 from phasesync.errors import NotFoundError
 from phasesync.ports import CredentialDraft
 from phasesync.store.tables import leases as lease_rows
@@ -49,15 +48,11 @@ Policy = dict[str, Any]
 
 def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | None = None) -> Policy:
     """The policy as `aws policy --dynamic ci` prints it, or for None, `aws policy --all --credential`."""
-    application: Any = SimpleNamespace(
-        state=world.store.state,
-        dynamics=world.store.dynamics,
-        leases=world.leases,
-        credentials=world.store.credentials,
-        instance_id=world.store.instance_id,
+    store = world.store
+    scope = policy_scope(
+        store.state, store.dynamics, world.leases, store.credentials, dynamic=dynamic, credential=credential
     )
-    covered = covered_by(application, sync=None, dynamic=dynamic, credential=credential)
-    return policy_for(application, covered, kms_key=None, with_import=False, sweep=True)
+    return policy_of_scope(scope, instance_id=store.instance_id, actions=lambda _kind: {})
 
 
 def starter(world: LeaseWorld, boundary: str | None = None) -> Policy:
