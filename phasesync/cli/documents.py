@@ -29,6 +29,7 @@ from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
     from phasesync.engine.iam_policies import RoleSetup
+    from phasesync.engine.status_summary import StatusSummary
     from phasesync.ports import LeaseRecord
 
 
@@ -293,6 +294,33 @@ def listed_secret_document(secret: RemoteListing) -> Document:
         "deleted_at": secret.deleted_at,
         "description": secret.description,
         "arn": secret.arn,
+    }
+
+
+def status_document(summary: "StatusSummary") -> Document:
+    """Return how everything stands, as `status` prints it."""
+    return {
+        "restored": summary.restored,
+        "daemons": [dict(daemon) for daemon in summary.daemons],
+        "syncs": summary.syncs,
+        "needs_attention": [
+            {"sync": sync.name, "status": str(sync.status), "reason": sync.reason} for sync in summary.needs_attention
+        ],
+        "leases": summary.leases,
+        "leases_not_revoked": [
+            {
+                "lease": lease.id,
+                "dynamic": lease.dynamic,
+                "failures": lease.failures,
+                "retry_at": lease.retry_at,
+                "reason": lease.error,
+            }
+            for lease in summary.not_revoked
+        ],
+        "leases_overdue": [
+            {"lease": lease.id, "dynamic": lease.dynamic, "expires_at": lease.expires_at} for lease in summary.overdue
+        ],
+        "database_log_bytes": summary.log_bytes,
     }
 
 
