@@ -353,14 +353,14 @@ def force_delete(
     Example:
       phasesync aws force-delete shop/production/OLD --credential aws
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about, hints_for
 
     deletion, kind = application.force_deletion, AWS_SECRETS_MANAGER
     with hints_about(credential):
         sync, observed = deletion.find(credential, region, name, kind=kind)
-    tell_identity(application, application.credentials.get(credential), out)
+    show_identity(application, application.credentials.get(credential), out)
     out.say(f"{name} is {observed.arn}, written by the sync {sync.name}")
     confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
     with hints_for(sync):

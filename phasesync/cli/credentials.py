@@ -257,18 +257,20 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
       phasesync credentials remove keys --yes
       phasesync credentials remove keys --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
+    from phasesync.engine.leases.revocation_result import leases_on_credential
 
-    found = application.credentials.get(name)
-    dynamics = [one.name for one in application.dynamics.list_all() if one.credential_id == found.id] if revoke else []
-    live = leases_of(application, credential=name) if revoke else []
-    for dynamic in dynamics:  # A lease of theirs may be of a credential that they had before.
-        live += [lease for lease in leases_of(application, dynamic=dynamic) if lease.credential_id != found.id]
-    what = f"remove the credential {name}"
+    credential_id = application.credentials.get(name).id
+    dynamics, live = [], []
+    if revoke:
+        recipes = application.dynamics.list_all()
+        dynamics = [recipe.name for recipe in recipes if recipe.credential_id == credential_id]
+        live = leases_on_credential(application.leases, name, dynamics)
+    question = f"remove the credential {name}"
     if dynamics:
-        what += f" and the dynamic secrets on it ({', '.join(dynamics)})"
-    confirm(f"{what}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
+        question += f" and the dynamic secrets on it ({', '.join(dynamics)})"
+    confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
     for dynamic in dynamics:
         application.dynamics.remove(dynamic)
     application.credentials.remove(name)

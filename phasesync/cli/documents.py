@@ -29,6 +29,7 @@ from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
     from phasesync.engine.iam_policies import RoleSetup
+    from phasesync.engine.leases.orphan_users import OrphanUser
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.ports import LeaseRecord
 
@@ -385,3 +386,24 @@ def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) 
             for record in log
         ],
     }
+
+
+def orphan_document(orphan: "OrphanUser") -> Document:
+    """Return an orphan user as `leases reap` prints it."""
+    return {
+        "user": orphan.user.name,
+        "arn": orphan.user.arn,
+        "account": orphan.account,
+        "credential": orphan.credential,
+        "lease": orphan.lease_id,
+        "max_expires_at": orphan.max_expires_at,
+        "fate": str(orphan.fate),
+        "why": _WHY_ORPHAN[str(orphan.fate)],
+    }
+
+
+_WHY_ORPHAN = {
+    "left-over": "its lease has ended",
+    "overdue": "no lease of this database, and its time is over",
+    "unknown": "no lease of this database; left alone until the end that its tag names",
+}

@@ -353,11 +353,11 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     Example:
       phasesync dynamic remove ci --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, sessions_told, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal, session_hint
 
-    live = leases_of(application, dynamic=name) if revoke else []
-    confirm(f"remove the dynamic secret {name}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
-    with sessions_told(application, name):
+    live = application.leases.list_leases(dynamic=name) if revoke else []
+    confirm(f"remove the dynamic secret {name}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
+    with session_hint(application, name):
         application.dynamics.remove(name)
     out.done(f"removed the dynamic secret {name}", {"removed": name, "revoked": [lease.id for lease in live]})

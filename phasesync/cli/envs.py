@@ -97,15 +97,15 @@ def remove(
       phasesync envs remove shop/preview --yes
       phasesync envs remove shop/preview --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
 
     found = application.environments.get_environment(*environment)
-    live = leases_of(application, environment=environment) if revoke else []
+    live = application.leases.list_leases(environment=environment) if revoke else []
     question = f"remove {found.label} with {found.keys} secrets and their history"
     if dynamics := [one.name for one in application.dynamics.list_all() if one.environment_id == found.id]:
         question += f", and its dynamic secrets ({', '.join(dynamics)})"
-    confirm(f"{question}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
+    confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
     application.environments.remove_environment(*environment)
     document = {"removed": found.label, "revoked": [lease.id for lease in live]}
     out.done(f"removed the environment {found.label}", document)

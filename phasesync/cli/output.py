@@ -17,7 +17,7 @@ import click
 
 from phasesync.cli.failures import one_line, styled, tell
 from phasesync.cli.streams import json_text, write_data
-from phasesync.core.times import duration_text
+from phasesync.core.times import duration_text, instant_text
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -110,11 +110,6 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def instant(moment: datetime) -> str:
-    """Return an instant for people, in UTC: the same in messages and in tables."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 def plain(value: object) -> object:
     match value:
         case datetime():
@@ -150,7 +145,7 @@ def _cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return instant(value)
+            return instant_text(value)
         case Enum():
             return str(value.value)
         case list() | tuple():
@@ -172,7 +167,7 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         click.echo(line)
 
 
-def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:
+def show_identity(application: "Application", credential: "Credential", out: Output) -> None:
     """Print account and ARN: at most one call, and none where the command has asked already."""
     identity = application.clients.identity_of(credential)
     note = application.endpoint_note(credential.region)

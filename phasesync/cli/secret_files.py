@@ -152,7 +152,7 @@ def _from_aws(
     out: Output,
 ) -> dict[str, Entry]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about
     from phasesync.engine.import_values import read_remote
@@ -168,7 +168,7 @@ def _from_aws(
             region=region,
             remote_name=remote_name,
         )
-    tell_identity(application, application.credentials.get(credential), out)
+    show_identity(application, application.credentials.get(credential), out)
     if read.warning is not None:
         out.warn(read.warning)
     values = split_json(read.value) if key is None else {key: as_literal(read.value)}

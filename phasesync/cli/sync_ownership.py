@@ -6,10 +6,11 @@ import click
 
 from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.output import Output, instant, output_option
+from phasesync.cli.output import Output, output_option
 from phasesync.cli.sync_options import name_argument
 from phasesync.cli.sync_runs import document_of
 from phasesync.core.sync import Adopt
+from phasesync.core.times import instant_text
 from phasesync.errors import IllegalTransitionError
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
       phasesync syncs adopt shop-production
       phasesync syncs adopt shop-production --import prefer-aws --yes
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
 
     offer = application.adoption.offer(name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
-    tell_identity(application, application.credentials.get(offer.sync.credential), out)
+    show_identity(application, application.credentials.get(offer.sync.credential), out)
     show_survey(offer.found, out)
     if not offer.found.candidates:
         out.done(f"{name} has nothing to take over", document_of(application, name) | {"imported": None})
@@ -86,10 +87,10 @@ def release(application: "Application", name: str, out: Output) -> int:
     Example:
       phasesync syncs release shop-production
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
 
     sync = application.state.get_sync(name)
-    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
+    show_identity(application, application.credentials.get_by_id(sync.credential_id), out)
     released = application.releasing.release(name, actor=invocation().actor)
     for remote_name, reason in released.kept.items():
         out.warn(f"{remote_name} is still ours: {reason}")
@@ -137,13 +138,13 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
 
 
 def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
 
     sync = application.state.get_sync(name)
     objects = application.remote_deletion.objects(name)
     question = f"schedule the deletion of {secrets_of(objects)} (gone for good after {sync.config.recovery_days} days)"
     confirm(f"{question}, and remove the sync {name} and its log", yes=yes, no_input=no_input)
-    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
+    show_identity(application, application.credentials.get_by_id(sync.credential_id), out)
     done = application.remote_deletion.remove(name, actor=invocation().actor)
     for remote_name, reason in {**done.left_alone, **done.blocked}.items():
         out.warn(f"{remote_name}: {reason}")
@@ -199,5 +200,5 @@ def import_line(environment: str, taken: "ImportResult") -> str:
 def _described(one: "Candidate") -> str:
     seen = one.observed
     tags = ", ".join(f"{key}={value}" for key, value in sorted(seen.tags.items())) or "none"
-    changed = f"; last changed {instant(seen.last_changed_at)}" if seen.last_changed_at else ""
+    changed = f"; last changed {instant_text(seen.last_changed_at)}" if seen.last_changed_at else ""
     return f"{one.remote_name} {one.owner}: {seen.arn}; tags: {tags}; versions: {len(seen.versions)}{changed}"

@@ -11,10 +11,11 @@ import click
 
 from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.output import Output, instant, output_option
+from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.times import instant_text
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def pause(
     names = _names(application, name, every)
     for one in names:
         application.operations.pause(one, actor=invocation().actor, reason=reason, until=end)
-    _tell(application, "paused", names, every, out, "" if end is None else f" until {instant(end)}")
+    _tell(application, "paused", names, every, out, "" if end is None else f" until {instant_text(end)}")
 
 
 @click.command()
@@ -238,10 +239,10 @@ def verify(application: "Application", name: str, out: Output) -> int:
     Example:
       phasesync syncs verify shop-production
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
 
     verified = application.verification.verify(name)
-    tell_identity(application, application.credentials.get_by_id(verified.sync.credential_id), out)
+    show_identity(application, application.credentials.get_by_id(verified.sync.credential_id), out)
     rows = [
         {"remote_name": one.remote_name, "result": str(one.result), "reason": one.reason} for one in verified.objects
     ]
@@ -335,9 +336,9 @@ def _show_object(one: "ObjectWhy") -> None:
         ("row", one.row),
         ("decision", f"{one.decision or 'none'}: {one.reason}"),
         ("held", f"{one.held}: {one.held_reason}" if one.held else None),
-        ("delayed", f"until {instant(one.delayed_until)}, by the version budget" if one.delayed_until else None),
+        ("delayed", f"until {instant_text(one.delayed_until)}, by the version budget" if one.delayed_until else None),
         ("differs", ", ".join(f"{what} (changed by {_who(who)})" for what, who in one.differs.items()) or None),
-        ("deleted after", instant(one.grace_until) if one.grace_until else None),
+        ("deleted after", instant_text(one.grace_until) if one.grace_until else None),
         ("warning", one.warning),
         ("versions", _budget(one)),
         ("drift", f"repaired {_times(one.repaired_24h)} in 24 h" + (": contested" if one.contested else "")),
@@ -357,5 +358,5 @@ def _who(who: str) -> str:
 
 
 def _budget(one: "ObjectWhy") -> str:
-    later = f", the next one after {instant(one.budget.next_at)}" if one.budget.next_at else ""
+    later = f", the next one after {instant_text(one.budget.next_at)}" if one.budget.next_at else ""
     return f"{one.budget.used_24h} written in 24 h, {one.budget.left} left at once{later}"

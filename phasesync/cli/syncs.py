@@ -208,11 +208,11 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
       phasesync syncs plan shop-production --detailed-exitcode
     """
     from phasesync.cli.documents import has_changes, plan_document
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.cli.text import show_plan
 
     report = application.operations.plan(name)
-    tell_identity(application, application.credentials.get_by_id(report.sync.credential_id), out)
+    show_identity(application, application.credentials.get_by_id(report.sync.credential_id), out)
     document = plan_document(report)
     if out.as_json:
         out.document(document)

@@ -11,7 +11,7 @@ import click
 from phasesync.cli.executable import NOT_EXECUTABLE, find_command, say_why
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.lease_revocation import give_back_all
+from phasesync.cli.lease_revocation import revoke_of_command
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, ENVIRONMENT, Name, comma_list, path_option
 from phasesync.cli.run.child import Child, Stopped
@@ -92,25 +92,26 @@ def _with_leases(
     values: "Mapping[str, str]",
     out: Output,
 ) -> int:
-    from phasesync.cli.leases import tell_issued
+    from phasesync.cli.leases import show_issued
     from phasesync.cli.run.renewal import LeaseRenewer
 
     operations, actor = application.lease_operations, invocation().actor
     issued: list[IssuedLease] = []
     with Child(out) as child:
         try:
-            with LeaseRenewer(operations, actor=actor, out=out) as upkeep:
+            with LeaseRenewer(operations, actor=actor, out=out) as renewer:
                 for name in dynamics:
-                    since = time.monotonic()
+                    since_s = time.monotonic()
                     issued.append(operations.issue(name, ttl=ttl, actor=actor))
-                    if application.issuers.traits(issued[-1].lease.issuer).takes_back:
-                        upkeep.take(issued[-1], since=since)
-                    tell_issued(application, issued[-1], out)
+                    lease = issued[-1].lease
+                    if application.issuers.traits(lease.issuer).takes_back:
+                        renewer.add(lease, since_s=since_s)
+                    show_issued(application, issued[-1], out)
                 return child.run(command, environ_with(values, issued), program)
         except Stopped as stopped:
             return 128 + stopped.number if child.code is None else child.code
         finally:
-            give_back_all(application, [one.lease for one in issued], actor, child, out)
+            revoke_of_command(application, [entry.lease for entry in issued], actor, child, out)
 
 
 def _become(program: str, command: "Sequence[str]", environ: "Mapping[str, str]") -> NoReturn:
