@@ -1,11 +1,8 @@
 """
-How the store's nouns look as JSON objects, and so in tables. Values appear only where they were asked for.
+The JSON documents that commands print, one function per noun: field names and words that scripts rely on.
 
-The documents that commands print: field names and words that scripts rely on. Values in, dictionaries out.
-
-Shows no value, no secret access key and no payload.
-
-The documents that commands print of dynamic secrets and leases: field names that scripts rely on. No secret key.
+Values in, dictionaries out. A document shows no secret value unless one was asked for, and never a secret access key or
+a payload.
 """
 
 import base64
@@ -28,18 +25,20 @@ from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
+    from phasesync.core.planning.explain import ObjectWhy
+    from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.leases.orphan_users import OrphanUser
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.ports import LeaseRecord
 
 
-def app_item(app: App) -> dict[str, object]:
+def app_document(app: App) -> dict[str, object]:
     """Return an app."""
     return {"name": app.name, "description": app.description, "created_at": app.created_at}
 
 
-def environment_item(environment: Environment) -> dict[str, object]:
+def environment_document(environment: Environment) -> dict[str, object]:
     """Return an environment."""
     return {
         "env": environment.label,
@@ -51,7 +50,7 @@ def environment_item(environment: Environment) -> dict[str, object]:
     }
 
 
-def secret_item(secret: SecretVersion) -> dict[str, object]:
+def secret_document(secret: SecretVersion) -> dict[str, object]:
     """Return one version of a secret, without its value. `type` is null where the key was unset."""
     return {
         "key": secret.key,
@@ -65,7 +64,7 @@ def secret_item(secret: SecretVersion) -> dict[str, object]:
     }
 
 
-def revealed(value: SecretValue) -> dict[str, object]:
+def value_document(value: SecretValue) -> dict[str, object]:
     """Return a value for JSON: as text, or as base64 where it is binary."""
     if value.type is ValueType.BINARY:
         return {"value": base64.b64encode(value.reveal()).decode("ascii"), "encoding": "base64"}
@@ -295,6 +294,61 @@ def listed_secret_document(secret: RemoteListing) -> Document:
         "deleted_at": secret.deleted_at,
         "description": secret.description,
         "arn": secret.arn,
+    }
+
+
+def explanation_document(explanation: "Explanation") -> dict[str, Any]:
+    """Return an explanation as `syncs why -o json` prints it."""
+    sync, run, problem = explanation.sync, explanation.last_run, explanation.problem
+    return {
+        "sync": sync.name,
+        "status": str(explanation.status),
+        "reasons": list(explanation.reasons),
+        "account": sync.account,
+        "credential": {"name": sync.credential, "status": str(explanation.credential)},
+        "pending": sync.pending,
+        "failures": sync.failures,
+        "retry_at": sync.retry_at,
+        "next_due_at": sync.next_due_at,
+        "last_run": None
+        if run is None
+        else {
+            "id": run.id,
+            "outcome": str(run.outcome),
+            "ended_at": run.ended_at,
+            "error": None
+            if run.error is None
+            else {"class": run.error.cls, "message": run.error.message, "hint": run.error.hint},
+        },
+        "problem": None
+        if problem is None
+        else {"class": problem.cls, "message": problem.message, "hint": problem.hint},
+        "objects": [_explained_object(remote) for remote in explanation.objects],
+    }
+
+
+def _explained_object(remote: "ObjectWhy") -> dict[str, Any]:
+    return {
+        "remote_name": remote.remote_name,
+        "reported": remote.reported,
+        "ownership": remote.ownership,
+        "evidence": list(remote.evidence),
+        "row": remote.row,
+        "decision": remote.decision,
+        "reason": remote.reason,
+        "held": remote.held,
+        "held_reason": remote.held_reason,
+        "delayed_until": remote.delayed_until,
+        "budget": {
+            "used_24h": remote.budget.used_24h,
+            "left": remote.budget.left,
+            "next_at": remote.budget.next_at,
+        },
+        "differs": dict(remote.differs),
+        "grace_until": remote.grace_until,
+        "warning": remote.warning,
+        "repaired_24h": remote.repaired_24h,
+        "contested": remote.contested,
     }
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.documents import environment_item
+from phasesync.cli.documents import environment_document
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -32,7 +32,7 @@ def list_(application: "Application", app: str | None, out: Output) -> None:
       phasesync envs list --app shop
     """
     out.items(
-        map(environment_item, application.environments.list_environments(app)),
+        map(environment_document, application.environments.list_environments(app)),
         ["env", "revision", "keys", "created_at"],
         empty="there are no environments yet: phasesync envs add APP/ENV",
     )
@@ -52,7 +52,8 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     """
     added = application.environments.add_environment(*environment)
     out.done(
-        f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY", environment_item(added)
+        f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY",
+        environment_document(added),
     )
 
 
@@ -77,7 +78,7 @@ def update(application: "Application", environment: tuple[str, str], new_name: s
       phasesync envs update shop/prod --name production
     """
     updated = application.environments.update_environment(*environment, new_name=new_name)
-    out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_item(updated))
+    out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_document(updated))
 
 
 @envs.command()
@@ -125,4 +126,4 @@ def clone(application: "Application", environment: tuple[str, str], target: str,
       phasesync envs clone shop/production staging
     """
     made = application.environments.clone_environment(*environment, target, actor=invocation().actor)
-    out.done(f"cloned {'/'.join(environment)} to {made.label}", environment_item(made))
+    out.done(f"cloned {'/'.join(environment)} to {made.label}", environment_document(made))

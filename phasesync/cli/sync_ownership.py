@@ -7,8 +7,8 @@ import click
 from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.sync_operations import sync_document_of
 from phasesync.cli.sync_options import name_argument
-from phasesync.cli.sync_runs import document_of
 from phasesync.core.sync import Adopt
 from phasesync.core.times import instant_text
 from phasesync.errors import IllegalTransitionError
@@ -54,7 +54,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
     show_identity(application, application.credentials.get(offer.sync.credential), out)
     show_survey(offer.found, out)
     if not offer.found.candidates:
-        out.done(f"{name} has nothing to take over", document_of(application, name) | {"imported": None})
+        out.done(f"{name} has nothing to take over", sync_document_of(application, name) | {"imported": None})
         return
     secrets = secrets_of(offer.found.takeable)
     if prefer is None:
@@ -70,7 +70,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
         out.say(import_line(offer.sync.environment_label, taken))
     out.done(
         f"the next run of {name} takes over {secrets}",
-        document_of(application, name) | {"imported": None if taken is None else import_document(taken)},
+        sync_document_of(application, name) | {"imported": None if taken is None else import_document(taken)},
     )
 
 
@@ -97,7 +97,7 @@ def release(application: "Application", name: str, out: Output) -> int:
     left = f"; {secrets_of(released.kept)} could not be" if released.kept else ""
     out.done(
         f"gave back {secrets_of(released.given_back)}{left}; {name} is paused",
-        document_of(application, name) | {"released": list(released.given_back), "kept": released.kept},
+        sync_document_of(application, name) | {"released": list(released.given_back), "kept": released.kept},
     )
     return 1 if released.kept else 0
 

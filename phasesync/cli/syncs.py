@@ -7,9 +7,9 @@ import click
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, REGION, path_option
+from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
-from phasesync.cli.sync_runs import approve, document_of, pause, resume, trigger, verify, wait_, why
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
@@ -70,7 +70,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync syncs show shop-production
     """
-    out.item(document_of(application, name))
+    out.item(sync_document_of(application, name))
 
 
 @syncs.command()
@@ -146,7 +146,7 @@ def add(
     if added.sync is None:
         out.done(f"{name} could be added; nothing was", {"added": False, "warnings": list(added.warnings)})
         return
-    document = document_of(application, name)
+    document = sync_document_of(application, name)
     if added.imported is not None:
         out.say(import_line(added.sync.environment_label, added.imported))
         document["imported"] = import_document(added.imported)
@@ -189,7 +189,7 @@ def update(
     )
     for warning in updated.warnings:
         out.warn(warning)
-    out.done(f"updated the sync {name}", document_of(application, name))
+    out.done(f"updated the sync {name}", sync_document_of(application, name))
 
 
 @syncs.command()

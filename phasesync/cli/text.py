@@ -1,6 +1,7 @@
-"""Plans and runs for people: a few lines each. Exit codes of runs."""
+"""Plans, runs and explanations for people, as text; and the exit code of a run."""
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,11 @@ from phasesync.cli.output import Output
 from phasesync.core.remote import Action
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, exit_code_of
+from phasesync.core.times import instant_text
+
+if TYPE_CHECKING:
+    from phasesync.core.planning.explain import ObjectWhy
+    from phasesync.engine.explanation import Explanation
 
 
 def show_plan(out: Output, document: dict[str, Any]) -> None:
@@ -103,3 +109,64 @@ def exit_code_of_run(run: Run) -> int:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+_SHOWN_OBJECTS = 20
+"""Of more remote objects than that, only those worth showing are explained."""
+
+
+def show_explanation(explanation: "Explanation") -> None:
+    """Print how a sync stands and what a run would decide on each remote object."""
+    from phasesync.core.planning.explain import worth_showing
+
+    click.echo(explanation.sync.name)
+    for line in explanation.reasons:
+        click.echo(f"  {one_line(line)}")
+    run = explanation.last_run
+    if explanation.problem is None and run is not None and run.error is not None and run.error.hint:
+        click.echo(f"  hint: {one_line(run.error.hint)}")
+    if explanation.problem is not None:
+        click.echo(f"  a run would end at once: {one_line(explanation.problem.message)}")
+        if explanation.problem.hint:
+            click.echo(f"  hint: {one_line(explanation.problem.hint)}")
+    remotes = explanation.objects
+    if len(remotes) > _SHOWN_OBJECTS:
+        remotes = tuple(remote for remote in remotes if worth_showing(remote))[:_SHOWN_OBJECTS]
+    for remote in remotes:
+        _show_explained(remote)
+    if left := len(explanation.objects) - len(remotes):
+        click.echo(f"\n... and {left} more AWS secrets: -o json has them all")
+
+
+def _show_explained(remote: "ObjectWhy") -> None:
+    evidence = f": {'; '.join(remote.evidence)}" if remote.evidence else ""
+    differs = [f"{aspect} (changed by {_changed_by(origin)})" for aspect, origin in remote.differs.items()]
+    repaired = "once" if remote.repaired_24h == 1 else f"{remote.repaired_24h} times"
+    later = f", the next one after {instant_text(remote.budget.next_at)}" if remote.budget.next_at else ""
+    lines = {
+        "AWS reports": remote.reported,
+        "ownership": f"{remote.ownership}{evidence}",
+        "row": remote.row,
+        "decision": f"{remote.decision or 'none'}: {remote.reason}",
+        "held": f"{remote.held}: {remote.held_reason}" if remote.held else None,
+        "delayed": _until(remote.delayed_until),
+        "differs": ", ".join(differs) or None,
+        "deleted after": instant_text(remote.grace_until) if remote.grace_until else None,
+        "warning": remote.warning,
+        "versions": f"{remote.budget.used_24h} written in 24 h, {remote.budget.left} left at once{later}",
+        "drift": f"repaired {repaired} in 24 h" + (": contested" if remote.contested else ""),
+    }
+    if not remote.repaired_24h:
+        del lines["drift"]
+    click.echo(f"\n{one_line(remote.remote_name)}")
+    for title, text in lines.items():
+        if text is not None:
+            click.echo(f"  {title:<14}{one_line(text)}")
+
+
+def _until(moment: datetime | None) -> str | None:
+    return None if moment is None else f"until {instant_text(moment)}, by the version budget"
+
+
+def _changed_by(origin: str) -> str:
+    return "somebody else" if origin == "outside" else "the sync's settings"

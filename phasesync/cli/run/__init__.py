@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from phasesync.cli.executable import NOT_EXECUTABLE, find_command, say_why
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.lease_revocation import revoke_of_command
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, ENVIRONMENT, Name, comma_list, path_option
 from phasesync.cli.run.child import Child, Stopped
+from phasesync.cli.run.executable import NOT_EXECUTABLE, find_command, show_start_error
 from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, tell_loading
 
 if TYPE_CHECKING:
@@ -120,5 +120,5 @@ def _become(program: str, command: "Sequence[str]", environ: "Mapping[str, str]"
     try:
         os.execve(program, list(command), dict(environ))  # noqa: S606 - the operator's own command, no shell
     except OSError as error:
-        say_why(command[0], error)
+        show_start_error(command[0], error)
         raise SystemExit(NOT_EXECUTABLE) from None

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from phasesync.cli.executable import NOT_EXECUTABLE, say_why
 from phasesync.cli.output import Output
+from phasesync.cli.run.executable import NOT_EXECUTABLE, show_start_error
 
 _FORWARDED: Final = (
     signal.SIGINT,
@@ -88,7 +88,7 @@ class Child:
                     raise Stopped(self._stopped)  # Whatever it was raised in took no notice.
                 self._process = subprocess.Popen(command, executable=program, env=dict(environ))
         except OSError as error:
-            say_why(command[0], error)
+            show_start_error(command[0], error)
             return NOT_EXECUTABLE
         code = self._process.wait()
         self.code = code if code >= 0 else 128 - code

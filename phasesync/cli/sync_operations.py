@@ -1,15 +1,10 @@
-"""
-Commands of `phasesync syncs` that say when and whether a sync runs: wait, trigger, pause, resume, approve.
-
-Commands of `phasesync syncs` that look closely and change nothing: why, verify.
-"""
+"""Commands of `phasesync syncs` on one sync as it is: wait, trigger, pause, resume, approve, why, verify."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
@@ -20,8 +15,6 @@ from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.core.planning.explain import ObjectWhy
-    from phasesync.engine.explanation import Explanation
 
 
 timeout_option = click.option(
@@ -31,7 +24,7 @@ one_or_all = click.argument("name", type=Name("sync"), required=False)
 all_option = click.option("--all", "every", is_flag=True, help="All syncs, in place of one name.")
 
 
-def document_of(application: "Application", name: str) -> dict[str, Any]:
+def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
     from phasesync.cli.documents import sync_details
 
@@ -71,7 +64,7 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
       phasesync syncs wait shop-production --for in-sync --timeout 2m
     """
     application.operations.wait(name, wanted=SyncStatus(wanted), timeout=timeout)
-    out.done(f"{name} is {wanted}", document_of(application, name))
+    out.done(f"{name} is {wanted}", sync_document_of(application, name))
 
 
 @click.command()
@@ -94,7 +87,7 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
         out.warn(f"no daemon is running: start one, or run it here: phasesync syncs run {name}")
     if wait:
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
-    out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", document_of(application, name))
+    out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", sync_document_of(application, name))
 
 
 @click.command()
@@ -173,7 +166,7 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
         }
         for one in held
     ]
-    out.done(_approved(name, digest, changes), document_of(application, name) | {"approved": changes})
+    out.done(_approved(name, digest, changes), sync_document_of(application, name) | {"approved": changes})
 
 
 def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
@@ -192,17 +185,13 @@ def _names(application: "Application", name: str | None, every: bool) -> list[st
 
 
 def _tell(application: "Application", what: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
-    documents = [document_of(application, one) for one in names]
+    documents = [sync_document_of(application, one) for one in names]
     if not every:
         out.done(f"{what} {names[0]}{more}", documents[0])
     elif out.as_json:
         out.items(documents, [])
     else:
         out.say(f"{what} {len(names)} syncs: {', '.join(names)}{more}" if names else "there are no syncs yet")
-
-
-_SHOWN = 20
-"""So many remote objects are explained one by one."""
 
 
 @click.command(short_help="Explain how a sync stands, and what a run would decide.")
@@ -217,11 +206,14 @@ def why(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync syncs why shop-production
     """
-    explained = application.explainer.explain(name)
+    from phasesync.cli.documents import explanation_document
+    from phasesync.cli.text import show_explanation
+
+    explanation = application.explainer.explain(name)
     if out.as_json:
-        out.document(why_document(explained))
+        out.document(explanation_document(explanation))
     else:
-        _show_why(explained)
+        show_explanation(explanation)
 
 
 @click.command(short_help="Compare the values at AWS with the store's.")
@@ -255,108 +247,3 @@ def verify(application: "Application", name: str, out: Output) -> int:
     if verified.undecided:
         return 7
     return 0 if verified.all_same else 1
-
-
-def why_document(explained: "Explanation") -> dict[str, Any]:
-    """Return an explanation as `syncs why -o json` prints it."""
-    sync, run, problem = explained.sync, explained.last_run, explained.problem
-    return {
-        "sync": sync.name,
-        "status": str(explained.status),
-        "reasons": list(explained.reasons),
-        "account": sync.account,
-        "credential": {"name": sync.credential, "status": str(explained.credential)},
-        "pending": sync.pending,
-        "failures": sync.failures,
-        "retry_at": sync.retry_at,
-        "next_due_at": sync.next_due_at,
-        "last_run": None
-        if run is None
-        else {
-            "id": run.id,
-            "outcome": str(run.outcome),
-            "ended_at": run.ended_at,
-            "error": None
-            if run.error is None
-            else {"class": run.error.cls, "message": run.error.message, "hint": run.error.hint},
-        },
-        "problem": None
-        if problem is None
-        else {"class": problem.cls, "message": problem.message, "hint": problem.hint},
-        "objects": [_object_document(one) for one in explained.objects],
-    }
-
-
-def _object_document(one: "ObjectWhy") -> dict[str, Any]:
-    return {
-        "remote_name": one.remote_name,
-        "reported": one.reported,
-        "ownership": one.ownership,
-        "evidence": list(one.evidence),
-        "row": one.row,
-        "decision": one.decision,
-        "reason": one.reason,
-        "held": one.held,
-        "held_reason": one.held_reason,
-        "delayed_until": one.delayed_until,
-        "budget": {"used_24h": one.budget.used_24h, "left": one.budget.left, "next_at": one.budget.next_at},
-        "differs": dict(one.differs),
-        "grace_until": one.grace_until,
-        "warning": one.warning,
-        "repaired_24h": one.repaired_24h,
-        "contested": one.contested,
-    }
-
-
-def _show_why(explained: "Explanation") -> None:
-    from phasesync.core.planning.explain import worth_showing
-
-    click.echo(explained.sync.name)
-    for line in explained.reasons:
-        click.echo(f"  {one_line(line)}")
-    run = explained.last_run
-    if explained.problem is None and run is not None and run.error is not None and run.error.hint:
-        click.echo(f"  hint: {one_line(run.error.hint)}")
-    if explained.problem is not None:
-        click.echo(f"  a run would end at once: {one_line(explained.problem.message)}")
-        if explained.problem.hint:
-            click.echo(f"  hint: {one_line(explained.problem.hint)}")
-    every = len(explained.objects) <= _SHOWN
-    shown = [one for one in explained.objects if every or worth_showing(one)][:_SHOWN]
-    for one in shown:
-        _show_object(one)
-    if left := len(explained.objects) - len(shown):
-        click.echo(f"\n... and {left} more AWS secrets: -o json has them all")
-
-
-def _show_object(one: "ObjectWhy") -> None:
-    lines = [
-        ("AWS reports", one.reported),
-        ("ownership", f"{one.ownership}: {'; '.join(one.evidence)}" if one.evidence else one.ownership),
-        ("row", one.row),
-        ("decision", f"{one.decision or 'none'}: {one.reason}"),
-        ("held", f"{one.held}: {one.held_reason}" if one.held else None),
-        ("delayed", f"until {instant_text(one.delayed_until)}, by the version budget" if one.delayed_until else None),
-        ("differs", ", ".join(f"{what} (changed by {_who(who)})" for what, who in one.differs.items()) or None),
-        ("deleted after", instant_text(one.grace_until) if one.grace_until else None),
-        ("warning", one.warning),
-        ("versions", _budget(one)),
-        ("drift", f"repaired {_times(one.repaired_24h)} in 24 h" + (": contested" if one.contested else "")),
-    ]
-    click.echo(f"\n{one_line(one.remote_name)}")
-    for title, text in lines:
-        if text is not None and not (title == "drift" and not one.repaired_24h):
-            click.echo(f"  {title:<14}{one_line(text)}")
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
-
-def _who(who: str) -> str:
-    return "somebody else" if who == "outside" else "the sync's settings"
-
-
-def _budget(one: "ObjectWhy") -> str:
-    later = f", the next one after {instant_text(one.budget.next_at)}" if one.budget.next_at else ""
-    return f"{one.budget.used_24h} written in 24 h, {one.budget.left} left at once{later}"

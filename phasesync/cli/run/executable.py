@@ -30,11 +30,11 @@ def find_command(command: str, environ: Mapping[str, str]) -> str:
     found = _look_for(command, environ)
     if isinstance(found, str):
         return found
-    say_why(command, found)
+    show_start_error(command, found)
     raise SystemExit(NOT_FOUND if found.errno in _MISSING else NOT_EXECUTABLE)
 
 
-def say_why(command: str, error: OSError) -> None:
+def show_start_error(command: str, error: OSError) -> None:
     """Say why a command could not be begun."""
     # Shells take KEY=VALUE before a command; here it is one, and its value may be a secret.
     tell(f"error: {one_line(without_value(command))}: {error.strerror}")
