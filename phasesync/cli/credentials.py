@@ -75,7 +75,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @click.option(
     "--type",
     "type_",
-    type=click.Choice([str(one) for one in CredentialType]),
+    type=click.Choice([str(type_) for type_ in CredentialType]),
     required=True,
     help="How it authenticates: by assuming a role, with an access key, or with the SDK's own settings.",
 )
@@ -180,7 +180,7 @@ NOT_TRIED = "rights on secrets, KMS keys and IAM users"
 
 
 def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
-    """Say what a test has shown and what it has not, with the command that shows the rest."""
+    """Return what a test has shown and what it has not, with the command that shows the rest."""
     using = [sync.name for sync in application.state.list_syncs() if sync.credential.lower() == name.lower()]
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
@@ -225,8 +225,8 @@ def update(
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
-    given = (region, role_arn, external_id, source, access_key_id, account)
-    if not no_external_id and all(value is None for value in given):
+    changes = (region, role_arn, external_id, source, access_key_id, account)
+    if not no_external_id and all(value is None for value in changes):
         raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
     old = application.credentials.get(name)
     draft = CredentialDraft(
@@ -278,7 +278,7 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
 
 
 def _ask_secret_key(access_key_id: str) -> SecretValue:
-    """Read the secret of a key whose id may be one: without echo where somebody types, from stdin otherwise."""
+    """Check an access key id and read its secret: without echo at a terminal, otherwise from stdin."""
     check_access_key_id(access_key_id)
     if is_terminal():
         data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")

@@ -41,7 +41,7 @@ def daemon(out: Output) -> int:
     working: list[Machinery] = []
 
     def look() -> "SchemaStatus":
-        # Once there is a database in use, it is the one to look at: another connection every time would cost more.
+        # A database that is open already is asked directly: a new connection each time would cost more.
         return working[-1].application.schema() if working else schema_status(loaded.settings.database_url)
 
     def build(current: "Callable[[], Settings]") -> "Parts":

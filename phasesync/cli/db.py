@@ -55,11 +55,11 @@ def status(out: Output) -> int:
     """
     from phasesync.store.migrate import status as schema_status
 
-    found = schema_status(invocation().settings().settings.database_url)
-    out.item(_document(found))
-    if not found.is_current:
-        out.warn(f"the schema is not the one of this release; next: {found.mend}")
-    return 0 if found.is_current else 6
+    schema = schema_status(invocation().settings().settings.database_url)
+    out.item(_document(schema))
+    if not schema.is_current:
+        out.warn(f"the schema is not the one of this release; next: {schema.mend}")
+    return 0 if schema.is_current else 6
 
 
 @db.command()
@@ -133,5 +133,5 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     )
 
 
-def _document(found: "SchemaStatus") -> dict[str, object]:
-    return {"current": found.current, "expected": found.expected, "is_current": found.is_current}
+def _document(schema: "SchemaStatus") -> dict[str, object]:
+    return {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}

@@ -142,25 +142,25 @@ def seconds(duration: timedelta) -> int | float:
 
 
 def ahead(moment: datetime | None, now: datetime) -> datetime | None:
-    """Return an instant that is still to come; None for one that has passed, which says nothing any more."""
+    """Return an instant that is still to come; None if it has passed."""
     return moment if moment is not None and moment > now else None
 
 
 def plan_document(report: PlanReport) -> Document:
     """Return a plan as `syncs plan` prints it."""
     guarded = report.guarded
-    held = {id(one.change): one for one in guarded.held}
-    delayed = {id(one.change): one.until for one in guarded.delayed}
+    held_by_change = {id(held.change): held for held in guarded.held}
+    delayed_until = {id(delayed.change): delayed.until for delayed in guarded.delayed}
     return {
         "sync": report.sync.name,
         "digest": guarded.digest if guarded.held else None,
-        "held": sorted({one.change.remote_name for one in guarded.held}),
+        "held": sorted({held.change.remote_name for held in guarded.held}),
         "changes": [
             _planned(
                 change,
-                _hint(change, held.get(id(change)), report.sync),
-                held.get(id(change)),
-                delayed.get(id(change)),
+                _hint(change, held_by_change.get(id(change)), report.sync),
+                held_by_change.get(id(change)),
+                delayed_until.get(id(change)),
                 report.versions_24h,
             )
             for change in report.plan.changes
@@ -204,7 +204,7 @@ def run_document(run: Run) -> Document:
             "hint": run.error.hint,
         },
         "next_attempt_at": run.next_attempt_at,
-        "changes": [_made(change) for change in run.changes],
+        "changes": [_change_result(change) for change in run.changes],
     }
 
 
@@ -227,7 +227,7 @@ def credential_document(credential: Credential) -> Document:
 
 
 def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
-    """Return what fixes a change that is not ours to make, or that no approval releases; None for every other."""
+    """Return what fixes a change that is not ours to make, or that no approval releases; None for any other."""
     if held is not None and held.rule is Rule.RESTORED:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
@@ -263,7 +263,7 @@ def _keys(keys: KeyDiff) -> Document:
     }
 
 
-def _made(change: ChangeResult) -> Document:
+def _change_result(change: ChangeResult) -> Document:
     return {
         "action": change.action,
         "remote_name": change.remote_name,

@@ -100,16 +100,18 @@ def remove(
     """
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
 
-    found = application.environments.get_environment(*environment)
+    current = application.environments.get_environment(*environment)
     live = application.leases.list_leases(environment=environment) if revoke else []
-    question = f"remove {found.label} with {found.keys} secrets and their history"
-    if dynamics := [one.name for one in application.dynamics.list_all() if one.environment_id == found.id]:
+    question = f"remove {current.label} with {current.keys} secrets and their history"
+    if dynamics := [
+        dynamic.name for dynamic in application.dynamics.list_all() if dynamic.environment_id == current.id
+    ]:
         question += f", and its dynamic secrets ({', '.join(dynamics)})"
     confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
     revoke_before_removal(application, live, out)
     application.environments.remove_environment(*environment)
-    document = {"removed": found.label, "revoked": [lease.id for lease in live]}
-    out.done(f"removed the environment {found.label}", document)
+    document = {"removed": current.label, "revoked": [lease.id for lease in live]}
+    out.done(f"removed the environment {current.label}", document)
 
 
 @envs.command()
@@ -125,5 +127,5 @@ def clone(application: "Application", environment: tuple[str, str], target: str,
     Example:
       phasesync envs clone shop/production staging
     """
-    made = application.environments.clone_environment(*environment, target, actor=invocation().actor)
-    out.done(f"cloned {'/'.join(environment)} to {made.label}", environment_document(made))
+    cloned = application.environments.clone_environment(*environment, target, actor=invocation().actor)
+    out.done(f"cloned {'/'.join(environment)} to {cloned.label}", environment_document(cloned))

@@ -180,8 +180,8 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
     from phasesync.cli.documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
-    found = application.leases.list_leases(dynamic=dynamic, ended=every)
-    out.items(map(lease_document, found), columns, empty="there are no such leases")
+    listed = application.leases.list_leases(dynamic=dynamic, ended=every)
+    out.items(map(lease_document, listed), columns, empty="there are no such leases")
 
 
 @leases.command()
@@ -198,8 +198,8 @@ def show(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.documents import lease_details
 
-    found = application.leases.get(application.leases.full_id(lease))
-    document = lease_details(found, application.leases.records(found.id), now=application.clock.now())
+    shown = application.leases.get(application.leases.full_id(lease))
+    document = lease_details(shown, application.leases.records(shown.id), now=application.clock.now())
     if out.as_json:
         out.document(document)
         return
@@ -248,21 +248,22 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
 
     lease = application.leases.full_id(lease)
     was_live = application.leases.get(lease).live
-    done = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
-    if done.error is not None:
-        done.error.message += f"; it is tried again by itself, from {instant_or_now(done.lease.retry_at)} on"
-        raise done.error
+    revocation = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
+    if revocation.error is not None:
+        again = instant_or_now(revocation.lease.retry_at)
+        revocation.error.message += f"; it is tried again by itself, from {again} on"
+        raise revocation.error
     if was_live:
-        show_identity(application, application.credentials.get_by_id(done.lease.credential_id), out)
-    message = f"the lease {lease} is {done.lease.status}"
-    if done.lease.live and done.lease.was_issued:
-        raise not_found_yet(done.lease)
-    if done.lease.live:
+        show_identity(application, application.credentials.get_by_id(revocation.lease.credential_id), out)
+    message = f"the lease {lease} is {revocation.lease.status}"
+    if revocation.lease.live and revocation.lease.was_issued:
+        raise not_found_yet(revocation.lease)
+    if revocation.lease.live:
         message = (
             f"there is nothing of the lease {lease} at AWS; a request for it may still arrive, so the daemon looks "
-            f"once more at {instant_or_now(done.lease.retry_at)}"
+            f"once more at {instant_or_now(revocation.lease.retry_at)}"
         )
-    out.done(message, lease_document(done.lease))
+    out.done(message, lease_document(revocation.lease))
 
 
 @leases.command()

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
-from phasesync.cli.failures import one_line, tell
+from phasesync.cli.streams import one_line, print_to_stderr
 from phasesync.errors import InvalidInputError
 
 QUIET_S = 0.5
@@ -68,7 +68,7 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
     with _unseen(fd, former, prompt) as show:
         if _ready(fd, 0):
             _discard(fd)
-            tell("what was typed before the prompt is discarded")
+            print_to_stderr("what was typed before the prompt is discarded")
         show()
         try:
             answer = _Answer(former, max_bytes).read(fd)
@@ -80,7 +80,7 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
             raise
     lines = answer.count(b"\n") + (not answer.endswith(b"\n"))
     if lines > 1:
-        tell(f"{lines} lines, {len(answer):,} bytes")
+        print_to_stderr(f"{lines} lines, {len(answer):,} bytes")
     return answer
 
 
@@ -181,7 +181,7 @@ class _Answer:
 
     def _checked(self) -> bytes:
         if self._taken.count(b"\n") == 1 and self._taken.endswith(b"\n"):
-            # A line that was copied with its end: nobody means that of a password.
+            # A line that was copied with its end, which is not part of a password.
             self._taken.pop()
         if b"\0" in self._taken:
             raise InvalidInputError("a NUL character was pasted: nothing is stored")
@@ -319,7 +319,7 @@ def _one_by_one(settings: list[Any]) -> list[Any]:
 
 
 def _write(text: str) -> None:
-    """Write to the terminal; nobody can be asked where that fails, which shows at the next read."""
+    """Write to the terminal. A failure shows at the next read."""
     with suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -83,10 +83,10 @@ def rollback(
     Example:
       phasesync secrets rollback shop/production DB_PASSWORD --to 3
     """
-    versions = {one.version: one for one in application.environments.history(*environment, path, key)}
+    versions = {secret.version: secret for secret in application.environments.history(*environment, path, key)}
     wanted = versions.get(version)
     if wanted is None or wanted.value is None:
-        usable = ", ".join(str(number) for number, one in sorted(versions.items()) if one.value is not None)
+        usable = ", ".join(str(number) for number, secret in sorted(versions.items()) if secret.value is not None)
         raise NotFoundError(
             f"{key} has no value in version {version}; versions with one: {usable}",
             hint=f"phasesync secrets history {'/'.join(environment)} {key} shows them",
@@ -136,9 +136,9 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     Example:
       phasesync secrets list shop/production --path /db
     """
-    found = application.environments.list_secrets(*environment, path=path)
+    listed = application.environments.list_secrets(*environment, path=path)
     out.items(
-        map(secret_document, found),
+        map(secret_document, listed),
         ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
         empty=f"there are no secrets: phasesync secrets set {'/'.join(environment)} KEY",
     )
@@ -208,7 +208,7 @@ def set_(
     """
     if surplus or source not in {None, "-"}:
         raise value_as_argument()
-    # Asked for first what can be refused: nobody should type a value for an environment that does not exist.
+    # First what can be refused: an operator should not type a value for an environment that does not exist.
     application.environments.get_environment(*environment)
     _check_key_to_write(application, environment, path, key)
     data = read_value(

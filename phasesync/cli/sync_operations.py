@@ -29,11 +29,11 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     from phasesync.cli.documents import sync_details
 
     sync = application.state.get_sync(name)
-    good = application.state.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    successes = application.state.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
     return sync_details(
         sync,
         application.credentials.get_by_id(sync.credential_id).status,
-        last_synced_at=good[0].ended_at if good else None,
+        last_synced_at=successes[0].ended_at if successes else None,
         now=application.clock.now(),
     )
 
@@ -119,9 +119,9 @@ def pause(
     """
     end = application.clock.now() + until if isinstance(until, timedelta) else until
     names = _names(application, name, every)
-    for one in names:
-        application.operations.pause(one, actor=invocation().actor, reason=reason, until=end)
-    _tell(application, "paused", names, every, out, "" if end is None else f" until {instant_text(end)}")
+    for sync in names:
+        application.operations.pause(sync, actor=invocation().actor, reason=reason, until=end)
+    _report(application, "paused", names, every, out, "" if end is None else f" until {instant_text(end)}")
 
 
 @click.command()
@@ -138,9 +138,9 @@ def resume(application: "Application", name: str | None, every: bool, out: Outpu
       phasesync syncs resume --all
     """
     names = _names(application, name, every)
-    for one in names:
-        application.operations.resume(one, actor=invocation().actor)
-    _tell(application, "resumed", names, every, out)
+    for sync in names:
+        application.operations.resume(sync, actor=invocation().actor)
+    _report(application, "resumed", names, every, out)
 
 
 @click.command()
@@ -159,12 +159,12 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
     held = application.operations.approve(name, digest, actor=invocation().actor)
     changes = [
         {
-            "action": str(one.change.action),
-            "remote_name": one.change.remote_name,
-            "rule": str(one.rule),
-            "reason": one.reason,
+            "action": str(item.change.action),
+            "remote_name": item.change.remote_name,
+            "rule": str(item.rule),
+            "reason": item.reason,
         }
-        for one in held
+        for item in held
     ]
     out.done(_approved(name, digest, changes), sync_document_of(application, name) | {"approved": changes})
 
@@ -172,9 +172,9 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
 def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
     if not changes:
         return f"{digest} of {name} was approved already"
-    names = {one["remote_name"] for one in changes}
+    names = {change["remote_name"] for change in changes}
     what = names.pop() if len(names) == 1 else f"{len(changes)} changes of {len(names)} AWS secrets"
-    rules = ", ".join(sorted({one["rule"] for one in changes}))
+    rules = ", ".join(sorted({change["rule"] for change in changes}))
     return f"approved {digest} of {name}: {what} ({rules}); the next run carries it out"
 
 
@@ -184,14 +184,14 @@ def _names(application: "Application", name: str | None, every: bool) -> list[st
     return [name] if name is not None else [sync.name for sync in application.state.list_syncs()]
 
 
-def _tell(application: "Application", what: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
-    documents = [sync_document_of(application, one) for one in names]
+def _report(application: "Application", done: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
+    documents = [sync_document_of(application, sync) for sync in names]
     if not every:
-        out.done(f"{what} {names[0]}{more}", documents[0])
+        out.done(f"{done} {names[0]}{more}", documents[0])
     elif out.as_json:
         out.items(documents, [])
     else:
-        out.say(f"{what} {len(names)} syncs: {', '.join(names)}{more}" if names else "there are no syncs yet")
+        out.say(f"{done} {len(names)} syncs: {', '.join(names)}{more}" if names else "there are no syncs yet")
 
 
 @click.command(short_help="Explain how a sync stands, and what a run would decide.")
@@ -236,13 +236,14 @@ def verify(application: "Application", name: str, out: Output) -> int:
     verified = application.verification.verify(name)
     show_identity(application, application.credentials.get_by_id(verified.sync.credential_id), out)
     rows = [
-        {"remote_name": one.remote_name, "result": str(one.result), "reason": one.reason} for one in verified.objects
+        {"remote_name": remote.remote_name, "result": str(remote.result), "reason": remote.reason}
+        for remote in verified.objects
     ]
     if out.as_json:
         out.document({"sync": verified.sync.name, "objects": rows})
     else:
         out.items(rows, ["remote_name", "result", "reason"], empty="there is nothing to compare")
-    for hint in dict.fromkeys(one.hint for one in verified.objects if one.hint):
+    for hint in dict.fromkeys(remote.hint for remote in verified.objects if remote.hint):
         out.say(f"hint: {hint}")
     if verified.undecided:
         return 7

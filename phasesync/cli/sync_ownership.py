@@ -1,4 +1,4 @@
-"""Commands of `phasesync syncs` that say whose AWS secrets are: adopt, release, remove."""
+"""Commands of `phasesync syncs` that change the owner of AWS secrets: adopt, release, remove."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from phasesync.engine.import_values import ImportResult
 
 _SHOWN = 20
-"""So many secrets are described one by one."""
+"""Most secrets that are described one by one."""
 
 
 @click.command(short_help="Take over AWS secrets that are not ours.")
@@ -65,12 +65,12 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
         question += f"have a key, {winner} value stays"
     if offer.found.takeable:
         confirm(question, yes=yes, no_input=no_input)
-    taken = application.adoption.accept(offer, actor=invocation().actor)
-    if taken is not None:
-        out.say(import_line(offer.sync.environment_label, taken))
+    imported = application.adoption.accept(offer, actor=invocation().actor)
+    if imported is not None:
+        out.say(import_line(offer.sync.environment_label, imported))
     out.done(
         f"the next run of {name} takes over {secrets}",
-        sync_document_of(application, name) | {"imported": None if taken is None else import_document(taken)},
+        sync_document_of(application, name) | {"imported": None if imported is None else import_document(imported)},
     )
 
 
@@ -127,7 +127,7 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
       phasesync syncs remove shop-production --remote delete
     """
     if all(sync.name.lower() != name.lower() for sync in application.state.list_syncs()):
-        application.state.get_sync(name)  # says which ones there are
+        application.state.get_sync(name)  # The error names those that exist.
     if remote == "delete":
         _remove_with_secrets(application, name, yes=yes, no_input=no_input, out=out)
         return
@@ -164,41 +164,42 @@ def secrets_of(names: "Sized") -> str:
     return "1 AWS secret" if len(names) == 1 else f"{len(names)} AWS secrets"
 
 
-def show_survey(found: "Survey", out: Output) -> None:
-    """Say on stderr what stands at the remote names and is not ours; never a value."""
-    for one in found.candidates[:_SHOWN]:
-        out.say(_described(one))
-    if len(found.candidates) > _SHOWN:
-        out.say(f"... and {len(found.candidates) - _SHOWN} more that are not ours")
-    for line in found.warnings[:_SHOWN]:
+def show_survey(survey: "Survey", out: Output) -> None:
+    """Print on stderr what is at the remote names and not ours; never a value."""
+    for candidate in survey.candidates[:_SHOWN]:
+        out.say(_described(candidate))
+    if len(survey.candidates) > _SHOWN:
+        out.say(f"... and {len(survey.candidates) - _SHOWN} more that are not ours")
+    for line in survey.warnings[:_SHOWN]:
         out.warn(line)
-    if found.ours:
-        out.say(f"ours already: {len(found.ours)}")
-    if found.absent:
-        out.say(f"missing at AWS: {secrets_of(found.absent)}; the next run creates what is missing")
+    if survey.ours:
+        out.say(f"ours already: {len(survey.ours)}")
+    if survey.absent:
+        out.say(f"missing at AWS: {secrets_of(survey.absent)}; the next run creates what is missing")
 
 
-def import_document(taken: "ImportResult") -> dict[str, Any]:
+def import_document(imported: "ImportResult") -> dict[str, Any]:
     """Return what an import brought, by key."""
     return {
-        "added": list(taken.added),
-        "changed": list(taken.changed),
-        "kept": list(taken.kept),
-        "revision": taken.revision,
+        "added": list(imported.added),
+        "changed": list(imported.changed),
+        "kept": list(imported.kept),
+        "revision": imported.revision,
     }
 
 
-def import_line(environment: str, taken: "ImportResult") -> str:
+def import_line(environment: str, imported: "ImportResult") -> str:
     """Return what an import brought, as one line."""
-    added = "1 key" if len(taken.added) == 1 else f"{len(taken.added)} keys"
+    added = "1 key" if len(imported.added) == 1 else f"{len(imported.added)} keys"
     return (
-        f"imported into {environment}: {added} added, {len(taken.changed)} changed, "
-        f"{len(taken.kept)} kept as the store has them (revision {taken.revision})"
+        f"imported into {environment}: {added} added, {len(imported.changed)} changed, "
+        f"{len(imported.kept)} kept as the store has them (revision {imported.revision})"
     )
 
 
-def _described(one: "Candidate") -> str:
-    seen = one.observed
-    tags = ", ".join(f"{key}={value}" for key, value in sorted(seen.tags.items())) or "none"
-    changed = f"; last changed {instant_text(seen.last_changed_at)}" if seen.last_changed_at else ""
-    return f"{one.remote_name} {one.owner}: {seen.arn}; tags: {tags}; versions: {len(seen.versions)}{changed}"
+def _described(candidate: "Candidate") -> str:
+    observed = candidate.observed
+    tags = ", ".join(f"{key}={value}" for key, value in sorted(observed.tags.items())) or "none"
+    changed = f"; last changed {instant_text(observed.last_changed_at)}" if observed.last_changed_at else ""
+    state = f"{observed.arn}; tags: {tags}; versions: {len(observed.versions)}{changed}"
+    return f"{candidate.remote_name} {candidate.owner}: {state}"

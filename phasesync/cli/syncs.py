@@ -38,7 +38,7 @@ def list_(application: "Application", out: Output) -> None:
     """
     from phasesync.cli.documents import sync_document
 
-    statuses = {one.id: one.status for one in application.credentials.list_all()}
+    statuses = {listed.id: listed.status for listed in application.credentials.list_all()}
     documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.state.list_syncs()]
     if out.as_json:
         out.items(documents, [])
@@ -85,7 +85,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @sync_options
 @click.option(
     "--adopt",
-    type=click.Choice([str(one) for one in Adopt]),
+    type=click.Choice([str(word) for word in Adopt]),
     help="Take over a secret that exists: overwrite it, or merge it into the environment first. "
     "Default: leave it alone.",
 )

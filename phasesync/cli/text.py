@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phasesync import errors
-from phasesync.cli.failures import one_line
 from phasesync.cli.output import Output
+from phasesync.cli.streams import one_line
 from phasesync.core.remote import Action
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, exit_code_of
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def show_plan(out: Output, document: dict[str, Any]) -> None:
     """
-    Print a plan: a line for each change, key names, what waits.
+    Print a plan: a line for each change, names of keys, what is held or delayed.
 
-    Of many changes the first of each action are shown, what is left as it is as a number; JSON has them all.
+    Of many changes only the first of each action are shown, and the number of the others; JSON has them all.
     """
     many = len(document["changes"]) > _FEW
     by_action: dict[str, list[dict[str, Any]]] = {}
@@ -37,16 +37,16 @@ def show_plan(out: Output, document: dict[str, Any]) -> None:
             click.echo(f"{action:<16}{'... and ' if shown else ''}{more}{_waiting(changes[len(shown) :])}")
     estimate = document["estimate"]
     click.echo(f"{_counted(estimate['writes'], 'new version')}, about {_counted(estimate['calls'], 'call')}")
-    _show_troubles(out, document)
+    _show_problems(out, document)
     if document["digest"]:
         out.say(f"held until: phasesync syncs approve {document['sync']} --plan {document['digest']}")
 
 
 _FEW = 30
-"""Up to this many changes are shown one by one."""
+"""Most changes that are all shown one by one."""
 
 _SHOWN = 5
-"""Of more than that, so many of each action."""
+"""Of more changes, so many of each action are shown."""
 
 
 def _show_change(change: dict[str, Any]) -> None:
@@ -58,14 +58,14 @@ def _show_change(change: dict[str, Any]) -> None:
             click.echo(f"{'':<16}{sign} {one_line(key)} = {'(empty)' if key in emptied else '***'}")
 
 
-def _show_troubles(out: Output, document: dict[str, Any]) -> None:
-    """Say on stderr what is in no plan and why, and what mends that and what is not ours to change; each hint once."""
+def _show_problems(out: Output, document: dict[str, Any]) -> None:
+    """Print on stderr what could not be planned and why, then the hints for it and for refused changes, each once."""
     problems = document["problems"]
-    for one in problems[:_SHOWN]:
-        out.say(f"error: {one['remote_name']}: {one['message']}")
+    for problem in problems[:_SHOWN]:
+        out.say(f"error: {problem['remote_name']}: {problem['message']}")
     if len(problems) > _SHOWN:
         out.say(f"... and {len(problems) - _SHOWN} more that could not be planned")
-    for hint in dict.fromkeys(one["hint"] for one in (*problems, *document["changes"]) if one["hint"]):
+    for hint in dict.fromkeys(entry["hint"] for entry in (*problems, *document["changes"]) if entry["hint"]):
         out.say(f"hint: {hint}")
 
 
@@ -84,7 +84,7 @@ def show_run(out: Output, run: Run) -> None:
         f"{_counted(run.versions_written, 'new version')}"
     )
     for change in run.changes:
-        # What could not be looked at has no change: "noop" would say that it is as it should be.
+        # What could not be observed has no change. "noop" would say that it is as it should be.
         action = "-" if change.action == Action.NOOP and change.outcome is not Outcome.UNCHANGED else change.action
         click.echo(f"  {action:<16}{one_line(change.remote_name)}  {change.outcome}: {one_line(change.reason)}")
         for sign, keys in (("+", change.keys.added), ("~", change.keys.changed), ("-", change.keys.removed)):

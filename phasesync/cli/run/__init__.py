@@ -15,7 +15,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, ENVIRONMENT, Name, comma_list, path_option
 from phasesync.cli.run.child import Child, Stopped
 from phasesync.cli.run.executable import NOT_EXECUTABLE, find_command, show_start_error
-from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, tell_loading
+from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, warn_of_loading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def run(
     recipes = [application.dynamics.get(name) for name in dynamics]
     check_names(recipes, dict.fromkeys(values, f"{'/'.join(environment)} {path}"))
     check_size(command, environ, values, leases=len(recipes))
-    tell_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
+    warn_of_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
     if not dynamics:
         application.close()
         _become(program, command, environ)
@@ -115,8 +115,8 @@ def _with_leases(
 
 
 def _become(program: str, command: "Sequence[str]", environ: "Mapping[str, str]") -> NoReturn:
-    """Put the command in the place of this process: nothing is left to do at its end."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored stays so.
+    """Replace this process by the command: nothing is left to do at its end."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the command would inherit that.
     try:
         os.execve(program, list(command), dict(environ))  # noqa: S606 - the operator's own command, no shell
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether a command can be run, before anything is done for it; and what a shell would exit with where it cannot."""
+"""Finds the program of a command before anything is issued for it; if there is none, ends as a shell would."""
 
 import errno
 import os
@@ -6,46 +6,48 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from phasesync.cli.failures import one_line, tell
+from phasesync.cli.streams import one_line, print_to_stderr
 from phasesync.core.names import without_value
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
-"""Exit codes of shells for a command that is not there, and for one that cannot be run (POSIX, Shell Command)."""
+"""Exit codes of shells for a command that is missing, and for one that cannot be run (POSIX, Shell Command)."""
 
 _MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
 def find_command(command: str, environ: Mapping[str, str]) -> str:
     """
-    Return where a command is; it is looked for as a shell would.
+    Return the path of a command's program, found as a shell would find it.
 
-    Where it is missing or cannot be executed, this ends with a shell's exit code, and with a line that says why.
+    If it is missing or cannot be executed, this exits with the code of a shell, and prints why.
 
     Args:
         command: as it was typed.
-        environ: whose PATH says where to look: that of the caller. What a command is given must not decide which
-            program gets it.
+        environ: has the PATH to search: that of the caller. The secrets of a command must not decide which program
+            gets them.
     """
-    found = _look_for(command, environ)
-    if isinstance(found, str):
-        return found
-    show_start_error(command, found)
-    raise SystemExit(NOT_FOUND if found.errno in _MISSING else NOT_EXECUTABLE)
+    path = _search(command, environ)
+    if isinstance(path, str):
+        return path
+    show_start_error(command, path)
+    raise SystemExit(NOT_FOUND if path.errno in _MISSING else NOT_EXECUTABLE)
 
 
 def show_start_error(command: str, error: OSError) -> None:
-    """Say why a command could not be begun."""
-    # Shells take KEY=VALUE before a command; here it is one, and its value may be a secret.
-    tell(f"error: {one_line(without_value(command))}: {error.strerror}")
+    """Print why a command could not be started."""
+    # Shells take KEY=VALUE before a command. Here it is taken for the command, and its value may be a secret.
+    print_to_stderr(f"error: {one_line(without_value(command))}: {error.strerror}")
     if error.errno == errno.E2BIG:
-        tell("hint: its arguments and its environment together are larger than this system takes; --path reads less")
+        print_to_stderr(
+            "hint: its arguments and its environment together are larger than this system takes; --path reads less"
+        )
 
 
-def _look_for(command: str, environ: Mapping[str, str]) -> str | OSError:
-    """Return where a command is, or why it cannot be begun, as far as a look tells."""
+def _search(command: str, environ: Mapping[str, str]) -> str | OSError:
+    """Return the path of a command's program, or why it cannot be started."""
     trouble = _error(errno.ENOENT)
-    named = "/" in command  # and not looked for in PATH, whose folders need neither be there nor open to us
+    named = "/" in command  # Then PATH is not searched. Its folders may be missing or not readable.
     for place in [command] if named else _places(command, environ):
         try:
             mode = os.stat(place).st_mode
