@@ -20,17 +20,18 @@ from phasesync.core.remote import Action, RemoteListing
 from phasesync.core.run import ChangeResult, Run
 from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
-from phasesync.engine.hints import hint_of
-from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
     from phasesync.core.planning.explain import ObjectWhy
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
+    from phasesync.engine.import_values import ImportResult
     from phasesync.engine.leases.orphan_users import OrphanUser
+    from phasesync.engine.operations import PlanReport
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.ports import LeaseRecord
+    from phasesync.store.migrate import SchemaStatus
 
 
 def app_document(app: App) -> dict[str, object]:
@@ -146,7 +147,7 @@ def ahead(moment: datetime | None, now: datetime) -> datetime | None:
     return moment if moment is not None and moment > now else None
 
 
-def plan_document(report: PlanReport) -> Document:
+def plan_document(report: "PlanReport") -> Document:
     """Return a plan as `syncs plan` prints it."""
     guarded = report.guarded
     held_by_change = {id(held.change): held for held in guarded.held}
@@ -173,7 +174,7 @@ def plan_document(report: PlanReport) -> Document:
     }
 
 
-def has_changes(report: PlanReport) -> bool:
+def has_changes(report: "PlanReport") -> bool:
     """Return whether a plan has anything but noops."""
     return any(change.action is not Action.NOOP for change in report.plan.changes)
 
@@ -232,6 +233,8 @@ def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
+    from phasesync.engine.hints import hint_of
+
     return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
 
 
@@ -295,6 +298,31 @@ def listed_secret_document(secret: RemoteListing) -> Document:
         "description": secret.description,
         "arn": secret.arn,
     }
+
+
+def import_document(imported: "ImportResult") -> Document:
+    """Return what an import brought, by key, as `syncs adopt` and `syncs add` print it."""
+    return {
+        "added": list(imported.added),
+        "changed": list(imported.changed),
+        "kept": list(imported.kept),
+        "revision": imported.revision,
+    }
+
+
+def held_document(held: Held) -> dict[str, str]:
+    """Return a held change as `syncs approve` prints it."""
+    return {
+        "action": str(held.change.action),
+        "remote_name": held.change.remote_name,
+        "rule": str(held.rule),
+        "reason": held.reason,
+    }
+
+
+def schema_document(schema: "SchemaStatus") -> Document:
+    """Return which schema the database has, as `db status` and `db migrate` print it."""
+    return {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
 
 
 def explanation_document(explanation: "Explanation") -> dict[str, Any]:

@@ -156,16 +156,10 @@ def approve(application: "Application", name: str, digest: str, out: Output) -> 
     Example:
       phasesync syncs approve shop-production --plan 0123456789abcdef
     """
+    from phasesync.cli.documents import held_document
+
     held = application.operations.approve(name, digest, actor=invocation().actor)
-    changes = [
-        {
-            "action": str(item.change.action),
-            "remote_name": item.change.remote_name,
-            "rule": str(item.rule),
-            "reason": item.reason,
-        }
-        for item in held
-    ]
+    changes = [held_document(change) for change in held]
     out.done(_approved(name, digest, changes), sync_document_of(application, name) | {"approved": changes})
 
 

@@ -1,6 +1,6 @@
 """Commands of `phasesync syncs` that change the owner of AWS secrets: adopt, release, remove."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -48,6 +48,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
       phasesync syncs adopt shop-production
       phasesync syncs adopt shop-production --import prefer-aws --yes
     """
+    from phasesync.cli.documents import import_document
     from phasesync.cli.output import show_identity
 
     offer = application.adoption.offer(name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
@@ -176,16 +177,6 @@ def show_survey(survey: "Survey", out: Output) -> None:
         out.say(f"ours already: {len(survey.ours)}")
     if survey.absent:
         out.say(f"missing at AWS: {secrets_of(survey.absent)}; the next run creates what is missing")
-
-
-def import_document(imported: "ImportResult") -> dict[str, Any]:
-    """Return what an import brought, by key."""
-    return {
-        "added": list(imported.added),
-        "changed": list(imported.changed),
-        "kept": list(imported.kept),
-        "revision": imported.revision,
-    }
 
 
 def import_line(environment: str, imported: "ImportResult") -> str:

@@ -9,7 +9,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, REGION, path_option
 from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
-from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
+from phasesync.cli.sync_ownership import adopt, import_line, release, remove
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
@@ -149,6 +149,8 @@ def add(
     document = sync_document_of(application, name)
     if added.imported is not None:
         out.say(import_line(added.sync.environment_label, added.imported))
+        from phasesync.cli.documents import import_document
+
         document["imported"] = import_document(added.imported)
     follows = f"the daemon carries it out, or: phasesync syncs run {name}"
     if added.to_adopt:
