@@ -1,4 +1,4 @@
-"""`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
+"""`phasesync credentials`: how we authenticate to AWS. A secret access key is never shown again."""
 
 import json
 import sys

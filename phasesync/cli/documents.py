@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 def app_document(app: App) -> dict[str, object]:
-    """Return an app."""
+    """Return an app as `apps list` prints it."""
     return {"name": app.name, "description": app.description, "created_at": app.created_at}
 
 
 def environment_document(environment: Environment) -> dict[str, object]:
-    """Return an environment."""
+    """Return an environment as `envs list` prints it."""
     return {
         "env": environment.label,
         "app": environment.app,
@@ -52,7 +52,7 @@ def environment_document(environment: Environment) -> dict[str, object]:
 
 
 def secret_document(secret: SecretVersion) -> dict[str, object]:
-    """Return one version of a secret, without its value. `type` is null where the key was unset."""
+    """Return one version of a secret, without its value. `type` is null if the key was unset."""
     return {
         "key": secret.key,
         "path": secret.path,
@@ -66,7 +66,7 @@ def secret_document(secret: SecretVersion) -> dict[str, object]:
 
 
 def value_document(value: SecretValue) -> dict[str, object]:
-    """Return a value for JSON: as text, or as base64 where it is binary."""
+    """Return a value for JSON: as text, or as base64 if it is binary."""
     if value.type is ValueType.BINARY:
         return {"value": base64.b64encode(value.reveal()).decode("ascii"), "encoding": "base64"}
     return {"value": value.reveal_text(), "encoding": "text"}
@@ -109,7 +109,7 @@ def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
 def sync_details(
     sync: Sync, credential: CredentialStatus, *, last_synced_at: datetime | None, now: datetime
 ) -> Document:
-    """Return a sync with what was set on it and when it was last in sync, as `syncs show` prints it."""
+    """Return a sync with its settings and when it was last in sync, as `syncs show` prints it."""
     config = sync.config
     return sync_document(sync, credential) | {
         "kms_key": config.kms_key,
@@ -137,7 +137,7 @@ def sync_details(
 
 
 def seconds(duration: timedelta) -> int | float:
-    """Return a duration in seconds, as a whole number where it is one."""
+    """Return a duration in seconds, as a whole number if it is one."""
     exact = duration.total_seconds()
     return int(exact) if exact.is_integer() else exact
 
@@ -301,7 +301,7 @@ def listed_secret_document(secret: RemoteListing) -> Document:
 
 
 def import_document(imported: "ImportResult") -> Document:
-    """Return what an import brought, by key, as `syncs adopt` and `syncs add` print it."""
+    """Return the result of an import, by key, as `syncs adopt` and `syncs add` print it."""
     return {
         "added": list(imported.added),
         "changed": list(imported.changed),
@@ -449,7 +449,7 @@ def lease_document(lease: Lease) -> Document:
 
 
 def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
-    """Return a lease with what became of it, as `leases show` prints it."""
+    """Return a lease with its details and its log, as `leases show` prints it."""
     return lease_document(lease) | {
         "issuer": lease.issuer,
         "name": lease.spec.name,

@@ -126,7 +126,7 @@ def revoke_before_removal(application: "Application", live: "Sequence[Lease]", o
 
 @contextmanager
 def session_hint(application: "Application", dynamic: str) -> Iterator[None]:
-    """Have the refusal to remove a dynamic secret with live sessions of a role say that these end by themselves."""
+    """Add a hint to the refusal to remove a dynamic secret: live sessions of a role end by themselves."""
     try:
         yield
     except IllegalTransitionError as error:

@@ -84,7 +84,7 @@ class Root(LazyGroup):
     """Maps whatever ends a command to an exit code and to a line on stderr."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        """Run one command line; ends with SystemExit, always."""
+        """Run one command line; always ends with SystemExit."""
         fill_closed_streams()
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False

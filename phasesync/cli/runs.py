@@ -67,7 +67,7 @@ def list_(
     """
     wanted = _outcomes(outcomes)
     after = application.clock.now() - since if isinstance(since, timedelta) else since
-    # The newest run of all, whatever its outcome, asked for first: so nothing that ends meanwhile is missed.
+    # First the newest run of any outcome, so that no run that ends meanwhile is missed.
     newest = application.state.list_runs(sync=sync, limit=1)
     listed = application.state.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
     if not follow:

@@ -360,7 +360,7 @@ def _write_secret(
     done: str,
     out: Output,
 ) -> None:
-    """Commit one key and say what it is now."""
+    """Commit one key and print its new version."""
     write = SecretWrite(path=path, key=key, value=value, comment=comment)
     edited = application.environments.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
     now = application.environments.get_secret(*environment, path, key)

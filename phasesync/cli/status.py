@@ -74,7 +74,7 @@ def probe(host: str, port: int, *, within_s: float = WITHIN_S) -> Answer:
 
 
 def _ask(address: str, port: int, deadline: float) -> bytes:
-    """Return the whole response to a GET of /healthz."""
+    """Return the whole response to GET /healthz."""
     request = f"GET /healthz HTTP/1.0\r\nHost: {_joined(address, port)}\r\n\r\n"
     response = b""
     with socket.create_connection((address, port), timeout=_left(deadline)) as connection:

@@ -1,4 +1,4 @@
-"""Options that say what is set on a sync, shared by `syncs add` and `syncs update`."""
+"""Options for the settings of a sync, shared by `syncs add` and `syncs update`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

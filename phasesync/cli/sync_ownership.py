@@ -180,7 +180,7 @@ def show_survey(survey: "Survey", out: Output) -> None:
 
 
 def import_line(environment: str, imported: "ImportResult") -> str:
-    """Return what an import brought, as one line."""
+    """Return the result of an import, as one line."""
     added = "1 key" if len(imported.added) == 1 else f"{len(imported.added)} keys"
     return (
         f"imported into {environment}: {added} added, {len(imported.changed)} changed, "

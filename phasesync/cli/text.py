@@ -98,7 +98,7 @@ def show_run(out: Output, run: Run) -> None:
 
 
 def exit_code_of_run(run: Run) -> int:
-    """Return the exit code of a command that ran a sync: that of the error where there is one."""
+    """Return the exit code of a command that ran a sync: that of the error if there is one."""
     if run.error is None:
         return exit_code_of(run.outcome)
     cls = getattr(errors, run.error.cls, None)
