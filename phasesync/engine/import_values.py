@@ -1,4 +1,4 @@
-"""Reads remote values, on an operator's word, to bring them into the store. The daemon never does."""
+"""Reads values at a destination and imports them into the store when an operator asks. The daemon never does."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from phasesync.ports import CredentialStore, Destination, Destinations, Environm
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteValue:
-    """A value that was read. `warning`: why it gets old in the store, None where nothing is known of that."""
+    """A value that was read. `warning`: why it gets out of date in the store; None if nothing is known of that."""
 
     value: SecretValue
     warning: str | None
@@ -50,28 +50,30 @@ def read_remote(
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
-    found = credentials.get(credential)
-    where = region_of_secret(remote_name, region, otherwise=found.region)
-    check_neighbours(where, found.region, of=f"the credential {credential}")
-    destination = destinations.open(kind, found, where)
-    seen = destination.observe(remote_name)
-    if seen is None:
+    loaded = credentials.get(credential)
+    target_region = region_of_secret(remote_name, region, otherwise=loaded.region)
+    check_neighbours(target_region, loaded.region, of=f"the credential {credential}")
+    destination = destinations.open(kind, loaded, target_region)
+    observed = destination.observe(remote_name)
+    if observed is None:
         raise NotFoundError(
-            f"there is no secret {remote_name} in {where}",
+            f"there is no secret {remote_name} in {target_region}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
-    if seen.deleted_at is not None:
+    if observed.deleted_at is not None:
         raise IllegalTransitionError(
             f"{remote_name} is scheduled for deletion",
             hint=f"aws secretsmanager restore-secret --secret-id {remote_name}",
         )
-    value = destination.read_value(seen.arn)
+    value = destination.read_value(observed.arn)
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
-    refusal = refusal_of(seen.name, seen, region or found.region)
+    refusal = refusal_of(observed.name, observed, region or loaded.region)
     warning = None
     if refusal is not None:
-        warning = f"{seen.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+        warning = (
+            f"{observed.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+        )
     return RemoteValue(value=value, warning=warning)
 
 
