@@ -1,7 +1,8 @@
-"""`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
+"""`phasesync credentials`: how we authenticate to AWS. A secret access key is never shown again."""
 
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,6 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Name
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.credential import (
-    Credential,
     CredentialStatus,
     CredentialType,
     check_access_key_id,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phasesync.bootstrap import Application
+    from phasesync.engine.iam_policies import RoleSetup
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
@@ -48,7 +49,7 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import credential_document
 
     columns = ["name", "type", "region", "account", "role_arn", "access_key_id", "status", "used_by"]
-    documents = map(credential_document, application.store.credentials.list_all())
+    documents = map(credential_document, application.credentials.list_all())
     out.items(documents, columns, empty="there are no credentials yet: phasesync credentials add --help")
 
 
@@ -66,7 +67,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     """
     from phasesync.cli.documents import credential_document
 
-    out.item(credential_document(application.store.credentials.get(name)))
+    out.item(credential_document(application.credentials.get(name)))
 
 
 @credentials.command()
@@ -74,7 +75,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @click.option(
     "--type",
     "type_",
-    type=click.Choice([str(one) for one in CredentialType]),
+    type=click.Choice([str(type_) for type_ in CredentialType]),
     required=True,
     help="How it authenticates: by assuming a role, with an access key, or with the SDK's own settings.",
 )
@@ -113,8 +114,9 @@ def add(
       phasesync credentials add keys --type access-key --access-key-id AKIA... --region eu-central-1
       phasesync credentials add host --type ambient --region eu-central-1
     """
-    from phasesync.cli.documents import credential_document
-    from phasesync.core.credential import CredentialDraft
+    from phasesync.cli.documents import credential_document, role_setup_document
+    from phasesync.engine.iam_policies import role_setup
+    from phasesync.ports import CredentialDraft
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
@@ -130,7 +132,10 @@ def add(
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
     document = credential_document(added)
     if added.type is CredentialType.ASSUME_ROLE:
-        document = document | {"setup": _setup(application, added, out)}
+        setup = role_setup(application.tester, added)
+        document = document | {"setup": role_setup_document(setup)}
+        if not out.as_json:
+            _show_setup(setup)
     next_step = f"phasesync credentials test {name}"
     if added.status is CredentialStatus.INCOMPLETE:
         next_step = f"phasesync credentials update {name} --role-arn ARN"
@@ -157,11 +162,11 @@ def test(application: "Application", name: str, out: Output) -> None:
     report = application.credential_operations.test(name)
     if report.base is not None:
         out.say(f"assumed by: account {report.base.account}, {report.base.arn}")
-    note = application.endpoint_note(application.store.credentials.get(name).region)
+    note = application.endpoint_note(application.credentials.get(name).region)
     out.say(f"identity: account {report.identity.account}, {report.identity.arn}{note}")
     for finding in report.findings:
         out.warn(finding)
-    document = credential_document(application.store.credentials.get(name)) | {
+    document = credential_document(application.credentials.get(name)) | {
         "identity": {"account": report.identity.account, "arn": report.identity.arn},
         "findings": list(report.findings),
         "open_without_external_id": report.open_without_external_id,
@@ -175,8 +180,8 @@ NOT_TRIED = "rights on secrets, KMS keys and IAM users"
 
 
 def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
-    """Say what a test has shown and what it has not, with the command that shows the rest."""
-    using = [sync.name for sync in application.store.syncs.list_syncs() if sync.credential.lower() == name.lower()]
+    """Return what a test has shown and what it has not, with the command that shows the rest."""
+    using = [sync.name for sync in application.state.list_syncs() if sync.credential.lower() == name.lower()]
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
         rest = f"phasesync syncs plan {using[0]} reads with it, phasesync aws policy {using[0]} prints what it needs"
@@ -216,14 +221,14 @@ def update(
       phasesync credentials update aws --role-arn arn:aws:iam::111122223333:role/phasesync
     """
     from phasesync.cli.documents import credential_document
-    from phasesync.core.credential import CredentialDraft
+    from phasesync.ports import CredentialDraft
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
-    given = (region, role_arn, external_id, source, access_key_id, account)
-    if not no_external_id and all(value is None for value in given):
+    changes = (region, role_arn, external_id, source, access_key_id, account)
+    if not no_external_id and all(value is None for value in changes):
         raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
-    old = application.store.credentials.get(name)
+    old = application.credentials.get(name)
     draft = CredentialDraft(
         type=old.type,
         region=old.region if region is None else region,
@@ -252,28 +257,28 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
       phasesync credentials remove keys --yes
       phasesync credentials remove keys --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
+    from phasesync.engine.leases.revocation_result import leases_on_credential
 
-    found = application.store.credentials.get(name)
-    dynamics = (
-        [one.name for one in application.store.dynamics.list_all() if one.credential_id == found.id] if revoke else []
-    )
-    live = leases_of(application, credential=name) if revoke else []
-    for dynamic in dynamics:  # A lease of theirs may be of a credential that they had before.
-        live += [lease for lease in leases_of(application, dynamic=dynamic) if lease.credential_id != found.id]
-    what = f"remove the credential {name}"
+    credential_id = application.credentials.get(name).id
+    dynamics, live = [], []
+    if revoke:
+        recipes = application.dynamics.list_all()
+        dynamics = [recipe.name for recipe in recipes if recipe.credential_id == credential_id]
+        live = leases_on_credential(application.leases, name, dynamics)
+    question = f"remove the credential {name}"
     if dynamics:
-        what += f" and the dynamic secrets on it ({', '.join(dynamics)})"
-    confirm(f"{what}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
+        question += f" and the dynamic secrets on it ({', '.join(dynamics)})"
+    confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
     for dynamic in dynamics:
-        application.store.dynamics.remove(dynamic)
-    application.store.credentials.remove(name)
+        application.dynamics.remove(dynamic)
+    application.credentials.remove(name)
     out.done(f"removed the credential {name}", {"removed": name, "revoked": [lease.id for lease in live]})
 
 
 def _ask_secret_key(access_key_id: str) -> SecretValue:
-    """Read the secret of a key whose id may be one: without echo where somebody types, from stdin otherwise."""
+    """Check an access key id and read its secret: without echo at a terminal, otherwise from stdin."""
     check_access_key_id(access_key_id)
     if is_terminal():
         data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")
@@ -289,12 +294,21 @@ def _ask_secret_key(access_key_id: str) -> SecretValue:
     return check_secret_access_key(SecretValue(data))
 
 
-def _setup(application: "Application", credential: Credential, out: Output) -> dict[str, Any]:
-    """Return what makes the role: policies, lines of the AWS command line. Without JSON it is told on stderr."""
-    from phasesync.cli.aws_documents import setup_of
-
-    setup = setup_of(application, credential)
-    if not out.as_json:
-        for line in setup.lines():
-            click.echo(line, err=True)
-    return setup.document()
+def _show_setup(setup: "RoleSetup") -> None:
+    """Print on stderr how to create the role of a credential."""
+    name = setup.credential.name
+    lines = [
+        f"External ID: {setup.credential.external_id or 'none'}",
+        f"Trust policy of the role (phasesync aws trust-policy {name} prints it alone):",
+        json.dumps(setup.trust, indent=2),
+    ]
+    if setup.policy is None:
+        lines.append("Unless the role has it already (this replaces the role's whole trust policy):")
+    else:
+        lines += [
+            f"Policy of the role (phasesync aws policy --starter sync --credential {name} prints it alone):",
+            json.dumps(setup.policy, indent=2),
+            "In the account that the secrets are in:",
+        ]
+    for line in (*lines, *setup.commands, *setup.notes):
+        click.echo(line, err=True)
