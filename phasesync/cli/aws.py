@@ -160,10 +160,7 @@ def _print_policy(
     from phasesync.engine.iam_policies import check_keys, policy_of_scope, policy_scope
 
     scope = policy_scope(
-        application.state,
-        application.dynamics,
-        application.leases,
-        application.credentials,
+        application.context,
         sync=sync,
         dynamic=dynamic,
         credential=credential,
@@ -176,7 +173,7 @@ def _print_policy(
     check_keys(scope, kms_key=kms_key, copy_keys=copy_keys)
     whole = policy_of_scope(
         scope,
-        instance_id=application.instance_id,
+        instance_id=application.context.instance_id,
         actions=lambda kind: spec_of(kind).actions,
         kms_key=kms_key,
         copy_keys=copy_keys,
@@ -230,7 +227,7 @@ def _print_starter_for_syncs(
 def _print_starter_for_leases(region: str | None, credential: str | None, boundary: str | None, out: Output) -> None:
     from phasesync.core.arns import check_partition, check_policy_arn
     from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
-    from phasesync.core.lease_users import OUR_PATH
+    from phasesync.core.iam_users import OUR_PATH
 
     where = _starter_region(region, credential, None)
     if boundary is not None:
@@ -264,15 +261,15 @@ def _starter_region(region: str | None, credential: str | None, kms_key: str | N
 
 @with_application
 def _credential(application: "Application", name: str) -> "Credential":
-    return application.credentials.get(name)
+    return application.store.credentials.get(name)
 
 
 def _instance_id() -> tuple[str | None, str | None]:
     """Return the id of this installation, and why it is not known if no database gives it."""
-    from phasesync.bootstrap import find_instance_id
+    from phasesync.bootstrap import load_instance_id
 
     try:
-        return find_instance_id(invocation().settings().settings), None
+        return load_instance_id(invocation().settings().settings), None
     except PhasesyncError as error:
         return None, error.message
 
@@ -292,10 +289,10 @@ def trust_policy(application: "Application", credential: str, principal: str | N
     """
     from phasesync.engine.iam_policies import trust_policy_of
 
-    loaded = application.credentials.get(credential)
+    loaded = application.store.credentials.get(credential)
     if loaded.type is not CredentialType.ASSUME_ROLE:
         raise InvalidInputError(f"the credential {credential} is {loaded.type} and assumes no role")
-    trust = trust_policy_of(application.tester, loaded, principal)
+    trust = trust_policy_of(application.context.tester, loaded, principal)
     print_document(trust.document)
     if trust.note is not None:
         out.warn(trust.note)
@@ -316,13 +313,13 @@ def list_secrets(application: "Application", credential: str, region: str | None
     """
     from phasesync.cli.documents import listed_secret_document
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.core.arns import check_neighbours
+    from phasesync.core.regions import check_same_partition
     from phasesync.engine.hints import hints_about
 
-    loaded = application.credentials.get(credential)
-    where = check_neighbours(region or loaded.region, loaded.region, of=f"the credential {credential}")
+    loaded = application.store.credentials.get(credential)
+    where = check_same_partition(region or loaded.region, loaded.region, of=f"the credential {credential}")
     with hints_about(credential):
-        listed = application.destinations.open(AWS_SECRETS_MANAGER, loaded, where).list_names()
+        listed = application.context.destinations.open(AWS_SECRETS_MANAGER, loaded, where).list_names()
     out.items(
         map(listed_secret_document, listed),
         ["name", "ours", "owning_service", "type", "deleted_at", "description"],
@@ -356,14 +353,15 @@ def force_delete(
     from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about, hints_for
+    from phasesync.engine.removal import find_for_force_deletion, force_delete
 
-    deletion, kind = application.force_deletion, AWS_SECRETS_MANAGER
+    context, kind = application.context, AWS_SECRETS_MANAGER
     with hints_about(credential):
-        sync, observed = deletion.find(credential, region, name, kind=kind)
-    show_identity(application, application.credentials.get(credential), out)
+        sync, observed = find_for_force_deletion(context, credential, region, name, kind=kind)
+    show_identity(application, application.store.credentials.get(credential), out)
     out.say(f"{name} is {observed.arn}, written by the sync {sync.name}")
     confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
     with hints_for(sync):
-        deletion.delete(credential, region, name, kind=kind, actor=invocation().actor)
+        force_delete(context, credential, region, name, kind=kind, actor=invocation().actor)
     wanted = "" if sync.paused is not None else f"; the next run of {sync.name} creates it anew if it is still wanted"
     out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": observed.arn, "sync": sync.name})

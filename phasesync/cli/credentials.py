@@ -49,7 +49,7 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import credential_document
 
     columns = ["name", "type", "region", "account", "role_arn", "access_key_id", "status", "used_by"]
-    documents = map(credential_document, application.credentials.list_all())
+    documents = map(credential_document, application.store.credentials.list_all())
     out.items(documents, columns, empty="there are no credentials yet: phasesync credentials add --help")
 
 
@@ -67,7 +67,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     """
     from phasesync.cli.documents import credential_document
 
-    out.item(credential_document(application.credentials.get(name)))
+    out.item(credential_document(application.store.credentials.get(name)))
 
 
 @credentials.command()
@@ -115,8 +115,8 @@ def add(
       phasesync credentials add host --type ambient --region eu-central-1
     """
     from phasesync.cli.documents import credential_document, role_setup_document
+    from phasesync.core.credential import CredentialDraft
     from phasesync.engine.iam_policies import role_setup
-    from phasesync.ports import CredentialDraft
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
@@ -132,7 +132,7 @@ def add(
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
     document = credential_document(added)
     if added.type is CredentialType.ASSUME_ROLE:
-        setup = role_setup(application.tester, added)
+        setup = role_setup(application.context.tester, added)
         document = document | {"setup": role_setup_document(setup)}
         if not out.as_json:
             _show_setup(setup)
@@ -162,11 +162,11 @@ def test(application: "Application", name: str, out: Output) -> None:
     report = application.credential_operations.test(name)
     if report.base is not None:
         out.say(f"assumed by: account {report.base.account}, {report.base.arn}")
-    note = application.endpoint_note(application.credentials.get(name).region)
+    note = application.endpoint_note(application.store.credentials.get(name).region)
     out.say(f"identity: account {report.identity.account}, {report.identity.arn}{note}")
     for finding in report.findings:
         out.warn(finding)
-    document = credential_document(application.credentials.get(name)) | {
+    document = credential_document(application.store.credentials.get(name)) | {
         "identity": {"account": report.identity.account, "arn": report.identity.arn},
         "findings": list(report.findings),
         "open_without_external_id": report.open_without_external_id,
@@ -181,7 +181,7 @@ NOT_TRIED = "rights on secrets, KMS keys and IAM users"
 
 def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
     """Return what a test has shown and what it has not, with the command that shows the rest."""
-    using = [sync.name for sync in application.state.list_syncs() if sync.credential.lower() == name.lower()]
+    using = [sync.name for sync in application.store.syncs.list_syncs() if sync.credential.lower() == name.lower()]
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
         rest = f"phasesync syncs plan {using[0]} reads with it, phasesync aws policy {using[0]} prints what it needs"
@@ -221,14 +221,14 @@ def update(
       phasesync credentials update aws --role-arn arn:aws:iam::111122223333:role/phasesync
     """
     from phasesync.cli.documents import credential_document
-    from phasesync.ports import CredentialDraft
+    from phasesync.core.credential import CredentialDraft
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
     changes = (region, role_arn, external_id, source, access_key_id, account)
     if not no_external_id and all(value is None for value in changes):
         raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
-    old = application.credentials.get(name)
+    old = application.store.credentials.get(name)
     draft = CredentialDraft(
         type=old.type,
         region=old.region if region is None else region,
@@ -260,20 +260,20 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
     from phasesync.engine.leases.revocation_result import leases_on_credential
 
-    credential_id = application.credentials.get(name).id
+    credential_id = application.store.credentials.get(name).id
     dynamics, live = [], []
     if revoke:
-        recipes = application.dynamics.list_all()
+        recipes = application.store.dynamics.list_all()
         dynamics = [recipe.name for recipe in recipes if recipe.credential_id == credential_id]
-        live = leases_on_credential(application.leases, name, dynamics)
+        live = leases_on_credential(application.context.leases, name, dynamics)
     question = f"remove the credential {name}"
     if dynamics:
         question += f" and the dynamic secrets on it ({', '.join(dynamics)})"
     confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
     revoke_before_removal(application, live, out)
     for dynamic in dynamics:
-        application.dynamics.remove(dynamic)
-    application.credentials.remove(name)
+        application.store.dynamics.remove(dynamic)
+    application.store.credentials.remove(name)
     out.done(f"removed the credential {name}", {"removed": name, "revoked": [lease.id for lease in live]})
 
 

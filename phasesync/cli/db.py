@@ -32,12 +32,12 @@ def migrate(out: Output) -> None:
     """
     settings = invocation().settings().settings
     url = settings.database_url
-    from phasesync.bootstrap import migrate_application
+    from phasesync.bootstrap import migrate_database
     from phasesync.cli.documents import schema_document
     from phasesync.store.migrate import status as schema_status
 
     before = schema_status(url)
-    migrate_application(settings)
+    migrate_database(settings)
     after = schema_status(url)
     moved = "is at" if before.current == after.current else "was brought to"
     out.done(f"the database {moved} schema {after.current}", schema_document(after))
@@ -95,10 +95,10 @@ def restore(file: Path, out: Output) -> None:
     Example:
       phasesync db restore /var/backups/phasesync-monday.db
     """
-    from phasesync.bootstrap import restore_application
+    from phasesync.bootstrap import restore_database
 
     settings = invocation().settings().settings
-    kept = restore_application(settings, file)
+    kept = restore_database(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(
@@ -125,7 +125,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     from phasesync.engine.stale_database import LOOK_AHEAD
 
     confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
-    accepted = application.state.accept_restore(ahead=LOOK_AHEAD)
+    accepted = application.store.restored.accept_restore(ahead=LOOK_AHEAD)
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(

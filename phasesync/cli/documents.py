@@ -15,22 +15,22 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
-from phasesync.core.planning.guard import Held, Rule
+from phasesync.core.planning.guard import GuardRule, HeldChange
 from phasesync.core.remote import Action, RemoteListing
 from phasesync.core.run import ChangeResult, Run
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
+from phasesync.core.sync_status import status_of
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
-    from phasesync.core.planning.explain import ObjectWhy
+    from phasesync.core.lease_claim import LeaseRecord
+    from phasesync.core.planning.explain import ObjectExplanation
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
     from phasesync.engine.leases.orphan_users import OrphanUser
     from phasesync.engine.operations import PlanReport
     from phasesync.engine.status_summary import StatusSummary
-    from phasesync.ports import LeaseRecord
     from phasesync.store.migrate import SchemaStatus
 
 
@@ -227,9 +227,9 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
+def _hint(change: Change, held: HeldChange | None, sync: Sync) -> str | None:
     """Return what fixes a change that is not ours to make, or that no approval releases; None for any other."""
-    if held is not None and held.rule is Rule.RESTORED:
+    if held is not None and held.rule is GuardRule.RESTORED:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
@@ -239,7 +239,7 @@ def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
 
 
 def _planned(
-    change: Change, hint: str | None, held: Held | None, until: datetime | None, versions_24h: Mapping[str, int]
+    change: Change, hint: str | None, held: HeldChange | None, until: datetime | None, versions_24h: Mapping[str, int]
 ) -> Document:
     reason = change.reason if held is None else held.reason
     if until is not None:
@@ -310,7 +310,7 @@ def import_document(imported: "ImportResult") -> Document:
     }
 
 
-def held_document(held: Held) -> dict[str, str]:
+def held_document(held: HeldChange) -> dict[str, str]:
     """Return a held change as `syncs approve` prints it."""
     return {
         "action": str(held.change.action),
@@ -355,7 +355,7 @@ def explanation_document(explanation: "Explanation") -> dict[str, Any]:
     }
 
 
-def _explained_object(remote: "ObjectWhy") -> dict[str, Any]:
+def _explained_object(remote: "ObjectExplanation") -> dict[str, Any]:
     return {
         "remote_name": remote.remote_name,
         "reported": remote.reported,

@@ -216,7 +216,7 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import dynamic_document
 
     columns = ["name", "env", "path", "issuer", "credential", "default_ttl_s", "max_ttl_s", "live_leases"]
-    dynamics = application.dynamics.list_all()
+    dynamics = application.store.dynamics.list_all()
     for secret in dynamics:
         if secret.error is not None:
             out.warn(secret.error)
@@ -241,7 +241,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     """
     from phasesync.cli.documents import dynamic_document
 
-    out.item(dynamic_document(application.dynamics.get(name)))
+    out.item(dynamic_document(application.store.dynamics.get(name)))
 
 
 @dynamic.command()
@@ -283,9 +283,8 @@ def add(
         --role-arn arn:aws:iam::111122223333:role/ops --default-ttl 15m --max-ttl 1h
     """
     from phasesync.cli.documents import dynamic_document
-    from phasesync.core.dynamic import DynamicConfig
-    from phasesync.core.lease_users import DEFAULT_TEMPLATE
-    from phasesync.ports import DynamicDraft
+    from phasesync.core.dynamic import DynamicConfig, DynamicDraft
+    from phasesync.core.iam_users import DEFAULT_TEMPLATE
 
     if options.default_ttl is None or options.max_ttl is None:
         raise InvalidInputError("--default-ttl and --max-ttl say how long leases live")
@@ -351,9 +350,9 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     """
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal, session_hint
 
-    live = application.leases.list_leases(dynamic=name) if revoke else []
+    live = application.context.leases.list_leases(dynamic=name) if revoke else []
     confirm(f"remove the dynamic secret {name}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
     revoke_before_removal(application, live, out)
     with session_hint(application, name):
-        application.dynamics.remove(name)
+        application.store.dynamics.remove(name)
     out.done(f"removed the dynamic secret {name}", {"removed": name, "revoked": [lease.id for lease in live]})

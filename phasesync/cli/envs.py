@@ -32,7 +32,7 @@ def list_(application: "Application", app: str | None, out: Output) -> None:
       phasesync envs list --app shop
     """
     out.items(
-        map(environment_document, application.environments.list_environments(app)),
+        map(environment_document, application.store.apps.list_environments(app)),
         ["env", "revision", "keys", "created_at"],
         empty="there are no environments yet: phasesync envs add APP/ENV",
     )
@@ -50,7 +50,7 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     Example:
       phasesync envs add shop/production
     """
-    added = application.environments.add_environment(*environment)
+    added = application.store.apps.add_environment(*environment)
     out.done(
         f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY",
         environment_document(added),
@@ -77,7 +77,7 @@ def update(application: "Application", environment: tuple[str, str], new_name: s
     Example:
       phasesync envs update shop/prod --name production
     """
-    updated = application.environments.update_environment(*environment, new_name=new_name)
+    updated = application.store.apps.update_environment(*environment, new_name=new_name)
     out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_document(updated))
 
 
@@ -100,16 +100,16 @@ def remove(
     """
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
 
-    current = application.environments.get_environment(*environment)
-    live = application.leases.list_leases(environment=environment) if revoke else []
+    current = application.store.apps.get_environment(*environment)
+    live = application.context.leases.list_leases(environment=environment) if revoke else []
     question = f"remove {current.label} with {current.keys} secrets and their history"
     if dynamics := [
-        dynamic.name for dynamic in application.dynamics.list_all() if dynamic.environment_id == current.id
+        dynamic.name for dynamic in application.store.dynamics.list_all() if dynamic.environment_id == current.id
     ]:
         question += f", and its dynamic secrets ({', '.join(dynamics)})"
     confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
     revoke_before_removal(application, live, out)
-    application.environments.remove_environment(*environment)
+    application.store.apps.remove_environment(*environment)
     document = {"removed": current.label, "revoked": [lease.id for lease in live]}
     out.done(f"removed the environment {current.label}", document)
 
@@ -127,5 +127,5 @@ def clone(application: "Application", environment: tuple[str, str], target: str,
     Example:
       phasesync envs clone shop/production staging
     """
-    cloned = application.environments.clone_environment(*environment, target, actor=invocation().actor)
+    cloned = application.store.secrets.clone_environment(*environment, target, actor=invocation().actor)
     out.done(f"cloned {'/'.join(environment)} to {cloned.label}", environment_document(cloned))

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from phasesync.core.canonical import Json, canonical_json, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, parse_json_document
 from phasesync.core.dotenv import PYTHON, Note, dotenv_line, read_dotenv, write_shell
-from phasesync.core.exported_values import Entry, entries_of_json
+from phasesync.core.json_values import FileEntry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_stored_key
 from phasesync.core.reference_syntax import escape
@@ -47,7 +47,7 @@ class Entries:
         notes: what is lost of the file, and where other readers read something else.
     """
 
-    by_key: dict[str, Entry] = field(repr=False)
+    by_key: dict[str, FileEntry] = field(repr=False)
     notes: tuple[Note, ...] = ()
 
 
@@ -85,7 +85,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> E
         entries = Entries(by_key=entries_of_json(text.removeprefix("\ufeff"), allow_null=allow_null))
     else:
         dotenv = read_dotenv(text)
-        values = {key: Entry(value=SecretValue(escape(value))) for key, value in dotenv.values.items()}
+        values = {key: FileEntry(value=SecretValue(escape(value))) for key, value in dotenv.values.items()}
         entries = Entries(by_key=values, notes=dotenv.notes)
     for key in entries.by_key:
         check_stored_key(key)

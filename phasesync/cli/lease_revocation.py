@@ -48,12 +48,12 @@ def revoke_unshown(application: "Application", lease: "Lease", actor: str, out: 
     """Revoke a lease whose key was not shown, unless it is a kept one that others have."""
     from phasesync.engine.leases.revocation_result import is_shared
 
-    if not application.issuers.traits(lease.issuer).takes_back:
+    if not application.context.issuers.traits(lease.issuer).takes_back:
         end = instant_text(lease.expires_at)
         out.warn(f"nobody was told the credentials of the lease {lease.id}; AWS ends it at {end}")
         return
     try:
-        shared = is_shared(application.leases.records(lease.id))
+        shared = is_shared(application.context.leases.records(lease.id))
     except PhasesyncError:
         shared = False  # Revoking it then fails as well, and shows the error.
     if not shared:
@@ -114,7 +114,7 @@ def revoke_before_removal(application: "Application", live: "Sequence[Lease]", o
             raise blocker
     ended = _by_end(application, [result.lease for result in results if not result.dropped])
     for credential_id in ended.credentials_asked:
-        show_identity(application, application.credentials.get_by_id(credential_id), out)
+        show_identity(application, application.store.credentials.get_by_id(credential_id), out)
     if ended.users:
         out.say("revoked 1 lease" if len(ended.users) == 1 else f"revoked {len(ended.users)} leases")
     if ended.sessions:
@@ -130,7 +130,7 @@ def session_hint(application: "Application", dynamic: str) -> Iterator[None]:
     try:
         yield
     except IllegalTransitionError as error:
-        live = _by_end(application, application.leases.list_leases(dynamic=dynamic))
+        live = _by_end(application, application.context.leases.list_leases(dynamic=dynamic))
         if live.sessions:
             name = live.sessions[0].dynamic
             error.hint = (
@@ -143,7 +143,7 @@ def session_hint(application: "Application", dynamic: str) -> Iterator[None]:
 def _by_end(application: "Application", leases: "Sequence[Lease]") -> "LeasesByEnd":
     from phasesync.engine.leases.revocation_result import by_end
 
-    return by_end(leases, lambda lease: application.issuers.traits(lease.issuer).takes_back)
+    return by_end(leases, lambda lease: application.context.issuers.traits(lease.issuer).takes_back)
 
 
 def _last_end(leases: "LeasesByEnd") -> str:

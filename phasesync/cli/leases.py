@@ -81,12 +81,12 @@ def issue(
       phasesync leases issue ci --format dotenv > .env
       credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
     """
-    from phasesync.adapters.aws.recursion_guard import issuing
+    from phasesync.adapters.aws.credential_process import issuing
     from phasesync.engine.leases.issuance import KNOWN_WITHIN
 
     if format_ is not None and out.as_json:
         raise InvalidInputError("--format and -o json exclude each other")
-    _check_keys(application.dynamics.get(dynamic), format_)
+    _check_keys(application.store.dynamics.get(dynamic), format_)
     click.get_current_context().with_resource(issuing(dynamic))
     operations, actor = application.lease_operations, invocation().actor
     probe_for = None if no_probe else KNOWN_WITHIN
@@ -112,11 +112,11 @@ def show_issued(application: "Application", issued: "IssuedLease", out: Output) 
     from phasesync.cli.output import show_identity
 
     lease = issued.lease
-    show_identity(application, application.credentials.get_by_id(lease.credential_id), out)
+    show_identity(application, application.store.credentials.get_by_id(lease.credential_id), out)
     out.say(f"issued the lease {lease.id} of {lease.dynamic}; it ends at {instant_text(lease.expires_at)}")
     if issued.known is False:
         out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
-    if not application.daemons.alive() and application.issuers.traits(lease.issuer).takes_back:
+    if not application.store.daemons.alive() and application.context.issuers.traits(lease.issuer).takes_back:
         out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
 
 
@@ -180,7 +180,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
     from phasesync.cli.documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
-    listed = application.leases.list_leases(dynamic=dynamic, ended=every)
+    listed = application.context.leases.list_leases(dynamic=dynamic, ended=every)
     out.items(map(lease_document, listed), columns, empty="there are no such leases")
 
 
@@ -198,8 +198,8 @@ def show(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.documents import lease_details
 
-    shown = application.leases.get(application.leases.full_id(lease))
-    document = lease_details(shown, application.leases.records(shown.id), now=application.clock.now())
+    shown = application.context.leases.get(application.context.leases.full_id(lease))
+    document = lease_details(shown, application.context.leases.records(shown.id), now=application.context.clock.now())
     if out.as_json:
         out.document(document)
         return
@@ -224,9 +224,9 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     from phasesync.cli.documents import lease_document
     from phasesync.cli.output import show_identity
 
-    lease = application.leases.full_id(lease)
+    lease = application.context.leases.full_id(lease)
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
-    show_identity(application, application.credentials.get_by_id(renewed.credential_id), out)
+    show_identity(application, application.store.credentials.get_by_id(renewed.credential_id), out)
     out.done(f"the lease {lease} ends at {instant_text(renewed.expires_at)}", lease_document(renewed))
 
 
@@ -246,15 +246,15 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     from phasesync.cli.output import show_identity
     from phasesync.engine.leases.revocation_result import instant_or_now, not_found_yet
 
-    lease = application.leases.full_id(lease)
-    was_live = application.leases.get(lease).live
+    lease = application.context.leases.full_id(lease)
+    was_live = application.context.leases.get(lease).live
     revocation = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
     if revocation.error is not None:
         again = instant_or_now(revocation.lease.retry_at)
         revocation.error.message += f"; it is tried again by itself, from {again} on"
         raise revocation.error
     if was_live:
-        show_identity(application, application.credentials.get_by_id(revocation.lease.credential_id), out)
+        show_identity(application, application.store.credentials.get_by_id(revocation.lease.credential_id), out)
     message = f"the lease {lease} is {revocation.lease.status}"
     if revocation.lease.live and revocation.lease.was_issued:
         raise not_found_yet(revocation.lease)
@@ -284,11 +284,12 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     from phasesync.cli.documents import orphan_document
     from phasesync.cli.output import show_identity
     from phasesync.engine.leases.orphan_removal import summarise_removal
+    from phasesync.engine.leases.orphan_users import OrphanCollector
 
-    scans = application.reaper.look(credential)
+    scans = OrphanCollector(application.context).look(credential)
     for scan in scans:
         if scan.account is not None:
-            show_identity(application, application.credentials.get(scan.credential), out)
+            show_identity(application, application.store.credentials.get(scan.credential), out)
         if scan.error is not None:
             out.warn(f"{scan.credential}: {scan.error.message}")
     orphans = [orphan for scan in scans for orphan in scan.strays]
@@ -299,7 +300,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
         out.items(map(orphan_document, orphans), columns, empty=empty)
     if removable:
         _confirm_removal(orphans, len(removable), yes=yes, no_input=no_input, out=out)
-    outcomes = application.reaper.remove(removable, actor=invocation().actor) if removable else []
+    outcomes = OrphanCollector(application.context).remove(removable, actor=invocation().actor) if removable else []
     for orphan, outcome in outcomes:
         if isinstance(outcome, PhasesyncError):
             out.warn(f"{orphan.user.name}: {outcome.message}")

@@ -22,8 +22,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
-from phasesync.core.exported_values import Entry, export_json, literal_value
-from phasesync.core.imported_values import as_literal, split_json
+from phasesync.core.json_values import FileEntry, as_literal, export_json, literal_value, split_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError
 
@@ -99,7 +98,7 @@ def import_(
     """
     from phasesync.engine.secret_import import apply_import, check_not_emptied, plan_import
 
-    folder = {secret.key: secret for secret in application.environments.list_secrets(*environment, path=path)}
+    folder = {secret.key: secret for secret in application.store.secrets.list_secrets(*environment, path=path)}
     if from_aws is not None and file is not None:
         raise InvalidInputError("a file and --from-aws exclude each other")
     if from_aws is not None:
@@ -120,7 +119,7 @@ def import_(
         out.warn(f"empty in the file, and so in the store: {', '.join(plan.emptied[:_SHOWN])}{more}")
     if plan.changes_anything:
         confirm(_question(plan, label), yes=yes, no_input=no_input)
-    edited = apply_import(application.environments, environment, path, plan, actor=invocation().actor)
+    edited = apply_import(application.store.secrets, environment, path, plan, actor=invocation().actor)
     out.done(
         f"{edited.label} {path}: {len(plan.added)} added, {len(plan.changed)} changed, {len(plan.removed)} removed, "
         f"{plan.unchanged} unchanged (revision {edited.revision})",
@@ -150,7 +149,7 @@ def _from_aws(
     region: str | None,
     key: str | None,
     out: Output,
-) -> dict[str, Entry]:
+) -> dict[str, FileEntry]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
     from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
@@ -161,21 +160,20 @@ def _from_aws(
         raise InvalidInputError("--from-aws needs --credential", hint="phasesync credentials list")
     with hints_about(credential):
         read = read_remote(
-            application.destinations,
-            application.credentials,
+            application.context,
             kind=AWS_SECRETS_MANAGER,
             credential=credential,
             region=region,
             remote_name=remote_name,
         )
-    show_identity(application, application.credentials.get(credential), out)
+    show_identity(application, application.store.credentials.get(credential), out)
     if read.warning is not None:
         out.warn(read.warning)
     values = split_json(read.value) if key is None else {key: as_literal(read.value)}
-    return {name: Entry(value=value) for name, value in values.items()}
+    return {name: FileEntry(value=value) for name, value in values.items()}
 
 
-def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, Entry]:
+def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, FileEntry]:
     limit = MAX_JSON_BYTES if format_ is Format.JSON else MAX_BYTES
     data = read_stdin(limit) if file == "-" else read_file(Path(file), limit)
     entries = read_entries(data, format_, allow_null=allow_null)
@@ -224,9 +222,11 @@ def export(
       eval "$(phasesync secrets export shop/production --resolve --format shell)"
     """
     format_ = format_ or (WrittenFormat.JSON if out.as_json else WrittenFormat.DOTENV)
-    secrets = application.environments.list_secrets(*environment, path=path)
+    secrets = application.store.secrets.list_secrets(*environment, path=path)
     entries = {
-        secret.key: Entry(value=secret.value, comment=secret.comment) for secret in secrets if secret.value is not None
+        secret.key: FileEntry(value=secret.value, comment=secret.comment)
+        for secret in secrets
+        if secret.value is not None
     }
     if format_ is WrittenFormat.JSON and not resolve:
         text = export_json(entries)
@@ -246,7 +246,7 @@ def _resolved(
     """Return what a sync of the folder would write. UnresolvedReferenceError names the key."""
     from phasesync.engine.source import read_folder
 
-    source = read_folder(application.environments, *environment, path)
+    source = read_folder(application.store.secrets, *environment, path)
     if (unresolved := source.error()) is not None:
         raise unresolved
     for key, value in sorted(source.values.items()):
@@ -255,7 +255,7 @@ def _resolved(
     return source.values
 
 
-def _literal_values(entries: Mapping[str, Entry], out: Output) -> dict[str, SecretValue]:
+def _literal_values(entries: Mapping[str, FileEntry], out: Output) -> dict[str, SecretValue]:
     """Return values as dotenv can hold them, and warn of what it cannot hold."""
     values, lost = {}, []
     for key, entry in sorted(entries.items()):

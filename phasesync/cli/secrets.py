@@ -30,12 +30,11 @@ from phasesync.cli.params import (
 )
 from phasesync.cli.secret_files import export, import_
 from phasesync.cli.streams import write_values
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.names import check_key
 from phasesync.core.reference_syntax import malformed_references
-from phasesync.core.status import SyncStatus
+from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError, NotFoundError
-from phasesync.ports import SecretWrite
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -55,7 +54,7 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
     Example:
       phasesync secrets history shop/production DB_PASSWORD
     """
-    versions = application.environments.history(*environment, path, key)
+    versions = application.store.secrets.history(*environment, path, key)
     out.items(map(secret_document, versions), ["version", "type", "changed_at", "changed_by", "origin", "comment"])
 
 
@@ -83,7 +82,7 @@ def rollback(
     Example:
       phasesync secrets rollback shop/production DB_PASSWORD --to 3
     """
-    versions = {secret.version: secret for secret in application.environments.history(*environment, path, key)}
+    versions = {secret.version: secret for secret in application.store.secrets.history(*environment, path, key)}
     wanted = versions.get(version)
     if wanted is None or wanted.value is None:
         usable = ", ".join(str(number) for number, secret in sorted(versions.items()) if secret.value is not None)
@@ -136,7 +135,7 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     Example:
       phasesync secrets list shop/production --path /db
     """
-    listed = application.environments.list_secrets(*environment, path=path)
+    listed = application.store.secrets.list_secrets(*environment, path=path)
     out.items(
         map(secret_document, listed),
         ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
@@ -209,7 +208,7 @@ def set_(
     if surplus or source not in {None, "-"}:
         raise value_as_argument()
     # First what can be refused: an operator should not type a value for an environment that does not exist.
-    application.environments.get_environment(*environment)
+    application.store.apps.get_environment(*environment)
     _check_key_to_write(application, environment, path, key)
     data = read_value(
         what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
@@ -288,7 +287,7 @@ def get(
     """
     if resolve and not reveal:
         raise InvalidInputError("--resolve needs --reveal: it shows a value", hint="add --reveal")
-    secret = application.environments.get_secret(*environment, path, key)
+    secret = application.store.secrets.get_secret(*environment, path, key)
     value = secret.value
     if not reveal or value is None:
         out.item(secret_document(secret) | {"value": None if out.as_json else "(hidden; --reveal shows it)"})
@@ -310,7 +309,7 @@ def _resolved(application: "Application", environment: tuple[str, str], path: st
     from phasesync.core.payloads import canonical_value
     from phasesync.engine.source import read_folder
 
-    source = read_folder(application.environments, *environment, path, only=key)
+    source = read_folder(application.store.secrets, *environment, path, only=key)
     if (unresolved := source.error()) is not None:
         raise unresolved
     return canonical_value(key, source.values[key])
@@ -330,7 +329,9 @@ def unset(application: "Application", environment: tuple[str, str], key: str, pa
     Example:
       phasesync secrets unset shop/production OLD_TOKEN
     """
-    edited = application.environments.edit(*environment, actor=invocation().actor, origin="unset", unsets=[(path, key)])
+    edited = application.store.secrets.edit(
+        *environment, actor=invocation().actor, origin="unset", unsets=[(path, key)]
+    )
     out.done(
         f"{edited.label}: unset {key} (revision {edited.revision})",
         {"env": edited.label, "path": path, "key": key, "revision": edited.revision},
@@ -343,7 +344,7 @@ def _check_key_to_write(application: "Application", environment: tuple[str, str]
         check_key(key)
     except InvalidInputError as error:
         with suppress(NotFoundError):
-            application.environments.get_secret(*environment, path, key)
+            application.store.secrets.get_secret(*environment, path, key)
             return
         raise error from None
 
@@ -362,8 +363,8 @@ def _write_secret(
 ) -> None:
     """Commit one key and print its new version."""
     write = SecretWrite(path=path, key=key, value=value, comment=comment)
-    edited = application.environments.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
-    now = application.environments.get_secret(*environment, path, key)
+    edited = application.store.secrets.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
+    now = application.store.secrets.get_secret(*environment, path, key)
     out.done(
         f"{edited.label}: {key} {done} (version {now.version}, revision {edited.revision})",
         {"env": edited.label, "revision": edited.revision} | secret_document(now),
@@ -379,8 +380,8 @@ def _wait_for_readers(
     Raises:
         IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
     """
-    edited = application.environments.get_environment(*environment)
-    for sync in application.state.list_syncs():
+    edited = application.store.apps.get_environment(*environment)
+    for sync in application.store.syncs.list_syncs():
         if edited.id != sync.environment_id and edited.id not in sync.reads:
             continue
         if sync.paused is not None:

@@ -162,20 +162,20 @@ def _show(application: "Application", out: Output) -> None:
     from phasesync.engine.status_summary import summarise_status
 
     summary = summarise_status(
-        syncs=application.state.list_syncs(),
-        credentials={credential.id: credential.status for credential in application.credentials.list_all()},
-        leases=application.leases.list_leases(),
-        daemons=application.daemons.alive(),
-        is_revocable=lambda lease: application.issuers.traits(lease.issuer).takes_back,
-        restored=application.state.is_restored(),
-        now=application.clock.now(),
-        log_bytes=application.database_log_bytes(),
+        syncs=application.store.syncs.list_syncs(),
+        credentials={credential.id: credential.status for credential in application.store.credentials.list_all()},
+        leases=application.context.leases.list_leases(),
+        daemons=application.store.daemons.alive(),
+        is_revocable=lambda lease: application.context.issuers.traits(lease.issuer).takes_back,
+        restored=application.store.restored.is_restored(),
+        now=application.context.clock.now(),
+        log_bytes=application.store.database.log_bytes(),
     )
-    document: dict[str, Any] = {"instance_id": application.instance_id} | status_document(summary)
+    document: dict[str, Any] = {"instance_id": application.context.instance_id} | status_document(summary)
     if out.as_json:
         out.document(document)
         return
-    _show_overview(summary, application.instance_id, out)
+    _show_overview(summary, application.context.instance_id, out)
     if summary.needs_attention:
         click.echo()
         out.items(document["needs_attention"], ["sync", "status", "reason"])

@@ -9,7 +9,8 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
 from phasesync.errors import InvalidInputError
 
@@ -28,13 +29,13 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
     from phasesync.cli.documents import sync_details
 
-    sync = application.state.get_sync(name)
-    successes = application.state.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    sync = application.store.syncs.get_sync(name)
+    successes = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
     return sync_details(
         sync,
-        application.credentials.get_by_id(sync.credential_id).status,
+        application.store.credentials.get_by_id(sync.credential_id).status,
         last_synced_at=successes[0].ended_at if successes else None,
-        now=application.clock.now(),
+        now=application.context.clock.now(),
     )
 
 
@@ -81,9 +82,9 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
     Example:
       phasesync syncs trigger shop-production --wait
     """
-    before = application.state.get_sync(name).last_run_id
+    before = application.store.syncs.get_sync(name).last_run_id
     application.operations.trigger(name, actor=invocation().actor)
-    if not application.daemons.alive():
+    if not application.store.daemons.alive():
         out.warn(f"no daemon is running: start one, or run it here: phasesync syncs run {name}")
     if wait:
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
@@ -117,7 +118,7 @@ def pause(
     Example:
       phasesync syncs pause shop-production --reason "database migration" --until 2h
     """
-    end = application.clock.now() + until if isinstance(until, timedelta) else until
+    end = application.context.clock.now() + until if isinstance(until, timedelta) else until
     names = _names(application, name, every)
     for sync in names:
         application.operations.pause(sync, actor=invocation().actor, reason=reason, until=end)
@@ -175,7 +176,7 @@ def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
 def _names(application: "Application", name: str | None, every: bool) -> list[str]:
     if every == (name is not None):
         raise InvalidInputError("name one sync, or give --all")
-    return [name] if name is not None else [sync.name for sync in application.state.list_syncs()]
+    return [name] if name is not None else [sync.name for sync in application.store.syncs.list_syncs()]
 
 
 def _report(application: "Application", done: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
@@ -202,8 +203,9 @@ def why(application: "Application", name: str, out: Output) -> None:
     """
     from phasesync.cli.documents import explanation_document
     from phasesync.cli.text import show_explanation
+    from phasesync.engine.explanation import explain
 
-    explanation = application.explainer.explain(name)
+    explanation = explain(application.context, name)
     if out.as_json:
         out.document(explanation_document(explanation))
     else:
@@ -226,9 +228,10 @@ def verify(application: "Application", name: str, out: Output) -> int:
       phasesync syncs verify shop-production
     """
     from phasesync.cli.output import show_identity
+    from phasesync.engine.verification import verify_sync
 
-    verified = application.verification.verify(name)
-    show_identity(application, application.credentials.get_by_id(verified.sync.credential_id), out)
+    verified = verify_sync(application.context, name)
+    show_identity(application, application.store.credentials.get_by_id(verified.sync.credential_id), out)
     rows = [
         {"remote_name": remote.remote_name, "result": str(remote.result), "reason": remote.reason}
         for remote in verified.objects

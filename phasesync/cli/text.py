@@ -9,12 +9,11 @@ from phasesync import errors
 from phasesync.cli.output import Output
 from phasesync.cli.streams import one_line
 from phasesync.core.remote import Action
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, exit_code_of
+from phasesync.core.run import Outcome, Run, exit_code_of
 from phasesync.core.times import instant_text
 
 if TYPE_CHECKING:
-    from phasesync.core.planning.explain import ObjectWhy
+    from phasesync.core.planning.explain import ObjectExplanation
     from phasesync.engine.explanation import Explanation
 
 
@@ -138,7 +137,7 @@ def show_explanation(explanation: "Explanation") -> None:
         click.echo(f"\n... and {left} more AWS secrets: -o json has them all")
 
 
-def _show_explained(remote: "ObjectWhy") -> None:
+def _show_explained(remote: "ObjectExplanation") -> None:
     evidence = f": {'; '.join(remote.evidence)}" if remote.evidence else ""
     differs = [f"{aspect} (changed by {_changed_by(origin)})" for aspect, origin in remote.differs.items()]
     repaired = "once" if remote.repaired_24h == 1 else f"{remote.repaired_24h} times"

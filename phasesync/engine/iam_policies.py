@@ -11,10 +11,8 @@ from typing import Final
 from phasesync.core.arns import (
     account_of,
     check_key_arn,
-    check_neighbours,
     check_partition,
     check_principal_arn,
-    check_region,
     check_role_arn,
     region_of_key,
 )
@@ -32,10 +30,13 @@ from phasesync.core.iam.role_setup import (
 )
 from phasesync.core.iam.sync_policy import Actions, grant_of, policy_of_grants, starter_sync_policy
 from phasesync.core.lease import Lease
+from phasesync.core.regions import check_region, check_same_partition
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Sync
+from phasesync.engine.context import Context
 from phasesync.errors import CiphertextError, DestinationError, InvalidInputError, NotFoundError
-from phasesync.ports import CredentialStore, CredentialTester, DynamicStore, LeaseStore, StateStore
+from phasesync.ports.runtime import CredentialTester
+from phasesync.store.credentials import CredentialStore
 
 # --- the policy for exactly some syncs and dynamic secrets
 
@@ -72,10 +73,7 @@ class PolicyScope:
 
 
 def policy_scope(
-    state: StateStore,
-    dynamics: DynamicStore,
-    leases: LeaseStore,
-    credentials: CredentialStore,
+    context: Context,
     *,
     sync: str | None = None,
     dynamic: str | None = None,
@@ -85,10 +83,7 @@ def policy_scope(
     Return what one policy covers: a sync, a dynamic secret, or all of both that use one credential.
 
     Args:
-        state: knows the syncs and what they have written.
-        dynamics: the dynamic secrets.
-        leases: the live leases.
-        credentials: the credentials of all of them.
+        context: stores of syncs, dynamic secrets, leases and credentials.
         sync: name of one sync.
         dynamic: name of one dynamic secret. If neither is given, the policy covers all.
         credential: with neither: only those that use it; None if there is only one credential in use.
@@ -99,17 +94,18 @@ def policy_scope(
         CiphertextError: a dynamic secret was altered outside phasesync.
     """
     if sync is not None:
-        return PolicyScope(syncs=(_covered_sync(state, _find_sync(state, dynamics, sync)),))
+        return PolicyScope(syncs=(_covered_sync(context, _find_sync(context, sync)),))
     if dynamic is not None:
-        recipe = dynamics.get(dynamic)
-        live = leases.list_leases(dynamic=dynamic)
+        credentials = context.store.credentials
+        recipe = context.store.dynamics.get(dynamic)
+        live = context.leases.list_leases(dynamic=dynamic)
         issuers = _credential_names(credentials, live)
         return PolicyScope(
             dynamics=(_lease_use(credentials, recipe),),
             leases=_live_leases(credentials, [lease for lease in live if lease.credential_id == recipe.credential_id]),
             other_credentials=tuple(sorted(issuers - {recipe.credential})),
         )
-    return _scope_of_all(state, dynamics, leases, credentials, credential)
+    return _scope_of_all(context, credential)
 
 
 def policy_of_scope(
@@ -183,14 +179,9 @@ def check_keys(scope: PolicyScope, *, kms_key: str | None, copy_keys: Iterable[s
                 )
 
 
-def _scope_of_all(
-    state: StateStore,
-    dynamics: DynamicStore,
-    leases: LeaseStore,
-    credentials: CredentialStore,
-    credential: str | None,
-) -> PolicyScope:
-    syncs, recipes, live = state.list_syncs(), dynamics.list_all(), leases.list_leases()
+def _scope_of_all(context: Context, credential: str | None) -> PolicyScope:
+    store, credentials = context.store, context.store.credentials
+    syncs, recipes, live = store.syncs.list_syncs(), store.dynamics.list_all(), context.leases.list_leases()
     if credential is not None:
         credential_id = credentials.get(credential).id
         syncs = [sync for sync in syncs if sync.credential_id == credential_id]
@@ -214,23 +205,23 @@ def _scope_of_all(
             hint=f"phasesync aws policy --all --credential {in_use[0]}",
         )
     return PolicyScope(
-        syncs=tuple(_covered_sync(state, sync) for sync in syncs),
+        syncs=tuple(_covered_sync(context, sync) for sync in syncs),
         dynamics=tuple(_lease_use(credentials, recipe) for recipe in recipes),
         leases=_live_leases(credentials, live),
     )
 
 
-def _find_sync(state: StateStore, dynamics: DynamicStore, name: str) -> Sync:
+def _find_sync(context: Context, name: str) -> Sync:
     try:
-        return state.get_sync(name)
+        return context.store.syncs.get_sync(name)
     except NotFoundError as error:
-        if name.lower() in {recipe.name.lower() for recipe in dynamics.list_all()}:
+        if name.lower() in {recipe.name.lower() for recipe in context.store.dynamics.list_all()}:
             error.hint = f"there is a dynamic secret of that name: phasesync aws policy --dynamic {name}"
         raise
 
 
-def _covered_sync(state: StateStore, sync: Sync) -> CoveredSync:
-    loaded = state.state_of(sync.name)
+def _covered_sync(context: Context, sync: Sync) -> CoveredSync:
+    loaded = context.store.syncs.state_of(sync.name)
     account = sync.account or _account_of(loaded.credential)
     return CoveredSync(sync=sync, account=account, journal=tuple(loaded.journal))
 
@@ -304,7 +295,7 @@ def starter_region(
     """
     if credential is not None:
         of = f"the credential {credential.name}"
-        return StarterRegion(region=check_neighbours(region or credential.region, credential.region, of=of))
+        return StarterRegion(region=check_same_partition(region or credential.region, credential.region, of=of))
     if region is not None:
         return StarterRegion(region=region)
     if kms_key is not None:

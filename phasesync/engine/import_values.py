@@ -3,17 +3,19 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.exported_values import Entry
-from phasesync.core.imported_values import as_literal, split_json
+from phasesync.core.arns import region_of_secret
+from phasesync.core.json_values import FileEntry, as_literal, split_json
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
+from phasesync.core.regions import check_same_partition
 from phasesync.core.sync import Adopt
+from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.adoption_preview import Candidate
+from phasesync.engine.context import Context
 from phasesync.engine.secret_import import apply_import, plan_import
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
-from phasesync.ports import CredentialStore, Destination, Destinations, EnvironmentStore, SyncDraft
+from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,7 @@ class RemoteValue:
 
 
 def read_remote(
-    destinations: Destinations,
-    credentials: CredentialStore,
+    context: Context,
     *,
     kind: str,
     credential: str,
@@ -37,8 +38,7 @@ def read_remote(
     Return the current value of a remote object; one that no sync may write can be read all the same.
 
     Args:
-        destinations: opens the destination.
-        credentials: has the credential.
+        context: has the credential, and opens the destination.
         kind: destination kind.
         credential: name of the credential; its policy needs the right to read values.
         region: None = the credential's.
@@ -50,10 +50,10 @@ def read_remote(
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
-    loaded = credentials.get(credential)
+    loaded = context.store.credentials.get(credential)
     target_region = region_of_secret(remote_name, region, otherwise=loaded.region)
-    check_neighbours(target_region, loaded.region, of=f"the credential {credential}")
-    destination = destinations.open(kind, loaded, target_region)
+    check_same_partition(target_region, loaded.region, of=f"the credential {credential}")
+    destination = context.destinations.open(kind, loaded, target_region)
     observed = destination.observe(remote_name)
     if observed is None:
         raise NotFoundError(
@@ -98,7 +98,7 @@ class ImportResult:
 
 
 def import_values(
-    environments: EnvironmentStore,
+    context: Context,
     destination: Destination,
     draft: SyncDraft,
     candidates: Sequence[Candidate],
@@ -110,7 +110,7 @@ def import_values(
     Merge remote values into a sync's folder, as one edit; the other keys stay.
 
     Args:
-        environments: takes them.
+        context: its store takes them.
         destination: reads them.
         draft: the sync: layout and folder, and which side wins where both have a key.
         candidates: what stands there and may be taken over.
@@ -122,7 +122,7 @@ def import_values(
         DestinationError: PermissionDeniedError names the action that reading needs. Nothing was imported.
     """
     environment = (draft.app, draft.environment)
-    folder = {secret.key: secret for secret in environments.list_secrets(*environment, path=draft.path)}
+    folder = {secret.key: secret for secret in context.store.secrets.list_secrets(*environment, path=draft.path)}
     values: dict[str, SecretValue] = {}
     for candidate in candidates:
         name = candidate.remote_name
@@ -132,9 +132,9 @@ def import_values(
             whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {name} --key KEY"
             hint = f"import it under a name: {whole} --credential {draft.credential}; or write over it: {instead}"
             raise InvalidInputError(f"{name}: {error.message}", hint=hint) from None
-    entries = {key: Entry(value=value) for key, value in values.items()}
+    entries = {key: FileEntry(value=value) for key, value in values.items()}
     plan = plan_import(entries, folder, keep_differing=draft.adopt is not Adopt.PREFER_AWS)
-    edited = apply_import(environments, environment, draft.path, plan, actor=actor)
+    edited = apply_import(context.store.secrets, environment, draft.path, plan, actor=actor)
     return ImportResult(
         added=plan.added,
         changed=plan.changed,

@@ -7,11 +7,11 @@ From a file, from an AWS secret, or from AWS secrets that a sync adopts. No mess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phasesync.core.exported_values import Entry
-from phasesync.core.model import Environment, SecretVersion
+from phasesync.core.json_values import FileEntry
+from phasesync.core.model import Environment, SecretVersion, SecretWrite
 from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
-from phasesync.ports import EnvironmentStore, SecretWrite
+from phasesync.store.secrets import SecretStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ImportPlan:
         removed: keys of the folder that are removed.
     """
 
-    entries: Mapping[str, Entry] = field(repr=False)
+    entries: Mapping[str, FileEntry] = field(repr=False)
     added: tuple[str, ...]
     changed: tuple[str, ...]
     kept: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class ImportPlan:
 
 
 def plan_import(
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, FileEntry],
     folder: Mapping[str, SecretVersion],
     *,
     prune: bool = False,
@@ -101,13 +101,13 @@ def check_not_emptied(plan: ImportPlan, *, source: str, folder: str) -> None:
 
 
 def apply_import(
-    environments: EnvironmentStore, environment: tuple[str, str], path: str, plan: ImportPlan, *, actor: str
+    secrets: SecretStore, environment: tuple[str, str], path: str, plan: ImportPlan, *, actor: str
 ) -> Environment:
     """
     Commit an import as one edit; without changes there is no new revision.
 
     Args:
-        environments: the store.
+        secrets: the store.
         environment: app and name of the environment.
         path: the folder.
         plan: what changes.
@@ -117,7 +117,7 @@ def apply_import(
         NotFoundError: the environment, or a key to remove, is gone.
         AlreadyExistsError: a dynamic secret issues a key.
     """
-    return environments.edit(
+    return secrets.edit(
         *environment,
         actor=actor,
         origin="import",
@@ -129,5 +129,5 @@ def apply_import(
     )
 
 
-def _differs(entry: Entry, secret: SecretVersion) -> bool:
+def _differs(entry: FileEntry, secret: SecretVersion) -> bool:
     return secret.value != entry.value or entry.comment not in {None, secret.comment}

@@ -9,9 +9,8 @@ from typing import Final
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease import Lease, LeaseStatus, is_due
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncStatus
+from phasesync.core.sync_status import status_of
 
 LARGE_LOG_BYTES: Final = 64 * 1024 * 1024
 """SQLite's log is shortened to less than this, unless a reader holds it open."""

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType, Principal
 from phasesync.engine.iam_policies import role_setup
 from phasesync.errors import CredentialRejectedError
-from phasesync.ports import Principal
 
 WHO = "arn:aws:iam::123456789012:user/operator"
 ROLE = "arn:aws:iam::210987654321:role/teams/writer"

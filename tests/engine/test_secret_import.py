@@ -2,15 +2,15 @@
 
 import pytest
 
-from phasesync.core.exported_values import Entry
+from phasesync.core.json_values import FileEntry
 from phasesync.core.model import SecretValue, SecretVersion
 from phasesync.engine.secret_import import check_not_emptied, plan_import
 from phasesync.errors import InvalidInputError
 from tests.support.values import NOW
 
 
-def entries(**texts: str) -> dict[str, Entry]:
-    return {key: Entry(value=SecretValue(text)) for key, text in texts.items()}
+def entries(**texts: str) -> dict[str, FileEntry]:
+    return {key: FileEntry(value=SecretValue(text)) for key, text in texts.items()}
 
 
 def folder(comment: str = "", **texts: str) -> dict[str, SecretVersion]:
@@ -49,7 +49,7 @@ def test_a_comment_counts_only_where_the_file_has_one() -> None:
     before = folder(comment="why", A="1")
 
     assert plan_import(entries(A="1"), before).changed == ()
-    assert plan_import({"A": Entry(value=SecretValue("1"), comment="")}, before).changed == ("A",)
+    assert plan_import({"A": FileEntry(value=SecretValue("1"), comment="")}, before).changed == ("A",)
 
 
 def test_new_keys_follow_the_rule_and_old_ones_stay_importable() -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease import Lease, LeaseStatus
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync import Paused, Sync, SyncStatus
 from phasesync.engine.status_summary import LARGE_LOG_BYTES, StatusSummary, SyncAttention, summarise_status
 from tests.support.values import HOUR, NOW, lease
 from tests.support.world import World

@@ -15,16 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
+from phasesync.core.iam_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import Answer, Operation, When
 from phasesync.emulator.access import asks
 from phasesync.engine.iam_policies import policy_of_scope, policy_scope
 from phasesync.errors import NotFoundError
-from phasesync.ports import CredentialDraft
 from phasesync.store.tables import leases as lease_rows
 from tests.support.iam import allows
 from tests.support.lease_world import (
@@ -48,11 +47,8 @@ Policy = dict[str, Any]
 
 def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | None = None) -> Policy:
     """The policy as `aws policy --dynamic ci` prints it, or for None, `aws policy --all --credential`."""
-    store = world.store
-    scope = policy_scope(
-        store.state, store.dynamics, world.leases, store.credentials, dynamic=dynamic, credential=credential
-    )
-    return policy_of_scope(scope, instance_id=store.instance_id, actions=lambda _kind: {})
+    scope = policy_scope(world.context, dynamic=dynamic, credential=credential)
+    return policy_of_scope(scope, instance_id=world.store.instance_id, actions=lambda _kind: {})
 
 
 def starter(world: LeaseWorld, boundary: str | None = None) -> Policy:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from phasesync.core.iam_users import MarkedUser, OrphanVerdict
 from phasesync.core.lease import Lease, LeaseStatus
-from phasesync.core.lease_users import MarkedUser, OrphanVerdict
 from phasesync.engine.leases.orphan_removal import RemovalResult, summarise_removal
 from phasesync.engine.leases.orphan_users import AccountScan, OrphanUser
 from phasesync.engine.leases.renewal import RETRY_S, ScheduledRenewal, first_renewal, renew_once
@@ -21,7 +21,7 @@ from phasesync.errors import (
     PermissionDeniedError,
     PhasesyncError,
 )
-from phasesync.ports import RevokeOutcome
+from phasesync.ports.issuer import RevokeOutcome
 from tests.support.values import ACCOUNT, HOUR, LEASE, NOW, lease
 
 REVOKED = lease(status=LeaseStatus.REVOKED, issued_at=NOW)

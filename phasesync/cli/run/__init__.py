@@ -73,7 +73,7 @@ def run(
         Name("dynamic secret").convert(name, None, None)
     program = find_command(command[0], os.environ)
     environ = environ_with(values, ())
-    recipes = [application.dynamics.get(name) for name in dynamics]
+    recipes = [application.store.dynamics.get(name) for name in dynamics]
     check_names(recipes, dict.fromkeys(values, f"{'/'.join(environment)} {path}"))
     check_size(command, environ, values, leases=len(recipes))
     warn_of_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
@@ -104,7 +104,7 @@ def _with_leases(
                     since_s = time.monotonic()
                     issued.append(operations.issue(name, ttl=ttl, actor=actor))
                     lease = issued[-1].lease
-                    if application.issuers.traits(lease.issuer).takes_back:
+                    if application.context.issuers.traits(lease.issuer).takes_back:
                         renewer.add(lease, since_s=since_s)
                     show_issued(application, issued[-1], out)
                 return child.run(command, environ_with(values, issued), program)

@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
-from phasesync.core.arns import partition_of
 from phasesync.core.iam.document import VERSION, Document
+from phasesync.core.regions import partition_of
 
 _ROLE_SESSION: Final = re.compile(
     r"arn:(?P<partition>[a-z0-9-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+"

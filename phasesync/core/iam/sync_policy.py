@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
-from phasesync.core.arns import account_of, dns_suffix_of, partition_of, region_of_key
+from phasesync.core.arns import account_of, region_of_key
 from phasesync.core.iam.document import VERSION, Document, allow, numbered
+from phasesync.core.regions import dns_suffix_of, partition_of
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import AWS_MANAGED_KEY, OnRemove, Sync, SyncConfig

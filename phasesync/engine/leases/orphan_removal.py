@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from phasesync.engine.leases.orphan_users import AccountScan, OrphanUser
 from phasesync.errors import PhasesyncError
-from phasesync.ports import RevokeOutcome
+from phasesync.ports.issuer import RevokeOutcome
 
 
 class RemovalResult(StrEnum):

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from phasesync.core.lease import Lease
+from phasesync.core.lease_claim import LeaseEvent, LeaseRecord
 from phasesync.core.times import instant_text
 from phasesync.engine.leases.revocation import Revocation
 from phasesync.errors import DestinationUnavailableError, IllegalTransitionError, PhasesyncError
-from phasesync.ports import LeaseEvent, LeaseRecord, LeaseStore
+from phasesync.store.leases import LeaseStore
 
 
 def not_found_yet(lease: Lease) -> PhasesyncError:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.arns import partition_of
 from phasesync.core.iam.role_setup import principal_of, setup_commands, trust_policy, update_trust_command
 from phasesync.core.iam.sync_policy import starter_sync_policy
+from phasesync.core.regions import partition_of
 from tests.support.aws import ACCOUNT, Aws
 
 KEY_ARN = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
