@@ -1,8 +1,8 @@
 """
-Files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
+Formats of files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
 
-A file that was written reads back with the same keys and texts. What is read is literal: a `${` in it comes out
-escaped. The JSON that keeps types, comments and references is in `core/json_values.py`. No message repeats a value.
+A written file reads back with the same keys and texts. Input is literal: a `${` in it is escaped. The JSON that keeps
+types, comments and references is in `core/exported_values.py`. No message repeats a value.
 """
 
 import base64
@@ -19,7 +19,7 @@ from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
 
 _MAX_PLACES = 100
-"""More are counted only."""
+"""Most places that are named; the others are only counted."""
 
 
 class Format(StrEnum):
@@ -40,11 +40,11 @@ class WrittenFormat(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Entries:
     """
-    What a file says.
+    The content of a file.
 
     Attributes:
         by_key: key -> value and comment.
-        notes: what is lost of it, and where other readers read something else.
+        notes: what is lost of the file, and where other readers read something else.
     """
 
     by_key: dict[str, FileEntry] = field(repr=False)
@@ -116,12 +116,12 @@ def write(values: Mapping[str, SecretValue], format_: Format | WrittenFormat) ->
             return write_shell({key: _text(value) for key, value in values.items()})
         case WrittenFormat.DOTENV:
             lines = [dotenv_line(key, _text(values[key])) for key in sorted(values)]
-            # Last come those in whose quotes not all agree: who fails on one may misread what follows it.
+            # Lines that some readers misread come last: a reader that fails on one may misread what follows.
             return "".join(line.text for line in sorted(lines, key=lambda line: line.misread_by not in ((), (PYTHON,))))
 
 
 def misreaders(values: Mapping[str, SecretValue]) -> dict[str, tuple[str, ...]]:
-    """Return the keys whose lines in dotenv some readers misread: key -> which readers."""
+    """Return key -> readers that misread its line in dotenv; keys that all readers read are left out."""
     lines = {key: dotenv_line(key, _text(value)) for key, value in sorted(values.items())}
     return {key: line.misread_by for key, line in lines.items() if line.misread_by}
 

@@ -7,7 +7,7 @@ been. Their number and their distances stay, so that counts remain right.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
@@ -20,6 +20,11 @@ def duration_text(duration: timedelta) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:g}s"
+
+
+def instant_text(moment: datetime) -> str:
+    """Return an instant for people, in UTC: the same in messages and in tables."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 JUMP: Final = timedelta(seconds=2)

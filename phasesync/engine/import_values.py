@@ -1,24 +1,25 @@
-"""Reads remote values at an operator's request and imports them into the store. The daemon never does this."""
+"""Reads values at a destination and imports them into the store when an operator asks. The daemon never does."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from phasesync.core.arns import region_of_secret
-from phasesync.core.json_values import as_literal, split_json
-from phasesync.core.model import SecretValue, SecretWrite
+from phasesync.core.json_values import FileEntry, as_literal, split_json
+from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import ForeignObject, refusal_of
 from phasesync.core.regions import check_same_partition
 from phasesync.core.sync import Adopt
 from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.context import Context
+from phasesync.engine.secret_import import apply_import, plan_import
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteValue:
-    """A remote value. `warning`: why the stored copy will become stale; None if no reason is known."""
+    """A value that was read. `warning`: why it gets out of date in the store; None if nothing is known of that."""
 
     value: SecretValue
     warning: str | None
@@ -33,10 +34,10 @@ def read_remote(
     remote_name: str,
 ) -> RemoteValue:
     """
-    Return the current value of a remote object. Objects that no sync may write can be read too.
+    Return the current value of a remote object; one that no sync may write can be read all the same.
 
     Args:
-        context: has the credential and opens the destination.
+        context: has the credential, and opens the destination.
         kind: destination kind.
         credential: name of the credential; its policy needs the right to read values.
         region: None = the credential's.
@@ -48,14 +49,14 @@ def read_remote(
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
-    stored = context.store.credentials.get(credential)
-    where = region_of_secret(remote_name, region, otherwise=stored.region)
-    check_same_partition(where, stored.region, of=f"the credential {credential}")
-    destination = context.destinations.open(kind, stored, where)
+    loaded = context.store.credentials.get(credential)
+    target_region = region_of_secret(remote_name, region, otherwise=loaded.region)
+    check_same_partition(target_region, loaded.region, of=f"the credential {credential}")
+    destination = context.destinations.open(kind, loaded, target_region)
     observed = destination.observe(remote_name)
     if observed is None:
         raise NotFoundError(
-            f"there is no secret {remote_name} in {where}",
+            f"there is no secret {remote_name} in {target_region}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
     if observed.deleted_at is not None:
@@ -66,7 +67,7 @@ def read_remote(
     value = destination.read_value(observed.arn)
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
-    refusal = refusal_of(observed.name, observed, region or stored.region)
+    refusal = refusal_of(observed.name, observed, region or loaded.region)
     warning = None
     if refusal is not None:
         warning = (
@@ -78,14 +79,14 @@ def read_remote(
 @dataclass(frozen=True, kw_only=True)
 class ImportResult:
     """
-    The result of an import.
+    What an import brought into the store.
 
     Attributes:
         added: keys that the store did not have.
         changed: keys whose value in the store was replaced.
-        kept: keys that exist on both sides and kept the value that the store has.
+        kept: keys that both had, and whose value in the store stayed.
         revision: of the environment afterwards.
-        versions: remote name -> version that was read; no other version may be overwritten.
+        versions: remote name -> version that stood there; no other one may be written over.
     """
 
     added: tuple[str, ...]
@@ -108,53 +109,49 @@ def import_values(
     Merge remote values into a sync's folder, as one edit; the other keys stay.
 
     Args:
-        context: has the store.
-        destination: reads the values.
-        draft: the sync: its layout, its folder, and which side wins if both have a key.
-        candidates: the objects that may be taken over.
-        actor: who asked.
-        instead: what to type in order to take them over without an import.
+        context: its store takes them.
+        destination: reads them.
+        draft: the sync: layout and folder, and which side wins where both have a key.
+        candidates: what stands there and may be taken over.
+        actor: who asked for it.
+        instead: what the operator may type to take them over without importing them.
 
     Raises:
-        InvalidInputError: a value is not a JSON object of keys (layout json), or a name in it is not a valid key.
+        InvalidInputError: a value is no JSON object of keys (layout json), or a name in it is no key.
         DestinationError: PermissionDeniedError names the action that reading needs. Nothing was imported.
     """
-    place = (draft.app, draft.environment)
-    before = {secret.key: secret.value for secret in context.store.secrets.list_secrets(*place, path=draft.path)}
+    environment = (draft.app, draft.environment)
+    folder = {secret.key: secret for secret in context.store.secrets.list_secrets(*environment, path=draft.path)}
     values: dict[str, SecretValue] = {}
     for candidate in candidates:
+        name = candidate.remote_name
         try:
-            values |= _read(destination, candidate, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+            values |= _read(destination, candidate, unless=folder if draft.adopt is Adopt.PREFER_STORE else ())
         except InvalidInputError as error:
-            whole = (
-                f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {candidate.remote_name} --key KEY"
-            )
+            whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {name} --key KEY"
             hint = f"import it under a name: {whole} --credential {draft.credential}; or write over it: {instead}"
-            raise InvalidInputError(f"{candidate.remote_name}: {error.message}", hint=hint) from None
-    added = sorted(values.keys() - before.keys())
-    differing = sorted(key for key in values.keys() & before.keys() if before[key] != values[key])
-    changed = differing if draft.adopt is Adopt.PREFER_AWS else []
-    writes = [SecretWrite(path=draft.path, key=key, value=values[key]) for key in [*added, *changed]]
-    if writes:
-        edited = context.store.secrets.edit(*place, actor=actor, origin="import", writes=writes)
-    else:
-        edited = context.store.apps.get_environment(*place)
+            raise InvalidInputError(f"{name}: {error.message}", hint=hint) from None
+    entries = {key: FileEntry(value=value) for key, value in values.items()}
+    plan = plan_import(entries, folder, keep_differing=draft.adopt is not Adopt.PREFER_AWS)
+    edited = apply_import(context.store.secrets, environment, draft.path, plan, actor=actor)
     return ImportResult(
-        added=tuple(added),
-        changed=tuple(changed),
-        kept=tuple(key for key in differing if key not in changed),
+        added=plan.added,
+        changed=plan.changed,
+        kept=plan.kept,
         revision=edited.revision,
-        versions={found.remote_name: found.version for found in candidates if found.version is not None},
+        versions={
+            candidate.remote_name: candidate.version for candidate in candidates if candidate.version is not None
+        },
     )
 
 
-def _read(destination: Destination, found: ForeignObject, *, unless: Container[str]) -> dict[str, SecretValue]:
-    """Return the values of a remote object by key; nothing if it holds one key and that key is in `unless`."""
-    if found.version is None or found.key in unless:
+def _read(destination: Destination, candidate: ForeignObject, *, unless: Container[str]) -> dict[str, SecretValue]:
+    """Return what a remote object holds, by key; nothing if it holds a single key that is in `unless`."""
+    if candidate.version is None or candidate.key in unless:
         return {}
-    value = destination.read_value(found.observed.arn)
+    value = destination.read_value(candidate.observed.arn)
     if value is None:
         return {}
-    if found.key is not None:
-        return {found.key: as_literal(value)}
+    if candidate.key is not None:
+        return {candidate.key: as_literal(value)}
     return {check_key(key): member for key, member in split_json(value).items()}

@@ -14,7 +14,10 @@ Must not change anything at AWS, and must not repeat AWS's messages.
 """
 
 from phasesync.adapters.aws.errors import is_about_other_policy
-from phasesync.adapters.aws.policies import (
+from phasesync.adapters.aws.roles import ASSUME_ROLE, GET_CALLER_IDENTITY, AssumedRole, incomplete
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.core.credential import Credential, CredentialReport, CredentialType, Principal
+from phasesync.core.iam.role_setup import (
     path_note,
     principal_of,
     role_name,
@@ -22,9 +25,6 @@ from phasesync.adapters.aws.policies import (
     trust_policy,
     update_trust_command,
 )
-from phasesync.adapters.aws.roles import ASSUME_ROLE, GET_CALLER_IDENTITY, AssumedRole, incomplete
-from phasesync.adapters.aws.session import AwsClients
-from phasesync.core.credential import Credential, CredentialReport, CredentialType, Principal
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, DestinationError
 

@@ -10,15 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from phasesync.adapters.aws.client import AwsClient, Response
-from phasesync.adapters.aws.policies import (
-    DELETE_ACTIONS,
-    IMPORT_ACTIONS,
-    KEY_ACTIONS,
-    LIST_ACTIONS,
-    REPLICATE_ACTIONS,
-    RESOURCE_POLICY_ACTIONS,
-    SYNC_ACTIONS,
-)
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.kms_keys import resolve_key, suspect_key
 from phasesync.adapters.aws_secrets_manager.limits import (
@@ -45,6 +36,15 @@ from phasesync.adapters.aws_secrets_manager.responses import (
 )
 from phasesync.adapters.destinations import DestinationSpec
 from phasesync.core.credential import Credential
+from phasesync.core.iam.sync_policy import (
+    DELETE_ACTIONS,
+    IMPORT_ACTIONS,
+    KEY_ACTIONS,
+    LIST_ACTIONS,
+    REPLICATE_ACTIONS,
+    RESOURCE_POLICY_ACTIONS,
+    SYNC_ACTIONS,
+)
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.planning.ownership import describe_copies
 from phasesync.core.remote import TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from phasesync.adapters.aws.client import AwsClient, Response
-from phasesync.adapters.aws.policies import KEY_ACTIONS
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.responses import INVALID_PARAMETER, MANAGED_ALIAS, NOT_FOUND, text_of
 from phasesync.core.arns import check_key_arn, check_partition
 from phasesync.core.credential import Credential
+from phasesync.core.iam.sync_policy import KEY_ACTIONS
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import (
     DestinationRejectedError,

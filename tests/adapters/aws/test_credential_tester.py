@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.aws.credential_tester import AwsCredentialTester
-from phasesync.adapters.aws.policies import trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
+from phasesync.core.iam.role_setup import trust_policy
 from phasesync.emulator import Answer, Operation
 from phasesync.errors import (
     AccountMismatchError,

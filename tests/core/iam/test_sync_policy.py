@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.adapters.aws.least_privilege import grant_of, policy_of
-from phasesync.adapters.aws.policies import SYNC_ACTIONS
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
+from phasesync.core.iam.sync_policy import SYNC_ACTIONS, grant_of, policy_of_grants
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import render_name
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, Sync, SyncConfig, SyncStatus
@@ -87,7 +86,7 @@ def a_sync(*, path: str = "/", region: str = REGION, **config: Any) -> Sync:
 def policy(*syncs: Sync, account: str | None = ACCOUNT, **options: Any) -> dict[str, Any]:
     """The policy of some syncs of one credential."""
     grants = [grant_of(sync, SPEC.actions, account=account, **options) for sync in syncs]
-    return policy_of(grants, instance_id=INSTANCE)
+    return policy_of_grants(grants, instance_id=INSTANCE)
 
 
 def actions(document: dict[str, Any], service: str = "secretsmanager") -> set[str]:

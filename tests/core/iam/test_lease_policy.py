@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.aws.dynamic_policies import Issuing, Live, dynamic_statements, starter_policy
-from phasesync.adapters.aws.least_privilege import policy_of
-from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, parts_of, size_of
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.iam.document import MANAGED_POLICY_CHARACTERS, parts_of, size_of
+from phasesync.core.iam.lease_policy import LeaseUse, LiveLease, lease_statements, starter_lease_policy
+from phasesync.core.iam.sync_policy import policy_of_grants
 from phasesync.core.iam_users import TAG_DYNAMIC, user_owner_tags
 from phasesync.core.lease import LeaseSpec
 from phasesync.core.remote import TAG_INSTANCE
@@ -25,9 +25,9 @@ USERS = f"arn:aws:iam::{ACCOUNT}:user"
 Policy = dict[str, Any]
 
 
-def issuing(number: int = 0, *, path: str = "/phasesync/shop/production/", **config: Any) -> Issuing:
+def issuing(number: int = 0, *, path: str = "/phasesync/shop/production/", **config: Any) -> LeaseUse:
     given = {"permission_boundary": BOUNDARY, "inline_policy": INLINE, "groups": ("deployers",)} | config
-    return Issuing(
+    return LeaseUse(
         config=DynamicConfig(
             user_template="{{name}}-{{random}}",
             iam_path=path,
@@ -46,13 +46,13 @@ def id_of(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012}"
 
 
-def live(name: str, *, path: str = "/phasesync/shop/production/", groups: tuple[str, ...] = ()) -> Live:
+def live(name: str, *, path: str = "/phasesync/shop/production/", groups: tuple[str, ...] = ()) -> LiveLease:
     spec = LeaseSpec(name=name, ttl=timedelta(hours=1), iam_path=path, groups=groups, tags=_marks(0))
-    return Live(spec=spec, region="eu-west-1", account=ACCOUNT)
+    return LiveLease(spec=spec, region="eu-west-1", account=ACCOUNT)
 
 
-def policy(*of: Issuing, live: Sequence[Live] = ()) -> Policy:
-    return policy_of([], instance_id=INSTANCE, more=dynamic_statements(of, instance_id=INSTANCE, live=live))
+def policy(*of: LeaseUse, live: Sequence[LiveLease] = ()) -> Policy:
+    return policy_of_grants([], instance_id=INSTANCE, more=lease_statements(of, instance_id=INSTANCE, live=live))
 
 
 def tags(where: str, number: int, instance: str = INSTANCE) -> dict[str, str]:
@@ -74,7 +74,7 @@ def test_a_user_is_made_with_its_tags_whatever_aws_says_of_one_that_is_being_mad
     bounded = request | told | {"iam:PermissionsBoundary": BOUNDARY}
     assert allows(policy(issuing()), "iam:CreateUser", USER, bounded)
     assert allows(
-        starter_policy(region="eu-west-1", boundary=BOUNDARY, instance_id=INSTANCE),
+        starter_lease_policy(region="eu-west-1", boundary=BOUNDARY, instance_id=INSTANCE),
         "iam:TagUser",
         USER,
         request | told,
@@ -176,8 +176,8 @@ KEYS: dict[str, set[str]] = {
     "printed",
     [
         policy(issuing(policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",)), live=[live("x", path="/x/")]),
-        starter_policy(region="eu-west-1", boundary=None, instance_id=INSTANCE),
-        starter_policy(region="eu-west-1", boundary=None, instance_id=None),
+        starter_lease_policy(region="eu-west-1", boundary=None, instance_id=INSTANCE),
+        starter_lease_policy(region="eu-west-1", boundary=None, instance_id=None),
     ],
 )
 def test_conditions_ask_for_what_their_actions_have(printed: Policy) -> None:

@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.aws.policies import (
-    principal_of,
-    setup_commands,
-    sync_policy,
-    trust_policy,
-    update_trust_command,
-)
+from phasesync.core.iam.role_setup import principal_of, setup_commands, trust_policy, update_trust_command
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.regions import partition_of
 from tests.support.aws import ACCOUNT, Aws
 
@@ -26,7 +21,7 @@ def actions_of(policy: dict[str, Any]) -> set[str]:
 
 
 def test_a_sync_may_write_but_not_read_values_or_delete():
-    assert actions_of(sync_policy(region="eu-west-1", sweep=False)) == {
+    assert actions_of(starter_sync_policy(region="eu-west-1", sweep=False)) == {
         f"secretsmanager:{operation}"
         for operation in (
             "CreateSecret",
@@ -41,22 +36,22 @@ def test_a_sync_may_write_but_not_read_values_or_delete():
 
 
 def test_import_adds_reading_and_listing_and_nothing_else():
-    bare = sync_policy(region="eu-west-1", sweep=False)
-    more = actions_of(sync_policy(region="eu-west-1", with_import=True, sweep=False)) - actions_of(bare)
+    bare = starter_sync_policy(region="eu-west-1", sweep=False)
+    more = actions_of(starter_sync_policy(region="eu-west-1", with_import=True, sweep=False)) - actions_of(bare)
     assert more == {"secretsmanager:GetSecretValue", "secretsmanager:ListSecrets"}
 
 
 @pytest.mark.parametrize(("region", "condition"), [("eu-west-1", "eu-west-1"), (None, None)])
 def test_listing_is_in_a_statement_of_its_own_that_can_be_left_out(region: str | None, condition: str | None):
-    *others, listing = sync_policy(region=region)["Statement"]
+    *others, listing = starter_sync_policy(region=region)["Statement"]
     assert (listing["Action"], listing["Resource"]) == (["secretsmanager:ListSecrets"], ["*"])
     told = listing.get("Condition", {}).get("StringEquals", {}).get("aws:RequestedRegion")
     assert told == condition
-    assert sync_policy(region=region, sweep=False)["Statement"] == others
+    assert starter_sync_policy(region=region, sweep=False)["Statement"] == others
 
 
 def test_a_key_without_a_region_beside_it_is_used_in_its_own():
-    use = sync_policy(region=None, kms_key_arn=KEY_ARN)["Statement"][1]
+    use = starter_sync_policy(region=None, kms_key_arn=KEY_ARN)["Statement"][1]
     assert use["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
 
 
@@ -69,20 +64,20 @@ def test_a_trust_policy_lets_sessions_have_tags_whoever_assumes_the_role(externa
 
 
 def test_a_key_of_the_customer_may_be_used_through_secrets_manager_alone():
-    use = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][1]
+    use = starter_sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][1]
     assert use["Resource"] == [KEY_ARN]
     assert set(use["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt"}
     assert use["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
 
 
 def test_kms_may_be_asked_what_a_key_is_by_ourselves():
-    ask = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][2]
+    ask = starter_sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN)["Statement"][2]
     assert (ask["Action"], ask["Resource"]) == (["kms:DescribeKey"], [KEY_ARN])
     assert "Condition" not in ask
 
 
 def test_names_narrow_the_policy_to_exactly_these_objects():
-    policy = sync_policy(region="eu-west-1", names=["shop/production"])
+    policy = starter_sync_policy(region="eu-west-1", names=["shop/production"])
     assert policy["Statement"][0]["Resource"] == ["arn:aws:secretsmanager:eu-west-1:*:secret:shop/production-??????"]
 
 
@@ -95,7 +90,7 @@ def test_names_narrow_the_policy_to_exactly_these_objects():
     ],
 )
 def test_every_partition_gets_its_own_names(region: str, partition: str, service: str):
-    policy = sync_policy(region=region, kms_key_arn=KEY_ARN)
+    policy = starter_sync_policy(region=region, kms_key_arn=KEY_ARN)
     assert partition_of(region) == partition
     assert policy["Statement"][0]["Resource"][0].startswith(f"arn:{partition}:secretsmanager:{region}:")
     assert policy["Statement"][1]["Condition"]["StringEquals"]["kms:ViaService"] == service
@@ -137,7 +132,7 @@ def run(aws: Aws, line: str) -> None:
 
 @pytest.mark.parametrize("account", [ACCOUNT, None])
 def test_the_lines_make_policy_and_role_in_their_order(aws: Aws, account: str | None):
-    policy = sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN, with_import=True)
+    policy = starter_sync_policy(region="eu-west-1", kms_key_arn=KEY_ARN, with_import=True)
     trust = trust_policy(principal_arn=f"arn:aws:iam::{ACCOUNT}:root", external_id='it\'s "quoted"')
     for line in setup_commands(name="phasesync", region="eu-west-1", policy=policy, trust=trust, account=account):
         run(aws, line)

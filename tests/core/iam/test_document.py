@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, parts_of, size_of
+from phasesync.core.iam.document import MANAGED_POLICY_CHARACTERS, parts_of, size_of
 from phasesync.core.sync import OnRemove
-from tests.adapters.aws.test_least_privilege import KEY, a_sync, policy
+from tests.core.iam.test_sync_policy import KEY, a_sync, policy
 
 
 def grants(*documents: dict[str, Any]) -> set[tuple[str, str, str]]:
