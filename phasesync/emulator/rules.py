@@ -153,7 +153,7 @@ _IAM_RULES: Final = (
     Rule(
         name="attachments of users",
         module="iam_attachments",
-        adds="DeleteUser needs these gone: keys, groups, password, MFA, certificates, other credentials: DeleteConflict",
+        adds="DeleteUser is refused with keys, groups, password, MFA, certificates, other credentials: DeleteConflict",
         source="API reference, DeleteUser; texts: public, see `iam_attachments.py`",
     ),
     Rule(
