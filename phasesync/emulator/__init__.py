@@ -16,7 +16,7 @@ from phasesync.emulator.faults import DROP, Answer, When, garbled
 from phasesync.emulator.outsider import Outsider
 from phasesync.emulator.request import Operation
 from phasesync.emulator.rules import RULES, Rule
-from phasesync.emulator.server import AwsEmulator
+from phasesync.emulator.server import AwsEmulator, require_moto
 
 __all__ = [
     "DROP",
@@ -30,4 +30,5 @@ __all__ = [
     "Rule",
     "When",
     "garbled",
+    "require_moto",
 ]

@@ -83,16 +83,17 @@ Respond = Callable[[str, str, Mapping[str, str], bytes], Reply | None]
 
 
 class LoopbackServer:
-    """A server on a free port."""
+    """A server, on loopback unless another address is named."""
 
-    def __init__(self, respond: Respond, *, port: int = 0) -> None:
+    def __init__(self, respond: Respond, *, port: int = 0, host: str = HOST) -> None:
         """
         Args:
             respond: called in a thread of the connection with method, path, headers (keys in lower case) and body.
             port: 0 = a free one.
+            host: the address to listen on.
         """
-        self._server = _Server((HOST, port), _handler(respond))
-        self.url = f"http://{HOST}:{self._server.server_port}"
+        self._server = _Server((host, port), _handler(respond))
+        self.url = f"http://{host}:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="aws-emulator", daemon=True
         )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -31,16 +32,31 @@ from phasesync.emulator.context import Context, Limits, Throttling, Timing
 from phasesync.emulator.dispatch import OPERATIONS, carry_out, carry_out_iam
 from phasesync.emulator.errors import AwsError
 from phasesync.emulator.faults import DROP, Answer, Faults, Handler, When
-from phasesync.emulator.http import LoopbackServer, MotoApp, Reply
+from phasesync.emulator.http import HOST, LoopbackServer, MotoApp, Reply
 from phasesync.emulator.kms import Keys, with_key_usage
 from phasesync.emulator.moto_state import MotoState
 from phasesync.emulator.outsider import Outsider
 from phasesync.emulator.request import SECRETS_MANAGER, Call, Operation, Principal, read_json, read_operation
+from phasesync.errors import SettingsError
 
 Hook = Callable[[When, Operation], Answer | None]
 
+_REQUIRED = ("moto", "flask", "flask_cors")
+"""What the extra `demo` brings."""
 _JSON = "application/x-amz-json-1.1"
 _XML = "text/xml"
+
+
+def require_moto(purpose: str) -> None:
+    """Refuse if the extra `phasesync[demo]` is not installed: SettingsError. `purpose`: what needs it."""
+    for name in _REQUIRED:
+        try:
+            import_module(name)
+        except ImportError:
+            raise SettingsError(
+                f"{purpose} needs an AWS emulator, which is not installed: {name} is missing",
+                hint="pip install 'phasesync[demo]'",
+            ) from None
 
 
 class AwsEmulator:
@@ -67,6 +83,7 @@ class AwsEmulator:
         replication_takes: timedelta = timedelta(),
         new_key_takes: timedelta = timedelta(),
         port: int = 0,
+        host: str = HOST,
     ) -> None:
         """
         Args:
@@ -77,6 +94,10 @@ class AwsEmulator:
             replication_takes: until a replica is InSync.
             new_key_takes: until a new access key of a user is accepted.
             port: where to listen; 0 = a free port.
+            host: the address to listen on.
+
+        Raises:
+            OSError: the port is in use, or there is no such address.
         """
         self.clock = clock or EmulatorClock()
         self.throttling = Throttling(self.clock, enabled=throttling)
@@ -97,7 +118,7 @@ class AwsEmulator:
         self._throttled = throttling
         self._lock = threading.Lock()
         self._moto = MotoApp()
-        self._server = LoopbackServer(self._respond, port=port)
+        self._server = LoopbackServer(self._respond, port=port, host=host)
         self.url = self._server.url
 
     def __enter__(self) -> Self:
