@@ -149,7 +149,7 @@ def edit_one(stage: Stage) -> None:
     """Step: one edit reaches both syncs."""
     screen = stage.screen
     screen.step(
-        "An edit goes out by itself, also to whoever refers to it",
+        "An edit goes out by itself, also through references",
         "The daemon notices a commit within 100 ms, and writes only what differs.",
     )
     before = {sync: stage.versions(sync) for sync in (PRODUCTION, STAGING)}
@@ -200,14 +200,14 @@ def pause_one(stage: Stage) -> None:
 
 
 def repair_an_outside_edit(stage: Stage) -> None:
-    """Step: somebody writes at AWS; the daemon puts the store's value back."""
+    """Step: a write at AWS; the daemon restores the store's value."""
     screen = stage.screen
     screen.step(
-        "Somebody edits the secret at AWS",
+        "Drift: a value is edited at AWS",
         "Drift shows in the version id that DescribeSecret reports; no value is read for it. Checked every second "
         "here, every 5 minutes by default.",
     )
-    screen.command("aws secretsmanager put-secret-value --secret-id shop/production ...", "by somebody else")
+    screen.command("aws secretsmanager put-secret-value --secret-id shop/production ...", "by someone else")
     version = stage.at_aws(STAGING).version_id
     outside = stage.accounts[PRODUCTION].write("shop/production", '{"API_URL":"https://somewhere.else.example"}')
     stage.show(PRODUCTION)
@@ -232,7 +232,7 @@ def resume_one(stage: Stage) -> None:
 
 
 def hold_an_emptied_environment(stage: Stage) -> None:
-    """Step: the guard holds what would empty a secret, until somebody approves."""
+    """Step: the guard holds a plan that would empty a secret, until a person approves it."""
     screen, application = stage.screen, stage.application
     screen.step(
         "The guard holds what looks like an accident",
@@ -263,8 +263,8 @@ def survive_a_kill(stage: Stage) -> None:
     screen = stage.screen
     screen.step(
         "kill -9 in the middle of a write",
-        "The daemon dies after AWS has written and before that could be noted. The journal says what it was about to "
-        "write, and under which version id; so the standby finds it done and does not write it again.",
+        "The daemon dies after AWS has written and before it could note that. The journal says what it was about to "
+        "write, and under which version id; so the standby finds the write done and does not repeat it.",
     )
     before = stage.versions(PRODUCTION)
     stage.until("the second daemon stands by", lambda: stage.daemon(MemberRole.STANDBY))
@@ -288,8 +288,8 @@ def issue_a_lease(stage: Stage) -> None:
     screen, application, account = stage.screen, stage.application, stage.accounts[STAGING]
     screen.step(
         "Credentials that end by themselves",
-        "A lease is an IAM user of its own, with what its recipe says and no more. The daemon removes it when its time "
-        "is over, whatever died meanwhile; here it goes at once.",
+        "A lease is an IAM user of its own, with the rights of its dynamic secret and no more. The daemon removes it "
+        "at its end, even after a crash; here it is revoked at once.",
     )
     screen.command(
         f"phasesync dynamic add ci --env {APP}/staging --credential keys --inline-policy read-buckets.json "
@@ -313,7 +313,7 @@ def issue_a_lease(stage: Stage) -> None:
     credentials = {key: value.reveal_text() for key, value in issued.credentials.items()}
     key = (credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"])
     arn = account.holder_of(*key)
-    screen.say(f"AWS says to whom the key belongs: {arn}")
+    screen.say(f"AWS says that the key belongs to {arn}")
     screen.claim("it is the user of the lease", arn is not None and arn == issued.lease.principal)
     screen.command(f"phasesync leases revoke {issued.lease.id}")
     revoked = application.lease_operations.revoke(issued.lease.id, actor=ACTOR)

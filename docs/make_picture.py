@@ -1,0 +1,132 @@
+"""
+Draw docs/picture.svg from what `phasesync demo` prints: `make picture`.
+
+The text is cut out of the real output, line by line; a line of EXCERPT that the output lacks is an error. Only ids and
+times differ between two runs, never the layout. No external fonts: each line is stretched to its columns, so that any
+monospaced font fits.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape, unescape
+
+PICTURE = Path(__file__).parent / "picture.svg"
+
+EXCERPT = (
+    "4. An edit goes out",
+    "   $ phasesync secrets set shop/production API_URL",
+    "   checked: both secrets carry the edit",
+    "",
+    "7. Drift",
+    "   $ aws secretsmanager put-secret-value",
+    "   checked: the store's values are back",
+    "",
+    "9. The guard",
+    "   held: ",
+    "   checked: nothing was written",
+    "   $ phasesync syncs approve",
+    "",
+    "10. kill -9",
+    "   checked: the standby works now",
+    "   checked: there is one version of it, not two",
+    "",
+    "11. Credentials that end",
+    "   $ phasesync leases issue",
+    "   $ phasesync leases revoke",
+    "   checked: AWS refuses the key, and the user is gone",
+    "",
+    "All ",
+)
+"""How the lines of the picture begin, in the order of the output; empty = an empty line."""
+
+COMMAND = "$ make demo"
+COLUMN, LINE, MARGIN, FONT = 8.4, 20, 20, 14
+"""Pixels: width of a letter, height of a line, space around the text, size of the font."""
+COLUMNS = 104
+STYLE = (
+    "text{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
+    f"font-size:{FONT}px;fill:#d5dbe3;white-space:pre}}"
+    ".title{fill:#6cb6ff;font-weight:bold}.ok{fill:#7ee2a8;font-weight:bold}.held{fill:#f0c674;font-weight:bold}"
+    ".dim{fill:#8b98a9}"
+)
+
+
+def excerpt(output: str) -> list[str]:
+    """Return the lines of the picture; LookupError if the output lacks one."""
+    lines = [COMMAND, ""]
+    left = iter(output.splitlines())
+    for start in EXCERPT:
+        line = "" if start == "" else next((line for line in left if line.startswith(start)), None)
+        if line is None:
+            raise LookupError(f"the demo no longer prints a line that begins with {start!r} here")
+        if len(line) > COLUMNS:
+            raise LookupError(f"this line is wider than the picture: {line}")
+        lines.append(line)
+    return lines
+
+
+def draw(lines: Sequence[str]) -> str:
+    """Return the picture of these lines."""
+    width, height = round(COLUMNS * COLUMN + 2 * MARGIN), len(lines) * LINE + 2 * MARGIN
+    view = f'viewBox="0 0 {width} {height}"'
+    texts = [_text(line, MARGIN + LINE * number + FONT) for number, line in enumerate(lines) if line]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {view}>',
+            "<title>An excerpt of what make demo prints</title>",
+            f"<style>{STYLE}</style>",
+            f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="#161b22" stroke="#57606a"/>',
+            *texts,
+            "</svg>\n",
+        ]
+    )
+
+
+def lines_of(picture: str) -> list[str]:
+    """Return the lines that a picture shows, the empty ones included."""
+    lines: list[str] = []
+    for x, y, content in re.findall(r'<text x="([\d.]+)" y="(\d+)"[^>]*>(.*)</text>', picture):
+        number = (int(y) - MARGIN - FONT) // LINE
+        lines += [""] * (number - len(lines))
+        indent = " " * round((float(x) - MARGIN) / COLUMN)
+        lines.append(indent + unescape(re.sub(r"</?tspan[^>]*>", "", content)))
+    return lines
+
+
+def without_variables(lines: Sequence[str]) -> list[str]:
+    """Return lines without ids, times and counts, which differ from run to run."""
+    return [re.sub(r"\b(?=\w*\d)[0-9a-f]{16}\b|\d+(?:\.\d+)?", "#", line) for line in lines]
+
+
+def _text(line: str, y: int) -> str:
+    stretched = f'textLength="{len(line.strip()) * COLUMN:.1f}" lengthAdjust="spacingAndGlyphs"'
+    indent = len(line) - len(line.lstrip())
+    return f'<text x="{MARGIN + indent * COLUMN:.1f}" y="{y}" {stretched}>{_coloured(line.strip())}</text>'
+
+
+def _coloured(line: str) -> str:
+    if re.match(r"\d+\. |All \d+ ", line):
+        return f'<tspan class="title">{escape(line)}</tspan>'
+    for word, kind in (("checked:", "ok"), ("held:", "held")):
+        if line.startswith(word):
+            rest, _, proof = line.removeprefix(word).partition(" (")
+            proof = f'<tspan class="dim"> ({escape(proof)}</tspan>' if proof else ""
+            return f'<tspan class="{kind}">{word}</tspan>{escape(rest)}{proof}'
+    command, mark, note = line.partition("  # ")
+    return escape(command) + (f'<tspan class="dim">{escape(mark + note)}</tspan>' if mark else "")
+
+
+def main() -> None:
+    """Run the demo, and write the picture."""
+    done = subprocess.run(
+        [sys.executable, "-m", "phasesync", "demo"], stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
+    )
+    PICTURE.write_text(draw(excerpt(done.stdout)), encoding="utf-8")
+    sys.stdout.write(f"written: {PICTURE}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The sandbox, used as people and scripts use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from phasesync.cli.main import cli
+from tests.demo.leftovers import Demo, start_demo
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
+]
+
+Start = Callable[..., Demo]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Demo] = []
+
+    def begin(*command: str, terminal: bool = False) -> Demo:
+        words = ("sandbox", "--", *command) if command else ("sandbox",)
+        started.append(start_demo(tmp_path, command=words, terminal=terminal))
+        return started[-1]
+
+    yield begin
+    for sandbox in started:
+        sandbox.end()
+
+
+def test_a_command_finds_a_sync_that_works_and_its_exit_code_is_passed_on(start: Start) -> None:
+    sandbox = start(
+        "sh",
+        "-c",
+        "phasesync syncs list -o json && printf two | phasesync secrets set shop/staging API_URL - --wait "
+        "&& phasesync runs list -o json && exit 7",
+    )
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 7, output
+    assert re.search(r'"status": ?"in-sync"', output)
+    assert re.search(r'"outcome": ?"applied"', output)
+    assert "Starting" not in output, "with a command nothing but its output is printed"
+    sandbox.assert_nothing_is_left()
+
+
+def test_nothing_of_the_user_is_used(start: Start) -> None:
+    sandbox = start("sh", "-c", "env; phasesync doctor || true; ls -A ~ ~/.aws")
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 0, output
+    assert ".invalid" not in output and "nobody@" not in output and "AWS_PROFILE" not in output
+    assert re.search(r"^AWS_ENDPOINT_URL=http://127\.0\.0\.1:\d+$", output, flags=re.MULTILINE)
+    assert output.split()[-1] == "config", "nothing was made in the home directory or in ~/.aws"
+    sandbox.assert_nothing_is_left()
+
+
+def test_no_secret_is_in_an_argument_list(start: Start) -> None:
+    sandbox = start(
+        "sh", "-c", "cat ${PHASESYNC_CONFIG%/*}/keys/root.key; echo; cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    )
+    output = sandbox.finish()
+
+    key, _, arguments = output.partition("\n")
+    assert len(key) >= 40
+    assert "phasesync daemon" in arguments
+    assert key not in arguments
+
+
+def test_a_command_that_is_not_there_starts_nothing(start: Start) -> None:
+    sandbox = start("no-such-command")
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 127
+    assert output == "error: no-such-command: No such file or directory\n"
+    sandbox.assert_nothing_is_left()
+
+
+def test_a_command_that_a_signal_ends_exits_as_a_shell_says_it(start: Start) -> None:
+    sandbox = start("sh", "-c", "kill -KILL $$")
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 128 + signal.SIGKILL, output
+    sandbox.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_passed_on_and_ends_everything(start: Start, number: signal.Signals) -> None:
+    sandbox = start("sh", "-c", "echo at work; while :; do sleep 0.1; done")
+    sandbox.output_until("at work")
+
+    sandbox.process.send_signal(number)
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 128 + number, output
+    assert "Traceback" not in output
+    sandbox.assert_nothing_is_left()
+
+
+def test_ctrl_c_is_left_to_the_command(start: Start) -> None:
+    sandbox = start("sh", "-c", "trap 'echo caught; exit 5' INT; echo at work; while :; do sleep 0.1; done")
+    sandbox.output_until("at work")
+
+    os.killpg(sandbox.process.pid, signal.SIGINT)
+    output = sandbox.finish()
+
+    assert "caught" in output
+    assert sandbox.process.returncode == 5, output
+    sandbox.assert_nothing_is_left()
+
+
+def test_a_signal_during_the_start_leaves_nothing(start: Start) -> None:
+    sandbox = start("sh", "-c", "echo at work")
+    wait_until(lambda: list(sandbox.temporary.iterdir()), what="its folder is there")
+
+    sandbox.process.terminate()
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 130, output
+    assert "at work" not in output
+    sandbox.assert_nothing_is_left()
+
+
+def test_kill_9_leaves_nothing_for_long(start: Start) -> None:
+    sandbox = start("sh", "-c", "echo at work; while :; do sleep 0.1; done")
+    sandbox.output_until("at work")
+    assert len(sandbox.daemons()) >= 3, "watchdog, daemon, command"
+
+    sandbox.process.kill()
+    sandbox.process.wait()
+
+    wait_until(lambda: not sandbox.daemons() and not list(sandbox.temporary.iterdir()), what="all of it is gone")
+
+
+def test_what_a_command_leaves_in_the_background_ends_with_it(start: Start) -> None:
+    sandbox = start("sh", "-c", "phasesync daemon >/dev/null 2>&1 & sleep 1000 & echo left")
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 0, output
+    sandbox.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("ending", ["exit 3\n", "\x04"])
+def test_a_shell_takes_commands_and_ends_by_exit_and_by_ctrl_d(start: Start, ending: str) -> None:
+    sandbox = start(terminal=True)
+    sandbox.output_until("`exit` or Ctrl-D ends everything")
+    sandbox.type("phasesync secrets set shop/staging API_URL\n")
+    wait_until(lambda: "phasesync secrets set shop/staging API_URL" in sandbox.output, what="the prompt is there")
+    sandbox.type("https://typed.example\n")
+    sandbox.type("phasesync syncs list; jobs; echo the $((40 + 2))\n")
+    sandbox.output_until("the 42")
+    assert "shop-staging  shop/staging" in sandbox.output
+    assert "(phasesync sandbox) $ " in sandbox.output
+    assert "https://typed.example" not in sandbox.output, "the value is not echoed"
+
+    sandbox.type(ending)
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == (3 if "exit" in ending else 0), output
+    assert "no job control" not in output
+    sandbox.assert_nothing_is_left()
+
+
+def test_a_closed_terminal_ends_everything(start: Start) -> None:
+    sandbox = start(terminal=True)
+    sandbox.output_until("`exit` or Ctrl-D ends everything")
+
+    sandbox.process.send_signal(signal.SIGHUP)
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 128 + signal.SIGHUP, output
+    sandbox.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("module", ["moto", "flask", "flask_cors"])
+def test_without_the_emulator_it_names_the_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+
+    done = CliRunner().invoke(cli, ["sandbox"], prog_name="phasesync")
+
+    assert done.exit_code == 6
+    assert done.stdout == ""
+    assert f"error: the sandbox needs an AWS emulator, which is not installed: {module} is missing" in done.stderr
+    assert "hint: pip install 'phasesync[demo]'" in done.stderr
