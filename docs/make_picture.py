@@ -2,8 +2,8 @@
 Draw docs/picture.svg from what `phasesync demo` prints: `make picture`.
 
 The text is cut out of the real output, line by line; a line of EXCERPT that the output lacks is an error. Only ids and
-times differ between two runs, never the layout. No external fonts: each line is stretched to its columns, so that any
-monospaced font fits.
+times differ between two runs, never the layout. No external fonts: each part of a line is stretched to its columns, so
+that any monospaced font fits.
 """
 
 import re
@@ -48,7 +48,7 @@ COLUMN, LINE, MARGIN, FONT = 8.4, 20, 20, 14
 COLUMNS = 104
 STYLE = (
     "text{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
-    f"font-size:{FONT}px;fill:#d5dbe3;white-space:pre}}"
+    f"font-size:{FONT}px;fill:#d5dbe3}}"
     ".title{fill:#6cb6ff;font-weight:bold}.ok{fill:#7ee2a8;font-weight:bold}.held{fill:#f0c674;font-weight:bold}"
     ".dim{fill:#8b98a9}"
 )
@@ -72,7 +72,7 @@ def draw(lines: Sequence[str]) -> str:
     """Return the picture of these lines."""
     width, height = round(COLUMNS * COLUMN + 2 * MARGIN), len(lines) * LINE + 2 * MARGIN
     view = f'viewBox="0 0 {width} {height}"'
-    texts = [_text(line, MARGIN + LINE * number + FONT) for number, line in enumerate(lines) if line]
+    texts = [text for number, line in enumerate(lines) for text in _drawn(line, MARGIN + LINE * number + FONT)]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {view}>',
@@ -89,10 +89,9 @@ def lines_of(picture: str) -> list[str]:
     """Return the lines that a picture shows, the empty ones included."""
     lines: list[str] = []
     for x, y, content in re.findall(r'<text x="([\d.]+)" y="(\d+)"[^>]*>(.*)</text>', picture):
-        number = (int(y) - MARGIN - FONT) // LINE
-        lines += [""] * (number - len(lines))
-        indent = " " * round((float(x) - MARGIN) / COLUMN)
-        lines.append(indent + unescape(re.sub(r"</?tspan[^>]*>", "", content)))
+        number, column = (int(y) - MARGIN - FONT) // LINE, round((float(x) - MARGIN) / COLUMN)
+        lines += [""] * (number + 1 - len(lines))
+        lines[number] = lines[number].ljust(column) + unescape(content)
     return lines
 
 
@@ -101,22 +100,30 @@ def without_variables(lines: Sequence[str]) -> list[str]:
     return [re.sub(r"\b(?=\w*\d)[0-9a-f]{16}\b|\d+(?:\.\d+)?", "#", line) for line in lines]
 
 
-def _text(line: str, y: int) -> str:
-    stretched = f'textLength="{len(line.strip()) * COLUMN:.1f}" lengthAdjust="spacingAndGlyphs"'
-    indent = len(line) - len(line.lstrip())
-    return f'<text x="{MARGIN + indent * COLUMN:.1f}" y="{y}" {stretched}>{_coloured(line.strip())}</text>'
-
-
-def _coloured(line: str) -> str:
+def _pieces(line: str) -> list[tuple[str, str]]:
+    """Return the parts of a line with their class; together they are the line."""
     if re.match(r"\d+\. |All \d+ ", line):
-        return f'<tspan class="title">{escape(line)}</tspan>'
-    for word, kind in (("checked:", "ok"), ("held:", "held")):
-        if line.startswith(word):
-            rest, _, proof = line.removeprefix(word).partition(" (")
-            proof = f'<tspan class="dim"> ({escape(proof)}</tspan>' if proof else ""
-            return f'<tspan class="{kind}">{word}</tspan>{escape(rest)}{proof}'
+        return [("title", line)]
+    marked = re.match(r"( +)(checked:|held:)(.*?)( \(.*)?$", line)
+    if marked:
+        indent, word, text, proof = marked.groups("")
+        return [("", indent), ("ok" if word == "checked:" else "held", word), ("", text), ("dim", proof)]
     command, mark, note = line.partition("  # ")
-    return escape(command) + (f'<tspan class="dim">{escape(mark + note)}</tspan>' if mark else "")
+    return [("", command), ("dim", mark + note)]
+
+
+def _drawn(line: str, y: int) -> list[str]:
+    """Return an element for each part, at its column and as wide as its columns."""
+    elements, column = [], 0
+    for kind, part in _pieces(line):
+        text = part.strip(" ")
+        if text:
+            x = MARGIN + COLUMN * (column + len(part) - len(part.lstrip(" ")))
+            look = f' class="{kind}"' if kind else ""
+            width = f'textLength="{len(text) * COLUMN:.1f}" lengthAdjust="spacingAndGlyphs"'
+            elements.append(f'<text x="{x:.1f}" y="{y}"{look} {width}>{escape(text)}</text>')
+        column += len(part)
+    return elements
 
 
 def main() -> None:

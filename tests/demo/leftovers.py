@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -34,7 +35,7 @@ class Demo:
     stream: IO[str]
     """What it prints to: a pipe, or the other side of its terminal."""
     printed: list[str] = field(default_factory=list)
-    """The lines up to now."""
+    """The pieces up to now."""
     reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,7 +43,7 @@ class Demo:
         self.reader.start()
 
     def output_until(self, text: str) -> None:
-        """Wait until a line with this text has been printed."""
+        """Wait until this text has been printed."""
         wait_until(lambda: self._has_printed(text) or not self.reader.is_alive(), what=f"{text!r} comes")
         assert self._has_printed(text), f"it ended without {text!r}:\n{self.output}"
 
@@ -80,12 +81,13 @@ class Demo:
         os.write(self.stream.fileno(), text.encode())
 
     def _read(self) -> None:
-        with suppress(OSError):  # EIO: nobody has the terminal open any more.
-            for line in self.stream:
-                self.printed.append(line)
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        with suppress(OSError):  # EIO: no process has the terminal open any more.
+            while piece := os.read(self.stream.fileno(), 65536):
+                self.printed.append(decode(piece))
 
     def _has_printed(self, text: str) -> bool:
-        return any(text in line for line in self.printed)
+        return text in self.output
 
 
 def start_demo(
