@@ -6,6 +6,7 @@ However it ends, no process and no file stays. Uses no settings and no credentia
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,8 @@ SECRETS: Final = {"API_URL": "https://api.shop.example/v1", "DB_PASSWORD": "stag
 START_WITHIN_S: Final = 60.0
 """How long the start may take on a busy machine; about 3 s is usual."""
 POLL_S: Final = 0.05
+NOT_EXECUTABLE: Final = 126
+"""Exit code of shells for a command that cannot be run (POSIX, Shell Command)."""
 
 _PLAIN_SHELLS: Final = {
     "bash": ("--noprofile", "--norc"),
@@ -93,7 +96,7 @@ def run_sandbox(command: Sequence[str], *, say: Callable[[str], None]) -> int:
                 _welcome(url, say)
             with _relayed_signals(interactive=not command) as relay:
                 interruptions.check()
-                return _run(command or _shell(), relay, watchdog)
+                return _run(command or _shell(), relay, watchdog, say)
         except OutOfTimeError:
             failure = f"the sandbox did not start within {START_WITHIN_S:.0f} s"
         except PhasesyncError as error:
@@ -174,7 +177,7 @@ def _welcome(url: str, say: Callable[[str], None]) -> None:
 
 def _shell() -> list[str]:
     """Return an interactive shell that uses no files of the user, and set its prompt."""
-    shell = os.environ.get("SHELL") or "/bin/sh"
+    shell = shutil.which(os.environ.get("SHELL", "")) or "/bin/sh"
     os.environ["PS1"] = "(phasesync sandbox) $ "
     os.environ["HISTFILE"] = ""  # Not saved, in bash and zsh.
     return [shell, *_PLAIN_SHELLS.get(Path(shell).name, ())]
@@ -218,9 +221,13 @@ def _relayed_signals(*, interactive: bool) -> Iterator[_Relay]:
             signal.signal(number, handler)
 
 
-def _run(command: Sequence[str], relay: _Relay, watchdog: Watchdog) -> int:
+def _run(command: Sequence[str], relay: _Relay, watchdog: Watchdog, say: Callable[[str], None]) -> int:
     """Run the shell or command to its end; return its exit code as a shell does."""
-    process = relay.process = subprocess.Popen(command)
+    try:
+        process = relay.process = subprocess.Popen(command)
+    except OSError as error:
+        say(f"error: {command[0]}: {error.strerror}")
+        return NOT_EXECUTABLE
     watchdog.end(process.pid)
     relay.pass_on()
     received_at: float | None = None

@@ -58,9 +58,10 @@ def test_a_command_finds_a_sync_that_works_and_its_exit_code_is_passed_on(start:
 
 
 def test_nothing_of_the_user_is_used_and_no_secret_is_in_an_argument_list(start: Start) -> None:
+    # The separator is computed: the script itself is among the arguments.
     script = """
-cat ${PHASESYNC_CONFIG%/*}/keys/root.key; echo
-cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; echo
+cat ${PHASESYNC_CONFIG%/*}/keys/root.key; echo "part $((1 + 1))"
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; echo "part $((1 + 2))"
 env
 ls -A ~ ~/.aws
 """
@@ -68,7 +69,8 @@ ls -A ~ ~/.aws
     output = sandbox.finish()
 
     assert sandbox.process.returncode == 0, output
-    key, arguments, rest = output.split("\n", 2)
+    key, arguments, rest = re.split("part [23]\n", output)
+    key = key.strip()
     assert len(key) >= 40
     assert "phasesync daemon" in arguments
     assert key not in arguments and key not in rest
@@ -84,6 +86,18 @@ def test_a_command_that_is_not_there_starts_nothing(start: Start) -> None:
 
     assert sandbox.process.returncode == 127
     assert output == "error: no-such-command: No such file or directory\n"
+    sandbox.assert_nothing_is_left()
+
+
+def test_an_executable_that_the_system_refuses_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x00\x01\x02")
+    broken.chmod(0o700)
+    sandbox = start(str(broken))
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 126
+    assert output == f"error: {broken}: Exec format error\n"
     sandbox.assert_nothing_is_left()
 
 
