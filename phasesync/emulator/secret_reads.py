@@ -251,7 +251,7 @@ def remember(context: Context, secret: Any | None, arn: str | None, *, since: da
         service: where.
         secret: the secret as it is; None = it no longer exists.
         arn: its ARN; None = it never existed.
-        since: since when it is so.
+        since: when it became so.
     """
     extras = None if arn is None else context.state.extras_of_arn(arn)
     if arn is None or extras is None:

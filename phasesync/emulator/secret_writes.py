@@ -243,7 +243,7 @@ def update_secret_version_stage(context: Context, call: Call) -> Result:
             raise invalid_parameter(f"Not a valid version: {version_id}")
     carrier = holder(secret, label)
     if source is not None and carrier != source:
-        raise invalid_parameter(f"Version stage {label} not replica in version {source}")
+        raise invalid_parameter(f"Version stage {label} not found in version {source}")
     if source is None and carrier is not None and carrier != target:
         raise invalid_parameter(
             "The parameter RemoveFromVersionId can't be empty. "
@@ -394,7 +394,7 @@ def merge_tags(context: Context, present: Mapping[str, str], added: Iterable[Map
         if not _TAG_TEXT.fullmatch(key) or not _TAG_TEXT.fullmatch(value):
             raise invalid_parameter("A tag has characters that are not allowed in tags.")
         if key in new:
-            raise invalid_parameter(f"Duplicate tag keys replica: {key}")
+            raise invalid_parameter(f"Duplicate tag keys found: {key}")
         new[key] = value
     result = {**present, **new}
     if sum(not key.lower().startswith(_RESERVED_PREFIX) for key in result) > context.limits.tags:
