@@ -126,14 +126,18 @@ def _drawn(line: str, y: int) -> list[str]:
     return elements
 
 
-def main() -> None:
-    """Run the demo, and write the picture."""
-    done = subprocess.run(
-        [sys.executable, "-m", "phasesync", "demo"], stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
+def main() -> int:
+    """Run the demo, and write the picture; return the exit code."""
+    demo = subprocess.run(
+        [sys.executable, "-m", "phasesync", "demo"], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
-    PICTURE.write_text(draw(excerpt(done.stdout)), encoding="utf-8")
+    if demo.returncode != 0:
+        sys.stderr.write(f"{demo.stdout[-500:]}\nthe demo failed; the picture stays as it is\n")
+        return 1
+    PICTURE.write_text(draw(excerpt(demo.stdout)), encoding="utf-8")
     sys.stdout.write(f"written: {PICTURE}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from phasesync.cli.main import cli
+from phasesync.demo.sandbox import TRY
 from tests.demo.leftovers import Demo, start_demo
+from tests.support.commands import wrong_with
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -189,6 +191,11 @@ def test_a_shell_ends_without_a_command_too(start: Start, ending: str) -> None:
 
     assert sandbox.process.returncode == (0 if ending == "Ctrl-D" else 128 + signal.SIGHUP), output
     sandbox.assert_nothing_is_left()
+
+
+def test_what_it_suggests_to_type_exists() -> None:
+    assert [line for line, _ in TRY if wrong_with(line.removeprefix("phasesync ")) is not None] == []
+    assert len(TRY) >= 4
 
 
 @pytest.mark.parametrize("module", ["moto", "flask", "flask_cors"])
