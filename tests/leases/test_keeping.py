@@ -214,7 +214,7 @@ def test_a_key_that_sts_does_not_know_and_iam_has_is_good(world: LeaseWorld) -> 
 def test_a_new_user_that_iam_does_not_find_yet_is_waited_for(world: LeaseWorld) -> None:
     first = give(world, probe_for=None)
     world.aws.timing.new_key_takes = timedelta(seconds=10)
-    world.aws.world.users.hide(ACCOUNT, first.lease.spec.name, timedelta(seconds=5))
+    world.aws.state.users.hide(ACCOUNT, first.lease.spec.name, timedelta(seconds=5))
     world.operations._keeper._sleep = lambda seconds: world.aws.clock.advance(seconds=seconds)
 
     assert key_of(give(world)) == key_of(first)
