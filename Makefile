@@ -35,6 +35,10 @@ help: ## Show this
 demo: $(VENV)/.demo ## The tour of phasesync, on an AWS emulator inside the process
 	@$(BIN)/phasesync demo $(ARGS)
 
+.PHONY: sandbox
+sandbox: $(VENV)/.demo ## A shell with a store, a daemon and an AWS emulator; leaves nothing (ARGS="-- COMMAND...")
+	@$(BIN)/phasesync sandbox $(ARGS)
+
 ##@ Work on it
 
 .PHONY: test
@@ -98,6 +102,10 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
+
+.PHONY: picture
+picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
+	@$(BIN)/python docs/make_picture.py
 
 .PHONY: dist
 dist: $(VENV)/.dev ## Build the source archive, and the wheel from it, into dist/

@@ -154,8 +154,8 @@ def _main(rate_limiter: bool) -> None:
         return arns
 
     def seen() -> Seen:
-        with aws.world.lock:
-            versions = {str(one.name): len(one.versions) for one in aws.world.secrets(ACCOUNT, REGION)}
+        with aws.state.lock:
+            versions = {str(one.name): len(one.versions) for one in aws.state.secrets(ACCOUNT, REGION)}
         with guard:
             counts = Counter(name for _, name, _ in arrivals)
             return Seen(counts, versions, list(arrivals), int(faults["failed"]))

@@ -1,13 +1,8 @@
 """`phasesync demo`: the tour on an AWS emulator in this process."""
 
-from importlib import import_module
-
 import click
 
-from phasesync.errors import SettingsError
-
-_NEEDED = ("moto", "flask", "flask_cors")
-"""What the extra `demo` brings."""
+from phasesync.demo import require_emulator
 
 
 @click.command()
@@ -21,14 +16,7 @@ def demo() -> int:
     Example:
       phasesync demo
     """
-    for name in _NEEDED:
-        try:
-            import_module(name)
-        except ImportError:
-            raise SettingsError(
-                f"the demo needs an AWS emulator, which is not installed: {name} is missing",
-                hint="pip install 'phasesync[demo]'",
-            ) from None
+    require_emulator("the demo")
     from phasesync.demo.screen import Screen
     from phasesync.demo.tour import run_tour
 

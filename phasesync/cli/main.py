@@ -62,6 +62,7 @@ class LazyGroup(click.Group):
 
 COMMANDS = {
     "demo": ("phasesync.cli.demo:demo", "The tour, on an AWS emulator in this process."),
+    "sandbox": ("phasesync.cli.sandbox:sandbox", "A shell with a store, a daemon and an AWS emulator; leaves nothing."),
     "init": ("phasesync.cli.init:init", "Make data directory, root key and database."),
     "status": ("phasesync.cli.status:status", "How everything stands."),
     "daemon": ("phasesync.cli.daemon:daemon", "Keep AWS in step, until told to stop."),

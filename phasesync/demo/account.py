@@ -1,7 +1,7 @@
 """
-An AWS account as somebody sees it who is not phasesync: its administrator, and the programs that read its secrets.
+An AWS account as its administrator sees it, and the programs that read its secrets.
 
-What the tour says of AWS it reads here, through clients with keys of their own.
+Everything that the tour says about AWS is read here, by clients with their own keys and not by phasesync.
 """
 
 import json
@@ -23,7 +23,7 @@ _READER_KEY: Final = {"aws_access_key_id": "AKIADEMOREADER000000", "aws_secret_a
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What a program gets that reads a secret: its value and the version it is."""
+    """A secret as a program reads it: a value and its version."""
 
     value: str
     version_id: str
@@ -31,8 +31,8 @@ class Stored:
     @property
     def keys(self) -> dict[str, str]:
         """The keys in it."""
-        found: dict[str, str] = json.loads(self.value)
-        return found
+        keys: dict[str, str] = json.loads(self.value)
+        return keys
 
 
 class Account:
@@ -49,15 +49,15 @@ class Account:
 
     @property
     def access_key_ids(self) -> tuple[str, ...]:
-        """Keys of this class: calls by others are phasesync's."""
+        """Keys of this class: all other calls are phasesync's."""
         return (_READER_KEY["aws_access_key_id"], self._keys["aws_access_key_id"])
 
     def make_role(self, name: str, *, trust: dict[str, Any], policy: dict[str, Any]) -> str:
         """Make a role; return its ARN."""
         iam = self._client("iam")
-        made = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
         iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=json.dumps(policy))
-        return str(made["Role"]["Arn"])
+        return str(role["Role"]["Arn"])
 
     def make_user(self, name: str, *, policy: dict[str, Any]) -> tuple[str, str]:
         """Make a user with an access key; return its id and its secret."""
@@ -73,12 +73,12 @@ class Account:
 
     def users(self) -> list[str]:
         """Return the names of all users."""
-        return [one["UserName"] for one in self._client("iam").list_users()["Users"]]
+        return [user["UserName"] for user in self._client("iam").list_users()["Users"]]
 
     def holder_of(self, access_key_id: str, secret_access_key: str) -> str | None:
-        """Return the ARN of whose access key that is; None = AWS does not know it."""
+        """Return the ARN that an access key belongs to, None if AWS does not know the key."""
         keys = {"aws_access_key_id": access_key_id, "aws_secret_access_key": secret_access_key}
-        sts = self._make("sts", keys)
+        sts = self._new_client("sts", keys)
         try:
             return str(sts.get_caller_identity()["Arn"])
         except sts.exceptions.ClientError as error:
@@ -87,7 +87,7 @@ class Account:
             return None
 
     def read(self, name: str) -> Stored | None:
-        """Read a secret; None = there is none."""
+        """Read a secret; return None if there is none."""
         try:
             answer = self._secrets.get_secret_value(SecretId=name)
         except self._secrets.exceptions.ResourceNotFoundException:
@@ -95,7 +95,7 @@ class Account:
         return Stored(value=answer["SecretString"], version_id=answer["VersionId"])
 
     def kms_key_of(self, name: str) -> str | None:
-        """Return the key that a secret is encrypted with; None = the AWS-managed one."""
+        """Return the key that a secret is encrypted with, None for the AWS-managed one."""
         key: str | None = self._secrets.describe_secret(SecretId=name).get("KmsKeyId")
         return key
 
@@ -105,10 +105,10 @@ class Account:
 
     def names(self) -> list[str]:
         """Return the names of all secrets."""
-        return [one["Name"] for one in self._secrets.list_secrets()["SecretList"]]
+        return [secret["Name"] for secret in self._secrets.list_secrets()["SecretList"]]
 
     def write(self, name: str, value: str) -> str:
-        """Write a value past phasesync; return the version's id."""
+        """Write a value out of band; return the version's id."""
         return str(self._secrets.put_secret_value(SecretId=name, SecretString=value)["VersionId"])
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Account:
             return _READER_KEY
         # moto takes the account from the role of a session.
         role = f"arn:aws:iam::{self.number}:role/administrator"
-        session = self._make("sts", _READER_KEY).assume_role(RoleArn=role, RoleSessionName="demo")["Credentials"]
+        session = self._new_client("sts", _READER_KEY).assume_role(RoleArn=role, RoleSessionName="demo")["Credentials"]
         return {
             "aws_access_key_id": session["AccessKeyId"],
             "aws_secret_access_key": session["SecretAccessKey"],
@@ -135,9 +135,9 @@ class Account:
         return self._client("secretsmanager")
 
     def _client(self, service: str) -> Any:
-        return self._make(service, self._keys)
+        return self._new_client(service, self._keys)
 
-    def _make(self, service: str, keys: dict[str, str]) -> Any:
+    def _new_client(self, service: str, keys: dict[str, str]) -> Any:
         import boto3.session
         from botocore.config import Config
 

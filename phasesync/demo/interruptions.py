@@ -1,11 +1,11 @@
 """
-Signals and a time limit end the tour in order: they are remembered, and it ends at the next place that looks.
+Signals and a time limit: they are noted, and end the program at its next `check`, so that it can clean up.
 
-An exception raised straight out of a signal handler may come up in a finalizer or in a weak reference's callback, where
-Python prints and drops it, so that the tour would go on; or in the middle of an import, whose lock then stays taken.
-Only what does not look for a while (a stuck call, output that nobody reads) is broken into like that.
+An exception that is raised by the signal handler itself may come up in a finalizer or in a weak reference's callback,
+where Python prints and drops it, so that the program would go on; or in the middle of an import, which then keeps its
+lock. So the handler raises only if there was no `check` for a while (a stuck call, output that is not read).
 
-For the main thread. Must not know what ends.
+For the main thread. Must not know which program it ends.
 """
 
 import signal
@@ -14,12 +14,18 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from phasesync.demo.failures import OutOfTimeError
-
 GRACE_S: Final = 5.0
-"""From the signal to breaking into the tour, and from one attempt to the next. It looks about every second."""
+"""How long a signal waits for a `check` until the handler raises, and raises again. Programs check each second."""
 
 _INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class OutOfTimeError(BaseException):
+    """
+    The program took longer than it may.
+
+    Like KeyboardInterrupt it may come up anywhere, and passes every `except Exception`.
+    """
 
 
 class Interruptions:
@@ -40,7 +46,7 @@ class Interruptions:
 
     def __enter__(self) -> Self:
         for number in (*_INTERRUPTS, signal.SIGALRM):
-            # What is ignored stays so where that was meant (nohup); Ctrl-C is always meant.
+            # An ignored signal stays ignored (nohup), except Ctrl-C.
             if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         signal.setitimer(signal.ITIMER_REAL, self._time_limit_s, self._grace_s)
@@ -53,10 +59,10 @@ class Interruptions:
 
     def check(self) -> None:
         """
-        Look for what has come.
+        Raise if a signal has come or the time is over.
 
         Raises:
-            KeyboardInterrupt: a signal; also every later look raises.
+            KeyboardInterrupt: a signal; every later check raises too.
             OutOfTimeError: the time limit, unless a signal came before.
         """
         if self._waiting is not None:
@@ -64,7 +70,7 @@ class Interruptions:
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """Have interruptions wait until the end of this block, and look there."""
+        """Let interruptions wait until the end of this block, and check there."""
         self._held_back = True
         try:
             yield
@@ -73,7 +79,7 @@ class Interruptions:
         self.check()
 
     def ignore(self) -> None:
-        """Let nothing disturb the end, not even a second Ctrl-C: it takes a few seconds at most."""
+        """Ignore all signals from now on, a second Ctrl-C too: cleaning up takes a few seconds at most."""
         self._ignored = True
         signal.setitimer(signal.ITIMER_REAL, 0)
 

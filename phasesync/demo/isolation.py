@@ -1,8 +1,8 @@
 """
-A folder and an environment of the tour's own, and their end.
+A private folder and a private environment for the tour and the sandbox, removed at the end.
 
-Whatever the user has set for phasesync or for AWS is put aside: no setting, credential, profile or proxy of theirs is
-used, and no call can reach AWS. Children inherit the environment. Must not start anything.
+All settings, credentials, profiles and proxies of the user are put aside, and no call can reach AWS.
+Child processes inherit the environment. Must not start anything.
 """
 
 import json
@@ -19,7 +19,7 @@ REGION: Final = "eu-central-1"
 _PUT_ASIDE: Final = ("PHASESYNC_", "AWS_", "MOTO_", "BOTO_")
 _PUT_ASIDE_TOO: Final = frozenset(
     {
-        # Of a service manager that may have started us: not for our daemon.
+        # Set by a service manager that may have started this process; not meant for the daemon.
         *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY"),
         # The emulator is on this machine; a proxy is not.
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
@@ -28,7 +28,7 @@ _PUT_ASIDE_TOO: Final = frozenset(
 )
 
 _CONFIG: Final = """\
-# What differs from the defaults: the places, and a port that is surely free.
+# What differs from the defaults: the folders, and a free port.
 data_dir = {data}
 root_key_file = {key}
 
@@ -36,14 +36,14 @@ root_key_file = {key}
 listen = "127.0.0.1:0"
 
 [daemon]
-claim_ttl_s = 6   # the least: the tour kills a daemon and does not want to wait 15 s for its successor
+claim_ttl_s = 6   # the minimum: the tour kills a daemon and waits for its successor
 """
 
 
 @contextmanager
-def folder_of_its_own() -> Iterator[Path]:
-    """Give a new folder that only this user can enter; it is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="phasesync-demo-")).resolve()
+def private_folder(prefix: str = "phasesync-demo-") -> Iterator[Path]:
+    """Make a folder that only this user can enter; it is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
     try:
         yield folder
     finally:
@@ -51,13 +51,13 @@ def folder_of_its_own() -> Iterator[Path]:
 
 
 @contextmanager
-def environment_of_its_own(folder: Path, *, endpoint: str) -> Iterator[Path]:
+def private_environment(folder: Path, *, endpoint: str) -> Iterator[Path]:
     """
     Replace the environment of this process.
 
     Args:
         folder: gets the settings file; data directory and root key are named in it.
-        endpoint: URL of the emulator, which everything that would go to AWS goes to.
+        endpoint: URL of the emulator, which gets all calls to AWS.
 
     Returns:
         The settings file.
@@ -91,7 +91,7 @@ def _aws_variables(folder: Path, endpoint: str) -> dict[str, str]:
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        # No account has this key. It is who assumes the role, as the host's own identity does in life.
+        # The identity of the host, which assumes the roles. No account of the emulator has this key.
         "AWS_ACCESS_KEY_ID": "AKIADEMOHOST00000000",
         "AWS_SECRET_ACCESS_KEY": "demo",
         "AWS_CONFIG_FILE": missing,

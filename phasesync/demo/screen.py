@@ -1,7 +1,7 @@
 """
-What the tour shows: steps with their why, the commands they stand for, values read back, and claims with their proof.
+The output of the tour: steps with a reason, the commands they stand for, values read back, claims with a proof.
 
-On a terminal with colours, elsewhere as plain text. Decides nothing but how things look.
+With colours on a terminal, else as plain text. Decides only how things look.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,16 @@ from rich.text import Text
 
 from phasesync.core.run import Run
 from phasesync.demo.account import Stored
-from phasesync.demo.failures import ClaimFailedError
 
 PLAIN_WIDTH: Final = 100
 """Columns where there is no terminal to ask."""
 WIDE: Final = 92
 """Columns that the whole sync log takes."""
 _INDENT: Final = "   "
+
+
+class ClaimFailedError(Exception):
+    """Something that a step says of phasesync did not hold. The text is for the operator and names no other value."""
 
 
 class Screen:

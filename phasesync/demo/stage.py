@@ -16,9 +16,8 @@ from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.sync import SyncStatus
 from phasesync.core.sync_status import status_of
 from phasesync.demo.account import Account, Stored
-from phasesync.demo.daemon_process import DaemonProcess
-from phasesync.demo.failures import ClaimFailedError
-from phasesync.demo.screen import Screen
+from phasesync.demo.processes import DaemonProcess
+from phasesync.demo.screen import ClaimFailedError, Screen
 from phasesync.emulator import AwsEmulator
 
 ACTOR: Final = "demo"
@@ -46,7 +45,7 @@ class Stage:
         daemons: started or not; one works, the other stands by.
         screen: what the operator sees.
         folder: everything that phasesync writes.
-        look: looks whether the tour is to end early, and raises then; called wherever a step waits.
+        check: raises if the tour has to end early; called wherever a step waits.
         values: the secret values that were set, without those that are ordinary words.
         patience_s: how long a step waits for what it claims.
     """
@@ -57,7 +56,7 @@ class Stage:
     daemons: Sequence[DaemonProcess]
     screen: Screen
     folder: Path
-    look: Callable[[], None]
+    check: Callable[[], None]
     values: set[str] = field(default_factory=set)
     patience_s: float = PATIENCE_S
 
@@ -87,8 +86,8 @@ class Stage:
         return stored
 
     def daemon(self, role: DaemonRole) -> DaemonProcess | None:
-        """Return the daemon that works or the one that stands by, None while there is none."""
-        pids = {one["pid"] for one in self.application.store.daemons.alive() if one["role"] == role}
+        """Return the daemon that works or the one that stands by, None if there is none."""
+        pids = {member["pid"] for member in self.application.store.daemons.alive() if member["role"] == role}
         return next((daemon for daemon in self.daemons if daemon.pid in pids), None)
 
     def until(self, what: str, condition: Callable[[], object]) -> float:
@@ -103,7 +102,7 @@ class Stage:
         """
         began = time.monotonic()
         while not condition():
-            self.look()
+            self.check()
             if time.monotonic() - began > self.patience_s:
                 raise ClaimFailedError(f"{what}, within {self.patience_s:.0f} s")
             time.sleep(POLL_S)
@@ -129,5 +128,5 @@ class Stage:
 
     def status_of(self, sync: str) -> SyncStatus:
         """Return how a sync stands."""
-        found = self.application.store.syncs.get_sync(sync)
-        return status_of(found, self.application.store.credentials.get_by_id(found.credential_id).status)
+        state = self.application.store.syncs.get_sync(sync)
+        return status_of(state, self.application.store.credentials.get_by_id(state.credential_id).status)

@@ -1,32 +1,156 @@
-"""
-Steps in which values change: here, elsewhere, several at once, while a sync is paused.
+"""The steps of the tour, in their order: each does something, shows it, and checks what it says of it."""
 
-Steps in which something could go wrong: an emptied environment, a daemon killed in the middle of a write.
-
-The step of dynamic secrets: a user of a minute's life, which is gone when its command is.
-"""
-
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.daemons import DaemonRole
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
+from phasesync.core.iam.role_setup import trust_policy
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.iam_users import DEFAULT_TEMPLATE
+from phasesync.core.model import SecretValue
 from phasesync.core.run import Outcome, Run
-from phasesync.core.sync import SyncStatus
+from phasesync.core.sync import SyncConfig, SyncStatus
+from phasesync.core.sync_state import SyncDraft
 from phasesync.demo.canary import find_in_tree
-from phasesync.demo.stage import ACTOR, APP, PRODUCTION, STAGING, Stage
+from phasesync.demo.isolation import REGION
+from phasesync.demo.stage import ACTOR, APP, PRODUCTION, SECRET_NAMES, STAGING, Stage
 
-V2 = "https://api.shop.example/v2"
-V3 = "https://api.shop.example/v3"
+ENVIRONMENTS: Final = ("development", "staging", "production")
+INTERVAL: Final = timedelta(seconds=1)
+"""Between drift checks. The default is 5 min; the tour does not want to wait that long."""
+V2: Final = "https://api.shop.example/v2"
+V3: Final = "https://api.shop.example/v3"
+V4: Final = "https://api.shop.example/v4"
+READ_BUCKETS: Final = (
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
+)
+
+
+def fill_the_store(stage: Stage) -> None:
+    """Step: an app with three environments."""
+    screen, application = stage.screen, stage.application
+    screen.step(
+        "One encrypted store is the source of truth",
+        "Everything is encrypted under a root key that lies outside the data directory.",
+    )
+    screen.command("phasesync init")
+    screen.command("phasesync daemon", "started beside this process")
+    screen.command(f"phasesync apps add {APP}")
+    application.store.apps.add_app(APP)
+    for name in ENVIRONMENTS:
+        application.store.apps.add_environment(APP, name)
+        screen.command(f"phasesync envs add {APP}/{name}")
+    values = {
+        "development": {"API_URL": "https://api.localhost.example"},
+        "staging": {"DB_PASSWORD": "staging-Rz8w", "UPSTREAM": "${production.API_URL}/mirror"},
+        "production": {"API_URL": "https://api.shop.example/v1", "DB_PASSWORD": "production-7Kq2", "LOG_LEVEL": "info"},
+    }
+    for environment, secrets in values.items():
+        stage.set(environment, **secrets)
+    listed = application.store.apps.list_environments(APP)
+    screen.claim(
+        "each environment has its keys at revision 1",
+        all(environment.revision == 1 and environment.keys for environment in listed) and len(listed) == 3,
+    )
+
+
+def add_credentials(stage: Stage) -> None:
+    """Step: a role with an External ID in one account, access keys of another."""
+    screen, operations = stage.screen, stage.application.credential_operations
+    screen.step(
+        "Two ways into AWS",
+        "A role in another account, which only we can assume because only we know its External ID; and access keys.",
+    )
+    policy = starter_sync_policy(region=REGION)
+
+    screen.command(f"phasesync credentials add role --type assume-role --region {REGION}")
+    draft = CredentialDraft(type=CredentialType.ASSUME_ROLE, region=REGION)
+    role = operations.add("role", draft, generate_external_id=True)
+    host = stage.application.context.tester.principal(role).arn
+    arn = stage.accounts[PRODUCTION].make_role(
+        "phasesync-role", trust=trust_policy(principal_arn=host, external_id=role.external_id), policy=policy
+    )
+    screen.say("It makes the External ID and prints the aws iam commands for policy and role; here they were run.")
+    screen.command(f"phasesync credentials update role --role-arn {arn}")
+    operations.update("role", replace(draft, role_arn=arn, external_id=role.external_id), account=None)
+    screen.command("phasesync credentials test role")
+    report = operations.test("role")
+    screen.claim(
+        "the role is assumed with its External ID and refused without",
+        report.identity.account == stage.accounts[PRODUCTION].number and report.open_without_external_id is False,
+        f"account {report.identity.account}",
+    )
+
+    key_id, secret = stage.accounts[STAGING].make_user("phasesync", policy=policy)
+    screen.command(
+        f"phasesync credentials add keys --type access-key --access-key-id {key_id} --region {REGION}",
+        "the secret key is typed at the prompt",
+    )
+    draft = CredentialDraft(
+        type=CredentialType.ACCESS_KEY, region=REGION, access_key_id=key_id, secret_access_key=SecretValue(secret)
+    )
+    operations.add("keys", draft, generate_external_id=False)
+    screen.command("phasesync credentials test keys")
+    report = operations.test("keys")
+    screen.claim(
+        "the access keys work",
+        report.identity.account == stage.accounts[STAGING].number,
+        f"account {report.identity.account}",
+    )
+
+
+def add_syncs(stage: Stage) -> None:
+    """Step: two syncs, which the daemon carries out."""
+    screen = stage.screen
+    screen.step(
+        "Two syncs",
+        "A sync takes one environment to one AWS secret; the daemon does it at once. shop/development has none: it "
+        "stays here.",
+    )
+    kms_key = stage.accounts[PRODUCTION].make_kms_key()
+    screen.command(
+        f"phasesync syncs add {PRODUCTION} --env {APP}/production --credential role "
+        f"--secret-name {SECRET_NAMES[PRODUCTION]} --kms-key {kms_key} --interval 1s"
+    )
+    _add_sync(stage, PRODUCTION, environment="production", credential="role", kms_key=kms_key)
+    screen.command(
+        f"phasesync syncs add {STAGING} --env {APP}/staging --credential keys "
+        f"--secret-name {SECRET_NAMES[STAGING]} --interval 1s"
+    )
+    _add_sync(stage, STAGING, environment="staging", credential="keys", kms_key=None)
+    stage.until("the daemon works", lambda: stage.daemon(DaemonRole.ACTIVE))
+    stage.until_at_aws(PRODUCTION, API_URL="https://api.shop.example/v1", LOG_LEVEL="info")
+    stage.until_at_aws(STAGING, UPSTREAM="https://api.shop.example/v1/mirror")
+    stage.until_in_sync(PRODUCTION, STAGING)
+    stage.show(PRODUCTION)
+    stage.show(STAGING)
+    screen.claim(
+        "each account has its one secret, in one version",
+        all(
+            stage.versions(sync) == 1 and stage.accounts[sync].names() == [SECRET_NAMES[sync]] for sync in SECRET_NAMES
+        ),
+    )
+    screen.claim(
+        f"{SECRET_NAMES[PRODUCTION]} is encrypted with the customer-managed key",
+        stage.accounts[PRODUCTION].kms_key_of(SECRET_NAMES[PRODUCTION]) == kms_key,
+    )
+    screen.claim(
+        "the reference ${production.API_URL} in staging is resolved",
+        stage.at_aws(STAGING).keys["UPSTREAM"] == "https://api.shop.example/v1/mirror",
+    )
+    screen.command("phasesync daemon", "a second one beside the first: it stands by")
+    stage.daemons[1].start()
 
 
 def edit_one(stage: Stage) -> None:
     """Step: one edit reaches both syncs."""
     screen = stage.screen
     screen.step(
-        "An edit goes out by itself, also to whoever refers to it",
+        "An edit goes out by itself, also through references",
         "The daemon notices a commit within 100 ms, and writes only what differs.",
     )
     before = {sync: stage.versions(sync) for sync in (PRODUCTION, STAGING)}
@@ -77,14 +201,14 @@ def pause_one(stage: Stage) -> None:
 
 
 def repair_an_outside_edit(stage: Stage) -> None:
-    """Step: somebody writes at AWS; the daemon puts the store's value back."""
+    """Step: a write at AWS; the daemon restores the store's value."""
     screen = stage.screen
     screen.step(
-        "Somebody edits the secret at AWS",
+        "Drift: a value is edited at AWS",
         "Drift shows in the version id that DescribeSecret reports; no value is read for it. Checked every second "
         "here, every 5 minutes by default.",
     )
-    screen.command("aws secretsmanager put-secret-value --secret-id shop/production ...", "by somebody else")
+    screen.command("aws secretsmanager put-secret-value --secret-id shop/production ...", "by someone else")
     version = stage.at_aws(STAGING).version_id
     outside = stage.accounts[PRODUCTION].write("shop/production", '{"API_URL":"https://somewhere.else.example"}')
     stage.show(PRODUCTION)
@@ -108,18 +232,15 @@ def resume_one(stage: Stage) -> None:
     screen.claim("staging caught up with one version", stage.versions(STAGING) == before + 1, f"{took:.2f} s")
 
 
-V4 = "https://api.shop.example/v4"
-
-
 def hold_an_emptied_environment(stage: Stage) -> None:
-    """Step: the guard holds what would empty a secret, until somebody approves."""
+    """Step: the guard holds a plan that would empty a secret, until a person approves it."""
     screen, application = stage.screen, stage.application
     screen.step(
         "The guard holds what looks like an accident",
         "Emptying a secret, or dropping more than half of its keys, waits for a person who names exactly this plan.",
     )
     before = stage.at_aws(STAGING)
-    keys = [(one.path, one.key) for one in application.store.secrets.list_secrets(APP, "staging")]
+    keys = [(entry.path, entry.key) for entry in application.store.secrets.list_secrets(APP, "staging")]
     application.store.secrets.edit(APP, "staging", actor=ACTOR, origin="unset", unsets=keys)
     for _, key in keys:
         screen.command(f"phasesync secrets unset {APP}/staging {key}")
@@ -139,12 +260,12 @@ def hold_an_emptied_environment(stage: Stage) -> None:
 
 
 def survive_a_kill(stage: Stage) -> None:
-    """Step: kill -9 between AWS's write and our note of it."""
+    """Step: kill -9 after AWS has written and before that is noted."""
     screen = stage.screen
     screen.step(
         "kill -9 in the middle of a write",
-        "The daemon dies after AWS has written and before that could be noted. The journal says what it was about to "
-        "write, and under which version id; so the standby finds it done and does not write it again.",
+        "The daemon dies after AWS has written and before it could note that. The journal says what it was about to "
+        "write, and under which version id; so the standby finds the write done and does not repeat it.",
     )
     before = stage.versions(PRODUCTION)
     stage.until("the second daemon stands by", lambda: stage.daemon(DaemonRole.STANDBY))
@@ -163,53 +284,13 @@ def survive_a_kill(stage: Stage) -> None:
     )
 
 
-def read_the_log(stage: Stage) -> None:
-    """Step: the sync log and the calls that AWS saw."""
-    screen, log = stage.screen, stage.application.store.runs
-    screen.step("The sync log", "Every run: what woke it, what it did, how many AWS calls and versions it took.")
-    screen.command("phasesync runs list --outcome applied,held,interrupted")
-    told = (Outcome.APPLIED, Outcome.HELD, Outcome.INTERRUPTED)
-    runs: list[Run] = log.list_runs(outcomes=told, limit=1000)
-    screen.runs(runs)
-    quiet = log.list_runs(outcomes=(Outcome.UNCHANGED,), limit=1000)
-    screen.say(f"and {len(quiet)} that found nothing to do, at {_calls_each(quiet)} each.")
-    ours = {key for account in stage.accounts.values() for key in account.access_key_ids}
-    calls = stage.emulator.calls(except_by=ours)
-    made = ", ".join(f"{operation} {count}" for operation, count in sorted(calls.items()))
-    screen.say(f"What AWS saw of phasesync: {made}.")
-    screen.claim("no value was ever read", calls["GetSecretValue"] == 0 and calls["PutSecretValue"] > 0)
-
-
-def stop(stage: Stage) -> None:
-    """Step: the daemon stops when it is told to; then what it leaves on disk is searched."""
-    screen = stage.screen
-    screen.step("The end", "SIGTERM lets a call in hand finish, and ends the daemon.")
-    working = stage.daemon(DaemonRole.ACTIVE)
-    screen.claim("the daemon has stopped, with exit code 0", working is not None and working.stop() == 0)
-    # Not before it is closed: whoever opens and closes the file of a SQLite database takes the locks away that the same
-    # process holds on it.
-    stage.application.close()
-    found = find_in_tree(stage.folder, stage.values)
-    screen.claim("none of the values stands in the clear in the database or in the daemons' logs", not found)
-
-
-def _calls_each(runs: list[Run]) -> str:
-    counts = {run.aws_calls for run in runs}
-    return "/".join(map(str, sorted(counts))) + " AWS call" + ("" if counts == {1} else "s")
-
-
-READ_BUCKETS: Final = (
-    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
-)
-
-
-def lend_a_key(stage: Stage) -> None:
-    """Step: short-lived credentials, used and taken back."""
+def issue_a_lease(stage: Stage) -> None:
+    """Step: short-lived credentials, used and revoked."""
     screen, application, account = stage.screen, stage.application, stage.accounts[STAGING]
     screen.step(
         "Credentials that end by themselves",
-        "A lease is an IAM user of its own, with what its recipe says and no more. The daemon removes it when its time "
-        "is over, whatever died meanwhile; here it goes at once.",
+        "A lease is an IAM user of its own, with the rights of its dynamic secret and no more. The daemon removes it "
+        "at its end, even after a crash; here it is revoked at once.",
     )
     screen.command(
         f"phasesync dynamic add ci --env {APP}/staging --credential keys --inline-policy read-buckets.json "
@@ -230,12 +311,82 @@ def lend_a_key(stage: Stage) -> None:
     application.dynamic_configuration.add(draft)
     screen.command("phasesync leases issue ci")
     issued = application.lease_operations.issue("ci", actor=ACTOR)
-    handed_out = {key: value.reveal_text() for key, value in issued.credentials.items()}
-    key = (handed_out["AWS_ACCESS_KEY_ID"], handed_out["AWS_SECRET_ACCESS_KEY"])
-    who = account.holder_of(*key)
-    screen.say(f"AWS says to whom the key belongs: {who}")
-    screen.claim("it is the user of the lease", who is not None and who == issued.lease.principal)
+    credentials = {key: value.reveal_text() for key, value in issued.credentials.items()}
+    key = (credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"])
+    arn = account.holder_of(*key)
+    screen.say(f"AWS says that the key belongs to {arn}")
+    screen.claim("it is the user of the lease", arn is not None and arn == issued.lease.principal)
     screen.command(f"phasesync leases revoke {issued.lease.id}")
-    done = application.lease_operations.revoke(issued.lease.id, actor=ACTOR)
-    screen.claim("AWS refuses the key, and the user is gone", account.holder_of(*key) is None and done.error is None)
+    revoked = application.lease_operations.revoke(issued.lease.id, actor=ACTOR)
+    screen.claim("AWS refuses the key, and the user is gone", account.holder_of(*key) is None and revoked.error is None)
     screen.claim("no other user was touched", account.users() == ["phasesync"])
+
+
+def read_the_log(stage: Stage) -> None:
+    """Step: the sync log and the calls that AWS saw."""
+    screen, log = stage.screen, stage.application.store.runs
+    screen.step("The sync log", "Every run: what woke it, what it did, how many AWS calls and versions it took.")
+    screen.command("phasesync runs list --outcome applied,held,interrupted")
+    outcomes = (Outcome.APPLIED, Outcome.HELD, Outcome.INTERRUPTED)
+    runs: list[Run] = log.list_runs(outcomes=outcomes, limit=1000)
+    screen.runs(runs)
+    quiet = log.list_runs(outcomes=(Outcome.UNCHANGED,), limit=1000)
+    screen.say(f"and {len(quiet)} that found nothing to do, at {_calls_each(quiet)} each.")
+    ours = {key for account in stage.accounts.values() for key in account.access_key_ids}
+    calls = stage.emulator.calls(except_by=ours)
+    made = ", ".join(f"{operation} {count}" for operation, count in sorted(calls.items()))
+    screen.say(f"What AWS saw of phasesync: {made}.")
+    screen.claim("no value was ever read", calls["GetSecretValue"] == 0 and calls["PutSecretValue"] > 0)
+
+
+def stop_the_daemon(stage: Stage) -> None:
+    """Step: the daemon stops on SIGTERM; then what it leaves on disk is searched for values."""
+    screen = stage.screen
+    screen.step("The end", "SIGTERM lets a call in hand finish, and ends the daemon.")
+    working = stage.daemon(DaemonRole.ACTIVE)
+    screen.claim("the daemon has stopped, with exit code 0", working is not None and working.stop() == 0)
+    # Not before it is closed: whoever opens and closes the file of a SQLite database takes the locks away that the same
+    # process holds on it.
+    stage.application.close()
+    leaks = find_in_tree(stage.folder, stage.values)
+    screen.claim("none of the values stands in the clear in the database or in the daemons' logs", not leaks)
+
+
+STEPS: Final[tuple[Callable[[Stage], None], ...]] = (
+    fill_the_store,
+    add_credentials,
+    add_syncs,
+    edit_one,
+    edit_quickly,
+    pause_one,
+    repair_an_outside_edit,
+    resume_one,
+    hold_an_emptied_environment,
+    survive_a_kill,
+    issue_a_lease,
+    read_the_log,
+    stop_the_daemon,
+)
+"""In the order of the tour."""
+
+
+def _add_sync(stage: Stage, name: str, *, environment: str, credential: str, kms_key: str | None) -> None:
+    config = SyncConfig(remote_name=SECRET_NAMES[name], kms_key=kms_key, interval=INTERVAL)
+    draft = SyncDraft(
+        name=name,
+        app=APP,
+        environment=environment,
+        path="/",
+        credential=credential,
+        destination_kind="aws-secrets-manager",
+        region=REGION,
+        config=config,
+        account=None,
+        adopt=None,
+    )
+    stage.application.configuration.add(draft, verify=True)
+
+
+def _calls_each(runs: list[Run]) -> str:
+    counts = {run.aws_calls for run in runs}
+    return "/".join(map(str, sorted(counts))) + " AWS call" + ("" if counts == {1} else "s")

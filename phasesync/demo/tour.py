@@ -1,37 +1,22 @@
 """
-The commands that do what the tour did against a real account, in their order.
-
-The tour from its first line to its last, and its end: whatever happens, nothing runs on and no file stays.
+The tour from its first line to its last. However it ends, no process and no file stays.
 
 Must not decide what a step shows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from phasesync.bootstrap import initialise_installation, open_application
 from phasesync.demo.account import HOST_ACCOUNT, OTHER_ACCOUNT, Account
-from phasesync.demo.daemon_process import DaemonProcess, stop_all
-from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
-from phasesync.demo.interruptions import Interruptions
-from phasesync.demo.isolation import environment_of_its_own, folder_of_its_own
-from phasesync.demo.screen import Screen
-from phasesync.demo.setup import add_credentials, add_syncs, fill_the_store
+from phasesync.demo.interruptions import Interruptions, OutOfTimeError
+from phasesync.demo.isolation import private_environment, private_folder
+from phasesync.demo.processes import DaemonProcess, Watchdog, stop_all
+from phasesync.demo.screen import ClaimFailedError, Screen
 from phasesync.demo.stage import PRODUCTION, STAGING, Stage
-from phasesync.demo.steps import (
-    edit_one,
-    edit_quickly,
-    hold_an_emptied_environment,
-    lend_a_key,
-    pause_one,
-    read_the_log,
-    repair_an_outside_edit,
-    resume_one,
-    stop,
-    survive_a_kill,
-)
+from phasesync.demo.steps import STEPS
 from phasesync.emulator import AwsEmulator
 from phasesync.errors import PhasesyncError
 from phasesync.settings import load_settings
@@ -51,27 +36,10 @@ COMMANDS: Final = (
     ("phasesync syncs add shop-production --env shop/production --credential aws --secret-name shop/production", ""),
     ("phasesync daemon", ""),
 )
-"""A command and a note on it."""
-
+"""The same against a real account: a command and a note on it."""
 
 TIME_LIMIT_S: Final = 27.0
 """The whole tour; stopping what it started comes on top of it."""
-
-STEPS: Final[tuple[Callable[[Stage], None], ...]] = (
-    fill_the_store,
-    add_credentials,
-    add_syncs,
-    edit_one,
-    edit_quickly,
-    pause_one,
-    repair_an_outside_edit,
-    resume_one,
-    hold_an_emptied_environment,
-    survive_a_kill,
-    lend_a_key,
-    read_the_log,
-    stop,
-)
 
 
 def run_tour(screen: Screen) -> int:
@@ -82,14 +50,17 @@ def run_tour(screen: Screen) -> int:
         0 when every claim held, else 1.
 
     Raises:
-        KeyboardInterrupt: it was told to end; it has left nothing behind.
+        KeyboardInterrupt: a signal ended it; nothing is left behind.
     """
     failure: str | None = None
     log: list[str] = []
     with ExitStack() as stack:
         interruptions = stack.enter_context(Interruptions(TIME_LIMIT_S))
-        folder = stack.enter_context(folder_of_its_own())
-        daemons = [DaemonProcess(folder, name, interruptions.held_back) for name in ("daemon-1", "daemon-2")]
+        watchdog = Watchdog()
+        stack.callback(watchdog.dismiss)
+        folder = stack.enter_context(private_folder())
+        watchdog.remove(folder)
+        daemons = [DaemonProcess(folder, name, interruptions.held_back, watchdog) for name in ("daemon-1", "daemon-2")]
         try:
             _walk(screen, folder, daemons, stack, interruptions)
         except ClaimFailedError as error:
@@ -101,7 +72,7 @@ def run_tour(screen: Screen) -> int:
         finally:
             interruptions.ignore()
         log.extend(line for daemon in daemons for line in daemon.last_lines())
-    # Told after the end, which must not wait for whoever reads the output.
+    # Shown after the end, which must not wait for a reader of the output.
     if failure is not None:
         screen.failed(failure, log)
         return 1
@@ -122,7 +93,7 @@ def _walk(
         f"AWS is played by an emulator at {emulator.url}, about as strict as AWS.",
         "Nothing leaves this machine. All values are made up; they are shown on purpose.",
     )
-    config = stack.enter_context(environment_of_its_own(folder, endpoint=emulator.url))
+    config = stack.enter_context(private_environment(folder, endpoint=emulator.url))
     settings = load_settings(config).settings
     initialise_installation(settings)
     stack.callback(stop_all, daemons)
@@ -138,7 +109,7 @@ def _walk(
         daemons=daemons,
         screen=screen,
         folder=folder,
-        look=interruptions.check,
+        check=interruptions.check,
     )
     for step in STEPS:
         interruptions.check()

@@ -1,5 +1,5 @@
 """
-The time of the emulator: everything that lasts goes by it, so that a test passes a month in no time.
+The emulator's clock: all durations follow it, so that a test can let a month pass at once.
 
 Real sleeping (latency, late answers) is in `faults.py`; this module never sleeps.
 """
@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 class EmulatorClock:
     """
-    A clock that can be moved on.
+    A clock that can be moved forward.
 
-    It has the form of the port `Clock`, so code under test may share it with its AWS.
+    It has the form of the port `Clock`, so that code under test may share it with the emulator.
     """
 
     def __init__(self, start: datetime | None = None, *, frozen: bool = False) -> None:
@@ -53,6 +53,6 @@ class EmulatorClock:
             self._added += step
 
     def rewind(self) -> None:
-        """Take back what `advance` added, for a beginning from nothing."""
+        """Undo every `advance`."""
         with self._lock:
             self._added = timedelta()

@@ -1,5 +1,5 @@
 """
-What goes wrong on purpose: refused, late, lost, garbled, by operation and by count.
+Injected faults: refused, late, lost or garbled answers, by operation and by count.
 
     faults.fail("PutSecretValue")                               the connection drops before it is carried out
     faults.fail("PutSecretValue", when="after")                 it is carried out, the answer is lost
@@ -43,7 +43,7 @@ DROP: Final = Answer(code=None)
 
 def garbled(body: bytes = b'{"ARN": "arn:aws:secretsm', *, cut: bool = False) -> Answer:
     """
-    Return an answer of status 200 that makes no sense.
+    Return a malformed answer of status 200.
 
     Args:
         body: what is sent; the default is half a JSON object, `b"{}"` one that lacks everything.
@@ -59,11 +59,11 @@ class _Fault:
     nth: int
     times: int | None
     act: Handler
-    seen: int = 0
+    requests: int = 0
 
 
 class Faults:
-    """What shall go wrong."""
+    """The faults that a test has asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,21 +75,21 @@ class Faults:
         self, operation: str, answer: Answer = DROP, *, when: When = "before", nth: int = 1, times: int | None = 1
     ) -> None:
         """
-        Have requests for an operation answered wrongly.
+        Let requests for an operation fail.
 
         Args:
             operation: such as `PutSecretValue`; `*` = all.
             answer: the wrong answer; the default drops the connection.
             when: before = AWS never sees the request; after = it is carried out, and its answer is replaced.
-            nth: the first request that is concerned, counted from now on.
-            times: how many in a row are; None = all from then on. The SDK makes three attempts by itself.
+            nth: the first request that fails, counted from now on.
+            times: how many in a row fail; None = all from then on. The SDK makes three attempts by itself.
         """
         self.do(operation, lambda _: answer, when=when, nth=nth, times=times)
 
     def slow(
         self, operation: str, seconds: float, *, when: When = "before", nth: int = 1, times: int | None = 1
     ) -> None:
-        """Have requests wait, before they are carried out or after it; arguments as for `fail`."""
+        """Let requests wait, before they are carried out or after it; arguments as for `fail`."""
 
         def wait(_: Operation) -> None:
             self.stopped.wait(seconds)
@@ -107,18 +107,18 @@ class Faults:
             self._faults.append(_Fault(operation, when, nth, times, act))
 
     def clear(self) -> None:
-        """Have nothing go wrong any more."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def due(self, operation: str) -> tuple[list[Handler], list[Handler]]:
-        """Count one request against the faults; return what is due before it, and after it."""
-        found: dict[When, list[Handler]] = {"before": [], "after": []}
+        """Count one request against the faults; return what is due before and after it."""
+        due: dict[When, list[Handler]] = {"before": [], "after": []}
         with self._lock:
             for fault in self._faults:
                 if fault.operation in ("*", operation):
-                    fault.seen += 1
+                    fault.requests += 1
                     last = None if fault.times is None else fault.nth + fault.times
-                    if fault.nth <= fault.seen and (last is None or fault.seen < last):
-                        found[fault.when].append(fault.act)
-        return found["before"], found["after"]
+                    if fault.nth <= fault.requests and (last is None or fault.requests < last):
+                        due[fault.when].append(fault.act)
+        return due["before"], due["after"]

@@ -1,9 +1,7 @@
 """
-Everything but Secrets Manager: requests that moto's own server application answers.
+The HTTP side: a server on loopback with one thread a connection, kept open as AWS keeps them, and moto's application.
 
-The HTTP side: connections on loopback, one thread each, kept open as AWS keeps them.
-
-Knows nothing of AWS: it hands over method, path, headers and body, and sends what comes back.
+Knows nothing of AWS: it passes on method, path, headers and body, and sends the answer that it gets.
 """
 
 import io
@@ -18,7 +16,7 @@ from urllib.parse import unquote
 
 
 class MotoApp:
-    """moto's application."""
+    """moto's own server application, for everything that the emulator does not answer itself."""
 
     def __init__(self) -> None:
         """Import moto; takes a second."""
@@ -55,14 +53,14 @@ class MotoApp:
         for name, value in headers.items():
             if name not in ("content-type", "content-length"):
                 environ["HTTP_" + name.upper().replace("-", "_")] = value
-        kept: list[Any] = []
-        chunks = self._app(environ, lambda *arguments: kept.append(arguments))
+        started: list[Any] = []
+        chunks = self._app(environ, lambda *arguments: started.append(arguments))
         try:
             answer = b"".join(chunks)
         finally:
             if hasattr(chunks, "close"):
                 chunks.close()
-        status, answer_headers = kept[0][:2]
+        status, answer_headers = started[0][:2]
         return int(status.split()[0]), answer_headers, answer
 
 
@@ -72,29 +70,30 @@ _HOP_BY_HOP: Final = frozenset({"connection", "content-length", "date", "server"
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent. None in its place = the connection ends."""
+    """An answer. None in its place = the connection ends without one."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
-    """More is promised than is sent, and then the connection ends."""
+    """The head announces more than is sent; then the connection ends."""
 
 
 Respond = Callable[[str, str, Mapping[str, str], bytes], Reply | None]
 
 
 class LoopbackServer:
-    """A server on a free port."""
+    """A server, on loopback unless another address is named."""
 
-    def __init__(self, respond: Respond, *, port: int = 0) -> None:
+    def __init__(self, respond: Respond, *, port: int = 0, host: str = HOST) -> None:
         """
         Args:
             respond: called in a thread of the connection with method, path, headers (keys in lower case) and body.
             port: 0 = a free one.
+            host: the address to listen on.
         """
-        self._server = _Server((HOST, port), _handler(respond))
-        self.url = f"http://{HOST}:{self._server.server_port}"
+        self._server = _Server((host, port), _handler(respond))
+        self.url = f"http://{host}:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="aws-emulator", daemon=True
         )
@@ -131,8 +130,8 @@ class _Server(ThreadingHTTPServer):
     def hang_up(self) -> None:
         """End the connections that clients keep open."""
         with self._guard:
-            left = list(self._open)
-        for request in left:
+            connections = list(self._open)
+        for request in connections:
             _end(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1,35 +1,5 @@
 """
-Refusals of IAM, with the status codes of its API model, and the texts that several rules use.
-
-Texts are AWS's own as far as they are public; where each was read stands in the docstring of the rule that raises it.
-That a user or a group cannot be found, and that a user exists: LocalStack's snapshots of AWS.
-
-Pages of IAM's lists: Marker says where to go on, and nothing else is taken for one.
-
-Sources: API reference of IAM, ListUsers (MaxItems 100 where none is given; "IAM might return fewer results, even when
-there are more results available", which `Limits.iam_page` makes so). Text: LocalStack's snapshots of AWS. A marker is
-the key of the entry before, so that what is deleted between two pages hides nothing.
-
-The users, groups and policies that calls of IAM name: each exists, or the call is refused.
-
-Sources: API reference of IAM (NoSuchEntity of each operation). Texts, and that a user is looked for before a group,
-and that a call without a user name is about the caller, who must be a user: LocalStack's snapshots of AWS; of a policy
-that shall be a boundary: public, in reports on ROSA and SAM.
-
-Tags of IAM users: how many, which prefix, and that their keys do not differ by case alone.
-
-Sources: API reference of IAM, Tag (key 1-128, value 0-256 characters; in the API model) and TagUser ("the entire
-request fails"); IAM User Guide, tagging (50 tags, `aws:` is reserved, keys are not distinguished by case). Two keys in
-one request: InvalidInput (public: kops issue 11727); one after the other the second replaces the first, its case
-included (public: aws-cdk issue 26253). Neither the text for `aws:` nor that for too many tags is public.
-
-Users: made, told, listed, renamed, and bounded.
-
-Sources: API reference of IAM, CreateUser ("Names are not distinguished by case"; PermissionsBoundary), GetUser,
-ListUsers (what a list leaves out: PermissionsBoundary and Tags), UpdateUser, User, AttachedPermissionsBoundary ("can
-only have a value of Policy"), PutUserPermissionsBoundary; IAM User Guide, quotas. Answers and texts, and that a new
-name takes along all that hangs on a user: LocalStack's snapshots of AWS; of the quota: public, in OpenShift's reports.
-moto keeps no boundary, takes a name in another case for another user, and has one page.
+IAM users with their tags and permissions boundaries; the lookups and pages that all of IAM's operations share.
 """
 
 import base64
@@ -38,72 +8,41 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from phasesync.emulator.errors import AwsError
+from phasesync.emulator.context import Context, Result
+from phasesync.emulator.errors import (
+    entity_exists,
+    iam_over_quota,
+    invalid_input,
+    no_such_entity,
+    no_such_group,
+    no_such_user,
+    validation_error,
+)
 from phasesync.emulator.request import Call
-from phasesync.emulator.service import Result, Service
-
-
-def no_such(text: str) -> AwsError:
-    """Something does not exist."""
-    return AwsError("NoSuchEntity", text, status=404)
-
-
-def no_such_user(name: str) -> AwsError:
-    """There is no such user."""
-    return no_such(f"The user with name {name} cannot be found.")
-
-
-def no_such_group(name: str) -> AwsError:
-    """There is no such group."""
-    return no_such(f"The group with name {name} cannot be found.")
-
-
-def exists(text: str) -> AwsError:
-    """A name is taken."""
-    return AwsError("EntityAlreadyExists", text, status=409)
-
-
-def conflict(text: str) -> AwsError:
-    """Something hangs on what shall be deleted."""
-    return AwsError("DeleteConflict", text, status=409)
-
-
-def over_quota(name: str, most: int) -> AwsError:
-    """A quota that does not come back by waiting, by its name in AccountSummary's style."""
-    return limit_exceeded(f"Cannot exceed quota for {name}: {most}")
-
-
-def limit_exceeded(text: str) -> AwsError:
-    """A quota whose refusal has a text of its own."""
-    return AwsError("LimitExceeded", text, status=409)
-
-
-def invalid_input(text: str) -> AwsError:
-    """A value that can never be right, found by IAM itself."""
-    return AwsError("InvalidInput", text)
-
-
-def invalid(text: str) -> AwsError:
-    """A value that contradicts the API model."""
-    return AwsError("ValidationError", text)
-
 
 T = TypeVar("T")
+
+# --- Pages of a list: Marker says where the next page begins; any other text is refused
+#
+# API reference of IAM, ListUsers (MaxItems 100 where none is given; "IAM might return fewer results, even when there
+# are more results available", which `Limits.iam_page` sets). Text: LocalStack's snapshots of AWS. A marker is the key
+# of the last entry of the page before, so that a deletion between two pages hides nothing.
+
 
 _DEFAULT: Final = 100
 
 
 def iam_page(
-    service: Service,
+    context: Context,
     call: Call,
     member: str,
     entries: Iterable[T],
     *,
     key: Callable[[T], str],
-    tell: Callable[[T], Any],
+    render: Callable[[T], Any],
 ) -> Result:
     """
-    Return a page of a list; ValidationError for a marker that was not given.
+    Return a page of a list; ValidationError for a marker that AWS did not issue.
 
     Args:
         service: has the longest page.
@@ -113,20 +52,20 @@ def iam_page(
         key: what they are ordered by; no two are equal.
         tell: writes one.
     """
-    after = _read(call.text("Marker"), call.operation)
-    left = sorted((one for one in entries if after is None or key(one) > after), key=key)
-    shown = left[: min(int(call.arguments.get("MaxItems") or _DEFAULT), service.limits.iam_page)]
-    result: Result = {member: [tell(one) for one in shown], "IsTruncated": len(shown) < len(left)}
+    after = _read_marker(call.text("Marker"), call.operation)
+    left = sorted((entry for entry in entries if after is None or key(entry) > after), key=key)
+    shown = left[: min(int(call.arguments.get("MaxItems") or _DEFAULT), context.limits.iam_page)]
+    result: Result = {member: [render(entry) for entry in shown], "IsTruncated": len(shown) < len(left)}
     if result["IsTruncated"]:
-        result["Marker"] = _write(key(shown[-1]), call.operation)
+        result["Marker"] = _write_marker(key(shown[-1]), call.operation)
     return result
 
 
-def _write(key: str, operation: str) -> str:
+def _write_marker(key: str, operation: str) -> str:
     return base64.urlsafe_b64encode(f"{operation}:{key}".encode()).decode()
 
 
-def _read(marker: str | None, operation: str) -> str | None:
+def _read_marker(marker: str | None, operation: str) -> str | None:
     if marker is None:
         return None
     try:
@@ -134,178 +73,200 @@ def _read(marker: str | None, operation: str) -> str | None:
     except (binascii.Error, UnicodeDecodeError):
         name, key = "", ""
     if name != operation:
-        raise invalid("Invalid Marker.")
+        raise validation_error("Invalid Marker.")
     return key
 
+
+# --- The users, groups and policies that a call names: each exists, or the call is refused
+#
+# API reference of IAM (NoSuchEntity of each operation). That a user is looked up before a group, that a call without a
+# user name is about the caller, who must be a user, and the texts: LocalStack's snapshots of AWS. The text for a policy
+# that shall be a boundary: public, in reports on ROSA and SAM.
 
 _POLICY: Final = re.compile(r"arn:[a-z-]+:iam::(aws|\d{12}):policy/[\x21-\x7f]+")
 
 
-def user_of(service: Service, call: Call) -> Any:
+def user_of(context: Context, call: Call) -> Any:
     """Return the user that a call names, or whose key signed it; NoSuchEntity, ValidationError."""
     name = call.text("UserName")
     if name is None:
-        _, user = service.world.users.whose(call.principal.access_key_id)
+        _, user = context.state.users.owner_of_key(call.principal.access_key_id)
         if user is None:
-            raise invalid("Must specify userName when calling with non-User credentials")
+            raise validation_error("Must specify userName when calling with non-User credentials")
         return user
-    user = service.world.users.find(call.account, name)
+    user = context.state.users.find(call.account, name)
     if user is None:
         raise no_such_user(name)
     return user
 
 
-def group_of(service: Service, call: Call) -> Any:
+def group_of(context: Context, call: Call) -> Any:
     """Return the group that a call names; NoSuchEntity."""
     name = str(call.text("GroupName"))
-    group = service.world.users.group(call.account, name)
+    group = context.state.users.group(call.account, name)
     if group is None:
         raise no_such_group(name)
     return group
 
 
-def policy_of(service: Service, call: Call) -> Any:
+def policy_of(context: Context, call: Call) -> Any:
     """Return the managed policy that a call shall attach; InvalidInput, NoSuchEntity."""
-    return _policy(service, call, "PolicyArn", "Policy {} does not exist or is not attachable.")
+    return _policy(context, call, "PolicyArn", "Policy {} does not exist or is not attachable.")
 
 
-def boundary_of(service: Service, call: Call) -> str | None:
-    """Return the ARN of the policy that shall be a boundary, None where there is none; InvalidInput, NoSuchEntity."""
+def boundary_of(context: Context, call: Call) -> str | None:
+    """Return the ARN of the boundary that a call sets, None if it sets none; InvalidInput, NoSuchEntity."""
     if call.text("PermissionsBoundary") is None:
         return None
-    policy = _policy(service, call, "PermissionsBoundary", "Scope ARN: {} does not exist or is not attachable.")
+    policy = _policy(context, call, "PermissionsBoundary", "Scope ARN: {} does not exist or is not attachable.")
     return str(policy.arn)
 
 
-def _policy(service: Service, call: Call, argument: str, missing: str) -> Any:
+def _policy(context: Context, call: Call, argument: str, missing: str) -> Any:
     arn = str(call.text(argument))
     if not _POLICY.fullmatch(arn):
         raise invalid_input(f"ARN {arn} is not valid.")
-    policy = service.world.users.policy(call.account, arn)
+    policy = context.state.users.policy(call.account, arn)
     if policy is None:
-        raise no_such(missing.format(arn))
+        raise no_such_entity(missing.format(arn))
     return policy
 
+
+# --- Tags: how many, which prefix; their keys must not differ by case alone
+#
+# API reference of IAM, Tag (key 1-128, value 0-256 characters; in the API model) and TagUser ("the entire request
+# fails"); IAM User Guide, tagging (50 tags, `aws:` is reserved, keys are not distinguished by case). Two keys in one
+# request: InvalidInput (public: kops issue 11727); one after the other the second replaces the first, its case included
+# (public: aws-cdk issue 26253). Neither the text for `aws:` nor that for too many tags is public.
 
 _RESERVED: Final = "aws:"
 
 
-def read_user_tags(service: Service, there: Mapping[str, str], given: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def merge_user_tags(context: Context, present: Mapping[str, str], added: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Return what a user's tags become; InvalidInput, LimitExceeded."""
-    more: dict[str, str] = {}
-    for tag in given:
+    new: dict[str, str] = {}
+    for tag in added:
         key = tag["Key"]
         if key.lower().startswith(_RESERVED):
             raise invalid_input("Tag keys that begin with aws: are reserved for AWS.")
-        if key.lower() in (one.lower() for one in more):
+        if key.lower() in (other.lower() for other in new):
             raise invalid_input("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
-        more[key] = tag["Value"]
-    result = _without(there, more) | more
-    if len(result) > service.limits.user_tags:
-        raise over_quota("TagsPerUser", service.limits.user_tags)
+        new[key] = tag["Value"]
+    result = _without(present, new) | new
+    if len(result) > context.limits.user_tags:
+        raise iam_over_quota("TagsPerUser", context.limits.user_tags)
     return result
 
 
-def tag_user(service: Service, call: Call) -> Result:
+def tag_user(context: Context, call: Call) -> Result:
     """Add tags; an existing key gets the new value."""
-    user, users = user_of(service, call), service.world.users
-    users.set_tags(user, read_user_tags(service, users.tags(user), call.listed("Tags")))
+    user, users = user_of(context, call), context.state.users
+    users.set_tags(user, merge_user_tags(context, users.tags(user), call.listed("Tags")))
     return {}
 
 
-def untag_user(service: Service, call: Call) -> Result:
+def untag_user(context: Context, call: Call) -> Result:
     """Remove tags; those that are not there are no error."""
-    user, users = user_of(service, call), service.world.users
+    user, users = user_of(context, call), context.state.users
     users.set_tags(user, _without(users.tags(user), call.listed("TagKeys")))
     return {}
 
 
-def list_user_tags(service: Service, call: Call) -> Result:
-    """Tell the tags of a user, sorted by key (API reference of IAM, ListUserTags)."""
-    tags = service.world.users.tags(user_of(service, call))
+def list_user_tags(context: Context, call: Call) -> Result:
+    """Return the tags of a user, sorted by key (API reference of IAM, ListUserTags)."""
+    tags = context.state.users.tags(user_of(context, call))
     return iam_page(
-        service, call, "Tags", tags.items(), key=lambda one: one[0], tell=lambda one: {"Key": one[0], "Value": one[1]}
+        context, call, "Tags", tags.items(), key=lambda tag: tag[0], render=lambda tag: {"Key": tag[0], "Value": tag[1]}
     )
 
 
 def _without(tags: Mapping[str, str], keys: Iterable[str]) -> dict[str, str]:
-    gone = {key.lower() for key in keys}
-    return {key: value for key, value in tags.items() if key.lower() not in gone}
+    removed = {key.lower() for key in keys}
+    return {key: value for key, value in tags.items() if key.lower() not in removed}
 
 
-def create_user(service: Service, call: Call) -> Result:
+# --- Users and their boundaries
+#
+# API reference of IAM, CreateUser ("Names are not distinguished by case"; PermissionsBoundary), GetUser, ListUsers
+# (what a list leaves out: PermissionsBoundary and Tags), UpdateUser, User, AttachedPermissionsBoundary ("can only have
+# a value of Policy"), PutUserPermissionsBoundary; IAM User Guide, quotas. Answers and texts, and that a renamed user
+# keeps all that is attached to it: LocalStack's snapshots of AWS; the text of the quota: public, in OpenShift's
+# reports. moto keeps no boundary, takes a name in another case for another user, and has one page.
+
+
+def create_user(context: Context, call: Call) -> Result:
     """Make a user with its tags and its boundary."""
-    users, name = service.world.users, str(call.text("UserName"))
-    tags = read_user_tags(service, {}, call.listed("Tags"))
-    boundary = boundary_of(service, call)
-    _check_name(service, call.account, name)
-    if len(users.all(call.account)) >= service.limits.users:
-        raise over_quota("UsersPerAccount", service.limits.users)
+    users, name = context.state.users, str(call.text("UserName"))
+    tags = merge_user_tags(context, {}, call.listed("Tags"))
+    boundary = boundary_of(context, call)
+    _check_name(context, call.account, name)
+    if len(users.all(call.account)) >= context.limits.users:
+        raise iam_over_quota("UsersPerAccount", context.limits.users)
     user = users.create(call.account, name, call.text("Path") or "/")
     users.set_tags(user, tags)
     users.extras(user).boundary = boundary
-    if service.timing.new_user_takes:
-        users.hide(call.account, name, service.timing.new_user_takes)
-    return {"User": _tell(service, user)}
+    if context.timing.new_user_takes:
+        users.hide(call.account, name, context.timing.new_user_takes)
+    return {"User": _user_fields(context, user)}
 
 
-def get_user(service: Service, call: Call) -> Result:
-    """Tell a user, tags and boundary included."""
-    return {"User": _tell(service, user_of(service, call))}
+def get_user(context: Context, call: Call) -> Result:
+    """Return a user, tags and boundary included."""
+    return {"User": _user_fields(context, user_of(context, call))}
 
 
-def list_users(service: Service, call: Call) -> Result:
-    """Tell the users whose path begins as asked for, by their names."""
+def list_users(context: Context, call: Call) -> Result:
+    """Return the users under a path prefix, by name."""
     prefix = call.text("PathPrefix") or "/"
-    users = service.world.users
-    there = [one for one in users.all(call.account) if one.path.startswith(prefix) and not users.is_hidden(one)]
-    return iam_page(service, call, "Users", there, key=lambda one: str(one.name), tell=_tell_briefly)
+    users = context.state.users
+    visible = [user for user in users.all(call.account) if user.path.startswith(prefix) and not users.is_hidden(user)]
+    return iam_page(context, call, "Users", visible, key=lambda user: str(user.name), render=_listed_fields)
 
 
-def update_user(service: Service, call: Call) -> Result:
+def update_user(context: Context, call: Call) -> Result:
     """Give a user another name, another path, or both."""
-    user = user_of(service, call)
+    user = user_of(context, call)
     name, path = call.text("NewUserName") or user.name, call.text("NewPath") or user.path
     if name.lower() != user.name.lower():
-        _check_name(service, call.account, name)
-    service.world.users.move(user, name, path)
+        _check_name(context, call.account, name)
+    context.state.users.move(user, name, path)
     return {}
 
 
-def put_user_permissions_boundary(service: Service, call: Call) -> Result:
-    """Give a user a boundary in place of the one that it may have."""
-    user = user_of(service, call)
-    service.world.users.extras(user).boundary = boundary_of(service, call)
+def put_user_permissions_boundary(context: Context, call: Call) -> Result:
+    """Set or replace a user's boundary."""
+    user = user_of(context, call)
+    context.state.users.extras(user).boundary = boundary_of(context, call)
     return {}
 
 
-def delete_user_permissions_boundary(service: Service, call: Call) -> Result:
-    """Take a user's boundary away."""
-    user = user_of(service, call)
-    extras = service.world.users.extras(user)
+def delete_user_permissions_boundary(context: Context, call: Call) -> Result:
+    """Remove a user's boundary."""
+    user = user_of(context, call)
+    extras = context.state.users.extras(user)
     if extras.boundary is None:
-        raise no_such(f"The user with name {user.name} has no permissions boundary.")
+        raise no_such_entity(f"The user with name {user.name} has no permissions boundary.")
     extras.boundary = None
     return {}
 
 
-def _check_name(service: Service, account: str, name: str) -> None:
-    if name.lower() in (one.name.lower() for one in service.world.users.all(account)):
-        raise exists(f"User with name {name} already exists.")
+def _check_name(context: Context, account: str, name: str) -> None:
+    if name.lower() in (user.name.lower() for user in context.state.users.all(account)):
+        raise entity_exists(f"User with name {name} already exists.")
 
 
-def _tell(service: Service, user: Any) -> Result:
-    told, boundary = _tell_briefly(user), service.world.users.extras(user).boundary
-    tags = [{"Key": key, "Value": value} for key, value in service.world.users.tags(user).items()]
+def _user_fields(context: Context, user: Any) -> Result:
+    fields, boundary = _listed_fields(user), context.state.users.extras(user).boundary
+    tags = [{"Key": key, "Value": value} for key, value in context.state.users.tags(user).items()]
     if tags:
-        told["Tags"] = tags
+        fields["Tags"] = tags
     if boundary is not None:
-        told["PermissionsBoundary"] = {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": boundary}
-    return told
+        fields["PermissionsBoundary"] = {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": boundary}
+    return fields
 
 
-def _tell_briefly(user: Any) -> Result:
-    """Tell a user as a list does."""
+def _listed_fields(user: Any) -> Result:
+    """Return the fields of a user that ListUsers has."""
     return {
         "Path": user.path,
         "UserName": user.name,

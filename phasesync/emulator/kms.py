@@ -1,13 +1,13 @@
 """
-KMS keys: which ones a secret may have, and what Secrets Manager does with them in the caller's name.
+KMS keys: which ones a secret may have, and how Secrets Manager uses them with the caller's rights.
 
 Sources: User Guide, encryption ("only symmetric encryption KMS keys"; which calls each operation makes; the validation
 call when a key is set; the AWS-managed key is open to everybody in the account), changing the encryption key (what is
 encrypted again, that the former key keeps opening it), rotation troubleshooting ("Access to KMS is not allowed"). API
 reference, CreateSecret, KmsKeyId (key id, ARN, alias), UpdateSecret, KmsKeyId ("" = AWS-managed key; without
 kms:Encrypt nothing is encrypted again), DescribeSecret, KmsKeyId ("the key ID or alias ARN"; absent for the AWS-managed
-key: so a key id or ARN is told as it was given, an alias as its ARN), EncryptionFailure and DecryptionFailure (key
-disabled or in an invalid state). A key that cannot be: InvalidParameterException, "The operation failed because
+key: so a key id or ARN is shown as it was set, an alias as its ARN), EncryptionFailure and DecryptionFailure (key
+disabled or in an invalid state). An unusable key: InvalidParameterException, "The operation failed because
 of an invalid KMS key" (public: terraform-provider-aws pull request 13303).
 """
 
@@ -18,19 +18,19 @@ from typing import Any, Final
 
 from phasesync.emulator.access import Access
 from phasesync.emulator.errors import AwsError, invalid_parameter
+from phasesync.emulator.moto_state import MotoState
 from phasesync.emulator.request import Call, read_json
-from phasesync.emulator.world import World
 
 MANAGED_ALIAS: Final = "alias/aws/secretsmanager"
 _SYMMETRIC: Final = "SYMMETRIC_DEFAULT"
 _USAGE: Final = "ENCRYPT_DECRYPT"
 _ARN: Final = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):(\d{12}):(key/.+|alias/.+)")
-_AGAIN: Final = frozenset({"AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"})
+_REENCRYPTED_LABELS: Final = frozenset({"AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"})
 
 
 @dataclass(frozen=True)
 class KeyUse:
-    """One call of KMS that Secrets Manager made in a caller's name."""
+    """One call of KMS that Secrets Manager made with a caller's rights."""
 
     action: str
     key_arn: str | None
@@ -44,23 +44,23 @@ class KeyUse:
 class Keys:
     """The keys of all accounts, as Secrets Manager uses them."""
 
-    def __init__(self, world: World, access: Access) -> None:
+    def __init__(self, state: MotoState, access: Access) -> None:
         """
         Args:
-            world: where keys are.
-            access: who may use them.
+            state: has the keys.
+            access: says who may use them.
         """
-        self._world = world
+        self._state = state
         self._access = access
         self.uses: list[KeyUse] = []
-        """What was asked of KMS in callers' names, in order."""
+        """All calls of KMS, in order."""
 
     def choose(self, call: Call, key_id: str | None, *, region: str | None = None) -> str | None:
         """
-        Return how DescribeSecret will tell a key, after trying it; None = the AWS-managed key.
+        Try a key; return it as DescribeSecret will show it, None for the AWS-managed key.
 
         Args:
-            call: who sets the key.
+            call: sets the key.
             key_id: as the request carries it; None and empty = the AWS-managed key.
             region: of the secret; None = the call's.
         """
@@ -80,11 +80,11 @@ class Keys:
 
     def decrypt(self, call: Call, secret: Any, version_id: str) -> None:
         """Open a version with any of the keys that it was encrypted with; DecryptionFailure."""
-        if self._world.is_replica(secret):
-            kms_key = self._world.replica_extras(secret).kms_key
+        if self._state.is_replica(secret):
+            kms_key = self._state.replica_extras(secret).kms_key
             arns = {None if kms_key is None else self._find(call.account, secret.region, kms_key).arn}
         else:
-            arns = self._world.extras(secret).version_keys.get(version_id) or {self.arn_of(secret)}
+            arns = self._state.extras(secret).version_keys.get(version_id) or {self.arn_of(secret)}
         failure: AwsError | None = None
         for arn in sorted(arns, key=str):
             try:
@@ -97,10 +97,10 @@ class Keys:
             raise failure
 
     def encrypt_again(self, call: Call, secret: Any) -> None:
-        """Encrypt the three labelled versions with the secret's new key as well, where the caller's rights allow it."""
-        extras, arn = self._world.extras(secret), self.arn_of(secret)
+        """Encrypt the three labelled versions with the secret's new key as well, if the caller's rights allow it."""
+        extras, arn = self._state.extras(secret), self.arn_of(secret)
         for version_id, version in secret.versions.items():
-            if not _AGAIN & set(version["version_stages"]) or version_id not in extras.version_keys:
+            if not _REENCRYPTED_LABELS & set(version["version_stages"]) or version_id not in extras.version_keys:
                 continue
             try:
                 self.decrypt(call, secret, version_id)
@@ -110,8 +110,8 @@ class Keys:
             extras.version_keys[version_id].add(arn)
 
     def check_replica(self, call: Call, secret: Any, region: str, kms_key: str | None) -> None:
-        """Try what a replica needs: open the primary's versions, encrypt in the other Region."""
-        for version_id in self._world.extras(secret).version_keys:
+        """Try what a replica needs: decrypt the primary's versions, encrypt in the other Region."""
+        for version_id in self._state.extras(secret).version_keys:
             self.decrypt(call, secret, version_id)
         arn = None if kms_key is None else self._find(call.account, region, kms_key).arn
         for action in ("kms:GenerateDataKey", "kms:Encrypt"):
@@ -124,13 +124,13 @@ class Keys:
         self._use(call, self.arn_of(replica), "kms:Encrypt", replica.arn, version_id)
 
     def arn_of(self, secret: Any) -> str | None:
-        """Return the ARN of a secret's key; an alias may point to another one since."""
+        """Return the ARN of a secret's key; an alias may have been moved since."""
         if secret.kms_key_id is None or secret.kms_key_id == MANAGED_ALIAS:
             return None
         return str(self._find(secret.account_id, secret.region, secret.kms_key_id).arn)
 
     def _find(self, account: str, region: str, key_id: str) -> Any:
-        """Return a key by id, ARN, alias or alias ARN; InvalidParameterException for one that will not do."""
+        """Return a key by id, ARN, alias or alias ARN; InvalidParameterException for an unusable one."""
         name = key_id if key_id.startswith("alias/") else f"key/{key_id}"
         if key_id.startswith("arn:"):
             parts = _ARN.fullmatch(key_id)
@@ -140,10 +140,10 @@ class Keys:
                 raise _invalid(f"Invalid arn {parts[1]}")
             account, name = parts[2], parts[3]
         if name.startswith("alias/"):
-            key = self._world.key_of_alias(account, region, name)
+            key = self._state.key_of_alias(account, region, name)
             missing = f"Alias arn:aws:kms:{region}:{account}:{name} is not found."
         else:
-            key = self._world.key(account, region, name.removeprefix("key/"))
+            key = self._state.key(account, region, name.removeprefix("key/"))
             missing = f"Key 'arn:aws:kms:{region}:{account}:{name}' does not exist"
         if key is None:
             raise _invalid(missing)
@@ -152,7 +152,7 @@ class Keys:
         return key
 
     def _use(self, call: Call, arn: str | None, action: str, secret_arn: str | None, version_id: str) -> None:
-        """Use a key in the caller's name: its rights first, then the key's state."""
+        """Use a key with the caller's rights; check the rights first, then the key's state."""
         managed = arn is None
         name = arn or f"arn:aws:kms:{call.region}:{call.account}:{MANAGED_ALIAS}"
         if not call.trusted and self._access.denial(call.principal, action, [name], explicit_only=managed):
@@ -161,7 +161,7 @@ class Keys:
         if managed:
             return
         _, _, _, region, account, key_id = name.split(":", 5)
-        key = self._world.key(account, region, key_id.removeprefix("key/"))
+        key = self._state.key(account, region, key_id.removeprefix("key/"))
         if key is not None and key.key_state == "Enabled":
             return
         if action == "kms:Decrypt" and secret_arn is not None:
@@ -178,7 +178,7 @@ class Keys:
 
 def with_key_usage(body: bytes) -> bytes:
     """
-    Return a request to make a key with the usage that AWS fills in; moto leaves it open, and a key without is no key.
+    Return a CreateKey request with the default usage, which moto does not fill in.
 
     "The default value is ENCRYPT_DECRYPT. This parameter is optional when you are creating a symmetric encryption KMS
     key; otherwise, it is required" (API reference of KMS, CreateKey, KeyUsage).

@@ -1,19 +1,19 @@
 """
-Somebody else with rights in the account: what a test does to AWS behind the back of the code under test.
+An actor outside phasesync with all rights in the account: what a test changes at AWS out of band.
 
-Goes through the same rules (limits, states, keys), but is neither throttled, denied, counted nor made to fail.
+Its calls follow the same rules (limits, states, keys), but are never throttled, denied, counted or made to fail.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import uuid4
 
-from phasesync.emulator.operations import carry_out
+from phasesync.emulator.context import Context, Result
+from phasesync.emulator.dispatch import carry_out
+from phasesync.emulator.moto_state import CURRENT
 from phasesync.emulator.request import Call, Principal
-from phasesync.emulator.rotation import begin, finish
-from phasesync.emulator.service import Result, Service
-from phasesync.emulator.world import CURRENT
-from phasesync.emulator.writing import PENDING
+from phasesync.emulator.secret_rotation import begin_rotation, finish_rotation
+from phasesync.emulator.secret_writes import PENDING
 
 ACCOUNT: Final = "123456789012"
 """The account of moto for keys that it does not know."""
@@ -26,31 +26,31 @@ Arguments = dict[str, Any]
 class Outsider:
     """Acts on secrets of one account and Region."""
 
-    def __init__(self, service: Service, account: str = ACCOUNT, region: str = REGION) -> None:
+    def __init__(self, context: Context, account: str = ACCOUNT, region: str = REGION) -> None:
         """
         Args:
-            service: where.
-            account: whose secrets.
-            region: where they are.
+            context: what its operations work with.
+            account: of the secrets.
+            region: of the secrets.
         """
-        self._service = service
+        self._context = context
         self._account = account
         self._region = region
 
     def at(self, *, account: str | None = None, region: str | None = None) -> "Outsider":
-        """Return the same somebody in another account or Region."""
-        return Outsider(self._service, account or self._account, region or self._region)
+        """Return the same actor in another account or Region."""
+        return Outsider(self._context, account or self._account, region or self._region)
 
     def call(self, operation: str, **arguments: Any) -> Result:
         """Carry out any operation of Secrets Manager; AwsError. Writes get a token of their own."""
         if operation in ("CreateSecret", "PutSecretValue", "UpdateSecret"):
             arguments.setdefault("ClientRequestToken", str(uuid4()))
-        return carry_out(self._service, self._call(operation, arguments))
+        return carry_out(self._context, self._call(operation, arguments))
 
     def create(self, name: str, value: str = "theirs", *, tags: Mapping[str, str] | None = None, **more: Any) -> str:
         """Make a secret; return its ARN."""
         if tags:
-            more["Tags"] = [{"Key": key, "Value": one} for key, one in tags.items()]
+            more["Tags"] = [{"Key": key, "Value": tag} for key, tag in tags.items()]
         return str(self.call("CreateSecret", Name=name, SecretString=value, **more)["ARN"])
 
     def put(self, name: str, value: str, **more: Any) -> str:
@@ -65,12 +65,12 @@ class Outsider:
         self.call("DeleteSecret", SecretId=name, **how)
 
     def restore(self, name: str) -> None:
-        """Take a scheduled deletion back."""
+        """Cancel a scheduled deletion."""
         self.call("RestoreSecret", SecretId=name)
 
     def tag(self, name: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        self.call("TagResource", SecretId=name, Tags=[{"Key": key, "Value": one} for key, one in tags.items()])
+        self.call("TagResource", SecretId=name, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
 
     def untag(self, name: str, *keys: str) -> None:
         """Remove tags."""
@@ -81,15 +81,15 @@ class Outsider:
         return str(self.call("GetSecretValue", SecretId=name, VersionStage=label)["SecretString"])
 
     def describe(self, name: str) -> Result:
-        """Return what DescribeSecret tells."""
+        """Return the answer of DescribeSecret."""
         return self.call("DescribeSecret", SecretId=name)
 
     def names(self) -> list[str]:
         """Return the names of all secrets, without those that are scheduled for deletion, sorted."""
-        world = self._service.world
-        with world.lock:
-            there = world.secrets(self._account, self._region)
-            return sorted(str(one.name) for one in there if world.extras(one).gone_at is None)
+        state = self._context.state
+        with state.lock:
+            secrets = state.secrets(self._account, self._region)
+            return sorted(str(secret.name) for secret in secrets if state.extras(secret).gone_at is None)
 
     def begin_rotation(self, name: str) -> str:
         """Have AWS begin a rotation: an empty version with AWSPENDING; return its id."""
@@ -98,8 +98,8 @@ class Outsider:
         rules = {"AutomaticallyAfterDays": 30}
         secret = self._secret(name)
         if secret.owning_service is not None:
-            with self._service.world.lock:
-                begin(self._service, secret, self._call("RotateSecret", {}), token)
+            with self._context.state.lock:
+                begin_rotation(self._context, secret, self._call("RotateSecret", {}), token)
             return token
         self.call("RotateSecret", SecretId=name, ClientRequestToken=token, RotationLambdaARN=arn, RotationRules=rules)
         return token
@@ -107,10 +107,10 @@ class Outsider:
     def finish_rotation(self, name: str, value: str) -> None:
         """Do what the rotation function does: fill the waiting version, and make it the current one."""
         secret = self._secret(name)
-        pending = next(one for one, version in secret.versions.items() if PENDING in version["version_stages"])
+        pending = next(id_ for id_, version in secret.versions.items() if PENDING in version["version_stages"])
         self.put(name, value, ClientRequestToken=pending, VersionStages=[PENDING])
-        with self._service.world.lock:
-            finish(self._service, secret, self._call("RotateSecret", {}))
+        with self._context.state.lock:
+            finish_rotation(self._context, secret, self._call("RotateSecret", {}))
 
     def rotate(self, name: str, value: str) -> None:
         """Have AWS rotate a secret, from beginning to end."""
@@ -119,10 +119,10 @@ class Outsider:
 
     def create_owned(self, service_id: str, name: str, value: str = "theirs") -> str:
         """Have an AWS service make a secret of its own, such as `rds!cluster`; return its ARN."""
-        world = self._service.world
+        state = self._context.state
         call = self._call("CreateSecret", {})
-        with world.lock:
-            secret = world.create(self._account, self._region, name)
+        with state.lock:
+            secret = state.create(self._account, self._region, name)
             secret.tags = [{"Key": "aws:secretsmanager:owningService", "Value": service_id}]
             version_id = str(uuid4())
             secret.versions[version_id] = {
@@ -145,39 +145,39 @@ class Outsider:
         Args:
             account: of the copy.
             name: of the secret, and of the copy.
-            role_arn: the role that replicates, None = whoever writes does.
+            role_arn: the role that replicates; None = each writer does.
         """
-        there = self.at(account=account)
-        made = there.call(
-            "CreateSecret", Name=name, CrossAccountPrimaryARN=self.describe(name)["ARN"], KmsKeyId=there.create_key()
+        other = self.at(account=account)
+        copy = other.call(
+            "CreateSecret", Name=name, CrossAccountPrimaryARN=self.describe(name)["ARN"], KmsKeyId=other.create_key()
         )
         role = {} if role_arn is None else {"ReplicationRoleARN": role_arn}
-        self.call("AssociateCrossAccountReplica", SecretId=name, CrossAccountReplicaARN=made["ARN"], **role)
-        return str(made["ARN"])
+        self.call("AssociateCrossAccountReplica", SecretId=name, CrossAccountReplicaARN=copy["ARN"], **role)
+        return str(copy["ARN"])
 
     def end_copies(self, name: str) -> None:
         """End the replication of a secret to other accounts, from its own side."""
-        for one in self.describe(name).get("CrossAccountReplicas", []):
-            arn = one["ReplicaSecretARN"]
+        for link in self.describe(name).get("CrossAccountReplicas", []):
+            arn = link["ReplicaSecretARN"]
             self.call("DisassociateCrossAccountReplica", SecretId=name, CrossAccountReplicaARN=arn)
 
     def create_key(
         self, key_id: str | None = None, *, spec: str = "SYMMETRIC_DEFAULT", usage: str = "ENCRYPT_DECRYPT"
     ) -> str:
         """Make a KMS key, with an id of your choice or any; return its ARN."""
-        return str(self._service.world.make_key(self._account, self._region, key_id=key_id, spec=spec, usage=usage).arn)
+        return str(self._context.state.make_key(self._account, self._region, key_id=key_id, spec=spec, usage=usage).arn)
 
     def create_user(self, name: str = "somebody") -> tuple[str, str]:
         """Make an IAM user of this account; return access key id and secret access key."""
-        return self._service.world.make_user(self._account, name)
+        return self._context.state.make_user(self._account, name)
 
     def _secret(self, name: str) -> Any:
-        found = self._service.world.find(self._account, self._region, name)
-        if found is None:
+        secret = self._context.state.find(self._account, self._region, name)
+        if secret is None:
             raise KeyError(name)
-        return found
+        return secret
 
     def _call(self, operation: str, arguments: Arguments) -> Call:
         principal = Principal("outsider", self._account, f"arn:aws:iam::{self._account}:user/outsider")
-        now = self._service.world.clock.now()
+        now = self._context.state.clock.now()
         return Call(operation, principal, self._region, arguments, now, trusted=True)

@@ -1,24 +1,21 @@
 """
-A request as the emulator sees it, and the record that is kept of it.
+Requests as the emulator reads them and keeps them, and the query protocol of IAM and STS.
 
-Must not keep values: the record holds the body for those who ask for it, and never shows it.
-
-Requests to IAM as its API model names and nests them, and answers in its XML.
-
-Source: the service model of IAM that botocore carries, and its protocol `query`: a form with members of lists as
-`Tags.member.1.Key`, answers as `<CreateUserResponse><CreateUserResult>...`. Knows no rule of IAM.
+An `Operation` keeps the body of its request for those who ask for it, and never shows it. The query protocol is that of
+the service model of IAM in botocore: a form with members of lists as `Tags.member.1.Key`, answers as
+`<CreateUserResponse><CreateUserResult>...`. Knows no rule of IAM.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
+from phasesync.emulator.api_model import iam_model
 from phasesync.emulator.errors import AwsError
 from phasesync.emulator.http import Reply
 
@@ -27,12 +24,12 @@ SECRETS_MANAGER: Final = "secretsmanager"
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls."""
+    """The caller."""
 
     access_key_id: str
     account: str
     arn: str
-    """Of the user or of the assumed role's session, as GetCallerIdentity tells it."""
+    """Of the user or of the assumed role's session, as GetCallerIdentity returns it."""
     role_arn: str | None = None
     expires_at: datetime | None = None
     """End of the session; None = the key does not end."""
@@ -50,7 +47,7 @@ class Operation:
     """The caller's."""
     region: str = ""
     secret_id: str | None = None
-    """Name or ARN as it was asked for; None where the operation is not about one secret."""
+    """Name or ARN as it was asked for; None if the operation is not about one secret."""
     at: datetime | None = None
     """On the emulator's clock."""
 
@@ -68,7 +65,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Call:
-    """A request to Secrets Manager, ready to be carried out."""
+    """A request to Secrets Manager or IAM, ready to be carried out."""
 
     operation: str
     principal: Principal
@@ -76,7 +73,7 @@ class Call:
     arguments: Mapping[str, Any] = field(repr=False)
     now: datetime
     trusted: bool = False
-    """Made by the test itself in somebody's name: neither throttled nor denied."""
+    """Made by the test itself as another actor: neither throttled nor denied."""
 
     @property
     def account(self) -> str:
@@ -100,7 +97,7 @@ class Call:
 
 def read_operation(headers: Mapping[str, str], path: str, body: bytes) -> Operation:
     """
-    Tell what a request asks for: JSON services name the operation in a header, STS and IAM in the form.
+    Return what a request asks for: JSON services name the operation in a header, STS and IAM in the form.
 
     Args:
         headers: of the request, keys in lower case.
@@ -168,17 +165,7 @@ def write_answer(operation: str, result: Mapping[str, Any]) -> Reply:
     return Reply(200, text.encode(), {"Content-Type": "text/xml", "x-amzn-RequestId": request_id})
 
 
-@cache
-def iam_model() -> Any:
-    """Return the service model of IAM (`botocore.model.ServiceModel`)."""
-    import botocore.session
-    from botocore.model import ServiceModel
-
-    data = botocore.session.get_session().get_data("iam/2010-05-08/service-2")
-    return ServiceModel(data, "iam")
-
-
-# --- reading
+# --- forms
 
 
 def _structure(shape: Any, form: Mapping[str, str], prefix: str) -> dict[str, Any]:
@@ -187,7 +174,7 @@ def _structure(shape: Any, form: Mapping[str, str], prefix: str) -> dict[str, An
 
 
 def _value(shape: Any, form: Mapping[str, str], where: str) -> Any:
-    """Return what a form says of a parameter; None = nothing."""
+    """Return the value of a parameter in a form, None if the form does not have it."""
     if shape.type_name == "structure":
         return _structure(shape, form, f"{where}.") or None
     if shape.type_name == "list":
@@ -209,16 +196,18 @@ def _list(shape: Any, form: Mapping[str, str], where: str) -> list[Any] | None:
     return found if found or where in form else None
 
 
-# --- writing
+# --- XML
 
 
 def _content(shape: Any, value: Any) -> str:
     """Write what stands between the tags of an element."""
     if shape.type_name == "structure":
-        given = ((name, member, value.get(name)) for name, member in shape.members.items())
-        return "".join(f"<{name}>{_content(member, one)}</{name}>" for name, member, one in given if one is not None)
+        fields = ((name, member, value.get(name)) for name, member in shape.members.items())
+        return "".join(
+            f"<{name}>{_content(member, field)}</{name}>" for name, member, field in fields if field is not None
+        )
     if shape.type_name == "list":
-        return "".join(f"<member>{_content(shape.member, one)}</member>" for one in value)
+        return "".join(f"<member>{_content(shape.member, member)}</member>" for member in value)
     if shape.type_name == "timestamp":
         return str(value.strftime("%Y-%m-%dT%H:%M:%SZ"))
     if shape.type_name == "boolean":

@@ -1,9 +1,9 @@
 """
-What is stricter here than in moto, rule by rule, and where each was read.
+Every rule that is stricter here than in moto, and where it was read.
 
 "API reference" and "User Guide" are AWS's for Secrets Manager where no other service is named. "Public" means: seen in
-somebody's public report or code, and not in AWS's own texts. The tests ask of every rule one case that it refuses (or
-changes) and one that it lets pass.
+a public report or in public code, not in AWS's own texts. The tests require for every rule one case that it
+refuses (or changes) and one that it accepts.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Rule:
 
     name: str
     module: str
-    """The file of this package that holds it."""
+    """The file of this package that enforces it."""
     adds: str
     """What it adds to moto."""
     source: str
@@ -26,7 +26,7 @@ class Rule:
 _IAM_RULES: Final = (
     Rule(
         name="IAM's API model",
-        module="shapes",
+        module="api_model",
         adds="names (64), paths (512, a slash at both ends), tags (50; 128, 256), documents, ids: ValidationError",
         source="service model of IAM in botocore; text: public, LocalStack's snapshots of AWS",
     ),
@@ -45,7 +45,7 @@ _IAM_RULES: Final = (
     Rule(
         name="boundaries of users",
         module="iam_users",
-        adds="kept and told; put and deleted; a policy that does not exist is none: NoSuchEntity",
+        adds="kept and shown; put and deleted; a policy that does not exist is none: NoSuchEntity",
         source="API reference, CreateUser and PutUserPermissionsBoundary; text: public, reports on ROSA and SAM",
     ),
     Rule(
@@ -79,7 +79,7 @@ _IAM_RULES: Final = (
         source="User Guide, quotas; API reference, TagUser",
     ),
     Rule(
-        name="what calls of IAM name",
+        name="names in calls of IAM",
         module="iam_users",
         adds="users, groups and policies exist: NoSuchEntity, in AWS's words; ARNs are those of policies: InvalidInput",
         source="API reference, errors of each operation; public, LocalStack's snapshots of AWS",
@@ -92,7 +92,7 @@ _IAM_RULES: Final = (
     ),
     Rule(
         name="policies of AWS",
-        module="users",
+        module="moto_users",
         adds="they exist, without being loaded into every account",
         source="User Guide, AWS managed policies; moto's list of them",
     ),
@@ -115,9 +115,9 @@ _IAM_RULES: Final = (
         source="User Guide, quotas; text: public, in many reports",
     ),
     Rule(
-        name="taken back twice",
+        name="detached twice",
         module="iam_attachments",
-        adds="a policy that is not there: NoSuchEntity; a user who is not in the group: no error",
+        adds="a missing policy: NoSuchEntity; a user who is not in the group: no error",
         source="API reference, DetachUserPolicy and DeleteUserPolicy; public, LocalStack's snapshots of AWS",
     ),
     Rule(
@@ -147,17 +147,17 @@ _IAM_RULES: Final = (
     Rule(
         name="owners of keys",
         module="iam_attachments",
-        adds="GetAccessKeyLastUsed tells the user by its name of now; a key that is not there: AccessDenied",
-        source="API reference, GetAccessKeyLastUsed; public, see `iam_keys.py`",
+        adds="GetAccessKeyLastUsed names the user by its present name; a missing key: AccessDenied",
+        source="API reference, GetAccessKeyLastUsed; public, see `iam_attachments.py`",
     ),
     Rule(
-        name="what hangs on users",
+        name="attachments of users",
         module="iam_attachments",
-        adds="DeleteUser needs it gone: keys, groups, password, MFA, certificates, other credentials: DeleteConflict",
-        source="API reference, DeleteUser; texts: public, see `iam_deletion.py`",
+        adds="DeleteUser is refused with keys, groups, password, MFA, certificates, other credentials: DeleteConflict",
+        source="API reference, DeleteUser; texts: public, see `iam_attachments.py`",
     ),
     Rule(
-        name="what users hang on",
+        name="groups, policies and devices in use",
         module="iam_attachments",
         adds="groups with members, policies and MFA devices in use are not deleted: DeleteConflict",
         source="API reference, DeleteGroup, DeletePolicy and DeleteVirtualMFADevice",
@@ -180,152 +180,152 @@ _IAM_RULES: Final = (
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="API model",
-        module="shapes",
+        module="api_model",
         adds="lengths, ranges, patterns, words and list sizes of all parameters: ValidationException "
         "(tokens 32-64, descriptions 2,048, MaxResults 100 and 20, 10 filters, policies 20,480)",
         source="service model in botocore; text: public, cluster-api-provider-aws issue 1531",
     ),
     Rule(
         name="value size",
-        module="writing",
+        module="secret_writes",
         adds="at most 65,536 bytes of UTF-8 or of binary: ValidationException",
         source="User Guide, quotas; API reference, PutSecretValue",
     ),
     Rule(
         name="value kinds",
-        module="writing",
+        module="secret_writes",
         adds="text or binary, not both: InvalidParameterException",
         source="API reference, PutSecretValue, SecretBinary and SecretString",
     ),
     Rule(
         name="names",
-        module="writing",
+        module="secret_writes",
         adds="letters, digits and /_+=.@-: ValidationException",
         source="API reference, CreateSecret, Name; code and text: public, LocalStack's provider",
     ),
     Rule(
         name="tag count",
-        module="tags",
+        module="secret_writes",
         adds="at most 50 tags a secret: InvalidParameterException",
         source="General Reference, tag naming limits (API reference, CreateSecret, Tags)",
     ),
     Rule(
         name="tag form",
-        module="tags",
+        module="secret_writes",
         adds="no aws: prefix, only allowed characters: InvalidParameterException",
         source="General Reference, tag naming limits; API reference, Tag",
     ),
     Rule(
         name="descriptions",
-        module="writing",
+        module="secret_writes",
         adds="UpdateSecret with an empty description clears it; without one it stays",
         source="API reference, UpdateSecret, Description",
     ),
     Rule(
         name="tokens of writes",
-        module="writing",
+        module="secret_writes",
         adds="the same write again answers with its own version and that version's labels; create too",
         source="API reference, CreateSecret and PutSecretValue, ClientRequestToken",
     ),
     Rule(
         name="tokens of UpdateSecret",
-        module="writing",
+        module="secret_writes",
         adds="a known token is refused, the same value or not: ResourceExistsException",
         source="API reference, UpdateSecret",
     ),
     Rule(
         name="labels",
-        module="writing",
+        module="secret_writes",
         adds="labels of the former version stay, readers follow a moved label, RemoveFromVersionId must match",
         source="API reference, UpdateSecretVersionStage; User Guide, versions",
     ),
     Rule(
         name="label quota",
-        module="writing",
+        module="secret_writes",
         adds="at most 20 labels over all versions: LimitExceededException",
         source="User Guide, quotas",
     ),
     Rule(
         name="version quota",
-        module="writing",
+        module="secret_writes",
         adds="at most 100 versions; those without label and older than a day make room: LimitExceededException",
         source="User Guide, quotas; API reference, PutSecretValue",
     ),
     Rule(
         name="secret quota",
-        module="writing",
+        module="secret_writes",
         adds="at most 500,000 secrets an account and Region: LimitExceededException",
         source="User Guide, quotas",
     ),
     Rule(
         name="recovery window",
-        module="deletion",
+        module="secret_deletion",
         adds="7 to 30 days, not together with force: InvalidParameterException",
         source="API reference, DeleteSecret, RecoveryWindowInDays",
     ),
     Rule(
         name="scheduled deletion",
-        module="service",
+        module="context",
         adds="every write, read of a value and policy call is refused: InvalidRequestException",
         source="API reference, InvalidRequestException; public, floci pull request 2514",
     ),
     Rule(
         name="name of a scheduled deletion",
-        module="deletion",
+        module="secret_deletion",
         adds="create is refused: InvalidRequestException (moto: ResourceExistsException)",
         source="public, LocalStack's snapshots of AWS, copilot-cli issue 655",
     ),
     Rule(
         name="end of a scheduled deletion",
-        module="world",
+        module="moto_state",
         adds="the secret is gone when the window has passed, by the emulator's clock",
         source="API reference, DeleteSecret",
     ),
     Rule(
         name="late deletion without recovery",
-        module="deletion",
+        module="secret_deletion",
         adds="the name stays taken for `Timing.force_delete_takes`; no restore",
         source="API reference, DeleteSecret, ForceDeleteWithoutRecovery",
     ),
     Rule(
         name="replicas before deletion",
-        module="deletion",
+        module="secret_deletion",
         adds="a primary with replicas is not deleted, forced or not: InvalidParameterException",
         source="API reference, DeleteSecret; text: public, aws-nuke issue 1127",
     ),
     Rule(
         name="list lag",
-        module="reading",
+        module="secret_reads",
         adds="ListSecrets and filters show what was so `Timing.list_lag` ago",
         source="API reference, ListSecrets",
     ),
     Rule(
         name="scheduled deletions in lists",
-        module="reading",
+        module="secret_reads",
         adds="only with IncludePlannedDeletion",
         source="API reference, ListSecrets, IncludePlannedDeletion",
     ),
     Rule(
         name="pages",
-        module="reading",
+        module="secret_reads",
         adds="only tokens that were given: InvalidNextTokenException",
         source="API reference, ListSecrets, InvalidNextTokenException",
     ),
     Rule(
         name="filters",
-        module="reading",
+        module="secret_reads",
         adds="prefixes by case, words without; `!` excludes what has any such text",
         source="API reference, Filter; User Guide, finding secrets",
     ),
     Rule(
         name="batches",
-        module="reading",
+        module="secret_reads",
         adds="20 secrets, a list or filters, failures one by one",
         source="API reference, BatchGetSecretValue",
     ),
     Rule(
         name="request rates",
-        module="throttling",
+        module="context",
         adds="token buckets per account, Region and group of operations: ThrottlingException",
         source="User Guide, quotas",
     ),
@@ -362,7 +362,7 @@ RULES: Final[tuple[Rule, ...]] = (
         source="User Guide, change the encryption key; API reference, UpdateSecret, KmsKeyId",
     ),
     Rule(
-        name="the AWS-managed key is not told",
+        name="the AWS-managed key is not shown",
         module="kms",
         adds="KmsKeyId is absent; an empty KmsKeyId goes back to it",
         source="API reference, DescribeSecret and UpdateSecret, KmsKeyId",
@@ -399,51 +399,51 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         name="owned secrets",
-        module="deletion",
+        module="secret_deletion",
         adds="secrets of AWS services are not written or deleted: InvalidRequestException",
         source="User Guide, secrets managed by other services; API reference, InvalidRequestException",
     ),
     Rule(
         name="rotation",
-        module="rotation",
+        module="secret_rotation",
         adds="needs a function, one at a time: InvalidRequestException",
         source="API reference, RotateSecret and InvalidRequestException",
     ),
     Rule(
         name="abandoned rotation",
-        module="writing",
+        module="secret_writes",
         adds="a new current version takes AWSPENDING away",
         source="User Guide, CloudTrail entries, RotationAbandoned",
     ),
     Rule(
         name="replicas are read-only",
-        module="service",
+        module="context",
         adds="every write but that of its key: InvalidParameterException",
         source="User Guide, promote a replica; text: public, cloud-nuke issue 435",
     ),
     Rule(
         name="replication takes time",
-        module="replication",
+        module="secret_replication",
         adds="InProgress and unreadable for `Timing.replication_takes`, then InSync",
         source="API reference, DescribeSecret, ReplicationStatus",
     ),
     Rule(
         name="failed replicas",
-        module="replication",
+        module="secret_replication",
         adds="name taken, key missing or not allowed: Failed, and the request succeeds",
         source="User Guide, replication troubleshooting; public, CloudFormation roadmap issue 1459",
     ),
     Rule(
         name="managed external secrets",
-        module="rotation",
-        adds="Type is kept and told; AWS rotates them with a role in place of a function, and others not: "
+        module="secret_rotation",
+        adds="Type is kept and shown; AWS rotates them with a role in place of a function, and others not: "
         "InvalidRequestException",
         source="API reference, CreateSecret, UpdateSecret, DescribeSecret, SecretListEntry, Type, and RotateSecret; "
         "User Guide, managed external secrets",
     ),
     Rule(
         name="copies between accounts",
-        module="replication",
+        module="secret_replication",
         adds="made with a customer-managed key and nothing else, of another account in the same Region: "
         "InvalidParameterException; associated by the primary's account alone, one at most: InvalidRequestException, "
         "LimitExceededException",
@@ -452,27 +452,27 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         name="values of copies between accounts",
-        module="replication",
+        module="secret_replication",
         adds="follow the primary, and are not written by others: InvalidParameterException; the rest is their own",
         source="User Guide, replicate secrets across accounts; the code is that of replicas in other Regions",
     ),
     Rule(
         name="rights to replicate between accounts",
-        module="replication",
+        module="secret_replication",
         adds="kms:Decrypt and kms:Encrypt of the role or of whoever writes; without them the write succeeds, and the "
         "state is Failed",
         source="User Guide, how Secrets Manager authorizes cross-account replication",
     ),
     Rule(
         name="copies between accounts before deletion",
-        module="replication",
+        module="secret_replication",
         adds="neither end is deleted before its own account has ended the replication: InvalidRequestException",
         source="API reference, DeleteSecret and DisassociateCrossAccountReplica; User Guide, stop cross-account "
         "replication; the code is not said",
     ),
     Rule(
         name="named policies",
-        module="resource_policies",
+        module="secret_policies",
         adds="only `default` is changed: InvalidParameterException; a copy between accounts has "
         "`cross-account-replication` as well, until its replication is stopped",
         source="API reference, ListResourcePolicies and GetResourcePolicy, PolicyName; User Guide, permissions for "
@@ -480,13 +480,13 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         name="form of policies",
-        module="resource_policies",
+        module="secret_policies",
         adds="JSON with proper statements: MalformedPolicyDocumentException; ValidateResourcePolicy exists",
         source="API reference, PutResourcePolicy and ValidateResourcePolicy",
     ),
     Rule(
         name="public policies",
-        module="resource_policies",
+        module="secret_policies",
         adds="refused with BlockPublicPolicy: PublicPolicyException",
         source="API reference, PutResourcePolicy, BlockPublicPolicy",
     ),

@@ -348,7 +348,7 @@ def test_reaping_with_a_credential_that_may_not_list_exits_so(ci: CommandLine, a
 
 
 def hide(aws: Aws, name: str, seconds: float = 3600) -> None:
-    aws.server.world.users.hide("123456789012", name, timedelta(seconds=seconds))
+    aws.server.state.users.hide("123456789012", name, timedelta(seconds=seconds))
 
 
 @pytest.fixture

@@ -1,15 +1,22 @@
-"""Runs the demo as a process, with everything in its way that a user may have set, and looks for leftovers."""
+"""Runs the demo or the sandbox as a process, with everything set that a user may have set, and looks for leftovers."""
 
 from __future__ import annotations
 
+import codecs
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -25,8 +32,10 @@ class Demo:
     process: subprocess.Popen[str]
     temporary: Path
     mark: str
+    stream: IO[str]
+    """What it prints to: a pipe, or the other side of its terminal."""
     printed: list[str] = field(default_factory=list)
-    """The lines up to now."""
+    """The pieces up to now."""
     reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -34,7 +43,7 @@ class Demo:
         self.reader.start()
 
     def output_until(self, text: str) -> None:
-        """Wait until a line with this text has been printed."""
+        """Wait until this text has been printed."""
         wait_until(lambda: self._has_printed(text) or not self.reader.is_alive(), what=f"{text!r} comes")
         assert self._has_printed(text), f"it ended without {text!r}:\n{self.output}"
 
@@ -65,24 +74,33 @@ class Demo:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.stream.close()
+
+    def type(self, text: str) -> None:
+        """Type at its terminal."""
+        os.write(self.stream.fileno(), text.encode())
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.printed.extend(self.process.stdout)
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        with suppress(OSError):  # EIO: no process has the terminal open any more.
+            while piece := os.read(self.stream.fileno(), 65536):
+                self.printed.append(decode(piece))
 
     def _has_printed(self, text: str) -> bool:
-        return any(text in line for line in self.printed)
+        return text in self.output
 
 
-def start_demo(folder: Path, *, program: str | None = None) -> Demo:
+def start_demo(
+    folder: Path, *, program: str | None = None, command: Sequence[str] = ("demo",), terminal: bool = False
+) -> Demo:
     """
     Start a demo.
 
     Args:
         folder: for home and temporary files.
-        program: Python to run in place of `-m phasesync demo`.
+        program: Python to run in place of `-m phasesync`.
+        command: what follows `-m phasesync`.
+        terminal: give it a terminal, which `type` types at; else its output is plain, and it has no input.
     """
     home, temporary = folder / "home", folder / "tmp"
     home.mkdir()
@@ -104,18 +122,26 @@ def start_demo(folder: Path, *, program: str | None = None) -> Demo:
         "http_proxy": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",
     }
-    arguments = ["-c", program] if program is not None else ["-m", "phasesync", "demo"]
+    arguments = ["-c", program] if program is not None else ["-m", "phasesync", *command]
+    ours, theirs = pty.openpty() if terminal else (None, None)
     process = subprocess.Popen(
         [sys.executable, *arguments],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        env=environ | ({"SHELL": "/bin/bash", "TERM": "dumb"} if terminal else {}),
+        stdin=subprocess.DEVNULL if theirs is None else theirs,
+        stdout=subprocess.PIPE if theirs is None else theirs,
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
         start_new_session=True,
+        # A terminal of its own, so that its shell has job control.
+        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if terminal else None,
     )
-    demo = Demo(process, temporary, mark)
+    if ours is None or theirs is None:
+        assert process.stdout is not None
+        demo = Demo(process, temporary, mark, process.stdout)
+    else:
+        os.close(theirs)
+        demo = Demo(process, temporary, mark, os.fdopen(ours, encoding="utf-8", errors="replace"))
     try:
         wait_until(
             lambda: process.pid in _marked(mark) or process.poll() is not None, what="the demo is seen by its mark"

@@ -24,10 +24,9 @@ from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Trigger
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
-from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
-from phasesync.demo.interruptions import Interruptions
-from phasesync.demo.isolation import REGION, environment_of_its_own, folder_of_its_own
-from phasesync.demo.screen import Screen
+from phasesync.demo.interruptions import Interruptions, OutOfTimeError
+from phasesync.demo.isolation import REGION, private_environment, private_folder
+from phasesync.demo.screen import ClaimFailedError, Screen
 from phasesync.emulator import AwsEmulator
 from phasesync.settings import load_settings
 
@@ -64,7 +63,7 @@ def test_nothing_of_the_users_environment_is_used(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
 
-    with environment_of_its_own(tmp_path, endpoint="http://127.0.0.1:1") as config:
+    with private_environment(tmp_path, endpoint="http://127.0.0.1:1") as config:
         inside = dict(os.environ)
         settings = load_settings().settings
 
@@ -78,7 +77,7 @@ def test_nothing_of_the_users_environment_is_used(tmp_path: Path, monkeypatch: p
 
 
 def test_its_folder_is_private_and_goes_with_what_is_in_it() -> None:
-    with folder_of_its_own() as folder:
+    with private_folder() as folder:
         (folder / "data").mkdir()
         (folder / "data" / "file").write_text("something")
         assert folder.stat().st_mode & 0o777 == 0o700

@@ -16,9 +16,10 @@ import click
 import pytest
 
 from phasesync.cli.main import cli
-from phasesync.demo.tour import STEPS
+from phasesync.demo.steps import STEPS
 from tests.demo.leftovers import Demo, start_demo
-from tests.support.waiting import HANG_GUARD_S
+from tests.docs.test_readme import picture
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -61,7 +62,7 @@ def test_the_tour_holds_what_it_says_in_time_and_leaves_nothing(start: Start) ->
     values = re.findall(r"value read back from AWS: shop/\w+, version ([0-9a-f-]{36})\n +(\{.*\})", output)
     assert len(values) == output.count("value read back from AWS") and len({version for version, _ in values}) >= 8
     assert_commands_exist(output)
-    assert_is_what_the_readme_shows(output)
+    assert_is_what_the_picture_shows(output)
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(start: Start) -> None:
@@ -76,6 +77,16 @@ def test_ctrl_c_in_the_middle_leaves_nothing(start: Start) -> None:
     assert "interrupted" in output and "Traceback" not in output
     assert "checks held" not in output
     demo.assert_nothing_is_left()
+
+
+def test_kill_9_leaves_nothing_for_long(start: Start) -> None:
+    demo = start()
+    demo.output_until("value read back from AWS")
+
+    demo.process.kill()
+    demo.process.wait()
+
+    wait_until(lambda: not demo.daemons() and not list(demo.temporary.iterdir()), what="all of it is gone")
 
 
 def test_a_second_ctrl_c_does_not_keep_it_from_cleaning_up(start: Start) -> None:
@@ -128,8 +139,8 @@ def test_a_claim_that_does_not_hold_is_told_and_fails_it(start: Start) -> None:
     program = """
 from functools import partial
 from phasesync.cli.main import cli
-from phasesync.demo import daemon_process, tour
-daemon_process.DaemonProcess.start = lambda self: None
+from phasesync.demo import processes, tour
+processes.DaemonProcess.start = lambda self: None
 tour.Stage = partial(tour.Stage, patience_s=0.2)
 cli.main(["demo"])
 """
@@ -145,8 +156,8 @@ cli.main(["demo"])
 def test_it_ends_by_itself_when_its_time_is_over(start: Start) -> None:
     program = """
 from phasesync.cli.main import cli
-from phasesync.demo import daemon_process, tour
-daemon_process.DaemonProcess.start = lambda self: None
+from phasesync.demo import processes, tour
+processes.DaemonProcess.start = lambda self: None
 tour.TIME_LIMIT_S = 4.0
 cli.main(["demo"])
 """
@@ -172,12 +183,10 @@ def assert_commands_exist(output: str) -> None:
         found.make_context(found.name, list(words), parent=context.parent)
 
 
-def assert_is_what_the_readme_shows(output: str) -> None:
-    """The capture in the README has the titles and claims of this tour; values, ids and times differ."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    fixed = re.findall(r"^(?:\d+\. .*|   checked: [^(\n]*)", readme.partition("## What sets it apart")[0], re.MULTILINE)
-    assert len(fixed) > 10
-    assert [line for line in fixed if line.strip() not in output] == []
+def assert_is_what_the_picture_shows(output: str) -> None:
+    """The picture in the README has the lines of this tour; ids and times differ."""
+    shown = picture.lines_of(picture.PICTURE.read_text(encoding="utf-8"))
+    assert picture.without_variables(shown) == picture.without_variables(picture.excerpt(output)), "make picture"
 
 
 def resolved(group: click.Group, context: click.Context, words: list[str]) -> tuple[str, click.Command, list[str]]:

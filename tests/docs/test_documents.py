@@ -17,6 +17,7 @@ from phasesync.settings.model import setting_names, variable_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "docs" / name for name in ("operations.md", "security.md", "glossary.md")]
+MORE = [ROOT / "README.md", ROOT / "docs" / "properties.md"]
 SHIPPED = [*DOCUMENTS, *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
 
 
@@ -45,7 +46,7 @@ def commands_in(path: Path) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("path", DOCUMENTS[:2], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS[:2], ROOT / "README.md"], ids=lambda path: path.name)
 def test_every_command_and_option_in_a_document_exists(path) -> None:
     commands = commands_in(path)
     assert len(commands) >= 3
@@ -133,7 +134,7 @@ def test_the_glossary_knows_the_words_of_the_code() -> None:
     assert words == sorted(words, key=str.lower), "in alphabetical order"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *MORE], ids=lambda path: path.name)
 def test_links_lead_somewhere(path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target

@@ -103,7 +103,7 @@ HANGING = [
 ]
 
 
-@refuses("what hangs on users")
+@refuses("attachments of users")
 @pytest.mark.parametrize(("hang", "text"), HANGING)
 def test_a_user_on_which_something_hangs_stays(iam: Any, hang: Callable[[Any], Callable[[], Any]], text: str):
     iam.tag_user(**U, Tags=[{"Key": "k", "Value": "v"}])
@@ -117,7 +117,7 @@ def test_a_user_on_which_something_hangs_stays(iam: Any, hang: Callable[[Any], C
     assert code_of(lambda: iam.get_user(**U)) == "NoSuchEntity"
 
 
-@passes("what hangs on users")
+@passes("attachments of users")
 def test_a_user_goes_when_all_is_taken_off_in_any_order(iam: Any):
     for order in (HANGING, HANGING[::-1]):
         for take_off in [hang(iam) for hang, _ in order]:
@@ -128,7 +128,7 @@ def test_a_user_goes_when_all_is_taken_off_in_any_order(iam: Any):
         iam.create_user(**U)
 
 
-@refuses("what hangs on users")
+@refuses("attachments of users")
 def test_what_is_taken_off_twice_is_not_there(iam: Any):
     for hang, _ in HANGING:
         take_off = hang(iam)
@@ -139,7 +139,7 @@ def test_what_is_taken_off_twice_is_not_there(iam: Any):
             assert refusal_of(take_off)[:2] == ("NoSuchEntity", 404), hang
 
 
-@refuses("what users hang on")
+@refuses("groups, policies and devices in use")
 def test_groups_policies_and_devices_in_use_stay(iam: Any):
     arn = iam.create_policy(PolicyName="p", PolicyDocument=document(200))["Policy"]["Arn"]
     hang_group(iam)
@@ -156,7 +156,7 @@ def test_groups_policies_and_devices_in_use_stay(iam: Any):
     iam.get_policy(PolicyArn=arn)
 
 
-@passes("what users hang on")
+@passes("groups, policies and devices in use")
 def test_groups_policies_and_devices_go_when_nobody_has_them(iam: Any):
     arn = iam.create_policy(PolicyName="p", PolicyDocument=document(200))["Policy"]["Arn"]
     iam.attach_group_policy(GroupName="team", PolicyArn=arn)

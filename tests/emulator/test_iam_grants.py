@@ -105,7 +105,7 @@ def test_a_document_that_makes_no_sense_is_refused_by_moto(iam: Any):
     assert iam.list_user_policies(UserName="lease")["PolicyNames"] == []
 
 
-@refuses("taken back twice")
+@refuses("detached twice")
 def test_a_policy_that_is_not_there_cannot_be_taken_back(iam: Any, policies: list[str]):
     put(iam, "one", document(200))
     detach = {"UserName": "lease", "PolicyArn": policies[0]}
@@ -119,7 +119,7 @@ def test_a_policy_that_is_not_there_cannot_be_taken_back(iam: Any, policies: lis
     assert refusal_of(lambda: iam.delete_user_policy(UserName="lease", PolicyName="one")) == refused
 
 
-@passes("taken back twice")
+@passes("detached twice")
 def test_a_user_may_be_removed_from_a_group_that_it_is_not_in(iam: Any):
     iam.create_group(GroupName="team")
     iam.add_user_to_group(UserName="lease", GroupName="team")

@@ -12,7 +12,7 @@ from tests.emulator.conftest import ACCOUNT, Boto, code_of, passes, refusal_of, 
 from tests.emulator.test_iam_users import DOCUMENT, MANAGED, pairs
 
 
-@refuses("what calls of IAM name")
+@refuses("names in calls of IAM")
 @pytest.mark.parametrize(
     ("operation", "more"),
     [
@@ -48,7 +48,7 @@ def test_every_call_on_a_user_needs_the_user(iam: Any, operation: str, more: dic
     assert refusal_of(lambda: getattr(iam, operation)(UserName="nobody", **more)) == refused
 
 
-@refuses("what calls of IAM name")
+@refuses("names in calls of IAM")
 def test_policies_and_groups_have_to_exist_too(iam: Any):
     iam.create_user(UserName="lease")
     arn = f"arn:aws:iam::{ACCOUNT}:policy/none"
@@ -62,7 +62,7 @@ def test_policies_and_groups_have_to_exist_too(iam: Any):
     assert refusal_of(lambda: iam.remove_user_from_group(**add)) == refused
 
 
-@passes("what calls of IAM name")
+@passes("names in calls of IAM")
 def test_what_exists_is_found(iam: Any):
     arn = iam.create_policy(PolicyName="limit", PolicyDocument=DOCUMENT)["Policy"]["Arn"]
     iam.create_user(UserName="lease")

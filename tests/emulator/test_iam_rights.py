@@ -102,7 +102,7 @@ def asked(aws: AwsEmulator) -> list[Ask]:
 
     def hook(when: str, one: Operation) -> None:
         if when == "before":
-            found.extend(asks(aws.world, one))
+            found.extend(asks(aws.state, one))
 
     aws.on_request = hook
     return found
@@ -225,7 +225,7 @@ def test_sts_tells_the_role_and_asks_nothing_for_an_identity(boto: Boto, asked: 
 
 def test_a_policy_may_judge_every_request(aws: AwsEmulator, iam: Any):
     def judge(when: str, one: Operation) -> Answer | None:
-        wrong = [action for action, _, context in asks(aws.world, one) if "aws:RequestTag/owner" not in context]
+        wrong = [action for action, _, context in asks(aws.state, one) if "aws:RequestTag/owner" not in context]
         return Answer("AccessDenied", f"not {wrong[0]}", status=403) if when == "before" and wrong else None
 
     aws.on_request = judge

@@ -255,7 +255,7 @@ def test_a_user_may_be_lost_sight_of_for_a_time_with_its_keys_or_without(aws: Aw
     iam.create_user(UserName="lease")
     key = iam.create_access_key(UserName="lease")["AccessKey"]["AccessKeyId"]
     for with_keys in (True, False):
-        aws.world.users.hide(ACCOUNT, "lease", timedelta(seconds=5), with_keys=with_keys)
+        aws.state.users.hide(ACCOUNT, "lease", timedelta(seconds=5), with_keys=with_keys)
         assert code_of(lambda: iam.get_user(UserName="lease")) == "NoSuchEntity"
         asked = partial(iam.get_access_key_last_used, AccessKeyId=key)
         assert code_of(asked) == "AccessDenied" if with_keys else asked()["UserName"] == "lease"

@@ -101,7 +101,7 @@ def test_takes_a_key_of_a_chosen_id(aws: AwsEmulator, sm: Any):
     sm.create_secret(Name="shop", SecretString="one", KmsKeyId=KEY_ID)
 
 
-@passes("the AWS-managed key is not told")
+@passes("the AWS-managed key is not shown")
 @pytest.mark.parametrize(
     "given", ["alias/aws/secretsmanager", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/secretsmanager"]
 )
@@ -110,7 +110,7 @@ def test_the_aws_managed_key_is_taken_and_not_told(sm: Any, given: str):
     assert told_key(sm) is None
 
 
-@refuses("the AWS-managed key is not told")
+@refuses("the AWS-managed key is not shown")
 def test_an_empty_key_goes_back_to_the_aws_managed_one(key: str, sm: Any):
     sm.create_secret(Name="shop", SecretString="one", KmsKeyId=key)
     sm.update_secret(SecretId="shop", KmsKeyId="")

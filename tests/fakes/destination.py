@@ -11,22 +11,42 @@ Passes the same contract suite as the real adapter.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
 
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult
-from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError
-from tests.fakes.faults import FakeFaults
+from phasesync.errors import (
+    CredentialRejectedError,
+    DestinationUnavailableError,
+    InvalidInputError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PhasesyncError,
+)
 from tests.fakes.remote import ACCOUNT, VALID_NAME, FakeObject, FakeRemote
 
 T = TypeVar("T")
+When = Literal["before", "after"]
 
 _PAGE: Final = 100
 
 
-class FakeDestinations(FakeFaults):
-    """Opens fake destinations on one set of objects; faults and hooks hold for all of them."""
+@dataclass
+class _Fault:
+    call: str
+    when: When
+    error: PhasesyncError
+    times: int
+
+
+class FakeDestinations:
+    """
+    Opens fake destinations on one set of objects; faults and hooks hold for all of them.
+
+    `log` has the names of all calls, in order.
+    """
 
     def __init__(self, remote: FakeRemote, *, instance_id: str, kind: str = "aws-secrets-manager") -> None:
         """
@@ -35,12 +55,36 @@ class FakeDestinations(FakeFaults):
             instance_id: objects that carry it as a tag are listed as ours.
             kind: the only destination kind there is.
         """
-        super().__init__()
+        self.log: list[str] = []
+        self.on_call: Callable[[When, str], None] | None = None
+        self._faults: list[_Fault] = []
         self.remote = remote
         self.instance_id = instance_id
         self.accounts: dict[str, str] = {}
         """Credential id -> account that it leads to; others lead to the account of their role, else the pinned one."""
         self._kind = kind
+
+    def fail(self, call: str, *, when: When = "before", error: PhasesyncError | None = None, times: int = 1) -> None:
+        """
+        Let the next calls fail.
+
+        Args:
+            call: name of a method of `Destination`, or `resolve_key`.
+            when: before = nothing happens; after = it happens, and then the error is raised.
+            error: None = the usual one: unavailable before, unknown after.
+            times: how many calls fail.
+        """
+        default = DestinationUnavailableError("no connection") if when == "before" else OutcomeUnknownError("no answer")
+        self._faults.append(_Fault(call, when, error or default, times))
+
+    def reach(self, when: When, call: str) -> None:
+        """Pass one point of a call: call the hook, then raise the error that a test has asked for."""
+        if self.on_call is not None:
+            self.on_call(when, call)
+        for fault in self._faults:
+            if (fault.call, fault.when) == (call, when) and fault.times > 0:
+                fault.times -= 1
+                raise fault.error
 
     def open(
         self, kind: str, credential: Credential, region: str, *, tenant: str = "", fresh: bool = False

@@ -1,20 +1,17 @@
 """
-The objects of all accounts and Regions in memory, and what every part of the fake needs to find, change and refuse.
+One secret of the fake, what the lists remember of it, and the refusals that several operations share.
 
-A change is shown to the lists by `changed`; a scheduled deletion comes true when the clock has passed it. Must not
-know what an operation of AWS allows; that is in the parts: `fake_remote.py` and the files it puts together.
+Must not know what an operation of AWS allows; that is in `remote.py`.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import CURRENT, PREVIOUS, CrossAccountLink, Observed, Replica
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
-from tests.fakes.lists import LateLists
 
 ACCOUNT: Final = "111122223333"
 REGION: Final = "eu-west-1"
@@ -40,12 +37,12 @@ class FakeObject:
 
     Attributes:
         versions: in the order of writing, superseded ones included.
-        external_type: who holds a managed external secret.
+        external_type: the partner that holds a managed external secret.
         cross_account_primary: of a copy of another account's secret; its value follows that one's.
         cross_account_copies: its copies in other accounts.
         replicas: Region -> how the copy there stands; a copy that is in sync is an object of its own.
         resource_policy: canonical JSON, as AWS words it.
-        last_read_on: AWS tells the day only.
+        last_read_on: AWS shows the day only.
         changed_at: when it was changed last, reads not counted.
     """
 
@@ -99,7 +96,7 @@ class FakeObject:
         return self.current.value.reveal_text()
 
     def observed(self) -> Observed:
-        """Return what DescribeSecret tells."""
+        """Return what DescribeSecret shows."""
         return Observed(
             arn=self.arn,
             name=self.name,
@@ -120,100 +117,54 @@ class FakeObject:
         )
 
 
-class FakeObjects:
-    """All objects. Default account and Region serve tests that need only one of each."""
+class LateLists:
+    """
+    Lists that lag: ListSecrets shows a former state (API reference, ListSecrets: up to 5 minutes).
 
-    def __init__(
-        self,
-        *,
-        now: Callable[[], datetime] = lambda: START,
-        lag: timedelta = timedelta(0),
-        replicates_at_once: bool = False,
+    Keeps as much of the past as the lag asks for.
+    """
+
+    def __init__(self) -> None:
+        self._past: dict[tuple[str, str, str], list[tuple[datetime, Observed | None]]] = {}
+
+    def note(
+        self, at: datetime, account: str, region: str, name: str, looks: Observed | None, *, keep: timedelta
     ) -> None:
         """
+        Remember how an object looks from now on.
+
         Args:
-            now: the time, for versions, deletions, reads and lists.
-            lag: how long a change takes to show in lists; AWS says up to 5 minutes.
-            replicates_at_once: copies are in sync at once; else they are in progress until `settle_replication`.
+            at: now.
+            account: of the object.
+            region: of the object.
+            name: of the object.
+            looks: None = it no longer exists.
+            keep: how much of the past may be asked for.
         """
-        self.now = now
-        self.lag = lag
-        self.replicates_at_once = replicates_at_once
-        self._objects: dict[tuple[str, str, str], FakeObject] = {}
-        self._lists = LateLists()
-        self._made = 0
+        past = self._past.setdefault((account, region, name), [])
+        past.append((at, looks))
+        known = [number for number, (since, _) in enumerate(past) if since <= at - keep]
+        if known:
+            del past[: known[-1]]
 
-    @property
-    def objects(self) -> dict[tuple[str, str, str], FakeObject]:
-        """(account, Region, name) -> object; those whose recovery window has ended are gone."""
-        for there in list(self._objects.values()):
-            if there.deleted_at is not None and there.deleted_at <= self.now():
-                self.drop(there)
-        return self._objects
+    def as_of(self, at: datetime, account: str, region: str) -> list[Observed]:
+        """Return what a list of an account and Region showed at an instant, by name."""
+        shown = []
+        for key in sorted(self._past):
+            if key[:2] == (account, region):
+                looks = next((looks for since, looks in reversed(self._past[key]) if since <= at), None)
+                shown += [] if looks is None else [self.entry_of(looks)]
+        return shown
 
-    def object(self, name: str, *, account: str = ACCOUNT, region: str = REGION) -> FakeObject:
-        """Return an object by name or ARN; KeyError when there is none."""
-        found = self.find(name, account=account, region=region)
-        if found is None:
-            raise KeyError(f"no object {name} in {account} {region}")
-        return found
-
-    def find(self, name: str, *, account: str = ACCOUNT, region: str = REGION) -> FakeObject | None:
-        """Return an object by name or ARN, None when there is none."""
-        for (its_account, its_region, its_name), candidate in self.objects.items():
-            if (its_account, its_region) == (account, region) and name in (its_name, candidate.arn):
-                return candidate
-        return None
-
-    def listed(self, *, account: str, region: str) -> list[Observed]:
-        """Return what ListSecrets shows, by name: as things stood `lag` ago, and nothing of copies."""
-        if self.lag:
-            return self._lists.as_of(self.now() - self.lag, account, region)
-        return [
-            LateLists.entry_of(there.observed())
-            for (its_account, its_region, _), there in sorted(self.objects.items())
-            if (its_account, its_region) == (account, region)
-        ]
-
-    def add(self, name: str, *, account: str, region: str) -> FakeObject:
-        """Make an empty object; an earlier one of the name is replaced. Its maker calls `changed` when it is done."""
-        self._made += 1
-        there = FakeObject(
-            name=name, arn=f"arn:aws:secretsmanager:{region}:{account}:secret:{name}-{_suffix(self._made)}"
-        )
-        self._objects[account, region, name] = there
-        return there
-
-    def add_version(self, there: FakeObject, version_id: str, value: SecretValue) -> FakeVersion:
-        """Write a version, which becomes the current one."""
-        version = there.versions[version_id] = FakeVersion(version_id, value, set(), self.now())
-        _make_current(there, version)
-        self.changed(there)
-        return version
-
-    def new_version_id(self, by: str) -> str:
-        """Return an id for a version that somebody else writes."""
-        self._made += 1
-        return f"{by}-{self._made:032}"
-
-    def changed(self, there: FakeObject) -> None:
-        """Note when an object was changed, and have it seen."""
-        there.changed_at = self.now()
-        self.show(there)
-
-    def show(self, there: FakeObject) -> None:
-        """Have lists show how an object looks now, later."""
-        self._lists.note(self.now(), there.account, there.region, there.name, there.observed(), keep=self.lag)
-
-    def drop(self, there: FakeObject) -> None:
-        """Remove an object for good."""
-        del self._objects[there.account, there.region, there.name]
-        self._lists.note(self.now(), there.account, there.region, there.name, None, keep=self.lag)
+    @staticmethod
+    def entry_of(looks: Observed) -> Observed:
+        """Return what a list shows of an object: nothing of copies (API reference, SecretListEntry)."""
+        return replace(looks, replicas={}, cross_account_primary=None, cross_account_copies=())
 
 
 def writable(found: FakeObject | None, operation: str, *, value: bool = False) -> FakeObject:
     """
-    Return an object that may be written to: no copy, not scheduled for deletion, managed by nobody else.
+    Return an object that may be written to: no copy, not scheduled for deletion, not managed by a service.
 
     Only the value of a copy of another account's secret is not its own to change (User Guide, replicate across
     accounts).
@@ -243,20 +194,3 @@ def in_the_way(operation: str, code: str = "InvalidRequestException") -> RemoteC
 def rejected(what: str, code: str = "InvalidParameterException") -> DestinationRejectedError:
     """The refusal of a request that is wrong in itself."""
     return DestinationRejectedError(f"AWS rejects {what}", code=code)
-
-
-def _make_current(there: FakeObject, version: FakeVersion) -> None:
-    former = there.current
-    if former is version:
-        return
-    for other in there.versions.values():
-        other.labels.discard(PREVIOUS)
-    if former is not None:
-        former.labels.discard(CURRENT)
-        former.labels.add(PREVIOUS)
-    version.labels.add(CURRENT)
-
-
-def _suffix(number: int) -> str:
-    """Return the six characters that end an ARN; another object of the same name gets others."""
-    return f"{number:06}".translate(str.maketrans("0123456789", "AbCdEfGhIj"))

@@ -1,5 +1,5 @@
 """
-Resource policies: checked, refused where they are malformed or let everybody in, worded anew. Part of `FakeRemote`.
+Resource policies of the fake: checked, refused if malformed or public, stored in AWS's form.
 
 Rules: User Guide, resource-based policies and quotas; API reference, ValidateResourcePolicy and PutResourcePolicy.
 """
@@ -9,51 +9,19 @@ from typing import Final
 
 from phasesync.core.canonical_json import Json, canonical_json, parse_json_document
 from phasesync.errors import DestinationRejectedError, InvalidInputError
-from tests.fakes.objects import (
-    ACCOUNT,
-    REGION,
-    FakeObject,
-    FakeObjects,
-    in_the_way,
-    missing,
-    rejected,
-    writable,
-)
+from tests.fakes.objects import rejected
 
 MAX_CHARACTERS: Final = 20_480
 
 
-class FakePolicies(FakeObjects):
-    """What GetResourcePolicy, ValidateResourcePolicy and PutResourcePolicy do."""
-
-    def policy_of(self, found: FakeObject | None) -> str | None:
-        """GetResourcePolicy; AWS refuses it while a deletion is scheduled."""
-        if found is None:
-            raise missing("GetResourcePolicy")
-        if found.deleted_at is not None:
-            raise in_the_way("GetResourcePolicy")
-        return found.resource_policy
-
-    def put_policy(self, found: FakeObject | None, policy: str) -> None:
-        """ValidateResourcePolicy, then PutResourcePolicy with BlockPublicPolicy."""
-        there = writable(found, "PutResourcePolicy")
-        if not 1 <= len(policy) <= MAX_CHARACTERS:
-            raise rejected("PutResourcePolicy")
-        statements = _statements(policy)
-        if any(_lets_everybody_in(statement) for statement in statements):
-            raise DestinationRejectedError("the resource policy fails the check: public access")
-        there.resource_policy = _as_stored(policy)
-        self.changed(there)
-
-    def outside_policy(self, name: str, policy: str | None, *, account: str = ACCOUNT, region: str = REGION) -> None:
-        """Somebody sets the resource policy, unchecked, or takes it off."""
-        there = self.object(name, account=account, region=region)
-        there.resource_policy = None if policy is None else _as_stored(policy)
-        self.changed(there)
+def check_policy(policy: str) -> None:
+    """ValidateResourcePolicy: DestinationRejectedError for a malformed policy, and for one that is public."""
+    if any(_lets_everybody_in(statement) for statement in _statements(policy)):
+        raise DestinationRejectedError("the resource policy fails the check: public access")
 
 
 def _statements(policy: str) -> list[dict[str, Json]]:
-    """Return the statements of a policy; DestinationRejectedError where it is none."""
+    """Return the statements of a policy; DestinationRejectedError if it has none."""
     try:
         document = parse_json_document(policy.encode())
     except InvalidInputError:
@@ -85,7 +53,7 @@ def _principals(principal: Json) -> Iterator[Json]:
         yield from named if isinstance(named, list) else [named]
 
 
-def _as_stored(policy: str) -> str:
+def as_stored(policy: str) -> str:
     """Return a policy as AWS gives it back: an account's number as principal has become the account's ARN."""
     document = parse_json_document(policy.encode())
     if isinstance(document, dict):

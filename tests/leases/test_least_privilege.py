@@ -68,7 +68,7 @@ class Judge:
     def _judge(self, when: When, one: Operation) -> Answer | None:
         if when == "after" or not self._world.is_ours(one) or one.name == "GetCallerIdentity":
             return None
-        for action, resource, context in asks(self._world.aws.world, one):
+        for action, resource, context in asks(self._world.aws.state, one):
             self.asked.add(action)
             if not allows(self._policy, action, resource, context):
                 self.refused.append(f"{action} {resource}")

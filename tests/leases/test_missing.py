@@ -52,7 +52,7 @@ both_ends = pytest.mark.parametrize("take", [revoke, expire])
 
 
 def hide(world: LeaseWorld, name: str, *, seconds: float = 20, with_keys: bool = True) -> None:
-    world.aws.world.users.hide(ACCOUNT, name, timedelta(seconds=seconds), with_keys=with_keys)
+    world.aws.state.users.hide(ACCOUNT, name, timedelta(seconds=seconds), with_keys=with_keys)
 
 
 def events(world: LeaseWorld, lease_id: str) -> list[LeaseEvent]:

@@ -101,7 +101,7 @@ def test_where_aws_does_not_answer_nothing_is_decided(world: LeaseWorld, wrong: 
 @on_sqlite
 def test_where_iam_does_not_find_it_for_a_moment_nothing_is_decided(world: LeaseWorld) -> None:
     lease = renewed_since(world)
-    world.aws.world.users.hide(ACCOUNT, lease.spec.name, timedelta(seconds=20))
+    world.aws.state.users.hide(ACCOUNT, lease.spec.name, timedelta(seconds=20))
     world.let_time_pass(hours=1, minutes=1)
     world.sweep()
     assert world.lease(lease.id).status is LeaseStatus.REVOKING

@@ -77,7 +77,7 @@ class AwsWorld(World):
     @property
     def arn(self) -> str:
         """An ARN that the sync's secret has, or might get."""
-        found = self.aws.world.find(ACCOUNT, REGION, self.name)
+        found = self.aws.state.find(ACCOUNT, REGION, self.name)
         return str(found.arn) if found else f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self.name}-Ab12Cd"
 
     def _judge(self, policy: dict[str, Any], one: Operation) -> Answer | None:
@@ -102,7 +102,7 @@ def _asks(aws: AwsEmulator, one: Operation) -> Iterator[tuple[str, str, dict[str
     context |= {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in arguments.get("Tags") or []}
     resource, tags = "*", {}
     if one.secret_id is not None:
-        secret = aws.world.find(one.account, one.region, one.secret_id)
+        secret = aws.state.find(one.account, one.region, one.secret_id)
         # For a name that does not exist yet, AWS matches patterns of six characters as well (User Guide, permissions).
         made_up = f"arn:aws:secretsmanager:{one.region}:{one.account}:secret:{one.secret_id}-Ab12Cd"
         resource = str(secret.arn) if secret else made_up

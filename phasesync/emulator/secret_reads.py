@@ -1,20 +1,7 @@
 """
-Pages of a list: NextToken says where to go on, and nothing else is taken for one.
+Everything that reads secrets: GetSecretValue, DescribeSecret, the lists, and their pages.
 
-Source: API reference, ListSecrets (MaxResults up to 100, in the API model; InvalidNextTokenException). That 100 is the
-default too is moto's word; AWS names none.
-
-GetSecretValue, DescribeSecret and ListSecretVersionIds.
-
-Sources: the API reference's page of each (which version is meant, which fields are absent, dates of access that carry
-no time, that unlabelled versions are told only where they are asked for); texts: public, LocalStack's provider, moto.
-
-ListSecrets and BatchGetSecretValue: what is found, and how old the list may be.
-
-Sources: API reference, ListSecrets (may lag; scheduled deletions only where asked for), Filter (prefixes, case, `!`
-negates; at most 10 filters and 10 values, in the API model), BatchGetSecretValue (list or filters, MaxResults only with
-filters, failures in Errors); User Guide, finding secrets (how words are cut; `all` searches name, description, tags).
-moto takes a negated value as met when any one tag differs. The list lags by `Timing.list_lag`; single reads never do.
+Sources are the API reference's page of each operation; each section names what it took from where.
 """
 
 import base64
@@ -26,33 +13,39 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from phasesync.emulator.deletion import deleted_date
+from phasesync.emulator.context import Context, Result
 from phasesync.emulator.errors import AwsError, invalid_parameter, invalid_request, not_found
-from phasesync.emulator.replication import statuses_of, told_cross_account
+from phasesync.emulator.moto_state import CURRENT
 from phasesync.emulator.request import Call
-from phasesync.emulator.rotation import told_rotation
-from phasesync.emulator.service import Result, Service
-from phasesync.emulator.world import CURRENT
-from phasesync.emulator.writing import has_value, holder
+from phasesync.emulator.secret_deletion import deleted_date
+from phasesync.emulator.secret_replication import cross_account_fields, statuses_of
+from phasesync.emulator.secret_rotation import rotation_fields
+from phasesync.emulator.secret_writes import has_value, holder
 
 T = TypeVar("T")
 
-_PREFIX: Final = b"emulator:"
-_DEFAULT: Final = 100
+# --- Pages of a list: NextToken says where the next page begins; any other text is refused
+#
+# API reference, ListSecrets (MaxResults up to 100, in the API model; InvalidNextTokenException). That 100 is also the
+# default is moto's assumption; AWS states none.
 
 
-def page_of(entries: list[T], call: Call, *, default: int = _DEFAULT) -> tuple[list[T], str | None]:
+_TOKEN_PREFIX: Final = b"emulator:"
+_DEFAULT_PAGE: Final = 100
+
+
+def page_of(entries: list[T], call: Call, *, default: int = _DEFAULT_PAGE) -> tuple[list[T], str | None]:
     """Return a page and the token of the next one, None = it was the last; InvalidNextTokenException."""
-    start = _read(call.text("NextToken"), call.operation)
+    start = _read_token(call.text("NextToken"), call.operation)
     end = start + int(call.arguments.get("MaxResults") or default)
-    return entries[start:end], _write(end, call.operation) if end < len(entries) else None
+    return entries[start:end], _write_token(end, call.operation) if end < len(entries) else None
 
 
-def _write(position: int, operation: str) -> str:
-    return base64.urlsafe_b64encode(_PREFIX + f"{operation}:{position}".encode()).decode()
+def _write_token(position: int, operation: str) -> str:
+    return base64.urlsafe_b64encode(_TOKEN_PREFIX + f"{operation}:{position}".encode()).decode()
 
 
-def _read(token: str | None, operation: str) -> int:
+def _read_token(token: str | None, operation: str) -> int:
     if token is None:
         return 0
     raw: Any = b""
@@ -60,19 +53,25 @@ def _read(token: str | None, operation: str) -> int:
         raw = base64.urlsafe_b64decode(token.encode("ascii", "replace"))
     except binascii.Error:
         raw = b""
-    name, _, position = raw.removeprefix(_PREFIX).decode("ascii", "replace").partition(":")
-    if not raw.startswith(_PREFIX) or name != operation or not position.isdigit():
+    name, _, position = raw.removeprefix(_TOKEN_PREFIX).decode("ascii", "replace").partition(":")
+    if not raw.startswith(_TOKEN_PREFIX) or name != operation or not position.isdigit():
         raise AwsError("InvalidNextTokenException", "The NextToken value is invalid.")
     return int(position)
 
 
-def get_secret_value(service: Service, call: Call) -> Result:
+# --- One secret
+#
+# API reference, GetSecretValue, DescribeSecret, ListSecretVersionIds (which version is meant, which fields are absent,
+# dates of access without a time, unlabelled versions only on request); texts: public, LocalStack's provider, moto.
+
+
+def get_secret_value(context: Context, call: Call) -> Result:
     """Return a value, and note the day."""
-    secret = service.secret(call, writes=False)
-    return read_version(service, call, secret, call.text("VersionId"), call.text("VersionStage"))
+    secret = context.secret(call, writes=False)
+    return read_version(context, call, secret, call.text("VersionId"), call.text("VersionStage"))
 
 
-def read_version(service: Service, call: Call, secret: Any, version_id: str | None, label: str | None) -> Result:
+def read_version(context: Context, call: Call, secret: Any, version_id: str | None, label: str | None) -> Result:
     """Return the value of one version; without id and label, of the current one."""
     found = version_id or holder(secret, label or CURRENT)
     version = secret.versions.get(found) if found else None
@@ -81,8 +80,8 @@ def read_version(service: Service, call: Call, secret: Any, version_id: str | No
         raise AwsError("ResourceNotFoundException", f"Secrets Manager can't find the specified secret value for {what}")
     if version_id and label and label not in version["version_stages"]:
         raise invalid_request("You provided a VersionStage that is not associated to the provided VersionId.")
-    service.keys.decrypt(call, secret, version["version_id"])
-    extras, day = service.world.extras(secret), _midnight(call.now)
+    context.keys.decrypt(call, secret, version["version_id"])
+    extras, day = context.state.extras(secret), _midnight(call.now)
     extras.accessed_on[call.region] = extras.version_accessed_on[version["version_id"]] = day
     answer: Result = {
         "ARN": secret.arn,
@@ -96,30 +95,30 @@ def read_version(service: Service, call: Call, secret: Any, version_id: str | No
     return answer | {"SecretBinary": version["secret_binary"]}
 
 
-def describe_secret(service: Service, call: Call) -> Result:
+def describe_secret(context: Context, call: Call) -> Result:
     """Return everything but the value; works on what is scheduled for deletion too."""
-    secret = service.secret(call, writes=False, marked=True)
-    told = describe(service, secret, call.region)
-    told["VersionIdsToStages"] = told.pop("SecretVersionsToStages", None)
-    if service.world.source_of(secret) is secret and secret.replicas:
-        told["ReplicationStatus"] = statuses_of(service, secret)
-    told |= told_cross_account(service, secret)
-    return present(told)
+    secret = context.secret(call, writes=False, marked=True)
+    fields = describe(context, secret, call.region)
+    fields["VersionIdsToStages"] = fields.pop("SecretVersionsToStages", None)
+    if context.state.source_of(secret) is secret and secret.replicas:
+        fields["ReplicationStatus"] = statuses_of(context, secret)
+    fields |= cross_account_fields(context, secret)
+    return present(fields)
 
 
-def describe(service: Service, secret: Any, region: str) -> dict[str, Any]:
-    """Return what ListSecrets tells of a secret, and DescribeSecret in part."""
-    source, extras = service.world.source_of(secret), service.world.extras(secret)
-    replica = service.world.is_replica(secret)
+def describe(context: Context, secret: Any, region: str) -> dict[str, Any]:
+    """Return the fields that ListSecrets shows of a secret; DescribeSecret shows them too."""
+    source, extras = context.state.source_of(secret), context.state.extras(secret)
+    replica = context.state.is_replica(secret)
     accessed_on = extras.accessed_on.get(region)
-    key = service.world.replica_extras(secret).kms_key if replica else source.kms_key_id
+    key = context.state.replica_extras(secret).kms_key if replica else source.kms_key_id
     return present(
         {
             "ARN": secret.arn,
             "Name": source.name,
             "Description": source.description or None,
             "KmsKeyId": key,
-            **told_rotation(source),
+            **rotation_fields(source),
             "LastChangedDate": extras.changed_at.timestamp(),
             "LastAccessedDate": None if accessed_on is None else accessed_on.timestamp(),
             "DeletedDate": deleted_date(source),
@@ -134,10 +133,10 @@ def describe(service: Service, secret: Any, region: str) -> dict[str, Any]:
     )
 
 
-def list_secret_version_ids(service: Service, call: Call) -> Result:
+def list_secret_version_ids(context: Context, call: Call) -> Result:
     """Return the versions that hold a value, newest first."""
-    secret = service.secret(call, writes=False, marked=True)
-    extras = service.world.extras(secret)
+    secret = context.secret(call, writes=False, marked=True)
+    extras = context.state.extras(secret)
     entries = []
     for version_id, version in secret.versions.items():
         if not has_value(version) or not (version["version_stages"] or call.arguments.get("IncludeDeprecated")):
@@ -160,14 +159,16 @@ def list_secret_version_ids(service: Service, call: Call) -> Result:
     return present({"ARN": secret.arn, "Name": secret.name, "Versions": page, "NextToken": token})
 
 
-def present(told: dict[str, Any]) -> dict[str, Any]:
+def present(fields: dict[str, Any]) -> dict[str, Any]:
     """ "Secrets Manager only returns fields that have a value" (API reference, DescribeSecret)."""
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _labelled(secret: Any) -> dict[str, list[str]]:
     return {
-        one: list(version["version_stages"]) for one, version in secret.versions.items() if version["version_stages"]
+        version_id: list(version["version_stages"])
+        for version_id, version in secret.versions.items()
+        if version["version_stages"]
     }
 
 
@@ -176,12 +177,19 @@ def _midnight(at: datetime) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
+# --- ListSecrets and BatchGetSecretValue: what a list contains, and how old it may be
+#
+# API reference, ListSecrets (may lag; scheduled deletions only on request), Filter (prefixes, case, `!` negates; at
+# most 10 filters and 10 values, in the API model), BatchGetSecretValue (list or filters, MaxResults only with filters,
+# failures in Errors); User Guide, finding secrets (how words are cut; `all` searches name, description, tags). moto
+# takes a negated value as met when any one tag differs. The list lags by `Timing.list_lag`; single reads never do.
+
 Entry = dict[str, Any]
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
 _PAGE_OF_VALUES: Final = 20
 _REMEMBERED: Final = 8
-"""So many lists may be under way at once and go on in what they found."""
+"""How many lists may be paged through at once."""
 _FIELDS: Final[Mapping[str, str]] = {
     "name": "Name",
     "description": "Description",
@@ -197,20 +205,20 @@ _SORT_KEYS: Final[Mapping[str, str]] = {
 }
 
 
-def list_secrets(service: Service, call: Call) -> Result:
+def list_secrets(context: Context, call: Call) -> Result:
     """Return secrets, without values."""
-    found = _found(service, call)
+    found = _matching(context, call)
     page, token = page_of(found, call)
     entries = [
-        seen.entry if seen.secret is None else describe(service, seen.secret, call.region)
-        for seen in page
-        if seen.secret is None or _is_shown(service, call, seen.secret)
+        listed.entry if listed.secret is None else describe(context, listed.secret, call.region)
+        for listed in page
+        if listed.secret is None or _is_shown(context, call, listed.secret)
     ]
     return present({"SecretList": entries, "NextToken": token})
 
 
-def batch_get_secret_value(service: Service, call: Call) -> Result:
-    """Return values of a list of secrets, or of those that filters find; what cannot be read is told in Errors."""
+def batch_get_secret_value(context: Context, call: Call) -> Result:
+    """Return values of a list of secrets, or of those that filters find; Errors has those that cannot be read."""
     ids, filters = call.listed("SecretIdList"), call.listed("Filters")
     if bool(ids) == bool(filters):
         raise invalid_parameter("Either 'SecretIdList' or 'Filters' must be provided, but not both.")
@@ -221,116 +229,118 @@ def batch_get_secret_value(service: Service, call: Call) -> Result:
     token = None
     if filters:
         found = [
-            str(seen.entry["ARN"])
-            for seen in _visible(service, call)
-            if "DeletedDate" not in seen.entry and matches(seen.entry, filters)
+            str(listed.entry["ARN"])
+            for listed in _visible(context, call)
+            if "DeletedDate" not in listed.entry and matches(listed.entry, filters)
         ]
         ids, token = page_of(found, call, default=_PAGE_OF_VALUES)
     values, errors = [], []
     for secret_id in ids:
         try:
-            values.append(_read_one(service, call, secret_id))
+            values.append(_read_one(context, call, secret_id))
         except AwsError as error:
             errors.append({"SecretId": secret_id, "ErrorCode": error.code, "Message": error.message})
     return present({"SecretValues": values, "Errors": errors, "NextToken": token})
 
 
-def remember(service: Service, secret: Any | None, arn: str | None, *, since: datetime) -> None:
+def remember(context: Context, secret: Any | None, arn: str | None, *, since: datetime) -> None:
     """
     Note how a list would show a secret; only where lists lag.
 
     Args:
         service: where.
-        secret: the secret as it is; None = it is not there any more.
-        arn: its ARN; None = it never was.
-        since: since when it is so.
+        secret: the secret as it is; None = it no longer exists.
+        arn: its ARN; None = it never existed.
+        since: when it became so.
     """
-    extras = None if arn is None else service.world.extras_of_arn(arn)
+    extras = None if arn is None else context.state.extras_of_arn(arn)
     if arn is None or extras is None:
         return
-    entry = None if secret is None else describe(service, secret, arn.split(":")[3])
+    entry = None if secret is None else describe(context, secret, arn.split(":")[3])
     if not extras.shown or extras.shown[-1][1] != entry:
         extras.shown.append((since, entry))
 
 
 def matches(entry: Entry, filters: list[Mapping[str, Any]]) -> bool:
     """Return whether an entry meets all filters."""
-    return all(_meets(entry, str(one.get("Key") or "all"), list(one.get("Values") or [])) for one in filters)
+    return all(_meets(entry, str(each.get("Key") or "all"), list(each.get("Values") or [])) for each in filters)
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A secret as a list sees it."""
+class _Listed:
+    """A secret as a list shows it."""
 
     entry: Entry
-    """What is told of it; of one that is seen as it is, only what filters and order ask for."""
+    """What the list shows of it; of a secret that is shown as it is now, only what filters and order ask for."""
     secret: Any | None
-    """The secret itself; None = it is seen as it was."""
+    """The secret itself; None = the list shows a former state of it."""
 
 
-def _found(service: Service, call: Call) -> list[_Seen]:
+def _matching(context: Context, call: Call) -> list[_Listed]:
     """
     Return what a list finds, in its order.
 
-    The pages after the first one go on in what the first one found, so that a long list is searched once and not a
-    hundred times; what is gone by then is left out, as from any list that is a little old.
+    Later pages continue in what the first page found, so that a long list is searched once and not a hundred times.
+    A secret that is deleted in between is left out, as from any list that is a little old.
     """
     asked = {name: value for name, value in call.arguments.items() if name not in ("NextToken", "MaxResults")}
     key = json.dumps([call.account, call.region, asked], sort_keys=True)
-    known = service.lists.get(key)
+    known = context.lists.get(key)
     if known is not None and call.text("NextToken") is not None:
         return known
-    planned, filters = _planned(call), call.listed("Filters")
+    with_deleted, filters = _with_planned_deletion(call), call.listed("Filters")
     found = [
-        seen
-        for seen in _visible(service, call)
-        if (planned or "DeletedDate" not in seen.entry) and matches(seen.entry, filters)
+        listed
+        for listed in _visible(context, call)
+        if (with_deleted or "DeletedDate" not in listed.entry) and matches(listed.entry, filters)
     ]
     sort_key = _SORT_KEYS[call.text("SortBy") or "created-date"]
     empty: str | float = "" if sort_key == "Name" else 0.0
-    found.sort(key=lambda seen: seen.entry.get(sort_key, empty), reverse=call.text("SortOrder") == "desc")
-    service.lists.pop(key, None)
-    service.lists[key] = found
-    while len(service.lists) > _REMEMBERED:
-        del service.lists[next(iter(service.lists))]
+    found.sort(key=lambda listed: listed.entry.get(sort_key, empty), reverse=call.text("SortOrder") == "desc")
+    context.lists.pop(key, None)
+    context.lists[key] = found
+    while len(context.lists) > _REMEMBERED:
+        del context.lists[next(iter(context.lists))]
     return found
 
 
-def _is_shown(service: Service, call: Call, secret: Any) -> bool:
+def _is_shown(context: Context, call: Call, secret: Any) -> bool:
     """Return whether a secret that was found for an earlier page is still there for a list."""
-    there = service.world.find(call.account, call.region, str(secret.arn))
-    return there is secret and (_planned(call) or deleted_date(service.world.source_of(secret)) is None)
+    present_secret = context.state.find(call.account, call.region, str(secret.arn))
+    return present_secret is secret and (
+        _with_planned_deletion(call) or deleted_date(context.state.source_of(secret)) is None
+    )
 
 
-def _planned(call: Call) -> bool:
+def _with_planned_deletion(call: Call) -> bool:
     return bool(call.arguments.get("IncludePlannedDeletion"))
 
 
-def _visible(service: Service, call: Call) -> list[_Seen]:
+def _visible(context: Context, call: Call) -> list[_Listed]:
     """Return what a list of a Region shows now."""
     live = {
-        str(secret.arn): _Seen(_outline(service, secret, call.region), secret)
-        for secret in service.world.secrets(call.account, call.region)
+        str(secret.arn): _Listed(_outline(context, secret, call.region), secret)
+        for secret in context.state.secrets(call.account, call.region)
     }
-    if not service.timing.list_lag:
+    if not context.timing.list_lag:
         return list(live.values())
-    horizon = call.now - service.timing.list_lag
-    for arn, extras in service.world.all_extras(call.account, call.region):
+    horizon = call.now - context.timing.list_lag
+    for arn, extras in context.state.all_extras(call.account, call.region):
         if not extras.shown:
             continue
         former = [entry for at, entry in extras.shown if at <= horizon]
         if former and former[-1] is not None:
-            live[arn] = _Seen(former[-1], None)
+            live[arn] = _Listed(former[-1], None)
         else:
             live.pop(arn, None)
     return list(live.values())
 
 
-def _outline(service: Service, secret: Any, region: str) -> Entry:
+def _outline(context: Context, secret: Any, region: str) -> Entry:
     """Return what filters and order ask for; a page describes only what is on it."""
-    source, extras = service.world.source_of(secret), service.world.extras(secret)
+    source, extras = context.state.source_of(secret), context.state.extras(secret)
     accessed_on, deleted = extras.accessed_on.get(region), deleted_date(source)
-    told: Entry = {
+    fields: Entry = {
         "ARN": secret.arn,
         "Name": source.name,
         "Description": source.description or "",
@@ -339,32 +349,32 @@ def _outline(service: Service, secret: Any, region: str) -> Entry:
         "LastChangedDate": extras.changed_at.timestamp(),
     }
     if deleted is not None:
-        told["DeletedDate"] = deleted
+        fields["DeletedDate"] = deleted
     if accessed_on is not None:
-        told["LastAccessedDate"] = accessed_on.timestamp()
+        fields["LastAccessedDate"] = accessed_on.timestamp()
     if source.replicas:
-        told["PrimaryRegion"] = source.region
+        fields["PrimaryRegion"] = source.region
     if source.owning_service is not None:
-        told["OwningService"] = source.owning_service
+        fields["OwningService"] = source.owning_service
     if extras.external_type is not None:
-        told["Type"] = extras.external_type
-    return told
+        fields["Type"] = extras.external_type
+    return fields
 
 
-def _read_one(service: Service, call: Call, secret_id: str) -> Result:
-    secret = service.world.find(call.account, call.region, secret_id)
+def _read_one(context: Context, call: Call, secret_id: str) -> Result:
+    secret = context.state.find(call.account, call.region, secret_id)
     if not call.trusted:
-        service.access.check(
+        context.access.check(
             call.principal, "secretsmanager:GetSecretValue", secret_id, None if secret is None else secret.arn
         )
     if secret is None:
         raise not_found()
-    if service.world.extras(secret).gone_at is not None:
+    if context.state.extras(secret).gone_at is not None:
         raise AwsError(
             "InvalidRequestException",
             "You tried to perform the operation on a secret that's currently marked deleted.",
         )
-    return read_version(service, call, secret, None, None)
+    return read_version(context, call, secret, None, None)
 
 
 def _meets(entry: Entry, key: str, values: list[str]) -> bool:
@@ -385,7 +395,7 @@ def _texts(entry: Entry, key: str) -> list[str]:
     if key == "tag-value":
         return [str(tag.get("Value", "")) for tag in tags]
     keys = ("name", "description", "tag-key", "tag-value")
-    return [text for one in keys for text in _texts(entry, one)]
+    return [text for field in keys for text in _texts(entry, field)]
 
 
 def _how(key: str) -> Callable[[str, str], bool]:
@@ -394,6 +404,6 @@ def _how(key: str) -> Callable[[str, str], bool]:
 
 def _has_words(text: str, value: str) -> bool:
     """Return whether every word of a value begins a word of the text, whatever the case."""
-    there = [word.lower() for word in _WORD.findall(text)]
-    asked = [word.lower() for word in _WORD.findall(value)]
-    return all(any(word.startswith(one) for word in there) for one in asked)
+    words = [word.lower() for word in _WORD.findall(text)]
+    prefixes = [word.lower() for word in _WORD.findall(value)]
+    return all(any(word.startswith(prefix) for word in words) for prefix in prefixes)

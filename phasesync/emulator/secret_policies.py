@@ -1,21 +1,21 @@
 """
-Resource policies: form, size, whom they let in.
+Resource policies of secrets: form, size, who gets access.
 
 Sources: API reference, PutResourcePolicy (BlockPublicPolicy, PolicyName), ListResourcePolicies, ValidateResourcePolicy,
 errors MalformedPolicyDocumentException and PublicPolicyException; the length is in the API model. IAM User Guide, JSON
-policy elements. AWS decides with an automated reasoner what is public; here: everybody may, and no condition narrows
-who.
+policy elements. AWS decides with an automated reasoner what is public. Here a policy is public if it
+allows everybody and no condition narrows who.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from phasesync.emulator.context import Context, Result
 from phasesync.emulator.errors import AwsError, invalid_parameter, not_found
-from phasesync.emulator.reading import page_of, present
+from phasesync.emulator.moto_state import MANAGED_POLICY
 from phasesync.emulator.request import Call
-from phasesync.emulator.service import Result, Service
-from phasesync.emulator.world import MANAGED_POLICY
+from phasesync.emulator.secret_reads import page_of, present
 
 _DEFAULT: Final = "default"
 _VERSIONS: Final = ("2008-10-17", "2012-10-17")
@@ -40,9 +40,9 @@ _NARROWING: Final = frozenset(
 """Condition keys that name who or from where (IAM User Guide, global condition keys)."""
 
 
-def put_resource_policy(service: Service, call: Call) -> Result:
+def put_resource_policy(context: Context, call: Call) -> Result:
     """Replace the policy."""
-    secret = service.secret(call)
+    secret = context.secret(call)
     _check_default(call)
     text = call.text("ResourcePolicy") or ""
     statements = _read(text)
@@ -52,34 +52,34 @@ def put_resource_policy(service: Service, call: Call) -> Result:
             "You can't attach a resource policy that grants broad access while BlockPublicPolicy is true.",
         )
     secret.policy = text
-    service.world.touch(secret)
+    context.state.touch(secret)
     return {"ARN": secret.arn, "Name": secret.name}
 
 
-def get_resource_policy(service: Service, call: Call) -> Result:
+def get_resource_policy(context: Context, call: Call) -> Result:
     """Return a policy; of the default one the field is absent where there is none."""
-    secret, name = service.secret(call, writes=False), call.text("PolicyName") or _DEFAULT
-    policies = _policies(service, secret)
+    secret, name = context.secret(call, writes=False), call.text("PolicyName") or _DEFAULT
+    policies = _policies(context, secret)
     if name != _DEFAULT and name not in policies:
         raise not_found()
     answer: Result = {"ARN": secret.arn, "Name": secret.name, "PolicyName": name}
     return answer | {"ResourcePolicy": policies[name]} if name in policies else answer
 
 
-def list_resource_policies(service: Service, call: Call) -> Result:
+def list_resource_policies(context: Context, call: Call) -> Result:
     """Return the names of the policies: the default one first, then the others by name."""
-    secret = service.secret(call, writes=False)
-    names = sorted(_policies(service, secret), key=lambda name: (name != _DEFAULT, name))
+    secret = context.secret(call, writes=False)
+    names = sorted(_policies(context, secret), key=lambda name: (name != _DEFAULT, name))
     page, token = page_of([{"PolicyName": name} for name in names], call)
     return present({"ResourcePolicies": page, "NextToken": token})
 
 
-def _policies(service: Service, secret: Any) -> dict[str, str]:
+def _policies(context: Context, secret: Any) -> dict[str, str]:
     """Return name -> policy. What Secrets Manager keeps on a copy between accounts is no one else's to change."""
-    default = service.world.source_of(secret).policy
+    default = context.state.source_of(secret).policy
     policies = {} if default is None else {_DEFAULT: default}
-    primary = service.world.extras(secret).cross_account_primary
-    if primary is not None and not service.world.is_replica(secret):
+    primary = context.state.extras(secret).cross_account_primary
+    if primary is not None and not context.state.is_replica(secret):
         statement = {
             "Effect": "Allow",
             "Principal": {"AWS": f"arn:aws:iam::{primary.account}:root"},
@@ -90,19 +90,19 @@ def _policies(service: Service, secret: Any) -> dict[str, str]:
     return policies
 
 
-def delete_resource_policy(service: Service, call: Call) -> Result:
+def delete_resource_policy(context: Context, call: Call) -> Result:
     """Remove the policy."""
-    secret = service.secret(call)
+    secret = context.secret(call)
     _check_default(call)
     secret.policy = None
-    service.world.touch(secret)
+    context.state.touch(secret)
     return {"ARN": secret.arn, "Name": secret.name}
 
 
-def validate_resource_policy(service: Service, call: Call) -> Result:
+def validate_resource_policy(context: Context, call: Call) -> Result:
     """Say whether a policy would let everybody in."""
     if call.text("SecretId") is not None:
-        service.secret(call)
+        context.secret(call)
     public = any(_is_public(one) for one in _read(call.text("ResourcePolicy") or ""))
     found = [{"CheckName": "PublicPolicy", "ErrorMessage": "The policy grants broad access."}] if public else []
     return {"PolicyValidationPassed": not public, "ValidationErrors": found}

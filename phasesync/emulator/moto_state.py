@@ -1,11 +1,11 @@
 """
-What there is: moto's objects, and what moto does not keep about them.
+All state of the emulator: moto's accounts, roles, KMS keys and secrets, and what moto does not keep about them.
 
-The only file that touches moto, but for `moto_users.py`, which has the IAM users. moto keeps accounts, keys, roles and
-secrets; the rules of the other files decide what happens to them. All Regions and accounts of the process are one
-world, because moto's are.
+Only this file and `moto_users.py` (IAM users) touch moto; the rules of the other files decide what happens. All Regions
+and accounts of a process share one state, because moto's objects do.
 """
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from phasesync.emulator.clock import EmulatorClock
+from phasesync.emulator.moto_users import MotoUsers
 from phasesync.emulator.request import Principal
-from phasesync.emulator.users import Users
 
 CURRENT: Final = "AWSCURRENT"
 _FULL_ARN: Final = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):(\d{12}):secret:(.+)")
@@ -28,7 +28,7 @@ MANAGED_POLICY: Final = "cross-account-replication"
 
 @dataclass
 class CrossAccount:
-    """One end of a replication between accounts: the other end, and how it stands."""
+    """One end of a replication between accounts: the other end, and its status."""
 
     arn: str
     status: str
@@ -55,18 +55,18 @@ class Extras:
     gone_at: datetime | None = None
     """When a deletion is carried out; None = none is scheduled."""
     for_good: bool = False
-    """The deletion cannot be taken back."""
+    """The deletion cannot be cancelled."""
     rotation_configured: bool = False
     external_type: str | None = None
     """Of a managed external secret: the partner that holds it."""
     external_rotation: dict[str, Any] = field(default_factory=dict)
-    """What DescribeSecret tells of the rotation of a managed external secret."""
+    """Fields of DescribeSecret on the rotation of a managed external secret."""
     cross_account_primary: CrossAccount | None = None
     """Of a copy between accounts."""
     cross_account_replicas: list[CrossAccount] = field(default_factory=list)
     """Of a primary."""
     shown: list[tuple[datetime, dict[str, Any] | None]] = field(default_factory=list)
-    """What ListSecrets saw, and since when; only where it lags."""
+    """What ListSecrets showed, and since when; only if it lags."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class ReplicaExtras:
     in_sync_at: datetime
     kms_key: str | None = None
     message: str | None = None
-    """Why it failed; None = it did not."""
+    """Why it failed, None if it did not."""
 
 
 def _import_moto() -> None:
@@ -98,7 +98,7 @@ def _import_moto() -> None:
     import moto.sts.urls  # noqa: F401
 
 
-class World:
+class MotoState:
     """All accounts and Regions."""
 
     def __init__(self, clock: EmulatorClock) -> None:
@@ -110,7 +110,7 @@ class World:
         self.clock = clock
         self.lock = threading.RLock()
         """Held while a request to Secrets Manager, IAM or STS is carried out: each one is whole."""
-        self.users = Users(clock)
+        self.users = MotoUsers(clock)
         self._extras: dict[str, Extras] = {}
         self._replicas: dict[str, ReplicaExtras] = {}
         self._replica_at: dict[tuple[str, str, str], str] = {}
@@ -131,14 +131,14 @@ class World:
             self._ends.clear()
             self._principals.clear()
 
-    # --- who
+    # --- principals
 
     def principal(self, access_key_id: str) -> Principal:
         """Return who holds an access key; moto takes keys that it did not issue for its default account."""
         known = self._principals.get(access_key_id)
         if known is not None:
             return known
-        account, user = self.users.whose(access_key_id)
+        account, user = self.users.owner_of_key(access_key_id)
         if user is not None:  # never kept: its name may change
             return Principal(access_key_id, account, user.arn)
         from moto.sts.models import sts_backends
@@ -172,9 +172,7 @@ class World:
         return key.access_key_id, key.secret_access_key
 
     def role_external_id(self, role_arn: str) -> str | None:
-        """Return the External ID that a role's trust policy asks for; None = none, or moto has no such role."""
-        import json
-
+        """Return the External ID that a role's trust policy requires, None if it requires none or is unknown."""
         from moto.iam.models import iam_backends
 
         account, _, name = role_arn.removeprefix("arn:aws:iam::").partition(":role/")
@@ -185,14 +183,14 @@ class World:
                 statements = json.loads(role.assume_role_policy_document)["Statement"]
                 statements = statements if isinstance(statements, list) else [statements]
                 wanted = [
-                    one.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId")
-                    for one in statements
-                    if _lets_in(one.get("Action", []))
+                    statement.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId")
+                    for statement in statements
+                    if _allows_assume_role(statement.get("Action", []))
                 ]
                 return None if not wanted or None in wanted else str(wanted[0])
         return None
 
-    # --- keys
+    # --- KMS keys
 
     def key(self, account: str, region: str, key_id: str) -> Any | None:
         """Return moto's key by its id (not by ARN or alias); None = there is none."""
@@ -244,7 +242,7 @@ class World:
     def secrets(self, account: str, region: str) -> list[Any]:
         """Return the secrets and replicas of a Region, deletions that are due carried out."""
         now = self.clock.now()
-        return [one for one in list(dict.values(self._store(account, region))) if self._is_there(one, now)]
+        return [each for each in list(dict.values(self._store(account, region))) if self._is_visible(each, now)]
 
     def count(self, account: str, region: str) -> int:
         """Return how many secrets and replicas a Region has; deletions that are due may still count."""
@@ -261,7 +259,7 @@ class World:
         return secret
 
     def remove(self, secret: Any) -> None:
-        """Take a secret away for good; its extras stay for a list that lags."""
+        """Remove a secret for good; its extras stay for a list that lags."""
         dict.pop(self._store(secret.account_id, secret.region), secret.name, None)
         self.extras(secret).gone_at = None
 
@@ -280,7 +278,7 @@ class World:
         yield from ((arn, extras) for arn, extras in list(self._extras.items()) if here in arn)
 
     def extras_of_arn(self, arn: str) -> Extras | None:
-        """Return the extras of a secret that was ever made, by its ARN; None = no such secret ever was."""
+        """Return the extras of a secret that ever existed, by its ARN, None if none did."""
         return self._extras.get(arn)
 
     def touch(self, secret: Any) -> None:
@@ -314,7 +312,7 @@ class World:
             self._replica_at[source.account_id, region, source.name] = replica.arn
 
     def drop_replica(self, replica: Any) -> None:
-        """Detach a replica and take it away."""
+        """Detach and remove a replica."""
         replica.source.replicas.remove(replica)
         account, region = replica.source.account_id, replica.region
         if self.replica_extras(replica).message is None:
@@ -327,20 +325,20 @@ class World:
         source, extras = replica.source, self.extras(replica)
         kms_key = self.replica_extras(replica).kms_key
         self.drop_replica(replica)
-        made = self.create(source.account_id, replica.region, source.name)
-        self._extras.pop(made.arn)
-        made.arn = replica.arn
-        made.description, made.policy, made.kms_key_id = source.description, source.policy, kms_key
-        made.tags = [dict(tag) for tag in source.tags or []] or None
-        made.versions = {
-            one: {**version, "version_stages": list(version["version_stages"])}
-            for one, version in source.versions.items()
+        secret = self.create(source.account_id, replica.region, source.name)
+        self._extras.pop(secret.arn)
+        secret.arn = replica.arn
+        secret.description, secret.policy, secret.kms_key_id = source.description, source.policy, kms_key
+        secret.tags = [dict(tag) for tag in source.tags or []] or None
+        secret.versions = {
+            version_id: {**version, "version_stages": list(version["version_stages"])}
+            for version_id, version in source.versions.items()
         }
-        made.default_version_id = source.default_version_id
-        self._extras[made.arn] = Extras(created_at=extras.created_at, changed_at=self.clock.now())
-        return made
+        secret.default_version_id = source.default_version_id
+        self._extras[secret.arn] = Extras(created_at=extras.created_at, changed_at=self.clock.now())
+        return secret
 
-    # --- inside
+    # --- private
 
     def _store(self, account: str, region: str) -> Any:
         from moto.secretsmanager.models import secretsmanager_backends
@@ -351,20 +349,20 @@ class World:
         found = dict.get(store, name)
         if found is None:
             found = dict.get(store, self._replica_at.get((account, region, name), ""))
-        return found if found is not None and self._is_there(found, self.clock.now()) else None
+        return found if found is not None and self._is_visible(found, self.clock.now()) else None
 
-    def _is_there(self, found: Any, now: datetime) -> bool:
-        """Return whether it can be seen; a deletion whose time has come is carried out here."""
-        if self.is_replica(found):
-            return self.replica_extras(found).in_sync_at <= now
-        gone_at = self.extras(found).gone_at
+    def _is_visible(self, secret: Any, now: datetime) -> bool:
+        """Return whether calls see a secret; a deletion that is due is carried out here."""
+        if self.is_replica(secret):
+            return self.replica_extras(secret).in_sync_at <= now
+        gone_at = self.extras(secret).gone_at
         if gone_at is not None and gone_at <= now:
-            self.remove(found)
+            self.remove(secret)
             return False
         return True
 
 
-def _lets_in(action: str | list[str]) -> bool:
+def _allows_assume_role(action: str | list[str]) -> bool:
     """Return whether a statement of a trust policy is about AssumeRole; sts:TagSession alone lets nobody in."""
     actions = {action} if isinstance(action, str) else set(action)
     return not actions.isdisjoint({"sts:AssumeRole", "sts:*", "*"})

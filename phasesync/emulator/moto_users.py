@@ -1,8 +1,8 @@
 """
-IAM users with what hangs on them, groups and policies: moto's objects, and what moto does not keep about them.
+IAM users, groups and policies of all accounts: moto's objects, and what moto does not keep about them.
 
-Beside `moto_world.py`, whose part it is, the only file that touches moto. The rules of the `iam_*` files decide what
-happens. All is in the partition `aws`. Callers hold `World.lock` where they change anything.
+Only this file and `moto_state.py` touch moto. The rules of the `iam_*` files decide what happens. Everything is in the
+partition `aws`. Callers that change anything hold `MotoState.lock`.
 """
 
 import json
@@ -41,13 +41,13 @@ class UserExtras:
 
 @dataclass(frozen=True)
 class _Issued:
-    """An access key that was made here, whatever became of it."""
+    """An access key that was made here; it may be deleted since."""
 
     account: str
     made_at: datetime
 
 
-class Users:
+class MotoUsers:
     """The IAM users of all accounts."""
 
     def __init__(self, clock: EmulatorClock) -> None:
@@ -60,7 +60,7 @@ class Users:
         """By the user's id, which a new name does not change."""
         self._issued: dict[str, _Issued] = {}
         self._hidden: dict[str, tuple[datetime, bool]] = {}
-        """User id -> until when IAM does not find it, and whether not by its keys either."""
+        """User id -> until when IAM does not find it, and whether it is hidden from lookups by key too."""
 
     def clear(self) -> None:
         """Forget what moto does not keep."""
@@ -71,19 +71,19 @@ class Users:
     # --- users
 
     def find(self, account: str, name: str) -> Any | None:
-        """Return a user by its name; None = there is none, or IAM does not find it now."""
+        """Return a user by its name, None if there is none or IAM does not find it now."""
         user = _backend(account).users.get(name)
         return None if user is None or self.is_hidden(user) else user
 
     def hide(self, account: str, name: str, takes: timedelta, *, with_keys: bool = True) -> None:
         """
-        Have IAM not find a user for a time, although it is there and its keys work: IAM is eventually consistent.
+        Hide a user from IAM for a time; its keys work meanwhile. IAM is eventually consistent.
 
         Args:
             account: of the user.
             name: of the user.
             takes: how long.
-            with_keys: not by its keys either.
+            with_keys: also hide it when it is looked up by a key.
         """
         self._hidden[_backend(account).users[name].id] = (self._clock.now() + takes, with_keys)
 
@@ -97,26 +97,26 @@ class Users:
         return list(_backend(account).users.values())
 
     def create(self, account: str, name: str, path: str = "/") -> Any:
-        """Make a user on which nothing hangs."""
+        """Make a user with nothing attached."""
         user = _backend(account).create_user(_PARTITION, name, path)
         user.create_date = self._now()
         return user
 
     def remove(self, user: Any) -> None:
-        """Take a user away; nothing may hang on it any more."""
+        """Remove a user; it must have nothing attached."""
         _backend(user.account_id).delete_user(user.name)
         self._extras.pop(user.id, None)
 
     def move(self, user: Any, name: str, path: str) -> None:
-        """Give a user another name and path; all that hangs on it stays (moto would lose tags and keys)."""
+        """Change name and path of a user; everything attached stays (moto would lose tags and keys)."""
         backend, tags = _backend(user.account_id), self.tags(user)
         self.set_tags(user, {})
         del backend.users[user.name]
         user.name, user.path = name, path
         backend.users[name] = user
         self.set_tags(user, tags)
-        for one in (*user.access_keys, *user.ssh_public_keys, *user.signing_certificates.values()):
-            one.user_name = name
+        for credential in (*user.access_keys, *user.ssh_public_keys, *user.signing_certificates.values()):
+            credential.user_name = name
 
     def extras(self, user: Any) -> UserExtras:
         """Return what moto does not keep of a user."""
@@ -137,21 +137,21 @@ class Users:
     # --- groups, roles, devices
 
     def group(self, account: str, name: str) -> Any | None:
-        """Return a group by its name; None = there is none."""
+        """Return a group by its name, None if there is none."""
         return _backend(account).groups.get(name)
 
     def groups_of(self, user: Any) -> list[Any]:
         """Return the groups that a user is in."""
-        return [one for one in list(_backend(user.account_id).groups.values()) if user in one.users]
+        return [group for group in list(_backend(user.account_id).groups.values()) if user in group.users]
 
     def arn(self, account: str, kind: str, name: str) -> str | None:
-        """Return the ARN of a user, a group, a role or an instance profile that exists; None = it does not."""
+        """Return the ARN of a user, group, role or instance profile, None if it does not exist."""
         backend = _backend(account)
         if kind in ("user", "group"):
             found = self.find(account, name) if kind == "user" else backend.groups.get(name)
             return None if found is None else str(found.arn)
-        kept = {"role": backend.roles, "instance-profile": backend.instance_profiles}.get(kind, {})
-        return next((str(one.arn) for one in list(kept.values()) if one.name == name), None)
+        entities = {"role": backend.roles, "instance-profile": backend.instance_profiles}.get(kind, {})
+        return next((str(entity.arn) for entity in list(entities.values()) if entity.name == name), None)
 
     def is_device_in_use(self, account: str, serial_number: str) -> bool:
         """Return whether a virtual MFA device belongs to a user."""
@@ -161,19 +161,19 @@ class Users:
     # --- policies
 
     def policy(self, account: str, arn: str) -> Any | None:
-        """Return a managed policy of an account or of AWS; None = there is none. moto loads AWS's only when told to."""
+        """Return a managed policy of an account or of AWS, None if there is none. moto loads AWS's only on request."""
         policies = _backend(account).managed_policies
         if arn not in policies and arn.startswith(_AWS_MANAGED):
-            made = _aws_managed(account, arn)
-            if made is not None:
-                policies[arn] = made
+            loaded = _aws_managed(account, arn)
+            if loaded is not None:
+                policies[arn] = loaded
         return policies.get(arn)
 
     def is_attached(self, account: str, arn: str) -> bool:
         """Return whether a managed policy is attached to anything of an account."""
         backend = _backend(account)
         holders = (*backend.users.values(), *backend.groups.values(), *backend.roles.values())
-        return any(arn in one.managed_policies for one in holders)
+        return any(arn in holder.managed_policies for holder in holders)
 
     # --- access keys
 
@@ -186,16 +186,16 @@ class Users:
         return key
 
     def delete_key(self, user: Any, key: Any) -> None:
-        """Take an access key away; that it was is remembered."""
+        """Delete an access key; that it existed is remembered."""
         user.access_keys.remove(key)
         _backend(user.account_id).access_keys.pop(key.access_key_id, None)
 
-    def whose(self, access_key_id: str) -> tuple[str, Any | None]:
+    def owner_of_key(self, access_key_id: str) -> tuple[str, Any | None]:
         """
         Return the account of an access key, and the user that it belongs to.
 
-        None in place of the user = nobody, or the session of a role. moto takes keys that it did not issue for its
-        default account.
+        The user is None if the key is unknown or belongs to the session of a role. moto takes keys that it did not
+        issue for keys of its default account.
         """
         from moto.iam.models import get_account_id_from
 
@@ -207,7 +207,7 @@ class Users:
 
     def is_usable(self, access_key_id: str, new_key_takes: timedelta) -> bool:
         """
-        Return whether a key opens anything: it exists, is active and no longer new. Keys never issued here do.
+        Return whether a key is accepted: it exists, is active and no longer new. Keys not issued here are accepted.
 
         Args:
             access_key_id: the key.
@@ -231,13 +231,13 @@ def _backend(account: str) -> Any:
 
 
 def _aws_managed(account: str, arn: str) -> Any | None:
-    """Make moto's object of one of AWS's own policies; None = moto's list has none of that ARN."""
+    """Make moto's object of one of AWS's own policies, None if moto's list has none of that ARN."""
     from moto.iam.models import AWSManagedPolicy
 
     name = arn.rpartition("/")[2]
     data = _aws_managed_policies().get(name)
-    made = None if data is None else AWSManagedPolicy.from_data(name, account, _PARTITION, data)
-    return made if made is not None and made.arn == arn else None
+    policy = None if data is None else AWSManagedPolicy.from_data(name, account, _PARTITION, data)
+    return policy if policy is not None and policy.arn == arn else None
 
 
 @cache

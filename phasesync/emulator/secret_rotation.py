@@ -1,5 +1,5 @@
 """
-Rotation: its configuration, and the version that waits. No Lambda function runs; a test plays it.
+Rotation: its configuration, and the version that waits for a value. No Lambda function runs; a test plays it.
 
 Sources: API reference, RotateSecret ("AWSPENDING ... attached to an empty version"; a rotation that is under way makes
 the next one fail), CancelRotateSecret, InvalidRequestException (second cause: no function configured); User Guide,
@@ -10,20 +10,20 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import uuid4
 
+from phasesync.emulator.context import Context, Result
 from phasesync.emulator.errors import invalid_request
+from phasesync.emulator.moto_state import CURRENT
 from phasesync.emulator.request import Call
-from phasesync.emulator.service import Result, Service
-from phasesync.emulator.world import CURRENT
-from phasesync.emulator.writing import PENDING, attach, check_labels, holder, make_room
+from phasesync.emulator.secret_writes import PENDING, attach, check_labels, holder, make_room
 
 _EXTERNAL: Final = ("ExternalSecretRotationMetadata", "ExternalSecretRotationRoleArn")
 
 
-def rotate_secret(service: Service, call: Call) -> Result:
+def rotate_secret(context: Context, call: Call) -> Result:
     """Set the rotation and begin one: an empty version with AWSPENDING appears."""
-    secret = service.secret(call)
+    secret = context.secret(call)
     arn = call.text("RotationLambdaARN") or secret.rotation_lambda_arn
-    external = _external_rotation(service, secret, call)
+    external = _external_rotation(context, secret, call)
     if not arn and secret.owning_service is None and "ExternalSecretRotationRoleArn" not in external:
         raise invalid_request(
             "You tried to enable rotation on a secret that doesn't already have a Lambda function ARN configured "
@@ -33,33 +33,33 @@ def rotate_secret(service: Service, call: Call) -> Result:
     if pending is not None and pending != holder(secret, CURRENT):
         raise invalid_request("A previous rotation isn't complete. That rotation will be reattempted.")
     _configure(secret, call, arn)
-    service.world.extras(secret).external_rotation = external
+    context.state.extras(secret).external_rotation = external
     answer: Result = {"ARN": secret.arn, "Name": secret.name}
     if call.arguments.get("RotateImmediately", True):
         version_id = call.text("ClientRequestToken") or str(uuid4())
-        begin(service, secret, call, version_id)
+        begin_rotation(context, secret, call, version_id)
         answer["VersionId"] = version_id
-    service.world.touch(secret)
+    context.state.touch(secret)
     return answer
 
 
-def cancel_rotate_secret(service: Service, call: Call) -> Result:
+def cancel_rotate_secret(context: Context, call: Call) -> Result:
     """Turn rotation off; a version that waits keeps its label (API reference, CancelRotateSecret)."""
-    secret = service.secret(call)
+    secret = context.secret(call)
     if not secret.rotation_requested:
         raise invalid_request("You tried to cancel the rotation of a secret that has none configured.")
     secret.rotation_enabled, secret.next_rotation_date = False, None
-    service.world.touch(secret)
+    context.state.touch(secret)
     answer: Result = {"ARN": secret.arn, "Name": secret.name}
     if (pending := holder(secret, PENDING)) is not None:
         answer["VersionId"] = pending
     return answer
 
 
-def begin(service: Service, secret: Any, call: Call, version_id: str) -> None:
+def begin_rotation(context: Context, secret: Any, call: Call, version_id: str) -> None:
     """Make the empty version that a rotation function is to fill."""
-    make_room(service, secret, call)
-    check_labels(service, secret, version_id, [PENDING])
+    make_room(context, secret, call)
+    check_labels(context, secret, version_id, [PENDING])
     secret.versions[version_id] = {
         "version_id": version_id,
         "version_stages": [],
@@ -68,7 +68,7 @@ def begin(service: Service, secret: Any, call: Call, version_id: str) -> None:
     attach(secret, version_id, [PENDING])
 
 
-def finish(service: Service, secret: Any, call: Call) -> None:
+def finish_rotation(context: Context, secret: Any, call: Call) -> None:
     """Make the waiting version the current one, as a rotation function does at its end."""
     pending = holder(secret, PENDING)
     if pending is None:
@@ -76,11 +76,11 @@ def finish(service: Service, secret: Any, call: Call) -> None:
     attach(secret, pending, [CURRENT])
     secret.versions[pending]["version_stages"].remove(PENDING)
     secret.last_rotation_date = call.now.timestamp()
-    service.world.touch(secret)
+    context.state.touch(secret)
 
 
-def told_rotation(secret: Any) -> dict[str, Any]:
-    """Return what DescribeSecret and ListSecrets tell of rotation; nothing where it was never configured."""
+def rotation_fields(secret: Any) -> dict[str, Any]:
+    """Return the fields of DescribeSecret and ListSecrets; empty if rotation was never configured."""
     if not secret.rotation_requested:
         return {}
     rules = {"AutomaticallyAfterDays": secret.auto_rotate_after_days} if secret.auto_rotate_after_days else None
@@ -93,17 +93,17 @@ def told_rotation(secret: Any) -> dict[str, Any]:
     }
 
 
-def _external_rotation(service: Service, secret: Any, call: Call) -> dict[str, Any]:
+def _external_rotation(context: Context, secret: Any, call: Call) -> dict[str, Any]:
     """
     Return how AWS rotates a managed external secret: with a role, and with what the partner asks for.
 
     No Lambda function is needed (User Guide, rotate managed external secrets).
     """
-    extras = service.world.extras(secret)
-    given = {name: call.arguments[name] for name in _EXTERNAL if call.arguments.get(name)}
-    if given and extras.external_type is None:
+    extras = context.state.extras(secret)
+    requested = {name: call.arguments[name] for name in _EXTERNAL if call.arguments.get(name)}
+    if requested and extras.external_type is None:
         raise invalid_request("This secret isn't a managed external secret.")
-    return {**extras.external_rotation, **given}
+    return {**extras.external_rotation, **requested}
 
 
 def _configure(secret: Any, call: Call, lambda_arn: str) -> None:

@@ -1,16 +1,8 @@
 """
-What the API model says of every parameter: required, length, range, allowed characters, allowed words, list sizes.
+What the API models say of every parameter: required, length, range, allowed characters, allowed words, list sizes.
 
-Source: the service model of Secrets Manager that botocore carries (the API reference is made from it), and AWS's own
-answer, `1 validation error detected: Value at 'secretString' failed to satisfy constraint: Member must have length
-less than or equal to ...` (public: cluster-api-provider-aws issue 1531). botocore itself checks only minimum lengths.
-Texts count as characters here; that a value counts in bytes is in `values.py`.
-
-What IAM's API model says of every parameter: required, length, range, allowed characters, allowed words, list sizes.
-
-Sources: the service model of IAM that botocore carries (the API reference is made from it; botocore itself checks only
-minimum lengths). Text of lengths and patterns, which repeats no value, and texts of paths: LocalStack's snapshots of
-AWS. Text of names: public, in versitygw's tests and other code that repeats AWS's refusal.
+Source: the service models that botocore carries, from which the API reference is made. botocore itself checks only
+minimum lengths.
 """
 
 import base64
@@ -20,30 +12,39 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from phasesync.emulator.errors import AwsError, unreadable
-from phasesync.emulator.iam_users import invalid
-from phasesync.emulator.request import iam_model
+from phasesync.emulator.errors import AwsError, model_violation, validation_error
 
 
-def check_shape(operation: str, arguments: Mapping[str, Any]) -> None:
+@cache
+def iam_model() -> Any:
+    """Return the service model of IAM (`botocore.model.ServiceModel`)."""
+    return _load("iam", "2010-05-08")
+
+
+def _load(service: str, version: str) -> Any:
+    import botocore.session
+    from botocore.model import ServiceModel
+
+    return ServiceModel(botocore.session.get_session().get_data(f"{service}/{version}/service-2"), service)
+
+
+# --- Secrets Manager
+#
+# AWS's own answer: `1 validation error detected: Value at 'secretString' failed to satisfy constraint: Member must have
+# length less than or equal to ...` (public: cluster-api-provider-aws issue 1531). Texts count as characters here; that
+# a value counts in bytes is in `secret_writes.py`.
+
+
+def check_arguments(operation: str, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that contradict the model: ValidationException; values that are sensitive are not repeated."""
-    shape = _model().operation_model(operation).input_shape
+    shape = _secrets_manager_model().operation_model(operation).input_shape
     if shape is not None:
         _check(shape, arguments, "")
 
 
-def is_operation(name: str) -> bool:
-    """Return whether Secrets Manager has an operation."""
-    return name in _model().operation_names
-
-
 @cache
-def _model() -> Any:
-    import botocore.session
-    from botocore.model import ServiceModel
-
-    data = botocore.session.get_session().get_data("secretsmanager/2017-10-17/service-2")
-    return ServiceModel(data, "secretsmanager")
+def _secrets_manager_model() -> Any:
+    return _load("secretsmanager", "2017-10-17")
 
 
 def _check(shape: Any, value: Any, where: str) -> None:
@@ -54,8 +55,8 @@ def _check(shape: Any, value: Any, where: str) -> None:
         if not isinstance(value, list):
             raise AwsError("SerializationException", "a list was expected")
         _check_size(shape, len(value), where, str(len(value)))
-        for number, one in enumerate(value, 1):
-            _check(shape.member, one, f"{where}.{number}.member")
+        for number, member in enumerate(value, 1):
+            _check(shape.member, member, f"{where}.{number}.member")
     elif kind == "string":
         if not isinstance(value, str):
             raise AwsError("SerializationException", "a string was expected")
@@ -75,7 +76,7 @@ def _check_structure(shape: Any, value: Any, where: str) -> None:
         raise AwsError("SerializationException", "a structure was expected")
     for name in shape.required_members:
         if value.get(name) is None:
-            raise unreadable(_told(None, f"{where}.{_lower(name)}", "Member must not be null"))
+            raise model_violation(_violation(None, f"{where}.{_lower(name)}", "Member must not be null"))
     for name, member in shape.members.items():
         if value.get(name) is not None:
             _check(member, value[name], f"{where}.{_lower(name)}")
@@ -85,26 +86,28 @@ def _check_text(shape: Any, value: str, where: str) -> None:
     shown = None if shape.metadata.get("sensitive") else value
     _check_size(shape, len(value), where, shown)
     if shape.enum and value not in shape.enum:
-        raise unreadable(_told(shown, where, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"))
+        raise model_violation(
+            _violation(shown, where, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+        )
     pattern = shape.metadata.get("pattern")
     if pattern and not re.fullmatch(pattern, value):
-        raise unreadable(_told(shown, where, f"Member must satisfy regular expression pattern: {pattern}"))
+        raise model_violation(_violation(shown, where, f"Member must satisfy regular expression pattern: {pattern}"))
 
 
 def _check_size(shape: Any, size: int, where: str, shown: str | None) -> None:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and size < least:
-        raise unreadable(_told(shown, where, f"Member must have length greater than or equal to {least}"))
+        raise model_violation(_violation(shown, where, f"Member must have length greater than or equal to {least}"))
     if most is not None and size > most:
-        raise unreadable(_told(shown, where, f"Member must have length less than or equal to {most}"))
+        raise model_violation(_violation(shown, where, f"Member must have length less than or equal to {most}"))
 
 
 def _check_number(shape: Any, value: int, where: str) -> None:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and value < least:
-        raise unreadable(_told(str(value), where, f"Member must have value greater than or equal to {least}"))
+        raise model_violation(_violation(str(value), where, f"Member must have value greater than or equal to {least}"))
     if most is not None and value > most:
-        raise unreadable(_told(str(value), where, f"Member must have value less than or equal to {most}"))
+        raise model_violation(_violation(str(value), where, f"Member must have value less than or equal to {most}"))
 
 
 def _decoded(value: Any) -> bytes:
@@ -115,7 +118,7 @@ def _decoded(value: Any) -> bytes:
     raise error
 
 
-def _told(shown: str | None, where: str, why: str) -> str:
+def _violation(shown: str | None, where: str, why: str) -> str:
     value = "Value" if shown is None else f"Value '{shown}'"
     return f"{value} at '{where.removeprefix('.')}' failed to satisfy constraint: {why}"
 
@@ -123,6 +126,11 @@ def _told(shown: str | None, where: str, why: str) -> str:
 def _lower(name: str) -> str:
     return name[:1].lower() + name[1:]
 
+
+# --- IAM
+#
+# Text of lengths and patterns, which repeats no value, and texts of paths: LocalStack's snapshots of AWS. Text of
+# names: public, in versitygw's tests and other code that repeats AWS's refusal.
 
 _NAME: Final = r"[\w+=,.@-]+"
 _PATH: Final = "pathType"
@@ -142,8 +150,8 @@ def _check_iam(shape: Any, value: Any, where: str) -> None:
         _check_iam_structure(shape, value, where)
     elif shape.type_name == "list":
         _check_iam_size(shape, len(value), where, "length")
-        for number, one in enumerate(value, 1):
-            _check_iam(shape.member, one, f"{where}.{number}.member")
+        for number, member in enumerate(value, 1):
+            _check_iam(shape.member, member, f"{where}.{number}.member")
     elif shape.type_name == "string":
         _check_iam_text(shape, value, where)
     elif shape.type_name == "integer":
@@ -156,39 +164,39 @@ def _check_iam_structure(shape: Any, value: Mapping[str, Any], where: str) -> No
         if name in value:
             _check_iam(member, value[name], place)
         elif name in shape.required_members:
-            raise _broken(place, "Member must not be null")
+            raise _iam_violation(place, "Member must not be null")
 
 
 def _check_iam_text(shape: Any, value: str, where: str) -> None:
     pattern = shape.metadata.get("pattern")
     if len(value) <= shape.metadata.get("max", len(value)) and pattern and not _compiled(pattern).fullmatch(value):
-        raise _of_pattern(shape, pattern, where)
+        raise _pattern_violation(shape, pattern, where)
     _check_iam_size(shape, len(value), where, "length")
     if shape.enum and value not in shape.enum:
-        raise _broken(where, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+        raise _iam_violation(where, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
 
 
-def _of_pattern(shape: Any, pattern: str, where: str) -> Exception:
+def _pattern_violation(shape: Any, pattern: str, where: str) -> Exception:
     """Return the refusal of characters; names and paths have texts of their own."""
     if pattern == _NAME:
-        return invalid(
+        return validation_error(
             f"The specified value for {where} is invalid. It must contain only alphanumeric characters and/or the "
             "following: +=,.@_-"
         )
     if shape.name == _PATH:
-        return invalid(
+        return validation_error(
             f"The specified value for {where} is invalid. It must begin and end with / and contain only alphanumeric "
             "characters and/or / characters."
         )
-    return _broken(where, f"Member must satisfy regular expression pattern: {pattern}")
+    return _iam_violation(where, f"Member must satisfy regular expression pattern: {pattern}")
 
 
 def _check_iam_size(shape: Any, size: int, where: str, what: str) -> None:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and size < least:
-        raise _broken(where, f"Member must have {what} greater than or equal to {least}")
+        raise _iam_violation(where, f"Member must have {what} greater than or equal to {least}")
     if most is not None and size > most:
-        raise _broken(where, f"Member must have {what} less than or equal to {most}")
+        raise _iam_violation(where, f"Member must have {what} less than or equal to {most}")
 
 
 @cache
@@ -199,5 +207,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-def _broken(where: str, why: str) -> Exception:
-    return invalid(f"1 validation error detected: Value at '{where}' failed to satisfy constraint: {why}")
+def _iam_violation(where: str, why: str) -> Exception:
+    return validation_error(f"1 validation error detected: Value at '{where}' failed to satisfy constraint: {why}")
