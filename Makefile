@@ -49,7 +49,7 @@ fast: $(VENV)/.dev $(BESIDE) ## The quick tests, while working: stops at the fir
 	$(PYTEST) --quiet --maxfail 1 -m "not slow and not e2e" $(ARGS)
 
 .PHONY: format
-format: $(VENV)/.dev ## Format the code and mend what can be mended
+format: $(VENV)/.dev ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
