@@ -65,6 +65,7 @@ def test_a_wrong_root_key_ends_the_start(installation: Installation, aws: Aws) -
 def test_sighup_reads_the_settings_again_and_keeps_them_where_they_are_wrong(installation: Installation) -> None:
     installation.configure(log__level="warning")
     daemon = installation.start_daemon(ready=False)
+    installation.in_process = True
     wait_until(lambda: installation.json("status")["daemons"], what="the daemon's sign of life")
     assert daemon.lines() == []
 
