@@ -17,8 +17,7 @@ import time
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
 from phasesync.bootstrap import Application
-from phasesync.core.model import SecretValue
-from phasesync.ports import SecretWrite
+from phasesync.core.model import SecretValue, SecretWrite
 from tests.support.installation import Installation
 
 SYNCS = 5
@@ -89,7 +88,7 @@ def _measure(
 
 def _save(application: Application, name: str, text: str) -> None:
     write = SecretWrite(path="/", key="KEY_0", value=SecretValue(text))
-    application.environments.edit("shop", name, actor="bench", origin="set", writes=[write])
+    application.store.secrets.edit("shop", name, actor="bench", origin="set", writes=[write])
 
 
 if __name__ == "__main__":

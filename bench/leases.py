@@ -23,13 +23,14 @@ import boto3
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
 from phasesync.adapters.aws.rate_limiter import RateLimiter
+from phasesync.adapters.dispatch import Threads
 from phasesync.bootstrap import Application
-from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
-from phasesync.daemon.build import build_lease_work
-from phasesync.ports import CredentialDraft, DynamicDraft
+from phasesync.daemon.build import LEASE_THREADS
+from phasesync.engine.leases.expiry import LeaseExpiry
 from tests.support.installation import REGION, Installation
 
 ACCOUNT: Final = "222222222222"
@@ -86,14 +87,15 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     for _ in range(leases):
         operations.issue("ci", actor="bench", probe_for=None)
     made = _row(leases, endpoint, before, began)
-    for lease in application.leases.list_leases():
-        application.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
-    work, _ = build_lease_work(application, _Events())
+    for lease in application.context.leases.list_leases():
+        application.context.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
+    expiry = LeaseExpiry(application.context)
+    threads = Threads(expiry.work, threads=LEASE_THREADS, events=_Events(), chore="lease")
     before, began = _calls(endpoint), time.perf_counter()
     while not _all_over(installation) and time.perf_counter() - began < PATIENCE_S:
-        work.expiry.hand_out(work.dispatcher)
+        expiry.hand_out(threads)
         time.sleep(0.01)
-    work.dispatcher.drain(timedelta(seconds=30))
+    threads.drain(timedelta(seconds=30))
     return made, _row(leases, endpoint, before, began)
 
 
@@ -180,10 +182,10 @@ def _furnish() -> None:
 
 
 def _add(application: Application, leases: int) -> None:
-    application.environments.add_app("shop")
-    application.environments.add_environment("shop", "production")
+    application.store.apps.add_app("shop")
+    application.store.apps.add_environment("shop", "production")
     role = CredentialDraft(type=CredentialType.ASSUME_ROLE, region=REGION, role_arn=ROLE)
-    application.credentials.add("aws", role)
+    application.store.credentials.add("aws", role)
     config = DynamicConfig(
         user_template=DEFAULT_TEMPLATE,
         policy_arns=POLICIES,

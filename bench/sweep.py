@@ -105,10 +105,10 @@ class _Planted:
     def _plant(
         self, application: Application, connection: sa.Connection, endpoint: Endpoint, count: int, keys: int
     ) -> None:
-        ring, sealer = application._store.keys, application.state._sealer
+        ring, sealer = application.store.keys, application.store.journal._cipher
         endpoint.plant({"shop/web" if keys == 1 else "shop/web/KEY_0": None})
         first = {rows: _only(connection, rows) for rows in (environments, syncs, sync_reads, secrets)}
-        (entry,) = application.state.state_of("web").journal
+        (entry,) = application.store.syncs.state_of("web").journal
         made: dict[sa.Table, list[dict[str, Any]]] = {rows: [] for rows in first}
         written: list[JournalEntry] = []
         there: dict[str, tuple[str, dict[str, str]] | None] = {}
@@ -129,7 +129,7 @@ class _Planted:
                 remote_name = f"shop/{name}" if keys == 1 else f"shop/{name}/{key}"
                 self.names.append(remote_name)
                 version = str(uuid.uuid4())
-                tags = owner_tags(application.instance_id, sync_id)
+                tags = owner_tags(application.context.instance_id, sync_id)
                 there[remote_name], self._tags[remote_name] = (version, tags), tags
                 one = replace(
                     entry,
@@ -176,10 +176,12 @@ def _measure(planted: _Planted, endpoint: Endpoint) -> tuple[tuple[object, ...],
     pages = -(-len(planted.names) // 100)
     with planted.installation.application() as application:
         application._events = events
-        destination = application.destinations.open("aws-secrets-manager", application.credentials.get("aws"), REGION)
+        destination = application.context.destinations.open(
+            "aws-secrets-manager", application.store.credentials.get("aws"), REGION
+        )
         destination.account_id()  # Asked once per session, by whoever comes first.
         planted.make_due()
-        with counted(application.state._database.engine) as statements:
+        with counted(application.store.database.engine) as statements:
             calls, seconds, cpu = _watched(endpoint, lambda: application.sweeper.sweep(lambda: False))
         planted.make_due()
         tracemalloc.start()
@@ -207,7 +209,7 @@ def _watched(endpoint: Endpoint, work: Callable[[], object]) -> tuple[Counter[st
 def _run_one_by_one(name: str, installation: Installation, endpoint: Endpoint, runs: int) -> tuple[object, ...]:
     """Check syncs as without lists: a whole run for each."""
     with installation.application() as application:
-        names = [sync.name for sync in application.state.list_syncs() if sync.name != "web"][:runs]
+        names = [sync.name for sync in application.store.syncs.list_syncs() if sync.name != "web"][:runs]
         application.operations.run(names.pop(), actor="bench")  # opens connections
 
         def run_all() -> None:

@@ -70,7 +70,7 @@ def _run(application: Application, runs: int) -> tuple[set[int], float]:
     """Reconcile an unchanged sync; return the numbers of SQL statements that a run had, and the seconds in all."""
     numbers: set[int] = set()
     operations = application.operations  # made once for a process, with a look at who else calls AWS
-    with counted(application.state._database.engine) as statements:
+    with counted(application.store.database.engine) as statements:
         began = time.perf_counter()
         for _ in range(runs):
             statements.clear()

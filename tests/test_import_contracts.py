@@ -11,16 +11,22 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 VIOLATIONS = [
-    ("core reads the clock", "core/plan.py", "import time"),
-    ("core knows the database", "core/plan.py", "import sqlalchemy"),
-    ("a port knows the engine", "ports/state.py", "import phasesync.engine.reconcile"),
+    ("core reads the clock", "core/planning/plan.py", "import time"),
+    ("core knows the database", "core/planning/plan.py", "import sqlalchemy"),
+    ("core knows the store", "core/planning/plan.py", "import phasesync.store"),
+    ("a port knows the engine", "ports/destination.py", "import phasesync.engine.reconcile"),
+    ("a port knows the store", "ports/destination.py", "import phasesync.store"),
+    ("the store knows the engine", "store/runs.py", "import phasesync.engine.reconcile"),
+    ("the store knows an adapter", "store/runs.py", "import phasesync.adapters.clock"),
+    ("the store calls AWS", "store/runs.py", "import boto3"),
     ("errors know the core", "errors.py", "import phasesync.core.model"),
-    ("the engine knows an adapter", "engine/apply.py", "import phasesync.store"),
+    ("the engine knows an adapter", "engine/apply.py", "import phasesync.adapters.clock"),
+    ("the engine knows the database", "engine/apply.py", "import sqlalchemy"),
     ("the engine logs", "engine/apply.py", "import structlog"),
     ("the engine reads settings", "engine/apply.py", "import phasesync.settings"),
-    ("an adapter knows its sibling", "adapters/store/runs.py", "import phasesync.adapters.keys"),
+    ("an adapter knows its sibling", "adapters/clock.py", "import phasesync.adapters.dispatch"),
     ("an adapter knows the engine", "adapters/aws/session.py", "import phasesync.engine.claims"),
-    ("bootstrap knows an entry point", "bootstrap/application.py", "import phasesync.cli.main"),
+    ("bootstrap knows an entry point", "bootstrap/app.py", "import phasesync.cli.main"),
     ("the command line uses the emulator", "cli/main.py", "import phasesync.emulator.server"),
 ]
 

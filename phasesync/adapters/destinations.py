@@ -17,7 +17,7 @@ from phasesync.adapters.aws.roles import incomplete
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.errors import NotFoundError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 
 
 class Opener(Protocol):

@@ -7,10 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
+from phasesync.core.daemons import Load
 from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
+from phasesync.core.sync_state import Claim
 from phasesync.errors import PhasesyncError
-from phasesync.ports import Claim, EventSink, Load
+from phasesync.ports.runtime import EventSink
 
 Work = TypeVar("Work")
 

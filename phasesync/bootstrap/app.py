@@ -1,11 +1,7 @@
 """
-The parts that runs stand on, each made when it is first asked for, so that a command pays for what it uses.
+The wired application: the context that use cases work with, and the use cases that a command asks for.
 
-What an operator asks for is added in `application.py`.
-
-The wired application: the parts, and what an operator may ask, each made when it is first asked for.
-
-A command imports what it uses: listing apps imports no AWS SDK.
+Each part is made when it is first asked for, so that a command pays for what it uses: listing apps imports no AWS SDK.
 """
 
 import os
@@ -19,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.ports import Clock, EventSink
+from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Store
 from phasesync.store.keys import RootKey
@@ -28,42 +24,28 @@ from phasesync.store.migrate import SchemaStatus, status_of
 if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
-    from phasesync.adapters.destinations import RegisteredDestinations
-    from phasesync.adapters.issuers import RegisteredIssuers
     from phasesync.core.events import Event
     from phasesync.engine.adoption import Adoption
-    from phasesync.engine.claims import ClaimTaker
+    from phasesync.engine.context import Context
     from phasesync.engine.credential_admin import CredentialOperations
     from phasesync.engine.dynamic_admin import DynamicConfiguration
-    from phasesync.engine.explanation import Explainer
     from phasesync.engine.leases.operations import LeaseOperations
-    from phasesync.engine.leases.orphan_users import OrphanCollector
-    from phasesync.engine.leases.revocation import LeaseRevoker
     from phasesync.engine.operations import SyncOperations
-    from phasesync.engine.reconcile import Reconciler
-    from phasesync.engine.removal import ForceDeletion, RemoteDeletion, SyncRelease, SyncRemoval
-    from phasesync.engine.sweep import Sweeper
     from phasesync.engine.sync_admin import SyncConfiguration
-    from phasesync.engine.verification import Verification
-    from phasesync.ports import CredentialTester
-    from phasesync.store.clock_watch import SqlClockWatch
-    from phasesync.store.credentials import SqlCredentialStore
-    from phasesync.store.daemons import SqlDaemonRegistry
-    from phasesync.store.dynamic import SqlDynamicStore
-    from phasesync.store.leases import SqlLeaseStore
-    from phasesync.store.state import SqlStateStore
-    from phasesync.store.store import SqlEnvironmentStore
+    from phasesync.ports.destination import Destinations
+    from phasesync.ports.issuer import LeaseIssuers
+    from phasesync.ports.runtime import CredentialTester
 
 
-class _Quiet:
+class _NoEvents:
     """Takes events where nobody logs them: a command prints what it did itself."""
 
     def emit(self, event: "Event") -> None:
         """Do nothing with an event."""
 
 
-class Parts:
-    """What runs stand on: the opened database, AWS, claims, and what reconciles and sweeps."""
+class Application:
+    """Everything that a command or a daemon works with, on one database."""
 
     def __init__(
         self,
@@ -85,10 +67,10 @@ class Parts:
         self.settings = settings
         self.current = current or (lambda: settings)
         self.warnings = (*root_key.warnings, *store.database.warnings())
-        self.clock: Clock = SystemClock()
-        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._store = store
-        self._events: EventSink = events or _Quiet()
+        self.store = store
+        self._clock = SystemClock()
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._events: EventSink = events or _NoEvents()
 
     def __enter__(self) -> Self:
         return self
@@ -100,50 +82,31 @@ class Parts:
         """Close connections to the database and to AWS."""
         if "clients" in self.__dict__:
             self.clients.close()
-        self._store.close()
+        self.store.close()
 
-    @property
-    def environments(self) -> "SqlEnvironmentStore":
-        """Apps, environments, secrets."""
-        return self._store.environments
+    @cached_property
+    def context(self) -> "Context":
+        """What use cases work with."""
+        from phasesync.engine.context import Context
 
-    @property
-    def credentials(self) -> "SqlCredentialStore":
-        """Credentials."""
-        return self._store.credentials
-
-    @property
-    def state(self) -> "SqlStateStore":
-        """Syncs, journal, runs, claims."""
-        return self._store.state
-
-    @property
-    def daemons(self) -> "SqlDaemonRegistry":
-        """The daemons that are alive."""
-        return self._store.daemons
-
-    @property
-    def clock_watch(self) -> "SqlClockWatch":
-        """Notices that the database's clock was set back."""
-        return self._store.clock_watch
+        return Context(
+            store=self.store,
+            clock=self._clock,
+            events=self._events,
+            owner=self._owner,
+            claim_ttl=self._claim_ttl,
+            lease_claim_ttl=self._claim_ttl + timedelta(seconds=self._call_limits.call_s),
+            random=random.random,
+            coalesce=lambda: timedelta(milliseconds=self.current().daemon.coalesce_ms),
+            make_destinations=self._make_destinations,
+            make_issuers=self._make_issuers,
+            make_tester=self._make_tester,
+        )
 
     def schema(self) -> SchemaStatus:
         """Return how the schema of the database stands, which can be written now. StoreUnavailableError."""
-        self._store.database.check_writable()
-        return status_of(self._store.database)
-
-    def database_log_bytes(self) -> int:
-        """Return the size of SQLite's write-ahead log; 0 where there is none."""
-        return self._store.database.log_bytes()
-
-    def checkpoint_database(self) -> None:
-        """Shorten SQLite's write-ahead log. StoreUnavailableError."""
-        self._store.database.checkpoint()
-
-    @property
-    def instance_id(self) -> str:
-        """Marks what is ours at AWS."""
-        return self._store.instance_id
+        self.store.database.check_writable()
+        return status_of(self.store.database)
 
     def endpoint_note(self, region: str) -> str:
         """Return text that names the endpoints in a Region which are not AWS's usual ones; empty where all are."""
@@ -162,125 +125,85 @@ class Parts:
         from phasesync.adapters.aws.session import AwsClients
         from phasesync.engine.scheduler import working
 
-        rate_limiter = RateLimiter(self.clock.monotonic, patience=min(PATIENCE, self.claim_ttl * 2 / 3))
+        rate_limiter = RateLimiter(self._clock.monotonic, patience=min(PATIENCE, self._claim_ttl * 2 / 3))
         # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
-        rate_limiter.share_among(working(self.daemons) + 1)
+        rate_limiter.share_among(working(self.store.daemons) + 1)
         return AwsClients(
-            source_of=self.credentials.get_by_id,
-            clock=self.clock,
-            instance_id=self.instance_id,
+            source_of=self.store.credentials.get_by_id,
+            clock=self._clock,
+            instance_id=self.store.instance_id,
             limits=self._call_limits,
             rate_limiter=rate_limiter,
         )
 
     @cached_property
-    def destinations(self) -> "RegisteredDestinations":
-        """Opens destinations."""
-        from phasesync.adapters.destinations import RegisteredDestinations
+    def operations(self) -> "SyncOperations":
+        """What an operator may ask of a sync."""
+        from phasesync.engine.operations import SyncOperations
 
-        return RegisteredDestinations(self.clients, instance_id=self.instance_id)
+        return SyncOperations(self.context)
 
     @cached_property
-    def tester(self) -> "CredentialTester":
-        """Asks AWS who a credential is."""
+    def configuration(self) -> "SyncConfiguration":
+        """Adds and changes syncs."""
+        from phasesync.engine.sync_admin import SyncConfiguration
+
+        return SyncConfiguration(self.context)
+
+    @cached_property
+    def adoption(self) -> "Adoption":
+        """Takes objects over that are not ours."""
+        from phasesync.engine.adoption import Adoption
+
+        return Adoption(self.context)
+
+    @cached_property
+    def credential_operations(self) -> "CredentialOperations":
+        """What an operator may ask of a credential."""
+        from phasesync.engine.credential_admin import CredentialOperations
+
+        return CredentialOperations(self.context)
+
+    @cached_property
+    def dynamic_configuration(self) -> "DynamicConfiguration":
+        """Adds and changes dynamic secrets."""
+        from phasesync.engine.dynamic_admin import DynamicConfiguration
+
+        return DynamicConfiguration(self.context)
+
+    @cached_property
+    def lease_operations(self) -> "LeaseOperations":
+        """What an operator may ask of leases."""
+        import secrets
+
+        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
+        from phasesync.engine.leases.operations import LeaseOperations
+
+        # What a clock noted that was set back since is moved before anything is noted by the clock as it is.
+        self.store.clock_watch.look(self._owner)
+        return LeaseOperations(
+            self.context,
+            random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
+        )
+
+    def _make_destinations(self) -> "Destinations":
+        from phasesync.adapters.destinations import RegisteredDestinations
+
+        return RegisteredDestinations(self.clients, instance_id=self.store.instance_id)
+
+    def _make_issuers(self) -> "LeaseIssuers":
+        from phasesync.adapters.issuers import RegisteredIssuers
+
+        return RegisteredIssuers(self.clients)
+
+    def _make_tester(self) -> "CredentialTester":
         from phasesync.adapters.aws.credential_tester import AwsCredentialTester
 
         return AwsCredentialTester(self.clients)
 
     @property
-    def dynamics(self) -> "SqlDynamicStore":
-        """Dynamic secrets."""
-        return self._store.dynamics
-
-    @cached_property
-    def leases(self) -> "SqlLeaseStore":
-        """Leases."""
-        return self._store.leases(ttl=self.lease_claim_ttl)
-
-    @cached_property
-    def issuers(self) -> "RegisteredIssuers":
-        """Opens issuers."""
-        from phasesync.adapters.issuers import RegisteredIssuers
-
-        return RegisteredIssuers(self.clients)
-
-    @cached_property
-    def lease_ender(self) -> "LeaseRevoker":
-        """Takes leases back."""
-        from phasesync.engine.leases.revocation import LeaseRevoker
-
-        return LeaseRevoker(
-            leases=self.leases,
-            credentials=self.credentials,
-            issuers=self.issuers,
-            events=self._events,
-            spread=random.random,  # spreads retries in time; nobody gains by guessing it
-        )
-
-    @cached_property
-    def reaper(self) -> "OrphanCollector":
-        """Removes users that no lease wants."""
-        from phasesync.engine.leases.orphan_users import OrphanCollector
-
-        return OrphanCollector(
-            dynamics=self.dynamics,
-            leases=self.leases,
-            credentials=self.credentials,
-            issuers=self.issuers,
-            state=self.state,
-            events=self._events,
-            clock=self.clock,
-            instance_id=self.instance_id,
-        )
-
-    @cached_property
-    def claims(self) -> "ClaimTaker":
-        """Takes claims for commands."""
-        from phasesync.engine.claims import ClaimTaker
-
-        return ClaimTaker(self.state, self.clock, owner=self.owner, ttl=self.claim_ttl)
-
-    @cached_property
-    def reconciler(self) -> "Reconciler":
-        """Reconciles one sync, once."""
-        from phasesync.engine.reconcile import Reconciler
-
-        return Reconciler(
-            environments=self.environments,
-            state=self.state,
-            destinations=self.destinations,
-            digests=self._store.keys.digests,
-            instance_id=self.instance_id,
-            clock=self.clock,
-            events=self._events,
-            spread=random.random,  # spreads retries in time; nobody gains by guessing it
-            coalesce=lambda: timedelta(milliseconds=self.current().daemon.coalesce_ms),
-        )
-
-    @cached_property
-    def sweeper(self) -> "Sweeper":
-        """Checks many objects at once, by lists."""
-        from phasesync.engine.sweep import Sweeper
-
-        return Sweeper(
-            store=self._store.sweeps,
-            registry=self.daemons,
-            owner=self.owner,
-            destinations=self.destinations,
-            instance_id=self.instance_id,
-            clock=self.clock,
-            events=self._events,
-        )
-
-    @property
-    def claim_ttl(self) -> timedelta:
-        """Life of a claim without renewal."""
+    def _claim_ttl(self) -> timedelta:
         return timedelta(seconds=self.settings.daemon.claim_ttl_s)
-
-    @property
-    def lease_claim_ttl(self) -> timedelta:
-        """Life of a claim of a lease: it is prolonged before each call, and so outlives the longest one."""
-        return self.claim_ttl + timedelta(seconds=self._call_limits.call_s)
 
     @property
     def _call_limits(self) -> "CallLimits":
@@ -298,155 +221,3 @@ def call_limits(settings: Settings) -> "CallLimits":
         # Beside the workers: the sweep, and a test of the credential. Threads of leases use clients of their own.
         connections=max(10, settings.daemon.workers + 2),
     )
-
-
-class Application(Parts):
-    """Everything a command or a daemon works with, on one database."""
-
-    @cached_property
-    def operations(self) -> "SyncOperations":
-        """What an operator may ask of a sync."""
-        from phasesync.engine.operations import SyncOperations
-
-        return SyncOperations(
-            credentials=self.credentials,
-            state=self.state,
-            reconciler=self.reconciler,
-            claims=self.claims,
-            daemons=self.daemons,
-            clock=self.clock,
-        )
-
-    @cached_property
-    def configuration(self) -> "SyncConfiguration":
-        """Adds and changes syncs."""
-        from phasesync.engine.sync_admin import SyncConfiguration
-
-        return SyncConfiguration(
-            environments=self.environments,
-            credentials=self.credentials,
-            state=self.state,
-            destinations=self.destinations,
-            tester=lambda: self.tester,
-        )
-
-    @cached_property
-    def adoption(self) -> "Adoption":
-        """Takes objects over that are not ours."""
-        from phasesync.engine.adoption import Adoption
-
-        return Adoption(
-            environments=self.environments,
-            state=self.state,
-            destinations=self.destinations,
-            instance_id=self.instance_id,
-        )
-
-    @cached_property
-    def removal(self) -> "SyncRemoval":
-        """Removes syncs."""
-        from phasesync.engine.removal import SyncRemoval
-
-        return SyncRemoval(
-            state=self.state, destinations=self.destinations, claims=self.claims, instance_id=self.instance_id
-        )
-
-    @cached_property
-    def remote_deletion(self) -> "RemoteDeletion":
-        """Removes syncs with their remote objects."""
-        from phasesync.engine.removal import RemoteDeletion
-
-        return RemoteDeletion(
-            state=self.state,
-            destinations=self.destinations,
-            claims=self.claims,
-            instance_id=self.instance_id,
-            clock=self.clock,
-        )
-
-    @cached_property
-    def force_deletion(self) -> "ForceDeletion":
-        """Deletes one remote object for good."""
-        from phasesync.engine.removal import ForceDeletion
-
-        return ForceDeletion(
-            credentials=self.credentials,
-            state=self.state,
-            destinations=self.destinations,
-            claims=self.claims,
-            instance_id=self.instance_id,
-            clock=self.clock,
-        )
-
-    @cached_property
-    def releasing(self) -> "SyncRelease":
-        """Gives remote objects back."""
-        from phasesync.engine.removal import SyncRelease
-
-        return SyncRelease(
-            state=self.state,
-            destinations=self.destinations,
-            claims=self.claims,
-            instance_id=self.instance_id,
-            clock=self.clock,
-        )
-
-    @cached_property
-    def explainer(self) -> "Explainer":
-        """Explains syncs."""
-        from phasesync.engine.explanation import Explainer
-
-        return Explainer(state=self.state, reconciler=self.reconciler, instance_id=self.instance_id, clock=self.clock)
-
-    @cached_property
-    def verification(self) -> "Verification":
-        """Compares values at AWS with the store."""
-        from phasesync.engine.verification import Verification
-
-        return Verification(
-            environments=self.environments,
-            state=self.state,
-            destinations=self.destinations,
-            digests=self._store.keys.digests,
-        )
-
-    @cached_property
-    def credential_operations(self) -> "CredentialOperations":
-        """What an operator may ask of a credential."""
-        from phasesync.engine.credential_admin import CredentialOperations
-
-        return CredentialOperations(self.credentials, lambda: self.tester)
-
-    @cached_property
-    def dynamic_configuration(self) -> "DynamicConfiguration":
-        """Adds and changes dynamic secrets."""
-        from phasesync.engine.dynamic_admin import DynamicConfiguration
-
-        return DynamicConfiguration(
-            dynamics=self.dynamics,
-            environments=self.environments,
-            credentials=self.credentials,
-            issuers=self.issuers,
-        )
-
-    @cached_property
-    def lease_operations(self) -> "LeaseOperations":
-        """What an operator may ask of leases."""
-        import secrets
-
-        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
-        from phasesync.engine.leases.operations import LeaseOperations
-
-        # What a clock noted that was set back since is moved before anything is noted by the clock as it is.
-        self.clock_watch.look(self.owner)
-        return LeaseOperations(
-            dynamics=self.dynamics,
-            leases=self.leases,
-            credentials=self.credentials,
-            issuers=self.issuers,
-            ender=self.lease_ender,
-            clock=self.clock,
-            owner=self.owner,
-            instance_id=self.instance_id,
-            random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
-        )

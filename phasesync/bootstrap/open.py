@@ -9,10 +9,10 @@ from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import load_root_key, write_new_root_key
 from phasesync.bootstrap.app import Application
 from phasesync.errors import KeyUnavailableError, SettingsError
-from phasesync.ports import EventSink
+from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Database, WrappedKeyTable, initialise, open_database, open_store, read_instance_id
-from phasesync.store.keys import EnvelopeKeyRing, RootKey
+from phasesync.store.keys import KeyRing, RootKey
 from phasesync.store.migrate import check, upgrade
 
 
@@ -20,7 +20,7 @@ def open_application(
     settings: Settings, *, events: EventSink | None = None, current: Callable[[], Settings] | None = None
 ) -> Application:
     """
-    Open the database with its key; see `Parts` for the arguments.
+    Open the database with its key; see `Application` for the arguments.
 
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: with what mends it.
@@ -31,7 +31,7 @@ def open_application(
         # Asked for before the key: a daemon that starts beside `init` waits for it and does not miss a key yet to come.
         read_instance_id(database)
         root_key = find_root_key(settings)
-        store = open_store(database, EnvelopeKeyRing([root_key], WrappedKeyTable(database)))
+        store = open_store(database, KeyRing([root_key], WrappedKeyTable(database).list_all))
     except BaseException:
         database.close()
         raise
@@ -101,7 +101,7 @@ def initialise_application(settings: Settings) -> Initialised:
                     hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
                 ) from error
             root_key, made = write_new_root_key(key_file), True
-        instance_id = initialise(database, EnvelopeKeyRing([root_key], stored))
+        instance_id = initialise(database, KeyRing([root_key], stored.list_all))
     finally:
         database.close()
     warnings = (*root_key.warnings, *database.warnings())
@@ -136,11 +136,11 @@ def migrate_application(settings: Settings) -> None:
     upgrade(settings.database_url, _keys_of(lambda: find_root_key(settings)))
 
 
-def _keys_of(find: Callable[[], RootKey]) -> Callable[[Database], EnvelopeKeyRing]:
+def _keys_of(find: Callable[[], RootKey]) -> Callable[[Database], KeyRing]:
     """Return what opens the keys of a database, with a root key that is looked for when it is needed."""
 
-    def open_keys(database: Database) -> EnvelopeKeyRing:
-        keys = EnvelopeKeyRing([find()], WrappedKeyTable(database))
+    def open_keys(database: Database) -> KeyRing:
+        keys = KeyRing([find()], WrappedKeyTable(database).list_all)
         keys.verify()
         return keys
 

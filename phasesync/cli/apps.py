@@ -34,7 +34,7 @@ def list_(application: "Application", out: Output) -> None:
       phasesync apps list -o json
     """
     out.items(
-        map(app_item, application.environments.list_apps()),
+        map(app_item, application.store.apps.list_apps()),
         ["name", "description", "created_at"],
         empty="there are no apps yet: phasesync apps add NAME",
     )
@@ -53,7 +53,7 @@ def add(application: "Application", name: str, description: str, out: Output) ->
     Example:
       phasesync apps add shop --description "The shop"
     """
-    app = application.environments.add_app(name, description=description)
+    app = application.store.apps.add_app(name, description=description)
     out.done(f"added the app {app.name}; next: phasesync envs add {app.name}/production", app_item(app))
 
 
@@ -73,7 +73,7 @@ def update(application: "Application", name: str, new_name: str | None, descript
     """
     if new_name is None and description is None:
         raise InvalidInputError("there is nothing to change", hint="phasesync apps update --help")
-    app = application.environments.update_app(name, new_name=new_name, description=description)
+    app = application.store.apps.update_app(name, new_name=new_name, description=description)
     out.done(f"updated the app {app.name}", app_item(app))
 
 
@@ -91,5 +91,5 @@ def remove(application: "Application", name: str, yes: bool, no_input: bool, out
       phasesync apps remove shop --yes
     """
     confirm(f"remove the app {name}", yes=yes, no_input=no_input)
-    application.environments.remove_app(name)
+    application.store.apps.remove_app(name)
     out.done(f"removed the app {name}", {"removed": name})

@@ -160,7 +160,7 @@ def _print_policy(
     try:
         covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)
     except NotFoundError as error:
-        if sync is not None and sync.lower() in {one.name.lower() for one in application.dynamics.list_all()}:
+        if sync is not None and sync.lower() in {one.name.lower() for one in application.store.dynamics.list_all()}:
             error.hint = f"there is a dynamic secret of that name: phasesync aws policy --dynamic {sync}"
         raise
     for other in covered.elsewhere:
@@ -205,7 +205,7 @@ def trust_policy(application: "Application", credential: str, principal: str | N
     """
     from phasesync.cli.aws_documents import trust_of
 
-    found = application.credentials.get(credential)
+    found = application.store.credentials.get(credential)
     if found.type is not CredentialType.ASSUME_ROLE:
         raise InvalidInputError(f"the credential {credential} is {found.type} and assumes no role")
     document, unsure = trust_of(application, found, principal)
@@ -231,10 +231,10 @@ def list_secrets(application: "Application", credential: str, region: str | None
     from phasesync.core.arns import check_neighbours
     from phasesync.engine.hints import hints_about
 
-    found = application.credentials.get(credential)
+    found = application.store.credentials.get(credential)
     where = check_neighbours(region or found.region, found.region, of=f"the credential {credential}")
     with hints_about(credential):
-        listed = application.destinations.open(AWS_SECRETS_MANAGER, found, where).list_names()
+        listed = application.context.destinations.open(AWS_SECRETS_MANAGER, found, where).list_names()
     items = [
         {
             "name": one.name,
@@ -278,14 +278,15 @@ def force_delete(
     from phasesync.cli.output import tell_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about, hints_for
+    from phasesync.engine.removal import find_for_force_deletion, force_delete
 
-    deletion, kind = application.force_deletion, AWS_SECRETS_MANAGER
+    context, kind = application.context, AWS_SECRETS_MANAGER
     with hints_about(credential):
-        sync, seen = deletion.find(credential, region, name, kind=kind)
-    tell_identity(application, application.credentials.get(credential), out)
+        sync, seen = find_for_force_deletion(context, credential, region, name, kind=kind)
+    tell_identity(application, application.store.credentials.get(credential), out)
     out.say(f"{name} is {seen.arn}, written by the sync {sync.name}")
     confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
     with hints_for(sync):
-        deletion.delete(credential, region, name, kind=kind, actor=invocation().actor)
+        force_delete(context, credential, region, name, kind=kind, actor=invocation().actor)
     wanted = "" if sync.paused is not None else f"; the next run of {sync.name} creates it anew if it is still wanted"
     out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": seen.arn, "sync": sync.name})

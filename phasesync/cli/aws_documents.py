@@ -60,19 +60,19 @@ def covered_by(application: "Application", *, sync: str | None, dynamic: str | N
         InvalidInputError: they use several credentials, each of which needs a policy of its own.
     """
     if sync is not None:
-        return Covered(syncs=(application.state.get_sync(sync),))
+        return Covered(syncs=(application.store.syncs.get_sync(sync),))
     if dynamic is not None:
-        one = application.dynamics.get(dynamic)
-        live = application.leases.list_leases(dynamic=dynamic)
+        one = application.store.dynamics.get(dynamic)
+        live = application.context.leases.list_leases(dynamic=dynamic)
         return Covered(
             dynamics=(one,),
             leases=tuple(lease for lease in live if lease.credential_id == one.credential_id),
             elsewhere=_credentials_of(application, live, but=one.credential),
         )
-    syncs, dynamics = application.state.list_syncs(), application.dynamics.list_all()
-    leases = application.leases.list_leases()
+    syncs, dynamics = application.store.syncs.list_syncs(), application.store.dynamics.list_all()
+    leases = application.context.leases.list_leases()
     if credential is not None:
-        wanted = application.credentials.get(credential).id
+        wanted = application.store.credentials.get(credential).id
         syncs = [one for one in syncs if one.credential_id == wanted]
         dynamics = [one for one in dynamics if one.credential_id == wanted]
         leases = [one for one in leases if one.credential_id == wanted]
@@ -99,7 +99,7 @@ def covered_by(application: "Application", *, sync: str | None, dynamic: str | N
 def _credentials_of(application: "Application", leases: Iterable[Lease], *, but: str | None = None) -> tuple[str, ...]:
     """Return the names of the credentials that made leases, without one of them."""
     made_by = {lease.credential_id for lease in leases}
-    return tuple(sorted({application.credentials.get_by_id(one).name for one in made_by} - {but}))
+    return tuple(sorted({application.store.credentials.get_by_id(one).name for one in made_by} - {but}))
 
 
 def policy_for(
@@ -124,7 +124,7 @@ def policy_for(
     """
     grants = []
     for sync in covered.syncs:
-        state = application.state.state_of(sync.name)
+        state = application.store.syncs.state_of(sync.name)
         grant = grant_of(
             sync,
             spec_of(sync.destination_kind).actions,
@@ -138,7 +138,7 @@ def policy_for(
         grants.append(grant)
     issuing, live = [], []
     for dynamic in covered.dynamics:
-        credential = application.credentials.get_by_id(dynamic.credential_id)
+        credential = application.store.credentials.get_by_id(dynamic.credential_id)
         issuing.append(
             Issuing(
                 config=dynamic.config,
@@ -149,13 +149,13 @@ def policy_for(
             )
         )
     for lease in covered.leases:
-        credential = application.credentials.get_by_id(lease.credential_id)
+        credential = application.store.credentials.get_by_id(lease.credential_id)
         if lease.is_readable:  # Of one that was altered nobody knows what it is; the reaper finds its user.
             live.append(
                 Live(spec=lease.spec, region=credential.region, account=lease.account or _account_of(credential))
             )
-    more = dynamic_statements(issuing, instance_id=application.instance_id, live=live)
-    return policy_of(grants, instance_id=application.instance_id, more=more)
+    more = dynamic_statements(issuing, instance_id=application.context.instance_id, live=live)
+    return policy_of(grants, instance_id=application.context.instance_id, more=more)
 
 
 def check_copy_keys(application: "Application", covered: Covered, keys: Iterable[str]) -> None:
@@ -170,7 +170,7 @@ def check_copy_keys(application: "Application", covered: Covered, keys: Iterable
                 hint="a copy in another account is in the same Region as its primary, and so is its key",
             )
         for sync in here:
-            if account_of(key) == (sync.account or _account_of(application.state.state_of(sync.name).credential)):
+            if account_of(key) == (sync.account or _account_of(application.store.syncs.state_of(sync.name).credential)):
                 raise InvalidInputError(
                     f"--copy-key {key} is a key of the account that {sync.name} writes to",
                     hint=f"for a key of that account: phasesync aws policy {sync.name} --kms-key {key}",
@@ -201,7 +201,7 @@ def trust_of(
         check_partition(check_principal_arn(principal), credential.region)
     else:
         try:
-            found = application.tester.principal(credential)
+            found = application.context.tester.principal(credential)
         except DestinationError:
             principal = unknown_principal(credential.region)
             note = (

@@ -48,7 +48,7 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import credential_document
 
     columns = ["name", "type", "region", "account", "role_arn", "access_key_id", "status", "used_by"]
-    documents = map(credential_document, application.credentials.list_all())
+    documents = map(credential_document, application.store.credentials.list_all())
     out.items(documents, columns, empty="there are no credentials yet: phasesync credentials add --help")
 
 
@@ -66,7 +66,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     """
     from phasesync.cli.documents import credential_document
 
-    out.item(credential_document(application.credentials.get(name)))
+    out.item(credential_document(application.store.credentials.get(name)))
 
 
 @credentials.command()
@@ -114,7 +114,7 @@ def add(
       phasesync credentials add host --type ambient --region eu-central-1
     """
     from phasesync.cli.documents import credential_document
-    from phasesync.ports import CredentialDraft
+    from phasesync.core.credential import CredentialDraft
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
@@ -157,11 +157,11 @@ def test(application: "Application", name: str, out: Output) -> None:
     report = application.credential_operations.test(name)
     if report.base is not None:
         out.say(f"assumed by: account {report.base.account}, {report.base.arn}")
-    note = application.endpoint_note(application.credentials.get(name).region)
+    note = application.endpoint_note(application.store.credentials.get(name).region)
     out.say(f"identity: account {report.identity.account}, {report.identity.arn}{note}")
     for finding in report.findings:
         out.warn(finding)
-    document = credential_document(application.credentials.get(name)) | {
+    document = credential_document(application.store.credentials.get(name)) | {
         "identity": {"account": report.identity.account, "arn": report.identity.arn},
         "findings": list(report.findings),
         "open_without_external_id": report.open_without_external_id,
@@ -176,7 +176,7 @@ NOT_TRIED = "rights on secrets, KMS keys and IAM users"
 
 def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
     """Say what a test has shown and what it has not, with the command that shows the rest."""
-    using = [sync.name for sync in application.state.list_syncs() if sync.credential.lower() == name.lower()]
+    using = [sync.name for sync in application.store.syncs.list_syncs() if sync.credential.lower() == name.lower()]
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
         rest = f"phasesync syncs plan {using[0]} reads with it, phasesync aws policy {using[0]} prints what it needs"
@@ -216,14 +216,14 @@ def update(
       phasesync credentials update aws --role-arn arn:aws:iam::111122223333:role/phasesync
     """
     from phasesync.cli.documents import credential_document
-    from phasesync.ports import CredentialDraft
+    from phasesync.core.credential import CredentialDraft
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
     given = (region, role_arn, external_id, source, access_key_id, account)
     if not no_external_id and all(value is None for value in given):
         raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
-    old = application.credentials.get(name)
+    old = application.store.credentials.get(name)
     draft = CredentialDraft(
         type=old.type,
         region=old.region if region is None else region,
@@ -254,8 +254,10 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     """
     from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
 
-    found = application.credentials.get(name)
-    dynamics = [one.name for one in application.dynamics.list_all() if one.credential_id == found.id] if revoke else []
+    found = application.store.credentials.get(name)
+    dynamics = (
+        [one.name for one in application.store.dynamics.list_all() if one.credential_id == found.id] if revoke else []
+    )
     live = leases_of(application, credential=name) if revoke else []
     for dynamic in dynamics:  # A lease of theirs may be of a credential that they had before.
         live += [lease for lease in leases_of(application, dynamic=dynamic) if lease.credential_id != found.id]
@@ -265,8 +267,8 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     confirm(f"{what}{with_leases(application, live)}", yes=yes, no_input=no_input)
     revoke_leases(application, live, out)
     for dynamic in dynamics:
-        application.dynamics.remove(dynamic)
-    application.credentials.remove(name)
+        application.store.dynamics.remove(dynamic)
+    application.store.credentials.remove(name)
     out.done(f"removed the credential {name}", {"removed": name, "revoked": [lease.id for lease in live]})
 
 

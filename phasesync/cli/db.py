@@ -124,7 +124,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     from phasesync.engine.stale_database import LOOK_AHEAD
 
     confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
-    accepted = application.state.accept_restore(ahead=LOOK_AHEAD)
+    accepted = application.store.restored.accept_restore(ahead=LOOK_AHEAD)
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(

@@ -28,7 +28,7 @@ from phasesync.engine.operations import PlanReport
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
-    from phasesync.ports import LeaseRecord
+    from phasesync.core.lease_claim import LeaseRecord
 
 
 def app_item(app: App) -> dict[str, object]:

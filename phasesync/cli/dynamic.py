@@ -220,7 +220,7 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import dynamic_document
 
     columns = ["name", "env", "path", "issuer", "credential", "default_ttl_s", "max_ttl_s", "live_leases"]
-    found = application.dynamics.list_all()
+    found = application.store.dynamics.list_all()
     for one in found:
         if one.error is not None:
             out.warn(one.error)
@@ -245,7 +245,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     """
     from phasesync.cli.documents import dynamic_document
 
-    out.item(dynamic_document(application.dynamics.get(name)))
+    out.item(dynamic_document(application.store.dynamics.get(name)))
 
 
 @dynamic.command()
@@ -287,9 +287,8 @@ def add(
         --role-arn arn:aws:iam::111122223333:role/ops --default-ttl 15m --max-ttl 1h
     """
     from phasesync.cli.documents import dynamic_document
-    from phasesync.core.dynamic import DynamicConfig
+    from phasesync.core.dynamic import DynamicConfig, DynamicDraft
     from phasesync.core.lease_users import DEFAULT_TEMPLATE
-    from phasesync.ports import DynamicDraft
 
     if options.default_ttl is None or options.max_ttl is None:
         raise InvalidInputError("--default-ttl and --max-ttl say how long leases live")
@@ -359,5 +358,5 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     confirm(f"remove the dynamic secret {name}{with_leases(application, live)}", yes=yes, no_input=no_input)
     revoke_leases(application, live, out)
     with sessions_told(application, name):
-        application.dynamics.remove(name)
+        application.store.dynamics.remove(name)
     out.done(f"removed the dynamic secret {name}", {"removed": name, "revoked": [lease.id for lease in live]})

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from phasesync.cli.documents import secret_item
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.names import check_key
 from phasesync.core.status import SyncStatus
 from phasesync.errors import InvalidInputError, NotFoundError
-from phasesync.ports import SecretWrite
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -23,7 +22,7 @@ def check_key_to_write(application: "Application", environment: tuple[str, str],
         check_key(key)
     except InvalidInputError as error:
         with suppress(NotFoundError):
-            application.environments.get_secret(*environment, path, key)
+            application.store.secrets.get_secret(*environment, path, key)
             return
         raise error from None
 
@@ -42,8 +41,8 @@ def write_secret(
 ) -> None:
     """Commit one key and say what it is now."""
     write = SecretWrite(path=path, key=key, value=value, comment=comment)
-    edited = application.environments.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
-    now = application.environments.get_secret(*environment, path, key)
+    edited = application.store.secrets.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
+    now = application.store.secrets.get_secret(*environment, path, key)
     out.done(
         f"{edited.label}: {key} {done} (version {now.version}, revision {edited.revision})",
         {"env": edited.label, "revision": edited.revision} | secret_item(now),
@@ -57,8 +56,8 @@ def wait_for_readers(application: "Application", environment: tuple[str, str], t
     Raises:
         IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
     """
-    edited = application.environments.get_environment(*environment)
-    for sync in application.state.list_syncs():
+    edited = application.store.apps.get_environment(*environment)
+    for sync in application.store.syncs.list_syncs():
         if edited.id != sync.environment_id and edited.id not in sync.reads:
             continue
         if sync.paused is not None:

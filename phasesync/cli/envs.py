@@ -32,7 +32,7 @@ def list_(application: "Application", app: str | None, out: Output) -> None:
       phasesync envs list --app shop
     """
     out.items(
-        map(environment_item, application.environments.list_environments(app)),
+        map(environment_item, application.store.apps.list_environments(app)),
         ["env", "revision", "keys", "created_at"],
         empty="there are no environments yet: phasesync envs add APP/ENV",
     )
@@ -50,7 +50,7 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     Example:
       phasesync envs add shop/production
     """
-    added = application.environments.add_environment(*environment)
+    added = application.store.apps.add_environment(*environment)
     out.done(
         f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY", environment_item(added)
     )
@@ -76,7 +76,7 @@ def update(application: "Application", environment: tuple[str, str], new_name: s
     Example:
       phasesync envs update shop/prod --name production
     """
-    updated = application.environments.update_environment(*environment, new_name=new_name)
+    updated = application.store.apps.update_environment(*environment, new_name=new_name)
     out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_item(updated))
 
 
@@ -99,14 +99,14 @@ def remove(
     """
     from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
 
-    found = application.environments.get_environment(*environment)
+    found = application.store.apps.get_environment(*environment)
     live = leases_of(application, environment=environment) if revoke else []
     question = f"remove {found.label} with {found.keys} secrets and their history"
-    if dynamics := [one.name for one in application.dynamics.list_all() if one.environment_id == found.id]:
+    if dynamics := [one.name for one in application.store.dynamics.list_all() if one.environment_id == found.id]:
         question += f", and its dynamic secrets ({', '.join(dynamics)})"
     confirm(f"{question}{with_leases(application, live)}", yes=yes, no_input=no_input)
     revoke_leases(application, live, out)
-    application.environments.remove_environment(*environment)
+    application.store.apps.remove_environment(*environment)
     document = {"removed": found.label, "revoked": [lease.id for lease in live]}
     out.done(f"removed the environment {found.label}", document)
 
@@ -124,5 +124,5 @@ def clone(application: "Application", environment: tuple[str, str], target: str,
     Example:
       phasesync envs clone shop/production staging
     """
-    made = application.environments.clone_environment(*environment, target, actor=invocation().actor)
+    made = application.store.secrets.clone_environment(*environment, target, actor=invocation().actor)
     out.done(f"cloned {'/'.join(environment)} to {made.label}", environment_item(made))

@@ -33,7 +33,7 @@ def give_back_all(
     """
     from phasesync.cli.run.child import Stopped
 
-    ours = [lease for lease in leases if application.issuers.traits(lease.issuer).takes_back]
+    ours = [lease for lease in leases if application.context.issuers.traits(lease.issuer).takes_back]
     child.ends = True
     try:
         with child.holding_signals():
@@ -64,13 +64,13 @@ def give_back(application: "Application", lease: "Lease", actor: str, out: Outpu
 
 def give_back_unseen(application: "Application", lease: "Lease", actor: str, out: Output) -> None:
     """Take back a lease whose key nobody was told, unless it was kept, and somebody else was told it meanwhile."""
-    from phasesync.ports import LeaseEvent
+    from phasesync.core.lease_claim import LeaseEvent
 
-    if not application.issuers.traits(lease.issuer).takes_back:
+    if not application.context.issuers.traits(lease.issuer).takes_back:
         out.warn(f"nobody was told the credentials of the lease {lease.id}; AWS ends it at {instant(lease.expires_at)}")
         return
     try:
-        told = any(record.event is LeaseEvent.GIVEN_AGAIN for record in application.leases.records(lease.id))
+        told = any(record.event is LeaseEvent.GIVEN_AGAIN for record in application.context.leases.records(lease.id))
     except PhasesyncError:
         told = False  # Revoking it fails as well then, and says so.
     if not told:
@@ -94,7 +94,7 @@ def at_or_now(moment: datetime | None) -> str:
 
 def leases_of(application: "Application", **which: Any) -> list[Lease]:
     """Return the live leases of a dynamic secret, of a credential or of an environment: as `list_leases` takes them."""
-    return application.leases.list_leases(**which)
+    return application.context.leases.list_leases(**which)
 
 
 def with_leases(application: "Application", live: Sequence[Lease]) -> str:
@@ -126,7 +126,7 @@ def sessions_told(application: "Application", dynamic: str) -> Iterator[None]:
 
 
 def _is_session(application: "Application", lease: Lease) -> bool:
-    return not application.issuers.traits(lease.issuer).takes_back
+    return not application.context.issuers.traits(lease.issuer).takes_back
 
 
 def _last_end(leases: Sequence[Lease]) -> str:
@@ -169,7 +169,7 @@ def revoke_leases(application: "Application", live: Sequence[Lease], out: Output
     revoked = [lease for lease in ended if lease not in sessions]
     # One that has no account was never made: AWS was not asked about it.
     for credential_id in dict.fromkeys(lease.credential_id for lease in revoked if lease.account is not None):
-        tell_identity(application, application.credentials.get_by_id(credential_id), out)
+        tell_identity(application, application.store.credentials.get_by_id(credential_id), out)
     if revoked:
         out.say("revoked 1 lease" if len(revoked) == 1 else f"revoked {len(revoked)} leases")
     if sessions:

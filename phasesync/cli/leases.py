@@ -51,14 +51,15 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
       phasesync leases reap --yes
     """
     from phasesync.cli.output import tell_identity
+    from phasesync.engine.leases.orphan_users import OrphanCollector
     from phasesync.errors import OperatorError, PhasesyncError
-    from phasesync.ports import RevokeOutcome
+    from phasesync.ports.issuer import RevokeOutcome
 
-    looks = application.reaper.look(credential)
+    looks = OrphanCollector(application.context).look(credential)
     failure: PhasesyncError | None = None
     for look in looks:
         if look.account is not None:
-            tell_identity(application, application.credentials.get(look.credential), out)
+            tell_identity(application, application.store.credentials.get(look.credential), out)
         if look.error is not None:
             out.warn(f"{look.credential}: {look.error.message}")
             failure = look.error
@@ -78,7 +79,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
             if out.as_json:  # What would go is said in any case, as the table is.
                 out.document(_listed(strays, {}))
             raise
-        for stray, result in application.reaper.remove(going, actor=invocation().actor):
+        for stray, result in OrphanCollector(application.context).remove(going, actor=invocation().actor):
             if isinstance(result, PhasesyncError):
                 out.warn(f"{stray.user.name}: {result.message}")
                 failure = result
@@ -172,7 +173,7 @@ def issue(
 
     if format_ is not None and out.as_json:
         raise InvalidInputError("--format and -o json exclude each other")
-    _check_keys(application.dynamics.get(dynamic), format_)
+    _check_keys(application.store.dynamics.get(dynamic), format_)
     click.get_current_context().with_resource(issuing(dynamic))
     operations, actor = application.lease_operations, invocation().actor
     probe_for = None if no_probe else KNOWN_WITHIN
@@ -198,11 +199,11 @@ def tell_issued(application: "Application", issued: "IssuedLease", out: Output) 
     from phasesync.cli.output import tell_identity
 
     lease = issued.lease
-    tell_identity(application, application.credentials.get_by_id(lease.credential_id), out)
+    tell_identity(application, application.store.credentials.get_by_id(lease.credential_id), out)
     out.say(f"issued the lease {lease.id} of {lease.dynamic}; it ends at {instant(lease.expires_at)}")
     if issued.known is False:
         out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
-    if not application.daemons.alive() and application.issuers.traits(lease.issuer).takes_back:
+    if not application.store.daemons.alive() and application.context.issuers.traits(lease.issuer).takes_back:
         out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
 
 
@@ -266,7 +267,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
     from phasesync.cli.documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
-    found = application.leases.list_leases(dynamic=dynamic, ended=every)
+    found = application.context.leases.list_leases(dynamic=dynamic, ended=every)
     out.items(map(lease_document, found), columns, empty="there are no such leases")
 
 
@@ -284,8 +285,8 @@ def show(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.documents import lease_details
 
-    found = application.leases.get(application.leases.full_id(lease))
-    document = lease_details(found, application.leases.records(found.id), now=application.clock.now())
+    found = application.context.leases.get(application.context.leases.full_id(lease))
+    document = lease_details(found, application.context.leases.records(found.id), now=application.context.clock.now())
     if out.as_json:
         out.document(document)
         return
@@ -310,9 +311,9 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     from phasesync.cli.documents import lease_document
     from phasesync.cli.output import tell_identity
 
-    lease = application.leases.full_id(lease)
+    lease = application.context.leases.full_id(lease)
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
-    tell_identity(application, application.credentials.get_by_id(renewed.credential_id), out)
+    tell_identity(application, application.store.credentials.get_by_id(renewed.credential_id), out)
     out.done(f"the lease {lease} ends at {instant(renewed.expires_at)}", lease_document(renewed))
 
 
@@ -331,14 +332,14 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     from phasesync.cli.documents import lease_document
     from phasesync.cli.output import tell_identity
 
-    lease = application.leases.full_id(lease)
-    was_live = application.leases.get(lease).live
+    lease = application.context.leases.full_id(lease)
+    was_live = application.context.leases.get(lease).live
     done = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
     if done.error is not None:
         done.error.message += f"; it is tried again by itself, from {at_or_now(done.lease.retry_at)} on"
         raise done.error
     if was_live:
-        tell_identity(application, application.credentials.get_by_id(done.lease.credential_id), out)
+        tell_identity(application, application.store.credentials.get_by_id(done.lease.credential_id), out)
     message = f"the lease {lease} is {done.lease.status}"
     if done.lease.live and done.lease.was_issued:
         raise not_found_yet(done.lease)

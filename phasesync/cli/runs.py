@@ -66,10 +66,10 @@ def list_(
       phasesync runs list --outcome failed,held --follow -o json
     """
     wanted = _outcomes(outcomes)
-    after = application.clock.now() - since if isinstance(since, timedelta) else since
+    after = application.context.clock.now() - since if isinstance(since, timedelta) else since
     # The newest run of all, whatever its outcome, asked for first: so nothing that ends meanwhile is missed.
-    newest = application.state.list_runs(sync=sync, limit=1)
-    found = application.state.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
+    newest = application.store.runs.list_runs(sync=sync, limit=1)
+    found = application.store.runs.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
     if not follow:
         from phasesync.cli.documents import run_document
 
@@ -96,7 +96,7 @@ def show(application: "Application", run_id: str, out: Output) -> None:
     from phasesync.cli.documents import run_document
     from phasesync.cli.text import show_run
 
-    run = application.state.get_run(application.state.full_run_id(run_id))
+    run = application.store.runs.get_run(application.store.runs.full_run_id(run_id))
     document = run_document(run)
     if out.as_json:
         out.document(document)
@@ -126,7 +126,7 @@ def _follow(
                 cells = "  ".join(one_line(str(row[column])) for column in COLUMNS[1:])
                 click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  {cells}")
         time.sleep(FOLLOW_PAUSE_S)
-        later = application.state.list_runs(sync=sync, after=last, limit=1000)
+        later = application.store.runs.list_runs(sync=sync, after=last, limit=1000)
         if last is None:
             later.reverse()
         last = later[-1].id if later else last

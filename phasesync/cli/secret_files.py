@@ -24,10 +24,9 @@ from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.exported_values import Entry, export_json, literal_value
 from phasesync.core.imported_values import as_literal, split_json
-from phasesync.core.model import SecretValue, SecretVersion, ValueType
+from phasesync.core.model import SecretValue, SecretVersion, SecretWrite, ValueType
 from phasesync.core.names import check_key
 from phasesync.errors import InvalidInputError
-from phasesync.ports import SecretWrite
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -98,7 +97,7 @@ def import_(
       vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json --yes
       phasesync secrets import shop/production --from-aws shop/production --credential aws
     """
-    store = application.environments
+    store = application.store.secrets
     before = {secret.key: secret for secret in store.list_secrets(*environment, path=path)}
     if from_aws is not None and file is not None:
         raise InvalidInputError("a file and --from-aws exclude each other")
@@ -177,14 +176,13 @@ def _from_aws(
         raise InvalidInputError("--from-aws needs --credential", hint="phasesync credentials list")
     with hints_about(credential):
         read = read_remote(
-            application.destinations,
-            application.credentials,
+            application.context,
             kind=AWS_SECRETS_MANAGER,
             credential=credential,
             region=region,
             remote_name=remote_name,
         )
-    tell_identity(application, application.credentials.get(credential), out)
+    tell_identity(application, application.store.credentials.get(credential), out)
     if read.warning is not None:
         out.warn(read.warning)
     values = split_json(read.value) if key is None else {key: as_literal(read.value)}
@@ -244,7 +242,7 @@ def export(
       eval "$(phasesync secrets export shop/production --resolve --format shell)"
     """
     format_ = format_ or (WrittenFormat.JSON if out.as_json else WrittenFormat.DOTENV)
-    found = application.environments.list_secrets(*environment, path=path)
+    found = application.store.secrets.list_secrets(*environment, path=path)
     entries = {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
     if format_ is WrittenFormat.JSON and not resolve:
         text = export_json(entries)
@@ -264,7 +262,7 @@ def _resolved(
     """Return what a sync of a folder would write. UnresolvedReferenceError names the key."""
     from phasesync.engine.source import read_folder
 
-    source = read_folder(application.environments, *environment, path)
+    source = read_folder(application.store.secrets, *environment, path)
     if (unresolved := source.error()) is not None:
         raise unresolved
     for key, value in sorted(source.values.items()):

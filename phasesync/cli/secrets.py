@@ -54,7 +54,7 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
     Example:
       phasesync secrets history shop/production DB_PASSWORD
     """
-    versions = application.environments.history(*environment, path, key)
+    versions = application.store.secrets.history(*environment, path, key)
     out.items(map(secret_item, versions), ["version", "type", "changed_at", "changed_by", "origin", "comment"])
 
 
@@ -82,7 +82,7 @@ def rollback(
     Example:
       phasesync secrets rollback shop/production DB_PASSWORD --to 3
     """
-    versions = {one.version: one for one in application.environments.history(*environment, path, key)}
+    versions = {one.version: one for one in application.store.secrets.history(*environment, path, key)}
     wanted = versions.get(version)
     if wanted is None or wanted.value is None:
         usable = ", ".join(str(number) for number, one in sorted(versions.items()) if one.value is not None)
@@ -135,7 +135,7 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     Example:
       phasesync secrets list shop/production --path /db
     """
-    found = application.environments.list_secrets(*environment, path=path)
+    found = application.store.secrets.list_secrets(*environment, path=path)
     out.items(
         map(secret_item, found),
         ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
@@ -208,7 +208,7 @@ def set_(
     if surplus or source not in {None, "-"}:
         raise value_as_argument()
     # Asked for first what can be refused: nobody should type a value for an environment that does not exist.
-    application.environments.get_environment(*environment)
+    application.store.apps.get_environment(*environment)
     check_key_to_write(application, environment, path, key)
     data = read_value(
         what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
@@ -287,7 +287,7 @@ def get(
     """
     if resolve and not reveal:
         raise InvalidInputError("--resolve needs --reveal: it shows a value", hint="add --reveal")
-    secret = application.environments.get_secret(*environment, path, key)
+    secret = application.store.secrets.get_secret(*environment, path, key)
     value = secret.value
     if not reveal or value is None:
         out.item(secret_item(secret) | {"value": None if out.as_json else "(hidden; --reveal shows it)"})
@@ -309,7 +309,7 @@ def _resolved(application: "Application", environment: tuple[str, str], path: st
     from phasesync.core.payloads import canonical_value
     from phasesync.engine.source import read_folder
 
-    source = read_folder(application.environments, *environment, path, only=key)
+    source = read_folder(application.store.secrets, *environment, path, only=key)
     if (unresolved := source.error()) is not None:
         raise unresolved
     return canonical_value(key, source.values[key])
@@ -329,7 +329,9 @@ def unset(application: "Application", environment: tuple[str, str], key: str, pa
     Example:
       phasesync secrets unset shop/production OLD_TOKEN
     """
-    edited = application.environments.edit(*environment, actor=invocation().actor, origin="unset", unsets=[(path, key)])
+    edited = application.store.secrets.edit(
+        *environment, actor=invocation().actor, origin="unset", unsets=[(path, key)]
+    )
     out.done(
         f"{edited.label}: unset {key} (revision {edited.revision})",
         {"env": edited.label, "path": path, "key": key, "revision": edited.revision},

@@ -74,7 +74,7 @@ def _place_of_environment(environ: Mapping[str, str]) -> Place:
 
 @with_application
 def _region_of_credential(application: "Application", credential: str) -> str:
-    return application.credentials.get(credential).region
+    return application.store.credentials.get(credential).region
 
 
 def print_sync_starter(place: Place, *, kms_key: str | None, with_import: bool, sweep: bool, out: Output) -> None:

@@ -170,15 +170,15 @@ def _probe(out: Output) -> None:
 def _show(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import sync_document
 
-    credentials = {one.id: one.status for one in application.credentials.list_all()}
-    documents = [sync_document(sync, credentials[sync.credential_id]) for sync in application.state.list_syncs()]
+    credentials = {one.id: one.status for one in application.store.credentials.list_all()}
+    documents = [sync_document(sync, credentials[sync.credential_id]) for sync in application.store.syncs.list_syncs()]
     counts = dict(sorted(Counter(document["status"] for document in documents).items()))
     needing = [
         {"sync": document["name"], "status": document["status"], "reason": document["status_reason"]}
         for document in documents
         if document["status"] not in QUIET
     ]
-    leases = application.leases.list_leases()
+    leases = application.context.leases.list_leases()
     not_revoked = [
         {
             "lease": one.id,
@@ -190,12 +190,12 @@ def _show(application: "Application", out: Output) -> None:
         for one in leases
         if one.error is not None
     ]
-    daemons = [dict(one) for one in application.daemons.alive()]
+    daemons = [dict(one) for one in application.store.daemons.alive()]
     overdue = [] if daemons else _overdue(application, leases)
-    log_bytes = application.database_log_bytes()
+    log_bytes = application.store.database.log_bytes()
     summary = {
-        "instance_id": application.instance_id,
-        "restored": application.state.is_restored(),
+        "instance_id": application.context.instance_id,
+        "restored": application.store.restored.is_restored(),
         "daemons": daemons,
         "syncs": counts,
         "needs_attention": needing,
@@ -211,7 +211,7 @@ def _show(application: "Application", out: Output) -> None:
         out.warn("this database is older than AWS, or was just restored; see phasesync db accept-restore --help")
     out.item(
         {
-            "instance": application.instance_id,
+            "instance": application.context.instance_id,
             "daemons": [f"{one['role']} {one['host']} pid {one['pid']}" for one in daemons] or "none is running",
             "syncs": counts or "none yet",
             "leases": summary["leases"] or "none is live",
@@ -267,12 +267,12 @@ def _overdue(application: "Application", leases: "Sequence[Lease]") -> list[dict
     """Return active leases that a daemon would take back now; sessions of roles end by themselves."""
     from phasesync.core.lease import LeaseStatus, is_due
 
-    now, restored = application.clock.now(), application.state.is_restored()
+    now, restored = application.context.clock.now(), application.store.restored.is_restored()
     return [
         {"lease": one.id, "dynamic": one.dynamic, "expires_at": one.expires_at}
         for one in leases
         if one.error is None
         and one.status is LeaseStatus.ACTIVE
         and is_due(one, now, restored=restored)
-        and application.issuers.traits(one.issuer).takes_back
+        and application.context.issuers.traits(one.issuer).takes_back
     ]

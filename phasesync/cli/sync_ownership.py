@@ -50,7 +50,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
     from phasesync.cli.output import tell_identity
 
     offer = application.adoption.offer(name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
-    tell_identity(application, application.credentials.get(offer.sync.credential), out)
+    tell_identity(application, application.store.credentials.get(offer.sync.credential), out)
     show_survey(offer.found, out)
     if not offer.found.candidates:
         out.done(f"{name} has nothing to take over", document_of(application, name) | {"imported": None})
@@ -87,10 +87,11 @@ def release(application: "Application", name: str, out: Output) -> int:
       phasesync syncs release shop-production
     """
     from phasesync.cli.output import tell_identity
+    from phasesync.engine.removal import release_sync
 
-    sync = application.state.get_sync(name)
-    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
-    released = application.releasing.release(name, actor=invocation().actor)
+    sync = application.store.syncs.get_sync(name)
+    tell_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
+    released = release_sync(application.context, name, actor=invocation().actor)
     for remote_name, reason in released.kept.items():
         out.warn(f"{remote_name} is still ours: {reason}")
     left = f"; {secrets_of(released.kept)} could not be" if released.kept else ""
@@ -125,26 +126,29 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
       phasesync syncs remove shop-production --remote keep --yes
       phasesync syncs remove shop-production --remote delete
     """
-    if all(sync.name.lower() != name.lower() for sync in application.state.list_syncs()):
-        application.state.get_sync(name)  # says which ones there are
+    from phasesync.engine.removal import remove_sync
+
+    if all(sync.name.lower() != name.lower() for sync in application.store.syncs.list_syncs()):
+        application.store.syncs.get_sync(name)  # says which ones there are
     if remote == "delete":
         _remove_with_secrets(application, name, yes=yes, no_input=no_input, out=out)
         return
     confirm(f"remove the sync {name} and its log; the AWS secrets stay", yes=yes, no_input=no_input)
-    for line in application.removal.remove(name, actor=invocation().actor):
+    for line in remove_sync(application.context, name, actor=invocation().actor):
         out.warn(line)
     out.done(f"removed the sync {name}; its AWS secrets stay", {"removed": name, "remote": remote})
 
 
 def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:
     from phasesync.cli.output import tell_identity
+    from phasesync.engine.removal import deletable_objects, remove_sync_and_objects
 
-    sync = application.state.get_sync(name)
-    objects = application.remote_deletion.objects(name)
+    sync = application.store.syncs.get_sync(name)
+    objects = deletable_objects(application.context, name)
     question = f"schedule the deletion of {secrets_of(objects)} (gone for good after {sync.config.recovery_days} days)"
     confirm(f"{question}, and remove the sync {name} and its log", yes=yes, no_input=no_input)
-    tell_identity(application, application.credentials.get_by_id(sync.credential_id), out)
-    done = application.remote_deletion.remove(name, actor=invocation().actor)
+    tell_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
+    done = remove_sync_and_objects(application.context, name, actor=invocation().actor)
     for remote_name, reason in {**done.left_alone, **done.blocked}.items():
         out.warn(f"{remote_name}: {reason}")
     if done.blocked:

@@ -34,13 +34,13 @@ def document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
     from phasesync.cli.documents import sync_details
 
-    sync = application.state.get_sync(name)
-    good = application.state.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    sync = application.store.syncs.get_sync(name)
+    good = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
     return sync_details(
         sync,
-        application.credentials.get_by_id(sync.credential_id).status,
+        application.store.credentials.get_by_id(sync.credential_id).status,
         last_synced_at=good[0].ended_at if good else None,
-        now=application.clock.now(),
+        now=application.context.clock.now(),
     )
 
 
@@ -87,9 +87,9 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
     Example:
       phasesync syncs trigger shop-production --wait
     """
-    before = application.state.get_sync(name).last_run_id
+    before = application.store.syncs.get_sync(name).last_run_id
     application.operations.trigger(name, actor=invocation().actor)
-    if not application.daemons.alive():
+    if not application.store.daemons.alive():
         out.warn(f"no daemon is running: start one, or run it here: phasesync syncs run {name}")
     if wait:
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
@@ -123,7 +123,7 @@ def pause(
     Example:
       phasesync syncs pause shop-production --reason "database migration" --until 2h
     """
-    end = application.clock.now() + until if isinstance(until, timedelta) else until
+    end = application.context.clock.now() + until if isinstance(until, timedelta) else until
     names = _names(application, name, every)
     for one in names:
         application.operations.pause(one, actor=invocation().actor, reason=reason, until=end)
@@ -187,7 +187,7 @@ def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
 def _names(application: "Application", name: str | None, every: bool) -> list[str]:
     if every == (name is not None):
         raise InvalidInputError("name one sync, or give --all")
-    return [name] if name is not None else [sync.name for sync in application.state.list_syncs()]
+    return [name] if name is not None else [sync.name for sync in application.store.syncs.list_syncs()]
 
 
 def _tell(application: "Application", what: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
@@ -216,7 +216,9 @@ def why(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync syncs why shop-production
     """
-    explained = application.explainer.explain(name)
+    from phasesync.engine.explanation import explain
+
+    explained = explain(application.context, name)
     if out.as_json:
         out.document(why_document(explained))
     else:
@@ -239,9 +241,10 @@ def verify(application: "Application", name: str, out: Output) -> int:
       phasesync syncs verify shop-production
     """
     from phasesync.cli.output import tell_identity
+    from phasesync.engine.verification import verify_sync
 
-    verified = application.verification.verify(name)
-    tell_identity(application, application.credentials.get_by_id(verified.sync.credential_id), out)
+    verified = verify_sync(application.context, name)
+    tell_identity(application, application.store.credentials.get_by_id(verified.sync.credential_id), out)
     rows = [
         {"remote_name": one.remote_name, "result": str(one.result), "reason": one.reason} for one in verified.objects
     ]

@@ -38,8 +38,8 @@ def list_(application: "Application", out: Output) -> None:
     """
     from phasesync.cli.documents import sync_document
 
-    statuses = {one.id: one.status for one in application.credentials.list_all()}
-    documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.state.list_syncs()]
+    statuses = {one.id: one.status for one in application.store.credentials.list_all()}
+    documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.store.syncs.list_syncs()]
     if out.as_json:
         out.items(documents, [])
         return
@@ -115,7 +115,7 @@ def add(
       phasesync syncs add shop-production --env shop/production --credential aws --secret-name shop/production
       phasesync syncs add shop-keys --env shop/production --credential aws --name-template '{app}/{env}/{key}'
     """
-    from phasesync.ports import SyncDraft
+    from phasesync.core.sync_state import SyncDraft
 
     if options.secret_name is None and options.name_template is None:
         raise InvalidInputError(
@@ -124,7 +124,7 @@ def add(
         )
 
     app, env = environment
-    known = application.credentials.get(credential)
+    known = application.store.credentials.get(credential)
     draft = SyncDraft(
         name=name,
         app=app,
@@ -212,7 +212,7 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
     from phasesync.cli.text import show_plan
 
     report = application.operations.plan(name)
-    tell_identity(application, application.credentials.get_by_id(report.sync.credential_id), out)
+    tell_identity(application, application.store.credentials.get_by_id(report.sync.credential_id), out)
     document = plan_document(report)
     if out.as_json:
         out.document(document)

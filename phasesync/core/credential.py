@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from phasesync.core.model import SecretValue
+from phasesync.core.remote import CallerIdentity
 from phasesync.errors import InvalidInputError
 
 
@@ -155,3 +156,50 @@ def check_account(account: str) -> str:
             hint="it has 12 digits; aws sts get-caller-identity --query Account --output text prints one",
         )
     return account
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialDraft:
+    """What an operator says of a credential; fields that its type does not have stay None."""
+
+    type: CredentialType
+    region: str
+    role_arn: str | None = None
+    external_id: str | None = None
+    source_name: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretValue | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialReport:
+    """
+    What a test of a credential found.
+
+    Attributes:
+        identity: who AWS says we are with it.
+        base: who assumes the role, None for other types.
+        findings: what should be corrected, as lines for the operator; empty = nothing.
+        open_without_external_id: the role can also be assumed without the External ID; None = not applicable.
+        tried: the calls that AWS answered, as IAM actions, in their order.
+    """
+
+    identity: CallerIdentity
+    base: CallerIdentity | None
+    findings: tuple[str, ...]
+    open_without_external_id: bool | None
+    tried: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """
+    Who a trust policy should name.
+
+    Attributes:
+        arn: of a role, a user or an account.
+        role: name of a role whose path is not known, so that `arn` is right only where it has none; None = it is right.
+    """
+
+    arn: str
+    role: str | None

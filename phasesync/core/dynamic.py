@@ -99,3 +99,16 @@ def lease_spec_of(config: DynamicConfig, *, name: str, ttl: timedelta, marks: Ma
         role_arn=config.role_arn,
         session_policy=config.session_policy,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicDraft:
+    """What an operator says of a new dynamic secret."""
+
+    name: str
+    app: str
+    environment: str
+    path: str
+    credential: str
+    issuer: str
+    config: DynamicConfig

@@ -137,3 +137,14 @@ class EnvironmentSnapshot:
     name: str
     revision: int
     secrets: Mapping[tuple[str, str], SecretValue] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretWrite:
+    """One key to set in an edit."""
+
+    path: str
+    key: str
+    value: SecretValue
+    comment: str | None = None
+    """None keeps the comment it has."""

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import open_application
-from phasesync.ports import ClaimedLease, EventSink
+from phasesync.core.lease_claim import ClaimedLease
+from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch import ThreadDispatcher, Threads
     from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.scheduler import LeaseWork, Scheduler
+    from phasesync.engine.scheduler import Scheduler
 
 LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
 """Settings that a daemon's machinery reads anew whenever it needs them."""
@@ -46,40 +47,39 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    from phasesync.adapters.dispatch import ThreadDispatcher
+    from phasesync.adapters.dispatch import ThreadDispatcher, Threads
     from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.reconcile import Worker
-    from phasesync.engine.scheduler import Member, Scheduler
+    from phasesync.engine.leases.expiry import LeaseExpiry
+    from phasesync.engine.reconcile import Reconciler
+    from phasesync.engine.scheduler import LeaseWork, Scheduler
+    from phasesync.engine.sweep import Sweeper
 
     application = open_application(current(), events=events, current=current)
-    clients, rate_limiter = application.clients, application.clients.rate_limiter
-    keeper = ClaimKeeper(
-        application.state, application.clock, application.claim_ttl, on_stop=clients.stop, overdue=clients.overdue
+    context, clients = application.context, application.clients
+    keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
+    reconciler = Reconciler(context)
+    dispatcher = ThreadDispatcher(
+        lambda claim: reconciler.work(claim, keeper), threads=application.settings.daemon.workers, events=events
     )
-    worker = Worker(application.reconciler, keeper)
-    dispatcher = ThreadDispatcher(worker.work, threads=application.settings.daemon.workers, events=events)
-    lease_work, lease_dispatcher = build_lease_work(application, events)
-    watched = (dispatcher, lease_dispatcher)
+    # Leases have threads of their own: large syncs must not keep a user alive.
+    expiry = LeaseExpiry(context)
+    lease_dispatcher = Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease")
 
     def progressed() -> None:
-        for threads in watched:
-            threads.progressed()
+        dispatcher.progressed()
+        lease_dispatcher.progressed()
 
-    rate_limiter.progress = progressed
+    clients.rate_limiter.progress = progressed
     scheduler = Scheduler(
-        member=Member(owner=application.owner, host=socket.gethostname(), pid=os.getpid()),
-        state=application.state,
-        registry=application.daemons,
+        context,
+        host=socket.gethostname(),
+        pid=os.getpid(),
         keeper=keeper,
         dispatcher=dispatcher,
-        events=events,
-        clock=application.clock,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
-        share_among=rate_limiter.share_among,
-        clock_watch=application.clock_watch,
-        sweeper=application.sweeper,
-        checkpoint=application.checkpoint_database,
-        lease_work=lease_work,
+        share_among=clients.rate_limiter.share_among,
+        sweeper=Sweeper(context),
+        lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
     )
     return Machinery(
         application=application,
@@ -88,22 +88,3 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
     )
-
-
-def build_lease_work(application: Application, events: EventSink) -> "tuple[LeaseWork, Threads[ClaimedLease]]":
-    """Wire what a daemon does about leases. They have threads of their own: large syncs must not keep a user alive."""
-    from phasesync.adapters.dispatch import Threads
-    from phasesync.engine.leases.expiry import LeaseExpiry
-    from phasesync.engine.scheduler import LeaseWork
-
-    expiry = LeaseExpiry(
-        leases=application.leases,
-        issuers=application.issuers,
-        ender=application.lease_ender,
-        owner=application.owner,
-        is_restored=application.state.is_restored,
-        events=events,
-    )
-    threads = Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease")
-    work = LeaseWork(leases=application.leases, expiry=expiry, dispatcher=threads, reaper=application.reaper)
-    return work, threads

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from phasesync.core.daemons import Load, MemberRole
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon.http import Report
 from phasesync.daemon.parts import Schema
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, PhasesyncError, StoreUnavailableError
-from phasesync.ports import EventSink, Load, MemberRole
+from phasesync.ports.runtime import EventSink
 
 STALLED_AFTER: Final = timedelta(seconds=30)
 """Rounds come every few seconds or more often, and what they wait for (a lock, a connection) gives up after 15 s."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from phasesync.core.daemons import Load, MemberRole
+from phasesync.core.sync_state import Claim
 from phasesync.errors import PhasesyncError
-from phasesync.ports import Claim, Load, MemberRole
 from phasesync.settings.model import Settings
 
 

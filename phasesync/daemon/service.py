@@ -15,6 +15,8 @@ from typing import Final
 
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
+from phasesync.core.daemons import MemberRole
+from phasesync.core.sync_state import Claim
 from phasesync.daemon.hardening import harden
 from phasesync.daemon.health import STUCK_AFTER, Condition, Heartbeat, Round, SchemaWatch
 from phasesync.daemon.http import PATIENCE, HealthServer, Listening
@@ -25,7 +27,7 @@ from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, end_work
 from phasesync.daemon.signals import Command, CommandQueue, Signals
 from phasesync.daemon.systemd import Notifier
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
-from phasesync.ports import Claim, EventSink, MemberRole
+from phasesync.ports.runtime import EventSink
 from phasesync.settings.load import LoadedSettings
 from phasesync.settings.model import Settings
 

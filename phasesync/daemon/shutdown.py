@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from phasesync.core.sync_state import Claim
 from phasesync.daemon.parts import Parts
-from phasesync.ports import Claim
 
 STOP_BEYOND_DRAIN: Final = timedelta(seconds=1.5)
 """What a stop may take beyond `daemon.drain_s`; then the process ends whatever hangs."""

@@ -4,12 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from phasesync.adapters.aws.policies import sync_policy, trust_policy
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.daemons import MemberRole
 from phasesync.core.model import SecretValue
 from phasesync.core.sync import SyncConfig
+from phasesync.core.sync_state import SyncDraft
 from phasesync.demo.isolation import REGION
 from phasesync.demo.stage import APP, PRODUCTION, SECRET_NAMES, STAGING, Stage
-from phasesync.ports import CredentialDraft, MemberRole, SyncDraft
 
 ENVIRONMENTS = ("development", "staging", "production")
 INTERVAL = timedelta(seconds=1)
@@ -26,9 +27,9 @@ def fill_the_store(stage: Stage) -> None:
     screen.command("phasesync init")
     screen.command("phasesync daemon", "started beside this process")
     screen.command(f"phasesync apps add {APP}")
-    application.environments.add_app(APP)
+    application.store.apps.add_app(APP)
     for name in ENVIRONMENTS:
-        application.environments.add_environment(APP, name)
+        application.store.apps.add_environment(APP, name)
         screen.command(f"phasesync envs add {APP}/{name}")
     values = {
         "development": {"API_URL": "https://api.localhost.example"},
@@ -37,7 +38,7 @@ def fill_the_store(stage: Stage) -> None:
     }
     for environment, secrets in values.items():
         stage.set(environment, **secrets)
-    listed = application.environments.list_environments(APP)
+    listed = application.store.apps.list_environments(APP)
     screen.claim(
         "each environment has its keys at revision 1",
         all(one.revision == 1 and one.keys for one in listed) and len(listed) == 3,
@@ -56,7 +57,7 @@ def add_credentials(stage: Stage) -> None:
     screen.command(f"phasesync credentials add role --type assume-role --region {REGION}")
     draft = CredentialDraft(type=CredentialType.ASSUME_ROLE, region=REGION)
     role = operations.add("role", draft, generate_external_id=True)
-    host = stage.application.tester.principal(role).arn
+    host = stage.application.context.tester.principal(role).arn
     arn = stage.accounts[PRODUCTION].make_role(
         "phasesync-role", trust=trust_policy(principal_arn=host, external_id=role.external_id), policy=policy
     )

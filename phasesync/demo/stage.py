@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from phasesync.bootstrap import Application
-from phasesync.core.model import SecretValue
+from phasesync.core.daemons import MemberRole
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus
 from phasesync.demo.account import Account, Stored
@@ -19,7 +20,6 @@ from phasesync.demo.daemon_process import DaemonProcess
 from phasesync.demo.failures import ClaimFailedError
 from phasesync.demo.screen import Screen
 from phasesync.emulator import AwsEmulator
-from phasesync.ports import MemberRole, SecretWrite
 
 ACTOR: Final = "demo"
 APP: Final = "shop"
@@ -64,7 +64,7 @@ class Stage:
     def set(self, environment: str, **secrets: str) -> None:
         """Set secrets of one environment in one edit, and print the commands that do it one by one."""
         writes = [SecretWrite(path="/", key=key, value=SecretValue(value)) for key, value in secrets.items()]
-        self.application.environments.edit(APP, environment, actor=ACTOR, origin="set", writes=writes)
+        self.application.store.secrets.edit(APP, environment, actor=ACTOR, origin="set", writes=writes)
         self.values.update(value for value in secrets.values() if len(value) > LONGEST_WORD)
         for key, value in secrets.items():
             self.screen.command(f"phasesync secrets set {APP}/{environment} {key}", f"typed at the prompt: {value}")
@@ -88,7 +88,7 @@ class Stage:
 
     def daemon(self, role: MemberRole) -> DaemonProcess | None:
         """Return the daemon that works or the one that stands by, None while there is none."""
-        pids = {one["pid"] for one in self.application.daemons.alive() if one["role"] == role}
+        pids = {one["pid"] for one in self.application.store.daemons.alive() if one["role"] == role}
         return next((daemon for daemon in self.daemons if daemon.pid in pids), None)
 
     def until(self, what: str, condition: Callable[[], object]) -> float:
@@ -129,5 +129,5 @@ class Stage:
 
     def status_of(self, sync: str) -> SyncStatus:
         """Return how a sync stands."""
-        found = self.application.state.get_sync(sync)
-        return status_of(found, self.application.credentials.get_by_id(found.credential_id).status)
+        found = self.application.store.syncs.get_sync(sync)
+        return status_of(found, self.application.store.credentials.get_by_id(found.credential_id).status)

@@ -10,13 +10,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.daemons import MemberRole
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.demo.canary import find_in_tree
 from phasesync.demo.stage import ACTOR, APP, PRODUCTION, STAGING, Stage
-from phasesync.ports import DynamicDraft, MemberRole
 
 V2 = "https://api.shop.example/v2"
 V3 = "https://api.shop.example/v3"
@@ -119,8 +119,8 @@ def hold_an_emptied_environment(stage: Stage) -> None:
         "Emptying a secret, or dropping more than half of its keys, waits for a person who names exactly this plan.",
     )
     before = stage.at_aws(STAGING)
-    keys = [(one.path, one.key) for one in application.environments.list_secrets(APP, "staging")]
-    application.environments.edit(APP, "staging", actor=ACTOR, origin="unset", unsets=keys)
+    keys = [(one.path, one.key) for one in application.store.secrets.list_secrets(APP, "staging")]
+    application.store.secrets.edit(APP, "staging", actor=ACTOR, origin="unset", unsets=keys)
     for _, key in keys:
         screen.command(f"phasesync secrets unset {APP}/staging {key}")
     stage.until_status(STAGING, SyncStatus.HELD)
@@ -165,13 +165,13 @@ def survive_a_kill(stage: Stage) -> None:
 
 def read_the_log(stage: Stage) -> None:
     """Step: the sync log and the calls that AWS saw."""
-    screen, state = stage.screen, stage.application.state
+    screen, log = stage.screen, stage.application.store.runs
     screen.step("The sync log", "Every run: what woke it, what it did, how many AWS calls and versions it took.")
     screen.command("phasesync runs list --outcome applied,held,interrupted")
     told = (Outcome.APPLIED, Outcome.HELD, Outcome.INTERRUPTED)
-    runs: list[Run] = state.list_runs(outcomes=told, limit=1000)
+    runs: list[Run] = log.list_runs(outcomes=told, limit=1000)
     screen.runs(runs)
-    quiet = state.list_runs(outcomes=(Outcome.UNCHANGED,), limit=1000)
+    quiet = log.list_runs(outcomes=(Outcome.UNCHANGED,), limit=1000)
     screen.say(f"and {len(quiet)} that found nothing to do, at {_calls_each(quiet)} each.")
     ours = {key for account in stage.accounts.values() for key in account.access_key_ids}
     calls = stage.emulator.calls(except_by=ours)

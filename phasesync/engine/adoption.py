@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Adopt, Sync
+from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.adoption_preview import Survey, survey
+from phasesync.engine.context import Context
 from phasesync.engine.hints import hints_for, naming
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.observe import look_steadily
 from phasesync.engine.pinned_account import verify_account
 from phasesync.errors import IllegalTransitionError
-from phasesync.ports import Destination, Destinations, EnvironmentStore, StateStore, SyncDraft
+from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +40,8 @@ class AdoptionPreview:
 class Adoption:
     """Takes objects over that are not ours."""
 
-    def __init__(
-        self, *, environments: EnvironmentStore, state: StateStore, destinations: Destinations, instance_id: str
-    ) -> None:
-        """
-        Args:
-            environments: takes what is imported.
-            state: keeps the consent.
-            destinations: to look at what is there, and to read it for an import.
-            instance_id: marks what is ours.
-        """
-        self._environments = environments
-        self._state = state
-        self._destinations = destinations
-        self._instance_id = instance_id
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def offer(self, name: str, adopt: Adopt) -> AdoptionPreview:
         """
@@ -66,15 +56,15 @@ class Adoption:
             AccountMismatchError: the credential leads to another account than the pinned one.
             DestinationError: AWS does not say what is there.
         """
-        state = self._state.state_of(name)
+        state = self._context.store.syncs.state_of(name)
         draft = replace(draft_of(state.sync), adopt=adopt)
         with hints_for(state.sync):
-            destination = self._destinations.open(draft.destination_kind, state.credential, draft.region)
+            destination = self._context.destinations.open(draft.destination_kind, state.credential, draft.region)
             account = verify_account(state, destination)
             # What a run makes meanwhile is ours, and not in the journal that was read before.
             found = look_steadily(
                 state.journal,
-                lambda: self._state.state_of(name).journal,
+                lambda: self._context.store.syncs.state_of(name).journal,
                 lambda journal: self._survey(destination, draft, journal, sync_id=state.sync.id, account=account),
                 doubtful=lambda found: bool(found.candidates),
                 moved=lambda before, after: before != after,
@@ -95,12 +85,12 @@ class Adoption:
         }
         return survey(
             destination,
-            self._environments,
+            self._context,
             draft,
             entries=stored,
             sync_id=sync_id,
             account=account,
-            instance_id=self._instance_id,
+            instance_id=self._context.instance_id,
             with_others=draft.adopt is not Adopt.OVERWRITE,
         )
 
@@ -129,18 +119,18 @@ class Adoption:
         adopt = offer.draft.adopt or Adopt.OVERWRITE
         if adopt is Adopt.OVERWRITE:
             shown = {one.remote_name: one.version or "" for one in offer.found.takeable}
-            self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=shown)
+            self._context.store.syncs.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=shown)
             return None
         with hints_for(offer.sync):
             taken = import_values(
-                self._environments,
+                self._context,
                 offer.destination,
                 offer.draft,
                 offer.found.takeable,
                 actor=actor,
                 instead=f"phasesync syncs adopt {offer.sync.name}, without --import",
             )
-        self._state.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=taken.versions)
+        self._context.store.syncs.consent_to_adopt(offer.sync.name, adopt, actor=actor, versions=taken.versions)
         return taken
 
 

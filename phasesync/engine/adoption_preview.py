@@ -11,8 +11,10 @@ from phasesync.core.planning.ownership import NOT_OURS, Ownership, ownership_of,
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry, Observed
 from phasesync.core.remote_names import key_of_name, name_of_key
 from phasesync.core.sync import Layout
+from phasesync.core.sync_state import SyncDraft
+from phasesync.engine.context import Context
 from phasesync.errors import PermissionDeniedError
-from phasesync.ports import Destination, EnvironmentStore, SyncDraft
+from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class Survey:
 
 def survey(
     destination: Destination,
-    environments: EnvironmentStore,
+    context: Context,
     draft: SyncDraft,
     *,
     entries: Mapping[str, JournalEntry],
@@ -94,7 +96,7 @@ def survey(
 
     Args:
         destination: where.
-        environments: says which keys there are.
+        context: its store says which keys there are.
         draft: the sync.
         entries: remote name -> journal entry, where there is one.
         sync_id: of the sync; empty for one that is not stored yet.
@@ -106,7 +108,7 @@ def survey(
     Raises:
         DestinationError: AWS does not say how one of them stands.
     """
-    wanted = _wanted(environments, draft)
+    wanted = _wanted(context, draft)
     others, not_listed = _others(destination, draft, set(wanted)) if with_others else ({}, None)
     candidates, absent, ours = [], [], []
     for name, key in sorted({**wanted, **others}.items()):
@@ -126,12 +128,12 @@ def survey(
     return Survey(candidates=tuple(candidates), absent=tuple(absent), ours=tuple(ours), not_listed=not_listed)
 
 
-def _wanted(environments: EnvironmentStore, draft: SyncDraft) -> dict[str, str | None]:
+def _wanted(context: Context, draft: SyncDraft) -> dict[str, str | None]:
     """Return the remote names that the sync writes to -> the key that each holds."""
     if draft.config.layout is Layout.JSON:
         return {draft.config.names: None}
     place = {"app": draft.app, "environment": draft.environment, "path": draft.path}
-    listed = environments.list_secrets(draft.app, draft.environment, path=draft.path)
+    listed = context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path)
     return {name_of_key(draft.config, **place, key=one.key): one.key for one in listed}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES, Change
-from phasesync.core.fingerprint import write_token
+from phasesync.core.fingerprint import Digests, write_token
 from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.journal import (
     intend_restore,
@@ -32,6 +32,8 @@ from phasesync.core.planning.metadata import Dimension, key_differs, text_digest
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
 from phasesync.core.run import ChangeResult
 from phasesync.core.status import Outcome
+from phasesync.core.sync_state import Claim
+from phasesync.engine.context import Context
 from phasesync.engine.stale_database import restored
 from phasesync.errors import (
     DestinationError,
@@ -40,7 +42,7 @@ from phasesync.errors import (
     PhasesyncError,
     RemoteChangedError,
 )
-from phasesync.ports import Claim, Clock, Destination, Digests, StateStore
+from phasesync.ports.destination import Destination
 
 
 class JournalWriter:
@@ -48,24 +50,21 @@ class JournalWriter:
 
     def __init__(
         self,
-        state: StateStore,
+        context: Context,
         claim: Claim,
-        clock: Clock,
         *,
         reads: Mapping[str, int] | None = None,
         sync_version: int | None = None,
     ) -> None:
         """
         Args:
-            state: keeps the journal.
+            context: keeps the journal, and has the time.
             claim: the right to write it; every write carries its fence.
-            clock: for what is noted.
             reads: environment id -> the revision that this run has read; noted with every entry.
             sync_version: the version of the sync that this run goes by; noted with every entry.
         """
-        self._state = state
+        self._context = context
         self._claim = claim
-        self._clock = clock
         self._reads = dict(reads or {})
         self._sync_version = sync_version
         self._saved: dict[str, JournalEntry] = {}
@@ -77,7 +76,7 @@ class JournalWriter:
             revisions={**entry.revisions, **self._reads},
             sync_version=self._sync_version or entry.sync_version,
         )
-        stored = self._saved[entry.remote_name] = self._state.save_entry(self._claim, noted)
+        stored = self._saved[entry.remote_name] = self._context.store.journal.save_entry(self._claim, noted)
         return stored
 
     def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:
@@ -86,7 +85,7 @@ class JournalWriter:
 
     def now(self) -> datetime:
         """Return the time."""
-        return self._clock.now()
+        return self._context.clock.now()
 
 
 class MetadataApplier:

@@ -12,6 +12,8 @@ from datetime import timedelta
 
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync
+from phasesync.core.sync_state import Claim
+from phasesync.engine.context import Context
 from phasesync.engine.stale_database import not_accepted
 from phasesync.errors import (
     ClaimHeldError,
@@ -20,7 +22,6 @@ from phasesync.errors import (
     PhasesyncError,
     StoreUnavailableError,
 )
-from phasesync.ports import Claim, Clock, StateStore
 
 _POLL = 0.1
 """Seconds between two attempts to take a claim."""
@@ -37,25 +38,20 @@ class ClaimKeeper:
 
     def __init__(
         self,
-        state: StateStore,
-        clock: Clock,
-        ttl: timedelta,
+        context: Context,
         *,
         on_stop: Callable[[], None] = lambda: None,
         overdue: Callable[[], Set[str]] = frozenset,
     ) -> None:
         """
         Args:
-            state: where claims live.
-            clock: its monotonic time measures the deadlines.
-            ttl: life of a claim without renewal; `renew` has to be called about every third of it.
+            context: `renew` has to be called about every third of its `claim_ttl`.
             on_stop: called by `stop`; ends what runs wait for before their calls.
             overdue: returns the ids of syncs that are in a call which should have ended: their claims end too, so that
                 another daemon may take over.
         """
-        self.ttl = ttl
-        self._state = state
-        self._clock = clock
+        self.ttl = context.claim_ttl
+        self._context = context
         self._lock = threading.Lock()
         self._deadlines: dict[str, tuple[Claim, float]] = {}
         self._stopping = False
@@ -96,7 +92,7 @@ class ClaimKeeper:
         if not claims:
             return
         deadline = self._deadline()
-        ours = self._state.renew(claims, ttl=self.ttl)
+        ours = self._context.store.claims.renew(claims, ttl=self.ttl)
         with self._lock:
             for claim in claims:
                 if self._holds(claim):
@@ -132,69 +128,55 @@ class ClaimKeeper:
         return held == claim
 
     def _deadline(self) -> float:
-        return self._clock.monotonic() + self.ttl.total_seconds()
+        return self._context.clock.monotonic() + self.ttl.total_seconds()
 
     def _check(self, claim: Claim, *, heed_pause: bool) -> None:
         if self._stopping:
             raise InterruptedRunError("phasesync was told to stop")
         with self._lock:
             deadline = self._deadlines[claim.sync_id][1] if self._holds(claim) else float("-inf")
-        if self._clock.monotonic() >= deadline:
+        if self._context.clock.monotonic() >= deadline:
             raise ClaimLostError
-        if heed_pause and self._state.paused(claim.sync_id):
+        if heed_pause and self._context.store.claims.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
         # A run of another sync may have met the proof since this one began.
-        if self._state.is_restored():
+        if self._context.store.restored.is_restored():
             raise not_accepted()
 
 
-class ClaimTaker:
-    """Takes the claim of one sync for a command that somebody waits for."""
-
-    def __init__(self, state: StateStore, clock: Clock, *, owner: str, ttl: timedelta) -> None:
-        """
-        Args:
-            state: where claims live.
-            clock: measures the patience.
-            owner: names this process in claims.
-            ttl: life of a claim without renewal.
-        """
-        self._state = state
-        self._clock = clock
-        self._owner = owner
-        self._ttl = ttl
-
-    def take(self, sync: Sync, *, actor: str, patience: timedelta) -> Claim:
-        """Claim a sync; ClaimHeldError when another process keeps it for longer than `patience`."""
-        deadline = self._clock.monotonic() + patience.total_seconds()
-        while True:
-            try:
-                return self._state.claim(sync.id, self._owner, trigger=Trigger.MANUAL, actor=actor, ttl=self._ttl)
-            except ClaimHeldError:
-                if self._clock.monotonic() >= deadline:
-                    raise ClaimHeldError(
-                        f"another process has been reconciling {sync.name} for {patience.total_seconds():.0f} s",
-                        hint=f"phasesync runs list --sync {sync.name}",
-                    ) from None
-            time.sleep(_POLL)
-
-    @contextmanager
-    def held(self, sync: Sync, *, actor: str, patience: timedelta = PATIENCE) -> Iterator[tuple[Claim, Checkpoint]]:
-        """Hold the claim of a sync, paused or not, for a block; `take` says what it raises."""
-        claim = self.take(sync, actor=actor, patience=patience)
-        keeper = self.keeper()
-        checkpoint = keeper.hold(claim, heed_pause=False)
+def take_claim(context: Context, sync: Sync, *, actor: str, patience: timedelta) -> Claim:
+    """Claim a sync for a command; ClaimHeldError when another process keeps it for longer than `patience`."""
+    deadline = context.clock.monotonic() + patience.total_seconds()
+    while True:
         try:
-            with keeper.renewing():
-                yield claim, checkpoint
-        finally:
-            self.give_back(claim)
+            return context.store.claims.claim(
+                sync.id, context.owner, trigger=Trigger.MANUAL, actor=actor, ttl=context.claim_ttl
+            )
+        except ClaimHeldError:
+            if context.clock.monotonic() >= deadline:
+                raise ClaimHeldError(
+                    f"another process has been reconciling {sync.name} for {patience.total_seconds():.0f} s",
+                    hint=f"phasesync runs list --sync {sync.name}",
+                ) from None
+        time.sleep(_POLL)
 
-    def keeper(self) -> ClaimKeeper:
-        """Return a keeper for a claim that was taken."""
-        return ClaimKeeper(self._state, self._clock, self._ttl)
 
-    def give_back(self, claim: Claim) -> None:
-        """Give a claim back; where that fails it ends by itself, and the first error is the one to be told."""
-        with suppress(PhasesyncError):
-            self._state.release(claim)
+@contextmanager
+def held_claim(
+    context: Context, sync: Sync, *, actor: str, patience: timedelta = PATIENCE
+) -> Iterator[tuple[Claim, Checkpoint]]:
+    """Hold the claim of a sync, paused or not, for a block; `take_claim` says what it raises."""
+    claim = take_claim(context, sync, actor=actor, patience=patience)
+    keeper = ClaimKeeper(context)
+    checkpoint = keeper.hold(claim, heed_pause=False)
+    try:
+        with keeper.renewing():
+            yield claim, checkpoint
+    finally:
+        release_claim(context, claim)
+
+
+def release_claim(context: Context, claim: Claim) -> None:
+    """Release a claim. Where that fails it ends by itself, and the first error is the one to report."""
+    with suppress(PhasesyncError):
+        context.store.claims.release(claim)

@@ -3,12 +3,13 @@ What an operator may ask of a credential: add, update, test. Makes External IDs;
 """
 
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 
 from phasesync.core.arns import check_neighbours, check_partition, check_region, check_role_arn, known_partition_of
 from phasesync.core.credential import (
     Credential,
+    CredentialDraft,
+    CredentialReport,
     CredentialStatus,
     CredentialType,
     check_access_key_id,
@@ -16,8 +17,8 @@ from phasesync.core.credential import (
     check_external_id,
     check_secret_access_key,
 )
+from phasesync.engine.context import Context
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
-from phasesync.ports import CredentialDraft, CredentialReport, CredentialStore, CredentialTester
 
 EXTERNAL_ID_BYTES = 32
 """Of chance, as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
@@ -26,14 +27,8 @@ EXTERNAL_ID_BYTES = 32
 class CredentialOperations:
     """The operator's side of credentials."""
 
-    def __init__(self, credentials: CredentialStore, tester: Callable[[], CredentialTester]) -> None:
-        """
-        Args:
-            credentials: keeps them encrypted.
-            tester: returns who asks AWS; made only where AWS is asked.
-        """
-        self._credentials = credentials
-        self._tester = tester
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def add(self, name: str, draft: CredentialDraft, *, generate_external_id: bool) -> Credential:
         """
@@ -48,7 +43,7 @@ class CredentialOperations:
             draft = replace(draft, external_id=secrets.token_hex(EXTERNAL_ID_BYTES))
         draft = _checked(draft)
         self._check_source(draft)
-        return self._credentials.add(name, draft)
+        return self._context.store.credentials.add(name, draft)
 
     def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
         """
@@ -65,10 +60,10 @@ class CredentialOperations:
         """
         draft = _checked(draft)
         self._check_source(draft)
-        self._check_users(self._credentials.get(name), draft.region)
+        self._check_users(self._context.store.credentials.get(name), draft.region)
         if account is not None:
             check_account(account)
-        pinned = account or self._credentials.get(name).account
+        pinned = account or self._context.store.credentials.get(name).account
         if draft.role_arn is not None and pinned is not None:
             leads_to = check_role_arn(draft.role_arn)
             if leads_to != pinned:
@@ -76,7 +71,7 @@ class CredentialOperations:
                     f"the role is in account {leads_to}, pinned is {pinned}",
                     hint=f"if the move is meant: phasesync credentials update {name} --role-arn … --account {leads_to}",
                 )
-        return self._credentials.update(name, draft, account=pinned)
+        return self._context.store.credentials.update(name, draft, account=pinned)
 
     def test(self, name: str) -> CredentialReport:
         """
@@ -86,20 +81,20 @@ class CredentialOperations:
             CredentialRejectedError: it was rejected; noted. DestinationUnavailableError: nothing is known.
             AccountMismatchError: it leads to another account than the pinned one.
         """
-        credential = self._credentials.get(name)
+        credential = self._context.store.credentials.get(name)
         try:
-            report = self._tester().test(credential)
+            report = self._context.tester.test(credential)
         except CredentialRejectedError:
             if credential.status is not CredentialStatus.INCOMPLETE:
-                self._credentials.mark(credential.id, CredentialStatus.REJECTED)
+                self._context.store.credentials.mark(credential.id, CredentialStatus.REJECTED)
             raise
-        self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=report.identity.account)
+        self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=report.identity.account)
         return report
 
     def _check_source(self, draft: CredentialDraft) -> None:
         """Refuse a source that cannot reach the role: it is in another partition. InvalidInputError."""
         if draft.source_name is not None:
-            source = self._credentials.get(draft.source_name)
+            source = self._context.store.credentials.get(draft.source_name)
             check_neighbours(draft.region, source.region, of=f"the source {source.name}")
 
     def _check_users(self, credential: Credential, region: str) -> None:
@@ -107,7 +102,7 @@ class CredentialOperations:
         here, there = known_partition_of(credential.region), known_partition_of(region)
         if here == there or here is None or there is None:
             return
-        sourced = [one.name for one in self._credentials.list_all() if one.source_id == credential.id]
+        sourced = [one.name for one in self._context.store.credentials.list_all() if one.source_id == credential.id]
         if users := sorted({*credential.used_by, *sourced}):
             raise InvalidInputError(
                 f"the Region {region} is in the partition {there}, and what uses the credential {credential.name} is "

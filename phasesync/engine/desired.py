@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from phasesync.core.change import PlanContext
-from phasesync.core.fingerprint import Digests
 from phasesync.core.payloads import build_payloads
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import Desired, JournalEntry, Payload
 from phasesync.core.sync import Sync
+from phasesync.core.sync_state import SyncState
 from phasesync.core.tags import desired_tags, unwanted_tags
+from phasesync.engine.context import Context
 from phasesync.engine.observe import entries_of, leaving
 from phasesync.engine.pinned_account import verify_account
 from phasesync.engine.run_result import RunBuilder
 from phasesync.engine.source import check_not_put_back, read_source
 from phasesync.errors import PhasesyncError
-from phasesync.ports import Destination, Destinations, EnvironmentStore, SyncState
+from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,26 +43,14 @@ class DesiredState:
     manual: bool
 
 
-def load_desired(
-    state: SyncState,
-    attempt: RunBuilder,
-    *,
-    environments: EnvironmentStore,
-    destinations: Destinations,
-    digests: Digests,
-    instance_id: str,
-    manual: bool,
-) -> DesiredState:
+def load_desired(context: Context, state: SyncState, attempt: RunBuilder, *, manual: bool) -> DesiredState:
     """
     Read the source and open the destination, in this order: what cannot be read costs no call.
 
     Args:
+        context: has the source, and opens the destination.
         state: the sync, its credential and its journal.
         attempt: takes what is found out, also where this ends with an error.
-        environments: the source.
-        destinations: opens the destination.
-        digests: keyed digests of this instance.
-        instance_id: marks what is ours.
         manual: a person asked for the run.
 
     Raises:
@@ -70,22 +59,22 @@ def load_desired(
         DestinationError: AWS does not say who we are.
     """
     sync = state.sync
-    source = read_source(environments, sync)
+    source = read_source(context.store.secrets, sync)
     attempt.reads, attempt.labels = source.reads, source.labels
     check_not_put_back(state, source)
     if (unresolved := source.error()) is not None:
         raise unresolved
-    mapped = build_payloads(sync, source.values, digests, referring=source.referring)
+    mapped = build_payloads(sync, source.values, context.digests, referring=source.referring)
     if mapped.problems and not mapped.payloads:
         raise next(iter(mapped.problems.values()))
-    attempt.destination = destination = destinations.open(
+    attempt.destination = destination = context.destinations.open(
         sync.destination_kind, state.credential, sync.region, tenant=sync.id, fresh=manual
     )
     attempt.account = destination.account_id()
     account = verify_account(state, destination)
     entries = entries_of(state, mapped.payloads, account)
     wanted = {
-        name: desired_object(sync, name, payload, entries[name].tags_written, owner_tags(instance_id, sync.id))
+        name: desired_object(sync, name, payload, entries[name].tags_written, owner_tags(context.instance_id, sync.id))
         for name, payload in mapped.payloads.items()
     }
     return DesiredState(

@@ -11,12 +11,12 @@ from typing import Final
 from phasesync.core.arns import check_partition, group_name
 from phasesync.core.canonical import canonical_json, parse_json_document
 from phasesync.core.credential import Credential, CredentialStatus
-from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.lease_users import OUR_TAGS, check_user_template, default_iam_path
 from phasesync.core.names import check_key
 from phasesync.core.tags import check_tags
+from phasesync.engine.context import Context
 from phasesync.errors import InvalidInputError
-from phasesync.ports import CredentialStore, DynamicDraft, DynamicStore, EnvironmentStore, LeaseIssuers
 
 DEFAULT_KEYS: Final[Mapping[str, str]] = {
     "username": "AWS_IAM_USERNAME",
@@ -38,25 +38,8 @@ class ConfiguredDynamic:
 class DynamicConfiguration:
     """Adds and changes dynamic secrets."""
 
-    def __init__(
-        self,
-        *,
-        dynamics: DynamicStore,
-        environments: EnvironmentStore,
-        credentials: CredentialStore,
-        issuers: LeaseIssuers,
-    ) -> None:
-        """
-        Args:
-            dynamics: keeps them.
-            environments: to know how app and environment are written.
-            credentials: to know what a credential can do.
-            issuers: know what AWS would take.
-        """
-        self._dynamics = dynamics
-        self._environments = environments
-        self._credentials = credentials
-        self._issuers = issuers
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def add(self, draft: DynamicDraft) -> ConfiguredDynamic:
         """
@@ -67,16 +50,16 @@ class DynamicConfiguration:
             NotFoundError: environment or credential.
             AlreadyExistsError: its name is taken, or one of its keys.
         """
-        if draft.issuer not in self._issuers.kinds():
+        if draft.issuer not in self._context.issuers.kinds():
             raise InvalidInputError(
-                f"{draft.issuer!r} is not an issuer", hint=f"issuers: {', '.join(self._issuers.kinds())}"
+                f"{draft.issuer!r} is not an issuer", hint=f"issuers: {', '.join(self._context.issuers.kinds())}"
             )
-        found = self._environments.get_environment(draft.app, draft.environment)
+        found = self._context.store.apps.get_environment(draft.app, draft.environment)
         draft = replace(draft, app=found.app, environment=found.name)
-        credential = self._credentials.get(draft.credential)
+        credential = self._context.store.credentials.get(draft.credential)
         words = {"app": draft.app, "env": draft.environment, "name": draft.name}
         config = self._settled(draft.config, draft.issuer, credential, words, draft.path)
-        dynamic = self._dynamics.add(replace(draft, credential=credential.name, config=config))
+        dynamic = self._context.store.dynamics.add(replace(draft, credential=credential.name, config=config))
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, credential)))
 
     def update(
@@ -93,13 +76,13 @@ class DynamicConfiguration:
         Raises:
             As `add` does.
         """
-        former = self._dynamics.get(name)
-        found = self._credentials.get(credential or former.credential)
+        former = self._context.store.dynamics.get(name)
+        found = self._context.store.credentials.get(credential or former.credential)
         words = {"app": former.app, "env": former.environment, "name": former.name}
         config = self._settled(
             change(former.config), former.issuer, found, words, former.path, kept=set(former.config.keys.values())
         )
-        dynamic = self._dynamics.update(name, credential=found.name, config=config)
+        dynamic = self._context.store.dynamics.update(name, credential=found.name, config=config)
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, found)))
 
     def _settled(
@@ -113,7 +96,7 @@ class DynamicConfiguration:
     ) -> DynamicConfig:
         """Return a configuration in the form that is stored. InvalidInputError for what AWS would not take."""
         path = config.iam_path
-        if path is None and self._issuers.traits(kind).has_path:
+        if path is None and self._context.issuers.traits(kind).has_path:
             path = default_iam_path(words["app"], words["env"], folder)
         config = replace(
             config,
@@ -122,11 +105,11 @@ class DynamicConfiguration:
             policy_arns=tuple(dict.fromkeys(config.policy_arns)),
             inline_policy=_canonical(config.inline_policy),
             session_policy=_canonical(config.session_policy),
-            keys=_keys(config.keys, self._issuers.traits(kind).outputs, kept),
+            keys=_keys(config.keys, self._context.issuers.traits(kind).outputs, kept),
         )
         check_user_template(config.user_template, words)
         check_tags(config.tags, ours=OUR_TAGS, tells_case=False)
-        self._issuers.check(kind, config, credential.type)
+        self._context.issuers.check(kind, config, credential.type)
         for arn in (*config.policy_arns, config.permission_boundary, config.role_arn):
             if arn is not None:
                 check_partition(arn, credential.region)
@@ -140,7 +123,7 @@ class DynamicConfiguration:
                 f"the credential {credential.name} has no role yet, and nothing can be issued with it: "
                 f"phasesync credentials update {credential.name} --role-arn ARN"
             )
-        if self._issuers.traits(dynamic.issuer).has_path:
+        if self._context.issuers.traits(dynamic.issuer).has_path:
             if not (config.policy_arns or config.groups or config.inline_policy):
                 warnings.append("its users may do nothing: there is no --policy-arn, no --group and no --inline-policy")
             if config.permission_boundary is None:

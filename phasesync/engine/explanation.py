@@ -10,11 +10,11 @@ from phasesync.core.run import Run
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus
 from phasesync.core.sync import Sync
+from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import entries_of
 from phasesync.engine.reconcile import Prepared, Reconciler
 from phasesync.errors import NotFoundError, PhasesyncError
-from phasesync.ports import Clock, StateStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,94 +46,80 @@ class Explanation:
     objects: tuple[ObjectWhy, ...]
 
 
-class Explainer:
-    """Explains syncs."""
+def explain(context: Context, name: str) -> Explanation:
+    """
+    Explain a sync. What cannot be read or reached is part of the explanation, not an error.
 
-    def __init__(self, *, state: StateStore, reconciler: Reconciler, instance_id: str, clock: Clock) -> None:
-        """
-        Args:
-            state: syncs, journal and runs.
-            reconciler: makes plans.
-            instance_id: marks what is ours.
-            clock: time.
-        """
-        self._state = state
-        self._reconciler = reconciler
-        self._instance_id = instance_id
-        self._clock = clock
+    Raises:
+        NotFoundError: the sync.
+        CiphertextError: its own row or journal was altered.
+    """
+    state = context.store.syncs.state_of(name)
+    now = context.clock.now()
+    problem = None
+    try:
+        prepared = Reconciler(context).prepare(state)
+        state = prepared.task.state
+        objects = _objects(context, prepared, now)
+    except PhasesyncError as error:
+        problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
+        objects = [
+            explain_unseen(entry, f"not looked at: {error.message}", now=now)
+            for entry in state.journal
+            if entry.written_before or entry.intent is not None
+        ]
+    last_run = _last_run(context, state.sync)
+    return Explanation(
+        sync=state.sync,
+        status=status_of(state.sync, state.credential.status),
+        credential=state.credential.status,
+        reasons=explain_sync(
+            state.sync, state.credential.status, account=state.credential.account, last_run=last_run, now=now
+        ),
+        last_run=last_run,
+        problem=problem,
+        objects=tuple(sorted(objects, key=lambda one: one.remote_name)),
+    )
 
-    def explain(self, name: str) -> Explanation:
-        """
-        Explain a sync. What cannot be read or reached is part of the explanation, not an error.
 
-        Raises:
-            NotFoundError: the sync.
-            CiphertextError: its own row or journal was altered.
-        """
-        state = self._state.state_of(name)
-        now = self._clock.now()
-        problem = None
-        try:
-            prepared = self._reconciler.prepare(state)
-            state = prepared.task.state
-            objects = self._objects(prepared, now)
-        except PhasesyncError as error:
-            problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
-            objects = [
-                explain_unseen(entry, f"not looked at: {error.message}", now=now)
-                for entry in state.journal
-                if entry.written_before or entry.intent is not None
-            ]
-        last_run = self._last_run(state.sync)
-        return Explanation(
-            sync=state.sync,
-            status=status_of(state.sync, state.credential.status),
-            credential=state.credential.status,
-            reasons=explain_sync(
-                state.sync, state.credential.status, account=state.credential.account, last_run=last_run, now=now
-            ),
-            last_run=last_run,
-            problem=problem,
-            objects=tuple(sorted(objects, key=lambda one: one.remote_name)),
-        )
-
-    def _objects(self, prepared: Prepared, now: datetime) -> list[ObjectWhy]:
-        task, seen, guarded = prepared.task, prepared.seen, prepared.guarded
-        sync = task.state.sync
-        by_name: dict[str, list[Change]] = {}
-        for change in prepared.plan.changes:
-            by_name.setdefault(change.remote_name, []).append(change)
-        left_behind = {entry.remote_name: entry for entry in task.left_behind}
-        found = []
-        for name, changes in by_name.items():
-            entry = seen.entries.get(name) or left_behind.get(name) or changes[0].entry
-            if entry is None:
-                continue
-            if name not in seen.observed:  # Retained, or elsewhere: AWS was not asked.
-                found.append(explain_unseen(entry, changes[0].reason, now=now))
-                continue
-            found.append(
-                explain_object(
-                    entry,
-                    wanted=task.wanted.get(name),
-                    seen=seen.observed[name],
-                    changes=changes,
-                    held=guarded.held,
-                    delayed=guarded.delayed,
-                    sync=sync.name,
-                    instance_id=self._instance_id,
-                    region=sync.region,
-                    now=now,
-                )
+def _objects(context: Context, prepared: Prepared, now: datetime) -> list[ObjectWhy]:
+    task, seen, guarded = prepared.task, prepared.seen, prepared.guarded
+    sync = task.state.sync
+    by_name: dict[str, list[Change]] = {}
+    for change in prepared.plan.changes:
+        by_name.setdefault(change.remote_name, []).append(change)
+    left_behind = {entry.remote_name: entry for entry in task.left_behind}
+    found = []
+    for name, changes in by_name.items():
+        entry = seen.entries.get(name) or left_behind.get(name) or changes[0].entry
+        if entry is None:
+            continue
+        if name not in seen.observed:  # Retained, or elsewhere: AWS was not asked.
+            found.append(explain_unseen(entry, changes[0].reason, now=now))
+            continue
+        found.append(
+            explain_object(
+                entry,
+                wanted=task.wanted.get(name),
+                seen=seen.observed[name],
+                changes=changes,
+                held=guarded.held,
+                delayed=guarded.delayed,
+                sync=sync.name,
+                instance_id=context.instance_id,
+                region=sync.region,
+                now=now,
             )
-        troubles: dict[str, PhasesyncError] = {**task.problems, **seen.failed}
-        entries = entries_of(task.state, troubles, task.account)
-        return found + [explain_unseen(entries[name], error.message, now=now) for name, error in troubles.items()]
+        )
+    troubles: dict[str, PhasesyncError] = {**task.problems, **seen.failed}
+    entries = entries_of(task.state, troubles, task.account)
+    return found + [explain_unseen(entries[name], error.message, now=now) for name, error in troubles.items()]
 
-    def _last_run(self, sync: Sync) -> Run | None:
-        if sync.last_run_id is None:
-            return None
-        try:
-            return self._state.get_run(sync.last_run_id)
-        except NotFoundError:
-            return None
+
+def _last_run(context: Context, sync: Sync) -> Run | None:
+    if sync.last_run_id is None:
+        return None
+    try:
+        return context.store.runs.get_run(sync.last_run_id)
+    except NotFoundError:
+        return None

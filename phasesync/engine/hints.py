@@ -8,7 +8,7 @@ from typing import Protocol
 
 from phasesync.core.lease import Lease
 from phasesync.errors import CredentialRejectedError, PhasesyncError
-from phasesync.ports import CredentialStore
+from phasesync.store.credentials import CredentialStore
 
 
 class Named(Protocol):

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from phasesync.core.arns import check_neighbours, region_of_secret
 from phasesync.core.imported_values import as_literal, split_json
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.sync import Adopt
+from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.adoption_preview import Candidate
+from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
-from phasesync.ports import CredentialStore, Destination, Destinations, EnvironmentStore, SecretWrite, SyncDraft
+from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,7 @@ class RemoteValue:
 
 
 def read_remote(
-    destinations: Destinations,
-    credentials: CredentialStore,
+    context: Context,
     *,
     kind: str,
     credential: str,
@@ -35,8 +36,7 @@ def read_remote(
     Return the current value of a remote object; one that no sync may write can be read all the same.
 
     Args:
-        destinations: opens the destination.
-        credentials: has the credential.
+        context: has the credential, and opens the destination.
         kind: destination kind.
         credential: name of the credential; its policy needs the right to read values.
         region: None = the credential's.
@@ -48,10 +48,10 @@ def read_remote(
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
-    found = credentials.get(credential)
+    found = context.store.credentials.get(credential)
     where = region_of_secret(remote_name, region, otherwise=found.region)
     check_neighbours(where, found.region, of=f"the credential {credential}")
-    destination = destinations.open(kind, found, where)
+    destination = context.destinations.open(kind, found, where)
     seen = destination.observe(remote_name)
     if seen is None:
         raise NotFoundError(
@@ -94,7 +94,7 @@ class ImportResult:
 
 
 def import_values(
-    environments: EnvironmentStore,
+    context: Context,
     destination: Destination,
     draft: SyncDraft,
     candidates: Sequence[Candidate],
@@ -106,7 +106,7 @@ def import_values(
     Merge remote values into a sync's folder, as one edit; the other keys stay.
 
     Args:
-        environments: takes them.
+        context: its store takes them.
         destination: reads them.
         draft: the sync: layout and folder, and which side wins where both have a key.
         candidates: what stands there and may be taken over.
@@ -118,7 +118,7 @@ def import_values(
         DestinationError: PermissionDeniedError names the action that reading needs. Nothing was imported.
     """
     place = (draft.app, draft.environment)
-    before = {secret.key: secret.value for secret in environments.list_secrets(*place, path=draft.path)}
+    before = {secret.key: secret.value for secret in context.store.secrets.list_secrets(*place, path=draft.path)}
     values: dict[str, SecretValue] = {}
     for one in candidates:
         try:
@@ -132,9 +132,9 @@ def import_values(
     changed = differing if draft.adopt is Adopt.PREFER_AWS else []
     writes = [SecretWrite(path=draft.path, key=key, value=values[key]) for key in [*added, *changed]]
     if writes:
-        edited = environments.edit(*place, actor=actor, origin="import", writes=writes)
+        edited = context.store.secrets.edit(*place, actor=actor, origin="import", writes=writes)
     else:
-        edited = environments.get_environment(*place)
+        edited = context.store.apps.get_environment(*place)
     return ImportResult(
         added=tuple(added),
         changed=tuple(changed),

@@ -24,6 +24,7 @@ from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Layout, OnRemove, Sync
+from phasesync.core.sync_state import SyncState
 from phasesync.engine.stale_database import check_not_restored, may_be_spent
 from phasesync.errors import (
     AccountMismatchError,
@@ -34,7 +35,7 @@ from phasesync.errors import (
     StalePlanError,
     ThrottledError,
 )
-from phasesync.ports import Destination, SyncState
+from phasesync.ports.destination import Destination
 
 S = TypeVar("S")
 T = TypeVar("T")

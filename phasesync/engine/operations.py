@@ -19,7 +19,8 @@ from phasesync.core.run import Run
 from phasesync.core.standing import status_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
-from phasesync.engine.claims import ClaimTaker
+from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
+from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import not_accepted
@@ -31,7 +32,6 @@ from phasesync.errors import (
     PhasesyncError,
     UnhealthyError,
 )
-from phasesync.ports import Clock, CredentialStore, DaemonRegistry, StateStore
 
 POLL = 0.1
 """Seconds between two looks while a command waits."""
@@ -62,39 +62,17 @@ class PlanReport:
 class SyncOperations:
     """The operator's side of syncs."""
 
-    def __init__(
-        self,
-        *,
-        credentials: CredentialStore,
-        state: StateStore,
-        reconciler: Reconciler,
-        claims: ClaimTaker,
-        daemons: DaemonRegistry,
-        clock: Clock,
-    ) -> None:
-        """
-        Args:
-            credentials: to know whether one is complete.
-            state: syncs and runs.
-            reconciler: plans and runs.
-            claims: takes the claim of a sync that is run here.
-            daemons: to know whether one is alive.
-            clock: time.
-        """
-        self._credentials = credentials
-        self._state = state
-        self._reconciler = reconciler
-        self._claims = claims
-        self._daemons = daemons
-        self._clock = clock
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reconciler = Reconciler(context)
 
     def plan(self, name: str) -> PlanReport:
         """Say what a run would do now; writes nothing."""
-        state = self._state.state_of(name)
+        state = self._context.store.syncs.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
         state = prepared.task.state
-        now = self._clock.now()
+        now = self._context.clock.now()
         problems: dict[str, PhasesyncError] = {**prepared.task.problems, **prepared.seen.failed}
         for problem in problems.values():
             problem.hint = hint_of(problem, state.sync)
@@ -123,15 +101,15 @@ class SyncOperations:
             ClaimHeldError: another process kept the claim for that long.
         """
         sync = self._require_runnable(name)
-        claim = self._claims.take(sync, actor=actor, patience=patience)
-        keeper = self._claims.keeper()
+        claim = take_claim(self._context, sync, actor=actor, patience=patience)
+        keeper = ClaimKeeper(self._context)
         checkpoint = keeper.hold(claim)
         try:
             with keeper.renewing():
                 run = self._reconciler.reconcile(claim, checkpoint)
         except BaseException:
             # Ctrl-C among them: an open intent is settled by the next run, the claim need not wait for its end.
-            self._claims.give_back(claim)
+            release_claim(self._context, claim)
             raise
         if run is None:
             raise ClaimLostError(f"the sync {name} was taken over or removed while it ran")
@@ -140,8 +118,8 @@ class SyncOperations:
     def trigger(self, name: str, *, actor: str) -> Sync:
         """Have the daemon reconcile a sync at once. IllegalTransitionError while it is paused or incomplete."""
         self._require_runnable(name)
-        self._state.request(name, Trigger.MANUAL, actor=actor)
-        return self._state.get_sync(name)
+        self._context.store.syncs.request(name, Trigger.MANUAL, actor=actor)
+        return self._context.store.syncs.get_sync(name)
 
     def wait(self, name: str, *, wanted: SyncStatus, timeout: timedelta, since_run: str | None = None) -> Sync:
         """
@@ -158,18 +136,18 @@ class SyncOperations:
                 person, or its next run is later. Says how it stands and why.
             UnhealthyError: no daemon is running that would reconcile it.
         """
-        started = self._clock.monotonic()
+        started = self._context.clock.monotonic()
         deadline = started + timeout.total_seconds()
         patience_s = min(STARTING_S, timeout.total_seconds())
         last_served = started
         while True:
-            sync = self._state.get_sync(name)
+            sync = self._context.store.syncs.get_sync(name)
             status = status_of(sync, self._credential_status(sync))
             fresh = since_run is None or sync.last_run_id != since_run
             if fresh and status is wanted:
                 return sync
-            moment = self._clock.monotonic()
-            alive = bool(self._daemons.alive())
+            moment = self._context.clock.monotonic()
+            alive = bool(self._context.store.daemons.alive())
             last_served = moment if alive else last_served
             left = deadline - moment
             found = obstacle(
@@ -179,7 +157,7 @@ class SyncOperations:
                 answered=fresh,
                 served=alive or moment - last_served < patience_s,
                 within=timedelta(seconds=left),
-                now=self._clock.now(),
+                now=self._context.clock.now(),
                 error_hint=self._error_hint(sync) if status is SyncStatus.HALTED else None,
             )
             if found is not None:
@@ -197,22 +175,24 @@ class SyncOperations:
         if sync.last_run_id is None:
             return None
         try:
-            error = self._state.get_run(sync.last_run_id).error
+            error = self._context.store.runs.get_run(sync.last_run_id).error
         except NotFoundError:  # Old runs are deleted.
             return None
         return None if error is None else error.hint
 
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
         """Pause a sync; takes effect before its next AWS write."""
-        if until is not None and until <= self._clock.now():
+        if until is not None and until <= self._context.clock.now():
             raise InvalidInputError("the end of the pause is in the past", hint="a time from now: --until 2h")
-        self._state.pause(name, Paused(by=actor, at=self._clock.now(), reason=reason, until=until))
-        return self._state.get_sync(name)
+        self._context.store.syncs.pause(
+            name, Paused(by=actor, at=self._context.clock.now(), reason=reason, until=until)
+        )
+        return self._context.store.syncs.get_sync(name)
 
     def resume(self, name: str, *, actor: str) -> Sync:
         """Resume a sync and have it reconciled at once."""
-        self._state.resume(name, actor=actor)
-        return self._state.get_sync(name)
+        self._context.store.syncs.resume(name, actor=actor)
+        return self._context.store.syncs.get_sync(name)
 
     def approve(self, name: str, digest: str, *, actor: str) -> tuple[Held, ...]:
         """
@@ -237,11 +217,11 @@ class SyncOperations:
                 f"the held changes of {name} have the digest {report.guarded.digest}, not {digest}",
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
-        self._state.approve(name, digest, actor=actor)
+        self._context.store.syncs.approve(name, digest, actor=actor)
         return report.guarded.held
 
     def _require_runnable(self, name: str) -> Sync:
-        sync = self._state.get_sync(name)
+        sync = self._context.store.syncs.get_sync(name)
         if sync.paused is not None:
             raise IllegalTransitionError(f"the sync {name} is paused", hint=f"phasesync syncs resume {name}")
         if self._credential_status(sync) is CredentialStatus.INCOMPLETE:
@@ -252,4 +232,4 @@ class SyncOperations:
         return sync
 
     def _credential_status(self, sync: Sync) -> CredentialStatus:
-        return self._credentials.get_by_id(sync.credential_id).status
+        return self._context.store.credentials.get_by_id(sync.credential_id).status

@@ -1,8 +1,9 @@
 """Keeps us in the AWS account that was pinned: an edited role must not make everything anew elsewhere."""
 
 from phasesync.core.credential import Credential
+from phasesync.core.sync_state import SyncState
 from phasesync.errors import AccountMismatchError
-from phasesync.ports import Destination, SyncState
+from phasesync.ports.destination import Destination
 
 
 def verify_account(state: SyncState, destination: Destination) -> str:

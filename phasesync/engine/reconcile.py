@@ -7,13 +7,12 @@ this happens is `scheduler.py`'s.
 Works on one claim: keeps it alive while the sync is reconciled.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
-from phasesync.core.fingerprint import Digests
 from phasesync.core.planning.budget import DAY, within_a_day
 from phasesync.core.planning.guard import Guarded, judge
 from phasesync.core.planning.plan import make_plan
@@ -22,8 +21,10 @@ from phasesync.core.run import Run
 from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Layout
+from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.apply import Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
+from phasesync.engine.context import Context
 from phasesync.engine.defects import internal_error
 from phasesync.engine.desired import DesiredState, load_desired, policy_of
 from phasesync.engine.observe import (
@@ -50,15 +51,6 @@ from phasesync.errors import (
     RemoteChangedError,
     StaleDatabaseError,
 )
-from phasesync.ports import (
-    Claim,
-    Clock,
-    Destinations,
-    EnvironmentStore,
-    EventSink,
-    StateStore,
-    SyncState,
-)
 
 MAX_ROUNDS = 4
 """How often one run looks again after something changed in its hands; then it tries later."""
@@ -84,40 +76,8 @@ class Prepared:
 class Reconciler:
     """Brings a destination in step with the store, one sync at a time. Safe to share between threads."""
 
-    def __init__(
-        self,
-        *,
-        environments: EnvironmentStore,
-        state: StateStore,
-        destinations: Destinations,
-        digests: Digests,
-        instance_id: str,
-        clock: Clock,
-        events: EventSink,
-        spread: Callable[[], float],
-        coalesce: Callable[[], timedelta],
-    ) -> None:
-        """
-        Args:
-            environments: the source.
-            state: syncs, journal and runs.
-            destinations: opens the destination of a sync.
-            digests: keyed digests of this instance.
-            instance_id: marks what is ours.
-            clock: time.
-            events: takes what happened.
-            spread: random numbers in [0, 1) that spread retries and checks.
-            coalesce: how long edits gather after a write; asked at each run, since settings may change.
-        """
-        self._environments = environments
-        self._state = state
-        self._destinations = destinations
-        self._digests = digests
-        self._instance_id = instance_id
-        self._clock = clock
-        self._events = events
-        self._spread = spread
-        self._coalesce = coalesce
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def reconcile(self, claim: Claim, checkpoint: Checkpoint) -> Run | None:
         """
@@ -134,13 +94,13 @@ class Reconciler:
         Raises:
             StoreUnavailableError: the run could not be recorded; the claim ends by itself.
         """
-        started_at = self._clock.now()
+        started_at = self._context.clock.now()
         try:
-            state = self._state.load(claim)
+            state = self._context.store.syncs.load(claim)
         except NotFoundError:
             return None
         except ClaimLostError:
-            self._events.emit(ClaimLost(sync_id=claim.sync_id))
+            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
         except (CiphertextError, KeyUnavailableError) as error:
             self._halt(claim, error, started_at)
@@ -155,18 +115,31 @@ class Reconciler:
         try:
             return self._record(state, claim, attempt, started_at)
         except ClaimLostError:
-            self._events.emit(ClaimLost(sync_id=claim.sync_id))
+            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
+
+    def work(self, claim: Claim, keeper: ClaimKeeper) -> None:
+        """
+        Reconcile a claimed sync in a thread of a dispatcher; the claim is renewed meanwhile.
+
+        Raises:
+            StoreUnavailableError: the result could not be recorded.
+        """
+        checkpoint = keeper.hold(claim)
+        try:
+            self.reconcile(claim, checkpoint)
+        finally:
+            keeper.drop(claim)
 
     def _halt(self, claim: Claim, error: PhasesyncError, started_at: datetime) -> None:
         """Record that a sync's own row or journal cannot be trusted; nothing of it is read or written."""
-        run = unreadable(claim, error, started_at=started_at, now=self._clock.now())
+        run = unreadable(claim, error, started_at=started_at, now=self._context.clock.now())
         try:
-            self._state.halt(claim, run, retry_in=SLOW_PAUSE)
+            self._context.store.runs.halt(claim, run, retry_in=SLOW_PAUSE)
         except ClaimLostError:
-            self._events.emit(ClaimLost(sync_id=claim.sync_id))
+            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
             return
-        self._events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
+        self._context.events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
 
     def prepare(self, state: SyncState) -> Prepared:
         """
@@ -181,7 +154,7 @@ class Reconciler:
         """
         found = look_steadily(
             state,
-            lambda: self._state.state_of(state.sync.name),
+            lambda: self._context.store.syncs.state_of(state.sync.name),
             self._prepare_once,
             doubtful=lambda found: isinstance(found, StaleDatabaseError),
             moved=lambda before, after: before.journal != after.journal,
@@ -201,13 +174,13 @@ class Reconciler:
 
     def _work(self, state: SyncState, claim: Claim, checkpoint: Checkpoint, attempt: RunBuilder) -> None:
         task = self._open(state, attempt, manual=claim.trigger is Trigger.MANUAL)
-        pen = JournalWriter(self._state, claim, self._clock, reads=attempt.reads, sync_version=state.sync.version)
+        pen = JournalWriter(self._context, claim, reads=attempt.reads, sync_version=state.sync.version)
         applier = Applier(
             destination=task.destination,
             pen=pen,
             checkpoint=checkpoint,
-            digests=self._digests,
-            instance_id=self._instance_id,
+            digests=self._context.digests,
+            instance_id=self._context.instance_id,
             recovery_days=state.sync.config.recovery_days,
         )
         for name, error in task.problems.items():
@@ -230,7 +203,7 @@ class Reconciler:
             attempt.fail_object(name, RemoteChangedError("the remote object kept changing while it was written"))
 
     def _trusted(self, task: DesiredState, claim: Claim, entries: Mapping[str, JournalEntry]) -> frozenset[str]:
-        sync, now = task.state.sync, self._clock.now()
+        sync, now = task.state.sync, self._context.clock.now()
         settled = sync.settled_status in (SyncStatus.IN_SYNC, SyncStatus.PENDING)
         # Where edits follow each other without a pause, no run but theirs would ever come to a check that is due.
         due = sync.next_due_at is not None and sync.next_due_at <= now
@@ -239,15 +212,7 @@ class Reconciler:
         return may_be_trusted(task.wanted, entries, now=now)
 
     def _open(self, state: SyncState, attempt: RunBuilder, *, manual: bool) -> DesiredState:
-        return load_desired(
-            state,
-            attempt,
-            environments=self._environments,
-            destinations=self._destinations,
-            digests=self._digests,
-            instance_id=self._instance_id,
-            manual=manual,
-        )
+        return load_desired(self._context, state, attempt, manual=manual)
 
     def _look(
         self,
@@ -258,15 +223,15 @@ class Reconciler:
         attempt: RunBuilder,
     ) -> Prepared:
         """Observe, plan and judge. `entries` are the journal entries as this run has moved them on."""
-        sync, now = task.state.sync, self._clock.now()
+        sync, now = task.state.sync, self._context.clock.now()
         seen = observe_all(
             task.destination,
             wanted=wanted,
             entries={name: entries[name] for name in wanted},
             unwanted=deletable(task.state, task.left_behind, task.account),
             trusted=trusted,
-            digests=self._digests,
-            instance_id=self._instance_id,
+            digests=self._context.digests,
+            instance_id=self._context.instance_id,
             now=now,
             restored=task.state.restored,
         )
@@ -275,7 +240,7 @@ class Reconciler:
             seen.observed,
             seen.entries,
             seen.leaving(task.left_behind, account=task.account, region=sync.region),
-            policy_of(sync, instance_id=self._instance_id, account=task.account, now=now),
+            policy_of(sync, instance_id=self._context.instance_id, account=task.account, now=now),
             unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
             unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
@@ -338,7 +303,7 @@ class Reconciler:
                 entry = pen.latest(name, entries.get(name) or prepared.seen.entries[name])
                 entries[name] = entry
                 if isinstance(error, QuotaExceededError) and change.action in (Action.PUT, Action.REKEY):
-                    error.retry_after = _until_a_version_is_a_day_old(entry, self._clock.now())
+                    error.retry_after = _until_a_version_is_a_day_old(entry, self._context.clock.now())
                 attempt.fail(change, error)
                 if change.action not in _APART or change.adopts:
                     failed.add(name)
@@ -354,7 +319,7 @@ class Reconciler:
             if applied.again:
                 again.add(name)
             if _removes_copies(change):
-                attempt.wake_at.append(self._clock.now() + NEXT_STEP)
+                attempt.wake_at.append(self._context.clock.now() + NEXT_STEP)
         attempt.wake_at += [change.due_at for change in prepared.plan.changes if change.due_at is not None]
         attempt.wait(
             [held for held in prepared.guarded.held if held.change.remote_name not in again],
@@ -369,12 +334,12 @@ class Reconciler:
             state.sync,
             claim,
             started_at=started_at,
-            now=self._clock.now(),
-            coalesce=self._coalesce(),
-            spread=self._spread(),
+            now=self._context.clock.now(),
+            coalesce=self._context.coalesce(),
+            spread=self._context.random(),
         )
-        self._state.finish(claim, record.run, record.after)
-        self._events.emit(record.event)
+        self._context.store.runs.finish(claim, record.run, record.after)
+        self._context.events.emit(record.event)
         return record.run
 
 
@@ -408,24 +373,3 @@ def _until_a_version_is_a_day_old(entry: JournalEntry, now: datetime) -> timedel
     """Return how long AWS will refuse another version: it prunes what is older than a day."""
     oldest = min(within_a_day(entry.versions_at, now), default=now)
     return max(oldest + DAY - now, timedelta(minutes=1))
-
-
-class Worker:
-    """What a dispatcher calls in one of its threads."""
-
-    def __init__(self, reconciler: Reconciler, keeper: ClaimKeeper) -> None:
-        """
-        Args:
-            reconciler: does the work.
-            keeper: renews the claim meanwhile; its `renew` is called by the daemon.
-        """
-        self._reconciler = reconciler
-        self._keeper = keeper
-
-    def work(self, claim: Claim) -> None:
-        """Reconcile a claimed sync. StoreUnavailableError where the result could not be recorded."""
-        checkpoint = self._keeper.hold(claim)
-        try:
-            self._reconciler.reconcile(claim, checkpoint)
-        finally:
-            self._keeper.drop(claim)

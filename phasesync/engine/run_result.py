@@ -14,6 +14,7 @@ from phasesync.core.run import ChangeResult, Run, RunError
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
 from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
 from phasesync.core.sync import Sync
+from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import END_OF_LOOKING
 from phasesync.engine.stale_database import not_accepted
@@ -28,7 +29,7 @@ from phasesync.errors import (
     PlanHeldError,
     StaleDatabaseError,
 )
-from phasesync.ports import AfterRun, Claim, Destination
+from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)

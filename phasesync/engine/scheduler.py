@@ -11,47 +11,29 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from phasesync.core.daemons import MemberRole
 from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
+from phasesync.core.lease_claim import ClaimedLease
+from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
-from phasesync.ports import (
-    Claim,
-    ClaimedLease,
-    Clock,
-    ClockWatch,
-    DaemonRegistry,
-    Dispatcher,
-    EventSink,
-    LeaseStore,
-    MemberRole,
-    StateStore,
-    SyncDispatcher,
-)
+from phasesync.ports.runtime import Dispatcher, SyncDispatcher
+from phasesync.store.daemons import DaemonRegistry
 
 _HEARTBEAT: Final = ("clock", "renewal", "heartbeat")
 """The steps of a heartbeat, in their order: what the clock left ahead is moved before anything is noted by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """This daemon: `owner` names it in claims and is new at every start."""
-
-    owner: str
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class LeaseWork:
-    """What a daemon needs for leases: what is due, who takes it back, and what was left behind."""
+    """What a daemon does about leases: revokes those that are due, in threads of their own."""
 
-    leases: LeaseStore
     expiry: LeaseExpiry
     dispatcher: Dispatcher[ClaimedLease]
-    reaper: OrphanCollector
 
 
 class Scheduler:
@@ -59,49 +41,38 @@ class Scheduler:
 
     def __init__(
         self,
+        context: Context,
         *,
-        member: Member,
-        state: StateStore,
-        registry: DaemonRegistry,
+        host: str,
+        pid: int,
         keeper: ClaimKeeper,
         dispatcher: SyncDispatcher,
-        events: EventSink,
-        clock: Clock,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
-        clock_watch: ClockWatch | None = None,
         sweeper: Sweeper | None = None,
-        checkpoint: Callable[[], None] = lambda: None,
         lease_work: LeaseWork | None = None,
     ) -> None:
         """
         Args:
-            member: who we are.
-            state: syncs and claims.
-            registry: the daemons that are alive.
+            context: stores, time and events; its `owner` names this daemon, and is new at every start.
+            host: that this daemon runs on.
+            pid: of this process.
             keeper: renews our claims.
             dispatcher: runs what was claimed.
-            events: takes what happened.
-            clock: measures how long ago the last round was.
             runs_kept: how long runs are kept, asked at each housekeeping.
-            share_among: told at each heartbeat how many daemons work, this one included: they share AWS's quotas.
-            clock_watch: notices that the database's clock was set back; None = nobody does.
-            sweeper: checks many objects at once; None = each sync is checked by a run of its own.
-            checkpoint: shortens the database's log, at each housekeeping.
-            lease_work: what is done about leases; None = nothing is.
+            share_among: called at each heartbeat with how many daemons work, this one included: they share AWS's
+                request rates.
+            sweeper: checks many objects at once; without it each sync is checked by a run of its own.
+            lease_work: what is done about leases; without it nothing is.
         """
-        self._member = member
-        self._state = state
-        self._registry = registry
+        self._context = context
+        self._host = host
+        self._pid = pid
         self._keeper = keeper
         self._dispatcher = dispatcher
-        self._events = events
-        self._clock = clock
         self._runs_kept = runs_kept
         self._share_among = share_among
-        self._clock_watch = clock_watch
         self._sweeper = sweeper
-        self._checkpoint = checkpoint
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
@@ -118,7 +89,7 @@ class Scheduler:
         What this daemon does; None before its first heartbeat succeeded, and once none has for as long as its role is
         good for: others count it as dead then, and one of them may do its work.
         """
-        return self._role if self._clock.monotonic() < self._role_until else None
+        return self._role if self._context.clock.monotonic() < self._role_until else None
 
     @property
     def heartbeat_failure(self) -> PhasesyncError | None:
@@ -193,14 +164,14 @@ class Scheduler:
         if self._lease_work is not None:
             for claimed in self._lease_work.dispatcher.running():
                 self._round("release", partial(self._lease_work.expiry.give_back, claimed))
-        self._round("sign-off", lambda: self._registry.leave(self._member.owner))
+        self._round("sign-off", lambda: self._context.store.daemons.leave(self._context.owner))
 
     def _works(self) -> bool:
         return not self._stopped and self.role is MemberRole.ACTIVE
 
     def _claim(self, free: int) -> None:
-        claims = self._state.claim_due(
-            self._member.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
+        claims = self._context.store.claims.claim_due(
+            self._context.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
         )
         for claim in claims:
             # A claim may come late, from a database that was locked, when the end has begun already.
@@ -208,52 +179,51 @@ class Scheduler:
                 self._round("release", partial(self._release, claim))
 
     def _look_at_clock(self) -> None:
-        if self._clock_watch is None:
-            return
-        if (jumped := self._clock_watch.look(self._member.owner)) is not None:
-            self._events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
+        if (jumped := self._context.store.clock_watch.look(self._context.owner)) is not None:
+            self._context.events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
 
     def _reap(self) -> None:
-        for name in self._state.reap_expired():
-            self._events.emit(ClaimExpired(sync=name))
+        for name in self._context.store.claims.reap_expired():
+            self._context.events.emit(ClaimExpired(sync=name))
 
     def _learn_role(self) -> None:
-        member = self._member
         # Counted from before the call: the database counts from the call on.
-        until = self._clock.monotonic() + self._keeper.ttl.total_seconds()
-        role = self._registry.beat(member.owner, host=member.host, pid=member.pid, ttl=self._keeper.ttl)
+        until = self._context.clock.monotonic() + self._keeper.ttl.total_seconds()
+        role = self._context.store.daemons.beat(
+            self._context.owner, host=self._host, pid=self._pid, ttl=self._keeper.ttl
+        )
         self._role_until, former = until, self._role
         self._role = role
         if role is not former:
-            self._events.emit(RoleChanged(role=role))
+            self._context.events.emit(RoleChanged(role=role))
         if role is MemberRole.ACTIVE:
-            self._share_among(working(self._registry))
+            self._share_among(working(self._context.store.daemons))
             if not self._refused_woken:
                 # Keys, proxies and endpoints are those of the process: this one may reach what a former one did not.
-                self._state.wake_refused()
+                self._context.store.syncs.wake_refused()
                 self._refused_woken = True
 
     def _reap_users(self, work: "LeaseWork") -> None:
         every = EVERY if self._reaped else AGAIN
-        if self._registry.claim_chore("reap-users", self._member.owner, every=every):
+        if self._context.store.daemons.claim_chore("reap-users", self._context.owner, every=every):
             self._reaped = False  # Whatever ends it before it has returned.
-            self._reaped = work.reaper.reap(work.expiry.checkpoint)
+            self._reaped = OrphanCollector(self._context).reap(work.expiry.checkpoint)
 
     def _prune(self) -> None:
-        if not self._registry.claim_chore("housekeeping", self._member.owner, every=timedelta(hours=1)):
+        if not self._context.store.daemons.claim_chore("housekeeping", self._context.owner, every=timedelta(hours=1)):
             return
         kept = self._runs_kept()
-        count = self._state.prune_runs(older_than=kept)
-        leases = 0 if self._lease_work is None else self._lease_work.leases.prune(older_than=kept)
+        count = self._context.store.runs.prune_runs(older_than=kept)
+        leases = 0 if self._lease_work is None else self._context.leases.prune(older_than=kept)
         if count or leases:
-            self._events.emit(RunsPruned(count=count, leases=leases))
-        self._checkpoint()
+            self._context.events.emit(RunsPruned(count=count, leases=leases))
+        self._context.store.database.checkpoint()
 
     def _release(self, claim: Claim) -> None:
         try:
-            self._state.release(claim)
+            self._context.store.claims.release(claim)
         except ClaimLostError:
-            self._events.emit(ClaimExpired(sync=claim.sync_id))
+            self._context.events.emit(ClaimExpired(sync=claim.sync_id))
 
     def _round(self, chore: str, work: Callable[[], object]) -> bool:
         """Do one round; return whether it succeeded. A failure is told once until it changes; the next tries again."""
@@ -263,7 +233,7 @@ class Scheduler:
             former = self._failing.get(chore)
             self._failing[chore] = error
             if type(former) is not type(error):
-                self._events.emit(ChoreFailed(chore=chore, error=type(error).__name__, message=error.message))
+                self._context.events.emit(ChoreFailed(chore=chore, error=type(error).__name__, message=error.message))
             return False
         self._failing.pop(chore, None)
         return True

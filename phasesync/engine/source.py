@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.references import Problem, resolve, unresolved
 from phasesync.core.sync import Sync
+from phasesync.core.sync_state import SyncState
 from phasesync.errors import CiphertextError, NotFoundError, StalePlanError, UnresolvedReferenceError
-from phasesync.ports import EnvironmentStore, SyncState
+from phasesync.store.secrets import SecretStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Source:
         return unresolved(self.problems) if self.problems else None
 
 
-def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
+def read_source(secrets: SecretStore, sync: Sync) -> Source:
     """
     Read and resolve the environment and path of a sync; see `read_folder`.
 
@@ -57,7 +58,7 @@ def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
     """
     renamed = StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
     try:
-        source = read_folder(environments, sync.app, sync.environment, sync.path)
+        source = read_folder(secrets, sync.app, sync.environment, sync.path)
     except NotFoundError:
         raise renamed from None  # It is there: an environment that a sync uses is not removed.
     # The sync is bound to an id, and its names come from rows that are not authenticated until they are read here.
@@ -66,9 +67,7 @@ def read_source(environments: EnvironmentStore, sync: Sync) -> Source:
     return source
 
 
-def read_folder(
-    environments: EnvironmentStore, app: str, environment_name: str, path: str, *, only: str | None = None
-) -> Source:
+def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str, *, only: str | None = None) -> Source:
     """
     Read and resolve one folder of an environment, or `only` one key of it.
 
@@ -81,7 +80,7 @@ def read_folder(
     home = (app.lower(), environment_name.lower())
     loaded: dict[tuple[str, str], EnvironmentSnapshot | None] = {}
     needs = frozenset({home})
-    with environments.snapshot() as reader:
+    with secrets.snapshot() as reader:
         while True:
             found = reader.load(needs)
             loaded |= {name: found.get(name) for name in needs}

@@ -11,8 +11,8 @@ from typing import Final
 
 from phasesync.core.fingerprint import Digests, write_token
 from phasesync.core.remote import JournalEntry, Observed
+from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
-from phasesync.ports import StateStore
 
 LOOK_BACK: Final = 10
 """How many of our own earlier writes are recognised, which saves looking ahead."""
@@ -71,18 +71,18 @@ def may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
     return observed is not None and intent is not None and intent.token in observed.versions
 
 
-def check_may_release(state: StateStore) -> None:
+def check_may_release(context: Context) -> None:
     """Refuse to put former tags back while this database counts as older than AWS. IllegalTransitionError."""
-    if state.is_restored():
+    if context.store.restored.is_restored():
         raise IllegalTransitionError(
             "this database is an older backup that was not accepted, so nothing is written at AWS",
             hint="phasesync db accept-restore, and repeat it",
         )
 
 
-def check_may_delete(state: StateStore) -> None:
+def check_may_delete(context: Context) -> None:
     """Refuse to delete anything while this database counts as older than AWS. IllegalTransitionError."""
-    if state.is_restored():
+    if context.store.restored.is_restored():
         raise IllegalTransitionError(
             "this database is an older backup that nobody has accepted, so nothing is deleted at AWS",
             hint="phasesync db accept-restore, and repeat it",

@@ -25,7 +25,9 @@ from phasesync.core.planning.listing_check import (
     worth_a_list,
 )
 from phasesync.core.remote import Observed
+from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.core.sync import Layout
+from phasesync.engine.context import Context
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
@@ -33,18 +35,7 @@ from phasesync.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from phasesync.ports import (
-    Check,
-    Clock,
-    DaemonRegistry,
-    Destination,
-    Destinations,
-    EventSink,
-    SweepGroup,
-    SweepStore,
-    SweptObject,
-    SweptSync,
-)
+from phasesync.ports.destination import Destination
 
 ROUND: Final = timedelta(seconds=10)
 """How often it is worth asking what is due soon."""
@@ -79,34 +70,8 @@ class _Ledger:
 class Sweeper:
     """Checks by lists what would else be checked one by one. For one thread."""
 
-    def __init__(
-        self,
-        *,
-        store: SweepStore,
-        registry: DaemonRegistry,
-        owner: str,
-        destinations: Destinations,
-        instance_id: str,
-        clock: Clock,
-        events: EventSink,
-    ) -> None:
-        """
-        Args:
-            store: says what is due soon and what is expected, and takes when the next checks are.
-            registry: keeps several daemons from sweeping the same place.
-            owner: this daemon.
-            destinations: opens what is listed.
-            instance_id: marks what is ours.
-            clock: tells what we changed lately.
-            events: takes what happened.
-        """
-        self._store = store
-        self._registry = registry
-        self._owner = owner
-        self._destinations = destinations
-        self._instance_id = instance_id
-        self._clock = clock
-        self._events = events
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._took: dict[str, timedelta] = {}
         """Place -> how long its last sweep took."""
         self._denied: dict[tuple[str, int, str], float] = {}
@@ -123,13 +88,17 @@ class Sweeper:
             StoreUnavailableError: the database cannot be asked.
         """
         # A sweep that takes long begins earlier, or its objects would be asked for one by one meanwhile.
-        for group in self._store.sweepable(within=_AHEAD + max(self._took.values(), default=timedelta(0))):
+        for group in self._context.store.sweeps.sweepable(
+            within=_AHEAD + max(self._took.values(), default=timedelta(0))
+        ):
             credentials = [one for one in group.credentials if not self._is_denied(one, group.region)]
             if stopping():
                 return
             if not credentials or not worth_a_list(group.due, group.objects):
                 continue
-            if not self._registry.claim_chore(_chore(group), self._owner, every=_at_most_every(group)):
+            if not self._context.store.daemons.claim_chore(
+                _chore(group), self._context.owner, every=_at_most_every(group)
+            ):
                 continue
             try:
                 self._sweep(group, credentials, stopping)
@@ -137,14 +106,14 @@ class Sweeper:
                 return
             except (DestinationError, NotFoundError) as error:
                 # Its checks become due, and their runs meet the same and say so with names and hints.
-                self._events.emit(ChoreFailed(chore="sweep", error=type(error).__name__, message=error.message))
+                self._context.events.emit(ChoreFailed(chore="sweep", error=type(error).__name__, message=error.message))
 
     def _sweep(self, group: SweepGroup, credentials: list[Credential], stopping: Callable[[], bool]) -> None:
-        began = self._clock.monotonic()
+        began = self._context.clock.monotonic()
         ledger = self._read(group, stopping)
         for credential in credentials:
             try:
-                destination = self._destinations.open(
+                destination = self._context.destinations.open(
                     group.destination_kind, credential, group.region, tenant=_CUSTOMER
                 )
                 if destination.account_id() != group.account:
@@ -159,9 +128,9 @@ class Sweeper:
             if stopping():
                 return
             self._settle(ledger, {ledger.expected[name].aspect.sync_id for name in found})
-            duration_s = self._clock.monotonic() - began
+            duration_s = self._context.clock.monotonic() - began
             self._took[_chore(group)] = timedelta(seconds=duration_s)
-            self._events.emit(
+            self._context.events.emit(
                 SweepFinished(
                     account=group.account,
                     region=group.region,
@@ -177,7 +146,7 @@ class Sweeper:
     def _read(self, group: SweepGroup, stopping: Callable[[], bool]) -> _Ledger:
         """Return what is expected; of each journal entry only what a list can tell is kept."""
         ledger = _Ledger()
-        for one in self._store.swept(group):
+        for one in self._context.store.sweeps.swept(group):
             if stopping():
                 raise InterruptedRunError
             self._expect(ledger, one, group)
@@ -199,11 +168,11 @@ class Sweeper:
             return
         aspect = ledger.aspects.get(sync.id)
         if aspect is None:
-            aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._instance_id)
+            aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._context.instance_id)
             ledger.aspects = {sync.id: aspect}  # They come sync by sync.
         if one.wanted:
             ledger.wants.add(sync.id)
-        expected = expectation(aspect, sync.config, entry, wanted=one.wanted, now=self._clock.now())
+        expected = expectation(aspect, sync.config, entry, wanted=one.wanted, now=self._context.clock.now())
         if expected is NotComparable.SYNC:
             ledger.aside.add(sync.id)
         elif expected is NotComparable.OBJECT:
@@ -215,13 +184,13 @@ class Sweeper:
 
     def _listed(self, destination: Destination, stopping: Callable[[], bool]) -> Iterator[Observed]:
         """Yield what is listed, page by page, until it ends or this daemon does."""
-        for seen in destination.sweep(self._instance_id):
+        for seen in destination.sweep(self._context.instance_id):
             if stopping():
                 return
             yield seen
 
     def _settle(self, ledger: _Ledger, suspected: set[str]) -> None:
-        self._store.checked(
+        self._context.store.sweeps.checked(
             [
                 Check(sync=sync, due_in=timedelta(0) if sync.id in suspected else sync.config.interval)
                 for sync in ledger.settled()
@@ -230,13 +199,13 @@ class Sweeper:
 
     def _is_denied(self, credential: Credential, region: str) -> bool:
         since = self._denied.get((credential.id, credential.version, region))
-        return since is not None and self._clock.monotonic() - since < _DENIED_FOR.total_seconds()
+        return since is not None and self._context.clock.monotonic() - since < _DENIED_FOR.total_seconds()
 
     def _deny(self, credential: Credential, group: SweepGroup, error: PermissionDeniedError) -> None:
         """Remember that a credential may not list; tell it once."""
         place = (credential.id, credential.version, group.region)
         if place not in self._denied:
-            self._events.emit(
+            self._context.events.emit(
                 SweepDenied(
                     account=group.account,
                     region=group.region,
@@ -245,7 +214,7 @@ class Sweeper:
                     f"phasesync aws policy --all --credential {credential.name} prints the whole policy",
                 )
             )
-        self._denied[place] = self._clock.monotonic()
+        self._denied[place] = self._context.clock.monotonic()
 
 
 def _chore(group: SweepGroup) -> str:

@@ -11,19 +11,13 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
+from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.adoption_preview import survey
+from phasesync.engine.context import Context
 from phasesync.engine.hints import naming
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.validation import SyncValidator
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
-from phasesync.ports import (
-    CredentialStore,
-    CredentialTester,
-    Destinations,
-    EnvironmentStore,
-    StateStore,
-    SyncDraft,
-)
 
 UNKNOWN_ACTOR = "unknown"
 
@@ -51,29 +45,9 @@ class Configured:
 class SyncConfiguration:
     """Adds and changes syncs."""
 
-    def __init__(
-        self,
-        *,
-        environments: EnvironmentStore,
-        credentials: CredentialStore,
-        state: StateStore,
-        destinations: Destinations,
-        tester: Callable[[], CredentialTester],
-    ) -> None:
-        """
-        Args:
-            environments: to check what a sync reads.
-            credentials: to check what it writes with.
-            state: keeps the syncs.
-            destinations: to look at what is there.
-            tester: returns who asks AWS about a credential; made only where AWS is asked.
-        """
-        self._environments = environments
-        self._credentials = credentials
-        self._state = state
-        self._destinations = destinations
-        self._tester = tester
-        self._checker = SyncValidator(environments, state, destinations)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._checker = SyncValidator(context)
 
     def add(self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR) -> Configured:
         """
@@ -89,13 +63,13 @@ class SyncConfiguration:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
             DestinationError: identity or permission; nothing is added.
         """
-        if any(sync.name.lower() == draft.name.lower() for sync in self._state.list_syncs()):
+        if any(sync.name.lower() == draft.name.lower() for sync in self._context.store.syncs.list_syncs()):
             raise AlreadyExistsError(
                 f"the sync {draft.name} exists already", hint=f"to change it: phasesync syncs update {draft.name}"
             )
-        found = self._environments.get_environment(draft.app, draft.environment)
+        found = self._context.store.apps.get_environment(draft.app, draft.environment)
         draft = replace(draft, app=found.app, environment=found.name)
-        credential = self._credentials.get(draft.credential)
+        credential = self._context.store.credentials.get(draft.credential)
         draft = self._checker.settle(draft, credential, former=None, ask=verify)
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
         warnings = [] if importing else self._source_warnings(draft)
@@ -116,15 +90,15 @@ class SyncConfiguration:
             imported, notes = self._import(draft, credential, actor)
             draft = replace(draft, adopt_versions=imported.versions)
             warnings += notes
-        sync = self._state.add_sync(draft)
+        sync = self._context.store.syncs.add_sync(draft)
         return Configured(sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt)
 
     def _import(self, draft: SyncDraft, credential: Credential, actor: str) -> tuple[ImportResult, tuple[str, ...]]:
         """Bring what stands at the remote names into the store, before the sync is there and a run could begin."""
-        destination = self._destinations.open(draft.destination_kind, credential, draft.region)
+        destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
         found = survey(
             destination,
-            self._environments,
+            self._context,
             draft,
             entries={},
             sync_id="",
@@ -133,7 +107,7 @@ class SyncConfiguration:
             with_others=True,
         )
         instead = f"--adopt {Adopt.OVERWRITE} in place of --adopt {draft.adopt}"
-        taken = import_values(self._environments, destination, draft, found.takeable, actor=actor, instead=instead)
+        taken = import_values(self._context, destination, draft, found.takeable, actor=actor, instead=instead)
         return taken, found.warnings
 
     def update(
@@ -159,8 +133,8 @@ class SyncConfiguration:
             InvalidInputError, NotFoundError, AlreadyExistsError: what was asked for.
             DestinationError: KMS refused to say what a new key is.
         """
-        sync = self._state.get_sync(name)
-        used = self._credentials.get(credential or sync.credential)
+        sync = self._context.store.syncs.get_sync(name)
+        used = self._context.store.credentials.get(credential or sync.credential)
         draft = SyncDraft(
             name=sync.name,
             app=sync.app,
@@ -179,7 +153,7 @@ class SyncConfiguration:
         warnings += _leaving_warnings(sync, draft)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
-        updated = self._state.update_sync(
+        updated = self._context.store.syncs.update_sync(
             name,
             config=draft.config,
             path=draft.path,
@@ -190,7 +164,7 @@ class SyncConfiguration:
         return Configured(sync=updated, identity=None, warnings=tuple(warnings))
 
     def _verify(self, draft: SyncDraft, credential: Credential) -> tuple[CallerIdentity, list[str], bool]:
-        report = self._tester().test(credential)
+        report = self._context.tester.test(credential)
         account = report.identity.account
         for pinned in (credential.account, draft.account):
             if pinned is not None and pinned != account:
@@ -198,7 +172,7 @@ class SyncConfiguration:
                     f"the credential {credential.name} leads to account {account}, pinned is {pinned}"
                 )
         warnings = list(report.findings)
-        destination = self._destinations.open(draft.destination_kind, credential, draft.region)
+        destination = self._context.destinations.open(draft.destination_kind, credential, draft.region)
         there, refused = [], []
         for name in self._checker.some_names(draft):
             seen = destination.observe(name)
@@ -207,7 +181,7 @@ class SyncConfiguration:
                 refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
             elif seen is not None:
                 there.append(name)
-        self._credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
+        self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
         to_adopt = bool(there) and draft.adopt is None
         if to_adopt:
             warnings.append(
@@ -219,7 +193,7 @@ class SyncConfiguration:
         return report.identity, warnings, to_adopt
 
     def _source_warnings(self, draft: SyncDraft) -> list[str]:
-        if self._environments.list_secrets(draft.app, draft.environment, path=draft.path):
+        if self._context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path):
             return []
         follows = "the first run will wait for an approval"
         if draft.config.layout is Layout.PER_KEY:

@@ -18,9 +18,10 @@ from phasesync.core.planning.guard import LONGEST_WINDOW
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, Sync, SyncConfig
+from phasesync.core.sync_state import SyncDraft
 from phasesync.core.tags import check_tags
+from phasesync.engine.context import Context
 from phasesync.errors import AlreadyExistsError, InvalidInputError
-from phasesync.ports import Destinations, EnvironmentStore, StateStore, SyncDraft
 
 SHORTEST_INTERVAL = timedelta(seconds=1)
 SHORTEST_WINDOW = timedelta(hours=1)
@@ -31,16 +32,8 @@ LONGEST_POLICY = 20_480
 class SyncValidator:
     """Checks what an operator sets on a sync."""
 
-    def __init__(self, environments: EnvironmentStore, state: StateStore, destinations: Destinations) -> None:
-        """
-        Args:
-            environments: the keys that a sync would write.
-            state: the other syncs.
-            destinations: say what a name may look like, and ask KMS.
-        """
-        self._environments = environments
-        self._state = state
-        self._destinations = destinations
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def settle(self, draft: SyncDraft, credential: Credential, *, former: SyncConfig | None, ask: bool) -> SyncDraft:
         """
@@ -63,7 +56,7 @@ class SyncValidator:
         check_tags(config.tags, ours=len(owner_tags("", "")), tells_case=True)
         _check_replicas(config, draft.region)
         if config.layout is Layout.JSON:
-            self._destinations.check_name(draft.destination_kind, config.names)
+            self._context.destinations.check_name(draft.destination_kind, config.names)
         changes: dict[str, str | None] = {}
         if config.resource_policy is not None:
             changes["resource_policy"] = canonical_policy(config.resource_policy)
@@ -91,7 +84,7 @@ class SyncValidator:
         wanted |= {
             (sync.app.lower(), sync.environment.lower()) for sync in others if sync.config.layout is Layout.PER_KEY
         }
-        with self._environments.snapshot() as reader:
+        with self._context.store.secrets.snapshot() as reader:
             loaded = reader.load(frozenset(wanted))
         secrets = _folder(loaded, draft.app, draft.environment, draft.path)
         names = {
@@ -102,7 +95,7 @@ class SyncValidator:
             names = {}
         for key, name in names.items():
             try:
-                self._destinations.check_name(draft.destination_kind, name)
+                self._context.destinations.check_name(draft.destination_kind, name)
             except InvalidInputError as error:
                 raise InvalidInputError(f"the key {key}: {error.message}", hint=error.hint) from None
         for keys in clashes(names).values():
@@ -130,7 +123,7 @@ class SyncValidator:
         """Return the remote names that a sync would write to; the first ones where there are many, None = all."""
         if draft.config.layout is Layout.JSON:
             return [draft.config.names]
-        listed = self._environments.list_secrets(draft.app, draft.environment, path=draft.path)
+        listed = self._context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path)
         return [
             name_of_key(draft.config, app=draft.app, environment=draft.environment, path=draft.path, key=one.key)
             for one in listed[:limit]
@@ -140,7 +133,7 @@ class SyncValidator:
         """Return the other syncs that write to the same account and Region, as far as that is known."""
         return [
             sync
-            for sync in self._state.list_syncs()
+            for sync in self._context.store.syncs.list_syncs()
             if sync.name != but
             and sync.region == draft.region
             and (
@@ -159,7 +152,7 @@ class SyncValidator:
                 f"{key!r} is not the ARN of a KMS key, and AWS is not to be asked for it",
                 hint="give the key's ARN, or leave --no-verify out",
             )
-        return self._destinations.resolve_key(draft.destination_kind, credential, draft.region, key)
+        return self._context.destinations.resolve_key(draft.destination_kind, credential, draft.region, key)
 
 
 def canonical_policy(text: str) -> str:

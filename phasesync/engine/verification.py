@@ -8,12 +8,14 @@ from phasesync.core.payloads import build_payloads
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
+from phasesync.core.sync_state import SyncState
+from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.observe import END_OF_LOOKING, look_steadily
 from phasesync.engine.pinned_account import verify_account
 from phasesync.engine.source import Source, read_source
 from phasesync.errors import DestinationError
-from phasesync.ports import Destination, Destinations, Digests, EnvironmentStore, StateStore, SyncState
+from phasesync.ports.destination import Destination
 
 
 class Comparison(StrEnum):
@@ -60,89 +62,74 @@ class Verified:
         return Comparison.UNREADABLE in found and found <= {Comparison.UNREADABLE, Comparison.SAME}
 
 
-class Verification:
-    """Compares values. They are digested at once, and neither kept nor shown."""
+def verify_sync(context: Context, name: str) -> Verified:
+    """
+    Read every remote object of a sync and compare it with the store.
 
-    def __init__(
-        self, *, environments: EnvironmentStore, state: StateStore, destinations: Destinations, digests: Digests
-    ) -> None:
-        """
-        Args:
-            environments: what is wanted.
-            state: the syncs.
-            destinations: what is there.
-            digests: keyed digests of this instance.
-        """
-        self._environments = environments
-        self._state = state
-        self._destinations = destinations
-        self._digests = digests
-
-    def verify(self, name: str) -> Verified:
-        """
-        Read every remote object of a sync and compare it with the store.
-
-        Raises:
-            NotFoundError: the sync.
-            EnvironmentStoreError: the source cannot be read.
-            DestinationError: what would meet every object.
-        """
-        state = self._state.state_of(name)
-        sync = state.sync
-        with hints_for(sync):
-            compared = self._all(state)
-        if any(one.result in _DOUBTFUL for one in compared) and self._is_behind(name):
-            compared = tuple(
-                replace(one, reason=one.reason or _BEHIND) if one.result in _DOUBTFUL else one for one in compared
-            )
-        return Verified(sync=sync, objects=compared)
-
-    def _is_behind(self, name: str) -> bool:
-        sync = self._state.get_sync(name)
-        return sync.pending or sync.running
-
-    def _all(self, state: SyncState) -> tuple[Compared, ...]:
-        sync = state.sync
-        destination = self._destinations.open(sync.destination_kind, state.credential, sync.region, tenant=sync.id)
-        verify_account(state, destination)
-        # An edit that goes out meanwhile is at AWS and not in what was read before.
-        return look_steadily(
-            self._read(sync),
-            lambda: self._read(sync),
-            lambda source: self._compare_all(sync, destination, source),
-            doubtful=lambda compared: any(one.result in _DOUBTFUL for one in compared),
-            moved=lambda before, after: before.reads != after.reads,
+    Raises:
+        NotFoundError: the sync.
+        EnvironmentStoreError: the source cannot be read.
+        DestinationError: what would meet every object.
+    """
+    state = context.store.syncs.state_of(name)
+    sync = state.sync
+    with hints_for(sync):
+        compared = _all(context, state)
+    if any(one.result in _DOUBTFUL for one in compared) and _is_behind(context, name):
+        compared = tuple(
+            replace(one, reason=one.reason or _BEHIND) if one.result in _DOUBTFUL else one for one in compared
         )
+    return Verified(sync=sync, objects=compared)
 
-    def _read(self, sync: Sync) -> Source:
-        source = read_source(self._environments, sync)
-        if (unresolved := source.error()) is not None:
-            raise unresolved
-        return source
 
-    def _compare_all(self, sync: Sync, destination: Destination, source: Source) -> tuple[Compared, ...]:
-        mapped = build_payloads(sync, source.values, self._digests)
-        compared = [self._compare(sync, destination, one, payload) for one, payload in mapped.payloads.items()]
-        compared += [
-            Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
-            for one, error in mapped.problems.items()
-        ]
-        return tuple(sorted(compared, key=lambda one: one.remote_name))
+def _is_behind(context: Context, name: str) -> bool:
+    sync = context.store.syncs.get_sync(name)
+    return sync.pending or sync.running
 
-    def _compare(self, sync: Sync, destination: Destination, name: str, payload: Payload) -> Compared:
-        try:
-            value = destination.read_value(name)
-        except END_OF_LOOKING:
-            raise
-        except DestinationError as error:
-            return Compared(
-                remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync)
-            )
-        if value is None:
-            return Compared(remote_name=name, result=Comparison.MISSING)
-        if same(fingerprint(self._digests, value), payload.fingerprint):
-            return Compared(remote_name=name, result=Comparison.SAME)
-        return Compared(remote_name=name, result=Comparison.DIFFERS, reason=_why_not_ours(destination, name, sync))
+
+def _all(context: Context, state: SyncState) -> tuple[Compared, ...]:
+    sync = state.sync
+    destination = context.destinations.open(sync.destination_kind, state.credential, sync.region, tenant=sync.id)
+    verify_account(state, destination)
+    # An edit that goes out meanwhile is at AWS and not in what was read before.
+    return look_steadily(
+        _read(context, sync),
+        lambda: _read(context, sync),
+        lambda source: _compare_all(context, sync, destination, source),
+        doubtful=lambda compared: any(one.result in _DOUBTFUL for one in compared),
+        moved=lambda before, after: before.reads != after.reads,
+    )
+
+
+def _read(context: Context, sync: Sync) -> Source:
+    source = read_source(context.store.secrets, sync)
+    if (unresolved := source.error()) is not None:
+        raise unresolved
+    return source
+
+
+def _compare_all(context: Context, sync: Sync, destination: Destination, source: Source) -> tuple[Compared, ...]:
+    mapped = build_payloads(sync, source.values, context.digests)
+    compared = [_compare(context, sync, destination, one, payload) for one, payload in mapped.payloads.items()]
+    compared += [
+        Compared(remote_name=one, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
+        for one, error in mapped.problems.items()
+    ]
+    return tuple(sorted(compared, key=lambda one: one.remote_name))
+
+
+def _compare(context: Context, sync: Sync, destination: Destination, name: str, payload: Payload) -> Compared:
+    try:
+        value = destination.read_value(name)
+    except END_OF_LOOKING:
+        raise
+    except DestinationError as error:
+        return Compared(remote_name=name, result=Comparison.UNREADABLE, reason=error.message, hint=hint_of(error, sync))
+    if value is None:
+        return Compared(remote_name=name, result=Comparison.MISSING)
+    if same(fingerprint(context.digests, value), payload.fingerprint):
+        return Compared(remote_name=name, result=Comparison.SAME)
+    return Compared(remote_name=name, result=Comparison.DIFFERS, reason=_why_not_ours(destination, name, sync))
 
 
 def _why_not_ours(destination: Destination, name: str, sync: Sync) -> str | None:

@@ -13,11 +13,12 @@ from phasesync.core.lease import ENDED
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, NotFoundError
+from phasesync.store.base import BaseStore, absent, listed, live_leases, new_id
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.encryption import not_found
 from phasesync.store.environment_macs import authenticated, columns_of_app, follow_app, mac_of, store_mac
-from phasesync.store.part import Part, absent, listed, live_leases, new_id
+from phasesync.store.keys import KeyRing
 from phasesync.store.registry import locked_registry
 from phasesync.store.run_requests import wake_readers, wake_unresolved
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
@@ -27,7 +28,7 @@ ENVIRONMENT_KEY = "environment"
 """Purpose of data keys; every environment has its own."""
 
 
-class EnvironmentsPart(Part):
+class AppStore(BaseStore):
     """Apps and environments of the port `EnvironmentStore`."""
 
     def add_app(self, name: str, *, description: str = "") -> App:
@@ -83,7 +84,7 @@ class EnvironmentsPart(Part):
     def add_environment(self, app: str, name: str) -> Environment:
         """Add an environment. NotFoundError for the app; AlreadyExistsError also for another case."""
         with self._database.write() as connection:
-            self._insert_environment(connection, find_app(connection, app, lock=True), name)
+            insert_environment(connection, self._keys, find_app(connection, app, lock=True), name)
             return to_environment(find_environment(connection, app, name))
 
     def list_environments(self, app: str | None = None) -> list[Environment]:
@@ -163,23 +164,24 @@ class EnvironmentsPart(Part):
             # Without its key, copies of the rows in backups and on the disk say nothing any more.
             connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
 
-    def _insert_environment(self, connection: sa.Connection, app: sa.Row[Any], name: str) -> None:
-        """Add an environment; the app's row is locked, since the MAC covers its names."""
-        check_name(name, "environment")
-        _refuse_environment(connection, app.id, app.name, name)
-        key = self._keys.new_data_key(ENVIRONMENT_KEY)
-        insert_key(connection, key)
-        values = {
-            "id": new_id(),
-            "app_id": app.id,
-            "name": name,
-            "name_key": name.lower(),
-            "revision": 0,
-            "data_key_id": key.id,
-        }
-        mac = mac_of(self._keys, {**values, "app": app.name, "app_key": app.name_key}, ())
-        connection.execute(environments.insert().values(**values, mac=mac, created_at=now()))
-        wake_unresolved(connection)
+
+def insert_environment(connection: sa.Connection, keys: KeyRing, app: sa.Row[Any], name: str) -> None:
+    """Add an environment; the app's row is locked, since the MAC covers its names."""
+    check_name(name, "environment")
+    _refuse_environment(connection, app.id, app.name, name)
+    key = keys.new_data_key(ENVIRONMENT_KEY)
+    insert_key(connection, key)
+    values = {
+        "id": new_id(),
+        "app_id": app.id,
+        "name": name,
+        "name_key": name.lower(),
+        "revision": 0,
+        "data_key_id": key.id,
+    }
+    mac = mac_of(keys, {**values, "app": app.name, "app_key": app.name_key}, ())
+    connection.execute(environments.insert().values(**values, mac=mac, created_at=now()))
+    wake_unresolved(connection)
 
 
 def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:

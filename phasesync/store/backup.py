@@ -27,13 +27,13 @@ from phasesync.errors import (
     SettingsError,
 )
 from phasesync.host_files import UnusableFileError, file_exists
-from phasesync.ports import KeyRing
-from phasesync.store.daemons import SqlDaemonRegistry
+from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database
 from phasesync.store.database_url import parse_database_url, prepare_sqlite_file, sqlite_file_exists, sqlite_url
 from phasesync.store.db_errors import translated
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.initialise import read_instance_id
+from phasesync.store.keys import KeyRing
 from phasesync.store.migrate import status_of, upgrade
 from phasesync.store.registry import locked_registry
 from phasesync.store.sqlite_file import uri_of
@@ -174,7 +174,7 @@ def _remove(files: Iterable[Path]) -> None:
 def _require_no_daemon(database_url: str) -> None:
     database = open_database(database_url)
     try:
-        if status_of(database).is_current and (alive := SqlDaemonRegistry(database).alive()):
+        if status_of(database).is_current and (alive := DaemonRegistry(database).alive()):
             raise IllegalTransitionError(
                 f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
                 hint="stop it first: systemctl stop phasesync",

@@ -19,13 +19,13 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync_state import Claim
 from phasesync.core.times import JUMP
 from phasesync.errors import ClaimHeldError, ClaimLostError, InterruptedRunError, NotFoundError
-from phasesync.ports import Claim
+from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import lock_rows, ordered, row_lock
 from phasesync.store.db_time import AHEAD, after, from_microseconds, next_fence, now, to_microseconds
 from phasesync.store.encryption import ColumnCipher
-from phasesync.store.part import Part, new_id
 from phasesync.store.run_requests import WAKER
 from phasesync.store.run_rows import insert_runs
 from phasesync.store.tables import credentials, environments, sync_reads, syncs
@@ -41,7 +41,7 @@ class Interrupted:
     started_at: datetime
 
 
-def log_interrupted(connection: sa.Connection, sealer: ColumnCipher, former: Sequence[Interrupted]) -> None:
+def log_interrupted(connection: sa.Connection, cipher: ColumnCipher, former: Sequence[Interrupted]) -> None:
     """Store a run `interrupted` for each; their syncs are pending."""
     if not former:
         return
@@ -79,7 +79,7 @@ def log_interrupted(connection: sa.Connection, sealer: ColumnCipher, former: Seq
             changes=(),
         )
         runs.append((run, row.data_key_id))
-    insert_runs(connection, sealer, runs)
+    insert_runs(connection, cipher, runs)
     connection.execute(
         syncs.update()
         .where(syncs.c.id == sa.bindparam("sync"))
@@ -105,11 +105,18 @@ _returned: Final = (
 )
 
 
-class ClaimsPart(Part):
+class ClaimStore(BaseStore):
     """Claims of the port `StateStore`."""
 
     def claim_due(self, owner: str, *, limit: int, ttl: timedelta, large: int | None = None) -> list[Claim]:
-        """Claim up to `limit` syncs that are pending or due and free, at most `large` large ones, in one statement."""
+        """
+        Claim up to `limit` syncs that are pending or due and free, in one statement.
+
+        At most `large` of them are large (`core.schedule.LARGE_ABOVE`); None = any number.
+
+        A claim that expired is free too, and its run is logged `interrupted`; call `reap_expired` first where somebody
+        is to be told.
+        """
         large = limit if large is None else large
         # Nearly always nothing is due: a look locks nothing, and its statement is made once for all.
         with self._database.read() as connection:
@@ -163,7 +170,7 @@ class ClaimsPart(Part):
             connection.execute(syncs.update().where(held_by(claim)).values(**_CLEARED))
 
     def paused(self, sync_id: str) -> bool:
-        """Return whether a sync is paused or gone now."""
+        """Return whether it is paused or gone now; one indexed read, asked before every AWS write."""
         free = sa.select(syncs.c.id).where(
             syncs.c.id == sync_id, syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now())
         )
@@ -196,7 +203,7 @@ class ClaimsPart(Part):
                 Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at)
                 for row in rows
             ]
-            log_interrupted(connection, self._sealer, former)
+            log_interrupted(connection, self._cipher, former)
             # Set by a clock that was ahead and has been set back since, their times would not come for as long.
             connection.execute(syncs.update().where(ahead).values(claimed_at=now(), retry_at=None, next_due_at=now()))
         return sorted(row.name for row in rows)
@@ -208,7 +215,7 @@ class ClaimsPart(Part):
             for row in rows
             if row.interrupted_at is not None
         ]
-        log_interrupted(connection, self._sealer, former)
+        log_interrupted(connection, self._cipher, former)
 
 
 def locked_claim(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:

@@ -18,14 +18,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.daemons import ClockSetBack
 from phasesync.core.lease import ENDED, moved_back
 from phasesync.core.times import JUMP
 from phasesync.errors import CiphertextError
-from phasesync.ports import ClockSetBack
+from phasesync.store.base import BaseStore
 from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import before, now, to_microseconds
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
-from phasesync.store.part import Part
 from phasesync.store.tables import chores, daemons, leases, syncs
 
 _NOTE: Final = "clock"
@@ -41,11 +41,11 @@ _HORIZON: Final = timedelta(days=36_525) // timedelta(microseconds=1)
 Moved = dict[str, Any]
 
 
-class SqlClockWatch(Part):
+class ClockWatch(BaseStore):
     """Watches the database's clock (port `ClockWatch`)."""
 
     def look(self, owner: str) -> ClockSetBack | None:
-        """Put right what a clock that was set back left ahead; return by how much it was, None = it was not."""
+        """Note the time for the next look, and put right what lies ahead of a clock that was set back since."""
         with self._database.read() as connection:
             clock, stale = connection.execute(_LOOK).one()[:2]
             evidence = _evidence(connection, clock)
@@ -87,10 +87,10 @@ class SqlClockWatch(Part):
             if own <= _JUMP:
                 continue
             try:
-                lease = moved_back(to_lease(row, self._sealer), timedelta(microseconds=own))
+                lease = moved_back(to_lease(row, self._cipher), timedelta(microseconds=own))
             except CiphertextError:
                 continue  # Nothing that it says is believed; a daemon's round notes what it is.
-            values = to_columns(lease, self._sealer, row.data_key_id)
+            values = to_columns(lease, self._cipher, row.data_key_id)
             claim_until = _claim_until(leases, clock, own)
             connection.execute(leases.update().where(leases.c.id == row.id).values(**values, claim_until=claim_until))
             count += 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential import Credential, CredentialDraft, CredentialStatus, CredentialType
 from phasesync.core.lease import ENDED
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
@@ -22,11 +22,10 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from phasesync.ports import CredentialDraft
+from phasesync.store.base import BaseStore, absent, listed, new_id
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.encryption import ColumnCipher, check_name_key, not_found
-from phasesync.store.part import Part, absent, listed, new_id
 from phasesync.store.registry import locked_registry, read_registry
 from phasesync.store.run_requests import wake_leases, wake_refused, wake_users
 from phasesync.store.serialization import to_member
@@ -45,7 +44,7 @@ class _Sealed:
     secret_access_key: str | None = field(repr=False)
 
 
-class SqlCredentialStore(Part):
+class CredentialStore(BaseStore):
     """Credentials, encrypted at rest (port `CredentialStore`)."""
 
     def add(self, name: str, draft: CredentialDraft) -> Credential:
@@ -76,7 +75,7 @@ class SqlCredentialStore(Part):
             users = _users(connection)
             registry = read_registry(connection, self._keys)
             rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
-        found = [to_credential(row, self._sealer, users.get(row.id, ())) for row in rows]
+        found = [to_credential(row, self._cipher, users.get(row.id, ())) for row in rows]
         for row in rows:
             registry.check(credentials, row)
         return found
@@ -143,7 +142,7 @@ class SqlCredentialStore(Part):
                 values["verified_at"] = now()
             if row.account is None and account is not None:
                 pinned = {**row._asdict(), "account": account}
-                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._sealer))}
+                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._cipher))}
                 follow_account(
                     connection,
                     self._keys,
@@ -200,13 +199,13 @@ class SqlCredentialStore(Part):
         }
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
-        return self._sealer.json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+        return self._cipher.json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
         row = connection.execute(select_credentials().where(which)).first()
         if row is None:
             raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
-        credential = to_credential(row, self._sealer, _users(connection, row.id).get(row.id, ()))
+        credential = to_credential(row, self._cipher, _users(connection, row.id).get(row.id, ()))
         read_registry(connection, self._keys).check(credentials, row)
         return credential
 
@@ -231,10 +230,10 @@ def select_credentials() -> sa.Select[Any]:
     )
 
 
-def to_credential(row: sa.Row[Any], sealer: ColumnCipher, used_by: tuple[str, ...]) -> Credential:
+def to_credential(row: sa.Row[Any], cipher: ColumnCipher, used_by: tuple[str, ...]) -> Credential:
     """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
     check_name_key(credentials, row)
-    sealed = _open(row, sealer)
+    sealed = _open(row, cipher)
     return Credential(
         id=row.id,
         name=row.name,
@@ -255,9 +254,9 @@ def to_credential(row: sa.Row[Any], sealer: ColumnCipher, used_by: tuple[str, ..
     )
 
 
-def _open(row: sa.Row[Any], sealer: ColumnCipher) -> _Sealed:
+def _open(row: sa.Row[Any], cipher: ColumnCipher) -> _Sealed:
     try:
-        return sealer.open_json(_Sealed, _context(row._asdict()), row.sealed)
+        return cipher.open_json(_Sealed, _context(row._asdict()), row.sealed)
     except CiphertextError as error:
         raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
 

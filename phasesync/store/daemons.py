@@ -11,8 +11,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync.core.daemons import MemberRole
 from phasesync.core.times import JUMP
-from phasesync.ports import MemberRole
 from phasesync.store.clock_watch import note_time
 from phasesync.store.database import Database, insert_or_update, repeat_methods, unlocked
 from phasesync.store.db_time import AHEAD, after, before, now
@@ -22,14 +22,14 @@ _FORGOTTEN: Final = timedelta(hours=1)
 
 
 @repeat_methods
-class SqlDaemonRegistry:
+class DaemonRegistry:
     """Daemons and chores (port `DaemonRegistry`)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> MemberRole:
-        """Say that a daemon is alive; return whether it works or stands by."""
+        """Say that a daemon is alive; return whether it works or stands by. On PostgreSQL every daemon works."""
         with self._database.write() as connection:
             note_time(connection, owner)
             role = MemberRole.ACTIVE

@@ -12,29 +12,35 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.lease import ENDED
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.ports import DynamicDraft
 from phasesync.store.apps import find_environment
+from phasesync.store.base import BaseStore, absent, live_leases, new_id
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.encryption import ColumnCipher, not_found
 from phasesync.store.environment_macs import authenticated
 from phasesync.store.lease_rows import check_leases_mac, leases_mac_of, live_leases_of
-from phasesync.store.part import Part, absent, live_leases, new_id
 from phasesync.store.registry import Registry, locked_registry, read_registry
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 
 
-class SqlDynamicStore(Part):
+class DynamicStore(BaseStore):
     """Dynamic secrets (port `DynamicStore`)."""
 
     def add(self, draft: DynamicDraft) -> DynamicSecret:
-        """Add a dynamic secret. NotFoundError; AlreadyExistsError for its name and for its keys."""
+        """
+        Add a dynamic secret.
+
+        Raises:
+            NotFoundError: app, environment or credential.
+            AlreadyExistsError: the name is taken, or one of its keys: by a secret or by another dynamic secret of the
+                same folder.
+        """
         check_name(draft.name, "dynamic secret")
         with self._database.write() as connection:
             registry = locked_registry(connection, self._keys)
@@ -59,7 +65,7 @@ class SqlDynamicStore(Part):
                 "issuer": draft.issuer,
                 "version": 1,
             }
-            values["config"] = self._sealer.json(environment.data_key_id, _context(values), draft.config)
+            values["config"] = self._cipher.json(environment.data_key_id, _context(values), draft.config)
             values["leases_mac"] = leases_mac_of(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
@@ -67,7 +73,12 @@ class SqlDynamicStore(Part):
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
     def list_all(self) -> list[DynamicSecret]:
-        """Return all dynamic secrets by name, in three statements; an altered one with the reason."""
+        """
+        Return all dynamic secrets by name, in a fixed number of statements.
+
+        One whose row does not authenticate stands in the list with the reason and an empty configuration, so that it
+        hides no other.
+        """
         with self._database.read() as connection:
             rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
             registry = read_registry(connection, self._keys)
@@ -81,7 +92,7 @@ class SqlDynamicStore(Part):
             return self._to_dynamic(row, read_registry(connection, self._keys))
 
     def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
-        """Replace credential and configuration; leases that were issued stay as they are."""
+        """Replace credential and configuration; leases that were issued stay as they are. As `add` raises."""
         with self._database.write() as connection:
             registry = locked_registry(connection, self._keys)
             row = find_dynamic(connection, name)
@@ -102,7 +113,7 @@ class SqlDynamicStore(Part):
                 .values(
                     credential_id=values["credential_id"],
                     version=values["version"],
-                    config=self._sealer.json(row.data_key_id, _context(values), config),
+                    config=self._cipher.json(row.data_key_id, _context(values), config),
                     # An operator who sets a recipe again goes on with the leases that there are now.
                     leases_mac=leases_mac_of(self._keys, row.id, live_leases_of(connection, [row.id])[row.id]),
                 )
@@ -146,7 +157,7 @@ class SqlDynamicStore(Part):
         )
         label = f"{environment.app}/{environment.name} {path}"
         stands = {lookups[bytes(one)]: "" for one in taken}
-        handed_out = keys_handed_out(connection, environment.id, self._sealer, but=but)
+        handed_out = keys_handed_out(connection, environment.id, self._cipher, but=but)
         holders = stands | {key: handed_out[path, key] for key in lookups.values() if (path, key) in handed_out}
         if not holders:
             return
@@ -171,7 +182,7 @@ class SqlDynamicStore(Part):
             return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
 
     def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
-        dynamic = _dynamic_of(row, _open_config(row, self._sealer))
+        dynamic = _dynamic_of(row, _open_config(row, self._cipher))
         if registry is not None:
             registry.check(dynamic_secrets, row)
         return dynamic
@@ -214,7 +225,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
 
 
 def keys_handed_out(
-    connection: sa.Connection, environment_id: str, sealer: ColumnCipher, *, but: str = ""
+    connection: sa.Connection, environment_id: str, cipher: ColumnCipher, *, but: str = ""
 ) -> dict[tuple[str, str], str]:
     """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""
     rows = connection.execute(
@@ -223,18 +234,18 @@ def keys_handed_out(
     found: dict[tuple[str, str], str] = {}
     for row in rows:
         try:
-            config = _open_config(row, sealer)
+            config = _open_config(row, cipher)
         except CiphertextError:
             continue  # Nothing that it says is believed, and it must not stand in the way of others.
         found |= {(row.path, key): row.name for key in config.keys.values()}
     return found
 
 
-def _open_config(row: sa.Row[Any], sealer: ColumnCipher) -> DynamicConfig:
+def _open_config(row: sa.Row[Any], cipher: ColumnCipher) -> DynamicConfig:
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:
-        return sealer.open_json(DynamicConfig, _context(row._asdict()), row.config)
+        return cipher.open_json(DynamicConfig, _context(row._asdict()), row.config)
     except CiphertextError:
         raise _unauthentic(row) from None
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, NotFoundError, PhasesyncError
-from phasesync.ports import KeyRing
+from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import from_json, to_json
 
 T = TypeVar("T")

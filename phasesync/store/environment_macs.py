@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError
-from phasesync.ports import KeyRing
 from phasesync.store.encryption import same_mac
+from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, environments, secrets
 

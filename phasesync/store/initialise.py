@@ -5,10 +5,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.errors import SchemaMismatchError
-from phasesync.ports import KeyRing
+from phasesync.store.base import new_id
 from phasesync.store.database import Database, repeated
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.part import new_id
+from phasesync.store.keys import KeyRing
 from phasesync.store.registry import seal_registry
 from phasesync.store.sqlite_file import Installation
 from phasesync.store.tables import data_keys, instance

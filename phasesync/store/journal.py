@@ -12,10 +12,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
-from phasesync.ports import Claim
+from phasesync.core.sync_state import Claim
+from phasesync.store.base import BaseStore, new_id
 from phasesync.store.claims import locked_claim
 from phasesync.store.encryption import ColumnCipher
-from phasesync.store.part import Part, new_id
 from phasesync.store.serialization import members, to_plain
 from phasesync.store.tables import journal
 
@@ -33,47 +33,55 @@ _PLAIN: Final = (
 """Columns that stand in the clear; every other member of an entry is in `details`."""
 
 
-class JournalPart(Part):
+class JournalStore(BaseStore):
     """The journal of the port `StateStore`."""
 
     def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
-        """Store a journal entry, intent included, in a transaction of its own. ClaimLostError."""
+        """
+        Store a journal entry, intent included, in a transaction of its own.
+
+        Returns:
+            The entry with its id.
+
+        Raises:
+            ClaimLostError: a successor has the claim; nothing is stored.
+        """
         stored = entry if entry.id is not None else replace(entry, id=new_id())
         with self._database.write() as connection:
             data_key_id = locked_claim(connection, claim).data_key_id
             if entry.id is None:
-                connection.execute(journal.insert().values(**to_row(self._sealer, data_key_id, stored)))
+                connection.execute(journal.insert().values(**to_row(self._cipher, data_key_id, stored)))
             else:
-                update_entry(connection, self._sealer, data_key_id, stored)
+                update_entry(connection, self._cipher, data_key_id, stored)
         return stored
 
 
-def update_entry(connection: sa.Connection, sealer: ColumnCipher, data_key_id: str, entry: JournalEntry) -> None:
+def update_entry(connection: sa.Connection, cipher: ColumnCipher, data_key_id: str, entry: JournalEntry) -> None:
     """Replace a stored entry."""
-    values = to_row(sealer, data_key_id, entry)
+    values = to_row(cipher, data_key_id, entry)
     connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
 
 
-def load_journal(connection: sa.Connection, sync_id: str, sealer: ColumnCipher) -> tuple[JournalEntry, ...]:
+def load_journal(connection: sa.Connection, sync_id: str, cipher: ColumnCipher) -> tuple[JournalEntry, ...]:
     """Return the entries of a sync by Region and name. CiphertextError."""
     rows = connection.execute(
         sa.select(journal).where(journal.c.sync_id == sync_id).order_by(journal.c.region, journal.c.remote_name)
     )
-    return tuple(to_entry(row, sealer) for row in rows)
+    return tuple(to_entry(row, cipher) for row in rows)
 
 
-def to_row(sealer: ColumnCipher, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+def to_row(cipher: ColumnCipher, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
     """Return the columns of an entry that has an id."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
     details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
-    values["details"] = sealer.json(data_key_id, _context(entry), details)
+    values["details"] = cipher.json(data_key_id, _context(entry), details)
     return values
 
 
-def to_entry(row: sa.Row[Any], sealer: ColumnCipher) -> JournalEntry:
+def to_entry(row: sa.Row[Any], cipher: ColumnCipher) -> JournalEntry:
     """Return the entry that a row of the journal tells of. CiphertextError."""
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
-    details = json.loads(sealer.keys.decrypt(_context(plain), row.details))
+    details = json.loads(cipher.keys.decrypt(_context(plain), row.details))
     return replace(plain, **members(JournalEntry, details))
 
 

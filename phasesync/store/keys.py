@@ -8,13 +8,13 @@ of where keys come from.
 
 The key ring: root keys open data keys, data keys open columns, and the digest key makes keyed digests.
 
-Data keys are unwrapped once and kept in memory. Where wrapped keys are stored is behind the port `WrappedKeys`.
+Data keys are unwrapped once and kept in memory. Where wrapped keys are stored is not known here.
 """
 
 import hmac
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from phasesync.core.fingerprint import Digests
 from phasesync.errors import CiphertextError, KeyUnavailableError
-from phasesync.ports import Digests, WrappedKey, WrappedKeys
 
 FORMAT: Final = 1
 KEY_ID_BYTES: Final = 6
@@ -116,18 +116,36 @@ def malformed_root_key(source: str) -> KeyUnavailableError:
     return KeyUnavailableError(f"{source} does not hold a root key: {KEY_BYTES} bytes as base64 are expected")
 
 
-class EnvelopeKeyRing:
+@dataclass(frozen=True, kw_only=True)
+class WrappedKey:
+    """
+    A data key as the store keeps it: encrypted under the root key.
+
+    Attributes:
+        id: short name of the data key; stands in every ciphertext made with it.
+        purpose: `environment`, `credentials` or `digest`.
+        root_key_id: id of the root key that it is wrapped under.
+        wrapped: the wrapped key.
+    """
+
+    id: str
+    purpose: str
+    root_key_id: str
+    wrapped: bytes = field(repr=False)
+
+
+class KeyRing:
     """AES-256-GCM envelope encryption. Safe to share between threads."""
 
-    def __init__(self, roots: Sequence[RootKey], stored: WrappedKeys) -> None:
+    def __init__(self, roots: Sequence[RootKey], read_wrapped_keys: Callable[[], list[WrappedKey]]) -> None:
         """
         Args:
             roots: the current root key first, then former ones that may still be in use: the first wraps, all unwrap.
-            stored: where wrapped keys are found.
+            read_wrapped_keys: returns every wrapped key, oldest first.
         """
         self._roots = {root.id: AESGCM(_derive(root.material, "wrap")) for root in roots}
         self._current_root_id = roots[0].id
-        self._stored = stored
+        self._read_wrapped_keys = read_wrapped_keys
         self._lock = threading.Lock()
         self._wrapped: dict[str, WrappedKey] = {}
         self._open: dict[str, AESGCM] = {}
@@ -147,7 +165,13 @@ class EnvelopeKeyRing:
         return self._digests
 
     def verify(self) -> None:
-        """Make sure that our root keys open every key of the database. KeyUnavailableError, CiphertextError."""
+        """
+        Make sure that the root key opens what this database has; nothing happens where it has no keys yet.
+
+        Raises:
+            KeyUnavailableError: its keys are wrapped under another root key; names both.
+            CiphertextError: a wrapped key was altered.
+        """
         with self._lock:
             self._reload()
             keys = list(self._wrapped.values())
@@ -166,14 +190,22 @@ class EnvelopeKeyRing:
         return self._newest(purpose).id
 
     def encrypt(self, key_id: str, context: Sequence[str], plaintext: bytes) -> bytes:
-        """Encrypt one column of one row. KeyUnavailableError where the data key is unknown."""
+        """
+        Encrypt one column of one row.
+
+        Args:
+            key_id: id of the data key.
+            context: table, row, column, version and whatever else belongs to it: bound to the ciphertext as
+                associated data.
+            plaintext: any bytes.
+        """
         cipher = self._cipher(key_id)
         if cipher is None:
             raise KeyUnavailableError(f"the data key {key_id} is missing from this database")
         return seal(cipher, key_id, context, plaintext)
 
     def decrypt(self, context: Sequence[str], ciphertext: bytes) -> bytes:
-        """Decrypt one column. CiphertextError, KeyUnavailableError."""
+        """Decrypt one column; the data key's id stands in the ciphertext. CiphertextError, KeyUnavailableError."""
         key_id = key_id_of(ciphertext)
         cipher = self._cipher(key_id) if key_id is not None else None
         if cipher is None:
@@ -203,7 +235,7 @@ class EnvelopeKeyRing:
 
     def _reload(self) -> None:
         # All at once: one statement, however many environments a run reads.
-        self._wrapped = {key.id: key for key in self._stored.list_all()}
+        self._wrapped = {key.id: key for key in self._read_wrapped_keys()}
 
     def _unwrap(self, key: WrappedKey) -> bytes:
         root = self._roots.get(key.root_key_id)

@@ -15,19 +15,10 @@ import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, is_reusable
-from phasesync.errors import (
-    CiphertextError,
-    ClaimHeldError,
-    ClaimLostError,
-    IllegalTransitionError,
-    NotFoundError,
-    StalePlanError,
-)
-from phasesync.ports import (
+from phasesync.core.lease_claim import (
     ClaimedLease,
     Entry,
     KeptLease,
-    KeyRing,
     LeaseClaim,
     LeaseEvent,
     LeaseRecord,
@@ -36,9 +27,19 @@ from phasesync.ports import (
     Outputs,
     Step,
 )
+from phasesync.errors import (
+    CiphertextError,
+    ClaimHeldError,
+    ClaimLostError,
+    IllegalTransitionError,
+    NotFoundError,
+    StalePlanError,
+)
+from phasesync.store.base import BaseStore, full_id, new_id
 from phasesync.store.database import Database, row_lock, unlocked
 from phasesync.store.db_time import AHEAD, after, before, from_microseconds, next_fence, now
 from phasesync.store.dynamic import find_dynamic
+from phasesync.store.keys import KeyRing
 from phasesync.store.lease_rows import (
     check_leases_mac,
     drop_live,
@@ -55,7 +56,6 @@ from phasesync.store.lease_rows import (
     to_listed_lease,
     to_record,
 )
-from phasesync.store.part import Part, full_id, new_id
 from phasesync.store.registry import read_registry
 from phasesync.store.tables import (
     apps,
@@ -73,7 +73,7 @@ _TAKEN_BACK: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.RE
 _due_since: Final = sa.func.coalesce(leases.c.retry_at, leases.c.expires_at)
 
 
-class SqlLeaseStore(Part):
+class LeaseStore(BaseStore):
     """Leases (port `LeaseStore`)."""
 
     def __init__(self, database: Database, keys: KeyRing, *, ttl: timedelta) -> None:
@@ -98,9 +98,21 @@ class SqlLeaseStore(Part):
         for_keep: bool = False,
     ) -> tuple[LeaseClaim, Lease]:
         """
-        Note that a lease is wanted, and claim it.
+        Note that a lease is wanted, before anything is called, and claim it.
 
-        NotFoundError, StalePlanError; IllegalTransitionError: the cap; ClaimHeldError: `for_keep`, and not needed now.
+        Args:
+            dynamic: the recipe, as it was read.
+            make_spec: makes what it is made of.
+            ttl: how long it lives, counted from now; no longer than the recipe's maximum, whatever this says.
+            owner: who is at work on it.
+            for_keep: only where no kept lease may be given again, and nobody else is making one: of those that ask at
+                once, one makes it.
+
+        Raises:
+            NotFoundError: the dynamic secret was removed.
+            StalePlanError: it was changed meanwhile.
+            IllegalTransitionError: it has as many live leases as it may have.
+            ClaimHeldError: with `for_keep`: there is one to be given again by now, or another process is making one.
         """
         with self._database.write() as connection:
             row = find_dynamic(connection, dynamic.name, lock=True)
@@ -138,7 +150,7 @@ class SqlLeaseStore(Part):
                 max_expires_at=most,
                 for_keep=for_keep,
             )
-            columns = to_columns(lease, self._sealer, row.data_key_id)
+            columns = to_columns(lease, self._cipher, row.data_key_id)
             connection.execute(
                 leases.insert().values(**columns, fence=1, claim_owner=owner, claim_until=after(self._ttl))
             )
@@ -169,7 +181,7 @@ class SqlLeaseStore(Part):
         live = select_leases().where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
         for row in connection.execute(live if which is None else live.where(which)).all():
             with suppress(CiphertextError):
-                yield to_lease(row, self._sealer)
+                yield to_lease(row, self._cipher)
 
     def save(
         self,
@@ -180,7 +192,20 @@ class SqlLeaseStore(Part):
         keep: Outputs | None = None,
         done: bool = False,
     ) -> Lease:
-        """Take a step of a claimed lease. ClaimLostError; IllegalTransitionError."""
+        """
+        Take a step of a claimed lease, in one transaction.
+
+        Args:
+            claim: the right to do it; prolonged by this, or given back where the lease is done.
+            step: the step.
+            entry: goes into its log; one that depends on what becomes of the lease is made from it.
+            keep: values to store with it, encrypted; they go with the end of the lease.
+            done: give the claim back.
+
+        Raises:
+            ClaimLostError: a successor has the claim; nothing is stored.
+            IllegalTransitionError: the step is none that the lease can take.
+        """
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
             if row is None:
@@ -189,7 +214,7 @@ class SqlLeaseStore(Part):
             return self._step(connection, row, step, entry, keep=keep, **claimed)
 
     def change(self, lease_id: str, step: Step, *, entry: Entry | MakeEntry | None = None) -> Lease:
-        """Take a step that needs no claim. NotFoundError; what the step raises."""
+        """Take a step that needs no claim, since nothing is called for it. NotFoundError; what the step raises."""
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
             if row is None:
@@ -207,12 +232,12 @@ class SqlLeaseStore(Part):
         **columns: Any,
     ) -> Lease:
         # Asked for once the row is locked: a statement that waited for that knows the time from before.
-        lease = step(to_lease(row, self._sealer), from_microseconds(connection.scalar(sa.select(now())) or 0))
+        lease = step(to_lease(row, self._cipher), from_microseconds(connection.scalar(sa.select(now())) or 0))
         if keep is not None and lease.kept:
-            columns["kept"] = seal_outputs(row.id, keep, self._sealer, row.data_key_id)
+            columns["kept"] = seal_outputs(row.id, keep, self._cipher, row.data_key_id)
         elif not lease.kept:
             columns["kept"] = None
-        values = to_columns(lease, self._sealer, row.data_key_id) | columns
+        values = to_columns(lease, self._cipher, row.data_key_id) | columns
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
         if not lease.live:
             drop_live(connection, self._keys, row.dynamic_id, row.id)
@@ -223,7 +248,7 @@ class SqlLeaseStore(Part):
     def _log(self, connection: sa.Connection, row: sa.Row[Any], entry: Entry) -> None:
         insert_event(
             connection,
-            self._sealer,
+            self._cipher,
             row.data_key_id,
             row.id,
             event=entry.event,
@@ -255,7 +280,18 @@ class SqlLeaseStore(Part):
         raise ClaimHeldError(f"the lease {lease_id} is being worked on by {holder.claim_owner}")
 
     def claim_due(self, owner: str, *, limit: int, again: int, restored: bool) -> list[ClaimedLease]:
-        """Claim leases that a daemon has to act on: those first that have not failed, of each kind the longest due."""
+        """
+        Claim leases that a daemon has to act on (`core.lease.is_due`).
+
+        Those first that have not failed yet, so that many that cannot be taken back keep nobody waiting; of each kind
+        those that have been due longest.
+
+        Args:
+            owner: the daemon.
+            limit: how many.
+            again: how many of these may be such that failed before.
+            restored: this database may be older than AWS.
+        """
         due = _is_due(restored)
         # Nearly always nothing is due: a look locks nothing.
         with self._database.read() as connection:
@@ -268,13 +304,17 @@ class SqlLeaseStore(Part):
             return [self._claimed(row, owner) for row in rows]
 
     def drop_altered(self, lease_id: str) -> None:
-        """Delete a lease whose row does not authenticate. NotFoundError; IllegalTransitionError for one that does."""
+        """
+        Delete a lease whose row does not authenticate, since nothing that it says can be believed.
+
+        NotFoundError; IllegalTransitionError for one that does authenticate.
+        """
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
             if row is None:
                 raise _unknown(lease_id)
             try:
-                to_lease(row, self._sealer)
+                to_lease(row, self._cipher)
             except CiphertextError:
                 connection.execute(leases.delete().where(leases.c.id == lease_id))
                 drop_live(connection, self._keys, row.dynamic_id, lease_id)
@@ -297,7 +337,7 @@ class SqlLeaseStore(Part):
             if row is None:
                 return
             # Of an active one the pause is not heeded; it stands for one that is being revoked.
-            values = revocable_columns(row, self._sealer) or {"status": LeaseStatus.REVOKE_FAILED}
+            values = revocable_columns(row, self._cipher) or {"status": LeaseStatus.REVOKE_FAILED}
             if "mac" in values and not is_authentic(self._keys, row):
                 pause = timedelta(0)
             connection.execute(
@@ -335,7 +375,7 @@ class SqlLeaseStore(Part):
     def _claimed(self, row: sa.Row[Any], owner: str) -> ClaimedLease:
         claim = LeaseClaim(lease_id=row.id, owner=owner, fence=row.fence)
         try:
-            return ClaimedLease(claim=claim, lease=to_lease(row, self._sealer))
+            return ClaimedLease(claim=claim, lease=to_lease(row, self._cipher))
         except CiphertextError as error:
             return ClaimedLease(claim=claim, lease=None, error=error.message)
 
@@ -347,7 +387,7 @@ class SqlLeaseStore(Part):
             row = connection.execute(select_leases().where(leases.c.id == lease_id)).first()
         if row is None:
             raise _unknown(lease_id)
-        return to_lease(row, self._sealer)
+        return to_lease(row, self._cipher)
 
     def full_id(self, given: str) -> str:
         """Return the id of the one lease that begins with what was given. NotFoundError, InvalidInputError."""
@@ -366,7 +406,19 @@ class SqlLeaseStore(Part):
         ended: bool = False,
         limit: int | None = None,
     ) -> list[Lease]:
-        """Return leases, those that were asked for last first. NotFoundError for the dynamic secret."""
+        """
+        Return leases, those that were asked for last first.
+
+        Args:
+            dynamic: name of a dynamic secret; None = of all.
+            credential: name of the credential that made them; None = whichever.
+            environment: (app, environment); None = whichever.
+            ended: those that have ended too.
+            limit: at most so many; None = all.
+
+        Raises:
+            NotFoundError: the dynamic secret. Of a credential or environment that does not exist there are none.
+        """
         statement = select_leases().order_by(leases.c.requested_at.desc(), leases.c.id).limit(limit)
         with self._database.read() as connection:
             if dynamic is not None:
@@ -382,7 +434,7 @@ class SqlLeaseStore(Part):
             if not ended:
                 statement = statement.where(leases.c.status.not_in(ENDED))
             rows = connection.execute(statement).all()
-        return [to_listed_lease(row, self._sealer) for row in rows]
+        return [to_listed_lease(row, self._cipher) for row in rows]
 
     def statuses(self, lease_ids: Sequence[str]) -> Mapping[str, LeaseStatus]:
         """Return lease id -> status, of those that exist and whose row authenticates."""
@@ -392,7 +444,7 @@ class SqlLeaseStore(Part):
                 some = list(lease_ids[start : start + _AT_A_TIME])
                 for row in connection.execute(select_leases().where(leases.c.id.in_(some))):
                     try:
-                        found[row.id] = to_lease(row, self._sealer).status
+                        found[row.id] = to_lease(row, self._cipher).status
                     except CiphertextError:
                         continue  # Nothing that it says is believed; the user's own tags say when it is over.
         return found
@@ -423,9 +475,9 @@ class SqlLeaseStore(Part):
             check_leases_mac(self._keys, recipe, live_leases_of(connection, [dynamic.id])[dynamic.id])
         for row in connection.execute(kept).all():
             try:
-                lease = to_lease(row, self._sealer)
+                lease = to_lease(row, self._cipher)
                 if is_reusable(lease, from_microseconds(row.clock)):
-                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._sealer))
+                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._cipher))
             except CiphertextError:
                 continue  # What somebody altered hides no other, and is given to nobody.
         return None
@@ -438,7 +490,7 @@ class SqlLeaseStore(Part):
             rows = connection.execute(
                 sa.select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.number)
             ).all()
-        return [to_record(row, self._sealer) for row in rows]
+        return [to_record(row, self._cipher) for row in rows]
 
     def prune(self, *, older_than: timedelta) -> int:
         """Delete leases that ended longer ago than that, with their log; return how many."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
-from phasesync.ports import KeyRing
 from phasesync.store.database import BUSY_TIMEOUT_MS, Database, open_database, repeated
 from phasesync.store.database_url import missing_database, parse_database_url, sqlite_file_exists
 from phasesync.store.db_errors import no_schema
+from phasesync.store.keys import KeyRing
 from phasesync.store.migration_macs import SINCE, authenticate, refuse_beside_others
 from phasesync.store.tables import data_keys
 

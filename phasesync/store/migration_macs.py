@@ -12,7 +12,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, IllegalTransitionError
-from phasesync.ports import KeyRing
 from phasesync.store import lease_rows as lease_macs
 from phasesync.store.apps import select_environments
 from phasesync.store.daemons import is_alive
@@ -21,6 +20,7 @@ from phasesync.store.encryption import ColumnCipher
 from phasesync.store.environment_macs import mac_of as environment_mac_of
 from phasesync.store.environment_macs import pointers_of
 from phasesync.store.journal import to_entry
+from phasesync.store.keys import KeyRing
 from phasesync.store.lease_rows import leases_mac_of, live_leases_of
 from phasesync.store.registry import REGISTERED, seal_registry
 from phasesync.store.serialization import to_json
@@ -99,10 +99,10 @@ def refuse_beside_others(connection: sa.Connection) -> None:
 
 
 def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:
-    sealer = ColumnCipher(keys)
+    cipher = ColumnCipher(keys)
     for row in connection.execute(sa.select(journal)):
         try:
-            entry = to_entry(row, sealer)
+            entry = to_entry(row, cipher)
         except CiphertextError:
             continue  # Its run says so.
         if entry.sync_version is not None:

@@ -16,10 +16,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, SchemaMismatchError
-from phasesync.ports import KeyRing
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import to_microseconds
 from phasesync.store.encryption import UNVERSIONED, ColumnCipher
+from phasesync.store.keys import KeyRing
 from phasesync.store.tables import credentials, dynamic_secrets, instance
 from phasesync.store.wrapped_keys import CREDENTIALS_KEY
 

@@ -37,11 +37,11 @@ _ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
 """Advisory lock of PostgreSQL ("phaserun"): held from the numbering of a run to its commit."""
 
 
-def insert_runs(connection: sa.Connection, sealer: ColumnCipher, entries: Sequence[tuple[Run, str]]) -> None:
+def insert_runs(connection: sa.Connection, cipher: ColumnCipher, entries: Sequence[tuple[Run, str]]) -> None:
     """Store runs, each with the id of the data key that encrypts its details."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger()))))
-    connection.execute(runs.insert(), [_values(run, data_key_id, sealer) for run, data_key_id in entries])
+    connection.execute(runs.insert(), [_values(run, data_key_id, cipher) for run, data_key_id in entries])
 
 
 @cache
@@ -50,7 +50,7 @@ def select_runs() -> sa.Select[Any]:
     return sa.select(runs, syncs.c.name.label("sync")).join_from(runs, syncs)
 
 
-def to_run(row: sa.Row[Any], sealer: ColumnCipher) -> Run:
+def to_run(row: sa.Row[Any], cipher: ColumnCipher) -> Run:
     """Decrypt a row of `select_runs`. CiphertextError."""
     plain = {name: getattr(row, name) for name in _PLAIN}
     plain |= {
@@ -58,11 +58,11 @@ def to_run(row: sa.Row[Any], sealer: ColumnCipher) -> Run:
         "outcome": to_member(Outcome, row.outcome, "outcome in table runs"),
         "sync": row.sync,
     }
-    details = json.loads(sealer.keys.decrypt(_context(row.id, row.sync_id), row.details))
+    details = json.loads(cipher.keys.decrypt(_context(row.id, row.sync_id), row.details))
     return Run(**plain, **members(Run, details))
 
 
-def _values(run: Run, data_key_id: str, sealer: ColumnCipher) -> dict[str, Any]:
+def _values(run: Run, data_key_id: str, cipher: ColumnCipher) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(run, name) for name in _PLAIN}
     details = {
         one.name: to_plain(getattr(run, one.name))
@@ -70,7 +70,7 @@ def _values(run: Run, data_key_id: str, sealer: ColumnCipher) -> dict[str, Any]:
         if one.name not in _PLAIN and one.name != "sync"
     }
     values["error_class"] = None if run.error is None else run.error.cls
-    values["details"] = sealer.json(data_key_id, _context(run.id, run.sync_id), details)
+    values["details"] = cipher.json(data_key_id, _context(run.id, run.sync_id), details)
     return values
 
 

@@ -14,24 +14,29 @@ import sqlalchemy as sa
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Sync
+from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
-from phasesync.ports import AfterRun, Claim
-from phasesync.store.acceptance import note_restored
+from phasesync.store.base import BaseStore, full_id
 from phasesync.store.claims import held_by, locked_claim
 from phasesync.store.database import insert_or_update, row_lock, unlocked
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before
-from phasesync.store.part import Part, full_id
+from phasesync.store.restored import note_restored
 from phasesync.store.run_rows import insert_runs, select_runs, to_run
 from phasesync.store.sync_rows import pinned, reason_context, select_syncs, to_syncs
 from phasesync.store.tables import environments, runs, sync_reads, syncs
 
 
-class RunsPart(Part):
+class RunStore(BaseStore):
     """Runs of the port `StateStore`."""
 
     def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
-        """Store a run and what it leaves behind, and release the claim, in one transaction. ClaimLostError."""
+        """
+        Store a run, its changes and what it leaves behind, and release the claim, in one transaction.
+
+        Raises:
+            ClaimLostError: a successor has the claim; nothing is stored.
+        """
         with self._database.write() as connection:
             if run.error is not None and run.error.cls == StaleDatabaseError.__name__:
                 note_restored(connection, self._keys)
@@ -46,11 +51,21 @@ class RunsPart(Part):
             )
             if after.reads is not None:
                 _store_reads(connection, row.id, rows, after.reads)
-            insert_runs(connection, self._sealer, [(run, row.data_key_id)])
-            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._sealer)[0]
+            insert_runs(connection, self._cipher, [(run, row.data_key_id)])
+            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._cipher)[0]
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
-        """Log a failed run of a sync that cannot be read and halt it, by its id alone. ClaimLostError."""
+        """
+        Log a failed run of a sync whose configuration or journal does not authenticate, and halt it. Reads neither.
+
+        Args:
+            claim: of the sync.
+            run: what is logged.
+            retry_in: when it is looked at again.
+
+        Raises:
+            ClaimLostError: a successor has the claim; nothing is stored.
+        """
         with self._database.write() as connection:
             row = locked_claim(connection, claim)
             reason = run.error.message if run.error else None
@@ -59,7 +74,7 @@ class RunsPart(Part):
                 .where(syncs.c.id == row.id)
                 .values(
                     settled_status=SyncStatus.HALTED,
-                    status_reason=self._sealer.text(row.data_key_id, reason_context(row.id, "status_reason"), reason),
+                    status_reason=self._cipher.text(row.data_key_id, reason_context(row.id, "status_reason"), reason),
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
                     retry_at=later(retry_in),
@@ -70,7 +85,7 @@ class RunsPart(Part):
                     claim_until=None,
                 )
             )
-            insert_runs(connection, self._sealer, [(run, row.data_key_id)])
+            insert_runs(connection, self._cipher, [(run, row.data_key_id)])
 
     def list_runs(
         self,
@@ -81,7 +96,9 @@ class RunsPart(Part):
         after: str | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """Return runs, newest first; with `after` those that came later, oldest first. NotFoundError."""
+        """
+        Return runs, newest first; with `after` (a run id) those that came later, oldest first. Changes included.
+        """
         statement = select_runs().limit(limit)
         with self._database.read() as connection:
             if sync is not None:
@@ -98,7 +115,7 @@ class RunsPart(Part):
             else:
                 statement = statement.order_by(runs.c.number.desc())
             rows = connection.execute(statement).all()
-        return [to_run(row, self._sealer) for row in rows]
+        return [to_run(row, self._cipher) for row in rows]
 
     def get_run(self, run_id: str) -> Run:
         """Return one run. NotFoundError."""
@@ -106,7 +123,7 @@ class RunsPart(Part):
             row = connection.execute(select_runs().where(runs.c.id == run_id)).first()
         if row is None:
             raise _no_run(run_id)
-        return to_run(row, self._sealer)
+        return to_run(row, self._cipher)
 
     def full_run_id(self, given: str) -> str:
         """Return the id of the one run that begins with what was given. NotFoundError, InvalidInputError."""
@@ -135,7 +152,7 @@ class RunsPart(Part):
             due_in = timedelta(0)  # what is pending is always owed a run
         return {
             "settled_status": after.status,
-            "status_reason": self._sealer.text(row.data_key_id, reason_context(row.id, "status_reason"), after.reason),
+            "status_reason": self._cipher.text(row.data_key_id, reason_context(row.id, "status_reason"), after.reason),
             "error_class": None if run.error is None else run.error.cls,
             "failures": after.failures,
             "last_run_id": run.id,

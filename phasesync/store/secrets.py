@@ -19,15 +19,21 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, SecretVersion, ValueType
+from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, SecretVersion, SecretWrite, ValueType
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError
-from phasesync.ports import EnvironmentReader, KeyRing, SecretWrite
-from phasesync.store.apps import EnvironmentsPart, find_app, find_environment, select_environments, to_environment
+from phasesync.store.apps import (
+    find_app,
+    find_environment,
+    insert_environment,
+    select_environments,
+    to_environment,
+)
+from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.encryption import ColumnCipher
 from phasesync.store.environment_macs import Pointer, authenticated, check_mac, store_mac
-from phasesync.store.part import Part, new_id
+from phasesync.store.keys import KeyRing
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
 
 _OF_SECRET: Final = (
@@ -42,67 +48,28 @@ _MARKS = {ValueType.TEXT: b"t", ValueType.JSON: b"j", ValueType.BINARY: b"b"}
 _TYPES = {mark: type_ for type_, mark in _MARKS.items()}
 
 
-class SecretReadsPart(Part):
-    """The reading half of secrets of the port `EnvironmentStore`."""
+class SnapshotReader:
+    """Reads environments in one database snapshot (port `SnapshotReader`)."""
 
-    @contextmanager
-    def snapshot(self) -> Iterator[EnvironmentReader]:
-        """Open a reader whose every answer is of one moment."""
-        with self._database.read() as connection:
-            yield _Reader(connection, self._sealer)
-
-    def list_secrets(self, app: str, environment: str, *, path: str | None = None) -> list[SecretVersion]:
-        """Return the current version of every key, by path and key; of one folder or of all."""
-        folder = None if path is None else normalise_path(path)
-        with self._database.read() as connection:
-            found = find_environment(connection, app, environment)
-            rows = current_rows(connection, self._keys, [found])[found.id]
-        versions = [to_version(row, self._sealer) for row in rows]
-        return sorted(
-            (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
-        )
-
-    def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
-        """Return the current version of a key. NotFoundError when it is not set."""
-        newest, rows = self._versions(app, environment, path, key, select_current())
-        if newest is None or not newest.is_set:
-            raise not_set(app, environment, path, key)
-        return to_version(_found(newest, rows), self._sealer)
-
-    def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
-        """Return every version of a key, newest first. NotFoundError when it was never set."""
-        newest, rows = self._versions(
-            app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc())
-        )
-        if newest is None:
-            raise not_set(app, environment, path, key)
-        _found(newest, rows)
-        return [to_version(row, self._sealer) for row in rows if row.version <= newest.version]
-
-    def _versions(
-        self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
-    ) -> tuple[Pointer | None, list[sa.Row[Any]]]:
-        """Return which version of a key is current, None where there never was one, and rows of a select."""
-        path, key = normalise_path(path), check_stored_key(key)
-        with self._database.read() as connection:
-            found = find_environment(connection, app, environment)
-            pointers = authenticated(connection, self._keys, found)
-            wanted = lookup_of(self._keys, found.id, path, key)
-            newest = next((one for one in pointers if one.lookup == wanted), None)
-            if newest is None:
-                return None, []
-            return newest, list(connection.execute(statement.where(secrets.c.id == newest.id)).all())
-
-
-class _Reader:
-    """Reads environments in one database snapshot (port `EnvironmentReader`)."""
-
-    def __init__(self, connection: sa.Connection, sealer: ColumnCipher) -> None:
+    def __init__(self, connection: sa.Connection, cipher: ColumnCipher) -> None:
         self._connection = connection
-        self._sealer = sealer
+        self._cipher = cipher
 
     def load(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], EnvironmentSnapshot]:
-        """Decrypt whole environments, in two statements however many they are."""
+        """
+        Decrypt whole environments.
+
+        Args:
+            names: (app, environment); compared without regard to case.
+
+        Returns:
+            The ones that exist, under (app, environment) in lower case. The number of SQL statements does not depend
+            on the number of environments or secrets.
+
+        Raises:
+            CiphertextError: a row does not authenticate.
+            StoreUnavailableError: the database is locked or down.
+        """
         wanted = sorted({(app.lower(), environment.lower()) for app, environment in names})
         if not wanted:
             return {}
@@ -110,9 +77,9 @@ class _Reader:
             select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
         ).all()
         values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
-        for environment_id, rows in current_rows(self._connection, self._sealer.keys, found).items():
+        for environment_id, rows in current_rows(self._connection, self._cipher.keys, found).items():
             for row in rows:
-                version = to_version(row, self._sealer)
+                version = to_version(row, self._cipher)
                 if version.value is not None:
                     values[environment_id][version.path, version.key] = version.value
         return {
@@ -179,24 +146,24 @@ def _missing() -> CiphertextError:
     return CiphertextError("a stored value in table secret_versions is missing: it was removed outside phasesync")
 
 
-def to_version(row: sa.Row[Any], sealer: ColumnCipher) -> SecretVersion:
+def to_version(row: sa.Row[Any], cipher: ColumnCipher) -> SecretVersion:
     """Decrypt a row of `select_versions`. CiphertextError."""
     if row.version is None:
         raise _missing()
-    path, key = sealer.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
+    path, key = cipher.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
     return SecretVersion(
         path=path,
         key=key,
         version=row.version,
-        value=open_value(row, sealer),
-        comment=open_comment(row, sealer),
+        value=open_value(row, cipher),
+        comment=open_comment(row, cipher),
         changed_at=row.changed_at,
         changed_by=row.changed_by,
         origin=row.origin,
     )
 
 
-def open_value(row: sa.Row[Any], sealer: ColumnCipher) -> SecretValue | None:
+def open_value(row: sa.Row[Any], cipher: ColumnCipher) -> SecretValue | None:
     """Decrypt the value of a version; None where it was unset. CiphertextError."""
     if row.version == row.current_version and (row.value is None) == row.is_set:
         raise _missing()
@@ -204,13 +171,13 @@ def open_value(row: sa.Row[Any], sealer: ColumnCipher) -> SecretValue | None:
         if row.origin != "unset":
             raise _missing()
         return None
-    plain = sealer.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
+    plain = cipher.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
     return SecretValue(plain[1:], _TYPES[plain[:1]])
 
 
-def open_comment(row: sa.Row[Any], sealer: ColumnCipher) -> str:
+def open_comment(row: sa.Row[Any], cipher: ColumnCipher) -> str:
     """Decrypt the comment of a version; empty where there is none. CiphertextError."""
-    return sealer.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
+    return cipher.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
 
 
 def plain_value(value: SecretValue) -> bytes:
@@ -254,8 +221,56 @@ class _Step:
     comment: str
 
 
-class SecretEditsPart(EnvironmentsPart):
-    """The writing half of secrets of the port `EnvironmentStore`."""
+class SecretStore(BaseStore):
+    """Secrets of environments: read, edited, and cloned with their environment."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SnapshotReader]:
+        """Open a reader whose every answer is of one moment."""
+        with self._database.read() as connection:
+            yield SnapshotReader(connection, self._cipher)
+
+    def list_secrets(self, app: str, environment: str, *, path: str | None = None) -> list[SecretVersion]:
+        """Return the current version of every key, by path and key; of one folder or of all."""
+        folder = None if path is None else normalise_path(path)
+        with self._database.read() as connection:
+            found = find_environment(connection, app, environment)
+            rows = current_rows(connection, self._keys, [found])[found.id]
+        versions = [to_version(row, self._cipher) for row in rows]
+        return sorted(
+            (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
+        )
+
+    def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
+        """Return the current version of a key. NotFoundError when it is not set."""
+        newest, rows = self._versions(app, environment, path, key, select_current())
+        if newest is None or not newest.is_set:
+            raise not_set(app, environment, path, key)
+        return to_version(_found(newest, rows), self._cipher)
+
+    def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
+        """Return every version of a key, newest first. NotFoundError when it was never set."""
+        newest, rows = self._versions(
+            app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc())
+        )
+        if newest is None:
+            raise not_set(app, environment, path, key)
+        _found(newest, rows)
+        return [to_version(row, self._cipher) for row in rows if row.version <= newest.version]
+
+    def _versions(
+        self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
+    ) -> tuple[Pointer | None, list[sa.Row[Any]]]:
+        """Return which version of a key is current, None where there never was one, and rows of a select."""
+        path, key = normalise_path(path), check_stored_key(key)
+        with self._database.read() as connection:
+            found = find_environment(connection, app, environment)
+            pointers = authenticated(connection, self._keys, found)
+            wanted = lookup_of(self._keys, found.id, path, key)
+            newest = next((one for one in pointers if one.lookup == wanted), None)
+            if newest is None:
+                return None, []
+            return newest, list(connection.execute(statement.where(secrets.c.id == newest.id)).all())
 
     def edit(
         self,
@@ -268,10 +283,24 @@ class SecretEditsPart(EnvironmentsPart):
         unsets: Sequence[tuple[str, str]] = (),
     ) -> Environment:
         """
-        Commit edits as one revision; one that changes nothing makes none.
+        Commit edits as one revision.
 
-        NotFoundError, InvalidInputError; AlreadyExistsError for a key that a dynamic secret issues. The rule for
-        names of keys holds for new ones: what is set already can be set again and removed, whatever its name.
+        Keys whose value, type and comment are already so are left alone; an edit that changes nothing makes no
+        revision. Folders are made as needed.
+
+        Args:
+            app: name of the app.
+            environment: name of the environment.
+            actor: who, for the history.
+            origin: set, unset, import, rollback or generate.
+            writes: keys to set.
+            unsets: (path, key) to remove; NotFoundError when one is not there.
+
+        Returns:
+            The environment after the edit.
+
+        Raises:
+            AlreadyExistsError: a dynamic secret of the same folder hands something out under a key that is new.
         """
         wanted = _wanted(writes, unsets)
         with self._database.write() as connection:
@@ -292,9 +321,9 @@ class SecretEditsPart(EnvironmentsPart):
         with self._database.write() as connection:
             owner = find_app(connection, app, lock=True)
             source = find_environment(connection, app, name, lock=True)
-            self._insert_environment(connection, owner, target)
+            insert_environment(connection, self._keys, owner, target)
             rows = current_rows(connection, self._keys, [source])[source.id]
-            copies = [to_version(row, self._sealer) for row in rows]
+            copies = [to_version(row, self._cipher) for row in rows]
             wanted: dict[Place, SecretWrite | None] = {
                 (one.path, one.key): SecretWrite(path=one.path, key=one.key, value=one.value, comment=one.comment)
                 for one in copies
@@ -317,8 +346,8 @@ class SecretEditsPart(EnvironmentsPart):
         steps = []
         for place, write in wanted.items():
             row = rows.get(lookups[place])
-            former = open_value(row, self._sealer) if row is not None else None
-            comment = open_comment(row, self._sealer) if row is not None and former is not None else ""
+            former = open_value(row, self._cipher) if row is not None else None
+            comment = open_comment(row, self._cipher) if row is not None and former is not None else ""
             if write is None:
                 if former is None:
                     raise not_set(environment.app, environment.name, *place)
@@ -337,7 +366,7 @@ class SecretEditsPart(EnvironmentsPart):
             return
         from phasesync.store.dynamic import keys_handed_out  # Most environments have no dynamic secrets.
 
-        handed_out = keys_handed_out(connection, environment.id, self._sealer)
+        handed_out = keys_handed_out(connection, environment.id, self._cipher)
         for path, key in new:
             if (name := handed_out.get((path, key))) is not None:
                 raise AlreadyExistsError(
@@ -373,7 +402,7 @@ class SecretEditsPart(EnvironmentsPart):
                         "id": secret_id,
                         "environment_id": environment.id,
                         "lookup": step.lookup,
-                        "name": self._sealer.json(
+                        "name": self._cipher.json(
                             environment.data_key_id, name_context(environment.id, secret_id), step.place
                         ),
                         "version": version,
@@ -387,7 +416,7 @@ class SecretEditsPart(EnvironmentsPart):
                     "secret_id": secret_id,
                     "version": version,
                     "value": self._seal_value(environment, secret_id, version, step.value),
-                    "comment": self._sealer.text(
+                    "comment": self._cipher.text(
                         environment.data_key_id,
                         version_context(environment.id, secret_id, "comment", version),
                         step.comment or None,

@@ -138,7 +138,7 @@ class SqliteFile:
 
     def give_up(self) -> None:
         """
-        Part with a file that lost its name, after which every connection to it has to be closed.
+        BaseStore with a file that lost its name, after which every connection to it has to be closed.
 
         What stands in the log goes into the file that it belongs to, wherever that is now. The log loses its name too:
         SQLite would use it for the next file of this name, while others still use it for the former one.

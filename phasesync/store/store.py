@@ -9,24 +9,25 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from phasesync.ports import KeyRing
+from phasesync.store.apps import AppStore
 from phasesync.store.database import Database
 from phasesync.store.initialise import read_installation
+from phasesync.store.keys import KeyRing
 from phasesync.store.registry import read_registry
-from phasesync.store.secrets import SecretEditsPart, SecretReadsPart
+from phasesync.store.secrets import SecretStore
 
 if TYPE_CHECKING:
-    from phasesync.store.clock_watch import SqlClockWatch
-    from phasesync.store.credentials import SqlCredentialStore
-    from phasesync.store.daemons import SqlDaemonRegistry
-    from phasesync.store.dynamic import SqlDynamicStore
-    from phasesync.store.leases import SqlLeaseStore
-    from phasesync.store.state import SqlStateStore
-    from phasesync.store.sweeps import SqlSweepStore
-
-
-class SqlEnvironmentStore(SecretEditsPart, SecretReadsPart):
-    """Apps, environments, secrets and their versions (port `EnvironmentStore`)."""
+    from phasesync.store.claims import ClaimStore
+    from phasesync.store.clock_watch import ClockWatch
+    from phasesync.store.credentials import CredentialStore
+    from phasesync.store.daemons import DaemonRegistry
+    from phasesync.store.dynamic import DynamicStore
+    from phasesync.store.journal import JournalStore
+    from phasesync.store.leases import LeaseStore
+    from phasesync.store.restored import RestoredDatabase
+    from phasesync.store.runs import RunStore
+    from phasesync.store.sweeps import SweepStore
+    from phasesync.store.syncs import SyncStore
 
 
 class Store:
@@ -42,55 +43,84 @@ class Store:
         self.database = database
         self.keys = keys
         self.instance_id = instance_id
-        self.environments = SqlEnvironmentStore(database, keys)
+        self.apps = AppStore(database, keys)
+        self.secrets = SecretStore(database, keys)
 
     @cached_property
-    def credentials(self) -> "SqlCredentialStore":
+    def credentials(self) -> "CredentialStore":
         """Credentials."""
-        from phasesync.store.credentials import SqlCredentialStore
+        from phasesync.store.credentials import CredentialStore
 
-        return SqlCredentialStore(self.database, self.keys)
-
-    @cached_property
-    def state(self) -> "SqlStateStore":
-        """Syncs, journal, runs, claims."""
-        from phasesync.store.state import SqlStateStore
-
-        return SqlStateStore(self.database, self.keys)
+        return CredentialStore(self.database, self.keys)
 
     @cached_property
-    def sweeps(self) -> "SqlSweepStore":
+    def syncs(self) -> "SyncStore":
+        """Syncs as an operator handles them, and each with its credential and journal."""
+        from phasesync.store.syncs import SyncStore
+
+        return SyncStore(self.database, self.keys)
+
+    @cached_property
+    def claims(self) -> "ClaimStore":
+        """Who may reconcile a sync."""
+        from phasesync.store.claims import ClaimStore
+
+        return ClaimStore(self.database, self.keys)
+
+    @cached_property
+    def journal(self) -> "JournalStore":
+        """What was written where, and the open intent to write."""
+        from phasesync.store.journal import JournalStore
+
+        return JournalStore(self.database, self.keys)
+
+    @cached_property
+    def runs(self) -> "RunStore":
+        """The sync log."""
+        from phasesync.store.runs import RunStore
+
+        return RunStore(self.database, self.keys)
+
+    @cached_property
+    def restored(self) -> "RestoredDatabase":
+        """Whether this database counts as older than AWS."""
+        from phasesync.store.restored import RestoredDatabase
+
+        return RestoredDatabase(self.database, self.keys)
+
+    @cached_property
+    def sweeps(self) -> "SweepStore":
         """What sweeps read and settle."""
-        from phasesync.store.sweeps import SqlSweepStore
+        from phasesync.store.sweeps import SweepStore
 
-        return SqlSweepStore(self.database, self.keys)
+        return SweepStore(self.database, self.keys)
 
     @cached_property
-    def dynamics(self) -> "SqlDynamicStore":
+    def dynamics(self) -> "DynamicStore":
         """Dynamic secrets."""
-        from phasesync.store.dynamic import SqlDynamicStore
+        from phasesync.store.dynamic import DynamicStore
 
-        return SqlDynamicStore(self.database, self.keys)
+        return DynamicStore(self.database, self.keys)
 
-    def leases(self, *, ttl: timedelta) -> "SqlLeaseStore":
+    def leases(self, *, ttl: timedelta) -> "LeaseStore":
         """Return the leases. `ttl`: life of a claim that is not prolonged; longer than any call takes."""
-        from phasesync.store.leases import SqlLeaseStore
+        from phasesync.store.leases import LeaseStore
 
-        return SqlLeaseStore(self.database, self.keys, ttl=ttl)
+        return LeaseStore(self.database, self.keys, ttl=ttl)
 
     @cached_property
-    def daemons(self) -> "SqlDaemonRegistry":
+    def daemons(self) -> "DaemonRegistry":
         """The daemons that are alive."""
-        from phasesync.store.daemons import SqlDaemonRegistry
+        from phasesync.store.daemons import DaemonRegistry
 
-        return SqlDaemonRegistry(self.database)
+        return DaemonRegistry(self.database)
 
     @cached_property
-    def clock_watch(self) -> "SqlClockWatch":
+    def clock_watch(self) -> "ClockWatch":
         """What notices that the clock was set back."""
-        from phasesync.store.clock_watch import SqlClockWatch
+        from phasesync.store.clock_watch import ClockWatch
 
-        return SqlClockWatch(self.database, self.keys)
+        return ClockWatch(self.database, self.keys)
 
     def close(self) -> None:
         """Close every connection."""

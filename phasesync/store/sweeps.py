@@ -17,15 +17,15 @@ from phasesync.core.planning.listing_check import shown_by_lists
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.status import SyncStatus
+from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.core.sync import Layout, SyncConfig
 from phasesync.errors import CiphertextError, KeyUnavailableError
-from phasesync.ports import Check, SweepGroup, SweptObject, SweptSync
+from phasesync.store.base import BaseStore
 from phasesync.store.claims import grown
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.db_time import after, now
 from phasesync.store.encryption import same_mac
 from phasesync.store.journal import to_entry
-from phasesync.store.part import Part
 from phasesync.store.registry import read_registry
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
@@ -40,7 +40,7 @@ _IN_ONE_TRANSACTION: Final = 1000
 _PLACE: Final = (syncs.c.destination_kind, syncs.c.account, syncs.c.region)
 
 
-class SqlSweepStore(Part):
+class SweepStore(BaseStore):
     """What sweeps read and settle (port `SweepStore`)."""
 
     def sweepable(self, *, within: timedelta) -> list[SweepGroup]:
@@ -75,7 +75,12 @@ class SqlSweepStore(Part):
         ]
 
     def swept(self, group: SweepGroup) -> Iterator[SweptObject]:
-        """Yield the objects of all syncs of a group, due or not, sync by sync, in two statements."""
+        """
+        Yield the objects of all syncs of a group, due or not, sync by sync, in a fixed number of statements.
+
+        Not of syncs that are pending, held, halted, failing, paused, asked for or claimed. Holds a snapshot of the
+        database until it is exhausted or closed, and keeps no more than a few hundred objects in memory.
+        """
         with self._database.read() as connection:
             is_set = self._keys_that_are_set(connection, group)
             rows = connection.execute(_select_objects(group), execution_options={"yield_per": _AT_A_TIME})
@@ -83,7 +88,14 @@ class SqlSweepStore(Part):
                 yield from self._objects(of_one, is_set)
 
     def checked(self, checks: Sequence[Check]) -> int:
-        """Set when syncs are checked next, of those that nobody has claimed, changed or asked for since."""
+        """
+        Set when syncs are checked next, of those that nobody has claimed, changed or asked for since they were read.
+
+        Waits for no run and no edit, and keeps none waiting for longer than a short transaction.
+
+        Returns:
+            How many were set.
+        """
         ordered = sorted(checks, key=lambda check: check.sync.id)
         count = 0
         for start in range(0, len(ordered), _IN_ONE_TRANSACTION):
@@ -117,7 +129,7 @@ class SqlSweepStore(Part):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
                 registry.check(credentials, row)
-                found.setdefault(place, []).append(to_credential(row, self._sealer, used_by=()))
+                found.setdefault(place, []).append(to_credential(row, self._cipher, used_by=()))
             except (CiphertextError, KeyUnavailableError):
                 continue  # The syncs that use it are halted by their next run, which says why.
         return found
@@ -143,7 +155,7 @@ class SqlSweepStore(Part):
             entry = None
             if authentic:
                 try:
-                    entry = to_entry(row, self._sealer)
+                    entry = to_entry(row, self._cipher)
                 except (CiphertextError, KeyUnavailableError):
                     authentic = False  # Its run will say so, and halt it.
             yield SweptObject(

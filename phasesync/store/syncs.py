@@ -6,6 +6,7 @@ followed by one more.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -14,21 +15,26 @@ from phasesync.core.names import check_name, normalise_path
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Adopt, Layout, Paused, Sync, SyncConfig
+from phasesync.core.sync_state import Claim, SyncDraft, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
     ClaimHeldError,
+    ClaimLostError,
     IllegalTransitionError,
+    NotFoundError,
     PhasesyncError,
 )
-from phasesync.ports import SyncDraft
 from phasesync.store.apps import find_environment
-from phasesync.store.credentials import find_credential
+from phasesync.store.base import BaseStore, absent, new_id
+from phasesync.store.claims import held_by
+from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
 from phasesync.store.encryption import not_found
 from phasesync.store.journal import load_journal
-from phasesync.store.part import Part, absent, new_id
+from phasesync.store.registry import read_registry
+from phasesync.store.restored import known_restored
 from phasesync.store.run_requests import WAKER, wake_refused
 from phasesync.store.serialization import to_json
 from phasesync.store.sync_rows import (
@@ -45,16 +51,23 @@ from phasesync.store.sync_rows import (
     to_listed_syncs,
     to_syncs,
 )
-from phasesync.store.tables import secrets, sync_reads, syncs
+from phasesync.store.tables import credentials, secrets, sync_reads, syncs
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
 
 
-class SyncsPart(Part):
+class SyncStore(BaseStore):
     """Syncs of the port `StateStore`."""
 
     def add_sync(self, draft: SyncDraft) -> Sync:
-        """Add a sync; it is pending at once. NotFoundError, AlreadyExistsError."""
+        """
+        Add a sync; it is pending at once.
+
+        Raises:
+            NotFoundError: app, environment or credential.
+            AlreadyExistsError: the name is taken, or another sync writes to the same remote name of the same account
+                and Region (names that differ in case only count as the same).
+        """
         check_name(draft.name, "sync")
         with self._database.write() as connection:
             taken = connection.scalar(sa.select(syncs.c.name).where(syncs.c.name_key == draft.name.lower()))
@@ -103,7 +116,7 @@ class SyncsPart(Part):
         """Return all syncs by name, in one statement; one that was altered outside is in it as halted."""
         with self._database.read() as connection:
             rows = connection.execute(select_syncs()).all()
-        return to_listed_syncs(rows, self._sealer)
+        return to_listed_syncs(rows, self._cipher)
 
     def get_sync(self, name: str) -> Sync:
         """Return one sync. NotFoundError."""
@@ -145,7 +158,7 @@ class SyncsPart(Part):
             if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock:
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
             try:
-                entries = load_journal(connection, row.id, self._sealer)
+                entries = load_journal(connection, row.id, self._cipher)
             except CiphertextError:
                 entries = ()  # What cannot be trusted must not keep the sync from being removed.
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
@@ -155,7 +168,7 @@ class SyncsPart(Part):
         """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            reason = self._sealer.text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
+            reason = self._cipher.text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
             changes = {"paused_by": paused.by, "paused_at": paused.at, "paused_until": paused.until}
             _set(connection, row, paused_reason=reason, **pinned(connection, self._keys, row, changes))
 
@@ -189,7 +202,16 @@ class SyncsPart(Part):
     def consent_to_adopt(
         self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] | None = None
     ) -> None:
-        """Note the consent and have the sync reconciled at once."""
+        """
+        Note the consent and have the sync reconciled at once.
+
+        Args:
+            name: of the sync.
+            adopt: what was consented to.
+            actor: who did.
+            versions: remote name -> version that was imported, or that was seen where it may be overwritten; None =
+                whatever stands anywhere may be written over.
+        """
         self._consent(name, {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}, actor)
 
     def _consent(self, name: str, changes: dict[str, Any], actor: str) -> None:
@@ -201,7 +223,7 @@ class SyncsPart(Part):
         rows = connection.execute(select_syncs().where(which)).all()
         if not rows:
             raise self._unknown(connection, shown)
-        return to_syncs(rows, self._sealer)[0]
+        return to_syncs(rows, self._cipher)[0]
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
         names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
@@ -216,6 +238,42 @@ class SyncsPart(Part):
         if check:  # a sync that was tampered with can still be removed
             check_mac(row, self._keys)
         return row
+
+    def load(self, claim: Claim) -> SyncState:
+        """Read a claimed sync again. NotFoundError when it was removed, ClaimLostError when it is no longer ours."""
+        with self._database.read() as connection:
+            state = self._state(connection, held_by(claim))
+            if state is not None:
+                return state
+            if connection.scalar(sa.select(syncs.c.id).where(syncs.c.id == claim.sync_id)) is None:
+                raise NotFoundError("the sync was removed")
+            raise ClaimLostError
+
+    def state_of(self, name: str) -> SyncState:
+        """Read a sync without a claim, to plan only. NotFoundError."""
+        with self._database.read() as connection:
+            state = self._state(connection, syncs.c.name_key == name.lower())
+            if state is None:
+                raise self._unknown(connection, name)
+            return state
+
+    def _state(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> SyncState | None:
+        rows = connection.execute(_select_state().where(which)).all()
+        if not rows:
+            return None
+        (sync,) = to_syncs(rows, self._cipher)
+        registry = read_registry(connection, self._keys)
+        credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
+        # Who else uses the credential is nothing to a run, and would take another statement.
+        opened = to_credential(credential, self._cipher, used_by=())
+        registry.check(credentials, credential)
+        return SyncState(
+            sync=sync,
+            credential=opened,
+            journal=load_journal(connection, sync.id, self._cipher),
+            restored=bool(rows[0].restored),
+            generation_floor=registry.generation_floor,
+        )
 
 
 def _objects_to_come(config: SyncConfig, environment_id: str) -> int | sa.ScalarSelect[int]:
@@ -240,3 +298,8 @@ def _ask(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: s
 
 def _set(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
     connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))
+
+
+@cache
+def _select_state() -> sa.Select[Any]:
+    return select_syncs().add_columns(known_restored().label("restored"))

@@ -4,9 +4,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.ports import WrappedKey
 from phasesync.store.database import Database
 from phasesync.store.db_time import now
+from phasesync.store.keys import WrappedKey
 from phasesync.store.tables import data_keys
 
 CREDENTIALS_KEY: Final = "credentials"

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from phasesync.cli.aws_documents import setup_of
-from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential import Credential, CredentialStatus, CredentialType, Principal
 from phasesync.errors import CredentialRejectedError
-from phasesync.ports import Principal
 
 WHO = "arn:aws:iam::123456789012:user/operator"
 ROLE = "arn:aws:iam::210987654321:role/teams/writer"

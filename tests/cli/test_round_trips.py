@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from phasesync.bootstrap import open_application
 from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
 from phasesync.core.imported_values import as_literal
-from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
+from phasesync.core.model import EnvironmentSnapshot, SecretValue, SecretWrite, ValueType
 from phasesync.core.payloads import map_json
 from phasesync.core.references import Resolution, resolve
 from phasesync.engine.source import read_folder
 from phasesync.errors import InvalidInputError
-from phasesync.ports import SecretWrite
 from phasesync.settings import load_settings
 from tests.cli.conftest import CommandLine
 from tests.support.digests import FixedDigests
@@ -127,7 +126,7 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
     shop.done("envs", "add", "shop/copy")
 
     with open_application(load_settings(None).settings) as application:
-        store = application.environments
+        store = application.store.secrets
 
         def stored(environment: str) -> dict[str, tuple[ValueType, bytes, str]]:
             found = store.list_secrets("shop", environment, path="/")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from phasesync.bootstrap import open_application
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.names import check_stored_key
-from phasesync.ports import SecretWrite
 from phasesync.settings import load_settings
 from tests.cli.conftest import CommandLine
 
@@ -67,7 +66,7 @@ def add_odd_key(key: str) -> None:
     with open_application(load_settings(None).settings) as application, pytest.MonkeyPatch.context() as patch:
         patch.setattr("phasesync.store.secrets.check_key", check_stored_key)
         write = SecretWrite(path="/", key=key, value=SecretValue("old"))
-        application.environments.edit("shop", "prod", actor="t", origin="set", writes=[write])
+        application.store.secrets.edit("shop", "prod", actor="t", origin="set", writes=[write])
 
 
 @pytest.mark.parametrize("key", [ODD, " K ", "KEY=canary"])

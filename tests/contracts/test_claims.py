@@ -40,7 +40,7 @@ def test_a_sync_is_claimed_once(store):
     assert (claim.owner, claim.fence) == ("first", 1)
     assert claim_due(store, "second") == []
     with pytest.raises(ClaimHeldError, match="first"):
-        store.state.claim(claim.sync_id, "second", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
+        store.claims.claim(claim.sync_id, "second", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
 
 
 def test_no_more_are_claimed_than_asked_for(store):
@@ -58,12 +58,12 @@ def test_what_was_asked_for_comes_first_then_edits_then_checks(store):
     for claim in claim_due(store):
         settle(store, claim, due_in=PAST)
     put(store, write())
-    check = store.state.get_sync("check")
-    claim = store.state.claim(check.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
+    check = store.syncs.get_sync("check")
+    claim = store.claims.claim(check.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
     settle(store, claim, due_in=PAST)
-    store.state.request("ask", Trigger.MANUAL, actor="bob")
+    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
     claimed = [claim_one_of(store) for _ in range(3)]
-    names = {sync.id: sync.name for sync in store.state.list_syncs()}
+    names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     assert [(names[claim.sync_id], claim.trigger) for claim in claimed] == [
         ("ask", Trigger.MANUAL),
         ("edit", Trigger.CHANGE),
@@ -80,7 +80,7 @@ def test_a_settled_sync_waits_for_its_check(store):
     add_sync(store)
     settle(store, claim_one(store), due_in=LONG)
     assert claim_due(store) == []
-    claim = store.state.claim(store.state.get_sync("web").id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
+    claim = store.claims.claim(store.syncs.get_sync("web").id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
     settle(store, claim, due_in=PAST)
     assert claim_one(store).trigger is Trigger.SCHEDULE
 
@@ -90,7 +90,7 @@ def test_an_edit_wakes_a_sync_that_read_it(store):
     settle(store, claim_one(store), due_in=None)
     assert claim_due(store) == []
     put(store, write())
-    assert store.state.get_sync("web").pending
+    assert store.syncs.get_sync("web").pending
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.CHANGE, "phasesync")
     assert not settle(store, claim).pending
@@ -99,8 +99,8 @@ def test_an_edit_wakes_a_sync_that_read_it(store):
 def test_an_edit_of_a_referenced_environment_wakes_it_too(store):
     add_sync(store)
     put(store, environment="shared")
-    shared = store.environments.get_environment("shop", "shared")
-    own = store.environments.get_environment("shop", "production")
+    shared = store.apps.get_environment("shop", "shared")
+    own = store.apps.get_environment("shop", "production")
     settled = settle(store, claim_one(store), reads={own.id: own.revision, shared.id: shared.revision}, due_in=None)
     assert settled.reads == {own.id: 0, shared.id: 0}
     put(store, write(), environment="shared")
@@ -113,9 +113,9 @@ def test_an_edit_of_a_referenced_environment_wakes_it_too(store):
 def test_an_edit_while_a_run_is_under_way_leads_to_one_more(store):
     add_sync(store)
     claim = claim_one(store)
-    read = store.state.load(claim).sync
+    read = store.syncs.load(claim).sync
     put(store, write())
-    left = store.state.finish(
+    left = store.runs.finish(
         claim, run_of(claim), after(reads={read.environment_id: read.source_revision}, applied_revision=0)
     )
     assert (left.pending, left.applied_revision, left.source_revision) == (True, 0, 1)
@@ -127,7 +127,7 @@ def test_edits_gather_for_a_moment_after_a_write(store):
     settle(store, claim_one(store), retry_in=LONG)
     put(store, write())
     assert claim_due(store) == []
-    assert store.state.get_sync("web").pending
+    assert store.syncs.get_sync("web").pending
 
 
 def test_an_edit_does_not_override_back_off(store):
@@ -139,7 +139,7 @@ def test_an_edit_does_not_override_back_off(store):
 
 def test_a_failing_sync_is_tried_again_when_its_pause_is_over(store):
     add_sync(store)
-    store.state.finish(
+    store.runs.finish(
         claim := claim_one(store),
         run_of(claim),
         after(status=SyncStatus.FAILING, failures=1, retry_in=PAST, due_in=PAST),
@@ -164,10 +164,10 @@ def test_what_is_pending_after_an_interrupted_run_is_due_at_once(store):
 @pytest.mark.parametrize(
     "happening",
     [
-        lambda store: store.environments.add_environment("shop", "shared"),
-        lambda store: store.environments.clone_environment("shop", "other", "shared", actor="ada"),
-        lambda store: store.environments.update_environment("shop", "other", new_name="shared"),
-        lambda store: store.environments.update_app("blog", new_name="press"),
+        lambda store: store.apps.add_environment("shop", "shared"),
+        lambda store: store.secrets.clone_environment("shop", "other", "shared", actor="ada"),
+        lambda store: store.apps.update_environment("shop", "other", new_name="shared"),
+        lambda store: store.apps.update_app("blog", new_name="press"),
     ],
     ids=["added", "cloned", "renamed", "app renamed"],
 )
@@ -175,12 +175,12 @@ def test_what_is_pending_after_an_interrupted_run_is_due_at_once(store):
 def test_a_new_name_wakes_what_failed_on_a_reference(store, happening, under_way):
     add_sync(store)
     put(store, environment="other")
-    store.environments.add_app("blog")
+    store.apps.add_app("blog")
     claim = claim_one(store)
-    read = store.state.load(claim).sync
+    read = store.syncs.load(claim).sync
     if under_way:
         happening(store)
-    store.state.finish(
+    store.runs.finish(
         claim,
         failed(claim, UnresolvedReferenceError.__name__),
         after(status=SyncStatus.HALTED, due_in=None, reads={read.environment_id: read.source_revision}),
@@ -194,20 +194,20 @@ def test_a_new_name_wakes_what_failed_on_a_reference(store, happening, under_way
 def test_a_rename_wakes_what_reads_the_renamed_environment(store):
     add_sync(store)
     put(store, environment="shared")
-    own, shared = (store.environments.get_environment("shop", name) for name in ("production", "shared"))
+    own, shared = (store.apps.get_environment("shop", name) for name in ("production", "shared"))
     settle(store, claim_one(store), reads={own.id: 0, shared.id: 0}, due_in=None)
-    store.environments.update_environment("shop", "shared", new_name="common")
+    store.apps.update_environment("shop", "shared", new_name="common")
     settle(store, claim_one(store), reads={own.id: 0, shared.id: 1}, due_in=None)
-    store.environments.update_app("shop", new_name="store")
+    store.apps.update_app("shop", new_name="store")
     assert claim_one(store).trigger is Trigger.CHANGE
 
 
 def test_removing_an_environment_wakes_what_read_it(store):
     add_sync(store)
     put(store, environment="shared")
-    own, shared = (store.environments.get_environment("shop", name) for name in ("production", "shared"))
+    own, shared = (store.apps.get_environment("shop", name) for name in ("production", "shared"))
     settle(store, claim_one(store), reads={own.id: 0, shared.id: 0}, due_in=None)
-    store.environments.remove_environment("shop", "shared")
+    store.apps.remove_environment("shop", "shared")
     claim = claim_one(store)
     assert settle(store, claim, reads={own.id: 0, shared.id: 0}).reads == {own.id: 0}
 
@@ -218,22 +218,22 @@ def test_a_claim_is_renewed_by_its_holder_alone(store):
     first, second = claim_due(store, ttl=EXPIRED)
     (taken,) = claim_due(store, "successor", limit=1)
     lost, kept = (first, second) if taken.sync_id == first.sync_id else (second, first)
-    assert store.state.renew([first, second], ttl=TTL) == {kept.sync_id}
-    assert store.state.renew([], ttl=TTL) == set()
+    assert store.claims.renew([first, second], ttl=TTL) == {kept.sync_id}
+    assert store.claims.renew([], ttl=TTL) == set()
     assert taken.fence == lost.fence + 1
     assert claim_due(store, "third") == []
 
 
 def test_a_released_claim_leaves_the_sync_as_due_as_it_was(store):
     add_sync(store)
-    store.state.request("web", Trigger.MANUAL, actor="bob")
+    store.syncs.request("web", Trigger.MANUAL, actor="bob")
     claim = claim_one(store)
-    store.state.release(claim)
-    assert not store.state.get_sync("web").running
+    store.claims.release(claim)
+    assert not store.syncs.get_sync("web").running
     again = claim_one(store, "second")
     assert (again.trigger, again.actor, again.fence) == (Trigger.MANUAL, "bob", 2)
-    store.state.release(claim)
-    assert store.state.get_sync("web").running
+    store.claims.release(claim)
+    assert store.syncs.get_sync("web").running
 
 
 def test_an_expired_claim_is_taken_over_and_its_run_logged(store):
@@ -241,41 +241,41 @@ def test_an_expired_claim_is_taken_over_and_its_run_logged(store):
     former = claim_one(store, "dead", ttl=EXPIRED)
     successor = claim_one(store, "alive")
     assert (successor.fence, successor.trigger) == (former.fence + 1, Trigger.CHANGE)
-    (run,) = store.state.list_runs()
+    (run,) = store.runs.list_runs()
     assert (run.outcome, run.trigger, run.sync) == (Outcome.INTERRUPTED, Trigger.CHANGE, "web")
     assert run.error is not None
     assert run.error.cls == "InterruptedRunError"
-    assert store.state.reap_expired() == []
+    assert store.claims.reap_expired() == []
 
 
 def test_an_expired_claim_taken_by_hand_is_logged_too(store):
     sync = add_sync(store)
     claim_one(store, "dead", ttl=EXPIRED)
-    store.state.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
-    assert [run.outcome for run in store.state.list_runs()] == [Outcome.INTERRUPTED]
+    store.claims.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
+    assert [run.outcome for run in store.runs.list_runs()] == [Outcome.INTERRUPTED]
 
 
 def test_reaping_frees_what_expired_and_says_so_once(store):
     add_sync(store, "dead")
     add_sync(store, "alive")
-    by_name = {sync.name: sync.id for sync in store.state.list_syncs()}
-    store.state.claim(by_name["dead"], "gone", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
-    claim = store.state.claim(by_name["alive"], "here", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
-    assert store.state.reap_expired() == ["dead"]
-    assert store.state.reap_expired() == []
-    (run,) = store.state.list_runs()
+    by_name = {sync.name: sync.id for sync in store.syncs.list_syncs()}
+    store.claims.claim(by_name["dead"], "gone", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
+    claim = store.claims.claim(by_name["alive"], "here", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
+    assert store.claims.reap_expired() == ["dead"]
+    assert store.claims.reap_expired() == []
+    (run,) = store.runs.list_runs()
     assert (run.sync, run.outcome, run.actor, run.trigger) == ("dead", Outcome.INTERRUPTED, "bob", Trigger.MANUAL)
-    dead = store.state.get_sync("dead")
+    dead = store.syncs.get_sync("dead")
     assert (dead.settled_status, dead.running, dead.last_run_id) == (SyncStatus.PENDING, False, run.id)
-    assert store.state.load(claim).sync.running
+    assert store.syncs.load(claim).sync.running
     assert [one.sync_id for one in claim_due(store)] == [by_name["dead"]]
 
 
 def test_a_run_by_hand_that_died_is_done_again_even_if_nothing_else_is_due(store):
     add_sync(store)
     settle(store, claim_one(store), due_in=None)
-    store.state.claim(store.state.get_sync("web").id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
-    store.state.reap_expired()
+    store.claims.claim(store.syncs.get_sync("web").id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
+    store.claims.reap_expired()
     assert claim_one(store).owner == "daemon-1"
 
 
@@ -289,10 +289,10 @@ def test_a_clock_that_was_a_year_ahead_puts_nothing_off(store):
     set_back_the_clock(store)
     assert claim_due(store) == []
 
-    store.state.reap_expired()
+    store.claims.reap_expired()
     settle(store, claim_one(store), due_in=LONG)
 
-    store.state.reap_expired()
+    store.claims.reap_expired()
     assert claim_due(store) == []
     put(store, write())
     assert claim_one(store).trigger is Trigger.CHANGE
@@ -311,7 +311,7 @@ def set_back_the_clock(store) -> None:
     columns = ("claimed_at", "claim_until", "retry_at", "next_due_at")
     year = YEAR // timedelta(microseconds=1)
     moved = ", ".join(f"{column} = {column} + {year}" for column in columns)
-    with store.state._database.write() as connection:
+    with store.database.write() as connection:
         connection.execute(sa.text(f"UPDATE syncs SET {moved}"))
 
 
@@ -319,17 +319,17 @@ def test_a_stale_holder_can_write_nothing(store):
     add_sync(store)
     stale = claim_one(store, "frozen", ttl=EXPIRED)
     successor = claim_one(store, "awake")
-    before = store.state.get_sync("web")
+    before = store.syncs.get_sync("web")
     with pytest.raises(ClaimLostError):
-        store.state.load(stale)
+        store.syncs.load(stale)
     with pytest.raises(ClaimLostError):
-        store.state.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
+        store.journal.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
     with pytest.raises(ClaimLostError):
-        store.state.finish(stale, run_of(stale), after(reads={}, account="999999999999", adopt_done=True))
-    store.state.release(stale)
-    assert store.state.get_sync("web") == before
-    assert store.state.load(successor).journal == ()
-    assert [run.outcome for run in store.state.list_runs()] == [Outcome.INTERRUPTED]
+        store.runs.finish(stale, run_of(stale), after(reads={}, account="999999999999", adopt_done=True))
+    store.claims.release(stale)
+    assert store.syncs.get_sync("web") == before
+    assert store.syncs.load(successor).journal == ()
+    assert [run.outcome for run in store.runs.list_runs()] == [Outcome.INTERRUPTED]
 
 
 def test_a_stale_thread_of_the_same_process_can_write_nothing_either(store):
@@ -337,36 +337,36 @@ def test_a_stale_thread_of_the_same_process_can_write_nothing_either(store):
     stale = claim_one(store, "one-daemon", ttl=EXPIRED)
     successor = claim_one(store, "one-daemon")
     with pytest.raises(ClaimLostError):
-        store.state.load(stale)
+        store.syncs.load(stale)
     with pytest.raises(ClaimLostError):
-        store.state.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
+        store.journal.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
     with pytest.raises(ClaimLostError):
-        store.state.finish(stale, run_of(stale), after())
-    assert store.state.renew([stale], ttl=TTL) == set()
-    store.state.release(stale)
-    assert store.state.load(successor).sync.running
+        store.runs.finish(stale, run_of(stale), after())
+    assert store.claims.renew([stale], ttl=TTL) == set()
+    store.claims.release(stale)
+    assert store.syncs.load(successor).sync.running
 
 
 def test_a_reaped_holder_can_write_nothing_even_without_a_successor(store):
     add_sync(store)
     stale = claim_one(store, ttl=EXPIRED)
-    store.state.reap_expired()
+    store.claims.reap_expired()
     with pytest.raises(ClaimLostError):
-        store.state.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
-    assert store.state.renew([stale], ttl=TTL) == set()
+        store.journal.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
+    assert store.claims.renew([stale], ttl=TTL) == set()
 
 
 def test_a_late_holder_whom_nobody_replaced_may_still_finish(store):
     add_sync(store)
     late = claim_one(store, ttl=EXPIRED)
     settle(store, late)
-    assert store.state.reap_expired() == []
-    assert [run.outcome for run in store.state.list_runs()] == [Outcome.UNCHANGED]
+    assert store.claims.reap_expired() == []
+    assert [run.outcome for run in store.runs.list_runs()] == [Outcome.UNCHANGED]
 
 
 def test_what_was_removed_cannot_be_claimed(store):
     with pytest.raises(NotFoundError):
-        store.state.claim("0" * 32, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
+        store.claims.claim("0" * 32, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
 
 
 def test_a_journal_entry_comes_back_as_it_was_saved(store):
@@ -382,24 +382,24 @@ def test_a_journal_entry_comes_back_as_it_was_saved(store):
         keys={"URL": "cd"},
     )
     full = entry(id=None, sync_id=sync.id, tags_written={"team": "web"}, former_tags={"team": "ops"}, intent=intent)
-    first = store.state.save_entry(claim, full)
+    first = store.journal.save_entry(claim, full)
     assert first == replace(full, id=first.id)
-    assert store.state.load(claim).journal == (first,)
-    settled = store.state.save_entry(claim, replace(first, generation=2, version_id=TOKEN, intent=None))
-    other = store.state.save_entry(
+    assert store.syncs.load(claim).journal == (first,)
+    settled = store.journal.save_entry(claim, replace(first, generation=2, version_id=TOKEN, intent=None))
+    other = store.journal.save_entry(
         claim, JournalEntry(id=None, sync_id=sync.id, remote_name="x", account="", region="r")
     )
-    assert store.state.load(claim).journal == (settled, other)
+    assert store.syncs.load(claim).journal == (settled, other)
     settle(store, claim)
-    assert store.state.remove_sync("web") == (settled, other)
+    assert store.syncs.remove_sync("web") == (settled, other)
 
 
 def test_a_new_configuration_leaves_the_journal(store):
     sync = add_sync(store)
     claim = claim_one(store)
-    saved = store.state.save_entry(claim, entry(id=None, sync_id=sync.id))
+    saved = store.journal.save_entry(claim, entry(id=None, sync_id=sync.id))
     settle(store, claim)
-    store.state.update_sync(
+    store.syncs.update_sync(
         "web",
         config=SyncConfig(remote_name="moved"),
         path="/",
@@ -407,4 +407,4 @@ def test_a_new_configuration_leaves_the_journal(store):
         region="eu-west-1",
         adopt=None,
     )
-    assert store.state.state_of("web").journal == (saved,)
+    assert store.syncs.state_of("web").journal == (saved,)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from phasesync.core.daemons import ClockSetBack, MemberRole
 from phasesync.core.lease import Lease, LeaseStatus, begin, issued, moved_back
-from phasesync.ports import ClockSetBack, MemberRole
 from phasesync.store import Store, tables
 from phasesync.store.db_time import Instant
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
@@ -48,7 +48,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
             columns = to_columns(
-                moved_back(to_lease(row, store.state._sealer), -by), store.state._sealer, row.data_key_id
+                moved_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
             )
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:
@@ -85,11 +85,11 @@ def test_a_clock_that_goes_on_moves_nothing(store) -> None:
     settle(store, claim_one(store), retry_in=LONG, due_in=LONG)
     lease = issue_lease(store, add_dynamic(store))
     beat(store)
-    sync = store.state.get_sync("web")
+    sync = store.syncs.get_sync("web")
 
     assert [look(store) for _ in range(3)] == [None] * 3
 
-    assert store.state.get_sync("web") == sync
+    assert store.syncs.get_sync("web") == sync
     assert lease_of(store, lease) == lease
 
 
@@ -128,7 +128,7 @@ def test_several_daemons_move_it_once(store) -> None:
     told = at_once(*(lambda owner=owner: look(store, owner) for owner in ("a", "b", "c")))
 
     assert [one for one in told if one is not None] == [one for one in told if isinstance(one, ClockSetBack)][:1]
-    assert 3 * LONG - 30 * SECOND < from_now(store.state.get_sync("web").next_due_at) <= 3 * LONG
+    assert 3 * LONG - 30 * SECOND < from_now(store.syncs.get_sync("web").next_due_at) <= 3 * LONG
 
 
 # --- syncs
@@ -144,7 +144,7 @@ def test_an_edit_goes_out_at_once_and_checks_come_when_they_would_have(store, ba
 
     look(store)
 
-    assert from_now(store.state.get_sync("web").next_due_at) <= timedelta(minutes=5)
+    assert from_now(store.syncs.get_sync("web").next_due_at) <= timedelta(minutes=5)
     assert len(claim_due(store)) == 1
 
 
@@ -160,7 +160,7 @@ def test_a_claim_of_the_dead_stands_no_longer_than_before(store, back) -> None:
     with store.database.read() as connection:
         until = connection.scalar(sa.select(tables.syncs.c.claim_until))
     assert timedelta(0) < from_now(until) <= 20 * SECOND
-    assert store.state.reap_expired() == []
+    assert store.claims.reap_expired() == []
 
 
 @backs
@@ -169,13 +169,13 @@ def test_a_claim_of_the_living_is_renewed_and_stays(store, back) -> None:
     claim = claim_one(store)
     beat(store)
     set_clock_back(store, back)
-    assert store.state.renew([claim], ttl=TTL)
+    assert store.claims.renew([claim], ttl=TTL)
 
     look(store)
 
-    assert store.state.reap_expired() == []
+    assert store.claims.reap_expired() == []
     assert claim_due(store, "other") == []
-    assert store.state.renew([claim], ttl=TTL) == {claim.sync_id}
+    assert store.claims.renew([claim], ttl=TTL) == {claim.sync_id}
 
 
 @backs
@@ -186,7 +186,7 @@ def test_without_a_note_a_sync_shows_by_itself_that_the_clock_was_set_back(store
     set_clock_back(store, back)
     put(store, write(value="new"))
 
-    assert store.state.reap_expired() == []
+    assert store.claims.reap_expired() == []
 
     assert len(claim_due(store)) == 1
 

@@ -86,14 +86,14 @@ def test_marking_what_is_gone_says_so(store):
 def test_a_test_pins_the_syncs_that_use_it_too(store):
     sync = add_sync(store)
     store.credentials.mark(sync.credential_id, CredentialStatus.VERIFIED, account="111122223333")
-    assert store.state.get_sync("web").account == "111122223333"
+    assert store.syncs.get_sync("web").account == "111122223333"
 
 
 def test_a_credential_in_use_stays(store):
     add_sync(store)
     with pytest.raises(IllegalTransitionError, match="web"):
         store.credentials.remove("aws")
-    store.state.remove_sync("web")
+    store.syncs.remove_sync("web")
     store.credentials.add("role", access_key(source_name="aws"))
     with pytest.raises(IllegalTransitionError, match="role"):
         store.credentials.remove("aws")
@@ -118,7 +118,7 @@ def test_no_sync_of_an_incomplete_credential_is_claimed(store):
 def test_an_update_wakes_its_syncs_whatever_back_off_says_through_sources_too(store):
     add_sync(store)
     store.credentials.add("role", access_key(source_name="aws"))
-    store.state.update_sync(
+    store.syncs.update_sync(
         "web", config=SyncConfig(remote_name="x"), path="/", credential="role", region="eu-central-1", adopt=None
     )
     hour = timedelta(hours=1)
@@ -135,6 +135,6 @@ def test_a_new_account_is_followed_by_the_syncs_and_may_not_collide(store):
     add_sync(store, "two", credential="other", config=SyncConfig(remote_name="shop/web"))
     with pytest.raises(AlreadyExistsError, match="two"):
         store.credentials.update("aws", access_key(), account="444455556666")
-    assert store.state.get_sync("web").account == "111122223333"
+    assert store.syncs.get_sync("web").account == "111122223333"
     store.credentials.update("aws", access_key(), account="777788889999")
-    assert store.state.get_sync("web").account == "777788889999"
+    assert store.syncs.get_sync("web").account == "777788889999"

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.ports import MemberRole
+from phasesync.core.daemons import MemberRole
 from tests.support.stores import EXPIRED, LONG, TTL
 
 
@@ -46,7 +46,7 @@ def test_on_sqlite_a_daemon_that_died_when_the_clock_was_ahead_is_replaced(store
 
 def test_a_chore_that_was_done_when_the_clock_was_ahead_is_done_again(store):
     assert store.daemons.claim_chore("sweep", "a", every=LONG)
-    with store.state._database.write() as connection:
+    with store.database.write() as connection:
         connection.execute(sa.text("UPDATE chores SET claimed_at = claimed_at + 31536000000000"))
 
     assert store.daemons.claim_chore("sweep", "b", every=LONG)

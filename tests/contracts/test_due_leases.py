@@ -9,9 +9,9 @@ import pytest
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, begin_revoke, is_due, missing, renew
+from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.schedule import pause_of_lease
 from phasesync.errors import ThrottledError
-from phasesync.ports import ClaimedLease
 from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import (

@@ -14,7 +14,7 @@ CONFIG = dynamic_config(keys={"access_key_id": "KEY_ID", "secret_access_key": "S
 
 
 def unset(store: Store, key: str) -> int:
-    edited = store.environments.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", key)])
+    edited = store.secrets.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", key)])
     return edited.revision
 
 

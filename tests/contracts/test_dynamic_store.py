@@ -46,7 +46,7 @@ def test_a_dynamic_secret_comes_back_as_it_was_given(store: Store) -> None:
     assert store.dynamics.get("ci") == store.dynamics.get("CI") == added
     assert (added.name, added.path, added.issuer, added.version) == ("Ci", "/db/x", "aws-assume-role", 1)
     assert (added.app, added.environment, added.environment_label) == ("shop", "production", "shop/production")
-    assert added.environment_id == store.environments.get_environment("shop", "production").id
+    assert added.environment_id == store.apps.get_environment("shop", "production").id
     assert (added.credential_id, added.credential, added.live) == (credential.id, "aws", 0)
     assert added.config == EVERYTHING
 
@@ -165,8 +165,8 @@ def test_an_update_that_fails_changes_nothing(store: Store) -> None:
 def test_a_rename_of_app_or_environment_is_followed(store: Store) -> None:
     before = add_dynamic(store)
     lease = issue_lease(store, before)
-    store.environments.update_environment("shop", "production", new_name="live")
-    store.environments.update_app("shop", new_name="store")
+    store.apps.update_environment("shop", "production", new_name="live")
+    store.apps.update_app("shop", new_name="store")
 
     after = store.dynamics.get("ci")
 
@@ -178,7 +178,7 @@ def test_a_rename_of_app_or_environment_is_followed(store: Store) -> None:
 def test_a_copy_of_an_environment_has_no_dynamic_secrets(store: Store) -> None:
     """Its users would be made twice under one recipe."""
     add_dynamic(store)
-    store.environments.clone_environment("shop", "production", "staging", actor="ada")
+    store.secrets.clone_environment("shop", "production", "staging", actor="ada")
     assert [one.environment for one in store.dynamics.list_all()] == ["production"]
 
 

@@ -4,55 +4,54 @@ import threading
 
 import pytest
 
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
-from phasesync.ports import SecretWrite
 from phasesync.store import Store
 from tests.support.stores import ACTOR, add_sync, put, values_of, write
 
 
 def test_an_app_is_found_whatever_its_case(store):
-    store.environments.add_app("Shop", description="sells things")
-    assert [app.name for app in store.environments.list_apps()] == ["Shop"]
-    assert store.environments.update_app("SHOP", new_name="Store").description == "sells things"
-    assert store.environments.update_app("store", description="").name == "Store"
+    store.apps.add_app("Shop", description="sells things")
+    assert [app.name for app in store.apps.list_apps()] == ["Shop"]
+    assert store.apps.update_app("SHOP", new_name="Store").description == "sells things"
+    assert store.apps.update_app("store", description="").name == "Store"
 
 
 def test_names_that_differ_in_case_only_are_the_same(store):
     put(store)
     with pytest.raises(AlreadyExistsError, match="shop"):
-        store.environments.add_app("SHOP")
+        store.apps.add_app("SHOP")
     with pytest.raises(AlreadyExistsError, match="shop/production"):
-        store.environments.add_environment("shop", "Production")
+        store.apps.add_environment("shop", "Production")
 
 
 def test_a_name_may_change_its_case(store):
     put(store)
-    assert store.environments.update_app("shop", new_name="SHOP").name == "SHOP"
-    assert store.environments.update_environment("shop", "production", new_name="PRODUCTION").label == "SHOP/PRODUCTION"
+    assert store.apps.update_app("shop", new_name="SHOP").name == "SHOP"
+    assert store.apps.update_environment("shop", "production", new_name="PRODUCTION").label == "SHOP/PRODUCTION"
 
 
 def test_a_rename_onto_another_name_is_refused(store):
     put(store, environment="production")
     put(store, environment="staging")
     with pytest.raises(AlreadyExistsError):
-        store.environments.update_environment("shop", "staging", new_name="Production")
-    store.environments.add_app("other")
+        store.apps.update_environment("shop", "staging", new_name="Production")
+    store.apps.add_app("other")
     with pytest.raises(AlreadyExistsError):
-        store.environments.update_app("other", new_name="Shop")
+        store.apps.update_app("other", new_name="Shop")
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "a" * 65, "ü", "a\n"])
 def test_a_bad_name_is_refused_everywhere(store, name):
     put(store)
     with pytest.raises(InvalidInputError):
-        store.environments.add_app(name)
+        store.apps.add_app(name)
     with pytest.raises(InvalidInputError):
-        store.environments.add_environment("shop", name)
+        store.apps.add_environment("shop", name)
     with pytest.raises(InvalidInputError):
-        store.environments.update_app("shop", new_name=name)
+        store.apps.update_app("shop", new_name=name)
     with pytest.raises(InvalidInputError):
-        store.environments.update_environment("shop", "production", new_name=name)
+        store.apps.update_environment("shop", "production", new_name=name)
 
 
 @pytest.mark.parametrize("key", ["", "K\u200b", "\ufeffK", "K\u00a0", "K ", "\u202eK", "K\0", "A\u2011B"])
@@ -66,36 +65,36 @@ def test_a_new_key_that_cannot_be_seen_or_told_is_refused_and_changes_nothing(st
 def test_what_is_missing_is_named_with_what_exists(store):
     put(store)
     with pytest.raises(NotFoundError, match="there is: shop"):
-        store.environments.get_environment("blog", "production")
+        store.apps.get_environment("blog", "production")
     with pytest.raises(NotFoundError, match="shop has: production"):
-        store.environments.get_environment("shop", "staging")
+        store.apps.get_environment("shop", "staging")
     with pytest.raises(NotFoundError):
-        store.environments.list_environments("blog")
+        store.apps.list_environments("blog")
 
 
 def test_an_app_with_environments_stays(store):
     put(store)
     with pytest.raises(IllegalTransitionError, match="production"):
-        store.environments.remove_app("shop")
-    store.environments.remove_environment("shop", "production")
-    store.environments.remove_app("shop")
-    assert store.environments.list_apps() == []
+        store.apps.remove_app("shop")
+    store.apps.remove_environment("shop", "production")
+    store.apps.remove_app("shop")
+    assert store.apps.list_apps() == []
 
 
 def test_an_environment_that_a_sync_uses_stays(store):
     add_sync(store, "web")
     with pytest.raises(IllegalTransitionError, match="web"):
-        store.environments.remove_environment("shop", "production")
-    assert store.environments.get_environment("shop", "production")
+        store.apps.remove_environment("shop", "production")
+    assert store.apps.get_environment("shop", "production")
 
 
 def test_a_removed_environment_takes_its_secrets_along(store):
     put(store, write("URL", "old"))
-    store.environments.remove_environment("shop", "production")
+    store.apps.remove_environment("shop", "production")
     put(store)
     assert values_of(store) == {}
     with pytest.raises(NotFoundError):
-        store.environments.history("shop", "production", "/", "URL")
+        store.secrets.history("shop", "production", "/", "URL")
 
 
 def test_an_edit_is_one_revision(store):
@@ -103,33 +102,33 @@ def test_an_edit_is_one_revision(store):
     assert put(store, write("URL", "a"), write("USER", "b")) == 1
     assert put(store, write("URL", "c")) == 2
     assert values_of(store) == {"URL": "c", "USER": "b"}
-    assert store.environments.get_environment("shop", "production").keys == 2
+    assert store.apps.get_environment("shop", "production").keys == 2
 
 
 def test_an_edit_that_changes_nothing_makes_no_revision(store):
     put(store, write("URL", "a", comment="the database"))
     assert put(store, write("URL", "a")) == 1
     assert put(store, write("URL", "a", comment="the database")) == 1
-    assert len(store.environments.history("shop", "production", "/", "URL")) == 1
+    assert len(store.secrets.history("shop", "production", "/", "URL")) == 1
 
 
 def test_another_comment_or_another_type_is_a_change(store):
     put(store, write("URL", "1", comment="a"))
     assert put(store, write("URL", "1", comment="b")) == 2
     typed = SecretWrite(path="/", key="URL", value=SecretValue("1", ValueType.JSON))
-    assert store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=[typed]).revision == 3
-    secret = store.environments.get_secret("shop", "production", "/", "URL")
+    assert store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=[typed]).revision == 3
+    secret = store.secrets.get_secret("shop", "production", "/", "URL")
     assert (secret.type, secret.comment, secret.version) == (ValueType.JSON, "b", 3)
 
 
 def test_an_unset_key_keeps_its_history_and_goes_on_counting(store):
     put(store, write("URL", "a", comment="note"))
-    unset = store.environments.edit("shop", "production", actor="bob", origin="set", unsets=[("/", "URL")])
+    unset = store.secrets.edit("shop", "production", actor="bob", origin="set", unsets=[("/", "URL")])
     assert (unset.revision, unset.keys) == (2, 0)
     with pytest.raises(NotFoundError):
-        store.environments.get_secret("shop", "production", "/", "URL")
+        store.secrets.get_secret("shop", "production", "/", "URL")
     put(store, write("URL", "b"))
-    history = store.environments.history("shop", "production", "/", "URL")
+    history = store.secrets.history("shop", "production", "/", "URL")
     assert [(one.version, one.value and one.value.reveal_text(), one.origin, one.changed_by) for one in history] == [
         (3, "b", "set", ACTOR),
         (2, None, "unset", "bob"),
@@ -141,7 +140,7 @@ def test_an_unset_key_keeps_its_history_and_goes_on_counting(store):
 def test_unsetting_what_is_not_set_undoes_the_whole_edit(store):
     put(store, write("URL", "a"))
     with pytest.raises(NotFoundError, match="NOPE"):
-        store.environments.edit(
+        store.secrets.edit(
             "shop", "production", actor=ACTOR, origin="set", writes=[write("URL", "b")], unsets=[("/", "NOPE")]
         )
     assert values_of(store) == {"URL": "a"}
@@ -150,18 +149,18 @@ def test_unsetting_what_is_not_set_undoes_the_whole_edit(store):
 def test_a_key_is_not_set_and_unset_in_one_edit(store):
     put(store, write("URL", "a"))
     with pytest.raises(InvalidInputError):
-        store.environments.edit(
+        store.secrets.edit(
             "shop", "production", actor=ACTOR, origin="set", writes=[write("URL", "b")], unsets=[("/", "URL")]
         )
 
 
 def test_the_same_key_in_two_folders_is_two_keys(store):
     put(store, write("URL", "root"), write("URL", "deep", path="/db/replica/"))
-    everything = store.environments.list_secrets("shop", "production")
+    everything = store.secrets.list_secrets("shop", "production")
     assert [(one.path, one.key) for one in everything] == [("/", "URL"), ("/db/replica", "URL")]
-    folder = store.environments.list_secrets("shop", "production", path="db/replica")
+    folder = store.secrets.list_secrets("shop", "production", path="db/replica")
     assert [one.path for one in folder] == ["/db/replica"]
-    assert store.environments.get_secret("shop", "production", "/db/replica", "URL").version == 1
+    assert store.secrets.get_secret("shop", "production", "/db/replica", "URL").version == 1
 
 
 @pytest.mark.parametrize(("path", "key"), [("/", ""), ("/", "a\x00b"), ("/", "k" * 256), ("/../x", "K"), ("//", "K")])
@@ -181,7 +180,7 @@ def test_any_bytes_and_any_text_come_back_as_they_were(store):
         write("ключ 🔑", "значение\n\x00 end"),
         write("EMPTY", ""),
     )
-    found = {one.key: one.value for one in store.environments.list_secrets("shop", "production")}
+    found = {one.key: one.value for one in store.secrets.list_secrets("shop", "production")}
     assert found["BIN"] == SecretValue(everything, ValueType.BINARY)
     assert found["ключ 🔑"] == SecretValue("значение\n\x00 end")
     assert found["EMPTY"] == SecretValue("")
@@ -189,42 +188,42 @@ def test_any_bytes_and_any_text_come_back_as_they_were(store):
 
 def test_a_clone_has_the_values_and_a_life_of_its_own(store):
     put(store, write("URL", "a", comment="note"), write("GONE", "x"), write("DEEP", "d", path="/db"))
-    store.environments.edit("shop", "production", actor=ACTOR, origin="set", unsets=[("/", "GONE")])
-    clone = store.environments.clone_environment("shop", "production", "staging", actor="bob")
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="set", unsets=[("/", "GONE")])
+    clone = store.secrets.clone_environment("shop", "production", "staging", actor="bob")
     assert (clone.revision, clone.keys) == (1, 2)
     assert values_of(store, "staging") == {"URL": "a", "DEEP": "d"}
-    copied = store.environments.get_secret("shop", "staging", "/", "URL")
+    copied = store.secrets.get_secret("shop", "staging", "/", "URL")
     assert (copied.version, copied.comment, copied.changed_by) == (1, "note", "bob")
     put(store, write("URL", "b"), environment="staging")
     assert values_of(store)["URL"] == "a"
     with pytest.raises(AlreadyExistsError):
-        store.environments.clone_environment("shop", "production", "Staging", actor="bob")
+        store.secrets.clone_environment("shop", "production", "Staging", actor="bob")
 
 
 def test_a_clone_of_an_empty_environment_is_empty(store):
     put(store)
-    assert store.environments.clone_environment("shop", "production", "staging", actor="bob").revision == 0
+    assert store.secrets.clone_environment("shop", "production", "staging", actor="bob").revision == 0
 
 
 def test_a_snapshot_is_of_one_moment(store):
     put(store, write("URL", "before"))
     put(store, write("URL", "before"), environment="staging")
-    with store.environments.snapshot() as reader:
+    with store.secrets.snapshot() as reader:
         first = reader.load([("SHOP", "Production")])
         put(store, write("URL", "after"), environment="staging")
         second = reader.load([("shop", "staging"), ("shop", "nowhere")])
     assert first["shop", "production"].secrets["/", "URL"].reveal_text() == "before"
     assert second["shop", "staging"].secrets["/", "URL"].reveal_text() == "before"
     assert set(second) == {("shop", "staging")}
-    with store.environments.snapshot() as reader:
+    with store.secrets.snapshot() as reader:
         later = reader.load([("shop", "staging")])["shop", "staging"]
     assert (later.revision, later.secrets["/", "URL"].reveal_text()) == (2, "after")
 
 
 def test_a_snapshot_leaves_out_what_was_unset(store):
     put(store, write("URL", "a"), write("USER", "b"))
-    store.environments.edit("shop", "production", actor=ACTOR, origin="set", unsets=[("/", "URL")])
-    with store.environments.snapshot() as reader:
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="set", unsets=[("/", "URL")])
+    with store.secrets.snapshot() as reader:
         loaded = reader.load([("shop", "production")])["shop", "production"]
         assert reader.load([]) == {}
     assert set(loaded.secrets) == {("/", "USER")}
@@ -242,6 +241,6 @@ def test_edits_at_the_same_time_lose_nothing(store: Store):
         thread.start()
     for thread in threads:
         thread.join()
-    environment = store.environments.get_environment("shop", "production")
+    environment = store.apps.get_environment("shop", "production")
     assert (environment.revision, environment.keys) == (20, 21)
-    assert len(store.environments.history("shop", "production", "/", "SHARED")) == 20
+    assert len(store.secrets.history("shop", "production", "/", "SHARED")) == 20

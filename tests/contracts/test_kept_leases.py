@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, expired, renew
+from phasesync.core.lease_claim import KeptLease, LeaseEvent
 from phasesync.core.model import SecretValue
-from phasesync.ports import KeptLease, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.stores import (
     LONG,

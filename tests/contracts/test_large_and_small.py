@@ -16,10 +16,11 @@ from phasesync.core.events import Event
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Layout, SyncConfig
+from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.scheduler import Member, Scheduler
-from phasesync.ports import Claim
+from phasesync.engine.scheduler import Scheduler
 from phasesync.store import Store
+from tests.support.context import context_of
 from tests.support.sql import counted
 from tests.support.stores import TTL, add_sync, claim_due, claim_one, put, settle, write
 from tests.support.waiting import wait_until
@@ -29,13 +30,13 @@ def settle_with(store: Store, objects: dict[str, int]) -> None:
     """Add syncs, run each once with so many objects, and leave them due again."""
     for name in objects:
         add_sync(store, name)
-    names = {sync.id: sync.name for sync in store.state.list_syncs()}
+    names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     for claim in claim_due(store, limit=100):
         settle(store, claim, objects=objects[names[claim.sync_id]], due_in=timedelta(seconds=-1))
 
 
 def names_of(store: Store, claims: list[Claim]) -> list[str]:
-    names = {sync.id: sync.name for sync in store.state.list_syncs()}
+    names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     return sorted(names[claim.sync_id] for claim in claims)
 
 
@@ -77,7 +78,7 @@ def test_the_limit_holds_for_both_together(store: Store) -> None:
 
 def test_the_most_urgent_large_one_comes_first(store: Store) -> None:
     settle_with(store, FOUR)
-    store.state.request("large-2", Trigger.MANUAL, actor="bob")
+    store.syncs.request("large-2", Trigger.MANUAL, actor="bob")
 
     assert names_of(store, claim_due(store, large=1)) == ["large-2", "small-1", "small-2"]
 
@@ -106,8 +107,8 @@ def test_a_run_that_found_nothing_out_leaves_the_size(store: Store) -> None:
 def test_a_claim_by_hand_knows_the_size_too(store: Store) -> None:
     settle_with(store, {"web": 300})
 
-    sync = store.state.get_sync("web")
-    assert store.state.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL).objects == 300
+    sync = store.syncs.get_sync("web")
+    assert store.claims.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL).objects == 300
 
 
 @pytest.mark.parametrize(("layout", "objects"), [(Layout.JSON, 1), (Layout.PER_KEY, 30)])
@@ -139,14 +140,13 @@ class Fleet:
         self.gate = threading.Event()
         self.shares: list[int] = []
         self.dispatcher = ThreadDispatcher(self._work, threads=threads, events=self)
+        context = context_of(store, events=self, owner="daemon-1")
         self.scheduler = Scheduler(
-            member=Member(owner="daemon-1", host="localhost", pid=1),
-            state=store.state,
-            registry=store.daemons,
-            keeper=ClaimKeeper(store.state, SystemClock(), TTL),
+            context,
+            host="localhost",
+            pid=1,
+            keeper=ClaimKeeper(context),
             dispatcher=self.dispatcher,
-            events=self,
-            clock=SystemClock(),
             runs_kept=lambda: timedelta(days=1),
             share_among=self.shares.append,
         )
@@ -195,7 +195,7 @@ def any_owed(store: Store, names: list[str]) -> bool:
     now = SystemClock().now()
     return any(
         sync.running or (sync.next_due_at is not None and sync.next_due_at <= now)
-        for sync in store.state.list_syncs()
+        for sync in store.syncs.list_syncs()
         if sync.name in names
     )
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, begin_revoke, revoked
+from phasesync.core.lease_claim import Entry, LeaseClaim, LeaseEvent
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError
-from phasesync.ports import Entry, LeaseClaim, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.stores import (
     EXPIRED,

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.lease import Cause, Lease, LeaseStatus, revoked
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.errors import NotFoundError
-from phasesync.ports import Entry, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.sql import counted
 from tests.support.stores import (

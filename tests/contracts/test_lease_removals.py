@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from phasesync.core.lease import Lease
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.errors import IllegalTransitionError, NotFoundError, PhasesyncError
-from phasesync.ports import Entry, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.stores import (
     TTL,
@@ -63,7 +63,7 @@ def test_nothing_of_a_live_lease_is_removed(store: Store, make: Callable[[Store]
         store.dynamics.remove("CI")
     assert caught.value.hint == "to revoke them first: phasesync dynamic remove ci --revoke"
     with pytest.raises(IllegalTransitionError, match=r"shop/production has 1 live lease$") as caught:
-        store.environments.remove_environment("SHOP", "production")
+        store.apps.remove_environment("SHOP", "production")
     assert caught.value.hint == "to revoke them first: phasesync envs remove shop/production --revoke"
 
     assert rows(store) == before
@@ -78,7 +78,7 @@ def test_live_leases_are_counted_in_the_refusal(store: Store) -> None:
     with pytest.raises(IllegalTransitionError, match=r"the dynamic secret ci has 2 live leases$"):
         store.dynamics.remove("ci")
     with pytest.raises(IllegalTransitionError, match=r"shop/production has 3 live leases$"):
-        store.environments.remove_environment("shop", "production")
+        store.apps.remove_environment("shop", "production")
 
 
 def test_a_dynamic_secret_goes_with_its_ended_leases_and_their_log(store: Store) -> None:
@@ -101,7 +101,7 @@ def test_an_environment_goes_with_its_dynamic_secrets_and_ended_leases(store: St
     ended(store)
     kept = issue_lease(store, store.dynamics.get("other"))
 
-    store.environments.remove_environment("shop", "production")
+    store.apps.remove_environment("shop", "production")
 
     assert [one.name for one in store.dynamics.list_all()] == ["other"]
     assert store.leases(ttl=TTL).list_leases(ended=True) == [kept]
@@ -159,7 +159,7 @@ def test_a_lease_that_is_asked_for_during_a_removal_is_not_lost(store: Store, wh
     event.listen(store.database.engine, "before_cursor_execute", just_before)
     with suppress(IllegalTransitionError):
         if what == "environment":
-            store.environments.remove_environment("shop", "production")
+            store.apps.remove_environment("shop", "production")
         else:
             store.dynamics.remove("ci")
     event.remove(store.database.engine, "before_cursor_execute", just_before)

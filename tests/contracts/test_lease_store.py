@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, begin, begin_revoke, issued, renew, revoked
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.lease_users import TAG_LEASE, max_expires_at_of
 from phasesync.errors import IllegalTransitionError, NotFoundError, StalePlanError
-from phasesync.ports import Entry, LeaseEvent
 from phasesync.store import Store
 from tests.support.stores import (
     LONG,

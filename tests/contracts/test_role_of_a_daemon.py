@@ -8,12 +8,15 @@ from typing import cast
 
 import pytest
 
+from phasesync.core.daemons import MemberRole
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.scheduler import Member, Scheduler
+from phasesync.engine.scheduler import Scheduler
 from phasesync.errors import PhasesyncError, StoreUnavailableError
-from phasesync.ports import MemberRole, SyncDispatcher
+from phasesync.ports.runtime import SyncDispatcher
+from phasesync.store import Store
 from tests.support.aws_builders import HandClock
+from tests.support.context import context_of
 from tests.support.stores import TTL, claim_due
 from tests.support.values import NOW
 
@@ -28,17 +31,18 @@ class Daemon:
         self.events: list[Event] = []
         self.errors: dict[str, PhasesyncError] = {}
         self._store = store
+        copy = Store(store.database, store.keys, instance_id=store.instance_id)
+        for noun in ("syncs", "claims", "runs", "daemons"):
+            setattr(copy, noun, self)
+        context = context_of(copy, clock=self.clock, events=self, owner="daemon-1")
         self.scheduler = Scheduler(
-            member=Member(owner="daemon-1", host="localhost", pid=1),
-            state=self,  # type: ignore[arg-type]
-            registry=self,  # type: ignore[arg-type]
-            keeper=ClaimKeeper(store.state, self.clock, TTL),
+            context,
+            host="localhost",
+            pid=1,
+            keeper=ClaimKeeper(context_of(store, clock=self.clock)),
             dispatcher=cast(SyncDispatcher, self),
-            events=self,
-            clock=self.clock,
             runs_kept=lambda: timedelta(days=1),
             share_among=lambda _: None,
-            checkpoint=store.database.checkpoint,
         )
         self.claimed = 0
         self.woken = 0
@@ -70,14 +74,14 @@ class Daemon:
         return self._store.daemons.claim_chore(chore, owner, **given)
 
     def prune_runs(self, **given: object) -> object:
-        return self._store.state.prune_runs(**given)
+        return self._store.runs.prune_runs(**given)
 
     def wake_refused(self) -> None:
-        self._or_fail("wake", self._store.state.wake_refused)
+        self._or_fail("wake", self._store.syncs.wake_refused)
         self.woken += 1
 
     def reap_expired(self) -> object:
-        return self._or_fail("reap", self._store.state.reap_expired)
+        return self._or_fail("reap", self._store.claims.reap_expired)
 
 
 @pytest.fixture

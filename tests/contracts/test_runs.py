@@ -20,10 +20,10 @@ def change(remote_name: str = "shop/web", version_id: str | None = "v1") -> Chan
 
 def log(store, name: str = "web", **changes: object):
     """Log a run of a sync, by hand."""
-    sync = store.state.get_sync(name)
-    claim = store.state.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="ada", ttl=TTL)
+    sync = store.syncs.get_sync(name)
+    claim = store.claims.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="ada", ttl=TTL)
     run = run_of(claim, sync=name, **changes)
-    store.state.finish(claim, run, after())
+    store.runs.finish(claim, run, after())
     return run
 
 
@@ -46,15 +46,15 @@ def test_a_run_comes_back_as_it_was_logged(store):
         next_attempt_at=datetime(2026, 1, 2, 4, tzinfo=UTC),
         changes=(change(), change("other", None)),
     )
-    assert store.state.get_run(run.id) == run
-    assert store.state.list_runs() == [run]
-    assert store.state.get_sync("web").last_run_id == run.id
+    assert store.runs.get_run(run.id) == run
+    assert store.runs.list_runs() == [run]
+    assert store.syncs.get_sync("web").last_run_id == run.id
 
 
 def test_what_a_run_leaves_behind_is_on_the_sync(store):
     sync = add_sync(store)
     claim = claim_one(store)
-    left = store.state.finish(
+    left = store.runs.finish(
         claim,
         run_of(claim),
         after(
@@ -67,7 +67,7 @@ def test_what_a_run_leaves_behind_is_on_the_sync(store):
             due_in=timedelta(minutes=2),
         ),
     )
-    assert left == store.state.get_sync("web")
+    assert left == store.syncs.get_sync("web")
     assert (left.settled_status, left.status_reason, left.failures) == (SyncStatus.HELD, "emptying: URL, USER", 2)
     assert (left.reads, left.applied_revision, left.running) == ({sync.environment_id: 0}, 0, False)
     assert left.retry_at is not None
@@ -78,9 +78,9 @@ def test_what_a_run_leaves_behind_is_on_the_sync(store):
 def test_what_a_run_does_not_say_stays(store):
     sync = add_sync(store)
     claim = claim_one(store)
-    store.state.finish(claim, run_of(claim), after(reads={sync.environment_id: 0}, applied_revision=0))
+    store.runs.finish(claim, run_of(claim), after(reads={sync.environment_id: 0}, applied_revision=0))
     log(store)
-    left = store.state.get_sync("web")
+    left = store.syncs.get_sync("web")
     assert (left.reads, left.applied_revision) == ({sync.environment_id: 0}, 0)
 
 
@@ -90,28 +90,28 @@ def test_runs_are_listed_newest_first_and_filtered(store):
     first = log(store, "web", ended_at=ago(3 * DAY))
     second = log(store, "two", outcome=Outcome.APPLIED)
     third = log(store, "web", outcome=Outcome.FAILED)
-    assert store.state.list_runs() == [third, second, first]
-    assert store.state.list_runs(limit=1) == [third]
-    assert store.state.list_runs(sync="WEB") == [third, first]
-    assert store.state.list_runs(outcomes=[Outcome.APPLIED, Outcome.FAILED]) == [third, second]
-    assert store.state.list_runs(since=ago(DAY)) == [third, second]
+    assert store.runs.list_runs() == [third, second, first]
+    assert store.runs.list_runs(limit=1) == [third]
+    assert store.runs.list_runs(sync="WEB") == [third, first]
+    assert store.runs.list_runs(outcomes=[Outcome.APPLIED, Outcome.FAILED]) == [third, second]
+    assert store.runs.list_runs(since=ago(DAY)) == [third, second]
     with pytest.raises(NotFoundError):
-        store.state.list_runs(sync="nope")
+        store.runs.list_runs(sync="nope")
 
 
 def test_runs_are_followed_oldest_first(store):
     add_sync(store)
     first, second, third = (log(store) for _ in range(3))
-    assert store.state.list_runs(after=first.id) == [second, third]
-    assert store.state.list_runs(after=first.id, limit=1) == [second]
-    assert store.state.list_runs(after=third.id) == []
+    assert store.runs.list_runs(after=first.id) == [second, third]
+    assert store.runs.list_runs(after=first.id, limit=1) == [second]
+    assert store.runs.list_runs(after=third.id) == []
     with pytest.raises(NotFoundError):
-        store.state.list_runs(after="nope")
+        store.runs.list_runs(after="nope")
 
 
 def test_an_unknown_run_is_not_found(store):
     with pytest.raises(NotFoundError, match="nope"):
-        store.state.get_run("nope")
+        store.runs.get_run("nope")
 
 
 def test_old_runs_are_pruned_but_the_newest_of_each_sync_stays(store):
@@ -121,6 +121,6 @@ def test_old_runs_are_pruned_but_the_newest_of_each_sync_stays(store):
     kept_web = log(store, "web", ended_at=ago(95 * DAY))
     log(store, "two", ended_at=ago(100 * DAY))
     young = log(store, "two", ended_at=ago(DAY))
-    assert store.state.prune_runs(older_than=90 * DAY) == 2
-    assert store.state.list_runs() == [young, kept_web]
-    assert store.state.prune_runs(older_than=90 * DAY) == 0
+    assert store.runs.prune_runs(older_than=90 * DAY) == 2
+    assert store.runs.list_runs() == [young, kept_web]
+    assert store.runs.prune_runs(older_than=90 * DAY) == 0

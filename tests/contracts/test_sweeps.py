@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sweep import Check, SweepGroup, SweptObject
 from phasesync.core.sync import Layout, Paused, SyncConfig
-from phasesync.ports import Check, SweepGroup, SweptObject
 from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import (
@@ -44,9 +44,9 @@ def in_step(store: Store, *names: str, due_in: timedelta | None = SOON, **config
 def settle_all(store: Store, *, objects: int = 1, due_in: timedelta | None = SOON, **changes: Any) -> None:
     """Finish the runs of everything that is due, with a journal entry for each object of layout json."""
     for claim in claim_due(store, limit=1000):
-        state = store.state.load(claim)
+        state = store.syncs.load(claim)
         if state.sync.config.remote_name and not state.journal:
-            store.state.save_entry(claim, journalled(state.sync.id, state.sync.config.remote_name))
+            store.journal.save_entry(claim, journalled(state.sync.id, state.sync.config.remote_name))
         settle(store, claim, **{"account": ACCOUNT, "due_in": due_in, "objects": objects, **changes})
 
 
@@ -64,7 +64,7 @@ def swept(store: Store) -> dict[str, list[SweptObject]]:
     group = SweepGroup(
         destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION, due=1, objects=1, credentials=()
     )
-    names = {sync.id: sync.name for sync in store.state.list_syncs()}
+    names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     found: dict[str, list[SweptObject]] = {}
     for one in store.sweeps.swept(group):
         found.setdefault(names[one.sync.id], []).append(one)
@@ -93,8 +93,8 @@ def test_an_object_is_told_with_what_is_journalled_and_set(store: Store) -> None
 
     ((one,),) = swept(store).values()
 
-    (journal_entry,) = store.state.state_of("web").journal
-    sync = store.state.get_sync("web")
+    (journal_entry,) = store.syncs.state_of("web").journal
+    sync = store.syncs.get_sync("web")
     assert (one.entry, one.wanted) == (journal_entry, True)
     assert (one.sync.id, one.sync.version, one.sync.config) == (sync.id, sync.version, sync.config)
 
@@ -107,26 +107,26 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
     found = store.sweeps.sweepable(within=WITHIN)
 
     assert [(group.region, group.due) for group in found] == [("eu-central-1", 1), ("eu-west-1", 1)]
-    assert [one.sync.id for group in found for one in store.sweeps.swept(group)] == [store.state.get_sync("here").id]
+    assert [one.sync.id for group in found for one in store.sweeps.swept(group)] == [store.syncs.get_sync("here").id]
 
 
 def pause(store: Store) -> None:
-    store.state.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=None))
+    store.syncs.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=None))
 
 
 def run_into(store: Store, **changes: Any) -> None:
-    store.state.claim(store.state.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
-    store.state.reap_expired()
+    store.claims.claim(store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
+    store.claims.reap_expired()
     settle_all(store, **changes)
 
 
 NOT_TO_BE_SWEPT: dict[str, Callable[[Store], object]] = {
-    "asked for": lambda store: store.state.request("web", Trigger.MANUAL, actor=ACTOR),
-    "claimed": lambda store: store.state.claim(
-        store.state.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL
+    "asked for": lambda store: store.syncs.request("web", Trigger.MANUAL, actor=ACTOR),
+    "claimed": lambda store: store.claims.claim(
+        store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL
     ),
-    "claimed by a dead one": lambda store: store.state.claim(
-        store.state.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED
+    "claimed by a dead one": lambda store: store.claims.claim(
+        store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED
     ),
     "pending": lambda store: put(store, write(value="new")),
     "paused": pause,
@@ -168,9 +168,9 @@ def test_keys_that_are_gone_are_not_wanted_any_more(store: Store) -> None:
     (claim,) = claim_due(store)
     for name, key in {"A": "A", "B": "B", "GONE": "GONE", "former-template/A": "A"}.items():
         remote_name = name if "/" in name else f"shop/production/{name}"
-        store.state.save_entry(claim, journalled(sync.id, remote_name, keys={key: "digest"}))
+        store.journal.save_entry(claim, journalled(sync.id, remote_name, keys={key: "digest"}))
     settle(store, claim, account=ACCOUNT, objects=3, due_in=SOON)
-    store.environments.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
     settle_all(store, objects=3)
 
     assert group_of(store).due == 3
@@ -184,9 +184,9 @@ def test_keys_that_are_gone_are_not_wanted_any_more(store: Store) -> None:
 
 def test_a_former_name_is_not_wanted_any_more(store: Store) -> None:
     in_step(store, "web")
-    (claim,) = [store.state.claim(store.state.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)]
-    store.state.save_entry(claim, journalled(claim.sync_id, "shop/former"))
-    store.state.save_entry(claim, replace(journalled(claim.sync_id, "shop/web"), region="us-east-1"))
+    (claim,) = [store.claims.claim(store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)]
+    store.journal.save_entry(claim, journalled(claim.sync_id, "shop/former"))
+    store.journal.save_entry(claim, replace(journalled(claim.sync_id, "shop/web"), region="us-east-1"))
     settle(store, claim, due_in=SOON)
 
     assert {one.entry.remote_name: one.wanted for one in swept(store)["web"] if one.entry} == {
@@ -212,17 +212,17 @@ def test_what_does_not_authenticate_is_told_as_such(store: Store, forgery: str) 
 
 def test_a_check_puts_the_next_one_off_and_logs_nothing(store: Store) -> None:
     in_step(store, "a", "b")
-    runs = len(store.state.list_runs())
-    before = store.state.get_sync("a")
+    runs = len(store.runs.list_runs())
+    before = store.syncs.get_sync("a")
 
     assert check(store, LONG) == 2
 
-    after = store.state.get_sync("a")
+    after = store.syncs.get_sync("a")
     assert replace(after, next_due_at=None) == replace(before, next_due_at=None)
     assert before.next_due_at is not None
     assert after.next_due_at is not None
     assert timedelta(minutes=59) < after.next_due_at - before.next_due_at < timedelta(minutes=61)
-    assert len(store.state.list_runs()) == runs
+    assert len(store.runs.list_runs()) == runs
     assert store.sweeps.sweepable(within=WITHIN) == []
 
 
@@ -243,7 +243,7 @@ def test_a_suspect_is_due_at_once_as_a_check(store: Store) -> None:
         NOT_TO_BE_SWEPT["claimed"],
         NOT_TO_BE_SWEPT["held"],
         run_into,
-        lambda store: store.state.update_sync(
+        lambda store: store.syncs.update_sync(
             "web",
             config=SyncConfig(remote_name="shop/web", description="new"),
             path="/",
@@ -251,7 +251,7 @@ def test_a_suspect_is_due_at_once_as_a_check(store: Store) -> None:
             region=REGION,
             adopt=None,
         ),
-        lambda store: store.state.remove_sync("web"),
+        lambda store: store.syncs.remove_sync("web"),
     ],
     ids=["asked for", "claimed", "held", "a whole run", "changed", "removed"],
 )
@@ -259,11 +259,11 @@ def test_what_happened_since_wins_over_a_check(store: Store, happening: Callable
     in_step(store, "web", "other")
     checks = [Check(sync=objects[0].sync, due_in=LONG) for objects in swept(store).values()]
     happening(store)
-    before = [sync.next_due_at for sync in store.state.list_syncs() if sync.name == "web"]
+    before = [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"]
 
     assert store.sweeps.checked(checks) == 1
 
-    assert [sync.next_due_at for sync in store.state.list_syncs() if sync.name == "web"] == before
+    assert [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"] == before
 
 
 def test_an_edit_after_a_check_still_wakes_the_sync(store: Store) -> None:

@@ -58,13 +58,13 @@ def update(store, name="web", **changes):
         "adopt": None,
         **changes,
     }
-    return store.state.update_sync(name, **values)
+    return store.syncs.update_sync(name, **values)
 
 
 def test_a_sync_comes_back_as_it_was_given(store):
     added = add_sync(store, "Web", config=FULL, path="/db/", account="111122223333", adopt=Adopt.OVERWRITE)
-    assert store.state.get_sync("wEB") == added
-    assert store.state.list_syncs() == [added]
+    assert store.syncs.get_sync("wEB") == added
+    assert store.syncs.list_syncs() == [added]
     assert added.config == FULL
     assert all(getattr(FULL, one.name) != one.default for one in fields(FULL) if one.name in ("kms_key", "interval"))
     assert (added.path, added.account, added.adopt, added.version) == ("/db", "111122223333", Adopt.OVERWRITE, 1)
@@ -85,30 +85,30 @@ def test_a_sync_needs_what_it_names(store):
     put(store)
     store.credentials.add("aws", access_key())
     with pytest.raises(NotFoundError, match="environment"):
-        store.state.add_sync(sync_draft(environment="staging"))
+        store.syncs.add_sync(sync_draft(environment="staging"))
     with pytest.raises(NotFoundError, match="app"):
-        store.state.add_sync(sync_draft(app="blog"))
+        store.syncs.add_sync(sync_draft(app="blog"))
     with pytest.raises(NotFoundError, match="credential"):
-        store.state.add_sync(sync_draft(credential="nobody"))
+        store.syncs.add_sync(sync_draft(credential="nobody"))
     with pytest.raises(InvalidInputError):
-        store.state.add_sync(sync_draft("a b"))
+        store.syncs.add_sync(sync_draft("a b"))
     with pytest.raises(InvalidInputError):
-        store.state.add_sync(sync_draft(path="/../x"))
-    assert store.state.list_syncs() == []
+        store.syncs.add_sync(sync_draft(path="/../x"))
+    assert store.syncs.list_syncs() == []
 
 
 def test_an_unknown_sync_is_not_found(store):
     add_sync(store)
     for call in (
-        lambda: store.state.get_sync("nope"),
-        lambda: store.state.state_of("nope"),
+        lambda: store.syncs.get_sync("nope"),
+        lambda: store.syncs.state_of("nope"),
         lambda: update(store, "nope"),
-        lambda: store.state.remove_sync("nope"),
-        lambda: store.state.pause("nope", paused()),
-        lambda: store.state.resume("nope", actor="ada"),
-        lambda: store.state.request("nope", Trigger.MANUAL, actor="ada"),
-        lambda: store.state.approve("nope", "d", actor="ada"),
-        lambda: store.state.consent_to_adopt("nope", Adopt.OVERWRITE, actor="ada"),
+        lambda: store.syncs.remove_sync("nope"),
+        lambda: store.syncs.pause("nope", paused()),
+        lambda: store.syncs.resume("nope", actor="ada"),
+        lambda: store.syncs.request("nope", Trigger.MANUAL, actor="ada"),
+        lambda: store.syncs.approve("nope", "d", actor="ada"),
+        lambda: store.syncs.consent_to_adopt("nope", Adopt.OVERWRITE, actor="ada"),
     ):
         with pytest.raises(NotFoundError, match="nope"):
             call()
@@ -127,13 +127,13 @@ def test_two_syncs_do_not_write_to_one_remote_object(store):
     add_sync(store, "elsewhere", config=SyncConfig(remote_name="shop/web"), region="eu-west-1")
     with pytest.raises(AlreadyExistsError, match="web"):
         update(store, "elsewhere")
-    assert store.state.get_sync("elsewhere").region == "eu-west-1"
+    assert store.syncs.get_sync("elsewhere").region == "eu-west-1"
 
 
 def test_the_same_name_in_two_accounts_is_fine(store):
     add_sync(store, "web", account="111122223333")
     add_sync(store, "two", account="444455556666", config=SyncConfig(remote_name="shop/web"))
-    assert len(store.state.list_syncs()) == 2
+    assert len(store.syncs.list_syncs()) == 2
 
 
 def test_the_account_of_the_credential_counts_when_none_is_given(store):
@@ -157,7 +157,7 @@ def test_a_run_that_finds_itself_in_anothers_place_is_recorded_all_the_same(stor
     add_sync(store, "web", account="111122223333")
     store.credentials.add("other", access_key())
     add_sync(store, "two", credential="other", config=SyncConfig(remote_name="shop/web"))
-    two = next(claim for claim in claim_due(store) if claim.sync_id == store.state.get_sync("two").id)
+    two = next(claim for claim in claim_due(store) if claim.sync_id == store.syncs.get_sync("two").id)
     assert settle(store, two, account="111122223333", status=SyncStatus.HALTED).account == "111122223333"
 
 
@@ -180,12 +180,12 @@ def test_another_credential_brings_its_own_account(store):
 def test_an_update_while_a_run_is_under_way_wins_over_what_the_run_says(store):
     add_sync(store, adopt=Adopt.OVERWRITE)
     claim = claim_one(store)
-    state = store.state.load(claim)
+    state = store.syncs.load(claim)
     store.credentials.add("other", access_key())
     update(store, credential="other", adopt=Adopt.OVERWRITE)
     reads = {state.sync.environment_id: state.sync.source_revision}
-    store.state.finish(claim, run_of(claim), after(reads=reads, account="111122223333", adopt_done=True))
-    sync = store.state.get_sync("web")
+    store.runs.finish(claim, run_of(claim), after(reads=reads, account="111122223333", adopt_done=True))
+    sync = store.syncs.get_sync("web")
     assert (sync.account, sync.adopt) == (None, Adopt.OVERWRITE)
     assert claim_one(store).trigger is Trigger.CHANGE
 
@@ -193,61 +193,61 @@ def test_an_update_while_a_run_is_under_way_wins_over_what_the_run_says(store):
 def test_a_removed_sync_is_gone_with_its_runs(store):
     add_sync(store)
     settle(store, claim_one(store))
-    assert len(store.state.list_runs()) == 1
-    assert store.state.remove_sync("web") == ()
-    assert store.state.list_syncs() == []
-    assert store.state.list_runs() == []
+    assert len(store.runs.list_runs()) == 1
+    assert store.syncs.remove_sync("web") == ()
+    assert store.syncs.list_syncs() == []
+    assert store.runs.list_runs() == []
 
 
 def test_a_sync_that_is_being_reconciled_is_not_removed(store):
     add_sync(store)
     claim_one(store)
     with pytest.raises(ClaimHeldError):
-        store.state.remove_sync("web")
-    assert store.state.get_sync("web").running
+        store.syncs.remove_sync("web")
+    assert store.syncs.get_sync("web").running
 
 
 def test_a_sync_whose_claim_expired_may_be_removed(store):
     sync = add_sync(store)
     claim = claim_one(store, ttl=EXPIRED)
-    store.state.remove_sync("web")
-    assert store.state.paused(sync.id)
+    store.syncs.remove_sync("web")
+    assert store.claims.paused(sync.id)
     with pytest.raises(NotFoundError):
-        store.state.load(claim)
+        store.syncs.load(claim)
 
 
 def test_a_paused_sync_is_not_claimed_until_it_is_resumed(store):
     sync = add_sync(store)
-    store.state.pause("web", paused())
-    assert store.state.get_sync("web").paused == paused()
-    assert store.state.paused(sync.id)
+    store.syncs.pause("web", paused())
+    assert store.syncs.get_sync("web").paused == paused()
+    assert store.claims.paused(sync.id)
     assert claim_due(store) == []
-    store.state.resume("web", actor="bob")
-    assert store.state.get_sync("web").paused is None
-    assert not store.state.paused(sync.id)
+    store.syncs.resume("web", actor="bob")
+    assert store.syncs.get_sync("web").paused is None
+    assert not store.claims.paused(sync.id)
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.RESUME, "bob")
 
 
 def test_pausing_again_replaces_who_and_why(store):
     add_sync(store)
-    store.state.pause("web", paused())
-    store.state.pause("web", paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC)))
-    assert store.state.get_sync("web").paused == paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC))
+    store.syncs.pause("web", paused())
+    store.syncs.pause("web", paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC)))
+    assert store.syncs.get_sync("web").paused == paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC))
 
 
 def test_a_pause_ends_by_itself(store):
     sync = add_sync(store)
-    store.state.pause("web", paused(until=datetime(2020, 1, 1, tzinfo=UTC)))
-    assert not store.state.paused(sync.id)
-    assert store.state.get_sync("web").paused is None
+    store.syncs.pause("web", paused(until=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert not store.claims.paused(sync.id)
+    assert store.syncs.get_sync("web").paused is None
     assert claim_one(store).owner == "daemon-1"
 
 
 def test_resuming_what_is_not_paused_does_nothing(store):
     add_sync(store)
     settle(store, claim_one(store))
-    store.state.resume("web", actor="ada")
+    store.syncs.resume("web", actor="ada")
     assert claim_due(store) == []
 
 
@@ -255,8 +255,8 @@ def test_a_request_overrides_back_off(store):
     add_sync(store)
     settle(store, claim_one(store), status=SyncStatus.FAILING, failures=3, retry_in=LONG)
     assert claim_due(store) == []
-    store.state.request("web", Trigger.MANUAL, actor="bob")
-    assert store.state.get_sync("web").requested is Trigger.MANUAL
+    store.syncs.request("web", Trigger.MANUAL, actor="bob")
+    assert store.syncs.get_sync("web").requested is Trigger.MANUAL
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.MANUAL, "bob")
     assert settle(store, claim).requested is None
@@ -264,16 +264,16 @@ def test_a_request_overrides_back_off(store):
 
 def test_a_request_for_a_paused_sync_is_refused(store):
     add_sync(store)
-    store.state.pause("web", paused())
+    store.syncs.pause("web", paused())
     with pytest.raises(IllegalTransitionError, match="ada"):
-        store.state.request("web", Trigger.MANUAL, actor="bob")
+        store.syncs.request("web", Trigger.MANUAL, actor="bob")
 
 
 def test_a_request_while_a_run_is_under_way_leads_to_one_more_run(store):
     add_sync(store)
-    store.state.request("web", Trigger.MANUAL, actor="first")
+    store.syncs.request("web", Trigger.MANUAL, actor="first")
     claim = claim_one(store)
-    store.state.request("web", Trigger.MANUAL, actor="second")
+    store.syncs.request("web", Trigger.MANUAL, actor="second")
     settle(store, claim)
     following = claim_one(store)
     assert following.actor == "second"
@@ -284,8 +284,8 @@ def test_a_request_while_a_run_is_under_way_leads_to_one_more_run(store):
 def test_an_approval_is_kept_until_a_run_has_used_it(store):
     add_sync(store)
     settle(store, claim_one(store), status=SyncStatus.HELD)
-    store.state.approve("web", "abc123", actor="bob")
-    assert store.state.get_sync("web").approved_digest == "abc123"
+    store.syncs.approve("web", "abc123", actor="bob")
+    assert store.syncs.get_sync("web").approved_digest == "abc123"
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.MANUAL, "bob")
     assert settle(store, claim, approval_used=True).approved_digest is None
@@ -294,18 +294,18 @@ def test_an_approval_is_kept_until_a_run_has_used_it(store):
 def test_a_consent_is_kept_until_a_run_has_carried_it_out(store):
     add_sync(store)
     settle(store, claim_one(store), status=SyncStatus.HALTED, due_in=None)
-    store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor="bob")
+    store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="bob")
     claim = claim_one(store)
-    assert store.state.load(claim).sync.adopt is Adopt.OVERWRITE
+    assert store.syncs.load(claim).sync.adopt is Adopt.OVERWRITE
     assert settle(store, claim, status=SyncStatus.FAILING, failures=1, due_in=LONG).adopt is Adopt.OVERWRITE
-    store.state.request("web", Trigger.MANUAL, actor="bob")
+    store.syncs.request("web", Trigger.MANUAL, actor="bob")
     assert settle(store, claim_one(store), adopt_done=True).adopt is None
 
 
 def test_a_state_is_read_without_a_claim_too(store):
     add_sync(store)
-    state = store.state.state_of("WEB")
-    assert (state.sync, state.credential.name, state.journal) == (store.state.get_sync("web"), "aws", ())
+    state = store.syncs.state_of("WEB")
+    assert (state.sync, state.credential.name, state.journal) == (store.syncs.get_sync("web"), "aws", ())
 
 
 def test_list_syncs_tells_of_each_what_get_sync_tells(store):
@@ -313,12 +313,12 @@ def test_list_syncs_tells_of_each_what_get_sync_tells(store):
     add_sync(store, "b", environment="staging")
     add_sync(store, "a")
     for claim in claim_due(store):
-        sync = store.state.load(claim).sync
-        others = {one.id: one.revision for one in store.environments.list_environments()}
-        store.state.finish(claim, run_of(claim), after(reads=others, status=SyncStatus.IN_SYNC))
+        sync = store.syncs.load(claim).sync
+        others = {one.id: one.revision for one in store.apps.list_environments()}
+        store.runs.finish(claim, run_of(claim), after(reads=others, status=SyncStatus.IN_SYNC))
         assert len(others) == 2, sync.name
     put(store, write("URL", "new"))
-    listed = store.state.list_syncs()
+    listed = store.syncs.list_syncs()
     assert [sync.name for sync in listed] == ["a", "b"]
-    assert listed == [store.state.get_sync("a"), store.state.get_sync("b")]
+    assert listed == [store.syncs.get_sync("a"), store.syncs.get_sync("b")]
     assert all(sync.pending for sync in listed)

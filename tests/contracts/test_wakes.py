@@ -21,15 +21,15 @@ LATER = timedelta(minutes=15)
 def fail(store: Store, error: str, status: SyncStatus = SyncStatus.FAILING) -> None:
     """End the runs of all syncs that are due with an error."""
     for claim in claim_due(store):
-        sync = store.state.load(claim).sync
+        sync = store.syncs.load(claim).sync
         failed = RunError(cls=error, code=None, message="refused", request_id=None, hint=None)
         changes = {"reads": {sync.environment_id: sync.source_revision}, "status": status, "failures": 1}
-        store.state.finish(claim, run_of(claim, error=failed), after(retry_in=LATER, due_in=LATER, **changes))
+        store.runs.finish(claim, run_of(claim, error=failed), after(retry_in=LATER, due_in=LATER, **changes))
 
 
 def due(store: Store) -> list[str]:
     """Names of the syncs that a daemon would run now."""
-    names = {sync.id: sync.name for sync in store.state.list_syncs()}
+    names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     return sorted(names[claim.sync_id] for claim in claim_due(store))
 
 
@@ -38,7 +38,7 @@ def a_test_succeeds(store: Store) -> None:
 
 
 def a_daemon_starts(store: Store) -> None:
-    store.state.wake_refused()
+    store.syncs.wake_refused()
 
 
 WAKES = [a_test_succeeds, a_daemon_starts]
@@ -82,7 +82,7 @@ def test_a_test_wakes_the_syncs_of_the_roles_that_the_credential_assumes_and_no_
     store.credentials.add("role", access_key(source_name="aws"))
     store.credentials.add("other", access_key())
     for name in ("role", "other"):
-        store.state.add_sync(sync_draft(f"by-{name}", credential=name, config=SyncConfig(remote_name=name)))
+        store.syncs.add_sync(sync_draft(f"by-{name}", credential=name, config=SyncConfig(remote_name=name)))
     fail(store, "CredentialRejectedError")
 
     a_test_succeeds(store)

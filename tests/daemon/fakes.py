@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from phasesync.core.daemons import Load, MemberRole
 from phasesync.core.events import Event
 from phasesync.core.status import Trigger
+from phasesync.core.sync_state import Claim
 from phasesync.daemon.parts import Current, Parts
 from phasesync.errors import PhasesyncError, StoreUnavailableError
-from phasesync.ports import Claim, Load, MemberRole
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from phasesync.core.daemons import Load, MemberRole
 from phasesync.daemon.health import Condition, Heartbeat, Round
 from phasesync.errors import SettingsError, StoreUnavailableError
-from phasesync.ports import Load, MemberRole
 from tests.daemon.fakes import FakeSchema
 
 S = timedelta(seconds=1)

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from phasesync.core.daemons import MemberRole
 from phasesync.errors import HostUnavailableError
-from phasesync.ports import MemberRole
 from tests.daemon.conftest import settings_with
 from tests.support.waiting import HANG_GUARD_S, wait_until
 

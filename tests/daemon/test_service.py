@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from phasesync.core.daemons import Load, MemberRole
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon import health as condition
 from phasesync.daemon import shutdown as ending
@@ -19,7 +20,6 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.ports import Load, MemberRole
 from tests.daemon.conftest import settings_with
 from tests.daemon.fakes import FakeSchema, a_claim
 from tests.support.waiting import HANG_GUARD_S, wait_until

@@ -128,8 +128,8 @@ def test_a_claim_that_does_not_hold_is_told_and_fails_it(start: Start) -> None:
     program = """
 from functools import partial
 from phasesync.cli.main import cli
-from phasesync.demo import process, tour
-process.DaemonProcess.start = lambda self: None
+from phasesync.demo import daemon_process, tour
+daemon_process.DaemonProcess.start = lambda self: None
 tour.Stage = partial(tour.Stage, patience_s=0.2)
 cli.main(["demo"])
 """
@@ -145,8 +145,8 @@ cli.main(["demo"])
 def test_it_ends_by_itself_when_its_time_is_over(start: Start) -> None:
     program = """
 from phasesync.cli.main import cli
-from phasesync.demo import process, tour
-process.DaemonProcess.start = lambda self: None
+from phasesync.demo import daemon_process, tour
+daemon_process.DaemonProcess.start = lambda self: None
 tour.TIME_LIMIT_S = 4.0
 cli.main(["demo"])
 """

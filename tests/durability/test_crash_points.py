@@ -92,7 +92,7 @@ def foreign(world: World) -> None:
 
 def adopted(world: World) -> None:
     """The operator consents to take it over."""
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
 
 SCENARIOS = [
@@ -163,7 +163,7 @@ def in_step(world: World) -> None:
     """What holds when the dust has settled."""
     wanted = {"URL": "postgres://db", "USER": "shop"} | {
         one.key: one.value.reveal_text()
-        for one in world.store.environments.list_secrets("shop", "production")
+        for one in world.store.secrets.list_secrets("shop", "production")
         if one.value is not None
     }
     assert json.loads(world.text) == wanted

@@ -99,7 +99,7 @@ def test_sigterm_lets_a_write_in_hand_end(in_step: Installation, aws: Aws) -> No
 
     assert daemon.ends() == 0
     with in_step.application() as application:
-        assert application.state.list_runs(sync="web")[0].outcome is Outcome.APPLIED
+        assert application.store.runs.list_runs(sync="web")[0].outcome is Outcome.APPLIED
     assert values_of(aws, NAME)["URL"] == "postgres://new"
     assert len(versions_of(aws, NAME)) == 2
 

@@ -123,9 +123,9 @@ def test_killed_before_and_again_after_a_write_it_is_made_once(
         assert {"Key": "team", "Value": "shop"} in described["Tags"]
     assert survivor.stop() == 0
     with installation.application() as application:
-        (entry,) = application.state.state_of("web").journal
+        (entry,) = application.store.syncs.state_of("web").journal
         assert entry.intent is None
-        outcomes = [run.outcome for run in application.state.list_runs(sync="web")]
+        outcomes = [run.outcome for run in application.store.runs.list_runs(sync="web")]
         assert outcomes.count(Outcome.INTERRUPTED) == 2
         assert application.operations.run("web", actor="test").outcome is Outcome.UNCHANGED
     assert len(versions_of(aws, NAME)) == versions + write.new_versions

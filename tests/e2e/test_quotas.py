@@ -64,7 +64,7 @@ def test_sigterm_ends_calls_that_wait_for_their_turn(crowded: Installation, aws:
     )
     assert [crowded.claim_owner(name) for name in NAMES] == ["", "", ""]
     with crowded.application() as application:
-        outcomes = sorted(run.outcome for run in application.state.list_runs())
+        outcomes = sorted(run.outcome for run in application.store.runs.list_runs())
     assert outcomes == [Outcome.APPLIED, Outcome.INTERRUPTED, Outcome.INTERRUPTED]
     assert aws.server.count("CreateSecret") == 1
 

@@ -31,13 +31,13 @@ def make_syncs(installation: Installation, count: int) -> None:
     installation.add_syncs(*names)
     installation.reconcile(*names)
     with installation.application() as application:
-        for sync in application.state.list_syncs():
-            claim = application.state.claim(sync.id, "test", trigger=Trigger.MANUAL, actor="test", ttl=TTL)
-            for entry in application.state.load(claim).journal:
+        for sync in application.store.syncs.list_syncs():
+            claim = application.store.claims.claim(sync.id, "test", trigger=Trigger.MANUAL, actor="test", ttl=TTL)
+            for entry in application.store.syncs.load(claim).journal:
                 assert entry.touched_at is not None
                 aged = replace(entry, touched_at=entry.touched_at - timedelta(hours=1))
-                application.state.save_entry(claim, aged)
-            application.state.release(claim)
+                application.store.journal.save_entry(claim, aged)
+            application.store.claims.release(claim)
     with installation.database() as connection:
         soon = (time.time_ns() // 1000) + 18_000_000
         connection.execute(sa.text("UPDATE syncs SET next_due_at = :soon"), {"soon": soon})

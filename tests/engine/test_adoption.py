@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.ownership import Ownership
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action
 from phasesync.core.status import Outcome
@@ -18,7 +18,6 @@ from phasesync.errors import (
     InvalidInputError,
     PermissionDeniedError,
 )
-from phasesync.ports import SecretWrite
 from tests.support.operator import adoption, values
 from tests.support.stores import ACTOR, sync_draft
 from tests.support.world import NAME, World
@@ -122,7 +121,7 @@ def test_a_consent_ends_with_another_folder(world: World) -> None:
         world.remote.outside_create(name, "theirs")
     adopt(world)
     write = SecretWrite(path="/db", key="PASSWORD", value=SecretValue("ours"))
-    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=[write])
+    world.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=[write])
     world.configuration().update("web", change=lambda config: config, path="/db")
 
     assert world.sync.adopt is None
@@ -175,7 +174,7 @@ def test_an_import_merges_members_into_the_environment(
         "USER": user,
     }
     assert taken.revision == world.sync.source_revision == 2
-    history = world.store.environments.history("shop", "production", "/", "PRICE")
+    history = world.store.secrets.history("shop", "production", "/", "PRICE")
     assert [(one.origin, one.changed_by) for one in history] == [("import", ACTOR)]
     assert world.run().outcome is Outcome.APPLIED
     assert json.loads(world.text) == {
@@ -239,7 +238,7 @@ def test_each_object_becomes_the_value_of_its_key(world: World) -> None:
 
     assert taken is not None
     assert (taken.added, taken.changed) == (("NEW",), ("URL",))
-    new = world.store.environments.get_secret("shop", "production", "/", "NEW")
+    new = world.store.secrets.get_secret("shop", "production", "/", "NEW")
     assert (new.type, new.value.reveal() if new.value else b"") == (ValueType.BINARY, b"\x00\xff")
     assert world.run().outcome is Outcome.APPLIED
     assert world.remote.object(URL).text() == "${theirs}"

@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Layout, OnDrift, OnRemove
 from phasesync.errors import IllegalTransitionError
-from phasesync.ports import SecretWrite
 from tests.support.operator import operations
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
@@ -60,7 +59,7 @@ def binary(world: World) -> None:
     world.run()
     value = SecretValue(b"\x00\xff", ValueType.BINARY)
     writes = [SecretWrite(path="/", key="URL", value=value)]
-    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    world.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
 
 
 def deletions(world: World) -> None:

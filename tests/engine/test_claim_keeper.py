@@ -4,18 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from phasesync.adapters.clock import SystemClock
+from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.errors import ClaimLostError
-from phasesync.ports import Claim
 from tests.support.aws_builders import HandClock
+from tests.support.context import context_of
 from tests.support.stores import TTL
 from tests.support.world import World
 
 
 def test_a_run_that_ends_late_does_not_take_its_successors_permit(world: World) -> None:
     """Its claim is free as soon as its result is stored; the next run may begin before the former lets go."""
-    keeper = ClaimKeeper(world.store.state, SystemClock(), TTL)
+    keeper = ClaimKeeper(world.context)
     former = world.claim()
     keeper.hold(former)
     latter = world.claim()
@@ -31,7 +31,7 @@ def test_a_renewal_that_was_under_way_does_not_take_its_successors_permit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It renewed the former claim; that one is gone, the new one stays."""
-    keeper = ClaimKeeper(world.store.state, SystemClock(), TTL)
+    keeper = ClaimKeeper(world.context)
     keeper.hold(world.claim())
     later: list[Claim] = []
     permits: list[Checkpoint] = []
@@ -41,7 +41,7 @@ def test_a_renewal_that_was_under_way_does_not_take_its_successors_permit(
         permits.append(keeper.hold(later[0]))
         return set()
 
-    monkeypatch.setattr(world.store.state, "renew", renew)
+    monkeypatch.setattr(world.context.store.claims, "renew", renew)
     keeper.renew()
 
     assert keeper.held() == later
@@ -52,7 +52,7 @@ def test_the_claim_of_a_call_that_does_not_end_ends(world: World) -> None:
     """Another daemon may take over, and the run may write no more; where the call ends in time, it goes on."""
     overdue: set[str] = set()
     clock = HandClock(datetime(2030, 1, 1, tzinfo=UTC))
-    keeper = ClaimKeeper(world.store.state, clock, TTL, overdue=lambda: overdue)
+    keeper = ClaimKeeper(context_of(world.store, clock=clock), overdue=lambda: overdue)
     claim = world.claim()
     checkpoint = keeper.hold(claim)
     overdue.add(claim.sync_id)

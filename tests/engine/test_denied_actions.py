@@ -19,6 +19,7 @@ from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
+from phasesync.engine.removal import remove_sync
 from phasesync.errors import PermissionDeniedError
 from tests.fakes.remote import REGION
 from tests.support.aws_world import ACCOUNT, KIND, OTHER_REGION, AwsWorld, make_world, running_emulator
@@ -168,7 +169,7 @@ CASES = [
 
 def policy(world: AwsWorld, **options: Any) -> dict[str, Any]:
     """The policy that is printed for the sync as it is now."""
-    state = world.store.state.state_of("web")
+    state = world.store.syncs.state_of("web")
     grant = grant_of(state.sync, SPEC.actions, account=ACCOUNT, journal=state.journal, **options)
     return policy_of([grant], instance_id=world.store.instance_id)
 
@@ -241,7 +242,7 @@ def test_the_printed_policy_is_enough_to_take_a_secret_over_and_not_to_write_it_
     with pytest.raises(PermissionDeniedError):
         world.open().restore(theirs.arn)
 
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
 
     assert world.run().outcome is Outcome.APPLIED
     assert json.loads(world.outside.text(world.name)) == {"URL": "postgres://db", "USER": "shop"}
@@ -252,15 +253,15 @@ def test_the_printed_policy_is_enough_to_give_secrets_back_former_names_included
     world = make_world()
     world.run()
     world.configure(remote_name="shop/renamed")
-    held = world.another_reconciler().prepare(world.store.state.state_of("web")).guarded.digest
+    held = world.another_reconciler().prepare(world.store.syncs.state_of("web")).guarded.digest
     assert held is not None
-    world.store.state.approve("web", held, actor="ada")
+    world.store.syncs.approve("web", held, actor="ada")
     world.run()
     assert sorted(world.outside.names()) == ["shop/renamed", world.name]
     printed = policy(world)
     world.enforce(lambda: printed)
 
-    assert world.removal().remove("web", actor="ada") == ()
+    assert remove_sync(world.context, "web", actor="ada") == ()
 
     for name in world.outside.names():
         assert not world.outside.describe(name).get("Tags")

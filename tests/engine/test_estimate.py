@@ -75,7 +75,7 @@ def deleted_outside(world: World) -> None:
 def taken_over(world: World) -> None:
     world.remote.outside_create(NAME, "theirs")
     world.configure(kms_key=KEY_ARN, description="ours")
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
 
 def in_conflict(world: World) -> None:
@@ -124,7 +124,7 @@ def test_a_run_costs_what_its_plan_said(world: World, scene: Callable[[World], N
     """Calls of Secrets Manager and new versions, looking included."""
     scene(world)
 
-    prepared = world.reconciler.prepare(world.store.state.state_of("web"))
+    prepared = world.reconciler.prepare(world.store.syncs.state_of("web"))
     said = estimate(prepared.guarded.go, looks=prepared.task.destination.calls)
 
     run = world.run()

@@ -6,9 +6,10 @@ import pytest
 
 from phasesync.core.planning.explain import ObjectWhy
 from phasesync.core.sync import Layout, OnRemove, Paused
+from phasesync.engine import explanation
 from phasesync.engine.explanation import Explanation
+from phasesync.engine.verification import verify_sync
 from phasesync.errors import DestinationUnavailableError, PermissionDeniedError, UnresolvedReferenceError
-from tests.support.operator import explainer, verification
 from tests.support.world import NAME, World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
 
 def explain(world: World) -> Explanation:
     """Ask why."""
-    return explainer(world).explain("web")
+    return explanation.explain(world.context, "web")
 
 
 def only(world: World) -> ObjectWhy:
@@ -44,7 +45,7 @@ def test_a_sync_in_step_has_little_to_say(world: World) -> None:
 def test_a_pause_a_pending_revision_and_a_request_are_told(world: World) -> None:
     world.run()
     world.edit(URL="postgres://new")
-    world.store.state.pause("web", Paused(by="ada", at=world.clock.now(), reason="a migration", until=None))
+    world.store.syncs.pause("web", Paused(by="ada", at=world.clock.now(), reason="a migration", until=None))
 
     reasons = explain(world).reasons
 
@@ -121,7 +122,7 @@ def test_why_writes_nothing(world: World) -> None:
 
 def results(world: World) -> dict[str, str]:
     """Remote name -> what came of comparing it."""
-    return {one.remote_name: str(one.result) for one in verification(world).verify("web").objects}
+    return {one.remote_name: str(one.result) for one in verify_sync(world.context, "web").objects}
 
 
 def test_values_are_compared_with_what_the_store_wants(world: World) -> None:
@@ -129,7 +130,7 @@ def test_values_are_compared_with_what_the_store_wants(world: World) -> None:
     per_key(world)
     world.edit(MORE="x", LESS="x")
     world.run()
-    assert verification(world).verify("web").all_same
+    assert verify_sync(world.context, "web").all_same
 
     world.remote.outside_put("shop/URL", "theirs")
     world.remote.outside_put("shop/USER", b"shop")
@@ -148,7 +149,7 @@ def test_a_refused_read_names_the_action(world: World) -> None:
     world.run()
     world.destinations.fail("read_value", error=PermissionDeniedError(action="secretsmanager:GetSecretValue"))
 
-    (one,) = verification(world).verify("web").objects
+    (one,) = verify_sync(world.context, "web").objects
 
     assert (str(one.result), "secretsmanager:GetSecretValue" in (one.reason or "")) == ("unreadable", True)
     assert "phasesync aws policy web --with-import" in (one.hint or "")
@@ -158,4 +159,4 @@ def test_a_source_that_does_not_resolve_is_an_error(world: World) -> None:
     world.edit(URL="${MISSING}")
 
     with pytest.raises(UnresolvedReferenceError):
-        verification(world).verify("web")
+        verify_sync(world.context, "web")

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import Content
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Layout, OnRemove
-from phasesync.ports import SecretWrite
+from phasesync.engine.explanation import explain
 from phasesync.store.journal import _context, to_entry
 from phasesync.store.tables import environments, journal
-from tests.support.operator import explainer, operations
+from tests.support.operator import operations
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -31,7 +31,7 @@ def approve(world: World) -> None:
 def put(world: World, environment: str, **values: str) -> None:
     """Set keys of an environment; an empty text is a value as well."""
     writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items()]
-    world.store.environments.edit("shop", environment, actor=ACTOR, origin="set", writes=writes)
+    world.store.secrets.edit("shop", environment, actor=ACTOR, origin="set", writes=writes)
 
 
 def unset(world: World, *keys: str) -> Run:
@@ -59,7 +59,7 @@ def test_keys_that_go_one_after_the_other_are_held_like_all_at_once(five: World)
         "would drop 3 of 5 keys within 24 h since the last approval, 1 of them with this change" in held.error.message
     )
     assert set(json.loads(five.text)) == {"C", "URL", "USER"}
-    (why,) = explainer(five).explain("web").objects
+    (why,) = explain(five.context, "web").objects
     assert why.held == "shrinking"
     assert "3 of 5 keys within 24 h" in (why.held_reason or "")
 
@@ -103,7 +103,7 @@ def test_the_next_day_more_may_go(five: World) -> None:
 
 def test_values_that_a_source_takes_with_it_wait(world: World) -> None:
     """Ten references to one source: it becomes empty in one edit of another environment."""
-    world.store.environments.add_environment("shop", "src")
+    world.store.apps.add_environment("shop", "src")
     put(world, "src", X="secret")
     world.edit(**{f"K{number}": "${src.X}" for number in range(10)})
     world.run()
@@ -121,7 +121,7 @@ def test_values_that_a_source_takes_with_it_wait(world: World) -> None:
 
 def test_one_reference_of_many_values_is_enough(world: World) -> None:
     """It is no deliberate act on this environment."""
-    world.store.environments.add_environment("shop", "src")
+    world.store.apps.add_environment("shop", "src")
     put(world, "src", X="secret")
     world.edit(A="${src.X}", B="b", C="c", D="d")
     world.run()
@@ -195,7 +195,7 @@ def test_a_row_of_an_earlier_release_is_read(five: World) -> None:
     """Its details lack what was added since; the values that were empty then do not count as lost."""
     put(five, "production", A="")
     five.run()
-    sealer = five.store.state._sealer
+    sealer = five.store.journal._cipher
     added = {"empty", "steps", "created_at", "deletion_approved"}
     with five.store.database.write() as connection:
         row = connection.execute(sa.select(journal)).one()

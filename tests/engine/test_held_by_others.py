@@ -8,10 +8,13 @@ from phasesync.core.model import SecretValue
 from phasesync.core.remote import CrossAccountStatus
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt, Layout, OnRemove
+from phasesync.engine.explanation import explain
 from phasesync.engine.import_values import read_remote
+from phasesync.engine.removal import force_delete, remove_sync_and_objects
+from phasesync.engine.verification import verify_sync
 from phasesync.errors import IllegalTransitionError, OwnershipConflictError
 from tests.fakes.remote import ACCOUNT, REGION
-from tests.support.operator import adoption, explainer, force_deletion, remote_deletion, verification
+from tests.support.operator import adoption
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -70,7 +73,7 @@ def test_it_is_not_taken_over_whatever_was_consented_to(world: World, make: Make
         adoption(world).accept(offer, actor=ACTOR)
 
     shown = {NAME: world.object.observed().current_version or ""}
-    world.store.state.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)
+    world.store.syncs.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)
     assert world.run().outcome is Outcome.REFUSED
     assert nothing_was_changed(world)
 
@@ -79,7 +82,7 @@ def test_it_is_not_taken_over_whatever_was_consented_to(world: World, make: Make
 def test_why_says_who_holds_it(world: World, make: Make) -> None:
     name = make(world)
 
-    (one,) = explainer(world).explain("web").objects
+    (one,) = explain(world.context, "web").objects
 
     assert (one.decision, one.ownership) == ("refuse", "foreign")
     assert name in one.reason
@@ -90,9 +93,7 @@ def test_its_value_can_be_imported_with_a_warning(world: World, make: Make) -> N
     """Reading harms nobody; whoever imports has to know that the value gets old."""
     name = make(world)
 
-    read = read_remote(
-        world.destinations, world.store.credentials, kind=KIND, credential="aws", region=None, remote_name=NAME
-    )
+    read = read_remote(world.context, kind=KIND, credential="aws", region=None, remote_name=NAME)
 
     assert read.value == SecretValue('{"URL": "theirs"}')
     assert name in (read.warning or "")
@@ -100,9 +101,7 @@ def test_its_value_can_be_imported_with_a_warning(world: World, make: Make) -> N
 
 def test_an_import_of_anything_else_warns_of_nothing(world: World) -> None:
     world.remote.outside_create(NAME, "theirs")
-    read = read_remote(
-        world.destinations, world.store.credentials, kind=KIND, credential="aws", region=None, remote_name=NAME
-    )
+    read = read_remote(world.context, kind=KIND, credential="aws", region=None, remote_name=NAME)
     assert read.warning is None
 
 
@@ -120,10 +119,10 @@ def test_what_was_ours_is_left_to_the_partner_from_then_on(world: World) -> None
     assert world.remote.object("shop/URL").text() == "postgres://db"
     assert world.remote.object("shop/USER").text() == "new"
 
-    blocked = remote_deletion(world).remove("web", actor=ACTOR).blocked
+    blocked = remove_sync_and_objects(world.context, "web", actor=ACTOR).blocked
     assert "SalesforceClientSecret" in blocked["shop/URL"]
     with pytest.raises(OwnershipConflictError, match="SalesforceClientSecret"):
-        force_deletion(world).delete("aws", None, "shop/URL", kind=KIND, actor=ACTOR)
+        force_delete(world.context, "aws", None, "shop/URL", kind=KIND, actor=ACTOR)
     assert world.remote.object("shop/URL").deleted_at is None
 
 
@@ -154,9 +153,9 @@ def test_a_copy_blocks_the_deletion_until_its_replication_is_ended(world: World)
     """Nothing of it is done by halves, and the message has the whole command."""
     command = with_copy(world)
 
-    first = remote_deletion(world).remove("web", actor=ACTOR)
+    first = remove_sync_and_objects(world.context, "web", actor=ACTOR)
     with pytest.raises(OwnershipConflictError) as forced:
-        force_deletion(world).delete("aws", None, NAME, kind=KIND, actor=ACTOR)
+        force_delete(world.context, "aws", None, NAME, kind=KIND, actor=ACTOR)
 
     assert command in first.blocked[NAME]
     assert forced.value.hint == command
@@ -164,7 +163,7 @@ def test_a_copy_blocks_the_deletion_until_its_replication_is_ended(world: World)
     assert "delete" not in world.destinations.log
 
     world.remote.outside_end_copies(NAME)
-    assert remote_deletion(world).remove("web", actor=ACTOR).scheduled == (NAME,)
+    assert remove_sync_and_objects(world.context, "web", actor=ACTOR).scheduled == (NAME,)
     copied = world.remote.object(NAME, account=THEIR_ACCOUNT)
     assert copied.deleted_at is None
     assert copied.cross_account_primary is not None
@@ -179,17 +178,17 @@ def test_a_copy_that_appears_while_it_is_deleted_keeps_it(world: World) -> None:
             world.remote.outside_copy(NAME, account=THEIR_ACCOUNT)
 
     with world.steps(copy):
-        blocked = remote_deletion(world).remove("web", actor=ACTOR).blocked
+        blocked = remove_sync_and_objects(world.context, "web", actor=ACTOR).blocked
 
     assert list(blocked) == [NAME]
     assert world.object.deleted_at is None
-    assert world.store.state.state_of("web").journal[0].deletion_at is None
+    assert world.store.syncs.state_of("web").journal[0].deletion_at is None
 
 
 def test_why_tells_of_a_copy_and_of_whose_rights_it_is_made_with(world: World) -> None:
     with_copy(world)
 
-    (one,) = explainer(world).explain("web").objects
+    (one,) = explain(world.context, "web").objects
 
     assert "copy in 222222222222: InSync, replicated with the rights of whoever writes" in one.reported
 
@@ -197,6 +196,6 @@ def test_why_tells_of_a_copy_and_of_whose_rights_it_is_made_with(world: World) -
 def test_verify_says_why_a_value_is_another_one(world: World) -> None:
     make_external(world)
 
-    (one,) = verification(world).verify("web").objects
+    (one,) = verify_sync(world.context, "web").objects
 
     assert "DatadogApiKey" in (one.reason or "")

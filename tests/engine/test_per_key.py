@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.budget import BURST
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
@@ -18,7 +18,6 @@ from phasesync.errors import (
     OutcomeUnknownError,
     PermissionDeniedError,
 )
-from phasesync.ports import SecretWrite
 from phasesync.store import Store
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.vouching import mark_as_restored
@@ -75,7 +74,7 @@ def test_binary_and_json_values_keep_their_form(keyed: World) -> None:
         SecretWrite(path="/", key="CERT", value=SecretValue(b"\x00\xff", ValueType.BINARY)),
         SecretWrite(path="/", key="LIMITS", value=SecretValue('{"b": 1, "a": 2}', ValueType.JSON)),
     ]
-    keyed.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    keyed.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
     keyed.run()
 
     cert = keyed.remote.object("shop/production/CERT").current
@@ -126,7 +125,7 @@ def test_an_edit_that_meets_a_check_that_is_due_makes_it_too(keyed: World) -> No
 def test_one_bad_object_does_not_stop_the_others(keyed: World) -> None:
     """An empty value, a value over the limit, a name that somebody else has, a call that AWS refuses."""
     keyed.edit(BIG="x" * 70_000, TAKEN="ours", REFUSED="no")
-    keyed.store.environments.edit(
+    keyed.store.secrets.edit(
         "shop",
         "production",
         actor=ACTOR,
@@ -186,7 +185,7 @@ def test_a_hint_leaves_the_names_of_secrets_as_they_are(keyed: World) -> None:
     keyed.remote.outside_delete("shop/production/HOSTNAME")
     assert hint(keyed) == "phasesync syncs adopt web takes it over"
 
-    keyed.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    keyed.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     assert hint(keyed) == "aws secretsmanager restore-secret --secret-id shop/production/HOSTNAME, then adopt it"
 
@@ -298,9 +297,9 @@ def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
     assert run.outcome is Outcome.HELD
     assert run.error is not None and "3 of 6" in run.error.message
     assert len(names(deleting)) == 6
-    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
     assert digest is not None and run.error.hint is not None and digest in run.error.hint
-    deleting.store.state.approve("web", digest, actor=ACTOR)
+    deleting.store.syncs.approve("web", digest, actor=ACTOR)
     assert deleting.run().counts["delete"] == 3
     assert len(names(deleting)) == 3
 
@@ -314,9 +313,9 @@ def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
     deleting.edit(A=None, B=None, C=None)
     deleting.run()
     deleting.clock.pass_(hours=2)
-    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
     assert digest is not None
-    deleting.store.state.approve("web", digest, actor=ACTOR)
+    deleting.store.syncs.approve("web", digest, actor=ACTOR)
 
     first, second = deleting.run(), deleting.run()
 
@@ -342,7 +341,7 @@ def test_copies_that_take_their_time_to_go_are_waited_for(deleting: World) -> No
 
     assert (waiting.outcome, waiting.counts["replicate"]) == (Outcome.APPLIED, 1)
     assert deleting.run().counts["delete"] == 1
-    (entry,) = [one for one in deleting.store.state.state_of("web").journal if one.remote_name == gone]
+    (entry,) = [one for one in deleting.store.syncs.state_of("web").journal if one.remote_name == gone]
     assert entry.replicas_written == ()
 
 
@@ -361,9 +360,9 @@ def test_what_a_moved_sync_left_behind_makes_no_deletion_look_small(deleting: Wo
     """Two objects under new names, six under the old ones: two of two go, not two of eight."""
     deleting.edit(A=None, B=None, C=None, D=None)
     deleting.configure(name_template="moved/{key}", grace=timedelta(0))
-    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
     assert digest is not None
-    deleting.store.state.approve("web", digest, actor=ACTOR)
+    deleting.store.syncs.approve("web", digest, actor=ACTOR)
     deleting.run()
     assert {"moved/URL", "moved/USER"} < set(names(deleting))
 
@@ -422,8 +421,8 @@ def test_a_restored_database_deletes_nothing(deleting: World) -> None:
     deleting.clock.pass_(hours=2)
 
     assert deleting.run().outcome is Outcome.UNCHANGED
-    assert deleting.store.state.is_restored()
-    deleting.store.state.accept_restore(ahead=10)
+    assert deleting.store.restored.is_restored()
+    deleting.store.restored.accept_restore(ahead=10)
     assert deleting.run().counts["delete"] == 1
 
 
@@ -553,7 +552,7 @@ def test_an_edit_that_is_taken_back_is_not_left_to_a_write_that_may_still_land(k
 
     keyed.run(Trigger.CHANGE)
 
-    entries = {entry.remote_name: entry for entry in keyed.store.state.state_of("web").journal}
+    entries = {entry.remote_name: entry for entry in keyed.store.syncs.state_of("web").journal}
     assert entries[URL].intent is None
     assert keyed.remote.object(URL).text() == "postgres://db"
     assert len(keyed.remote.object(URL).versions) == 2
@@ -580,7 +579,7 @@ def test_text_becomes_binary_only_with_an_approval_although_an_answer_was_lost(k
     keyed.destinations.fail("create", when="after", times=2)
     keyed.run()
     writes = [SecretWrite(path="/", key="URL", value=SecretValue(b"\x00\xff", ValueType.BINARY))]
-    keyed.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    keyed.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
 
     assert keyed.run().outcome is Outcome.HELD
     assert keyed.remote.object(URL).text() == "postgres://db"

@@ -13,6 +13,7 @@ import pytest
 
 from phasesync.core.status import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, OnRemove, TagMode
+from phasesync.engine.removal import remove_sync
 from phasesync.errors import PermissionDeniedError
 from tests.engine.test_denied_actions import (
     PER_KEY,
@@ -98,7 +99,7 @@ def test_existing_secrets_are_listed_imported_and_taken_over(under_it: MakeWorld
     assert imported is not None
     assert imported.reveal_text() == '{"URL": "theirs"}'
 
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
     assert world.run().outcome is Outcome.APPLIED
     assert values(world) == {"URL": "postgres://db", "USER": "shop"}
 
@@ -162,6 +163,6 @@ def test_what_needs_more_names_the_action_that_is_missing(
 def test_a_sync_that_is_removed_leaves_its_tags_and_says_why(under_it: MakeWorld):
     world = under_it()
     world.run()
-    (line,) = world.removal().remove("web", actor="ada")
+    (line,) = remove_sync(world.context, "web", actor="ada")
     assert "secretsmanager:UntagResource" in line
     assert values(world) == {"URL": "postgres://db", "USER": "shop"}

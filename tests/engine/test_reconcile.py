@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.credential import CredentialType
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Paused, TagMode
@@ -20,7 +20,6 @@ from phasesync.errors import (
     RemoteChangedError,
     ThrottledError,
 )
-from phasesync.ports import CredentialDraft, SecretWrite
 from tests.support.stores import ACTOR
 from tests.support.values import LINK
 from tests.support.world import KEY_ARN, NAME, World
@@ -103,16 +102,16 @@ def test_an_edit_while_a_run_is_under_way_leads_to_one_more_run(world: World) ->
 def test_a_referenced_environment_reaches_every_sync_that_uses_it(world: World) -> None:
     """Through two hops; an edit there makes the sync pending."""
     for name, key, value in (("base", "HOST", "db.internal"), ("shared", "DSN", "postgres://${base.HOST}")):
-        world.store.environments.add_environment("shop", name)
+        world.store.apps.add_environment("shop", name)
         write = SecretWrite(path="/", key=key, value=SecretValue(value))
-        world.store.environments.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
+        world.store.secrets.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
     world.edit(URL="${shared.DSN}")
     world.run()
     assert values(world)["URL"] == "postgres://db.internal"
     assert not world.due()
 
     changed = SecretWrite(path="/", key="HOST", value=SecretValue("db2.internal"))
-    world.store.environments.edit("shop", "base", actor=ACTOR, origin="set", writes=[changed])
+    world.store.secrets.edit("shop", "base", actor=ACTOR, origin="set", writes=[changed])
 
     assert world.due()
     world.run()
@@ -125,7 +124,7 @@ def test_json_values_are_embedded_and_binary_ones_are_base64(world: World) -> No
         SecretWrite(path="/", key="LIMITS", value=SecretValue('{"b":1.10,"a":[true]}', ValueType.JSON)),
         SecretWrite(path="/", key="CERT", value=SecretValue(b"\x00\xff", ValueType.BINARY)),
     ]
-    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    world.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
 
     world.run()
 
@@ -220,9 +219,9 @@ def test_a_mistyped_path_creates_nothing_until_approved(world: World) -> None:
     assert (run.outcome, run.aws_calls, world.remote.objects) == (Outcome.HELD, 1, {})
     assert world.sync.settled_status is SyncStatus.HELD
     assert "mistyped path" in (world.sync.status_reason or "")
-    digest = world.reconciler.prepare(world.store.state.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
     assert digest is not None
-    world.store.state.approve("web", digest, actor=ACTOR)
+    world.store.syncs.approve("web", digest, actor=ACTOR)
     assert world.due()
     assert world.run().outcome is Outcome.APPLIED
     assert world.text == "{}"
@@ -260,7 +259,7 @@ def test_an_approval_of_another_plan_releases_nothing(world: World) -> None:
     """It lapses when the held changes do."""
     world.run()
     world.edit(URL=None, USER=None)
-    world.store.state.approve("web", "0" * 16, actor=ACTOR)
+    world.store.syncs.approve("web", "0" * 16, actor=ACTOR)
 
     assert world.run().outcome is Outcome.HELD
     assert values(world)["USER"] == "shop"
@@ -288,8 +287,8 @@ def test_a_sync_that_moves_to_another_name_waits(world: World) -> None:
 
     assert world.run().outcome is Outcome.HELD
     assert [key[2] for key in world.remote.objects] == [NAME]
-    digest = world.reconciler.prepare(world.store.state.state_of("web")).guarded.digest
-    world.store.state.approve("web", digest or "", actor=ACTOR)
+    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    world.store.syncs.approve("web", digest or "", actor=ACTOR)
     world.run()
     assert sorted(key[2] for key in world.remote.objects) == ["shop/elsewhere", NAME]
 
@@ -310,7 +309,7 @@ def test_a_foreign_object_is_never_written_without_consent(world: World) -> None
     assert world.writes() == []
     assert world.sync.settled_status is SyncStatus.HALTED
     assert not world.due()
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     assert values(world)["URL"] == "postgres://db"
     assert world.object.tags["team"] == "other"
@@ -393,9 +392,9 @@ def test_an_unresolved_reference_pushes_nothing_and_heals_by_itself(world: World
     assert "${common.HOST}" in (world.sync.status_reason or "")
     assert values(world)["URL"] == "postgres://db"
     assert not world.due()
-    world.store.environments.add_environment("shop", "common")
+    world.store.apps.add_environment("shop", "common")
     write = SecretWrite(path="/", key="HOST", value=SecretValue("db"))
-    world.store.environments.edit("shop", "common", actor=ACTOR, origin="set", writes=[write])
+    world.store.secrets.edit("shop", "common", actor=ACTOR, origin="set", writes=[write])
     assert world.due()
     world.run()
     assert values(world)["URL"] == "db"
@@ -502,13 +501,13 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
     pause = Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None)
 
     def checkpoint() -> None:
-        if world.store.state.paused(world.sync_id):
+        if world.store.claims.paused(world.sync_id):
             raise InterruptedRunError("the sync was paused")
 
     def pause_before_save(when: str, what: str) -> None:
         if (when, what) == ("before", "save_entry"):
             world.on_step = None
-            world.store.state.pause("web", pause)
+            world.store.syncs.pause("web", pause)
 
     with world.steps(pause_before_save):
         run = world.reconciler.reconcile(world.claim(), checkpoint)
@@ -517,7 +516,7 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
     assert run.outcome is Outcome.INTERRUPTED
     assert values(world)["URL"] == "postgres://db"
     assert not world.due()
-    world.store.state.resume("web", actor=ACTOR)
+    world.store.syncs.resume("web", actor=ACTOR)
     assert world.due()
     world.run()
     assert values(world)["URL"] == "postgres://new"
@@ -528,10 +527,10 @@ def test_a_run_whose_claim_was_taken_over_records_nothing(world: World) -> None:
     world.run()
     stale = world.claim()
     world.run()
-    runs = len(world.store.state.list_runs())
+    runs = len(world.store.runs.list_runs())
 
     assert world.reconciler.reconcile(stale, lambda: None) is None
-    assert len(world.store.state.list_runs()) == runs
+    assert len(world.store.runs.list_runs()) == runs
 
 
 def test_a_run_without_a_permit_writes_nothing(world: World) -> None:
@@ -548,8 +547,8 @@ def test_a_run_without_a_permit_writes_nothing(world: World) -> None:
 def test_a_removed_sync_is_not_pushed(world: World) -> None:
     """Removed while its claim was queued."""
     claim = world.claim()
-    world.store.state.release(claim)
-    world.store.state.remove_sync("web")
+    world.store.claims.release(claim)
+    world.store.syncs.remove_sync("web")
 
     assert world.reconciler.reconcile(claim, lambda: None) is None
     assert world.remote.objects == {}
@@ -573,12 +572,12 @@ def test_a_changed_credential_is_used_at_once(world: World) -> None:
 def test_paused_until_an_instant_ends_by_itself(world: World) -> None:
     """No resume is needed."""
     now = world.sync.created_at
-    world.store.state.pause("web", Paused(by=ACTOR, at=now, reason="", until=now + timedelta(hours=1)))
+    world.store.syncs.pause("web", Paused(by=ACTOR, at=now, reason="", until=now + timedelta(hours=1)))
     assert not world.due()
 
     over = replace(world.sync.paused, until=now) if world.sync.paused else None
     assert over is not None
-    world.store.state.pause("web", over)
+    world.store.syncs.pause("web", over)
 
     assert world.due()
 
@@ -611,18 +610,18 @@ def test_a_shell_without_an_identity_does_not_put_the_daemon_off(world: World) -
 @pytest.mark.parametrize("rename", ["app", "environment"])
 def test_a_rename_while_a_run_reads_is_no_verdict(world: World, monkeypatch: pytest.MonkeyPatch, rename: str) -> None:
     """The names that the run read lead to nothing a moment later: it is tried again by itself."""
-    environments = world.store.environments
-    snapshot = environments.snapshot
+    secrets = world.context.store.secrets
+    snapshot = secrets.snapshot
 
     def renamed_before() -> object:
         monkeypatch.undo()
         if rename == "app":
-            environments.update_app("shop", new_name="store")
+            world.store.apps.update_app("shop", new_name="store")
         else:
-            environments.update_environment("shop", world.sync.environment, new_name="live")
+            world.store.apps.update_environment("shop", world.sync.environment, new_name="live")
         return snapshot()
 
-    monkeypatch.setattr(environments, "snapshot", renamed_before)
+    monkeypatch.setattr(secrets, "snapshot", renamed_before)
     run = world.run()
 
     assert run.error is not None

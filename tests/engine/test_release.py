@@ -5,9 +5,9 @@ import pytest
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt, Layout, TagMode
-from phasesync.engine.removal import RELEASED, Released
+from phasesync.engine.removal import RELEASED, Released, release_sync
 from phasesync.errors import PermissionDeniedError
-from tests.support.operator import adoption, release
+from tests.support.operator import adoption
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
 
 def give_back(world: World) -> Released:
     """Release the sync."""
-    return release(world).release("web", actor=ACTOR)
+    return release_sync(world.context, "web", actor=ACTOR)
 
 
 def take_over(world: World, **tags: str) -> None:
@@ -58,7 +58,7 @@ def test_a_released_sync_is_paused_and_writes_nothing_when_it_is_resumed(world: 
     assert not world.due()
     assert world.entry.arn is None
 
-    world.store.state.resume("web", actor=ACTOR)
+    world.store.syncs.resume("web", actor=ACTOR)
     writes = len(world.writes())
     assert world.run().outcome is Outcome.REFUSED
     assert len(world.writes()) == writes
@@ -71,7 +71,7 @@ def test_a_released_object_can_be_taken_over_again(world: World) -> None:
     world.run()
     give_back(world)
     world.edit(URL="postgres://db")
-    world.store.state.resume("web", actor=ACTOR)
+    world.store.syncs.resume("web", actor=ACTOR)
 
     adoption(world).accept(adoption(world).offer("web", Adopt.OVERWRITE), actor=ACTOR)
 

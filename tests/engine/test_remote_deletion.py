@@ -5,7 +5,7 @@ import pytest
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout
-from phasesync.engine.removal import Deleted
+from phasesync.engine.removal import Deleted, deletable_objects, force_delete, remove_sync_and_objects
 from phasesync.errors import (
     DestinationUnavailableError,
     IllegalTransitionError,
@@ -14,7 +14,6 @@ from phasesync.errors import (
     OwnershipConflictError,
     PermissionDeniedError,
 )
-from tests.support.operator import force_deletion, remote_deletion
 from tests.support.stores import ACTOR
 from tests.support.vouching import mark_as_restored
 from tests.support.world import NAME, World
@@ -26,7 +25,7 @@ KIND = "aws-secrets-manager"
 
 def remove(world: World) -> Deleted:
     """Remove the sync with what it wrote."""
-    return remote_deletion(world).remove("web", actor=ACTOR)
+    return remove_sync_and_objects(world.context, "web", actor=ACTOR)
 
 
 def two_objects(world: World) -> None:
@@ -37,7 +36,7 @@ def two_objects(world: World) -> None:
 
 def gone(world: World) -> bool:
     """Whether the sync is not there any more."""
-    return world.store.state.list_syncs() == []
+    return world.store.syncs.list_syncs() == []
 
 
 # --- with a sync
@@ -47,7 +46,7 @@ def test_everything_that_the_sync_wrote_is_scheduled_and_the_sync_goes(world: Wo
     """With the sync's own recovery window."""
     world.configure(recovery_days=7)
     two_objects(world)
-    assert remote_deletion(world).objects("web") == ("shop/URL", "shop/USER")
+    assert deletable_objects(world.context, "web") == ("shop/URL", "shop/USER")
 
     done = remove(world)
 
@@ -114,7 +113,7 @@ def test_copies_of_others_keep_the_object_and_the_sync(world: World) -> None:
     assert (first.scheduled, list(first.blocked)) == (("shop/USER",), ["shop/URL"])
     assert "remove-regions-from-replication" in first.blocked["shop/URL"]
     assert world.sync.paused is not None
-    assert remote_deletion(world).objects("web") == ("shop/URL",)
+    assert deletable_objects(world.context, "web") == ("shop/URL",)
     world.remote.remove_replicas(world.remote.object("shop/URL"), ["us-east-1"])
     assert remove(world).scheduled == ("shop/URL",)
     assert gone(world)
@@ -127,7 +126,7 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
     refused = remove(world).blocked["shop/URL"]
     assert "secretsmanager:DeleteSecret" in refused
     assert "phasesync syncs update web --on-remove delete" in refused
-    assert world.store.state.state_of("web").journal[0].deletion_at is None
+    assert world.store.syncs.state_of("web").journal[0].deletion_at is None
 
     world.destinations.fail("observe", error=DestinationUnavailableError("no network"))
     with pytest.raises(DestinationUnavailableError):
@@ -143,11 +142,11 @@ def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> N
     with pytest.raises(IllegalTransitionError):
         remove(world)
     with pytest.raises(IllegalTransitionError):
-        force_deletion(world).delete("aws", None, NAME, kind=KIND, actor=ACTOR)
+        force_delete(world.context, "aws", None, NAME, kind=KIND, actor=ACTOR)
 
     assert world.object.deleted_at is None
     assert world.sync.paused is None
-    world.store.state.accept_restore(ahead=10)
+    world.store.restored.accept_restore(ahead=10)
     assert remove(world).scheduled == (NAME,)
 
 
@@ -164,7 +163,7 @@ def test_a_create_whose_answer_was_lost_is_deleted_too(world: World) -> None:
 
 def force(world: World, name: str = NAME) -> None:
     """Delete one object for good."""
-    force_deletion(world).delete("aws", None, name, kind=KIND, actor=ACTOR)
+    force_delete(world.context, "aws", None, name, kind=KIND, actor=ACTOR)
 
 
 def test_a_forced_deletion_is_not_taken_for_drift(world: World) -> None:
@@ -175,7 +174,7 @@ def test_a_forced_deletion_is_not_taken_for_drift(world: World) -> None:
 
     assert world.remote.objects == {}
     assert world.entry.deletion_at is not None
-    prepared = world.reconciler.prepare(world.store.state.state_of("web"))
+    prepared = world.reconciler.prepare(world.store.syncs.state_of("web"))
     assert not prepared.plan.drifted
     assert world.run().outcome is Outcome.APPLIED
     assert world.entry.enforced_at == ()

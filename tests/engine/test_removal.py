@@ -2,6 +2,7 @@
 
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.sync import Layout
+from phasesync.engine.removal import remove_sync
 from tests.support.world import NAME, World
 
 
@@ -11,7 +12,7 @@ def test_our_marks_come_off_an_object_whose_creation_was_never_answered(world: W
     world.run()
     assert TAG_INSTANCE in world.object.tags
 
-    lines = world.removal().remove("web", actor="ada")
+    lines = remove_sync(world.context, "web", actor="ada")
 
     assert lines == ()
     assert TAG_INSTANCE not in world.object.tags
@@ -25,11 +26,11 @@ def test_a_destination_that_is_gone_is_not_asked_for_every_object(world: World) 
     world.destinations.log.clear()
     world.destinations.fail("observe", times=9)
 
-    (line,) = world.removal().remove("web", actor="ada")
+    (line,) = remove_sync(world.context, "web", actor="ada")
 
     assert line == "shop/MORE keeps our tags, as do 2 more that were not tried: no connection"
     assert world.destinations.log == ["observe"]
-    assert world.store.state.list_syncs() == []
+    assert world.store.syncs.list_syncs() == []
 
 
 def test_marks_that_stay_in_another_account_are_told(world: World) -> None:
@@ -37,7 +38,7 @@ def test_marks_that_stay_in_another_account_are_told(world: World) -> None:
     world.run()
     world.destinations.accounts[world.sync.credential_id] = "444455556666"
 
-    (line,) = world.removal().remove("web", actor="ada")
+    (line,) = remove_sync(world.context, "web", actor="ada")
 
     assert line == f"{NAME} keeps our tags: it is in account {world.object.arn.split(':')[4]}, not in 444455556666"
     assert TAG_INSTANCE in world.object.tags

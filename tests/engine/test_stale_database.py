@@ -43,7 +43,7 @@ def test_a_restored_database_never_overwrites_what_is_newer(world: World, writes
         assert run.error is not None
         assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
         assert world.sync.settled_status is SyncStatus.HALTED
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     world.run()
     assert world.text == newest
 
@@ -53,7 +53,7 @@ def test_a_plan_says_so_as_well(world: World) -> None:
     roll_back(world, writes=1)
 
     with pytest.raises(StaleDatabaseError):
-        world.reconciler.prepare(world.store.state.state_of("web"))
+        world.reconciler.prepare(world.store.syncs.state_of("web"))
 
 
 def test_a_spent_token_that_only_the_write_meets_is_refused_again_and_again(world: World) -> None:
@@ -72,7 +72,7 @@ def test_how_far_ahead_a_write_is_recognised(world: World) -> None:
     """The last generation that is looked at, and the first one that is not."""
     world.run()
     entry, digests, instance_id = world.entry, world.store.keys.digests, world.store.instance_id
-    state = world.store.state.state_of("web")
+    state = world.store.syncs.state_of("web")
     seen = world.destinations.open("aws-secrets-manager", state.credential, entry.region).observe(NAME)
     assert seen is not None
 
@@ -115,7 +115,7 @@ def test_an_accepted_database_writes_its_values_and_goes_on(world: World) -> Non
     roll_back(world, writes=5)
     world.run()
 
-    accepted = world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    accepted = world.store.restored.accept_restore(ahead=LOOK_AHEAD)
 
     assert (accepted.syncs, accepted.objects) == (1, 1)
     assert world.due()
@@ -138,7 +138,7 @@ def test_the_later_copy_recognises_it_and_halts(world: World) -> None:
         later = connection.execute(sa.select(journal)).one()._asdict()
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**older))
-    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
     world.edit(URL="postgres://accepted")
     world.run()
     with world.store.database.write() as connection:
@@ -161,7 +161,7 @@ def test_an_intent_of_the_backup_is_not_believed(world: World) -> None:
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**with_intent))
     world.edit(URL="postgres://first")
-    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
 
     world.run()
 
@@ -175,12 +175,12 @@ def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) 
     with world.store.database.write() as connection:
         connection.execute(journal.delete())
     assert world.run().outcome is Outcome.REFUSED
-    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
 
     refused = world.run()
 
     assert refused.error is not None and refused.error.cls == "OwnershipConflictError"
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     world.edit(URL="postgres://later")
     assert world.run().outcome is Outcome.APPLIED
@@ -204,13 +204,13 @@ def test_an_open_write_of_a_restored_database_is_not_taken_for_landed(world: Wor
 
     assert [world.run().outcome for _ in range(2)] == [Outcome.REFUSED] * 2
     assert "postgres://newer" in world.text
-    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
     assert world.run().outcome is Outcome.APPLIED
     assert "postgres://older" in world.text
 
 
 def test_nothing_is_accepted_under_a_run(world: World) -> None:
     world.run()
-    world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    world.store.claims.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
     with pytest.raises(ClaimHeldError):
-        world.store.state.accept_restore(ahead=LOOK_AHEAD)
+        world.store.restored.accept_restore(ahead=LOOK_AHEAD)

@@ -7,17 +7,18 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.adapters.clock import SystemClock
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.explanation import explain
+from phasesync.engine.removal import release_sync, remove_sync
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 from phasesync.store.registry import locked_registry
 from phasesync.store.tables import journal, syncs
 from tests.fakes.remote import REGION
-from tests.support.operator import explainer, operations, release
+from tests.support.operator import operations
 from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
 from tests.support.vouching import mark_as_restored
 from tests.support.world import KEY_ARN, NAME, World
@@ -98,7 +99,7 @@ def test_every_row_of_the_table_that_writes_is_held(world: World, change: Callab
 
     assert world.writes() == []
     assert world.sync.settled_status is SyncStatus.HALTED
-    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
     assert world.due()
     if action == "create":  # The guard asks for a word of its own, as ever.
         operations(world).approve("web", operations(world).plan("web").guarded.digest or "", actor=ACTOR)
@@ -123,7 +124,7 @@ def test_a_plan_shows_what_would_be_written_and_no_approval_releases_it(world: W
 
     assert [str(one.rule) for one in report.guarded.held] == ["restored"]
     assert report.guarded.digest is None
-    assert [one.held for one in explainer(world).explain("web").objects] == ["restored"]
+    assert [one.held for one in explain(world.context, "web").objects] == ["restored"]
     with pytest.raises(StaleDatabaseError):
         operations(world).approve("web", "0" * 16, actor=ACTOR)
 
@@ -137,7 +138,7 @@ def test_a_plan_is_shown_although_aws_has_newer_versions(two: World) -> None:
 
     (held,) = report.guarded.held
     assert (str(held.rule), str(held.change.action), held.change.keys.changed) == ("restored", "put", ("URL",))
-    assert [one.row for one in explainer(two).explain("web").objects] == [
+    assert [one.row for one in explain(two.context, "web").objects] == [
         "ours, current version is not the one that was written last"
     ]
 
@@ -159,7 +160,7 @@ def test_deletions_wait_as_well(world: World) -> None:
     world.run()
 
     assert world.remote.object("shop/MORE").deleted_at is None
-    world.store.state.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
     world.run()
     assert world.remote.object("shop/MORE").deleted_at is not None
 
@@ -171,7 +172,7 @@ def test_deletions_wait_as_well(world: World) -> None:
 def two(world: World) -> World:
     """A second sync of the same environment; the journal of the first one is older than AWS."""
     config = replace(SyncConfig(remote_name=OTHER), description="ours")
-    other = world.store.state.add_sync(sync_draft("other", region=REGION, config=config)).id
+    other = world.store.syncs.add_sync(sync_draft("other", region=REGION, config=config)).id
     world.run()
     reconcile(world, other)
     with world.store.database.read() as connection:
@@ -185,7 +186,7 @@ def two(world: World) -> World:
 
 def reconcile(world: World, sync_id: str) -> Outcome:
     """Reconcile the other sync."""
-    claim = world.store.state.claim(sync_id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=EXPIRED)
+    claim = world.store.claims.claim(sync_id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=EXPIRED)
     run = world.another_reconciler().reconcile(claim, lambda: None)
     assert run is not None
     return run.outcome
@@ -193,7 +194,7 @@ def reconcile(world: World, sync_id: str) -> Outcome:
 
 def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
     """Its own metadata included: what the later state had set there is not known here."""
-    other = two.store.state.get_sync("other").id
+    other = two.store.syncs.get_sync("other").id
     two.remote.outside_describe(OTHER, description="newer")
     assert two.run().outcome is Outcome.REFUSED
     two.destinations.log.clear()
@@ -202,17 +203,17 @@ def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
 
     assert two.writes() == []
     assert two.remote.object(OTHER).description == "newer"
-    two.store.state.accept_restore(ahead=LOOK_AHEAD)
-    assert not two.store.state.is_restored()
+    two.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    assert not two.store.restored.is_restored()
     assert reconcile(two, other) is Outcome.APPLIED
     assert two.run().outcome is Outcome.APPLIED
 
 
 def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof(two: World) -> None:
     """It had looked, and planned its write, before."""
-    other = two.store.state.get_sync("other")
-    claim = two.store.state.claim(other.id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=TTL)
-    checkpoint = ClaimKeeper(two.store.state, SystemClock(), TTL).hold(claim)
+    other = two.store.syncs.get_sync("other")
+    claim = two.store.claims.claim(other.id, "daemon", trigger=Trigger.CHANGE, actor=ACTOR, ttl=TTL)
+    checkpoint = ClaimKeeper(two.context).hold(claim)
     checkpoint()
 
     two.run()
@@ -228,12 +229,12 @@ def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
     two.remote.outside_put(NAME, "theirs again")
     assert two.run().outcome is Outcome.REFUSED
 
-    (line,) = two.removal().remove("web", actor=ACTOR)
+    (line,) = remove_sync(two.context, "web", actor=ACTOR)
 
     assert "keeps our tags" in line
     assert TAG_INSTANCE in two.object.tags
-    assert two.store.state.is_restored()
-    assert two.store.state.state_of("other").restored
+    assert two.store.restored.is_restored()
+    assert two.store.syncs.state_of("other").restored
 
 
 def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
@@ -243,8 +244,8 @@ def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
         locked_registry(connection, two.store.keys).store(restored_at=None)
         assert connection.scalar(sa.select(syncs.c.error_class).where(syncs.c.name == "web"))
 
-    assert two.store.state.is_restored()
-    assert two.store.state.state_of("other").restored
+    assert two.store.restored.is_restored()
+    assert two.store.syncs.state_of("other").restored
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -253,7 +254,7 @@ def test_former_tags_are_not_put_back(two: World) -> None:
     two.destinations.log.clear()
 
     with pytest.raises(IllegalTransitionError):
-        release(two).release("other", actor=ACTOR)
+        release_sync(two.context, "other", actor=ACTOR)
 
     assert two.writes() == []
-    assert two.store.state.get_sync("other").paused is None
+    assert two.store.syncs.get_sync("other").paused is None

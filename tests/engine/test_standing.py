@@ -38,23 +38,23 @@ def test_a_change_of_the_sync_is_pending_until_a_run_has_answered_it(world: Worl
 def test_a_request_is_pending_until_a_run_has_answered_it(world: World) -> None:
     """As is a resume."""
     world.run()
-    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
     assert status(world) is SyncStatus.PENDING
     world.run()
 
-    world.store.state.pause("web", Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None))
+    world.store.syncs.pause("web", Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None))
     assert status(world) is SyncStatus.PAUSED
-    world.store.state.resume("web", actor=ACTOR)
+    world.store.syncs.resume("web", actor=ACTOR)
     assert status(world) is SyncStatus.PENDING
 
 
 def test_a_claim_that_is_alive_is_running(world: World) -> None:
     """And an expired one is not."""
     world.run()
-    claim = world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    claim = world.store.claims.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
     assert status(world) is SyncStatus.RUNNING
-    world.store.state.release(claim)
-    world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=timedelta(seconds=-1))
+    world.store.claims.release(claim)
+    world.store.claims.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=timedelta(seconds=-1))
     assert status(world) is not SyncStatus.RUNNING
 
 

@@ -4,10 +4,11 @@ import pytest
 
 from phasesync.core.status import Outcome
 from phasesync.core.sync import Adopt
+from phasesync.engine.explanation import explain
 from phasesync.engine.observe import PAUSES_S
-from phasesync.engine.verification import Comparison
+from phasesync.engine.verification import Comparison, verify_sync
 from phasesync.errors import StaleDatabaseError, StalePlanError
-from tests.support.operator import adoption, explainer, operations, verification
+from tests.support.operator import adoption, operations
 from tests.support.world import World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -56,7 +57,7 @@ def test_a_plan_during_edits_is_that_of_a_later_moment(written: World, writes: i
 def test_an_explanation_during_edits_too(written: World) -> None:
     Editor(written, times=2)
 
-    explained = explainer(written).explain("web")
+    explained = explain(written.context, "web")
 
     assert explained.problem is None
     assert [one.row for one in explained.objects] == ["ours, value as wanted"]
@@ -78,12 +79,12 @@ def test_a_plan_that_meets_a_write_every_time_says_that_and_nothing_else(
 
 def test_where_the_journal_stands_still_an_older_database_is_told_at_once(written: World) -> None:
     """One look is enough, since whoever writes notes it in the journal before the call."""
-    older = written.store.state.state_of("web")
+    older = written.store.syncs.state_of("web")
     written.edit(URL="postgres://newer")
     written.run()
     entry = older.journal[0]
-    written.store.state.save_entry(claim := written.claim(), entry)
-    written.store.state.release(claim)
+    written.store.journal.save_entry(claim := written.claim(), entry)
+    written.store.claims.release(claim)
     written.destinations.log.clear()
 
     with pytest.raises(StaleDatabaseError):
@@ -117,27 +118,27 @@ def test_a_former_holder_that_wakes_during_its_successor_s_writes_says_nothing(w
 
     assert reconciler.reconcile(claim, lambda: None) is None
 
-    assert not written.store.state.is_restored()
+    assert not written.store.restored.is_restored()
     assert written.run().outcome is Outcome.UNCHANGED
 
 
 def test_a_comparison_during_edits_is_that_of_a_later_moment(written: World) -> None:
     Editor(written, times=2)
 
-    verified = verification(written).verify("web")
+    verified = verify_sync(written.context, "web")
 
     assert [one.result for one in verified.objects] == [Comparison.SAME]
 
 
 def test_a_difference_that_stays_is_told(written: World) -> None:
     written.remote.outside_put(written.name, "theirs")
-    assert [one.result for one in verification(written).verify("web").objects] == [Comparison.DIFFERS]
+    assert [one.result for one in verify_sync(written.context, "web").objects] == [Comparison.DIFFERS]
 
 
 def test_a_difference_that_the_next_run_ends_says_so(written: World) -> None:
     written.edit(URL="postgres://newer")
 
-    (compared,) = verification(written).verify("web").objects
+    (compared,) = verify_sync(written.context, "web").objects
 
     assert (compared.result, compared.reason) == (Comparison.DIFFERS, "the newest edit is not applied yet")
 

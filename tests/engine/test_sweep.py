@@ -11,7 +11,7 @@ from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.scheduler import Member, Scheduler
+from phasesync.engine.scheduler import Scheduler
 from phasesync.engine.sweep import ROUND
 from phasesync.errors import (
     CredentialRejectedError,
@@ -20,10 +20,11 @@ from phasesync.errors import (
     PermissionDeniedError,
     ThrottledError,
 )
-from phasesync.ports import SyncDispatcher
+from phasesync.ports.runtime import SyncDispatcher
 from tests.fakes.remote import REGION
+from tests.support.context import context_of
 from tests.support.fleet import SOON, Fleet
-from tests.support.stores import TTL, access_key
+from tests.support.stores import access_key
 from tests.support.world import KEY_ARN, World
 
 LAG = timedelta(minutes=5)
@@ -40,13 +41,13 @@ def denied() -> PermissionDeniedError:
 
 
 def test_what_is_in_step_costs_one_list_and_no_run(fleet: Fleet) -> None:
-    runs = len(fleet.world.store.state.list_runs())
+    runs = len(fleet.world.store.runs.list_runs())
     due = {name: fleet.sync(name).next_due_at for name in fleet.names}
 
     assert fleet.sweep() == ["sweep"]
 
     assert fleet.run() == []
-    assert len(fleet.world.store.state.list_runs()) == runs
+    assert len(fleet.world.store.runs.list_runs()) == runs
     for name in fleet.names:
         before, after = due[name], fleet.sync(name).next_due_at
         assert before is not None
@@ -181,7 +182,7 @@ def test_what_lists_do_not_show_stays_due_one_by_one(world: World, config: dict[
     fleet = Fleet(world)
     for name in ("s0", "s1"):
         before = fleet.sync(name)
-        world.store.state.update_sync(
+        world.store.syncs.update_sync(
             name,
             config=type(before.config)(**{**vars(before.config), **config}),
             path="/",
@@ -235,9 +236,9 @@ def approve(fleet: Fleet) -> None:
     """Let the guard pass what it holds because the former object stays behind."""
     held = fleet.world.run()
     if held.error is not None:
-        digest = fleet.world.reconciler.prepare(fleet.world.store.state.state_of("web")).guarded.digest
+        digest = fleet.world.reconciler.prepare(fleet.world.store.syncs.state_of("web")).guarded.digest
         assert digest is not None
-        fleet.world.store.state.approve("web", digest, actor="ada")
+        fleet.world.store.syncs.approve("web", digest, actor="ada")
         fleet.run()
     assert fleet.sync("web").settled_status is SyncStatus.IN_SYNC
 
@@ -320,7 +321,7 @@ def test_another_credential_of_the_account_may_list(fleet: Fleet) -> None:
     store = fleet.world.store
     store.credentials.add("zeta", access_key(region=REGION))
     before = fleet.sync("s0")
-    store.state.update_sync("s0", config=before.config, path="/", credential="zeta", region=REGION, adopt=None)
+    store.syncs.update_sync("s0", config=before.config, path="/", credential="zeta", region=REGION, adopt=None)
     fleet.run()
     fleet.world.destinations.fail("sweep", error=denied())
 
@@ -448,15 +449,14 @@ def test_nothing_due_means_no_call_and_no_claim(world: World) -> None:
 
 def scheduler_of(fleet: Fleet, owner: str) -> Scheduler:
     """A daemon's rounds, with the fleet's sweeper."""
-    store = fleet.world.store
+    world = fleet.world
+    context = context_of(world.store, clock=world.clock, events=world, owner=owner)
     return Scheduler(
-        member=Member(owner=owner, host="localhost", pid=1),
-        state=store.state,
-        registry=store.daemons,
-        keeper=ClaimKeeper(store.state, fleet.world.clock, TTL),
+        context,
+        host="localhost",
+        pid=1,
+        keeper=ClaimKeeper(context),
         dispatcher=cast(SyncDispatcher, None),
-        events=fleet.world,
-        clock=fleet.world.clock,
         runs_kept=lambda: LAG,
         share_among=lambda daemons: None,
         sweeper=fleet.sweeper,

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from phasesync.core.events import SyncUnreadable
 from phasesync.core.status import Outcome, SyncStatus
+from phasesync.engine.removal import remove_sync
 from phasesync.errors import CiphertextError, EnvironmentStoreError, PhasesyncError, SettingsError
 from phasesync.store.tables import journal, syncs
 from tests.support.stores import TTL, add_sync
@@ -19,7 +20,7 @@ def alter(world: World, statement: sa.Update) -> None:
 
 def run_what_is_due(world: World) -> int:
     """Claim and reconcile as a daemon does; return how many syncs were due."""
-    claims = world.store.state.claim_due("daemon", limit=10, ttl=TTL)
+    claims = world.store.claims.claim_due("daemon", limit=10, ttl=TTL)
     for claim in claims:
         world.reconciler.reconcile(claim, lambda: None)
     return len(claims)
@@ -33,7 +34,7 @@ def test_an_altered_journal_halts_the_sync(world: World) -> None:
 
     assert run_what_is_due(world) == 1
 
-    (run, _) = world.store.state.list_runs()
+    (run, _) = world.store.runs.list_runs()
     assert (run.outcome, run.error.cls if run.error else None) == (Outcome.FAILED, "CiphertextError")
     assert world.sync.settled_status is SyncStatus.HALTED
     assert "journal" in (world.sync.status_reason or "")
@@ -50,7 +51,7 @@ def test_an_altered_configuration_halts_the_sync_and_hides_no_other(world: World
     assert run_what_is_due(world) == 2
     assert run_what_is_due(world) == 0
 
-    listed = {sync.name: sync for sync in world.store.state.list_syncs()}
+    listed = {sync.name: sync for sync in world.store.syncs.list_syncs()}
     assert listed["web"].settled_status is SyncStatus.HALTED
     assert "altered" in (listed["web"].status_reason or "")
     assert listed["other"].settled_status is SyncStatus.IN_SYNC
@@ -63,9 +64,9 @@ def test_an_altered_sync_can_be_removed(world: World) -> None:
     alter(world, syncs.update().where(syncs.c.name == "web").values(mac=b"\x00"))
     alter(world, journal.update().values(details=b"\x00\x11"))
 
-    lines = world.removal().remove("web", actor="ada")
+    lines = remove_sync(world.context, "web", actor="ada")
 
-    assert world.store.state.list_syncs() == []
+    assert world.store.syncs.list_syncs() == []
     assert len(lines) == 1
     assert world.text
 
@@ -75,9 +76,9 @@ def test_a_sync_with_an_altered_journal_alone_can_be_removed(world: World) -> No
     world.run()
     alter(world, journal.update().values(details=b"\x00\x11"))
 
-    lines = world.removal().remove("web", actor="ada")
+    lines = remove_sync(world.context, "web", actor="ada")
 
-    assert world.store.state.list_syncs() == []
+    assert world.store.syncs.list_syncs() == []
     assert len(lines) == 1
     assert world.text
 
@@ -96,7 +97,7 @@ def test_what_cannot_be_read_is_looked_at_again_later_and_not_at_once(
         def snapshot() -> None:
             raise error
 
-        monkeypatch.setattr(world.store.environments, "snapshot", snapshot)
+        monkeypatch.setattr(world.context.store.secrets, "snapshot", snapshot)
         world.run()
         monkeypatch.undo()
 

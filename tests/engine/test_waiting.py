@@ -3,13 +3,11 @@
 import itertools
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Paused, Sync
-from phasesync.engine.claims import ClaimTaker
 from phasesync.engine.operations import SyncOperations
 from phasesync.errors import (
     CredentialRejectedError,
@@ -19,6 +17,9 @@ from phasesync.errors import (
     StaleDatabaseError,
     UnhealthyError,
 )
+from phasesync.store import Store
+from phasesync.store.syncs import SyncStore
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, TTL, access_key, incomplete_role, sync_draft
 from tests.support.waiting import HANG_GUARD_S
 from tests.support.world import NAME, World
@@ -27,22 +28,21 @@ LONG = timedelta(seconds=HANG_GUARD_S)
 """Longer than a test may take: who waits it out has not ended early."""
 
 
-class Looks:
-    """The state store; something happens just before the second look at a sync."""
+def with_second_look(world: World, happens: Callable[[], object]) -> Store:
+    """The store; something happens just before the second look at a sync."""
+    looks = 0
 
-    def __init__(self, world: World, happens: Callable[[], object]) -> None:
-        self._state = world.store.state
-        self._happens = happens
-        self.looks = 0
+    class WatchedSyncs(SyncStore):
+        def get_sync(self, name: str) -> Sync:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                happens()
+            return world.store.syncs.get_sync(name)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._state, name)
-
-    def get_sync(self, name: str) -> Sync:
-        self.looks += 1
-        if self.looks == 2:
-            self._happens()
-        return self._state.get_sync(name)
+    copy = Store(world.store.database, world.store.keys, instance_id=world.store.instance_id)
+    copy.syncs = WatchedSyncs(world.store.database, world.store.keys)
+    return copy
 
 
 def nothing() -> None:
@@ -62,14 +62,8 @@ def wait(
     """Wait, beside a daemon that is alive; return the status that the newest run left behind."""
     if served:
         world.store.daemons.beat("daemon", host="here", pid=1, ttl=TTL)
-    operations = SyncOperations(
-        credentials=world.store.credentials,
-        state=Looks(world, meanwhile),
-        reconciler=world.reconciler,
-        claims=ClaimTaker(world.store.state, world.clock, owner="cli", ttl=TTL),
-        daemons=world.store.daemons,
-        clock=world.clock,
-    )
+    context = context_of(with_second_look(world, meanwhile), destinations=world.destinations, clock=world.clock)
+    operations = SyncOperations(context)
     return operations.wait(name, wanted=wanted, timeout=timeout, since_run=since_run).settled_status
 
 
@@ -77,7 +71,7 @@ def pause(world: World, *, until: timedelta | None = None) -> None:
     """Pause the sync."""
     now = world.clock.now()
     paused = Paused(by="ann", at=now, reason="a migration", until=None if until is None else now + until)
-    world.store.state.pause("web", paused)
+    world.store.syncs.pause("web", paused)
 
 
 def hold(world: World) -> None:
@@ -121,7 +115,7 @@ def test_a_sync_that_waits_for_a_person_ends_the_waiting(world: World, status: s
 
 def test_a_sync_without_a_role_ends_the_waiting(world: World) -> None:
     world.store.credentials.add("later", incomplete_role())
-    world.store.state.add_sync(sync_draft("new", credential="later"))
+    world.store.syncs.add_sync(sync_draft("new", credential="later"))
 
     with pytest.raises(IllegalTransitionError, match="its credential later has no role yet") as ended:
         wait(world, name="new")
@@ -158,7 +152,7 @@ def test_an_edit_of_a_halted_sync_is_waited_for_until_it_is_halted_again(world: 
 def test_a_request_is_waited_for_until_a_run_has_answered_it(world: World) -> None:
     hold(world)
     before = world.sync.last_run_id
-    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
 
     with pytest.raises(IllegalTransitionError, match="is held and will not"):
         wait(world, since_run=before, meanwhile=world.run)
@@ -181,10 +175,10 @@ def test_a_changed_credential_is_waited_for(world: World) -> None:
 def test_a_run_that_is_under_way_is_waited_for(world: World) -> None:
     """A held sync that is checked again may come out otherwise."""
     hold(world)
-    claim = world.store.state.claim(world.sync_id, "daemon", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
+    claim = world.store.claims.claim(world.sync_id, "daemon", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
 
     with pytest.raises(IllegalTransitionError, match="is held and will not"):
-        wait(world, meanwhile=lambda: world.store.state.release(claim))
+        wait(world, meanwhile=lambda: world.store.claims.release(claim))
 
 
 def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
@@ -194,7 +188,7 @@ def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
 
 def test_a_pause_that_ends_in_time_is_waited_out(world: World) -> None:
     def end() -> None:
-        world.store.state.resume("web", actor=ACTOR)
+        world.store.syncs.resume("web", actor=ACTOR)
         world.run()
 
     pause(world, until=timedelta(seconds=1))
@@ -239,7 +233,7 @@ def test_a_sync_whose_next_run_is_near_is_waited_for(world: World) -> None:
 
 def test_a_request_overrides_a_next_run_that_is_far_away(world: World) -> None:
     failing(world, CredentialRejectedError("the key is not known", code="InvalidClientTokenId"))
-    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
 
     assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
 
@@ -280,10 +274,10 @@ def test_a_daemon_that_is_about_to_start_is_waited_for(world: World) -> None:
 def test_a_run_of_a_command_is_waited_for_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """`syncs run` in another shell may bring the status."""
     monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
-    claim = world.store.state.claim(world.sync_id, "cli", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    claim = world.store.claims.claim(world.sync_id, "cli", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
 
     def end() -> None:
-        world.store.state.release(claim)
+        world.store.claims.release(claim)
         world.run()
 
     assert wait(world, served=False, meanwhile=end) is SyncStatus.IN_SYNC

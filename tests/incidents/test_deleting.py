@@ -2,11 +2,10 @@
 
 import pytest
 
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.status import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, OnRemove
-from phasesync.ports import SecretWrite
 from tests.fakes.remote import FakeObject
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
@@ -81,7 +80,7 @@ def test_a_sync_of_the_root_folder_deletes_what_it_wrote_and_nothing_else(per_ke
     """Whatever the names have in common with those of others, and whatever other folders hold."""
     world = per_key(on_remove=OnRemove.DELETE, name_template=template)
     folder = [SecretWrite(path="/db", key="PASSWORD", value=SecretValue("x"))]
-    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=folder)
+    world.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=folder)
     for name in ("OTHER", "/OTHER", "shop/OTHER", "shop/db/PASSWORD"):
         world.remote.outside_create(name, "theirs")
     world.edit(A="a", B="b", C="c", D="d")
@@ -114,7 +113,7 @@ def test_pointing_a_sync_elsewhere_deletes_nothing(deleting: World, elsewhere: d
     before = standing(deleting)
     sync, region = deleting.sync, elsewhere.pop("region", deleting.sync.region)
     deleting.configure(**elsewhere)
-    deleting.store.state.update_sync(
+    deleting.store.syncs.update_sync(
         "web", config=deleting.sync.config, path="/", credential=sync.credential, region=region, adopt=None
     )
 
@@ -150,11 +149,11 @@ def test_many_deletions_wait_for_an_approval_of_exactly_these(deleting: World) -
     pass_the_grace(deleting)
     held = deleting.run()
     assert held.outcome is Outcome.HELD
-    digest = deleting.reconciler.prepare(deleting.store.state.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
     assert digest is not None
     deleting.edit(D=None)
     pass_the_grace(deleting)
-    deleting.store.state.approve("web", digest, actor=ACTOR)
+    deleting.store.syncs.approve("web", digest, actor=ACTOR)
 
     assert deleting.run().outcome is Outcome.HELD
     assert len(standing(deleting)) == 6

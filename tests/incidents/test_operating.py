@@ -31,7 +31,7 @@ def test_a_person_does_not_wait_for_back_off(world: World) -> None:
     world.run(Trigger.CHANGE)
     assert not world.due()
 
-    world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
 
     assert world.due()
 
@@ -40,10 +40,10 @@ def test_a_paused_sync_writes_nothing_and_forgets_nothing(world: World) -> None:
     """With who and why; a run that is under way stops before its next write."""
     world.run()
     world.edit(URL="postgres://new")
-    keeper = ClaimKeeper(world.store.state, world.clock, TTL)
+    keeper = ClaimKeeper(world.context)
     claim = world.claim(Trigger.CHANGE)
     paused = Paused(by=ACTOR, at=world.clock.now(), reason="a migration", until=None)
-    world.store.state.pause("web", paused)
+    world.store.syncs.pause("web", paused)
 
     run = world.another_reconciler().reconcile(claim, keeper.hold(claim))
 
@@ -53,15 +53,15 @@ def test_a_paused_sync_writes_nothing_and_forgets_nothing(world: World) -> None:
     assert (world.sync.paused.by, world.sync.paused.reason) == (ACTOR, "a migration")
     assert not world.due()
     with pytest.raises(IllegalTransitionError):
-        world.store.state.request("web", Trigger.MANUAL, actor=ACTOR)
-    world.store.state.resume("web", actor=ACTOR)
+        world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.syncs.resume("web", actor=ACTOR)
     assert world.due()
 
 
 def test_a_pause_ends_by_itself_where_it_was_given_an_end(world: World) -> None:
     world.run()
     ended = world.clock.now() - timedelta(hours=1)
-    world.store.state.pause("web", Paused(by=ACTOR, at=ended, reason="lunch", until=ended))
+    world.store.syncs.pause("web", Paused(by=ACTOR, at=ended, reason="lunch", until=ended))
     world.edit(URL="postgres://new")
 
     assert world.due()
@@ -72,14 +72,14 @@ def test_a_plan_makes_no_writing_call(world: World) -> None:
     world.run()
     world.edit(URL="postgres://new")
     world.destinations.log.clear()
-    entry, runs = world.entry, len(world.store.state.list_runs())
+    entry, runs = world.entry, len(world.store.runs.list_runs())
 
-    plan = world.reconciler.prepare(world.store.state.state_of("web")).plan
+    plan = world.reconciler.prepare(world.store.syncs.state_of("web")).plan
 
     assert [str(change.action) for change in plan.changes] == ["put"]
     assert world.writes() == []
     assert world.entry == entry
-    assert len(world.store.state.list_runs()) == runs
+    assert len(world.store.runs.list_runs()) == runs
 
 
 def test_a_change_by_hand_is_told_and_repaired(world: World) -> None:
@@ -122,10 +122,10 @@ def test_one_failing_object_does_not_stop_the_others(keyed: World) -> None:
 
 def test_a_sync_has_one_writer_at_a_time(world: World) -> None:
     """Who finds it claimed does not write beside the other; who lost it is told before its next write."""
-    held = world.store.state.claim(world.sync_id, "daemon-a", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    held = world.store.claims.claim(world.sync_id, "daemon-a", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
     with pytest.raises(ClaimHeldError):
-        world.store.state.claim(world.sync_id, "daemon-b", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
-    world.store.state.release(held)
+        world.store.claims.claim(world.sync_id, "daemon-b", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
+    world.store.claims.release(held)
     world.claim()
 
     assert world.another_reconciler().reconcile(held, lambda: None) is None

@@ -2,19 +2,18 @@
 
 import pytest
 
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Adopt, Layout, OnDrift, SyncConfig
 from phasesync.errors import AlreadyExistsError
-from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
 from tests.support.world import NAME, World
 
 
 def run_of(world: World, sync_id: str) -> Run | None:
     """Run another sync of the same world."""
-    claim = world.store.state.claim(sync_id, "daemon-x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
+    claim = world.store.claims.claim(sync_id, "daemon-x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
     return world.another_reconciler().reconcile(claim, lambda: None)
 
 
@@ -22,14 +21,14 @@ def test_a_second_sync_of_the_same_name_is_refused_when_it_is_added(world: World
     draft = sync_draft("second", region=world.sync.region, config=SyncConfig(remote_name=NAME.upper()))
 
     with pytest.raises(AlreadyExistsError, match="web"):
-        world.store.state.add_sync(draft)
+        world.store.syncs.add_sync(draft)
 
 
 def test_syncs_whose_names_meet_leave_each_other_alone(world: World) -> None:
     """The names of a layout per-key come from keys, so two syncs may meet later: the second one is refused."""
     world.run()
     config = SyncConfig(layout=Layout.PER_KEY, name_template="shop/{key}")
-    second = world.store.state.add_sync(sync_draft("second", region=world.sync.region, config=config))
+    second = world.store.syncs.add_sync(sync_draft("second", region=world.sync.region, config=config))
     world.edit(web="mine")
     world.run()
     text = world.text
@@ -49,7 +48,7 @@ def test_an_existing_secret_is_taken_over_with_consent_alone_and_its_tags_are_re
     assert refused.error is not None and refused.error.hint == "phasesync syncs adopt web takes it over"
     assert world.text == "theirs"
 
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     assert world.entry.former_tags == {"team": "other"}
     assert world.object.tags["team"] == "other"
@@ -84,7 +83,7 @@ def test_the_same_name_in_two_accounts_is_two_objects(world: World) -> None:
     other = world.store.credentials.add("other", access_key(region=world.sync.region))
     world.destinations.accounts[other.id] = "444455556666"
     draft = sync_draft("second", credential="other", region=world.sync.region, config=SyncConfig(remote_name=NAME))
-    second = world.store.state.add_sync(draft)
+    second = world.store.syncs.add_sync(draft)
 
     run = run_of(world, second.id)
 
@@ -94,7 +93,7 @@ def test_the_same_name_in_two_accounts_is_two_objects(world: World) -> None:
 
 def test_the_same_key_in_two_folders_is_two_values(world: World) -> None:
     writes = [SecretWrite(path="/db", key="URL", value=SecretValue("of the folder"))]
-    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    world.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
     world.run()
 
     assert '"URL":"postgres://db"' in world.text
@@ -117,7 +116,7 @@ def test_a_secret_of_a_service_is_left_alone(world: World) -> None:
     """RDS and others own secrets; not even a consent to adopt changes that."""
     world.run()
     world.remote.outside_service(NAME)
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     world.edit(URL="postgres://new")
     text = world.text
 

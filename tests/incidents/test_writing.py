@@ -3,12 +3,11 @@
 import json
 from datetime import timedelta
 
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.listing_check import pages
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, TagMode
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, PayloadTooLargeError, ThrottledError
-from phasesync.ports import SecretWrite
 from tests.support.stores import ACTOR
 from tests.support.world import KEY_ARN, NAME, World
 
@@ -18,7 +17,7 @@ POLICY = '{"Statement":[{"Effect":"Deny","Principal":"*","Action":"*","Resource"
 def set_typed(world: World, key: str, value: SecretValue) -> None:
     """Set a key to a value of any type."""
     writes = [SecretWrite(path="/", key=key, value=value)]
-    world.store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    world.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
 
 
 def test_a_steady_state_makes_no_writing_call_and_leaves_what_is_not_set_alone(world: World) -> None:
@@ -155,7 +154,7 @@ def test_a_secret_without_any_value_gets_one(world: World) -> None:
 
     world.remote.outside_delete(NAME, recovery_days=None)
     world.remote.outside_create(NAME).versions.clear()
-    world.store.state.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     assert json.loads(world.text)["USER"] == "shop"
 

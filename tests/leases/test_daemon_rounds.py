@@ -9,11 +9,14 @@ from typing import cast
 import pytest
 
 from phasesync.adapters.dispatch import Threads
+from phasesync.core.daemons import MemberRole
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_claim import ClaimedLease
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.scheduler import LeaseWork, Member, Scheduler
-from phasesync.ports import ClaimedLease, MemberRole, SyncDispatcher
+from phasesync.engine.scheduler import LeaseWork, Scheduler
+from phasesync.ports.runtime import SyncDispatcher
+from tests.support.context import context_of
 from tests.support.lease_world import AtOnce, LeaseProcess, LeaseWorld
 
 TTL = timedelta(seconds=15)
@@ -21,24 +24,18 @@ TTL = timedelta(seconds=15)
 
 def scheduler(process: LeaseProcess, owner: str = "daemon-0", *, kept: timedelta = timedelta(days=90)) -> Scheduler:
     """A daemon's rounds on a process of the world; its syncs are nobody's here."""
-    store = process.store
-    work = LeaseWork(
-        leases=process.leases,
-        expiry=process.expiry,
-        dispatcher=AtOnce(process.expiry.work),
-        reaper=process.reaper,
+    context = context_of(
+        process.store, issuers=process.issuers, clock=process.clock, events=process, owner=owner, ttl=TTL
     )
     return Scheduler(
-        member=Member(owner=owner, host="host", pid=1),
-        state=store.state,
-        registry=store.daemons,
-        keeper=ClaimKeeper(store.state, process.clock, TTL),
+        context,
+        host="host",
+        pid=1,
+        keeper=ClaimKeeper(context),
         dispatcher=cast(SyncDispatcher, None),
-        events=process,
-        clock=process.clock,
         runs_kept=lambda: kept,
         share_among=lambda _: None,
-        lease_work=work,
+        lease_work=LeaseWork(expiry=process.expiry, dispatcher=AtOnce(process.expiry.work)),
     )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.issuers.iam_client import IamClient
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation, garbled
 from phasesync.errors import (
     AccountMismatchError,
@@ -21,7 +22,6 @@ from phasesync.errors import (
     QuotaExceededError,
     StoreUnavailableError,
 )
-from phasesync.ports import CredentialDraft, LeaseEvent
 from tests.support.lease_world import REGION, LeaseWorld, policy_arn
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -247,7 +247,7 @@ def test_a_credential_that_leads_elsewhere_by_now_removes_nothing_there(world: L
 
 def test_a_template_that_grew_too_long_with_its_app_is_refused(world: LeaseWorld) -> None:
     world.configuration.update("ci", lambda one: type(one)(**{**vars(one), "user_template": "{{app}}-{{random}}"}))
-    world.store.environments.update_app("shop", new_name="s" * 60)
+    world.store.apps.update_app("shop", new_name="s" * 60)
 
     with pytest.raises(InvalidInputError, match="names of 77 characters"):
         world.issue()
@@ -259,7 +259,7 @@ def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_fro
     world: LeaseWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`dynamic update` in a loop: each issue that reads it and then finds another version reads it again."""
-    asked, most = world.operations._leases.request, iter(range(1, 6))
+    asked, most = world.leases.request, iter(range(1, 6))
 
     def changed_before(*given: Any, **named: Any) -> Any:
         if (number := next(most, None)) is not None:
@@ -267,7 +267,7 @@ def test_a_dynamic_secret_that_is_changed_all_the_time_does_not_keep_a_lease_fro
             world.store.dynamics.update("ci", credential="aws", config=config)
         return asked(*given, **named)
 
-    monkeypatch.setattr(world.operations._leases, "request", changed_before)
+    monkeypatch.setattr(world.leases, "request", changed_before)
 
     issued = world.issue()
 

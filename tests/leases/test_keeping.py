@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
-from phasesync.ports import LeaseEvent
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 from tests.support.vouching import vouch_for_leases
@@ -106,7 +106,7 @@ def test_who_waits_for_too_long_is_told(world: LeaseWorld) -> None:
     orders = other.operations._orders(world.dynamic, timedelta(hours=1))
     other.leases.request(world.dynamic, orders, ttl=timedelta(hours=1), owner="slow", for_keep=True)
     passed = iter(range(0, 10_000, 60))
-    world.operations._keeper._clock.monotonic = lambda: float(next(passed))  # type: ignore[method-assign]
+    world.clock.monotonic = lambda: float(next(passed))  # type: ignore[method-assign]
 
     with pytest.raises(ClaimHeldError, match="another process is issuing a lease of ci to be kept"):
         give(world)
@@ -237,7 +237,7 @@ def test_where_iam_may_not_be_asked_what_sts_says_counts(world: LeaseWorld) -> N
 def test_an_accepted_backup_hands_out_no_key_from_before(world: LeaseWorld) -> None:
     first = give(world)
     world.become_restored()
-    world.store.state.accept_restore(ahead=1)
+    world.store.restored.accept_restore(ahead=1)
 
     second = give(world)
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from phasesync.core.lease import ARRIVES_WITHIN, Cause, Lease, LeaseStatus, begin_revoke, revoked
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import ClaimLostError, DestinationError
-from phasesync.ports import LeaseEvent
 from tests.support.lease_world import GROUP, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 

@@ -18,14 +18,13 @@ from cryptography.x509.oid import NameOID
 
 from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
 from phasesync.cli.aws_documents import covered_by, policy_for
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import Answer, Operation, When
 from phasesync.emulator.access import asks
 from phasesync.errors import NotFoundError
-from phasesync.ports import CredentialDraft
 from phasesync.store.tables import leases as lease_rows
 from tests.support.iam import allows
 from tests.support.lease_world import (
@@ -49,13 +48,7 @@ Policy = dict[str, Any]
 
 def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | None = None) -> Policy:
     """The policy as `aws policy --dynamic ci` prints it, or for None, `aws policy --all --credential`."""
-    application: Any = SimpleNamespace(
-        state=world.store.state,
-        dynamics=world.store.dynamics,
-        leases=world.leases,
-        credentials=world.store.credentials,
-        instance_id=world.store.instance_id,
-    )
+    application: Any = SimpleNamespace(store=world.store, context=world.context)
     covered = covered_by(application, sync=None, dynamic=dynamic, credential=credential)
     return policy_for(application, covered, kms_key=None, with_import=False, sweep=True)
 

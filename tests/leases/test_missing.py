@@ -12,11 +12,11 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.core.lease_users import TAG_LEASE
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import AccountMismatchError, DestinationUnavailableError, PermissionDeniedError
-from phasesync.ports import LeaseEvent
 from phasesync.store.tables import leases as lease_rows
 from tests.support.lease_world import ACCOUNT, INLINE, OUR_PATH, LeaseWorld
 from tests.support.stores import ACTOR

@@ -9,10 +9,10 @@ import pytest
 
 from phasesync.core.events import LeaseEndMoved
 from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.core.lease_users import TAG_RENEWED
 from phasesync.emulator import DROP, Answer
 from phasesync.errors import RemoteChangedError
-from phasesync.ports import LeaseEvent
 from phasesync.store.tables import leases as lease_rows
 from tests.support.lease_world import ACCOUNT, LeaseWorld
 from tests.support.stores import ACTOR, LONG

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
 from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError
-from phasesync.ports import CredentialDraft, RevokeOutcome
+from phasesync.ports.issuer import RevokeOutcome
 from phasesync.store import Store
 from phasesync.store.tables import credentials as credential_rows
 from phasesync.store.tables import dynamic_secrets as dynamic_rows

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.errors import AlreadyExistsError, InvalidInputError, NotFoundError
-from phasesync.ports import CredentialDraft, DynamicDraft
 from tests.support.lease_world import BOUNDARY, INLINE, LeaseWorld, policy_arn
 from tests.support.stores import ACTOR, put, write
 
@@ -145,7 +144,7 @@ def test_no_secret_is_set_under_a_key_that_is_handed_out(world: LeaseWorld) -> N
         put(world.store, write("AWS_ACCESS_KEY_ID", "theirs"), write("URL", "postgres://db"))
     put(world.store, write("AWS_ACCESS_KEY_ID", "theirs", path="/elsewhere"))
 
-    found = world.store.environments.list_secrets("shop", "production")
+    found = world.store.secrets.list_secrets("shop", "production")
     assert [(one.path, one.key) for one in found] == [("/elsewhere", "AWS_ACCESS_KEY_ID")]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from phasesync.cli.output import Output
 from phasesync.cli.run.renewal import LeaseRenewer
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.engine.leases.issuance import IssuedLease
-from phasesync.ports import LeaseEvent
 from tests.support.lease_world import LeaseWorld
 from tests.support.stores import ACTOR
 from tests.support.waiting import wait_until

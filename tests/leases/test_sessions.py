@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.credential import CredentialType
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_claim import LeaseEvent
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.emulator import Answer
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
-from phasesync.ports import CredentialDraft, LeaseEvent
 from tests.support.lease_world import REGION, LeaseWorld
 from tests.support.stores import ACTOR
 

@@ -13,7 +13,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.support.accounts import REGION, Account, Key, allow
 from tests.support.aws import environ_of, move_to
 from tests.support.aws_builders import EXTERNAL_ID, INSTANCE, HandClock, access_key_credential, role_credential

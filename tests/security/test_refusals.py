@@ -16,7 +16,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.security.conftest import credential_of
 from tests.support.accounts import REGION, Account, Key, allow, deny
 from tests.support.aws_builders import ambient_credential, payload, token

@@ -14,7 +14,7 @@ from phasesync.adapters.aws.policies import sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.security.conftest import add_trusting_role, credential_of
 from tests.support.accounts import REGION, Account, Key, allow
 from tests.support.aws_builders import EXTERNAL_ID, ambient_credential, payload, role_credential, token

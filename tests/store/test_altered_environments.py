@@ -76,21 +76,21 @@ ALTERED = (
 
 
 def snapshot(store: Store) -> EnvironmentSnapshot:
-    with store.environments.snapshot() as reader:
+    with store.secrets.snapshot() as reader:
         return reader.load([("shop", "production")])["shop", "production"]
 
 
 READS: dict[str, Callable[[Store], object]] = {
     "list": values_of,
-    "get": lambda store: store.environments.get_secret("shop", "production", "/", "URL"),
-    "history": lambda store: store.environments.history("shop", "production", "/", "URL"),
+    "get": lambda store: store.secrets.get_secret("shop", "production", "/", "URL"),
+    "history": lambda store: store.secrets.history("shop", "production", "/", "URL"),
     "run": snapshot,
-    "clone": lambda store: store.environments.clone_environment("shop", "production", "copy", actor=ACTOR),
+    "clone": lambda store: store.secrets.clone_environment("shop", "production", "copy", actor=ACTOR),
 }
 EDITS: dict[str, Callable[[Store], object]] = {
     "edit": lambda store: put(store, write("OTHER", "x")),
-    "rename": lambda store: store.environments.update_environment("shop", "production", new_name="prod"),
-    "rename its app": lambda store: store.environments.update_app("shop", new_name="store"),
+    "rename": lambda store: store.apps.update_environment("shop", "production", new_name="prod"),
+    "rename its app": lambda store: store.apps.update_app("shop", new_name="store"),
 }
 
 
@@ -101,7 +101,7 @@ def whole(store: Store) -> Store:
     put(store, write("URL", "new"))
     for value in ("1", "2"):
         put(store, write("GONE", value))
-    store.environments.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
     assert values_of(store) == {"URL": "new", "EXTRA": "e"}
     return store
 
@@ -146,16 +146,16 @@ def test_a_name_that_was_altered_is_not_called_unknown(store: Store, table: sa.T
     alter(store, table, name="Other")
     app, environment = ("other", "production") if table is tables.apps else ("shop", "other")
     with pytest.raises(CiphertextError, match=f"in table {table.name} .* altered outside phasesync"):
-        store.environments.get_environment(app, environment)
+        store.apps.get_environment(app, environment)
     with pytest.raises(NotFoundError, match="there is no app third"):
-        store.environments.get_environment("third", environment)
+        store.apps.get_environment("third", environment)
 
 
 def test_an_environment_that_was_altered_can_be_removed(store: Store) -> None:
     put(store, write("URL", "x"))
     alter(store, tables.environments, revision=9)
-    store.environments.remove_environment("shop", "production")
-    assert store.environments.list_environments("shop") == []
+    store.apps.remove_environment("shop", "production")
+    assert store.apps.list_environments("shop") == []
 
 
 # --- what several do at once leaves MACs that fit
@@ -170,7 +170,7 @@ def test_edits_and_renames_at_once_leave_what_authenticates(store: Store) -> Non
         put(store, write("URL", "x"), environment=name)
 
     def edit(name: str, value: str) -> Callable[[], object]:
-        return lambda: store.environments.edit(
+        return lambda: store.secrets.edit(
             "shop", name, actor=ACTOR, origin="set", writes=[write("URL", value), write(f"KEY_{value}", "y")]
         )
 
@@ -178,16 +178,16 @@ def test_edits_and_renames_at_once_leave_what_authenticates(store: Store) -> Non
         app = "SHOP" if turn % 2 == 0 else "shop"
         done = at_once(
             *(edit(name, f"{turn}{number}") for name in ("a", "b", "c") for number in range(2)),
-            partial(store.environments.update_app, "shop", new_name=app),
-            partial(store.environments.add_environment, "shop", f"new-{turn}"),
-            partial(store.environments.clone_environment, "shop", "a", f"copy-{turn}", actor=ACTOR),
-            lambda: store.environments.update_environment("shop", "b", new_name="B"),
+            partial(store.apps.update_app, "shop", new_name=app),
+            partial(store.apps.add_environment, "shop", f"new-{turn}"),
+            partial(store.secrets.clone_environment, "shop", "a", f"copy-{turn}", actor=ACTOR),
+            lambda: store.apps.update_environment("shop", "b", new_name="B"),
         )
         assert outcomes(done) == []
-        names = [one.name for one in store.environments.list_environments("shop")]
+        names = [one.name for one in store.apps.list_environments("shop")]
         assert len(names) == 3 + 2 * (turn + 1)
         for name in names:
-            store.environments.list_secrets("shop", name)
+            store.secrets.list_secrets("shop", name)
 
 
 def test_a_rename_that_an_edit_waited_for_is_not_missed(store: Store) -> None:
@@ -197,11 +197,11 @@ def test_a_rename_that_an_edit_waited_for_is_not_missed(store: Store) -> None:
         former, new = ("shop", "store") if turn % 2 == 0 else ("store", "shop")
         writes = [[write("URL", f"{turn}{number}")] for number in range(3)]
         done = at_once(
-            partial(store.environments.update_app, former, new_name=new),
+            partial(store.apps.update_app, former, new_name=new),
             *(
-                partial(store.environments.edit, former, "production", actor=ACTOR, origin="set", writes=one)
+                partial(store.secrets.edit, former, "production", actor=ACTOR, origin="set", writes=one)
                 for one in writes
             ),
         )
         assert set(outcomes(done)) <= {"NotFoundError"}, "who came late finds the name gone"
-        store.environments.list_secrets(new, "production")
+        store.secrets.list_secrets(new, "production")

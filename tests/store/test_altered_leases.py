@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease, LeaseStatus, begin_revoke, revoked
+from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent
 from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError, IllegalTransitionError
-from phasesync.ports import ClaimedLease, Entry, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.stores import (
     EXPIRED,

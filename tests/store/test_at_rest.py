@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import Action, Intent
 from phasesync.core.run import ChangeResult, RunError
 from phasesync.core.status import Outcome, SyncStatus
@@ -22,10 +22,9 @@ from phasesync.demo.canary import (
     find,
 )
 from phasesync.errors import CiphertextError
-from phasesync.ports import SecretWrite
 from phasesync.store import WrappedKeyTable, tables
 from phasesync.store.encryption import ColumnCipher
-from phasesync.store.keys import EnvelopeKeyRing
+from phasesync.store.keys import KeyRing
 from phasesync.store.secrets import select_current, to_version
 from tests.support.stores import (
     ROOT_KEY,
@@ -74,8 +73,8 @@ def fill(store) -> None:
     secret = SecretWrite(path=CANARY_PATH, key=CANARY_KEY, value=SecretValue(CANARY_VALUE), comment=CANARY_COMMENT)
     put(store, secret, write(CANARY_KEY, "first", comment=CANARY_COMMENT))
     put(store, write(CANARY_KEY, CANARY_VALUE))
-    store.environments.edit("shop", "production", actor="ada", origin="set", unsets=[("/", CANARY_KEY)])
-    store.environments.clone_environment("shop", "production", "staging", actor="ada")
+    store.secrets.edit("shop", "production", actor="ada", origin="set", unsets=[("/", CANARY_KEY)])
+    store.secrets.clone_environment("shop", "production", "staging", actor="ada")
     store.credentials.add(
         "aws",
         access_key(
@@ -85,18 +84,18 @@ def fill(store) -> None:
         ),
     )
     sync = add_sync(store)
-    store.state.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=None))
-    store.state.resume("web", actor="ada")
-    store.state.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=NOW))
+    store.syncs.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=None))
+    store.syncs.resume("web", actor="ada")
+    store.syncs.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=NOW))
     claim = claim_one(store)
     intent = Intent(
         action=Action.PUT, generation=1, token="t", fingerprint="f", payloads=1, made_at=NOW, keys={CANARY_KEY: "d"}
     )
-    store.state.save_entry(claim, entry(id=None, sync_id=sync.id, keys={CANARY_KEY: "d"}, intent=intent))
+    store.journal.save_entry(claim, entry(id=None, sync_id=sync.id, keys={CANARY_KEY: "d"}, intent=intent))
     error = RunError(cls="PlanHeldError", code=None, message=CANARY_REASON, request_id=None, hint=CANARY_KEY)
     change = ChangeResult(action="put", remote_name="shop/web", outcome=Outcome.HELD, reason=f"drops {CANARY_KEY}")
     run = run_of(claim, error=error, changes=(change,), outcome=Outcome.HELD)
-    store.state.finish(claim, run, after(status=SyncStatus.HELD, reason=f"{CANARY_REASON} {CANARY_KEY}"))
+    store.runs.finish(claim, run, after(status=SyncStatus.HELD, reason=f"{CANARY_REASON} {CANARY_KEY}"))
 
 
 def test_the_database_has_no_canary_in_any_form(store):
@@ -108,22 +107,22 @@ def test_the_database_has_no_canary_in_any_form(store):
 
 def test_everything_that_was_hidden_is_still_there(store):
     fill(store)
-    (secret,) = store.environments.list_secrets("shop", "production")
+    (secret,) = store.secrets.list_secrets("shop", "production")
     assert (secret.path, secret.key, secret.comment) == (CANARY_PATH, CANARY_KEY, CANARY_COMMENT)
     assert secret.value == SecretValue(CANARY_VALUE)
     assert store.credentials.get("aws").secret_access_key == SecretValue(CANARY_SECRET_ACCESS_KEY)
-    assert store.state.get_sync("web").status_reason == f"{CANARY_REASON} {CANARY_KEY}"
-    state = store.state.state_of("web")
+    assert store.syncs.get_sync("web").status_reason == f"{CANARY_REASON} {CANARY_KEY}"
+    state = store.syncs.state_of("web")
     assert state.journal[0].keys == {CANARY_KEY: "d"}
-    assert store.state.list_runs()[0].changes[0].reason == f"drops {CANARY_KEY}"
+    assert store.runs.list_runs()[0].changes[0].reason == f"drops {CANARY_KEY}"
 
 
 def test_a_removed_environment_takes_its_key_along(store):
     put(store, write("URL", "a"))
     with store.database.read() as connection:
         row = connection.execute(select_current()).one()
-    store.environments.remove_environment("shop", "production")
-    later = EnvelopeKeyRing([ROOT_KEY], WrappedKeyTable(store.database))
+    store.apps.remove_environment("shop", "production")
+    later = KeyRing([ROOT_KEY], WrappedKeyTable(store.database).list_all)
     with pytest.raises(CiphertextError, match="a key that this database does not have"):
         to_version(row, ColumnCipher(later))
 
@@ -156,13 +155,13 @@ def swap(store, table: sa.Table, column: sa.Column, keys: tuple[sa.Column, ...])
 
 def everything(store) -> None:
     """Read all that the store has."""
-    for environment in store.environments.list_environments():
-        for secret in store.environments.list_secrets(environment.app, environment.name):
-            store.environments.history(environment.app, environment.name, secret.path, secret.key)
+    for environment in store.apps.list_environments():
+        for secret in store.secrets.list_secrets(environment.app, environment.name):
+            store.secrets.history(environment.app, environment.name, secret.path, secret.key)
     store.credentials.list_all()
-    for sync in store.state.list_syncs():
-        store.state.state_of(sync.name)
-    store.state.list_runs()
+    for sync in store.syncs.list_syncs():
+        store.syncs.state_of(sync.name)
+    store.runs.list_runs()
 
 
 ENCRYPTED = [
@@ -196,7 +195,7 @@ def two_of_everything(store) -> None:
         sync = add_sync(store, name)
         claim = claim_one(store)
         for remote_name in ("x", "y"):
-            store.state.save_entry(claim, entry(id=None, sync_id=sync.id, remote_name=remote_name))
+            store.journal.save_entry(claim, entry(id=None, sync_id=sync.id, remote_name=remote_name))
         settle(store, claim, reason=name)
 
 
@@ -221,8 +220,8 @@ def test_an_older_version_does_not_pass_for_the_current_one(store):
 def test_a_secret_moved_to_another_environment_is_noticed(store):
     put(store, write("URL", "a"))
     put(store, environment="staging")
-    change(store, tables.secrets, environment_id=store.environments.get_environment("shop", "staging").id)
-    with pytest.raises(CiphertextError), store.environments.snapshot() as reader:
+    change(store, tables.secrets, environment_id=store.apps.get_environment("shop", "staging").id)
+    with pytest.raises(CiphertextError), store.secrets.snapshot() as reader:
         reader.load([("shop", "staging")])
 
 
@@ -255,11 +254,11 @@ def test_a_sync_that_was_pointed_elsewhere_is_noticed(store, values):
     change(store, tables.syncs, **values)
     name = values.get("name", "web")
     for attempt in (
-        lambda: store.state.get_sync("web"),
-        lambda: store.state.load(claim),
-        lambda: store.state.approve("web", "d", actor="ada"),
-        lambda: store.state.finish(claim, run_of(claim), after()),
-        lambda: store.state.finish(claim, run_of(claim), after(account="111122223333", adopt_done=True)),
+        lambda: store.syncs.get_sync("web"),
+        lambda: store.syncs.load(claim),
+        lambda: store.syncs.approve("web", "d", actor="ada"),
+        lambda: store.runs.finish(claim, run_of(claim), after()),
+        lambda: store.runs.finish(claim, run_of(claim), after(account="111122223333", adopt_done=True)),
         lambda: store.credentials.update("aws", access_key(), account="444455556666"),
     ):
         with pytest.raises(CiphertextError, match=f"sync {name} in table syncs"):
@@ -272,19 +271,19 @@ def test_a_sync_that_was_given_another_source_or_credential_is_noticed(store, co
     put(store, environment="staging")
     store.credentials.add("other", access_key())
     found = {
-        "environment_id": store.environments.get_environment("shop", "staging").id,
+        "environment_id": store.apps.get_environment("shop", "staging").id,
         "credential_id": store.credentials.get("other").id,
     }
     change(store, tables.syncs, **{column: found[column]})
     with pytest.raises(CiphertextError):
-        store.state.get_sync("web")
+        store.syncs.get_sync("web")
 
 
 def test_a_sync_that_was_altered_can_still_be_removed(store):
     add_sync(store)
     change(store, tables.syncs, region="eu-west-1")
-    store.state.remove_sync("web")
-    assert store.state.list_syncs() == []
+    store.syncs.remove_sync("web")
+    assert store.syncs.list_syncs() == []
 
 
 @pytest.mark.parametrize(
@@ -304,7 +303,7 @@ def test_a_credential_that_leads_elsewhere_is_noticed(store, values):
 @pytest.mark.parametrize("values", [{"arn": "arn:else"}, {"generation": 9}, {"version_id": "v"}, {"remote_name": "z"}])
 def test_a_journal_that_was_altered_is_noticed(store, values):
     sync = add_sync(store)
-    store.state.save_entry(claim_one(store), entry(id=None, sync_id=sync.id))
+    store.journal.save_entry(claim_one(store), entry(id=None, sync_id=sync.id))
     change(store, tables.journal, **values)
     with pytest.raises(CiphertextError, match="details in table journal"):
-        store.state.state_of("web")
+        store.syncs.state_of("web")

@@ -12,15 +12,20 @@ import sqlalchemy as sa
 from phasesync.core.credential import CredentialStatus
 from phasesync.errors import StoreUnavailableError
 from phasesync.store import Store
-from phasesync.store.credentials import SqlCredentialStore
-from phasesync.store.daemons import SqlDaemonRegistry
+from phasesync.store.apps import AppStore
+from phasesync.store.base import BaseStore
+from phasesync.store.claims import ClaimStore
+from phasesync.store.credentials import CredentialStore
+from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import ATTEMPTS, repeated
-from phasesync.store.dynamic import SqlDynamicStore
-from phasesync.store.leases import SqlLeaseStore
-from phasesync.store.part import Part
-from phasesync.store.state import SqlStateStore
-from phasesync.store.store import SqlEnvironmentStore
-from phasesync.store.sweeps import SqlSweepStore
+from phasesync.store.dynamic import DynamicStore
+from phasesync.store.journal import JournalStore
+from phasesync.store.leases import LeaseStore
+from phasesync.store.restored import RestoredDatabase
+from phasesync.store.runs import RunStore
+from phasesync.store.secrets import SecretStore
+from phasesync.store.sweeps import SweepStore
+from phasesync.store.syncs import SyncStore
 from phasesync.store.tables import daemons, environments, syncs
 from tests.support.stores import EXPIRED, TTL, access_key, add_sync, open_test_store, put
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -34,7 +39,7 @@ Preparation = Callable[[Store], Callable[[], object]]
 def store(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """Syncs and environments whose ids go down while they are added: a scan of the table finds the highest first."""
     numbers = iter(range(10**6, 0, -1))
-    for module in ("syncs", "environments"):
+    for module in ("syncs", "apps"):
         monkeypatch.setattr(f"phasesync.store.{module}.new_id", lambda: f"{next(numbers):032x}")
     opened = open_test_store(migrated_database_url)
     for number in range(COUNT):
@@ -80,22 +85,22 @@ def ids_of(store: Store, table: sa.Table) -> list[str]:
 
 
 def claim_all(store: Store) -> list[object]:
-    return list(store.state.claim_due("d", limit=COUNT, ttl=TTL))
+    return list(store.claims.claim_due("d", limit=COUNT, ttl=TTL))
 
 
 def claims_that_expired(store: Store) -> Callable[[], object]:
-    assert len(store.state.claim_due("d", limit=COUNT, ttl=EXPIRED)) == COUNT
-    return store.state.reap_expired
+    assert len(store.claims.claim_due("d", limit=COUNT, ttl=EXPIRED)) == COUNT
+    return store.claims.reap_expired
 
 
 def claims_to_renew(store: Store) -> Callable[[], object]:
-    claims = store.state.claim_due("d", limit=COUNT, ttl=TTL)
-    return lambda: store.state.renew(claims[::-1], ttl=TTL)
+    claims = store.claims.claim_due("d", limit=COUNT, ttl=TTL)
+    return lambda: store.claims.renew(claims[::-1], ttl=TTL)
 
 
 def a_name_that_came_into_being(store: Store) -> Callable[[], object]:
     claim_all(store)
-    return lambda: store.environments.add_environment("shop", "new")
+    return lambda: store.apps.add_environment("shop", "new")
 
 
 def a_credential_that_changed(store: Store) -> Callable[[], object]:
@@ -108,7 +113,7 @@ def an_account_that_became_known(store: Store) -> Callable[[], object]:
 
 
 def a_restore_that_is_accepted(store: Store) -> Callable[[], object]:
-    return lambda: store.state.accept_restore(ahead=1000)
+    return lambda: store.restored.accept_restore(ahead=1000)
 
 
 @on_postgresql
@@ -142,7 +147,7 @@ def test_rows_of_environments_are_locked_in_the_order_of_their_ids(store: Store)
     first, *others = ids_of(store, environments)
     with store.database.write() as holder:
         lock(holder, environments, first)
-        with at_work(lambda: store.environments.update_app("shop", new_name="store")) as raised:
+        with at_work(lambda: store.apps.update_app("shop", new_name="store")) as raised:
             wait_until(lambda: waits_for_a_lock(store), what="waiting for the first row")
             free = sa.select(environments.c.id).with_for_update(skip_locked=True).order_by(environments.c.id)
             with store.database.write() as other:
@@ -167,7 +172,7 @@ def test_old_daemons_that_another_beat_removes_are_left_to_it(store: Store):
 @on_postgresql
 def test_a_write_that_was_ended_for_a_deadlock_is_repeated(store: Store):
     """The other takes its rows in the wrong order, as nothing of ours does."""
-    claims = store.state.claim_due("d", limit=COUNT, ttl=TTL)
+    claims = store.claims.claim_due("d", limit=COUNT, ttl=TTL)
     first, *_, last = ids_of(store, syncs)
     with store.database.write() as connection:
         connection.exec_driver_sql(f"ALTER DATABASE {store.database.url.database} SET deadlock_timeout = '500ms'")
@@ -176,7 +181,7 @@ def test_a_write_that_was_ended_for_a_deadlock_is_repeated(store: Store):
         other.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")  # so that the other one is ended
         lock(other, syncs, last)
         renewed: list[str] = []
-        with at_work(lambda: renewed.extend(store.state.renew(claims, ttl=TTL))) as raised:
+        with at_work(lambda: renewed.extend(store.claims.renew(claims, ttl=TTL))) as raised:
             wait_until(lambda: waits_for_a_lock(store), what="waiting for the last row")
             with store.database.write() as another:
                 free = sa.select(syncs.c.id).with_for_update(skip_locked=True)
@@ -222,12 +227,25 @@ def test_nothing_else_is_repeated(error: Exception):
 
 def test_every_public_method_of_the_store_is_repeated():
     """A new one too: nobody has to think of it."""
-    whole = (SqlEnvironmentStore, SqlSweepStore, SqlLeaseStore, SqlDynamicStore, SqlCredentialStore, SqlStateStore)
-    parts: set[type] = {SqlDaemonRegistry, *(part for one in whole for part in one.__mro__ if issubclass(part, Part))}
+    stores: tuple[type, ...] = (
+        AppStore,
+        ClaimStore,
+        CredentialStore,
+        DaemonRegistry,
+        DynamicStore,
+        JournalStore,
+        LeaseStore,
+        RestoredDatabase,
+        RunStore,
+        SecretStore,
+        SweepStore,
+        SyncStore,
+    )
+    assert set(stores) - {DaemonRegistry} <= set(BaseStore.__subclasses__())
     missing = [
-        f"{part.__name__}.{name}"
-        for part in parts
-        for name, member in vars(part).items()
+        f"{store.__name__}.{name}"
+        for store in stores
+        for name, member in vars(store).items()
         if inspect.isfunction(member) and not name.startswith("_") and not hasattr(member, "__wrapped__")
     ]
-    assert sorted(set(missing)) == ["SqlSweepStore.swept"], "a generator, which only reads"
+    assert sorted(set(missing)) == ["SweepStore.swept"], "a generator, which only reads"

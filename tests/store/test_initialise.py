@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
 from phasesync.store import WrappedKeyTable, initialise, open_database, open_store
-from phasesync.store.keys import EnvelopeKeyRing
+from phasesync.store.keys import KeyRing
 from phasesync.store.tables import data_keys, instance
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, put, values_of, write
 
@@ -24,7 +24,7 @@ def database(migrated_database_url):
 
 
 def ring(database, root_key=ROOT_KEY):
-    return EnvelopeKeyRing([root_key], WrappedKeyTable(database))
+    return KeyRing([root_key], WrappedKeyTable(database).list_all)
 
 
 def purposes(database):

@@ -5,9 +5,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from phasesync.core.lease import begin, issued, revoke_failed
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue
 from phasesync.demo.canary import CANARY_ACCESS_KEY_ID, CANARY_KEY, CANARY_SECRET_ACCESS_KEY, find
-from phasesync.ports import Entry, LeaseEvent
 from phasesync.store import Store, tables
 from tests.support.stores import LONG, TTL, add_dynamic, end_lease, request_lease, revoke_lease
 from tests.support.values import ACCOUNT

@@ -38,9 +38,9 @@ from tests.support.values import NOW, entry
 
 KILLED = """
 import os, sys
-from phasesync.store import authenticate, migrate
+from phasesync.store import migrate, migration_macs
 from tests.support.stores import opens_with
-authenticate._instance = lambda *_: os.kill(os.getpid(), 9)
+migration_macs._instance = lambda *_: os.kill(os.getpid(), 9)
 migrate.upgrade(sys.argv[1], opens_with())
 """
 
@@ -49,11 +49,11 @@ def make(store: Store) -> None:
     """Something in every table, unset keys and ended leases too."""
     put(store, write("URL", "old"), write("GONE", "x"))
     put(store, write("URL", "new", comment="why"), write("PASSWORD", "y", path="/db"))
-    store.environments.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
-    store.environments.clone_environment("shop", "production", "staging", actor=ACTOR)
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
+    store.secrets.clone_environment("shop", "production", "staging", actor=ACTOR)
     sync = add_sync(store)
     claim = claim_one(store)
-    store.state.save_entry(claim, entry(id=None, sync_id=sync.id))
+    store.journal.save_entry(claim, entry(id=None, sync_id=sync.id))
     settle(store, claim, account="111122223333")
     dynamic = add_dynamic(store)
     end_lease(store, issue_lease(store, dynamic))
@@ -61,14 +61,13 @@ def make(store: Store) -> None:
 
 
 def everything_in(store: Store) -> tuple[Any, ...]:
-    environments = store.environments
     return (
-        [environments.list_secrets("shop", name) for name in ("production", "staging")],
-        environments.history("shop", "production", "/", "GONE"),
-        environments.list_environments(),
+        [store.secrets.list_secrets("shop", name) for name in ("production", "staging")],
+        store.secrets.history("shop", "production", "/", "GONE"),
+        store.apps.list_environments(),
         store.credentials.list_all(),
-        store.state.list_syncs(),
-        store.state.state_of("web"),
+        store.syncs.list_syncs(),
+        store.syncs.state_of("web"),
         store.dynamics.list_all(),
         store.leases(ttl=TTL).list_leases(ended=True),
     )
@@ -134,9 +133,9 @@ def _daemon(store: Store) -> Callable[[], None]:
 
 
 def _run(store: Store) -> Callable[[], None]:
-    store.state.request("web", Trigger.MANUAL, actor=ACTOR)
+    store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
     claim = claim_one(store)
-    return lambda: store.state.release(claim)
+    return lambda: store.claims.release(claim)
 
 
 def _lease(store: Store) -> Callable[[], None]:
@@ -220,7 +219,7 @@ def test_a_sync_that_was_altered_before_is_refused_afterwards(former: tuple[str,
     migrate.upgrade(url, opens_with())
     store = open_test_store(url)
     with pytest.raises(CiphertextError, match="sync web in table syncs"):
-        store.state.get_sync("web")
+        store.syncs.get_sync("web")
     store.close()
 
 
@@ -229,8 +228,8 @@ def test_a_database_that_had_macs_is_not_vouched_for_again(migrated_database_url
     store = open_test_store(migrated_database_url)
     sync = add_sync(store)
     claim = claim_one(store)
-    store.state.save_entry(claim, entry(id=None, sync_id=sync.id, sync_version=1))
-    store.state.release(claim)
+    store.journal.save_entry(claim, entry(id=None, sync_id=sync.id, sync_version=1))
+    store.claims.release(claim)
     store.close()
     turn_back(migrated_database_url)
     with pytest.raises(CiphertextError, match="set back"):

@@ -79,7 +79,7 @@ def test_down_leaves_nothing_and_up_again_works(migrated_database_url):
 def test_upgrading_again_changes_nothing(migrated_database_url):
     add_sync(store := open_test_store(migrated_database_url))
     migrate.upgrade(migrated_database_url)
-    assert [sync.name for sync in store.state.list_syncs()] == ["web"]
+    assert [sync.name for sync in store.syncs.list_syncs()] == ["web"]
     store.close()
 
 
@@ -89,7 +89,7 @@ def test_what_was_stored_before_there_were_dynamic_secrets_is_kept(migrated_data
     put(store, write("URL", "old"), write("URL", "new", comment="why"), write("PASSWORD", "x", path="/db"))
     sync = add_sync(store)
     settle(store, claim_one(store), account="111122223333")
-    store.state.save_entry(claim := manual_claim(store), entry(id=None, sync_id=sync.id))
+    store.journal.save_entry(claim := manual_claim(store), entry(id=None, sync_id=sync.id))
     settle(store, claim)
     before = everything_in(store)
     store.close()
@@ -123,20 +123,20 @@ NEW_IN_0002 = {"dynamic_secrets", "leases", "lease_events"}
 
 
 def manual_claim(store):
-    sync = store.state.get_sync("web")
-    return store.state.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="ada", ttl=TTL)
+    sync = store.syncs.get_sync("web")
+    return store.claims.claim(sync.id, "me", trigger=Trigger.MANUAL, actor="ada", ttl=TTL)
 
 
 def everything_in(store):
     """Everything that the first release knew."""
     return (
-        store.environments.list_secrets("shop", "production"),
-        store.environments.history("shop", "production", "/", "URL"),
-        store.environments.list_environments(),
+        store.secrets.list_secrets("shop", "production"),
+        store.secrets.history("shop", "production", "/", "URL"),
+        store.apps.list_environments(),
         store.credentials.list_all(),
-        store.state.list_syncs(),
-        store.state.state_of("web"),
-        store.state.list_runs(),
+        store.syncs.list_syncs(),
+        store.syncs.state_of("web"),
+        store.runs.list_runs(),
         store.instance_id,
     )
 

@@ -34,14 +34,14 @@ for step in range(25):
 CLAIM = """
 while time.time() < float(sys.argv[3]):
     pass  # all begin at once
-while claims := store.state.claim_due(name, limit=3, ttl=TTL):
+while claims := store.claims.claim_due(name, limit=3, ttl=TTL):
     for claim in claims:
         print(claim.sync_id, claim.fence, flush=True)
         settle(store, claim)
 """
 
 HOLD = """
-(claim,) = store.state.claim_due(name, limit=1, ttl=timedelta(seconds=float(sys.argv[3])))
+(claim,) = store.claims.claim_due(name, limit=1, ttl=timedelta(seconds=float(sys.argv[3])))
 print(claim.sync_id, claim.fence, flush=True)
 time.sleep(600)
 """
@@ -67,9 +67,9 @@ def url(store, migrated_database_url):
 def test_edits_of_several_processes_lose_nothing(store, url):
     put(store)
     finish(*(start(EDIT, url, str(number)) for number in range(3)))
-    environment = store.environments.get_environment("shop", "production")
+    environment = store.apps.get_environment("shop", "production")
     assert (environment.revision, environment.keys) == (75, 76)
-    shared = store.environments.history("shop", "production", "/", "SHARED")
+    shared = store.secrets.history("shop", "production", "/", "SHARED")
     assert [one.version for one in shared] == list(range(75, 0, -1))
     assert len({one.value.reveal_text() for one in shared if one.value is not None}) == 75
 
@@ -82,7 +82,7 @@ def test_two_claimers_never_get_one_sync(store, url):
     claimed = Counter(line.split()[0] for output in outputs for line in output.splitlines())
     assert len(claimed) == 60
     assert set(claimed.values()) == {1}
-    assert {run.outcome for run in store.state.list_runs(limit=100)} == {Outcome.UNCHANGED}
+    assert {run.outcome for run in store.runs.list_runs(limit=100)} == {Outcome.UNCHANGED}
 
 
 def test_the_claim_of_a_killed_holder_is_taken_over_when_it_has_expired(store, url):
@@ -94,11 +94,11 @@ def test_the_claim_of_a_killed_holder_is_taken_over_when_it_has_expired(store, u
     holder.communicate()
     assert sync_id == sync.id
     assert claim_due(store, "successor") == []
-    assert store.state.get_sync("web").running
+    assert store.syncs.get_sync("web").running
 
-    wait_until(lambda: store.state.reap_expired() == ["web"], what="the end of the claim")
+    wait_until(lambda: store.claims.reap_expired() == ["web"], what="the end of the claim")
     assert claim_one(store, "successor").fence == int(fence) + 1
-    assert [run.outcome for run in store.state.list_runs()] == [Outcome.INTERRUPTED]
+    assert [run.outcome for run in store.runs.list_runs()] == [Outcome.INTERRUPTED]
 
 
 def test_a_frozen_holder_that_wakes_up_can_write_nothing(store, url):
@@ -106,12 +106,12 @@ def test_a_frozen_holder_that_wakes_up_can_write_nothing(store, url):
     frozen = claim_one(store, "frozen", ttl=timedelta(seconds=-1))
     finish(start("settle(store, claim_one(store, name))", url, "successor"))
     with pytest.raises(ClaimLostError):
-        store.state.save_entry(frozen, entry(id=None, sync_id=sync.id))
+        store.journal.save_entry(frozen, entry(id=None, sync_id=sync.id))
     with pytest.raises(ClaimLostError):
-        store.state.finish(frozen, run_of(frozen), left())
-    assert store.state.state_of("web").journal == ()
-    assert store.state.renew([frozen], ttl=TTL) == set()
-    assert store.state.get_sync("web").reads == {sync.environment_id: 0}
+        store.runs.finish(frozen, run_of(frozen), left())
+    assert store.syncs.state_of("web").journal == ()
+    assert store.claims.renew([frozen], ttl=TTL) == set()
+    assert store.syncs.get_sync("web").reads == {sync.environment_id: 0}
 
 
 def test_a_killed_process_in_the_middle_of_a_write_leaves_nothing_of_it(store, url):
@@ -126,7 +126,7 @@ with store.database.write() as connection:
     writer = start(code, url, "writer")
     assert writer.stdout is not None
     assert writer.stdout.readline() == "written\n"
-    assert store.environments.get_environment("shop", "production").revision == 0
+    assert store.apps.get_environment("shop", "production").revision == 0
     writer.kill()
     writer.communicate()
     assert put(store) == 0

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tr
 @pytest.fixture
 def store(migrated_database_url):
     opened = open_test_store(migrated_database_url)
-    opened.environments.add_app("before")
+    opened.apps.add_app("before")
     yield opened
     opened.close()
 
@@ -35,7 +35,7 @@ def path(store: Store) -> Path:
 
 
 def names_in(store: Store) -> list[str]:
-    return [app.name for app in store.environments.list_apps()]
+    return [app.name for app in store.apps.list_apps()]
 
 
 def names_at(path: Path) -> list[str]:
@@ -60,7 +60,7 @@ def test_a_deleted_database_is_waited_for_and_not_made_anew(store, path):
     for file in (path, *side_files(path)):
         file.unlink()
 
-    for use in (store.database.check_writable, lambda: names_in(store), lambda: store.environments.add_app("lost")):
+    for use in (store.database.check_writable, lambda: names_in(store), lambda: store.apps.add_app("lost")):
         with pytest.raises(StoreUnavailableError, match="is gone"):
             use()
 
@@ -71,11 +71,11 @@ def test_a_database_that_was_renamed_is_not_written_under_its_new_name(store, pa
     moved = path.with_name("moved.db")
     path.rename(moved)
     with pytest.raises(StoreUnavailableError, match="is gone"):
-        store.environments.add_app("lost")
+        store.apps.add_app("lost")
 
     moved.rename(path)
 
-    store.environments.add_app("after")
+    store.apps.add_app("after")
     assert names_in(store) == ["after", "before"]
 
 
@@ -83,7 +83,7 @@ def test_a_copy_of_the_same_installation_is_gone_on_with(store, path):
     backup(str(store.database.url), path.with_name("copy.db"))
     os.replace(path.with_name("copy.db"), path)
 
-    store.environments.add_app("after")
+    store.apps.add_app("after")
 
     assert names_in(store) == ["after", "before"] == names_at(path)
 
@@ -96,7 +96,7 @@ def test_every_connection_of_the_pool_follows(store, path):
     os.replace(path.with_name("copy.db"), path)
 
     for number in range(6):
-        store.environments.add_app(f"after{number}")
+        store.apps.add_app(f"after{number}")
 
     assert len(names_at(path)) == 7
 
@@ -118,7 +118,7 @@ def test_the_database_of_another_installation_is_refused_for_good(store, path, t
     os.replace(another(tmp_path), path)
     for _ in range(2):
         with pytest.raises(AnotherDatabaseError) as caught:
-            store.environments.add_app("astray")
+            store.apps.add_app("astray")
         assert caught.value.exit_code == 6
     assert names_at(path) == []
 
@@ -148,11 +148,11 @@ def test_a_file_that_is_no_database_yet_is_waited_for(store, path, content):
 
 
 def test_what_stands_only_in_a_log_that_was_deleted_is_not_lost(store, path):
-    store.environments.add_app("in-the-log")
+    store.apps.add_app("in-the-log")
     for file in side_files(path):
         file.unlink()
 
-    store.environments.add_app("after")
+    store.apps.add_app("after")
 
     assert names_in(store) == ["after", "before", "in-the-log"]
     store.close()
@@ -163,7 +163,7 @@ def test_a_log_of_the_former_file_is_not_applied_to_the_next_one(store, path):
     """SQLite would: a log says nothing of the file that it belongs to."""
     with store.database.read() as reader:
         reader.execute(sa.select(apps)).all()  # in use, so that the log cannot be emptied
-        store.environments.add_app("in-the-log")
+        store.apps.add_app("in-the-log")
         other = path.with_name("next.db")
         backup(str(store.database.url), other)
         with closing(sqlite3.connect(other)) as connection, connection:
@@ -178,7 +178,7 @@ def test_a_restored_backup_is_the_same_file(store, path):
     """It is put into the file, and a store that is open goes on with it."""
     file = path.with_name("backup.db")
     backup(str(store.database.url), file)
-    store.environments.add_app("later")
+    store.apps.add_app("later")
     inode = path.stat().st_ino
 
     restore(str(store.database.url), file, open_keys=opens_with(), at=AT)

@@ -36,16 +36,16 @@ def test_a_claim_is_a_look_and_one_statement(store, size):
     assert count(store, lambda: claimed.extend(claim_due(store, limit=100))) == 2
     assert len(claimed) == min(size, 10)
     assert count(store, lambda: claim_due(store)) == 1
-    assert count(store, lambda: store.state.renew(claimed, ttl=TTL)) == 1
-    assert count(store, lambda: store.state.paused(claimed[0].sync_id)) == 1
-    assert count(store, store.state.reap_expired) == 1, "a look finds nothing that expired"
+    assert count(store, lambda: store.claims.renew(claimed, ttl=TTL)) == 1
+    assert count(store, lambda: store.claims.paused(claimed[0].sync_id)) == 1
+    assert count(store, store.claims.reap_expired) == 1, "a look finds nothing that expired"
 
 
 def test_a_snapshot_loads_any_number_of_environments_in_two(store, size):
     names = [("shop", f"env{number}") for number in range(min(size, 5))]
     for _, name in names:
         put(store, *secrets(size), environment=name)
-    with store.environments.snapshot() as reader:
+    with store.secrets.snapshot() as reader:
         loaded = {}
         assert count(store, lambda: loaded.update(reader.load(names))) == 2
     assert {len(one.secrets) for one in loaded.values()} == {size}
@@ -60,22 +60,22 @@ def test_an_edit_does_not_depend_on_the_number_of_keys(store, size):
     # One of them asks whether dynamic secrets hand anything out under new keys, one for all that the MAC covers, and on
     # PostgreSQL one locks.
     assert count(store, edit) <= 10
-    assert store.environments.get_environment("shop", "production").keys == size
+    assert store.apps.get_environment("shop", "production").keys == size
 
 
 def put_directly(store, writes):
-    store.environments.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes)
 
 
 def test_a_load_is_four_statements(store, size):
     sync = add_sync(store)
     claim = claim_one(store)
     for number in range(size):
-        store.state.save_entry(
+        store.journal.save_entry(
             claim, JournalEntry(id=None, sync_id=sync.id, remote_name=str(number), account="", region="")
         )
     states = []
-    assert count(store, lambda: states.append(store.state.load(claim))) == 4
+    assert count(store, lambda: states.append(store.syncs.load(claim))) == 4
     assert len(states[0].journal) == size
 
 
@@ -83,8 +83,8 @@ def test_a_journal_entry_is_two_statements(store):
     sync = add_sync(store)
     claim = claim_one(store)
     saved = []
-    assert count(store, lambda: saved.append(store.state.save_entry(claim, entry(id=None, sync_id=sync.id)))) == 2
-    assert count(store, lambda: store.state.save_entry(claim, saved[0])) == 2
+    assert count(store, lambda: saved.append(store.journal.save_entry(claim, entry(id=None, sync_id=sync.id)))) == 2
+    assert count(store, lambda: store.journal.save_entry(claim, saved[0])) == 2
 
 
 def test_a_finish_does_not_depend_on_what_the_run_did(store, size):
@@ -94,21 +94,21 @@ def test_a_finish_does_not_depend_on_what_the_run_did(store, size):
     run = run_of(claim, changes=(change,) * size, versions_written=size)
     settled = after(reads={sync.environment_id: 0}, account="111122223333", retry_in=timedelta(seconds=1))
     # The seventh asks who else has the destination, when a run is the first to learn its account.
-    assert count(store, lambda: store.state.finish(claim, run, settled)) <= 7
-    store.state.request("web", claim.trigger, actor=ACTOR)
+    assert count(store, lambda: store.runs.finish(claim, run, settled)) <= 7
+    store.syncs.request("web", claim.trigger, actor=ACTOR)
     put(store, write())
     again = claim_one(store)
     settled = after(reads={sync.environment_id: 1}, applied_revision=1)
-    assert count(store, lambda: store.state.finish(again, run_of(again), settled)) <= 6
+    assert count(store, lambda: store.runs.finish(again, run_of(again), settled)) <= 6
 
 
 def test_lists_do_not_depend_on_their_length(store, size):
     for number in range(min(size, 10)):
         add_sync(store, f"s{number}")
     for claim in claim_due(store, limit=100):
-        store.state.finish(claim, run_of(claim), after())
-    assert count(store, store.state.list_syncs) == 1
-    assert count(store, store.state.list_runs) == 1
+        store.runs.finish(claim, run_of(claim), after())
+    assert count(store, store.syncs.list_syncs) == 1
+    assert count(store, store.runs.list_runs) == 1
     assert count(store, store.credentials.list_all) == 3
-    assert count(store, store.environments.list_environments) == 1
-    assert count(store, lambda: store.environments.list_secrets("shop", "production")) == 2
+    assert count(store, store.apps.list_environments) == 1
+    assert count(store, lambda: store.secrets.list_secrets("shop", "production")) == 2

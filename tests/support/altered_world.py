@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.core.events import Event
-from phasesync.core.model import SecretValue
+from phasesync.core.lease_claim import Entry, LeaseEvent
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import PhasesyncError
-from phasesync.ports import Entry, LeaseEvent, SecretWrite
 from phasesync.store import Store, migrate
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeRemote
+from tests.support.context import context_of
 from tests.support.stores import (
     ACTOR,
     EXPIRED,
@@ -151,10 +151,10 @@ class AlteredWorld:
     def run_all(self, store: Store) -> list[str]:
         """Reconcile every sync, as a daemon does it; return what was refused."""
         reconciler = _reconciler(store, self.remote)
-        store.state.reap_expired()
+        store.claims.reap_expired()
         for sync_id in _sync_ids(self):
             try:
-                claim = store.state.claim(sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
+                claim = store.claims.claim(sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
                 reconciler.reconcile(claim, lambda: None)
             except PhasesyncError as error:
                 return [type(error).__name__]
@@ -191,20 +191,20 @@ def _give_again(store: Store) -> None:
 
 
 _READS: dict[str, Callable[[Store], object]] = {
-    "list": lambda store: store.environments.list_secrets("shop", "production"),
-    "get": lambda store: store.environments.get_secret("shop", "production", "/", "URL"),
-    "history": lambda store: store.environments.history("shop", "production", "/", "URL"),
-    "unset": lambda store: store.environments.history("shop", "production", "/", "OLD"),
-    "export": lambda store: read_folder(store.environments, "shop", "production", "/"),
-    "references": lambda store: read_folder(store.environments, "shop", "shared", "/"),
-    "the other app": lambda store: read_folder(store.environments, "other", "production", "/"),
+    "list": lambda store: store.secrets.list_secrets("shop", "production"),
+    "get": lambda store: store.secrets.get_secret("shop", "production", "/", "URL"),
+    "history": lambda store: store.secrets.history("shop", "production", "/", "URL"),
+    "unset": lambda store: store.secrets.history("shop", "production", "/", "OLD"),
+    "export": lambda store: read_folder(store.secrets, "shop", "production", "/"),
+    "references": lambda store: read_folder(store.secrets, "shop", "shared", "/"),
+    "the other app": lambda store: read_folder(store.secrets, "other", "production", "/"),
     "credentials": lambda store: store.credentials.list_all(),
     "a credential": lambda store: store.credentials.get("aws"),
-    "syncs": lambda store: [store.state.state_of(one.name) for one in store.state.list_syncs()],
-    "runs": lambda store: store.state.list_runs(),
+    "syncs": lambda store: [store.syncs.state_of(one.name) for one in store.syncs.list_syncs()],
+    "runs": lambda store: store.runs.list_runs(),
     "records": _records,
     "give again": _give_again,
-    "restored": lambda store: store.state.is_restored(),
+    "restored": lambda store: store.restored.is_restored(),
 }
 """What leads to AWS or shows values, beside runs."""
 
@@ -221,40 +221,27 @@ def _sync_ids(world: AlteredWorld) -> list[str]:
 
 
 def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
-    class Events:
-        def emit(self, event: Event) -> None:
-            """Nobody listens."""
-
-    return Reconciler(
-        environments=store.environments,
-        state=store.state,
-        destinations=FakeDestinations(remote, instance_id=store.instance_id),
-        digests=store.keys.digests,
-        instance_id=store.instance_id,
-        clock=SystemClock(),
-        events=Events(),
-        spread=lambda: 0.5,
-        coalesce=lambda: timedelta(0),
-    )
+    destinations = FakeDestinations(remote, instance_id=store.instance_id)
+    return Reconciler(context_of(store, destinations=destinations))
 
 
 def _make(store: Store) -> None:
     """Two of everything."""
-    store.environments.add_app("shop", description="ours")
-    store.environments.add_app("other")
+    store.apps.add_app("shop", description="ours")
+    store.apps.add_app("other")
     for app, environment in (("shop", "production"), ("shop", "shared"), ("other", "production")):
-        store.environments.add_environment(app, environment)
+        store.apps.add_environment(app, environment)
     put(store, write("HOST", "db-1"), environment="shared")
     put(store, write("URL", "first"), write("OLD", "gone soon"), write("REF", "${shared.HOST}"), comment_of("NOTE"))
     writes = [write(key, f"another's {key}") for key in ("URL", "USER", "PASSWORD")]
-    store.environments.edit("other", "production", actor=ACTOR, origin="set", writes=writes)
+    store.secrets.edit("other", "production", actor=ACTOR, origin="set", writes=writes)
     for name in ("aws", "second"):
         store.credentials.add(name, access_key(region=REGION))
-    store.state.add_sync(sync_draft("web", region=REGION, config=SyncConfig(remote_name="shop/web")))
+    store.syncs.add_sync(sync_draft("web", region=REGION, config=SyncConfig(remote_name="shop/web")))
     template = SyncConfig(remote_name=None, layout=Layout.PER_KEY, name_template="{app}/{env}/{key}")
     template = replace(template, on_remove=OnRemove.DELETE, grace=timedelta(0))
     other = sync_draft("api", region=REGION, config=template, app="other")
-    store.state.add_sync(replace(other, credential="second"))
+    store.syncs.add_sync(replace(other, credential="second"))
     for name in ("ci", "cd"):
         dynamic = add_dynamic(store, name)
         for _ in range(2):
@@ -267,15 +254,15 @@ def _go_on(store: Store) -> None:
     """Everything has an older state now."""
     put(store, write("HOST", "db-2"), environment="shared")
     put(store, write("URL", "second"))
-    store.environments.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "OLD")])
-    store.environments.edit("other", "production", actor=ACTOR, origin="set", writes=[write("URL", "another's new")])
+    store.secrets.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "OLD")])
+    store.secrets.edit("other", "production", actor=ACTOR, origin="set", writes=[write("URL", "another's new")])
     store.credentials.update("aws", access_key(region=REGION), account=store.credentials.get("aws").account)
-    sync = store.state.get_sync("web")
+    sync = store.syncs.get_sync("web")
     config = replace(sync.config, description="of today")
-    store.state.update_sync(
+    store.syncs.update_sync(
         "web", config=config, path=sync.path, credential="aws", region=sync.region, adopt=sync.adopt
     )
-    store.state.pause("api", Paused(by=ACTOR, at=NOW, reason="for a while", until=NOW))
+    store.syncs.pause("api", Paused(by=ACTOR, at=NOW, reason="for a while", until=NOW))
     ci = store.dynamics.get("ci")
     store.dynamics.update("ci", credential="aws", config=replace(ci.config, max_leases=7))
     end_lease(store, store.leases(ttl=TTL).list_leases(dynamic="ci")[0])

@@ -9,6 +9,7 @@ A whole phasesync on the AWS emulator: the real store, engine and adapter, one s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.emulator import Answer, AwsEmulator, EmulatorClock, Operation
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from phasesync.store import Store
 from tests.fakes.remote import REGION
 from tests.support.iam import allows
@@ -46,6 +47,7 @@ class AwsWorld(World):
             endpoint_url=aws.url,
         )
         self.destinations = RegisteredDestinations(self.clients, instance_id=store.instance_id)  # type: ignore[assignment]
+        self.context = replace(self.context, make_destinations=lambda: self.destinations)
 
     def open(self) -> Destination:
         """The destination of the sync."""

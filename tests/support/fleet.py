@@ -12,12 +12,14 @@ from datetime import timedelta
 from typing import Any, cast
 
 from phasesync.core.events import SweepFinished
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.sweep import Sweeper
-from phasesync.ports import DaemonRegistry, SecretWrite
+from phasesync.store import Store
+from phasesync.store.daemons import DaemonRegistry
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, sync_draft
 from tests.support.world import World
 
@@ -49,16 +51,13 @@ class Fleet:
 
     def another_sweeper(self, registry: DaemonRegistry | None = None, owner: str = "daemon-1") -> Sweeper:
         """The sweeper of another daemon; by default one that may sweep at any time."""
-        chores = registry or cast(DaemonRegistry, _Anybody())
-        return Sweeper(
-            store=self.world.store.sweeps,
-            registry=chores,
-            owner=owner,
-            destinations=self.world.destinations,
-            instance_id=self.world.store.instance_id,
-            clock=self.world.clock,
-            events=self.world,
+        store = self.world.store
+        chores = Store(store.database, store.keys, instance_id=store.instance_id)
+        chores.daemons = registry or cast(DaemonRegistry, _Anybody())
+        context = context_of(
+            chores, destinations=self.world.destinations, clock=self.world.clock, events=self.world, owner=owner
         )
+        return Sweeper(context)
 
     def let_writes_grow_old(self) -> None:
         """Let so much time pass that a sweep does not skip what was written just now."""
@@ -67,7 +66,7 @@ class Fleet:
     def edit(self, name: str, text: str) -> None:
         """Set a key of a sync's environment."""
         write = SecretWrite(path="/", key="URL", value=SecretValue(text))
-        self.world.store.environments.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
+        self.world.store.secrets.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
 
     def sweep(self, stopping: Callable[[], bool] = lambda: False) -> list[str]:
         """Sweep once; return the calls that it made."""
@@ -77,14 +76,13 @@ class Fleet:
 
     def run(self) -> list[Run]:
         """Reconcile what a daemon would reconcile now; return the runs."""
-        state = self.world.store.state
-        claims = state.claim_due("daemon-1", limit=1000, ttl=EXPIRED)
+        claims = self.world.store.claims.claim_due("daemon-1", limit=1000, ttl=EXPIRED)
         runs = [self.world.another_reconciler().reconcile(claim, lambda: None) for claim in claims]
         return [run for run in runs if run is not None]
 
     def sync(self, name: str) -> Sync:
         """Return a sync as it stands."""
-        return self.world.store.state.get_sync(name)
+        return self.world.store.syncs.get_sync(name)
 
     def object(self, name: str) -> FakeObject:
         """Return a sync's object at AWS."""
@@ -97,6 +95,6 @@ class Fleet:
 
     def add(self, name: str, config: SyncConfig) -> None:
         """Add a sync with an environment of its name, pending."""
-        self.world.store.environments.add_environment("shop", name)
+        self.world.store.apps.add_environment("shop", name)
         self.edit(name, f"postgres://{name}")
-        self.world.store.state.add_sync(sync_draft(name, environment=name, region=REGION, config=config))
+        self.world.store.syncs.add_sync(sync_draft(name, environment=name, region=REGION, config=config))

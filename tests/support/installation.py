@@ -25,11 +25,11 @@ from click.testing import CliRunner
 
 from phasesync.bootstrap import Application, open_application
 from phasesync.cli.main import cli
-from phasesync.core.credential import CredentialType
-from phasesync.core.model import SecretValue
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync, SyncConfig
-from phasesync.ports import CredentialDraft, SecretWrite, SyncDraft
+from phasesync.core.sync_state import SyncDraft
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon
 from tests.support.stores import open_test_store, write_root_key
@@ -237,9 +237,9 @@ class Installation:
     def add_syncs(self, *names: str, values: dict[str, str] | None = None, **config: Any) -> None:
         """Add syncs, pending, each with an environment of its own name in the app `shop`, for secrets `shop/NAME`."""
         with self.application() as application:
-            if not application.environments.list_apps():
-                application.environments.add_app("shop")
-                application.credentials.add(
+            if not application.store.apps.list_apps():
+                application.store.apps.add_app("shop")
+                application.store.credentials.add(
                     "aws",
                     CredentialDraft(
                         type=CredentialType.ACCESS_KEY,
@@ -249,7 +249,7 @@ class Installation:
                     ),
                 )
             for name in names:
-                application.environments.add_environment("shop", name)
+                application.store.apps.add_environment("shop", name)
                 _edit(application, name, values or {"URL": "postgres://db", "USER": "shop"})
                 application.configuration.add(_draft(name, **config), verify=False)
 
@@ -272,22 +272,22 @@ class Installation:
     def sync(self, name: str) -> Sync:
         """Return a sync as it stands."""
         with self.application() as application:
-            return application.state.get_sync(name)
+            return application.store.syncs.get_sync(name)
 
     def wait_for(self, *names: str, status: str = "in-sync", within_s: float = HANG_GUARD_S) -> None:
         """Return when all these syncs have a status."""
         with self.application() as application:
-            credentials = {one.id: one.status for one in application.credentials.list_all()}
+            credentials = {one.id: one.status for one in application.store.credentials.list_all()}
 
             def reached() -> bool:
-                syncs = [sync for sync in application.state.list_syncs() if sync.name in names]
+                syncs = [sync for sync in application.store.syncs.list_syncs() if sync.name in names]
                 return all(str(status_of(sync, credentials[sync.credential_id])) == status for sync in syncs)
 
             wait_until(reached, within_s=within_s, what=f"{names} {status}")
 
 
 def _edit(application: Application, name: str, values: dict[str, str | None] | dict[str, str]) -> None:
-    application.environments.edit(
+    application.store.secrets.edit(
         "shop",
         name,
         actor="test",

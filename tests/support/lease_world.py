@@ -28,10 +28,11 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import RegisteredIssuers
 from phasesync.adapters.issuers import iam_client as iam_caller
 from phasesync.adapters.issuers import iam_named as aws_iam_named
-from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicConfig, DynamicSecret
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
 from phasesync.core.lease import Lease, LeaseStatus
+from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
@@ -41,9 +42,9 @@ from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.engine.leases.operations import LeaseOperations
 from phasesync.engine.leases.orphan_users import OrphanCollector
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
-from phasesync.ports import ClaimedLease, CredentialDraft, DynamicDraft
 from phasesync.store import Store
 from phasesync.store.tables import leases as lease_rows
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
 from tests.support.vouching import mark_as_restored, vouch_for_leases
 from tests.support.world import MovableClock
@@ -102,51 +103,26 @@ class LeaseProcess:
             limits=CallLimits(attempts=1),
             rate_limiter=RateLimiter(_hours.__next__),
         )
-        self.leases = store.leases(ttl=claim_ttl)
-        self.issuers = RegisteredIssuers(self.clients)
-        self.ender = LeaseRevoker(
-            leases=self.leases,
-            credentials=store.credentials,
-            issuers=self.issuers,
-            events=self,
-            spread=lambda: 0.0,
-        )
-        self.operations = LeaseOperations(
-            dynamics=store.dynamics,
-            leases=self.leases,
-            credentials=store.credentials,
-            issuers=self.issuers,
-            ender=self.ender,
+        self.context = context_of(
+            store,
+            issuers=RegisteredIssuers(self.clients),
             clock=self.clock,
+            events=self,
             owner=owner,
-            instance_id=store.instance_id,
+            ttl=claim_ttl,
+            random=lambda: 0.0,
+        )
+        self.leases = self.context.leases
+        self.issuers = self.context.issuers
+        self.ender = LeaseRevoker(self.context)
+        self.operations = LeaseOperations(
+            self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
             sleep=lambda _seconds: None,
         )
-        self.expiry = LeaseExpiry(
-            leases=self.leases,
-            issuers=self.issuers,
-            ender=self.ender,
-            owner=owner,
-            is_restored=store.state.is_restored,
-            events=self,
-        )
-        self.reaper = OrphanCollector(
-            dynamics=store.dynamics,
-            leases=self.leases,
-            credentials=store.credentials,
-            issuers=self.issuers,
-            state=store.state,
-            events=self,
-            clock=self.clock,
-            instance_id=store.instance_id,
-        )
-        self.configuration = DynamicConfiguration(
-            dynamics=store.dynamics,
-            environments=store.environments,
-            credentials=store.credentials,
-            issuers=self.issuers,
-        )
+        self.expiry = LeaseExpiry(self.context)
+        self.reaper = OrphanCollector(self.context)
+        self.configuration = DynamicConfiguration(self.context)
 
     def emit(self, event: Event) -> None:
         """Take an event."""
@@ -196,8 +172,8 @@ class LeaseWorld(LeaseProcess):
         for arn in (BOUNDARY, *POLICIES):
             self.iam.create_policy(PolicyName=arn.rpartition("/")[2], PolicyDocument=INLINE)
         self.iam.create_group(GroupName=GROUP)
-        store.environments.add_app("shop")
-        store.environments.add_environment("shop", "production")
+        store.apps.add_app("shop")
+        store.apps.add_environment("shop", "production")
         store.credentials.add("aws", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
         given = {
             "policy_arns": POLICIES,

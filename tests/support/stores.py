@@ -12,27 +12,19 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from phasesync.core.credential import CredentialType
-from phasesync.core.dynamic import DynamicSecret, lease_spec_of
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicDraft, DynamicSecret, lease_spec_of
 from phasesync.core.lease import Cause, Lease, LeaseSpec, begin, begin_revoke, issued, revoke_failed, revoked
+from phasesync.core.lease_claim import LeaseClaim, Outputs
 from phasesync.core.lease_users import user_owner_tags
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Run
 from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Sync, SyncConfig
+from phasesync.core.sync_state import AfterRun, Claim, SyncDraft
 from phasesync.errors import PhasesyncError, SchemaMismatchError
-from phasesync.ports import (
-    AfterRun,
-    Claim,
-    CredentialDraft,
-    DynamicDraft,
-    LeaseClaim,
-    Outputs,
-    SecretWrite,
-    SyncDraft,
-)
 from phasesync.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
-from phasesync.store.keys import EnvelopeKeyRing, RootKey
+from phasesync.store.keys import KeyRing, RootKey
 from phasesync.store.lease_rows import is_authentic, mac_of
 from tests.support.values import ACCOUNT, dynamic_config
 
@@ -51,7 +43,7 @@ def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
     """Open a migrated database, with keys made if it has none."""
     # A test does not outlive a power cut; processes that die lose nothing either way.
     database = open_database(database_url, synchronous="OFF")
-    keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
+    keys = KeyRing([root_key], WrappedKeyTable(database).list_all)
     try:
         try:
             return open_store(database, keys)
@@ -63,11 +55,11 @@ def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
         raise
 
 
-def opens_with(root_key: RootKey = ROOT_KEY) -> Callable[[Database], EnvelopeKeyRing]:
+def opens_with(root_key: RootKey = ROOT_KEY) -> Callable[[Database], KeyRing]:
     """What bootstrap gives to migrations and restores: it opens a database's keys, or raises."""
 
-    def open_keys(database: Database) -> EnvelopeKeyRing:
-        keys = EnvelopeKeyRing([root_key], WrappedKeyTable(database))
+    def open_keys(database: Database) -> KeyRing:
+        keys = KeyRing([root_key], WrappedKeyTable(database).list_all)
         keys.verify()
         return keys
 
@@ -89,16 +81,16 @@ def write(
 
 def put(store: Store, *writes: SecretWrite, environment: str = "production") -> int:
     """Commit writes to an environment of `shop`, made with its app where missing; return its revision."""
-    if not any(app.name == "shop" for app in store.environments.list_apps()):
-        store.environments.add_app("shop")
-    if not any(one.name == environment for one in store.environments.list_environments("shop")):
-        store.environments.add_environment("shop", environment)
-    return store.environments.edit("shop", environment, actor=ACTOR, origin="set", writes=writes).revision
+    if not any(app.name == "shop" for app in store.apps.list_apps()):
+        store.apps.add_app("shop")
+    if not any(one.name == environment for one in store.apps.list_environments("shop")):
+        store.apps.add_environment("shop", environment)
+    return store.secrets.edit("shop", environment, actor=ACTOR, origin="set", writes=writes).revision
 
 
 def values_of(store: Store, environment: str = "production") -> dict[str, str]:
     """Return key -> text of an environment of `shop`."""
-    found = store.environments.list_secrets("shop", environment)
+    found = store.secrets.list_secrets("shop", environment)
     return {one.key: one.value.reveal_text() for one in found if one.value is not None}
 
 
@@ -140,14 +132,14 @@ def add_sync(store: Store, name: str = "web", **changes: object) -> Sync:
     put(store)
     if not any(one.name == "aws" for one in store.credentials.list_all()):
         store.credentials.add("aws", access_key())
-    return store.state.add_sync(sync_draft(name, **changes))
+    return store.syncs.add_sync(sync_draft(name, **changes))
 
 
 def claim_due(
     store: Store, owner: str = "daemon-1", *, limit: int = 10, ttl: timedelta = TTL, large: int | None = None
 ) -> list[Claim]:
     """Claim what is due."""
-    return store.state.claim_due(owner, limit=limit, ttl=ttl, large=large)
+    return store.claims.claim_due(owner, limit=limit, ttl=ttl, large=large)
 
 
 def claim_one(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> Claim:
@@ -196,9 +188,9 @@ def after(**changes: object) -> AfterRun:
 
 def settle(store: Store, claim: Claim, **changes: object) -> Sync:
     """Finish a run that read the sync's environment as it is now."""
-    sync = store.state.load(claim).sync
+    sync = store.syncs.load(claim).sync
     changes = {"reads": {sync.environment_id: sync.source_revision}, **changes}
-    return store.state.finish(claim, run_of(claim), after(**changes))
+    return store.runs.finish(claim, run_of(claim), after(**changes))
 
 
 # --- dynamic secrets and their leases

@@ -18,20 +18,19 @@ import pytest
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.events import Event
-from phasesync.core.model import SecretValue
+from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Run
 from phasesync.core.status import Trigger
 from phasesync.core.sync import Sync, SyncConfig
-from phasesync.engine.claims import ClaimTaker
+from phasesync.core.sync_state import Claim
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.removal import SyncRemoval
 from phasesync.engine.sync_admin import SyncConfiguration
-from phasesync.ports import Claim, SecretWrite
 from phasesync.store import Store
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
-from tests.support.stores import ACTOR, EXPIRED, TTL, access_key, open_test_store, sync_draft
+from tests.support.context import context_of, watched
+from tests.support.stores import ACTOR, EXPIRED, access_key, open_test_store, sync_draft
 
 NAME = "shop/web"
 KEY_ARN = f"arn:aws:kms:{REGION}:111122223333:key/12345678-1234-1234-1234-123456789012"
@@ -56,29 +55,6 @@ class Killed(BaseException):
     """The process died here: nothing after this line happens, and nobody cleans up."""
 
 
-class WatchedState:
-    """The state store with a hook before and after every write of the journal and of a run's end."""
-
-    def __init__(self, store: Store, reach: Callable[[str, str], None]) -> None:
-        self._state = store.state
-        self._reach = reach
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._state, name)
-
-    def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
-        self._reach("before", "save_entry")
-        stored = self._state.save_entry(claim, entry)
-        self._reach("after", "save_entry")
-        return stored
-
-    def finish(self, *args: Any) -> Sync:
-        self._reach("before", "finish")
-        sync = self._state.finish(*args)
-        self._reach("after", "finish")
-        return sync
-
-
 class World:
     """One sync of shop/production to `NAME`, pending; its environment has two keys."""
 
@@ -92,27 +68,20 @@ class World:
         self.destinations.on_call = self._reach
         self._owners = (f"daemon-{number}" for number in itertools.count(1))
         self.name = NAME
-        store.environments.add_app("shop")
-        store.environments.add_environment("shop", "production")
+        store.apps.add_app("shop")
+        store.apps.add_environment("shop", "production")
         self.edit(URL="postgres://db", USER="shop")
         store.credentials.add("aws", access_key(region=REGION))
         draft = sync_draft("web", region=REGION, config=replace(SyncConfig(remote_name=NAME), **config))
-        self.sync_id = store.state.add_sync(draft).id
+        self.sync_id = store.syncs.add_sync(draft).id
+        self.context = context_of(
+            watched(store, self._reach), destinations=self.destinations, clock=self.clock, events=self
+        )
         self.reconciler = self.another_reconciler()
 
     def another_reconciler(self) -> Reconciler:
         """Another process's engine on the same store and the same AWS."""
-        return Reconciler(
-            environments=self.store.environments,
-            state=WatchedState(self.store, self._reach),
-            destinations=self.destinations,
-            digests=self.store.keys.digests,
-            instance_id=self.store.instance_id,
-            clock=self.clock,
-            events=self,
-            spread=lambda: 0.5,
-            coalesce=lambda: timedelta(0),
-        )
+        return Reconciler(self.context)
 
     def emit(self, event: Event) -> None:
         """Port `EventSink`."""
@@ -124,15 +93,13 @@ class World:
         """Set keys (None unsets one) as one revision; return it."""
         writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items() if text]
         unsets = [("/", key) for key, text in values.items() if text is None]
-        edited = self.store.environments.edit(
-            "shop", "production", actor=ACTOR, origin="set", writes=writes, unsets=unsets
-        )
+        edited = self.store.secrets.edit("shop", "production", actor=ACTOR, origin="set", writes=writes, unsets=unsets)
         return edited.revision
 
     def configure(self, **changes: Any) -> None:
         """Change what is set on the sync."""
         sync = self.sync
-        self.store.state.update_sync(
+        self.store.syncs.update_sync(
             sync.name,
             config=replace(sync.config, **changes),
             path=sync.path,
@@ -143,28 +110,13 @@ class World:
 
     def configuration(self) -> SyncConfiguration:
         """What `syncs update` and `syncs remove` use; AWS is asked for no identity."""
-        return SyncConfiguration(
-            environments=self.store.environments,
-            credentials=self.store.credentials,
-            state=self.store.state,
-            destinations=self.destinations,
-            tester=lambda: (_ for _ in ()).throw(AssertionError),
-        )
-
-    def removal(self) -> SyncRemoval:
-        """What `syncs remove` uses."""
-        return SyncRemoval(
-            state=self.store.state,
-            destinations=self.destinations,
-            claims=ClaimTaker(self.store.state, SystemClock(), owner="cli", ttl=TTL),
-            instance_id=self.store.instance_id,
-        )
+        return SyncConfiguration(self.context)
 
     # --- what daemons do
 
     def claim(self, trigger: Trigger = Trigger.MANUAL) -> Claim:
         """Claim the sync as a new process. The claim has ended already, so that a successor never waits."""
-        return self.store.state.claim(self.sync_id, next(self._owners), trigger=trigger, actor=ACTOR, ttl=EXPIRED)
+        return self.store.claims.claim(self.sync_id, next(self._owners), trigger=trigger, actor=ACTOR, ttl=EXPIRED)
 
     def run(self, trigger: Trigger = Trigger.MANUAL) -> Run:
         """Reconcile once, as a new process; AssertionError when nothing was recorded."""
@@ -175,10 +127,10 @@ class World:
 
     def due(self) -> bool:
         """Whether a daemon would reconcile the sync now, by itself."""
-        self.store.state.reap_expired()
-        claims = self.store.state.claim_due("observer", limit=1, ttl=EXPIRED)
+        self.store.claims.reap_expired()
+        claims = self.store.claims.claim_due("observer", limit=1, ttl=EXPIRED)
         for claim in claims:
-            self.store.state.release(claim)
+            self.store.claims.release(claim)
         return bool(claims)
 
     @contextmanager
@@ -195,12 +147,12 @@ class World:
     @property
     def sync(self) -> Sync:
         """The sync now."""
-        return self.store.state.get_sync("web")
+        return self.store.syncs.get_sync("web")
 
     @property
     def entry(self) -> JournalEntry:
         """Its journal entry; there is one."""
-        (entry,) = self.store.state.state_of("web").journal
+        (entry,) = self.store.syncs.state_of("web").journal
         return entry
 
     @property

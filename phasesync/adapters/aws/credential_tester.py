@@ -24,10 +24,9 @@ from phasesync.adapters.aws.policies import (
 )
 from phasesync.adapters.aws.roles import ASSUME_ROLE, GET_CALLER_IDENTITY, AssumedRole, incomplete
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.core.credential import Credential, CredentialType
+from phasesync.core.credential import Credential, CredentialReport, CredentialType, Principal
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, DestinationError
-from phasesync.ports import CredentialReport, Principal
 
 
 class AwsCredentialTester:

@@ -37,7 +37,7 @@ from phasesync.adapters.aws.sdk import CallLimits, Sdk, Service
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import CredentialRejectedError, InterruptedRunError, PermissionDeniedError, PhasesyncError
-from phasesync.ports import Clock
+from phasesync.ports.runtime import Clock
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

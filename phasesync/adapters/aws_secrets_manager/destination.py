@@ -45,7 +45,7 @@ from phasesync.errors import (
     OutcomeUnknownError,
     RemoteChangedError,
 )
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 
 MAX_CHARACTERS: Final = 512
 

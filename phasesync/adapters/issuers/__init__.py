@@ -18,7 +18,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.errors import NotFoundError
-from phasesync.ports import IssuerTraits, LeaseIssuer
+from phasesync.ports.issuer import IssuerTraits, LeaseIssuer
 
 USERNAME = "username"
 ACCESS_KEY_ID = "access_key_id"

@@ -21,7 +21,7 @@ from phasesync.core.lease import LeaseSpec
 from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
-from phasesync.ports import Checkpoint, IssuedCredentials, IssuerTraits, LeaseIssuer, PartialIssue, RevokeOutcome
+from phasesync.ports.issuer import Checkpoint, IssuedCredentials, IssuerTraits, LeaseIssuer, PartialIssue, RevokeOutcome
 
 if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef

@@ -12,7 +12,7 @@ from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
 from phasesync.errors import OutcomeUnknownError, PhasesyncError, RemoteChangedError, ThrottledError
-from phasesync.ports import Checkpoint
+from phasesync.ports.issuer import Checkpoint
 
 Answer = Mapping[str, Any]
 

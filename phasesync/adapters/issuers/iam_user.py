@@ -42,7 +42,7 @@ from phasesync.errors import (
     PhasesyncError,
     RemoteChangedError,
 )
-from phasesync.ports import (
+from phasesync.ports.issuer import (
     Checkpoint,
     IssuedCredentials,
     IssuerTraits,

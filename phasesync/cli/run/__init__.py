@@ -73,7 +73,7 @@ def run(
         Name("dynamic secret").convert(name, None, None)
     program = find_command(command[0], os.environ)
     environ = environ_with(values, ())
-    recipes = [application.dynamics.get(name) for name in dynamics]
+    recipes = [application.store.dynamics.get(name) for name in dynamics]
     check_names(recipes, dict.fromkeys(values, f"{'/'.join(environment)} {path}"))
     check_size(command, environ, values, leases=len(recipes))
     tell_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
@@ -103,7 +103,7 @@ def _with_leases(
                 for name in dynamics:
                     since = time.monotonic()
                     issued.append(operations.issue(name, ttl=ttl, actor=actor))
-                    if application.issuers.traits(issued[-1].lease.issuer).takes_back:
+                    if application.context.issuers.traits(issued[-1].lease.issuer).takes_back:
                         upkeep.take(issued[-1], since=since)
                     tell_issued(application, issued[-1], out)
                 return child.run(command, environ_with(values, issued), program)

@@ -63,8 +63,8 @@ def read_variables(application: "Application", environment: tuple[str, str], pat
     """
     from phasesync.engine.source import read_folder
 
-    application.environments.get_environment(*environment)  # Where there is none, it says which there are.
-    source = read_folder(application.environments, *environment, path)
+    application.store.apps.get_environment(*environment)  # Where there is none, it says which there are.
+    source = read_folder(application.store.secrets, *environment, path)
     if (unresolved := source.error()) is not None:
         raise unresolved
     values = {}

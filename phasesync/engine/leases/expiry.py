@@ -6,16 +6,17 @@ What is due is in the database, so that an outage delays it and loses nothing.
 """
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
 from phasesync.core.events import LeaseUnreadable
 from phasesync.core.lease import Cause, Lease, LeaseStatus
+from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.schedule import SLOW_PAUSE
+from phasesync.engine.context import Context
 from phasesync.engine.leases.revocation import LeaseRevoker
 from phasesync.errors import ClaimLostError, InterruptedRunError
-from phasesync.ports import ClaimedLease, Dispatcher, EventSink, LeaseIssuers, LeaseStore
+from phasesync.ports.runtime import Dispatcher
 
 ROUND: Final = timedelta(seconds=1)
 """How often it is asked what is due: a lease is over at most so long, and a few calls, after its end."""
@@ -33,32 +34,10 @@ _REASONS: Final = {
 class LeaseExpiry:
     """Takes leases back that are due. `work` is for a dispatcher's threads, everything else for one."""
 
-    def __init__(
-        self,
-        *,
-        leases: LeaseStore,
-        issuers: LeaseIssuers,
-        ender: LeaseRevoker,
-        owner: str,
-        is_restored: Callable[[], bool],
-        events: EventSink,
-    ) -> None:
-        """
-        Args:
-            leases: say what is due.
-            issuers: know what ends by itself.
-            ender: takes leases back.
-            owner: this daemon.
-            is_restored: whether the database may be older than AWS; leases may have been renewed since.
-            events: takes what happened.
-        """
-        self._leases = leases
-        self._issuers = issuers
-        self._ender = ender
-        self._owner = owner
-        self._is_restored = is_restored
-        self._events = events
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._stopping = threading.Event()
+        self._ender = LeaseRevoker(context)
 
     def hand_out(self, dispatcher: Dispatcher[ClaimedLease]) -> None:
         """Claim what is due and hand it to the dispatcher. StoreUnavailableError."""
@@ -67,7 +46,9 @@ class LeaseExpiry:
             failed = sum(one.lease is not None and one.lease.failures > 0 for one in running)
             # Calls that AWS does not answer take their time: what failed before has half of the threads, no more.
             again = max(0, (free + len(running) + 1) // 2 - failed)
-            due = self._leases.claim_due(self._owner, limit=free, again=again, restored=self._is_restored())
+            due = self._context.leases.claim_due(
+                self._context.owner, limit=free, again=again, restored=self._context.store.restored.is_restored()
+            )
             # They may come late, from a database that was locked, when the end has begun already.
             late = [one for one in due if not dispatcher.submit(one)]
             for claimed in late:
@@ -79,11 +60,11 @@ class LeaseExpiry:
         """Take one claimed lease back. StoreUnavailableError where nothing could be noted."""
         lease = claimed.lease
         if lease is None:
-            self._leases.defer(claimed.claim, SLOW_PAUSE)
-            self._events.emit(LeaseUnreadable(lease_id=claimed.claim.lease_id))
+            self._context.leases.defer(claimed.claim, SLOW_PAUSE)
+            self._context.events.emit(LeaseUnreadable(lease_id=claimed.claim.lease_id))
             return
         try:
-            if lease.status is LeaseStatus.ACTIVE and not self._issuers.traits(lease.issuer).takes_back:
+            if lease.status is LeaseStatus.ACTIVE and not self._context.issuers.traits(lease.issuer).takes_back:
                 self._ender.let_lapse(claimed.claim, actor=DAEMON)
             else:
                 self._ender.end(
@@ -103,7 +84,7 @@ class LeaseExpiry:
 
     def give_back(self, claimed: ClaimedLease) -> None:
         """Give a claim back whose work hangs. StoreUnavailableError."""
-        self._leases.release(claimed.claim)
+        self._context.leases.release(claimed.claim)
 
     def checkpoint(self) -> None:
         """Raise InterruptedRunError once this daemon is to stop; asked before every call that changes something."""

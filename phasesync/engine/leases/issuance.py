@@ -20,8 +20,10 @@ from typing import Final
 from phasesync.core import lease as life
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease
+from phasesync.core.lease_claim import Entry, KeptLease, LeaseClaim, LeaseEvent, Outputs
 from phasesync.core.model import SecretValue
 from phasesync.core.times import duration_text
+from phasesync.engine.context import Context
 from phasesync.engine.leases.revocation import LeaseRevoker
 from phasesync.errors import (
     ClaimHeldError,
@@ -31,21 +33,7 @@ from phasesync.errors import (
     PermissionDeniedError,
     PhasesyncError,
 )
-from phasesync.ports import (
-    Clock,
-    CredentialStore,
-    DynamicStore,
-    Entry,
-    IssuedCredentials,
-    KeptLease,
-    LeaseClaim,
-    LeaseEvent,
-    LeaseIssuer,
-    LeaseIssuers,
-    LeaseStore,
-    Outputs,
-    PartialIssue,
-)
+from phasesync.ports.issuer import IssuedCredentials, LeaseIssuer, PartialIssue
 
 KNOWN_WITHIN: Final = timedelta(seconds=30)
 """How long a new key is waited for until AWS knows it; that takes a few seconds."""
@@ -77,28 +65,15 @@ class IssuedLease:
 class LeaseIssuance:
     """Makes leases under their claims."""
 
-    def __init__(
-        self,
-        *,
-        leases: LeaseStore,
-        ender: LeaseRevoker,
-        clock: Clock,
-        owner: str,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, context: Context, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """
         Args:
-            leases: keeps what is issued.
-            ender: takes back what could not be.
-            clock: measures patience.
-            owner: names this process in claims.
+            context: stores, AWS, time and events.
             sleep: waits for so many seconds.
         """
-        self._leases = leases
-        self._ender = ender
-        self._clock = clock
-        self._owner = owner
+        self._context = context
         self._sleep = sleep
+        self._ender = LeaseRevoker(context)
 
     def make(
         self,
@@ -132,13 +107,13 @@ class LeaseIssuance:
         made: IssuedCredentials | None = None
 
         def checkpoint() -> None:
-            self._leases.extend(claim)
+            self._context.leases.extend(claim)
 
         try:
-            lease = self._leases.save(claim, lambda one, now: life.begin(one, account, now))
+            lease = self._context.leases.save(claim, lambda one, now: life.begin(one, account, now))
             made = made_now = issuer.issue(lease.spec, checkpoint=checkpoint, partial=partial)
             known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, checkpoint)
-            lease = self._leases.save(
+            lease = self._context.leases.save(
                 claim,
                 lambda one, now: life.issued(
                     one,
@@ -163,7 +138,7 @@ class LeaseIssuance:
         self, issuer: LeaseIssuer, outputs: Outputs, patience: timedelta, checkpoint: Callable[[], None]
     ) -> bool:
         """Return whether AWS came to know a new key in time: IAM tells its changes to all of AWS in some seconds."""
-        deadline = self._clock.monotonic() + patience.total_seconds()
+        deadline = self._context.clock.monotonic() + patience.total_seconds()
         pause_s = _FIRST_PROBE_S
         while True:
             checkpoint()
@@ -172,7 +147,7 @@ class LeaseIssuance:
                     return True
             except DestinationError:
                 return False  # The lease is good; that nobody could be asked is told with it.
-            left_s = deadline - self._clock.monotonic()
+            left_s = deadline - self._context.clock.monotonic()
             if left_s <= 0:
                 return False
             self._sleep(min(pause_s, left_s))
@@ -199,7 +174,7 @@ class LeaseIssuance:
 
         def take_back(held: LeaseClaim) -> bool:
             """Return whether something of it may be left."""
-            begun = self._leases.save(held, begin, entry=failed, done=not partial.possible)
+            begun = self._context.leases.save(held, begin, entry=failed, done=not partial.possible)
             if not begun.live:
                 return False
             return self._ender.end(held, begun, cause=Cause.FAILURE, reason=reason, actor=actor).lease.live
@@ -209,7 +184,7 @@ class LeaseIssuance:
                 left = take_back(claim)
             except ClaimLostError:
                 # It was noted as issued, only nobody heard of that. A key that is kept must not outlive its user.
-                left = take_back(self._leases.claim(lease.id, self._owner).claim)
+                left = take_back(self._context.leases.claim(lease.id, self._context.owner).claim)
         except PhasesyncError:
             # Nothing can be noted. The key at least has to go; the daemon finds the rest by the lease's row.
             left = partial.possible
@@ -230,30 +205,13 @@ _ASK_AGAIN_S: Final = 1.0
 class LeaseKeeper:
     """Issues kept leases."""
 
-    def __init__(
-        self,
-        *,
-        dynamics: DynamicStore,
-        leases: LeaseStore,
-        credentials: CredentialStore,
-        issuers: LeaseIssuers,
-        clock: Clock,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, context: Context, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """
         Args:
-            dynamics: the recipes.
-            leases: keeps what is issued.
-            credentials: what it is issued with.
-            issuers: know whether a key is good.
-            clock: measures patience.
+            context: stores, AWS, time and events.
             sleep: waits for so many seconds.
         """
-        self._dynamics = dynamics
-        self._leases = leases
-        self._credentials = credentials
-        self._issuers = issuers
-        self._clock = clock
+        self._context = context
         self._sleep = sleep
 
     def give(
@@ -272,27 +230,27 @@ class LeaseKeeper:
             ClaimHeldError: another process has been making one for too long.
             Whatever `make` raises.
         """
-        deadline = self._clock.monotonic() + PATIENCE.total_seconds()
+        deadline = self._context.clock.monotonic() + PATIENCE.total_seconds()
         while True:
-            dynamic = self._dynamics.get(name)
+            dynamic = self._context.store.dynamics.get(name)
             again = self._again(dynamic, actor, revoke)
             if again is not None:
                 return again, True
             try:
                 return make(), False
             except ClaimHeldError:
-                if self._clock.monotonic() >= deadline:
+                if self._context.clock.monotonic() >= deadline:
                     raise
             self._sleep(_POLL_S)
 
     def _again(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> IssuedLease | None:
         """Return a kept lease that is good; None = there is none."""
-        while (kept := self._leases.kept(dynamic)) is not None:
+        while (kept := self._context.leases.kept(dynamic)) is not None:
             known = self._is_good(kept)
             if known is False:
                 self._replace(kept.lease, revoke)
                 continue
-            given = self._leases.reuse(dynamic, actor=actor)
+            given = self._context.leases.reuse(dynamic, actor=actor)
             if given is not None and given.lease.id == kept.lease.id:
                 return IssuedLease(lease=given.lease, dynamic=dynamic, outputs=given.outputs, known=known or None)
         return None
@@ -300,9 +258,9 @@ class LeaseKeeper:
     def _is_good(self, kept: KeptLease) -> bool | None:
         """Return whether a kept key is still good; None = nobody could say."""
         lease = kept.lease
-        credential = self._credentials.get_by_id(lease.credential_id)
-        issuer = self._issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
-        deadline = self._clock.monotonic() + KNOWN_WITHIN.total_seconds()
+        credential = self._context.store.credentials.get_by_id(lease.credential_id)
+        issuer = self._context.issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
+        deadline = self._context.clock.monotonic() + KNOWN_WITHIN.total_seconds()
         asked_again = False
         while True:
             try:
@@ -313,7 +271,7 @@ class LeaseKeeper:
             except DestinationError:
                 return None
             # Neither STS nor IAM knows it. One that was never known may take some seconds; of others it is said twice.
-            may_come = not lease.key_known and self._is_young(lease) and self._clock.monotonic() < deadline
+            may_come = not lease.key_known and self._is_young(lease) and self._context.clock.monotonic() < deadline
             if asked_again and not may_come:
                 return False
             asked_again = True
@@ -327,13 +285,13 @@ class LeaseKeeper:
             return False
 
     def _is_young(self, lease: Lease) -> bool:
-        return lease.issued_at is not None and self._clock.now() - lease.issued_at < KNOWN_WITHIN
+        return lease.issued_at is not None and self._context.clock.now() - lease.issued_at < KNOWN_WITHIN
 
     def _replace(self, lease: Lease, revoke: Callable[[str], object]) -> None:
         """Note that the key of a lease is dead, and revoke what may be left; one process does."""
         reason = "AWS does not know its key any more"
         try:
-            self._leases.change(lease.id, lambda one, now: life.replace_dead(one, reason, now))
+            self._context.leases.change(lease.id, lambda one, now: life.replace_dead(one, reason, now))
         except IllegalTransitionError:
             return  # Another process was faster.
         with suppress(PhasesyncError):  # The daemon goes on with it.

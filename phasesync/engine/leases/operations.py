@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from phasesync.core import lease as life
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
 from phasesync.core.lease import Cause, Lease, LeaseSpec
+from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent, MakeOrder, Step
 from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
+from phasesync.engine.context import Context
 from phasesync.engine.hints import LeaseNames, hints_for
 from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, LeaseIssuance, LeaseKeeper
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
@@ -22,18 +24,6 @@ from phasesync.errors import (
     PermissionDeniedError,
     PhasesyncError,
     StalePlanError,
-)
-from phasesync.ports import (
-    ClaimedLease,
-    Clock,
-    CredentialStore,
-    DynamicStore,
-    Entry,
-    LeaseEvent,
-    LeaseIssuers,
-    LeaseStore,
-    MakeOrder,
-    Step,
 )
 
 ATTEMPTS = 20
@@ -51,46 +41,20 @@ class LeaseOperations:
     """The operator's side of leases."""
 
     def __init__(
-        self,
-        *,
-        dynamics: DynamicStore,
-        leases: LeaseStore,
-        credentials: CredentialStore,
-        issuers: LeaseIssuers,
-        ender: LeaseRevoker,
-        clock: Clock,
-        owner: str,
-        instance_id: str,
-        random_text: Callable[[], str],
-        sleep: Callable[[float], None] = time.sleep,
+        self, context: Context, *, random_text: Callable[[], str], sleep: Callable[[float], None] = time.sleep
     ) -> None:
         """
         Args:
-            dynamics: the recipes.
-            leases: keeps what is issued.
-            credentials: what it is issued with.
-            issuers: hand credentials out.
-            ender: takes leases back.
-            clock: measures patience.
-            owner: names this process in claims.
-            instance_id: marks what is ours.
+            context: stores, AWS, time and events.
             random_text: returns what stands for {{random}} in names, new each time; nobody can guess it.
             sleep: waits for so many seconds.
         """
-        self._dynamics = dynamics
-        self._leases = leases
-        self._credentials = credentials
-        self._issuers = issuers
-        self._ender = ender
-        self._clock = clock
-        self._owner = owner
-        self._instance_id = instance_id
+        self._context = context
         self._random_text = random_text
         self._sleep = sleep
-        self._maker = LeaseIssuance(leases=leases, ender=ender, clock=clock, owner=owner, sleep=sleep)
-        self._keeper = LeaseKeeper(
-            dynamics=dynamics, leases=leases, credentials=credentials, issuers=issuers, clock=clock, sleep=sleep
-        )
+        self._maker = LeaseIssuance(context, sleep=sleep)
+        self._keeper = LeaseKeeper(context, sleep=sleep)
+        self._ender = LeaseRevoker(context)
 
     # --- issuing
 
@@ -123,15 +87,15 @@ class LeaseOperations:
         left = ATTEMPTS
         while True:
             left -= 1
-            dynamic = self._dynamics.get(name)
+            dynamic = self._context.store.dynamics.get(name)
             lives = self._life(dynamic, ttl)
             with hints_for(dynamic):
-                credential = self._credentials.get_by_id(dynamic.credential_id)
-                issuer = self._issuers.open(dynamic.issuer, credential, tenant=dynamic.id)
+                credential = self._context.store.credentials.get_by_id(dynamic.credential_id)
+                issuer = self._context.issuers.open(dynamic.issuer, credential, tenant=dynamic.id)
                 account = require_account(credential, issuer.account_id())
                 try:
-                    claim, lease = self._leases.request(
-                        dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._owner, for_keep=once
+                    claim, lease = self._context.leases.request(
+                        dynamic, self._orders(dynamic, lives), ttl=lives, owner=self._context.owner, for_keep=once
                     )
                 except StalePlanError:
                     # It was changed since we read it; the account is known by now, so the next look is a short one.
@@ -164,7 +128,7 @@ class LeaseOperations:
 
         def make(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
             ours = user_owner_tags(
-                self._instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
+                self._context.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
             )
             name = render_user_name(dynamic.config.user_template, words, self._random_text)
             return lease_spec_of(dynamic.config, name=name, ttl=ttl, marks=ours)
@@ -184,7 +148,7 @@ class LeaseOperations:
         return ttl
 
     def _check_life(self, kind: str, ttl: timedelta) -> None:
-        shortest = self._issuers.traits(kind).shortest_ttl
+        shortest = self._context.issuers.traits(kind).shortest_ttl
         if ttl < shortest:
             raise InvalidInputError(
                 f"{duration_text(ttl)} is too short: leases of {kind} live {duration_text(shortest)} at least"
@@ -208,8 +172,8 @@ class LeaseOperations:
             ClaimHeldError: another process is at work on it.
             DestinationError: AWS refused or was not reached. The lease ends when it would have, or at its new end.
         """
-        lease = self._leases.get(lease_id)
-        if not self._issuers.traits(lease.issuer).takes_back:
+        lease = self._context.leases.get(lease_id)
+        if not self._context.issuers.traits(lease.issuer).takes_back:
             raise IllegalTransitionError(
                 f"the lease {lease_id} is a session of a role, which AWS ends by itself and prolongs for nobody",
                 hint=f"phasesync leases issue {lease.dynamic}",
@@ -236,34 +200,34 @@ class LeaseOperations:
                 ends[:] = [step(one, now).expires_at]
                 return one
 
-            lease, told = self._leases.save(claimed.claim, decide), f"until {_moment(ends[0])}"
+            lease, told = self._context.leases.save(claimed.claim, decide), f"until {_moment(ends[0])}"
             try:
-                with hints_for(LeaseNames(self._credentials, lease)):
-                    number = self._tell_end(lease, ends[0], lambda: self._leases.extend(claimed.claim))
+                with hints_for(LeaseNames(self._context.store.credentials, lease)):
+                    number = self._tell_end(lease, ends[0], lambda: self._context.leases.extend(claimed.claim))
             except PermissionDeniedError as error:
                 # A policy from before this was asked for: the row alone says it then, as it did.
                 number, told = lease.renewals, f"{told}; its user was not told: {error.message}"
             entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=told)
-            return self._leases.save(
+            return self._context.leases.save(
                 claimed.claim, lambda one, _: life.renewed(one, number, ends[0]), entry=entry, done=True
             )
         except BaseException:
             # Ctrl-C among them. The claim ends by itself where it cannot be given back.
             with suppress(PhasesyncError):
-                self._leases.release(claimed.claim)
+                self._context.leases.release(claimed.claim)
             raise
 
     def _tell_end(self, lease: Lease, end: datetime, checkpoint: Callable[[], None]) -> int:
         """Have the user of a lease say its new end; return which renewal that is."""
-        credential = self._credentials.get_by_id(lease.credential_id)
-        issuer = self._issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
+        credential = self._context.store.credentials.get_by_id(lease.credential_id)
+        issuer = self._context.issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
         require_account(credential, issuer.account_id(), lease.account)
         return issuer.renew(lease.spec, end, number=lease.renewals + 1, checkpoint=checkpoint)
 
     def begin_revoking(self, lease_id: str, *, actor: str) -> None:
         """Note that a lease is to be taken back, so that a daemon does it if nobody else does. Nothing is called."""
         with suppress(IllegalTransitionError):  # It has ended.
-            self._leases.change(lease_id, lambda one, now: life.begin_revoke(one, *_by(actor), now))
+            self._context.leases.change(lease_id, lambda one, now: life.begin_revoke(one, *_by(actor), now))
 
     def revoke(
         self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE, look_again: bool = False
@@ -281,10 +245,10 @@ class LeaseOperations:
             NotFoundError, ClaimHeldError: the lease.
             IllegalTransitionError: it ends by itself, and only so.
         """
-        lease = self._leases.get(lease_id)
+        lease = self._context.leases.get(lease_id)
         if not lease.live:
             return Revocation(lease=lease, error=None)
-        if not self._issuers.traits(lease.issuer).takes_back and lease.was_issued:
+        if not self._context.issuers.traits(lease.issuer).takes_back and lease.was_issued:
             raise IllegalTransitionError(
                 f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and nobody "
                 "can end it before",
@@ -302,8 +266,8 @@ class LeaseOperations:
     def _revoke_once(self, lease_id: str, actor: str, patience: timedelta) -> Revocation:
         claimed = self._claim(lease_id, patience)
         if claimed.lease is None or not claimed.lease.live:
-            self._leases.release(claimed.claim)
-            return Revocation(lease=self._leases.get(lease_id), error=None)
+            self._context.leases.release(claimed.claim)
+            return Revocation(lease=self._context.leases.get(lease_id), error=None)
         cause, reason = _by(actor)
         return self._ender.end(claimed.claim, claimed.lease, cause=cause, reason=reason, actor=actor)
 
@@ -317,13 +281,13 @@ class LeaseOperations:
         results = []
         for lease in leases:
             try:
-                self._leases.get(lease.id)
+                self._context.leases.get(lease.id)
             except CiphertextError as error:
                 # Nothing that it says is believed; what it made is removed once the end is over that its tag names.
-                self._leases.drop_altered(lease.id)
+                self._context.leases.drop_altered(lease.id)
                 results.append(Revocation(lease=lease, error=error, dropped=True))
                 continue
-            if self._issuers.traits(lease.issuer).takes_back or not lease.was_issued:
+            if self._context.issuers.traits(lease.issuer).takes_back or not lease.was_issued:
                 results.append(self.revoke(lease.id, actor=actor))
                 continue
             results.append(Revocation(lease=self._let_go(lease, actor), error=None))
@@ -333,17 +297,17 @@ class LeaseOperations:
         reason = f"let go by {actor}; AWS ends it by itself"
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
         try:
-            return self._leases.change(lease.id, lambda one, now: life.abandoned(one, reason, now), entry=entry)
+            return self._context.leases.change(lease.id, lambda one, now: life.abandoned(one, reason, now), entry=entry)
         except IllegalTransitionError:
-            return self._leases.get(lease.id)  # Its time was over meanwhile.
+            return self._context.leases.get(lease.id)  # Its time was over meanwhile.
 
     def _claim(self, lease_id: str, patience: timedelta) -> ClaimedLease:
-        deadline = self._clock.monotonic() + patience.total_seconds()
+        deadline = self._context.clock.monotonic() + patience.total_seconds()
         while True:
             try:
-                return self._leases.claim(lease_id, self._owner)
+                return self._context.leases.claim(lease_id, self._context.owner)
             except ClaimHeldError:
-                if self._clock.monotonic() >= deadline:
+                if self._context.clock.monotonic() >= deadline:
                     raise
             self._sleep(_POLL)
 

@@ -14,6 +14,7 @@ from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
 from phasesync.core.lease import Lease, LeaseSpec
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.lease_users import (
     OUR_PATH,
     REMOVED,
@@ -23,23 +24,12 @@ from phasesync.core.lease_users import (
     max_expires_at_of,
     orphan_verdict_of,
 )
+from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.pinned_account import require_account
 from phasesync.engine.stale_database import check_may_delete
 from phasesync.errors import CiphertextError, IllegalTransitionError, InterruptedRunError, NotFoundError, PhasesyncError
-from phasesync.ports import (
-    Clock,
-    CredentialStore,
-    DynamicStore,
-    Entry,
-    EventSink,
-    LeaseEvent,
-    LeaseIssuer,
-    LeaseIssuers,
-    LeaseStore,
-    RevokeOutcome,
-    StateStore,
-)
+from phasesync.ports.issuer import LeaseIssuer, RevokeOutcome
 
 EVERY: Final = timedelta(days=1)
 """How often the daemons look, whichever of them."""
@@ -97,37 +87,8 @@ class AccountScan:
 class OrphanCollector:
     """Finds and removes users that no lease wants."""
 
-    def __init__(
-        self,
-        *,
-        dynamics: DynamicStore,
-        leases: LeaseStore,
-        credentials: CredentialStore,
-        issuers: LeaseIssuers,
-        state: StateStore,
-        events: EventSink,
-        clock: Clock,
-        instance_id: str,
-    ) -> None:
-        """
-        Args:
-            dynamics: tell which credentials and IAM paths are in use.
-            leases: tell which users are wanted.
-            credentials: to look with.
-            issuers: list and remove users.
-            state: knows whether this database is older than AWS.
-            events: takes what happened.
-            clock: tells what is overdue.
-            instance_id: marks what is ours.
-        """
-        self._dynamics = dynamics
-        self._leases = leases
-        self._credentials = credentials
-        self._issuers = issuers
-        self._state = state
-        self._events = events
-        self._clock = clock
-        self._instance_id = instance_id
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def look(self, credential: str | None = None) -> list[AccountScan]:
         """
@@ -140,14 +101,14 @@ class OrphanCollector:
         Raises:
             NotFoundError: the credential.
         """
-        dynamics = self._dynamics.list_all()
-        live = self._leases.list_leases()
+        dynamics = self._context.store.dynamics.list_all()
+        live = self._context.leases.list_leases()
         paths = sorted({OUR_PATH, *self._paths(dynamics, live)})
         known = {lease.spec.name for lease in live}
         looks: list[AccountScan] = []
         for kind, credential_id, needed in self._lookers(dynamics, live, credential):
             try:
-                one = self._credentials.get_by_id(credential_id)
+                one = self._context.store.credentials.get_by_id(credential_id)
             except NotFoundError:
                 continue  # Removed in this moment, and its dynamic secrets with it.
             except CiphertextError as error:
@@ -176,7 +137,7 @@ class OrphanCollector:
         issuers: dict[tuple[str, str], LeaseIssuer] = {}
         results: list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]] = []
         for stray in strays:
-            check_may_delete(self._state)
+            check_may_delete(self._context)
             try:
                 results.append((stray, self._remove(stray, issuers, actor, checkpoint)))
             except InterruptedRunError:
@@ -187,13 +148,13 @@ class OrphanCollector:
 
     def reap(self, checkpoint: Callable[[], None]) -> bool:
         """Look and remove; for a daemon. Tells what came of it; returns whether it all held. StoreUnavailableError."""
-        if self._state.is_restored():
+        if self._context.store.restored.is_restored():
             return True
         held = True
         for look in self.look():
             if look.error is not None:
                 held = False
-                self._events.emit(
+                self._context.events.emit(
                     ChoreFailed(chore="reap-users", error=type(look.error).__name__, message=look.error.message)
                 )
             try:
@@ -202,32 +163,34 @@ class OrphanCollector:
                 return True  # The database has turned out to be an older one meanwhile, or this daemon is to stop.
             removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
             held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
-            self._events.emit(OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed))
+            self._context.events.emit(
+                OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed)
+            )
         return held
 
     def _paths(self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease]) -> Iterator[str]:
         """Yield the IAM paths that users of ours lie under; of what was altered nobody knows them."""
         for one in dynamics:
-            if one.error is None and self._issuers.traits(one.issuer).has_path:
+            if one.error is None and self._context.issuers.traits(one.issuer).has_path:
                 yield one.config.iam_path or "/"
         for lease in live:
-            if lease.is_readable and self._issuers.traits(lease.issuer).has_path:
+            if lease.is_readable and self._context.issuers.traits(lease.issuer).has_path:
                 yield lease.spec.iam_path or "/"
 
     def _lookers(
         self, dynamics: Sequence[DynamicSecret], live: Sequence[Lease], credential: str | None
     ) -> list[tuple[str, str, bool]]:
         """Return (kind of issuer, id of a credential to look with, whether something needs it), those needed first."""
-        kinds = [kind for kind in self._issuers.kinds() if self._issuers.traits(kind).has_path]
+        kinds = [kind for kind in self._context.issuers.kinds() if self._context.issuers.traits(kind).has_path]
         if credential is not None:
-            found = self._credentials.get(credential)
+            found = self._context.store.credentials.get(credential)
             return [(kind, found.id, True) for kind in kinds]
         used = [(one.issuer, one.credential_id, one.error is None) for one in dynamics]
         used += [(one.issuer, one.credential_id, one.is_readable) for one in live]
         # Of one whose row was altered nobody knows what it issues: it is looked for.
         needed = {(kind, user) for issuer, user, known in used for kind in kinds if issuer == kind or not known}
         try:
-            others = {(kind, one.id) for one in self._credentials.list_all() for kind in kinds} - needed
+            others = {(kind, one.id) for one in self._context.store.credentials.list_all() for kind in kinds} - needed
         except CiphertextError:
             others = set()
         return [(*one, True) for one in sorted(needed)] + [(*one, False) for one in sorted(others)]
@@ -239,17 +202,19 @@ class OrphanCollector:
         strays: list[OrphanUser] = []
         failure: PhasesyncError | None = None
         try:
-            issuer = self._issuers.open(kind, credential, tenant=_CUSTOMER)
+            issuer = self._context.issuers.open(kind, credential, tenant=_CUSTOMER)
             account = require_account(credential, issuer.account_id())
             if account in looked:
                 return None
             users = list(issuer.marked(paths, known.__contains__))
             # Asked after the users were listed: a lease is noted before its user is made.
-            statuses = self._leases.statuses([user.tags[TAG_LEASE] for user in users if TAG_LEASE in user.tags])
+            statuses = self._context.leases.statuses([user.tags[TAG_LEASE] for user in users if TAG_LEASE in user.tags])
             for user in users:
                 lease_id = user.tags.get(TAG_LEASE)
                 status = None if lease_id is None else statuses.get(lease_id)
-                fate = orphan_verdict_of(user, status, instance_id=self._instance_id, now=self._clock.now())
+                fate = orphan_verdict_of(
+                    user, status, instance_id=self._context.instance_id, now=self._context.clock.now()
+                )
                 if fate in (OrphanVerdict.THEIRS, OrphanVerdict.LIVE):
                     continue
                 strays.append(
@@ -272,12 +237,12 @@ class OrphanCollector:
     ) -> RevokeOutcome:
         place = (stray.issuer, stray.credential)
         if place not in issuers:
-            credential = self._credentials.get(stray.credential)
-            issuers[place] = self._issuers.open(stray.issuer, credential, tenant=_CUSTOMER)
+            credential = self._context.store.credentials.get(stray.credential)
+            issuers[place] = self._context.issuers.open(stray.issuer, credential, tenant=_CUSTOMER)
         # What was put on it is not known any more: whatever AWS names is taken off.
         spec = LeaseSpec(name=stray.user.name, ttl=timedelta(0), tags=stray.user.tags)
         found = issuers[place].revoke(spec, access_key_id=None, proven=False, checkpoint=checkpoint)
         if stray.fate is OrphanVerdict.LEFT_OVER and stray.lease_id is not None and found is RevokeOutcome.REMOVED:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
-            self._leases.change(stray.lease_id, lambda lease, _now: lease, entry=entry)
+            self._context.leases.change(stray.lease_id, lambda lease, _now: lease, entry=entry)
         return found

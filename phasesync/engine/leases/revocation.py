@@ -27,8 +27,10 @@ from phasesync.core.lease import (
     revoke_failed,
     revoked,
 )
+from phasesync.core.lease_claim import Entry, LeaseClaim, LeaseEvent
 from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
+from phasesync.engine.context import Context
 from phasesync.engine.defects import internal_error
 from phasesync.engine.hints import LeaseNames, hint_of
 from phasesync.errors import (
@@ -41,17 +43,8 @@ from phasesync.errors import (
     PhasesyncError,
     StoreUnavailableError,
 )
-from phasesync.ports import (
-    CredentialStore,
-    Entry,
-    EventSink,
-    LeaseClaim,
-    LeaseEvent,
-    LeaseIssuer,
-    LeaseIssuers,
-    LeaseStore,
-    RevokeOutcome,
-)
+from phasesync.ports.issuer import LeaseIssuer, RevokeOutcome
+from phasesync.store.leases import LeaseStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,28 +67,8 @@ class Revocation:
 class LeaseRevoker:
     """Ends leases. Safe to share between threads."""
 
-    def __init__(
-        self,
-        *,
-        leases: LeaseStore,
-        credentials: CredentialStore,
-        issuers: LeaseIssuers,
-        events: EventSink,
-        spread: Callable[[], float],
-    ) -> None:
-        """
-        Args:
-            leases: keeps them.
-            credentials: what they were made with.
-            issuers: take back what they handed out.
-            events: takes what happened.
-            spread: returns a random number in [0, 1), so that many that fail together are not tried again together.
-        """
-        self._leases = leases
-        self._credentials = credentials
-        self._issuers = issuers
-        self._events = events
-        self._spread = spread
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def end(
         self,
@@ -128,12 +101,12 @@ class LeaseRevoker:
         except BaseException:
             # Ctrl-C among them. The claim ends by itself where it cannot be given back.
             with suppress(PhasesyncError):
-                self._leases.release(claim)
+                self._context.leases.release(claim)
             raise
 
     def let_lapse(self, claim: LeaseClaim, *, actor: str) -> Lease:
         """Note that a claimed lease has ended by itself at AWS; the claim is given back. ClaimLostError."""
-        lease = self._leases.save(claim, expired, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
+        lease = self._context.leases.save(claim, expired, entry=Entry(event=LeaseEvent.EXPIRED, actor=actor), done=True)
         self._tell(lease, None, calls=0)
         return lease
 
@@ -146,13 +119,13 @@ class LeaseRevoker:
             return begin_revoke(one, cause, reason, now)
 
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason) if nothing_called else None
-        begun = self._leases.save(claim, begin, entry=entry, done=nothing_called)
+        begun = self._context.leases.save(claim, begin, entry=entry, done=nothing_called)
         if not begun.live:
             self._tell(begun, None, calls=0)
             return Revocation(lease=begun, error=None)
 
         issuer: LeaseIssuer | None = None
-        work = _Work(self._leases, claim, begun, checkpoint)
+        work = _Work(self._context.leases, claim, begun, checkpoint)
         try:
             work.checkpoint()
             issuer = self._issuer_of(begun)
@@ -165,13 +138,15 @@ class LeaseRevoker:
             failure = internal_error(error)
         else:
             if isinstance(found, Lease):
-                self._leases.release(claim)
-                self._events.emit(LeaseEndMoved(dynamic=found.dynamic, lease_id=found.id, expires_at=found.expires_at))
+                self._context.leases.release(claim)
+                self._context.events.emit(
+                    LeaseEndMoved(dynamic=found.dynamic, lease_id=found.id, expires_at=found.expires_at)
+                )
                 return Revocation(lease=found, error=None)
             ended = self._note(claim, found, actor, deleted=begun.deletion_sent)
             self._tell(ended, None, calls=issuer.calls)
             return Revocation(lease=ended, error=None)
-        failure.hint = hint_of(failure, LeaseNames(self._credentials, begun))
+        failure.hint = hint_of(failure, LeaseNames(self._context.store.credentials, begun))
         left = self._note_failure(claim, begun, failure, actor)
         self._tell(left, failure, calls=0 if issuer is None else issuer.calls)
         return Revocation(lease=left, error=failure)
@@ -191,12 +166,14 @@ class LeaseRevoker:
         if found not in (RevokeOutcome.MISSING, RevokeOutcome.THEIRS) or _name_was_taken(lease, found):
             return found
         # The identity may have changed with the keys beneath it: asked anew, with the keys that found nothing.
-        _require_same_account(self._credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now())
+        _require_same_account(
+            self._context.store.credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now()
+        )
         others: set[str] = set()
 
         def is_of_another(name: str) -> bool:
             if not others:  # Read where there is somebody to be told from others; most often nobody is found.
-                others.update(one.spec.name for one in self._leases.list_leases())
+                others.update(one.spec.name for one in self._context.leases.list_leases())
                 others.discard(lease.spec.name)
             return name in others
 
@@ -217,7 +194,7 @@ class LeaseRevoker:
                     return RevokeOutcome.MISSING
                 renewal = renewal_of(tags) if is_made_for(tags, spec.tags) else None
                 if renewal is not None and renewal.number > work.lease.renewals:
-                    lives_on = self._leases.save(
+                    lives_on = self._context.leases.save(
                         work.claim,
                         lambda one, now: apply_renewals(one, renewal.number, renewal.end, now),
                         entry=_renewed_since,
@@ -228,8 +205,8 @@ class LeaseRevoker:
         return issuer.revoke(spec, access_key_id=key_id, proven=proven, checkpoint=work.checkpoint, ending=work.end)
 
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
-        credential = self._credentials.get_by_id(lease.credential_id)
-        issuer = self._issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
+        credential = self._context.store.credentials.get_by_id(lease.credential_id)
+        issuer = self._context.issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
         _require_same_account(credential.name, lease, issuer.account_id())
         return issuer
 
@@ -250,15 +227,15 @@ class LeaseRevoker:
                 return None  # Told already; or nobody has its key, and it is no news that there is nothing.
             return Entry(event=LeaseEvent.MISSING, actor=actor, detail=_NOT_FOUND[found])
 
-        return self._leases.save(claim, step, entry=entry, done=True)
+        return self._context.leases.save(claim, step, entry=entry, done=True)
 
     def _note_failure(self, claim: LeaseClaim, lease: Lease, error: PhasesyncError, actor: str) -> Lease:
-        pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._spread())
+        pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._context.random())
         # The same failure, time after time, is one entry of the log.
         told = lease.error != error.message
         unknown = isinstance(error, OutcomeUnknownError | InternalError)
         entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if told else None
-        return self._leases.save(
+        return self._context.leases.save(
             claim,
             lambda one, now: revoke_failed(one, error.message, pause, now, unknown=unknown),
             entry=entry,
@@ -267,7 +244,7 @@ class LeaseRevoker:
 
     def _tell(self, lease: Lease, error: PhasesyncError | None, *, calls: int) -> None:
         over_at = lease.ended_at if lease.status is LeaseStatus.EXPIRED else None
-        self._events.emit(
+        self._context.events.emit(
             LeaseRevoked(
                 dynamic=lease.dynamic,
                 lease_id=lease.id,

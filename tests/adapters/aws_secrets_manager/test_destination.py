@@ -421,8 +421,8 @@ def assert_shows_nothing(error: PhasesyncError) -> None:
 def test_boto3_is_not_imported_before_it_is_needed():
     code = (
         "import sys\n"
-        "from phasesync.adapters.aws import identity, policies, session\n"
-        "from phasesync.adapters.destinations import opener, spec_of\n"
+        "from phasesync.adapters.aws import credential_tester, policies, session\n"
+        "from phasesync.adapters.destinations import RegisteredDestinations, spec_of\n"
         "spec_of('aws-secrets-manager').validate_name('shop')\n"
         "session.AwsClients(source_of=None, clock=None, instance_id='i')\n"
         "assert 'boto3' not in sys.modules and 'botocore' not in sys.modules\n"

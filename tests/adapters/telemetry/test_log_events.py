@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.telemetry.log_events import LogEvents
+from phasesync.core.daemons import MemberRole
 from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,
@@ -31,7 +32,6 @@ from phasesync.core.events import (
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.demo.canary import CANARY_KEY
-from phasesync.ports import MemberRole
 
 RUN = RunFinished(
     sync="billing",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import WORLDS, EmulatorWorld, FakeWorld, World, open_in
 from tests.support.aws import REGION, Aws
 

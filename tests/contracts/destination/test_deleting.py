@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import ELSEWHERE, NAME, World, create
 
 # --- deleting

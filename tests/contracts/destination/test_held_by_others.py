@@ -6,7 +6,7 @@ import pytest
 
 from phasesync.core.remote import CrossAccountLink, CrossAccountStatus
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.test_policies import policy
 from tests.contracts.destination.worlds import NAME, World, create, put
 from tests.support.aws_builders import INSTANCE, payload, token

@@ -9,7 +9,7 @@ import pytest
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import DestinationRejectedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import (
     ELSEWHERE,
     NAME,

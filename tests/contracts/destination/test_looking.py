@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import NAME, OURS, World, create, put
 from tests.support.aws_builders import token
 

@@ -6,7 +6,7 @@ import pytest
 
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import RemoteChangedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import NAME, OURS, World, create
 from tests.support.aws_builders import token
 

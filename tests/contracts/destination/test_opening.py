@@ -6,7 +6,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import ELSEWHERE, KIND, NAME, World, create, open_in, put
 from tests.support.aws import REGION
 from tests.support.aws_builders import access_key_credential, role_credential

@@ -9,7 +9,7 @@ import pytest
 
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import ELSEWHERE, NAME, World, create, open_in
 
 READER = "arn:aws:iam::123456789012:root"

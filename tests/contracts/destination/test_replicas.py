@@ -10,7 +10,7 @@ import pytest
 from phasesync.core.remote import Replica, ReplicaStatus
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import (
     ELSEWHERE,
     NAME,

@@ -11,7 +11,7 @@ from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Occupied
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, OutcomeUnknownError, PayloadTooLargeError, RemoteChangedError
-from phasesync.ports import Destination
+from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import NAME, OURS, World, create, put
 from tests.support.aws_builders import payload, token
 

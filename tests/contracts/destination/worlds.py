@@ -19,7 +19,7 @@ from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.core.credential import Credential
 from phasesync.core.remote import TAG_INSTANCE, Written
 from phasesync.emulator import AwsEmulator
-from phasesync.ports import Destination, Destinations
+from phasesync.ports.destination import Destination, Destinations
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT as FAKE_ACCOUNT
 from tests.fakes.remote import START, FakeRemote

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Adopt, Layout, OnRemove, Paused, Sync, SyncConfig
+from phasesync.core.sync_state import SyncState
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import PhasesyncError
-from phasesync.ports import SecretWrite, SyncState
 from phasesync.store import Store
 from phasesync.store.tables import metadata
 from tests.durability.machine.judge import Judge
@@ -30,6 +30,7 @@ from tests.durability.machine.ledger import Ledger, Write
 from tests.durability.machine.workers import TTL, Late, Mishap, Worker
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION
+from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
 from tests.support.vouching import mark_as_restored
 
@@ -88,13 +89,13 @@ class HandClock:
 
 def prepare(store: Store) -> Rows:
     """Make app, environment, credential and both syncs; return the database as it is then."""
-    store.environments.add_app(APP)
-    store.environments.add_environment(APP, ENV)
+    store.apps.add_app(APP)
+    store.apps.add_environment(APP, ENV)
     store.credentials.add("aws", access_key(region=REGION))
     place: dict[str, Any] = {"app": APP, "environment": ENV, "region": REGION}
-    store.state.add_sync(sync_draft(WHOLE, **place, config=SyncConfig(remote_name=WHOLE_NAME)))
+    store.syncs.add_sync(sync_draft(WHOLE, **place, config=SyncConfig(remote_name=WHOLE_NAME)))
     keyed = SyncConfig(layout=Layout.PER_KEY, name_template=TEMPLATES[0], on_remove=OnRemove.DELETE)
-    store.state.add_sync(sync_draft(KEYED, **place, config=keyed))
+    store.syncs.add_sync(sync_draft(KEYED, **place, config=keyed))
     return read_rows(store)
 
 
@@ -131,8 +132,8 @@ class Stage:
         self.backups: list[Backup] = []
         self.backups_put_back = 0
         self._numbers = itertools.count(1)
-        self._ids = {name: store.state.get_sync(name).id for name in (WHOLE, KEYED)}
-        self.revision = store.environments.get_environment(APP, ENV).revision
+        self._ids = {name: store.syncs.get_sync(name).id for name in (WHOLE, KEYED)}
+        self.revision = store.apps.get_environment(APP, ENV).revision
         self.timeline: dict[int, Commit] = {self.revision: Commit(0, {})}
         self.absent_since: dict[str, datetime] = {}
         self.chronicle: list[str] = []
@@ -154,15 +155,15 @@ class Stage:
 
     def sync(self, name: str) -> Sync:
         """A sync now."""
-        return self.store.state.get_sync(name)
+        return self.store.syncs.get_sync(name)
 
     def state_of(self, name: str) -> SyncState:
         """A sync with its journal now."""
-        return self.store.state.state_of(name)
+        return self.store.syncs.state_of(name)
 
     def is_paused(self, name: str) -> bool:
         """Whether a sync is paused now."""
-        return self.store.state.paused(self.sync_id(name))
+        return self.store.claims.paused(self.sync_id(name))
 
     @property
     def commit(self) -> Commit:
@@ -216,7 +217,7 @@ class Stage:
         """Set keys, None unsets one: one commit."""
         writes = [SecretWrite(path="/", key=key, value=value) for key, value in changes.items() if value is not None]
         unsets = [("/", key) for key, value in changes.items() if value is None and key in self.content]
-        edited = self.store.environments.edit(APP, ENV, actor=ACTOR, origin="set", writes=writes, unsets=unsets)
+        edited = self.store.secrets.edit(APP, ENV, actor=ACTOR, origin="set", writes=writes, unsets=unsets)
         if edited.revision == self.revision:
             return
         content = {key: value for key, value in {**self.content, **changes}.items() if value is not None}
@@ -232,7 +233,7 @@ class Stage:
     def configure(self, name: str, **changes: Any) -> None:
         """Change what is set on a sync."""
         sync = self.sync(name)
-        self.store.state.update_sync(
+        self.store.syncs.update_sync(
             name,
             config=replace(sync.config, **changes),
             path=sync.path,
@@ -249,34 +250,25 @@ class Stage:
             return False
         if digest is None:
             return False
-        self.store.state.approve(name, digest, actor=ACTOR)
+        self.store.syncs.approve(name, digest, actor=ACTOR)
         return True
 
     def adopt(self, name: str) -> None:
         """Consent to take over what stands at the names of a sync."""
-        self.store.state.consent_to_adopt(name, Adopt.OVERWRITE, actor=ACTOR)
+        self.store.syncs.consent_to_adopt(name, Adopt.OVERWRITE, actor=ACTOR)
 
     def pause(self, name: str) -> None:
         """Pause a sync until somebody resumes it."""
-        self.store.state.pause(name, Paused(by=ACTOR, at=self.clock.now(), reason="a test", until=None))
+        self.store.syncs.pause(name, Paused(by=ACTOR, at=self.clock.now(), reason="a test", until=None))
 
     def resume(self, name: str) -> None:
         """Resume a sync."""
-        self.store.state.resume(name, actor=ACTOR)
+        self.store.syncs.resume(name, actor=ACTOR)
 
     def planner(self) -> Reconciler:
         """An engine that nobody watches, for plans."""
-        return Reconciler(
-            environments=self.store.environments,
-            state=self.store.state,
-            destinations=FakeDestinations(self.remote, instance_id=self.store.instance_id),
-            digests=self.store.keys.digests,
-            instance_id=self.store.instance_id,
-            clock=self.clock,
-            events=_Nobody(),
-            spread=lambda: 0.5,
-            coalesce=lambda: timedelta(0),
-        )
+        destinations = FakeDestinations(self.remote, instance_id=self.store.instance_id)
+        return Reconciler(context_of(self.store, destinations=destinations, clock=self.clock))
 
     # --- what daemons do
 
@@ -332,7 +324,7 @@ class Stage:
     def accept(self) -> None:
         """The operator says that this database is the one to go on with; daemons are stopped for it."""
         self.end_all()
-        self.store.state.accept_restore(ahead=LOOK_AHEAD)
+        self.store.restored.accept_restore(ahead=LOOK_AHEAD)
         self.judge.accepted()
 
     def end_all(self) -> None:
@@ -344,12 +336,12 @@ class Stage:
 
     def use_up_budget(self, entry: JournalEntry, name: str) -> None:
         """Let an object have been written so often that its version budget is nearly used up."""
-        claim = self.store.state.claim(
+        claim = self.store.claims.claim(
             self.sync_id(name), f"daemon-{self.next_number()}", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED
         )
         spent = self.judge.spend_budget(entry)
-        self.store.state.save_entry(claim, replace(entry, versions_at=tuple(spent)))
-        self.store.state.release(claim)
+        self.store.journal.save_entry(claim, replace(entry, versions_at=tuple(spent)))
+        self.store.claims.release(claim)
 
 
 class _Nobody:

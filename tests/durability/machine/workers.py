@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from phasesync.core.credential import Credential
 from phasesync.core.events import Event
 from phasesync.core.model import EnvironmentSnapshot
-from phasesync.core.remote import JournalEntry, Observed
+from phasesync.core.remote import Observed
 from phasesync.core.run import Run
 from phasesync.core.status import Trigger
+from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.reconcile import Reconciler
 from phasesync.errors import (
@@ -29,8 +30,11 @@ from phasesync.errors import (
     StoreUnavailableError,
     ThrottledError,
 )
-from phasesync.ports import Claim, SyncState
+from phasesync.store import Store
+from phasesync.store.secrets import SecretStore, SnapshotReader
+from phasesync.store.syncs import SyncStore
 from tests.fakes.destination import FakeDestination, FakeDestinations
+from tests.support.context import context_of, watched
 from tests.support.stores import ACTOR, EXPIRED
 
 if TYPE_CHECKING:
@@ -115,12 +119,12 @@ class Worker:
         self._doomed = False
         self.trigger = trigger
         self._main, self._mine = threading.Semaphore(0), threading.Semaphore(0)
-        self._keeper = ClaimKeeper(stage.store.state, stage.clock, TTL)
+        self._keeper = ClaimKeeper(context_of(stage.store, clock=stage.clock))
         self.number = stage.next_number()
 
     def start(self) -> "Worker":
         """Run until it ends or freezes."""
-        claim = self.stage.store.state.claim(
+        claim = self.stage.store.claims.claim(
             self.stage.sync_id(self.sync), f"daemon-{self.number}", trigger=self.trigger, actor=ACTOR, ttl=EXPIRED
         )
         if any(mishap.fault is Fault.FREEZE for mishap in self._mishaps):
@@ -174,15 +178,7 @@ class Worker:
     def _reconciler(self) -> Reconciler:
         stage = self.stage
         return Reconciler(
-            environments=WatchedEnvironments(self),  # type: ignore[arg-type]
-            state=WatchedState(self),
-            destinations=WatchedDestinations(self),
-            digests=stage.store.keys.digests,
-            instance_id=stage.store.instance_id,
-            clock=stage.clock,
-            events=self,
-            spread=lambda: 0.5,
-            coalesce=lambda: timedelta(0),
+            context_of(watched_by(self), destinations=WatchedDestinations(self), clock=stage.clock, events=self)
         )
 
     def emit(self, event: Event) -> None:
@@ -256,50 +252,39 @@ class Worker:
         return True
 
 
-class WatchedState:
-    """The state store, with steps, and with what the worker was told of its sync."""
+def watched_by(worker: Worker) -> Store:
+    """The database, with steps, and with what the worker read of its sync and of the source."""
+    store = worker.stage.store
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._state = worker.stage.store.state
+    class WatchedSyncs(SyncStore):
+        def load(self, claim: Claim) -> SyncState:
+            worker.state = state = store.syncs.load(claim)
+            return state
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._state, name)
+    class WatchedSecrets(SecretStore):
+        @contextmanager
+        def snapshot(self) -> Iterator[SnapshotReader]:
+            with store.secrets.snapshot() as reader:
+                yield cast(SnapshotReader, WatchedReader(worker, reader))
 
-    def load(self, claim: Claim) -> SyncState:
-        self._worker.state = state = self._state.load(claim)
-        return state
-
-    def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
-        self._worker.reach("before", "save_entry")
-        stored = self._state.save_entry(claim, entry)
-        self._worker.reach("after", "save_entry")
-        return stored
-
-    def finish(self, *args: Any) -> Any:
-        self._worker.reach("before", "finish")
-        sync = self._state.finish(*args)
-        self._worker.reach("after", "finish")
-        return sync
+    copy = watched(store, worker.reach)
+    copy.syncs = WatchedSyncs(store.database, store.keys)
+    copy.secrets = WatchedSecrets(store.database, store.keys)
+    return copy
 
 
-class WatchedEnvironments:
+class WatchedReader:
     """The source, with what the worker read."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, reader: SnapshotReader) -> None:
         self._worker = worker
-
-    @contextmanager
-    def snapshot(self) -> Iterator["WatchedEnvironments"]:
-        with self._worker.stage.store.environments.snapshot() as reader:
-            self._reader = reader
-            yield self
+        self._reader = reader
 
     def load(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], EnvironmentSnapshot]:
-        found = self._reader.load(names)
-        for one in found.values():
-            self._worker.commit = self._worker.stage.timeline[one.revision]
-        return found
+        loaded = self._reader.load(names)
+        for environment in loaded.values():
+            self._worker.commit = self._worker.stage.timeline[environment.revision]
+        return loaded
 
 
 class WatchedDestinations(FakeDestinations):

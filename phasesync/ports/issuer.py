@@ -1,4 +1,4 @@
-"""Who hands out short-lived credentials, and takes them back."""
+"""Issues short-lived credentials, and revokes them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

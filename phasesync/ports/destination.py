@@ -1,4 +1,4 @@
-"""The remote place a sync writes to."""
+"""The remote place that a sync writes to."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol

@@ -1,9 +1,7 @@
-"""What a sweep needs of the store: which checks are due soon, what is expected there, and when the next check is."""
+"""What a sweep reads of syncs that are in step, and what it finds out about them."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
@@ -66,31 +64,3 @@ class Check:
 
     sync: SweptSync
     due_in: timedelta
-
-
-class SweepStore(Protocol):
-    """The part of the state store that sweeps work with; it says nothing of syncs that are not settled and in step."""
-
-    def sweepable(self, *, within: timedelta) -> list[SweepGroup]:
-        """Return the groups with checks that are due within this time, in a fixed number of statements."""
-        ...
-
-    def swept(self, group: SweepGroup) -> Iterator[SweptObject]:
-        """
-        Yield the objects of all syncs of a group, due or not, sync by sync, in a fixed number of statements.
-
-        Not of syncs that are pending, held, halted, failing, paused, asked for or claimed. Holds a snapshot of the
-        database until it is exhausted or closed, and keeps no more than a few hundred objects in memory.
-        """
-        ...
-
-    def checked(self, checks: Sequence[Check]) -> int:
-        """
-        Set when syncs are checked next, of those that nobody has claimed, changed or asked for since they were read.
-
-        Waits for no run and no edit, and keeps none waiting for longer than a short transaction.
-
-        Returns:
-            How many were set.
-        """
-        ...

@@ -10,12 +10,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.core.planning.journal import accept_restore
+from phasesync.core.sync_state import Acceptance
 from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
-from phasesync.ports import Acceptance, KeyRing
+from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.journal import load_journal, update_entry
-from phasesync.store.part import Part
+from phasesync.store.keys import KeyRing
 from phasesync.store.registry import locked_registry, read_registry
 from phasesync.store.run_requests import wake
 from phasesync.store.sync_rows import select_syncs
@@ -45,7 +46,7 @@ def note_restored(connection: sa.Connection, keys: KeyRing) -> None:
         registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
 
 
-class AcceptancePart(Part):
+class RestoredDatabase(BaseStore):
     """Restored databases, of the port `StateStore`."""
 
     def is_restored(self) -> bool:
@@ -58,7 +59,15 @@ class AcceptancePart(Part):
             return bool(connection.scalar(sa.select(known_restored())))
 
     def accept_restore(self, *, ahead: int) -> Acceptance:
-        """Move every journal entry on and have every sync reconciled, in one transaction. ClaimHeldError."""
+        """
+        Go on with a database that is older than AWS: move every journal entry on and have every sync reconciled.
+
+        Args:
+            ahead: how many generations are skipped.
+
+        Raises:
+            ClaimHeldError: a sync is being reconciled.
+        """
         moved = 0
         unread: list[str] = []
         with self._database.write() as connection:
@@ -77,12 +86,12 @@ class AcceptancePart(Part):
                 )
             for row in rows:
                 try:
-                    entries = load_journal(connection, row.id, self._sealer)
+                    entries = load_journal(connection, row.id, self._cipher)
                 except CiphertextError:
                     unread.append(row.name)
                     continue
                 for entry in entries:
-                    update_entry(connection, self._sealer, row.data_key_id, accept_restore(entry, ahead))
+                    update_entry(connection, self._cipher, row.data_key_id, accept_restore(entry, ahead))
                 moved += len(entries)
             # What was made since the backup is in no journal; its tokens are passed over all the same.
             registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)

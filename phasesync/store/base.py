@@ -10,9 +10,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
-from phasesync.ports import KeyRing
 from phasesync.store.database import Database, repeat_methods
 from phasesync.store.encryption import ColumnCipher
+from phasesync.store.keys import KeyRing
 
 SHORTEST: Final = 4
 """Characters; less is more likely a mistake."""
@@ -50,7 +50,7 @@ def full_id(connection: sa.Connection, column: sa.Column[str], given: str, *, wh
     return found[0]
 
 
-class Part:
+class BaseStore:
     """One part of the store; the stores are put together from several. Its public methods are repeated where needed."""
 
     def __init_subclass__(cls) -> None:
@@ -59,7 +59,7 @@ class Part:
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
-        self._sealer = ColumnCipher(keys)
+        self._cipher = ColumnCipher(keys)
 
 
 def new_id() -> str:

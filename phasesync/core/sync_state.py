@@ -1,0 +1,112 @@
+"""A sync as a run reads it, the claim that a run holds, and what a run leaves behind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from phasesync.core.credential import Credential
+from phasesync.core.remote import JournalEntry
+from phasesync.core.status import SyncStatus, Trigger
+from phasesync.core.sync import Adopt, Sync, SyncConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncDraft:
+    """What an operator says of a new sync."""
+
+    name: str
+    app: str
+    environment: str
+    path: str
+    credential: str
+    destination_kind: str
+    region: str
+    config: SyncConfig
+    account: str | None
+    adopt: Adopt | None
+    adopt_versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """
+    The right to reconcile one sync until `until`, renewed by its holder.
+
+    Attributes:
+        fence: grows with every claim of this sync; every write of state carries it.
+        trigger: what woke it.
+        objects: how many remote objects the newest run was about.
+    """
+
+    sync_id: str
+    owner: str
+    fence: int
+    trigger: Trigger
+    actor: str
+    objects: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncState:
+    """
+    A sync with its credential and its journal, read together.
+
+    Attributes:
+        restored: the database was put in place of a later state and nobody has accepted that yet: nothing is deleted.
+        generation_floor: generations of objects that the journal does not know begin above it; an accepted older
+            database may have lost the journal of objects that were made since.
+    """
+
+    sync: Sync
+    credential: Credential
+    journal: tuple[JournalEntry, ...]
+    restored: bool = False
+    generation_floor: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """
+    What came of accepting a restored database.
+
+    Attributes:
+        syncs: how many syncs will be looked at again.
+        objects: how many journal entries were moved on.
+        unread: names of syncs whose journal does not authenticate; they stay as they are.
+    """
+
+    syncs: int
+    objects: int
+    unread: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterRun:
+    """
+    What a run leaves behind on its sync.
+
+    Attributes:
+        status: the settled status.
+        reason: for the operator; may name keys, so it is stored encrypted.
+        reads: environment id -> revision read; None keeps what is stored (nothing was read).
+        applied_revision: None keeps the former one.
+        failures: failed runs in a row, this one included.
+        retry_in: earliest next run for edits and checks, from now; None = at once.
+        due_in: next run by time, from now; None = none.
+        account: to be pinned; None = leave.
+        adopt_done: the consent to adopt was carried out.
+        approval_used: the approval was carried out, or what it was for is not held any more.
+        objects: how many remote objects the run was about.
+    """
+
+    status: SyncStatus
+    reason: str | None
+    reads: Mapping[str, int] | None
+    applied_revision: int | None
+    failures: int
+    retry_in: timedelta | None
+    due_in: timedelta | None
+    account: str | None = None
+    adopt_done: bool = False
+    approval_used: bool = False
+    objects: int = 1
