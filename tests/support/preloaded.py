@@ -44,6 +44,7 @@ class PreloadedProcess:
                     status = self._status.recv(4)
                 except BlockingIOError:
                     return None
+                assert status, "what waits for the process was killed"
                 self.returncode = os.waitstatus_to_exitcode(int.from_bytes(status))
                 self._status.close()
         return self.returncode

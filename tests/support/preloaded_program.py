@@ -38,6 +38,8 @@ def serve(requests: socket.socket) -> list[str] | None:
         request = json.loads(line)
         stderr, status = descriptors
         if (pid := os.fork()) == 0:
+            requests.close()
+            os.close(status)
             become(stderr, request["environ"])
             return ["phasesync", *request["arguments"]]
         watch(pid, status)
@@ -56,7 +58,8 @@ def become(stderr: int, environ: dict[str, str]) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor, stream in ((nothing, 0), (nothing, 1), (stderr, 2)):
         os.dup2(descriptor, stream)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for descriptor in (nothing, stderr):
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(environ)
 
