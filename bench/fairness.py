@@ -15,8 +15,8 @@ import time
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
-from phasesync.core.rates import Rate
 from phasesync.core.sync import Layout
+from phasesync.core.token_bucket import Rate
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 

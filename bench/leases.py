@@ -23,12 +23,13 @@ import boto3
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, table
 from phasesync.adapters.aws.rate_limiter import RateLimiter
-from phasesync.adapters.dispatch import Threads
+from phasesync.adapters.dispatch import ThreadDispatcher
 from phasesync.bootstrap import Application
 from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
-from phasesync.core.lease_users import DEFAULT_TEMPLATE
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
 from phasesync.daemon.build import LEASE_THREADS
 from phasesync.engine.leases.expiry import LeaseExpiry
 from tests.support.installation import REGION, Installation
@@ -90,7 +91,7 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     for lease in application.context.leases.list_leases():
         application.context.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
     expiry = LeaseExpiry(application.context)
-    threads = Threads(expiry.work, threads=LEASE_THREADS, events=_Events(), chore="lease")
+    threads = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=_Events(), chore=Chore.LEASE)
     before, began = _calls(endpoint), time.perf_counter()
     while not _all_over(installation) and time.perf_counter() - began < PATIENCE_S:
         expiry.hand_out(threads)

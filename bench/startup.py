@@ -25,9 +25,9 @@ BOUNDS_MS = {
 """Command -> milliseconds."""
 
 _MAKE = """
-from phasesync.bootstrap import initialise_application
+from phasesync.bootstrap import initialise_installation
 from phasesync.settings import load_settings
-initialise_application(load_settings().settings)
+initialise_installation(load_settings().settings)
 """
 _RUN = "from phasesync.cli.main import main; main()"
 

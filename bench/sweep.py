@@ -29,7 +29,7 @@ from phasesync.bootstrap import Application
 from phasesync.core.events import Event, SweepFinished
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import JournalEntry
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Layout
 from phasesync.store.journal import to_row
 from phasesync.store.secrets import lookup_of

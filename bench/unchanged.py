@@ -19,7 +19,7 @@ from typing import Any
 from bench.endpoint import Endpoint, Seen
 from bench.ground import databases_option, installed, table
 from phasesync.bootstrap import Application
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from tests.support.installation import REGION
 from tests.support.sql import counted
 

@@ -1,9 +1,9 @@
 """
-The error tree. Adapters and engine raise only these.
+The error tree. Adapters and engine raise only these errors.
 
-A class fixes what to do (disposition), the exit code of a command that ends with it, and a hint: the command or the
-policy line that mends it. The first line of a class's docstring is its default message. Messages are made of codes,
-names and numbers, never of another exception's text: botocore and database drivers repeat arguments in theirs.
+Each class defines what to do (disposition), the exit code of a command that ends with it, and a hint: the command or
+the policy line that fixes it. The first line of its docstring is the default message. A message is built from codes,
+names and numbers, never from the text of another exception: botocore and database drivers repeat arguments in theirs.
 
     PhasesyncError
     ├── SettingsError                      halt
@@ -25,7 +25,7 @@ names and numbers, never of another exception's text: botocore and database driv
     │   ├── RemoteChangedError             replan
     │   ├── PayloadTooLargeError           halt
     │   ├── QuotaExceededError             halt
-    │   ├── StaleDatabaseError          halt
+    │   ├── StaleDatabaseError             halt
     │   ├── AccountMismatchError           halt
     │   ├── DestinationRejectedError       halt
     │   └── OutcomeUnknownError            replan
@@ -54,9 +54,9 @@ class Disposition(Enum):
     """What an error asks for."""
 
     RETRY = "retry"
-    """Try again later with growing pauses; nobody has to do anything."""
+    """Try again later with growing pauses; no person has to act."""
     REPLAN = "replan"
-    """The picture is stale: read and observe again, then decide anew."""
+    """The plan was made from a stale state: read and observe again, then make a new plan."""
     HALT = "halt"
     """A person has to change something first."""
 
@@ -78,9 +78,9 @@ class PhasesyncError(Exception):
     ) -> None:
         """
         Args:
-            message: one line for the operator; None takes the first line of the class's docstring.
-            hint: the command or policy line that mends it; None takes the class's default.
-            code: the code the other side gave (an AWS error code), None when there is none.
+            message: one line for the operator; None = the first line of the class's docstring.
+            hint: the command or policy line that fixes it; None = the class's default.
+            code: the error code of AWS or another remote side, None if there is none.
             request_id: AWS's request id, for a support case.
         """
         self.message = message or cleandoc(type(self).__doc__ or "").partition("\n")[0]
@@ -157,8 +157,8 @@ class PlanHeldError(PlanError):
         """
         Args:
             message: counts and limits that tripped the guard.
-            digest: digest of the held changes, as `syncs approve --plan` takes it.
-            hint: None takes the approve command.
+            digest: digest of the held changes, for `syncs approve --plan`.
+            hint: None = the approve command.
         """
         self.digest = digest
         super().__init__(message, hint=hint or f"phasesync syncs approve NAME --plan {digest}")
@@ -207,8 +207,8 @@ class ThrottledError(DestinationError):
     ) -> None:
         """
         Args:
-            message: None takes the class's.
-            retry_after: how long the other side asked to wait, None when it did not say.
+            message: None = the class's default.
+            retry_after: how long the destination asks to wait, None if it does not say.
             code: the AWS error code.
             request_id: AWS's request id.
         """
@@ -236,9 +236,9 @@ class PermissionDeniedError(DestinationError):
     ) -> None:
         """
         Args:
-            message: None takes the class's with the action.
-            action: the IAM action that was refused, such as `secretsmanager:CreateSecret`; None when AWS did not say.
-            hint: None names the line that prints a policy with the action.
+            message: None = the class's default, with the action.
+            action: the refused IAM action, such as `secretsmanager:CreateSecret`; None if AWS does not name it.
+            hint: None = the command that prints a policy with the action.
             code: the AWS error code.
             request_id: AWS's request id.
         """
@@ -247,13 +247,13 @@ class PermissionDeniedError(DestinationError):
             message = f"the credential is not allowed to call {action}"
         if hint is None and action is not None:
             reading = " --with-import" if action == "secretsmanager:GetSecretValue" else ""
-            whole, what, kind = f"NAME{reading}", "a sync", f"sync{reading}"
+            arguments, subject, starter = f"NAME{reading}", "a sync", f"sync{reading}"
             if action.startswith(("iam:", "sts:")):
-                whole, what, kind = "--dynamic NAME", "a dynamic secret", "dynamic"
+                arguments, subject, starter = "--dynamic NAME", "a dynamic secret", "dynamic"
             hint = (
-                f'allow "{action}" in the policy of the role or user: phasesync aws policy {whole} prints the '
-                f"whole policy of {what}, phasesync aws policy --starter {kind} --credential CREDENTIAL the one to "
-                "begin with"
+                f'allow "{action}" in the policy of the role or user: phasesync aws policy {arguments} prints the '
+                f"whole policy of {subject}, phasesync aws policy --starter {starter} --credential CREDENTIAL the one "
+                "to begin with"
             )
         super().__init__(message, hint=hint, code=code, request_id=request_id)
 
@@ -276,9 +276,9 @@ class PayloadTooLargeError(DestinationError):
     ) -> None:
         """
         Args:
-            message: None makes one from the numbers and names.
+            message: None = built from the numbers and names.
             size_bytes: the payload's size in UTF-8 bytes.
-            limit_bytes: what the destination takes.
+            limit_bytes: the limit of the destination.
             largest: names of the largest keys with their sizes, largest first.
         """
         self.size_bytes = size_bytes
@@ -295,7 +295,7 @@ class QuotaExceededError(DestinationError):
 
     exit_code = 1
     retry_after: timedelta | None = None
-    """When it may be tried again: room for versions comes as they get 24 h old. None = a person has to mend it."""
+    """Pause before the next try: AWS has room again as versions become 24 h old. None = a person has to fix it."""
 
 
 class StaleDatabaseError(DestinationError):
@@ -351,6 +351,13 @@ class ClaimLostError(StateError):
     disposition = Disposition.REPLAN
 
 
+class InterruptedRunError(StateError):
+    """The run was interrupted before it was done."""
+
+    disposition = Disposition.REPLAN
+    exit_code = 130
+
+
 class SchemaMismatchError(StateError):
     """The database has another schema than this release understands."""
 
@@ -400,10 +407,3 @@ class ConfirmationRequiredError(OperatorError):
 
     exit_code = 2
     default_hint = "add --yes"
-
-
-class InterruptedRunError(StateError):
-    """The run was interrupted before it was done."""
-
-    disposition = Disposition.REPLAN
-    exit_code = 130

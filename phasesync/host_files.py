@@ -1,8 +1,8 @@
 """
-The few files of this host that phasesync reads and makes: settings, the root key, the database's folder.
+Safe access to the few files of this host that phasesync reads and makes: settings, root key, database folder.
 
-A path may lead to anything: a FIFO that never ends, a device, a file of gigabytes. What is read is a regular file of
-bounded size; what is made is for this user alone, whatever the umask. Knows nothing of what the files hold.
+A path may lead to anything: a FIFO that never ends, a device, a file of gigabytes. Only regular files of bounded size
+are read. New folders are for this user alone, whatever the umask. The content of the files is not interpreted here.
 """
 
 import errno
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 MOUNTS: Final = Path("/proc/self/mounts")
-"""The kernel's list of what is mounted where, for this process (proc(5))."""
+"""The kernel's list of mounts for this process (proc(5))."""
 
 _FOR_NOW: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE}
 )
-"""What the host cannot do now, and will when the load or the fault is gone: nothing is wrong with the path."""
+"""The host cannot do it now, and can when the load or the fault is gone: nothing is wrong with the path."""
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a directory"),
@@ -37,7 +37,7 @@ class UnusableFileError(Exception):
 
     Attributes:
         reason: why, without the path.
-        passing: whether the host is to blame and not the path, so that another try may succeed.
+        passing: whether the cause is the host and not the path, so that another try may succeed.
         missing: whether there is no such file.
     """
 
@@ -49,13 +49,13 @@ class UnusableFileError(Exception):
 
 
 def is_passing(error: OSError) -> bool:
-    """Return whether an error says that the host cannot do it now, and nothing of what was asked for."""
+    """Return whether an error has a passing cause on this host, which the request did not cause."""
     return error.errno in _FOR_NOW
 
 
 def read_regular_file(path: Path, *, most_bytes: int) -> tuple[bytes, os.stat_result]:
     """
-    Return the content of a file, and what is known of the file that it was read from.
+    Return the content and the status of a file.
 
     Args:
         path: of a regular file; symlinks are followed.
@@ -64,10 +64,10 @@ def read_regular_file(path: Path, *, most_bytes: int) -> tuple[bytes, os.stat_re
     Raises:
         UnusableFileError: it cannot be read, is no regular file or is too large.
     """
-    with _told():
-        # Looked at before it is opened: opening some devices does something.
+    with _file_errors():
+        # Checked before it is opened: to open some devices has side effects.
         _require_regular(os.stat(path))
-        # A FIFO that took its place meanwhile must not hold us up.
+        # A FIFO that takes its place meanwhile must not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
@@ -79,9 +79,9 @@ def read_regular_file(path: Path, *, most_bytes: int) -> tuple[bytes, os.stat_re
 
 
 def file_exists(path: Path) -> bool:
-    """Return whether there is a file. UnusableFileError where that cannot be seen."""
+    """Return whether there is a file. UnusableFileError if that cannot be checked."""
     try:
-        with _told():
+        with _file_errors():
             os.stat(path)
     except UnusableFileError as error:
         if error.missing:
@@ -91,7 +91,7 @@ def file_exists(path: Path) -> bool:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder and all that is missing above it, each for this user alone (0700). OSError."""
+    """Make a folder and its missing parents, each for this user alone (0700). OSError."""
     missing = []
     while not path.is_dir():
         missing.append(path)
@@ -99,12 +99,12 @@ def make_private_folder(path: Path) -> None:
             break
         path = path.parent
     for folder in reversed(missing):
-        # Path.mkdir(parents=True) gives its mode to the last one only, and the umask decides over the others.
+        # Path.mkdir(parents=True) uses its mode for the last folder only, and the umask for the others.
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def out_of_descriptors() -> bool:
-    """Return whether this process, or its host, can open no further file: what SQLite and libpq do not say."""
+    """Return whether this process, or its host, can open no further file; SQLite and libpq do not report that."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
@@ -115,13 +115,13 @@ def out_of_descriptors() -> bool:
 @dataclass(frozen=True, kw_only=True)
 class Mount:
     """
-    What a path lies on.
+    A mounted file system.
 
     Attributes:
         point: where it is mounted.
-        source: what is mounted: a device, a share, the name of a program.
+        source: the device, the share or the program that is mounted.
         kind: type of the file system, such as ext4 or fuse.sshfs.
-        read_only: whether it can be written through this mount.
+        read_only: whether it cannot be written through this mount.
     """
 
     point: str
@@ -131,9 +131,9 @@ class Mount:
 
 
 def mount_of(path: Path, mounts: Path = MOUNTS) -> Mount | None:
-    """Return the mount that a path lies on, symlinks followed; None where nothing tells."""
+    """Return the mount that a path is on, symlinks followed; None if it is not known."""
     real = os.path.realpath(path)
-    found: Mount | None = None
+    mount: Mount | None = None
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
@@ -142,15 +142,15 @@ def mount_of(path: Path, mounts: Path = MOUNTS) -> Mount | None:
         source, point, kind, options, *_ = [*line.split(" "), "", "", "", ""]
         point = _unescaped(point)
         inside = real == point or real.startswith(point.rstrip("/") + "/")
-        # A later line of the same mount point lies on top of an earlier one.
-        if inside and (found is None or len(point) >= len(found.point)):
+        # A later line for the same mount point covers an earlier one.
+        if inside and (mount is None or len(point) >= len(mount.point)):
             read_only = "ro" in options.split(",")
-            found = Mount(point=point, source=_unescaped(source), kind=kind, read_only=read_only)
-    return found
+            mount = Mount(point=point, source=_unescaped(source), kind=kind, read_only=read_only)
+    return mount
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _file_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -168,7 +168,7 @@ def _require_regular(status: os.stat_result) -> None:
 
 
 def _unescaped(text: str) -> str:
-    """The kernel writes space, tab, newline and backslash as octal (proc(5))."""
+    """Return a field without escapes: the kernel writes space, tab, newline and backslash as octal (proc(5))."""
     for octal, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
         text = text.replace(octal, character)
     return text

@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from phasesync import errors
-from phasesync.core.status import Outcome, SyncStatus, verdict_of
+from phasesync.core.run import Outcome, verdict_of
+from phasesync.core.sync import SyncStatus
 from phasesync.errors import PhasesyncError
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, PhasesyncError)]

@@ -1,1 +1,1 @@
-"""The outside world, one adapter each. They raise only classes of `errors.py`; siblings do not import each other."""
+"""The adapters to everything outside the process, one each. They raise only classes of `errors.py`."""

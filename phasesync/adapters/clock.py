@@ -1,4 +1,4 @@
-"""The computer's clocks."""
+"""The clocks of this machine."""
 
 import time
 from datetime import UTC, datetime
@@ -8,9 +8,9 @@ class SystemClock:
     """The port `Clock`."""
 
     def now(self) -> datetime:
-        """Return the wall clock's time, aware, UTC."""
+        """Return the time of the wall clock, aware, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never jump."""
+        """Return the seconds of a clock that never jumps."""
         return time.monotonic()

@@ -1,11 +1,8 @@
 """
-What a destination kind says of itself. Pure data: opens nothing by being read.
+The registry of destination kinds, and the port `Destinations`, which opens a destination of any kind.
 
-Destination kinds, one line each.
-
-A kind is one module that ends in `SPEC`; it is imported when it is asked for, so that naming a kind costs nothing.
-
-The port `Destinations`: opens a destination of any kind. Makes no call and keeps nothing but the shared clients.
+A new kind is one folder with a module that ends in `SPEC`, and one line in `REGISTRY`. A module is imported when its
+kind is used, so that the name of a kind costs nothing. Makes no call and keeps nothing but the shared clients.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,17 +18,17 @@ from phasesync.ports.destination import Destination
 
 
 class Opener(Protocol):
-    """Makes a destination for one run."""
+    """Opens a destination for one run."""
 
     def __call__(
         self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, tenant: str
     ) -> Destination:
-        """Make it; makes no call yet."""
+        """Open it; makes no call yet."""
         ...
 
 
 class KeyResolver(Protocol):
-    """Finds a KMS key."""
+    """Resolves a KMS key."""
 
     def __call__(self, clients: AwsClients, credential: Credential, region: str, key: str) -> str:
         """Return the key's ARN, or AWS_MANAGED_KEY. InvalidInputError, PermissionDeniedError."""
@@ -45,15 +42,13 @@ class DestinationSpec:
 
     Attributes:
         kind: its name on the command line and in the database.
-        payload_limit_bytes: the most that one remote object takes.
         validate_name: raises InvalidInputError that says what is wrong with a remote name.
-        actions: what for -> the IAM actions it needs; `sync` is the main job, the others come on top of it.
-        open: makes a destination.
-        resolve_key: finds a KMS key that is named by id, alias or ARN.
+        actions: purpose -> the IAM actions that it needs; `sync` is the basis, the others are added to it.
+        open: opens a destination.
+        resolve_key: resolves a KMS key that is given by id, alias or ARN.
     """
 
     kind: str
-    payload_limit_bytes: int
     validate_name: Callable[[str], None]
     actions: Mapping[str, tuple[str, ...]]
     open: Opener
@@ -67,7 +62,7 @@ REGISTRY: Final[Mapping[str, str]] = {
 
 
 def spec_of(kind: str) -> DestinationSpec:
-    """Return what a destination kind can do. NotFoundError for a kind that does not exist."""
+    """Return the spec of a destination kind. NotFoundError if there is no such kind."""
     if kind not in REGISTRY:
         raise NotFoundError(
             f"{kind!r} is not a destination kind", hint=f"destination kinds: {', '.join(sorted(REGISTRY))}"
@@ -100,8 +95,8 @@ class RegisteredDestinations:
             kind: destination kind.
             credential: who writes.
             region: where.
-            tenant: for whom, such as a sync's id: customers take turns where calls have to wait for quotas.
-            fresh: find the identity of the credential anew, because a person asked for it.
+            tenant: for whom, such as a sync's id; tenants are served in rotation if calls have to wait for quotas.
+            fresh: resolve the identity of the credential again, because a person asked for it.
 
         Raises:
             CredentialRejectedError: the credential is incomplete.
@@ -116,11 +111,11 @@ class RegisteredDestinations:
 
     def resolve_key(self, kind: str, credential: Credential, region: str, key: str) -> str:
         """
-        Return the ARN of a KMS key that may be named by id, alias or ARN; AWS_MANAGED_KEY comes back as it is.
+        Return the ARN of a KMS key that is given by id, alias or ARN; AWS_MANAGED_KEY is returned unchanged.
 
         Raises:
             InvalidInputError: the key does not exist there, is disabled, or is not for symmetric encryption.
-            PermissionDeniedError: the credential may not ask KMS.
+            PermissionDeniedError: the credential may not call kms:DescribeKey.
             CredentialRejectedError: the credential is incomplete.
             NotFoundError: there is no such kind.
         """
@@ -130,5 +125,5 @@ class RegisteredDestinations:
         return spec.resolve_key(self._clients, credential, region, key)
 
     def check_name(self, kind: str, remote_name: str) -> None:
-        """Make sure that the destination would take a name. NotFoundError for the kind; InvalidInputError."""
+        """Make sure that the destination accepts a name. NotFoundError for the kind; InvalidInputError."""
         spec_of(kind).validate_name(remote_name)

@@ -1,4 +1,4 @@
-"""Dispatchers of threads in this process, for SQLite and PostgreSQL alike."""
+"""Dispatchers that run claimed work in threads of this process, for SQLite and PostgreSQL alike."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
-from phasesync.core.daemons import Load
+from phasesync.core.daemons import Chore, Load
 from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.sync_state import Claim
@@ -17,19 +17,19 @@ from phasesync.ports.runtime import EventSink
 Work = TypeVar("Work")
 
 _FAILED_LATELY: Final = timedelta(minutes=2)
-"""Work whose result could not be recorded comes again when its claim has ended: long before that."""
+"""Work without a stored result comes again when its claim has ended: long before that."""
 
 
-class Threads(Generic[Work]):
-    """Does each piece of work in a thread of a fixed pool. AWS calls wait on the network, so threads are enough."""
+class ThreadDispatcher(Generic[Work]):
+    """Does each piece of work in a thread of a fixed pool. Threads are enough: AWS calls wait for the network."""
 
-    def __init__(self, work: Callable[[Work], None], *, threads: int, events: EventSink, chore: str) -> None:
+    def __init__(self, work: Callable[[Work], None], *, threads: int, events: EventSink, chore: Chore) -> None:
         """
         Args:
             work: does one piece of work.
             threads: how many at once; each is made when it is first needed.
-            events: takes failures that could not be recorded with the work.
-            chore: what the work is, for those, and for the names of the threads.
+            events: takes failures that the work itself could not store.
+            chore: names the work in those events, and the threads.
         """
         self._work = work
         self._events = events
@@ -39,12 +39,12 @@ class Threads(Generic[Work]):
         self._lock = threading.Lock()
         self._running: dict[Future[None], Work] = {}
         self._progress: dict[int, float] = {}
-        """Thread that works -> when its work began or last made progress."""
+        """Busy thread -> when its work began or last made progress."""
         self._changed = time.monotonic()
         """When a piece of work last began or ended."""
         self._draining = False
         self._failures: tuple[float, float] | None = None
-        """When work first and last ended with an error, since it last ended without one."""
+        """When work first and last ended with an error; None if the last work ended without one."""
 
     @property
     def free(self) -> int:
@@ -53,7 +53,7 @@ class Threads(Generic[Work]):
             return self._threads - len(self._running)
 
     def submit(self, work: Work) -> bool:
-        """Do it as soon as a thread is free; return False where no more work is taken, and nothing is done."""
+        """Do work as soon as a thread is free; return False, and do nothing, once the dispatcher drains."""
         with self._lock:
             if self._draining:
                 return False
@@ -63,12 +63,12 @@ class Threads(Generic[Work]):
         return True
 
     def running(self) -> Sequence[Work]:
-        """Return what is being worked on."""
+        """Return the work under way."""
         with self._lock:
             return list(self._running.values())
 
     def progressed(self) -> None:
-        """Note that the work of the calling thread goes on; nothing happens in a thread that is not one of these."""
+        """Note that the work of the calling thread makes progress. Does nothing in a thread of another pool."""
         thread = threading.get_ident()
         with self._lock:
             if thread in self._progress:
@@ -80,7 +80,7 @@ class Threads(Generic[Work]):
         with self._lock:
             marks, changed, failures = list(self._progress.values()), self._changed, self._failures
         first, last = failures or (now, now)
-        # Another daemon may have done since what failed here: only what fails again and again says anything.
+        # Another daemon may have done meanwhile what failed here: only repeated failures count.
         failing_for = last - first if now - last < _FAILED_LATELY.total_seconds() else 0
         full_for = now - changed if len(marks) >= self._threads else 0
         return Load(
@@ -91,7 +91,7 @@ class Threads(Generic[Work]):
         )
 
     def drain(self, timeout: timedelta) -> bool:
-        """Take no more work and wait; return whether all was done in time."""
+        """Take no more work, and wait; return whether all work ended in time."""
         with self._lock:
             self._draining = True
             futures = list(self._running)
@@ -102,15 +102,15 @@ class Threads(Generic[Work]):
         thread = threading.get_ident()
         with self._lock:
             self._progress[thread] = self._changed = time.monotonic()
-        good = False
+        succeeded = False
         try:
             self._work(work)
-            good = True
+            succeeded = True
         finally:
             with self._lock:
                 del self._progress[thread]
                 self._changed = now = time.monotonic()
-                self._failures = None if good else (self._failures[0] if self._failures else now, now)
+                self._failures = None if succeeded else (self._failures[0] if self._failures else now, now)
 
     def _done(self, future: Future[None]) -> None:
         with self._lock:
@@ -123,7 +123,7 @@ class Threads(Generic[Work]):
         self._events.emit(ChoreFailed(chore=self._chore, error=type(error).__name__, message=message))
 
 
-class ThreadDispatcher(Threads[Claim]):
+class SyncThreadDispatcher(ThreadDispatcher[Claim]):
     """Reconciles claimed syncs."""
 
     def __init__(self, work: Callable[[Claim], None], *, threads: int, events: EventSink) -> None:
@@ -131,13 +131,13 @@ class ThreadDispatcher(Threads[Claim]):
         Args:
             work: reconciles one claimed sync.
             threads: how many at once.
-            events: takes failures that could not be recorded as a run.
+            events: takes failures that could not be stored as a run.
         """
-        super().__init__(work, threads=threads, events=events, chore="reconcile")
+        super().__init__(work, threads=threads, events=events, chore=Chore.RECONCILE)
 
     @property
     def free_for_large(self) -> int:
-        """How many of those that are free large syncs may have: together they leave some threads to the small ones."""
+        """How many free threads large syncs may take: together they leave some threads to the small ones."""
         with self._lock:
             large = sum(claim.objects > LARGE_ABOVE for claim in self._running.values())
         return threads_for_large(self._threads) - large

@@ -1,7 +1,7 @@
 """
 The root key: 32 bytes as base64, from a file, a systemd credential or the environment.
 
-Finds, checks and makes it. Never logs it, never puts it into an error; the store's key ring uses it.
+Loads, checks and creates it. Never logs it, and never puts it into an error. The store's key ring uses it.
 """
 
 import base64
@@ -28,7 +28,7 @@ from phasesync.store.keys import KEY_BYTES, RootKey, malformed_root_key
 CREDENTIAL_NAME: Final = "root_key"
 """Name in the unit file: `LoadCredential=root_key:/etc/phasesync/root.key`."""
 
-_MOST_BYTES: Final = 4096
+_MAX_BYTES: Final = 4096
 """A key file has 45 bytes."""
 
 
@@ -44,19 +44,19 @@ def load_root_key(
     Return the root key from the first of: the systemd credential, `file`, `value`, `default_file`.
 
     Args:
-        file: where the settings say that it is; must exist.
-        value: base64 from PHASESYNC_ROOT_KEY; works, with a warning.
-        default_file: where `init` puts it; may be missing.
-        environ: where CREDENTIALS_DIRECTORY is looked up; None = the process's environment.
+        file: from the settings; must exist.
+        value: base64 from PHASESYNC_ROOT_KEY; accepted with a warning.
+        default_file: where `init` writes it; may be missing.
+        environ: has CREDENTIALS_DIRECTORY; None = the environment of the process.
         mounts: the kernel's list of mounts.
 
     Raises:
-        KeyUnavailableError: there is none, or what is there is no root key.
-        SettingsError: the file may be read or replaced by everybody.
-        HostUnavailableError: it cannot be read now.
+        KeyUnavailableError: there is no root key, or it is malformed.
+        SettingsError: all users may read or replace the file.
+        HostUnavailableError: the file cannot be read now.
     """
     directory = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY")
-    if directory and _is_there(credential := Path(directory, CREDENTIAL_NAME)):
+    if directory and _exists(credential := Path(directory, CREDENTIAL_NAME)):
         # systemd keeps the directory to the service; the mode of a file in it says nothing (ACLs widen it).
         return RootKey(material=_parse(_read(credential)[0], str(credential)), source=str(credential))
     if file is not None:
@@ -70,7 +70,7 @@ def load_root_key(
                 "PHASESYNC_ROOT_KEY_FILE is safer",
             ),
         )
-    if default_file is not None and _is_there(default_file):
+    if default_file is not None and _exists(default_file):
         return _from_file(default_file, mounts)
     raise KeyUnavailableError(
         "there is no root key",
@@ -80,10 +80,10 @@ def load_root_key(
 
 def write_new_root_key(path: Path) -> RootKey:
     """
-    Make a root key and write it to a new file, mode 0600, on disk before this returns.
+    Create a root key and write it to a new file of mode 0600; it is on disk when this returns.
 
     Raises:
-        AlreadyExistsError: something is there already; it is left alone.
+        AlreadyExistsError: the path exists already; it is left alone.
         SettingsError: it cannot be written.
     """
     key = RootKey(material=secrets.token_bytes(KEY_BYTES), source=str(path))
@@ -96,13 +96,13 @@ def write_new_root_key(path: Path) -> RootKey:
         raise _unwritable(path, error) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)  # whatever the umask took away or an ACL added
+            os.fchmod(file.fileno(), 0o600)  # regardless of the umask and of ACLs
             file.write(base64.b64encode(key.material) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         _sync_directory(path.parent)
     except OSError as error:
-        path.unlink(missing_ok=True)  # half a key would be taken for a damaged one
+        path.unlink(missing_ok=True)  # half a key would look like a damaged one
         raise _unwritable(path, error) from None
     return key
 
@@ -115,11 +115,12 @@ def _from_file(path: Path, mounts: Path) -> RootKey:
 
 def _check_mode(path: Path, mode: int, mounts: Path) -> tuple[str, ...]:
     """
-    Refuse a file that everybody may read or replace; return warnings for one that is better kept closer.
+    Refuse a file that all users may read or replace; return warnings about a mode that is wider than necessary.
 
-    A group is how Kubernetes gives a secret volume to a pod that is not root (fsGroup makes it 0440), so it is not
-    refused. The file itself counts, not the symlink that Kubernetes puts in front of it. Where an orchestrator mounted
-    it for this program, the program cannot change the mode, and the mount says who sees it: docs/security.md.
+    A mode for the group is not refused: Kubernetes uses it to give a secret volume to a pod that is not root (fsGroup
+    makes it 0440). The file itself counts, not the symlink that Kubernetes puts in front of it. If an orchestrator
+    mounted it for this program, the program cannot change the mode, and the mount decides
+    who sees it: docs/security.md.
     """
     if mode & stat.S_IRWXO and _is_mounted_for_us(path, mounts):
         who = "everybody who sees its mount"
@@ -142,10 +143,10 @@ _MODE_OF_MOUNTS: Final = (
 
 def _is_mounted_for_us(path: Path, mounts: Path) -> bool:
     """
-    Return whether an orchestrator mounted this file for a program: read-only, and in memory or all by itself.
+    Return whether an orchestrator mounted this file for one program: read-only, and in memory or as a single file.
 
-    Kubernetes, CSI drivers and Swarm mount secrets in memory; Compose mounts the file alone. A read-only disk is not
-    meant: everybody on the machine may read it, as in the store of NixOS.
+    Kubernetes, CSI drivers and Swarm mount secrets in memory; Compose mounts the file alone. A read-only disk does not
+    count: all users of the machine may read it, as in the store of NixOS.
     """
     mount = mount_of(path, mounts)
     if mount is None or not mount.read_only or mount.point == "/":
@@ -153,7 +154,7 @@ def _is_mounted_for_us(path: Path, mounts: Path) -> bool:
     return mount.kind in ("tmpfs", "ramfs") or mount.point == os.path.realpath(path)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return file_exists(path)
     except UnusableFileError as error:
@@ -162,7 +163,7 @@ def _is_there(path: Path) -> bool:
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
-        return read_regular_file(path, most_bytes=_MOST_BYTES)
+        return read_regular_file(path, most_bytes=_MAX_BYTES)
     except UnusableFileError as error:
         raise _unreadable(path, error) from None
 
@@ -190,7 +191,7 @@ def _unwritable(path: Path, error: OSError) -> HostUnavailableError | SettingsEr
 
 
 def _sync_directory(path: Path) -> None:
-    """Make the new name itself survive a power cut."""
+    """Have the new directory entry survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

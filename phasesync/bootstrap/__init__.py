@@ -6,22 +6,20 @@ Nothing here decides anything, and nothing below it may import it.
 
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import (
-    Initialised,
-    find_instance_id,
-    find_root_key,
-    initialise_application,
-    migrate_application,
+    InitResult,
+    initialise_installation,
+    load_instance_id,
+    migrate_database,
     open_application,
-    restore_application,
+    restore_database,
 )
 
 __all__ = [
     "Application",
-    "Initialised",
-    "find_instance_id",
-    "find_root_key",
-    "initialise_application",
-    "migrate_application",
+    "InitResult",
+    "initialise_installation",
+    "load_instance_id",
+    "migrate_database",
     "open_application",
-    "restore_application",
+    "restore_database",
 ]

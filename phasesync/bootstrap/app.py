@@ -1,7 +1,7 @@
 """
 The wired application: the context that use cases work with, and the use cases that a command asks for.
 
-Each part is made when it is first asked for, so that a command pays for what it uses: listing apps imports no AWS SDK.
+Everything is made on first use, so that a command pays only for what it uses: `syncs list` imports no AWS SDK.
 """
 
 import os
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from phasesync.ports.runtime import CredentialTester
 
 
-class _NoEvents:
-    """Takes events where nobody logs them: a command prints what it did itself."""
+class _DiscardedEvents:
+    """For commands, which print themselves what they did."""
 
     def emit(self, event: "Event") -> None:
-        """Do nothing with an event."""
+        """Discard an event."""
 
 
 class Application:
-    """Everything that a command or a daemon works with, on one database."""
+    """An opened installation: everything that a command or a daemon works with, on one database."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Application:
     ) -> None:
         """
         Args:
-            settings: as they were read.
+            settings: the settings at the start.
             store: the opened database.
-            root_key: for its warnings; the database has its own.
-            events: takes what happens; None where commands print it.
-            current: returns the settings that are in effect now; None where they do not change.
+            root_key: for its warnings; the store has its own.
+            events: takes what happens; None for commands.
+            current: returns the settings in effect now; None if they do not change.
         """
         self.settings = settings
         self.current = current or (lambda: settings)
@@ -70,12 +70,14 @@ class Application:
         self.store = store
         self._clock = SystemClock()
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._events: EventSink = events or _NoEvents()
+        self._events: EventSink = events or _DiscardedEvents()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -95,7 +97,7 @@ class Application:
             events=self._events,
             owner=self._owner,
             claim_ttl=self._claim_ttl,
-            lease_claim_ttl=self._claim_ttl + timedelta(seconds=self._call_limits.call_s),
+            lease_claim_ttl=lambda: self._claim_ttl + timedelta(seconds=self._call_limits.call_s),
             random=random.random,
             coalesce=lambda: timedelta(milliseconds=self.current().daemon.coalesce_ms),
             make_destinations=self._make_destinations,
@@ -104,30 +106,33 @@ class Application:
         )
 
     def schema(self) -> SchemaStatus:
-        """Return how the schema of the database stands, which can be written now. StoreUnavailableError."""
+        """
+        Return how the schema of the database stands.
+
+        Raises:
+            StoreUnavailableError: the database cannot be written now.
+        """
         self.store.database.check_writable()
         return status_of(self.store.database)
 
     def endpoint_note(self, region: str) -> str:
-        """Return text that names the endpoints in a Region which are not AWS's usual ones; empty where all are."""
-        found = self.clients.endpoints(region)
-        different = sorted(set(found.values()))
-        if not found:
-            return ""
-        if len(different) == 1 and len(found) > 1:
-            return f", endpoint {different[0]}"
-        return ", " + ", ".join(f"endpoint of {service} {url}" for service, url in sorted(found.items()))
+        """Return text that names the custom endpoints of a Region; empty if all are AWS's own."""
+        endpoints = self.clients.endpoints(region)
+        urls = set(endpoints.values())
+        if len(urls) == 1 and len(endpoints) > 1:
+            return f", endpoint {urls.pop()}"
+        return "".join(f", endpoint of {service} {url}" for service, url in sorted(endpoints.items()))
 
     @cached_property
     def clients(self) -> "AwsClients":
-        """Clients of AWS, made once and shared."""
-        from phasesync.adapters.aws.rate_limiter import PATIENCE, RateLimiter
+        """Shared clients of AWS."""
+        from phasesync.adapters.aws.rate_limiter import MAX_WAIT, RateLimiter
         from phasesync.adapters.aws.session import AwsClients
-        from phasesync.engine.scheduler import working
+        from phasesync.engine.scheduler import count_active
 
-        rate_limiter = RateLimiter(self._clock.monotonic, patience=min(PATIENCE, self._claim_ttl * 2 / 3))
-        # For a command, which is one more beside the daemons; a daemon hears of the others with every heartbeat.
-        rate_limiter.share_among(working(self.store.daemons) + 1)
+        rate_limiter = RateLimiter(self._clock.monotonic, max_wait=min(MAX_WAIT, self._claim_ttl * 2 / 3))
+        # A command is one more caller beside the active daemons. A daemon learns their number with each heartbeat.
+        rate_limiter.share_among(count_active(self.store.daemons) + 1)
         return AwsClients(
             source_of=self.store.credentials.get_by_id,
             clock=self._clock,
@@ -138,7 +143,7 @@ class Application:
 
     @cached_property
     def operations(self) -> "SyncOperations":
-        """What an operator may ask of a sync."""
+        """What an operator does with a sync."""
         from phasesync.engine.operations import SyncOperations
 
         return SyncOperations(self.context)
@@ -152,14 +157,14 @@ class Application:
 
     @cached_property
     def adoption(self) -> "Adoption":
-        """Takes objects over that are not ours."""
+        """Takes over remote objects that are not ours."""
         from phasesync.engine.adoption import Adoption
 
         return Adoption(self.context)
 
     @cached_property
     def credential_operations(self) -> "CredentialOperations":
-        """What an operator may ask of a credential."""
+        """What an operator does with a credential."""
         from phasesync.engine.credential_admin import CredentialOperations
 
         return CredentialOperations(self.context)
@@ -173,13 +178,13 @@ class Application:
 
     @cached_property
     def lease_operations(self) -> "LeaseOperations":
-        """What an operator may ask of leases."""
+        """What an operator does with leases."""
         import secrets
 
-        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
+        from phasesync.core.iam_users import RANDOM, RANDOM_ALPHABET
         from phasesync.engine.leases.operations import LeaseOperations
 
-        # What a clock noted that was set back since is moved before anything is noted by the clock as it is.
+        # Instants that a clock left ahead are moved before the clock as it is writes any.
         self.store.clock_watch.look(self._owner)
         return LeaseOperations(
             self.context,
@@ -211,13 +216,13 @@ class Application:
 
 
 def call_limits(settings: Settings) -> "CallLimits":
-    """Return what the settings say of calls of AWS."""
+    """Return the limits of calls of AWS by the settings."""
     from phasesync.adapters.aws.sdk import CallLimits
 
     return CallLimits(
         connect_timeout_s=settings.aws.connect_timeout_s,
         read_timeout_s=settings.aws.read_timeout_s,
         attempts=settings.aws.max_attempts,
-        # Beside the workers: the sweep, and a test of the credential. Threads of leases use clients of their own.
+        # Beside the workers: the sweep, and a test of the credential. Lease threads use clients of their own.
         connections=max(10, settings.daemon.workers + 2),
     )

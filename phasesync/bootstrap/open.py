@@ -1,7 +1,8 @@
-"""Settings -> an opened database with its key: opening, first set-up, and putting a backup in its place."""
+"""Settings -> an opened database with its key: opening, first set-up, migrations, and restoring a backup."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,125 +24,130 @@ def open_application(
     Open the database with its key; see `Application` for the arguments.
 
     Raises:
-        SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: with what mends it.
+        SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: the hint says what to do.
     """
     check(settings.database_url)
     database = open_database(settings.database_url)
     try:
-        # Asked for before the key: a daemon that starts beside `init` waits for it and does not miss a key yet to come.
+        # Before the key: a daemon that starts beside `init` waits for it, and does not fail for want of a key.
         read_instance_id(database)
-        root_key = find_root_key(settings)
-        store = open_store(database, KeyRing([root_key], WrappedKeyTable(database).list_all))
+        root_key = _load_root_key(settings)
+        store = open_store(database, _key_ring(database, root_key))
     except BaseException:
         database.close()
         raise
     return Application(settings, store, root_key=root_key, events=events, current=current)
 
 
-def find_instance_id(settings: Settings) -> str:
-    """Return the id of the installation whose database this is; needs no key. Raises as `open_application` does."""
+def load_instance_id(settings: Settings) -> str:
+    """Return the id of the installation that owns the database; needs no key. Raises as `open_application` does."""
     check(settings.database_url)
-    database = open_database(settings.database_url)
-    try:
+    with closing(open_database(settings.database_url)) as database:
         return read_instance_id(database)
-    finally:
-        database.close()
-
-
-def find_root_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> RootKey:
-    """Return the root key that the settings lead to. KeyUnavailableError, SettingsError."""
-    return load_root_key(
-        file=settings.named_root_key_file,
-        value=settings.root_key.get_secret_value() if settings.root_key else None,
-        default_file=settings.default_root_key_file,
-        environ=environ,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Initialised:
-    """What `init` made or found."""
+class InitResult:
+    """
+    What `init` found or made.
+
+    Attributes:
+        key_made: the root key is new.
+        warnings: what could be better about key and database, one line each.
+    """
 
     root_key: RootKey
     key_made: bool
     instance_id: str
     warnings: tuple[str, ...] = ()
-    """What should be better about key and database, one line each."""
 
 
-def initialise_application(settings: Settings) -> Initialised:
+def initialise_installation(settings: Settings) -> InitResult:
     """
     Make what is missing: root key, database at the newest migration, keys in it. Safe to repeat.
 
     Raises:
-        KeyUnavailableError: the database has keys of another root key, or its root key is gone: no new one is made.
+        KeyUnavailableError: the database has keys of another root key, or its root key is gone. No new one is made.
         SettingsError, StoreUnavailableError: directory, file or database are not usable.
     """
-    migrate_application(settings)
-    database = open_database(settings.database_url)
-    try:
-        stored = WrappedKeyTable(database)
-        made = False
-        try:
-            root_key = find_root_key(settings)
-        except KeyUnavailableError as error:
-            key_file = settings.default_root_key_file
-            if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
-                raise
-            wrapped = stored.list_all()
-            if wrapped:
-                raise KeyUnavailableError(
-                    f"the root key is missing: this database was made with the key {wrapped[0].root_key_id}; "
-                    "no new one is made",
-                    hint=f"bring the key file back to {settings.root_key_file}, or set PHASESYNC_ROOT_KEY_FILE",
-                ) from error
-            if key_file is None:
-                raise SettingsError(
-                    "the root key would be in the home directory, and this user has none",
-                    hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
-                ) from error
-            root_key, made = write_new_root_key(key_file), True
-        instance_id = initialise(database, KeyRing([root_key], stored.list_all))
-    finally:
-        database.close()
+    migrate_database(settings)
+    with closing(open_database(settings.database_url)) as database:
+        root_key, key_made = _load_or_make_root_key(settings, database)
+        instance_id = initialise(database, _key_ring(database, root_key))
     warnings = (*root_key.warnings, *database.warnings())
-    return Initialised(root_key=root_key, key_made=made, instance_id=instance_id, warnings=warnings)
+    return InitResult(root_key=root_key, key_made=key_made, instance_id=instance_id, warnings=warnings)
 
 
-def restore_application(settings: Settings, file: Path) -> Path | None:
+def migrate_database(settings: Settings) -> None:
     """
-    Put a backup in the place of the database; see `adapters.store.restore`.
+    Bring the database to the newest migration; see `store.migrate.upgrade`.
+
+    Raises:
+        KeyUnavailableError: a migration needs the root key, and it is missing or not the one of this database. Nothing
+            was changed.
+    """
+    # The root key is loaded only if a migration needs it.
+    upgrade(settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings)))
+
+
+def restore_database(settings: Settings, file: Path) -> Path | None:
+    """
+    Replace the database by a backup; see `store.backup.restore`.
 
     Returns:
-        Where the former database was kept, None where there was none.
+        Where the former database was kept; None if there was none.
 
     Raises:
         KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
     """
     from phasesync.store.backup import restore
 
-    root_key = find_root_key(settings)
-
-    return restore(settings.database_url, file, open_keys=_keys_of(lambda: root_key), at=SystemClock().now())
-
-
-def migrate_application(settings: Settings) -> None:
-    """
-    Bring the database to the newest migration; see `adapters.store.migrate`.
-
-    Raises:
-        KeyUnavailableError: a migration needs the root key, and the settings lead to none or to another one. Nothing
-            was changed.
-    """
-    upgrade(settings.database_url, _keys_of(lambda: find_root_key(settings)))
+    root_key = _load_root_key(settings)
+    return restore(
+        settings.database_url,
+        file,
+        open_keys=lambda database: _verified_keys(database, root_key),
+        at=SystemClock().now(),
+    )
 
 
-def _keys_of(find: Callable[[], RootKey]) -> Callable[[Database], KeyRing]:
-    """Return what opens the keys of a database, with a root key that is looked for when it is needed."""
+def _load_root_key(settings: Settings) -> RootKey:
+    return load_root_key(
+        file=settings.named_root_key_file,
+        value=settings.root_key.get_secret_value() if settings.root_key else None,
+        default_file=settings.default_root_key_file,
+    )
 
-    def open_keys(database: Database) -> KeyRing:
-        keys = KeyRing([find()], WrappedKeyTable(database).list_all)
-        keys.verify()
-        return keys
 
-    return open_keys
+def _load_or_make_root_key(settings: Settings, database: Database) -> tuple[RootKey, bool]:
+    """Return the root key, and whether it is new. A database with keys never gets a new one."""
+    try:
+        return _load_root_key(settings), False
+    except KeyUnavailableError as error:
+        key_file = settings.default_root_key_file
+        if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
+            raise
+        wrapped_keys = WrappedKeyTable(database).list_all()
+        if wrapped_keys:
+            raise KeyUnavailableError(
+                f"the root key is missing: this database was made with the key {wrapped_keys[0].root_key_id}; "
+                "no new one is made",
+                hint=f"bring the key file back to {settings.root_key_file}, or set PHASESYNC_ROOT_KEY_FILE",
+            ) from error
+        if key_file is None:
+            raise SettingsError(
+                "the root key would be in the home directory, and this user has none",
+                hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
+            ) from error
+        return write_new_root_key(key_file), True
+
+
+def _key_ring(database: Database, root_key: RootKey) -> KeyRing:
+    return KeyRing([root_key], WrappedKeyTable(database).list_all)
+
+
+def _verified_keys(database: Database, root_key: RootKey) -> KeyRing:
+    """Return the keys of a database. KeyUnavailableError: the root key does not open them."""
+    keys = _key_ring(database, root_key)
+    keys.verify()
+    return keys

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.documents import app_item
+from phasesync.cli.documents import app_document
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
@@ -34,7 +34,7 @@ def list_(application: "Application", out: Output) -> None:
       phasesync apps list -o json
     """
     out.items(
-        map(app_item, application.store.apps.list_apps()),
+        map(app_document, application.store.apps.list_apps()),
         ["name", "description", "created_at"],
         empty="there are no apps yet: phasesync apps add NAME",
     )
@@ -54,7 +54,7 @@ def add(application: "Application", name: str, description: str, out: Output) ->
       phasesync apps add shop --description "The shop"
     """
     app = application.store.apps.add_app(name, description=description)
-    out.done(f"added the app {app.name}; next: phasesync envs add {app.name}/production", app_item(app))
+    out.done(f"added the app {app.name}; next: phasesync envs add {app.name}/production", app_document(app))
 
 
 @apps.command()
@@ -74,7 +74,7 @@ def update(application: "Application", name: str, new_name: str | None, descript
     if new_name is None and description is None:
         raise InvalidInputError("there is nothing to change", hint="phasesync apps update --help")
     app = application.store.apps.update_app(name, new_name=new_name, description=description)
-    out.done(f"updated the app {app.name}", app_item(app))
+    out.done(f"updated the app {app.name}", app_document(app))
 
 
 @apps.command()

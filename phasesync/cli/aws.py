@@ -1,5 +1,6 @@
 """`phasesync aws`: IAM documents to paste, what is in an account, and deleting one secret for good."""
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -9,10 +10,13 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option, print_document
 from phasesync.cli.params import REGION, Name, comma_list
 from phasesync.core.credential import CredentialType
-from phasesync.errors import InvalidInputError, NotFoundError
+from phasesync.errors import InvalidInputError, PhasesyncError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.core.credential import Credential
+    from phasesync.core.iam.document import Document
+    from phasesync.engine.iam_policies import StarterRegion
 
 CREDENTIAL = Name("credential")
 
@@ -100,8 +104,6 @@ def policy(
       phasesync aws policy --all --credential aws
       phasesync aws policy --starter sync --credential aws
     """
-    from phasesync.cli.starter_policy import place_of, print_dynamic_starter, print_sync_starter
-
     if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
         raise InvalidInputError(
             "say whose policy, with exactly one of: a sync, --dynamic NAME, --all, --starter sync, --starter dynamic",
@@ -109,18 +111,19 @@ def policy(
         )
     if permission_boundary is not None and starter != "dynamic":
         raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")
-    if starter is not None:
-        if part or copy_keys:
-            raise InvalidInputError("--copy-key and --part are not for the starter policy, which is one part")
-        if starter == "dynamic":
-            if with_import or no_sweep or kms_key is not None:
-                raise InvalidInputError(
-                    "--with-import, --no-sweep and --kms-key are for --starter sync: leases read no secrets"
-                )
-            print_dynamic_starter(place_of(region, credential=credential), permission_boundary, out)
-        else:
-            place = place_of(region, credential=credential, kms_key=kms_key)
-            print_sync_starter(place, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, out=out)
+    if starter is not None and (part or copy_keys):
+        raise InvalidInputError("--copy-key and --part are not for the starter policy, which is one part")
+    if starter == "dynamic":
+        if with_import or no_sweep or kms_key is not None:
+            raise InvalidInputError(
+                "--with-import, --no-sweep and --kms-key are for --starter sync: leases read no secrets"
+            )
+        _print_starter_for_leases(region, credential, permission_boundary, out)
+        return
+    if starter == "sync":
+        _print_starter_for_syncs(
+            region, credential, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, out=out
+        )
         return
     if region is not None:
         raise InvalidInputError("--region is for the starter policy: a sync has its own Region")
@@ -153,26 +156,37 @@ def _print_policy(
     part: int | None,
     out: Output,
 ) -> None:
-    from phasesync.adapters.aws.policy_size import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
-    from phasesync.cli.aws_documents import check_copy_keys, covered_by, policy_for
-    from phasesync.core.arns import check_key_arn
+    from phasesync.adapters.destinations import spec_of
+    from phasesync.engine.iam_policies import check_keys, policy_of_scope, policy_scope
 
-    try:
-        covered = covered_by(application, sync=sync, dynamic=dynamic, credential=credential)
-    except NotFoundError as error:
-        if sync is not None and sync.lower() in {one.name.lower() for one in application.store.dynamics.list_all()}:
-            error.hint = f"there is a dynamic secret of that name: phasesync aws policy --dynamic {sync}"
-        raise
-    for other in covered.elsewhere:
+    scope = policy_scope(
+        application.context,
+        sync=sync,
+        dynamic=dynamic,
+        credential=credential,
+    )
+    for other in scope.other_credentials:
         out.warn(
             f"live leases of {dynamic} were made with the credential {other}, whose policy still has to allow "
             f"revoking them: phasesync aws policy --all --credential {other}"
         )
-    for one in covered.syncs:
-        if kms_key is not None:
-            check_key_arn(kms_key, one.region)
-    check_copy_keys(application, covered, copy_keys)
-    whole = policy_for(application, covered, kms_key=kms_key, copy_keys=copy_keys, with_import=with_import, sweep=sweep)
+    check_keys(scope, kms_key=kms_key, copy_keys=copy_keys)
+    whole = policy_of_scope(
+        scope,
+        instance_id=application.context.instance_id,
+        actions=lambda kind: spec_of(kind).actions,
+        kms_key=kms_key,
+        copy_keys=copy_keys,
+        with_import=with_import,
+        sweep=sweep,
+    )
+    _print_in_parts(whole, part, out)
+
+
+def _print_in_parts(whole: "Document", part: int | None, out: Output) -> None:
+    """Print a policy or one part of it; warn if IAM does not take the whole policy as one."""
+    from phasesync.core.iam.document import MANAGED_POLICIES, MANAGED_POLICY_CHARACTERS, parts_of, size_of
+
     parts = parts_of(whole)
     if part is not None and part > len(parts):
         raise InvalidInputError(f"the policy has {len(parts)} part{'s' if len(parts) > 1 else ''}, there is no {part}")
@@ -190,6 +204,76 @@ def _print_policy(
         )
 
 
+def _print_starter_for_syncs(
+    region: str | None,
+    credential: str | None,
+    *,
+    kms_key: str | None,
+    with_import: bool,
+    sweep: bool,
+    out: Output,
+) -> None:
+    from phasesync.core.arns import check_key_arn
+    from phasesync.core.iam.sync_policy import starter_sync_policy
+
+    where = _starter_region(region, credential, kms_key)
+    if kms_key is not None and where.region is not None:
+        check_key_arn(kms_key, where.region)
+    print_document(starter_sync_policy(region=where.region, kms_key_arn=kms_key, with_import=with_import, sweep=sweep))
+    if where.note is not None:
+        out.say(where.note)
+
+
+def _print_starter_for_leases(region: str | None, credential: str | None, boundary: str | None, out: Output) -> None:
+    from phasesync.core.arns import check_partition, check_policy_arn
+    from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
+    from phasesync.core.iam_users import OUR_PATH
+
+    where = _starter_region(region, credential, None)
+    if boundary is not None:
+        check_policy_arn(boundary)
+        if where.region is not None:
+            check_partition(boundary, where.region)
+    instance_id, why_not = _instance_id()
+    print_document(starter_lease_policy(region=where.region, boundary=boundary, instance_id=instance_id))
+    if why_not is not None:
+        out.warn(
+            f"it is not known which installation this is for, since {why_not}: the policy gives whoever holds the role "
+            f"keys of every user under {OUR_PATH}, other installations' too; print it again after phasesync init"
+        )
+    if boundary is None:
+        out.say(
+            f"every user needs the permission boundary {STARTER_BOUNDARY}: a policy of yours that says what such users "
+            "may do at most. Give another one with --permission-boundary ARN"
+        )
+    if where.region is None and boundary is None:
+        out.say("it is for the partition aws; for China, GovCloud and others name a Region of theirs with --region")
+    out.say("groups are not in it; once there is a dynamic secret: phasesync aws policy --dynamic NAME")
+
+
+def _starter_region(region: str | None, credential: str | None, kms_key: str | None) -> "StarterRegion":
+    """Find the Region of a starter policy; needs a database only if a credential is named."""
+    from phasesync.engine.iam_policies import starter_region
+
+    loaded = None if credential is None else _credential(credential)
+    return starter_region(region, credential=loaded, kms_key=kms_key, environ=os.environ)
+
+
+@with_application
+def _credential(application: "Application", name: str) -> "Credential":
+    return application.store.credentials.get(name)
+
+
+def _instance_id() -> tuple[str | None, str | None]:
+    """Return the id of this installation, and why it is not known if no database gives it."""
+    from phasesync.bootstrap import load_instance_id
+
+    try:
+        return load_instance_id(invocation().settings().settings), None
+    except PhasesyncError as error:
+        return None, error.message
+
+
 @aws.command("trust-policy")
 @click.argument("credential", type=CREDENTIAL)
 @click.option("--principal", metavar="ARN", help="Who assumes the role. Default: the identity of this shell.")
@@ -203,15 +287,15 @@ def trust_policy(application: "Application", credential: str, principal: str | N
     Example:
       phasesync aws trust-policy aws --principal arn:aws:iam::111122223333:role/host
     """
-    from phasesync.cli.aws_documents import trust_of
+    from phasesync.engine.iam_policies import trust_policy_of
 
-    found = application.store.credentials.get(credential)
-    if found.type is not CredentialType.ASSUME_ROLE:
-        raise InvalidInputError(f"the credential {credential} is {found.type} and assumes no role")
-    document, unsure = trust_of(application, found, principal)
-    print_document(document)
-    if unsure is not None:
-        out.warn(unsure)
+    loaded = application.store.credentials.get(credential)
+    if loaded.type is not CredentialType.ASSUME_ROLE:
+        raise InvalidInputError(f"the credential {credential} is {loaded.type} and assumes no role")
+    trust = trust_policy_of(application.context.tester, loaded, principal)
+    print_document(trust.document)
+    if trust.note is not None:
+        out.warn(trust.note)
 
 
 @aws.command("list-secrets")
@@ -227,28 +311,19 @@ def list_secrets(application: "Application", credential: str, region: str | None
     Example:
       phasesync aws list-secrets --credential aws
     """
+    from phasesync.cli.documents import listed_secret_document
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.core.arns import check_neighbours
+    from phasesync.core.regions import check_same_partition
     from phasesync.engine.hints import hints_about
 
-    found = application.store.credentials.get(credential)
-    where = check_neighbours(region or found.region, found.region, of=f"the credential {credential}")
+    loaded = application.store.credentials.get(credential)
+    where = check_same_partition(region or loaded.region, loaded.region, of=f"the credential {credential}")
     with hints_about(credential):
-        listed = application.context.destinations.open(AWS_SECRETS_MANAGER, found, where).list_names()
-    items = [
-        {
-            "name": one.name,
-            "ours": one.ours,
-            "owning_service": one.owning_service,
-            "type": one.external_type,
-            "deleted_at": one.deleted_at,
-            "description": one.description,
-            "arn": one.arn,
-        }
-        for one in listed
-    ]
+        listed = application.context.destinations.open(AWS_SECRETS_MANAGER, loaded, where).list_names()
     out.items(
-        items, ["name", "ours", "owning_service", "type", "deleted_at", "description"], empty="there are no secrets"
+        map(listed_secret_document, listed),
+        ["name", "ours", "owning_service", "type", "deleted_at", "description"],
+        empty="there are no secrets",
     )
 
 
@@ -275,18 +350,18 @@ def force_delete(
     Example:
       phasesync aws force-delete shop/production/OLD --credential aws
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about, hints_for
     from phasesync.engine.removal import find_for_force_deletion, force_delete
 
     context, kind = application.context, AWS_SECRETS_MANAGER
     with hints_about(credential):
-        sync, seen = find_for_force_deletion(context, credential, region, name, kind=kind)
-    tell_identity(application, application.store.credentials.get(credential), out)
-    out.say(f"{name} is {seen.arn}, written by the sync {sync.name}")
+        sync, observed = find_for_force_deletion(context, credential, region, name, kind=kind)
+    show_identity(application, application.store.credentials.get(credential), out)
+    out.say(f"{name} is {observed.arn}, written by the sync {sync.name}")
     confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
     with hints_for(sync):
         force_delete(context, credential, region, name, kind=kind, actor=invocation().actor)
     wanted = "" if sync.paused is not None else f"; the next run of {sync.name} creates it anew if it is still wanted"
-    out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": seen.arn, "sync": sync.name})
+    out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": observed.arn, "sync": sync.name})

@@ -1,7 +1,8 @@
-"""`phasesync credentials`: how we authenticate to AWS. What is secret is never shown again."""
+"""`phasesync credentials`: how we authenticate to AWS. A secret access key is never shown again."""
 
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,6 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Name
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.credential import (
-    Credential,
     CredentialStatus,
     CredentialType,
     check_access_key_id,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phasesync.bootstrap import Application
+    from phasesync.engine.iam_policies import RoleSetup
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
@@ -74,7 +75,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @click.option(
     "--type",
     "type_",
-    type=click.Choice([str(one) for one in CredentialType]),
+    type=click.Choice([str(type_) for type_ in CredentialType]),
     required=True,
     help="How it authenticates: by assuming a role, with an access key, or with the SDK's own settings.",
 )
@@ -113,8 +114,9 @@ def add(
       phasesync credentials add keys --type access-key --access-key-id AKIA... --region eu-central-1
       phasesync credentials add host --type ambient --region eu-central-1
     """
-    from phasesync.cli.documents import credential_document
+    from phasesync.cli.documents import credential_document, role_setup_document
     from phasesync.core.credential import CredentialDraft
+    from phasesync.engine.iam_policies import role_setup
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
@@ -130,7 +132,10 @@ def add(
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
     document = credential_document(added)
     if added.type is CredentialType.ASSUME_ROLE:
-        document = document | {"setup": _setup(application, added, out)}
+        setup = role_setup(application.context.tester, added)
+        document = document | {"setup": role_setup_document(setup)}
+        if not out.as_json:
+            _show_setup(setup)
     next_step = f"phasesync credentials test {name}"
     if added.status is CredentialStatus.INCOMPLETE:
         next_step = f"phasesync credentials update {name} --role-arn ARN"
@@ -175,7 +180,7 @@ NOT_TRIED = "rights on secrets, KMS keys and IAM users"
 
 
 def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
-    """Say what a test has shown and what it has not, with the command that shows the rest."""
+    """Return what a test has shown and what it has not, with the command that shows the rest."""
     using = [sync.name for sync in application.store.syncs.list_syncs() if sync.credential.lower() == name.lower()]
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
@@ -220,8 +225,8 @@ def update(
 
     if external_id is not None and no_external_id:
         raise InvalidInputError("--external-id and --no-external-id exclude each other")
-    given = (region, role_arn, external_id, source, access_key_id, account)
-    if not no_external_id and all(value is None for value in given):
+    changes = (region, role_arn, external_id, source, access_key_id, account)
+    if not no_external_id and all(value is None for value in changes):
         raise InvalidInputError("there is nothing to change", hint="phasesync credentials update --help")
     old = application.store.credentials.get(name)
     draft = CredentialDraft(
@@ -252,20 +257,20 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
       phasesync credentials remove keys --yes
       phasesync credentials remove keys --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
+    from phasesync.engine.leases.revocation_result import leases_on_credential
 
-    found = application.store.credentials.get(name)
-    dynamics = (
-        [one.name for one in application.store.dynamics.list_all() if one.credential_id == found.id] if revoke else []
-    )
-    live = leases_of(application, credential=name) if revoke else []
-    for dynamic in dynamics:  # A lease of theirs may be of a credential that they had before.
-        live += [lease for lease in leases_of(application, dynamic=dynamic) if lease.credential_id != found.id]
-    what = f"remove the credential {name}"
+    credential_id = application.store.credentials.get(name).id
+    dynamics, live = [], []
+    if revoke:
+        recipes = application.store.dynamics.list_all()
+        dynamics = [recipe.name for recipe in recipes if recipe.credential_id == credential_id]
+        live = leases_on_credential(application.context.leases, name, dynamics)
+    question = f"remove the credential {name}"
     if dynamics:
-        what += f" and the dynamic secrets on it ({', '.join(dynamics)})"
-    confirm(f"{what}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
+        question += f" and the dynamic secrets on it ({', '.join(dynamics)})"
+    confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
     for dynamic in dynamics:
         application.store.dynamics.remove(dynamic)
     application.store.credentials.remove(name)
@@ -273,7 +278,7 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
 
 
 def _ask_secret_key(access_key_id: str) -> SecretValue:
-    """Read the secret of a key whose id may be one: without echo where somebody types, from stdin otherwise."""
+    """Check an access key id and read its secret: without echo at a terminal, otherwise from stdin."""
     check_access_key_id(access_key_id)
     if is_terminal():
         data = ask_secret("Secret access key", max_bytes=MAX_BYTES, otherwise="pipe it to stdin")
@@ -289,12 +294,21 @@ def _ask_secret_key(access_key_id: str) -> SecretValue:
     return check_secret_access_key(SecretValue(data))
 
 
-def _setup(application: "Application", credential: Credential, out: Output) -> dict[str, Any]:
-    """Return what makes the role: policies, lines of the AWS command line. Without JSON it is told on stderr."""
-    from phasesync.cli.aws_documents import setup_of
-
-    setup = setup_of(application, credential)
-    if not out.as_json:
-        for line in setup.lines():
-            click.echo(line, err=True)
-    return setup.document()
+def _show_setup(setup: "RoleSetup") -> None:
+    """Print on stderr how to create the role of a credential."""
+    name = setup.credential.name
+    lines = [
+        f"External ID: {setup.credential.external_id or 'none'}",
+        f"Trust policy of the role (phasesync aws trust-policy {name} prints it alone):",
+        json.dumps(setup.trust, indent=2),
+    ]
+    if setup.policy is None:
+        lines.append("Unless the role has it already (this replaces the role's whole trust policy):")
+    else:
+        lines += [
+            f"Policy of the role (phasesync aws policy --starter sync --credential {name} prints it alone):",
+            json.dumps(setup.policy, indent=2),
+            "In the account that the secrets are in:",
+        ]
+    for line in (*lines, *setup.commands, *setup.notes):
+        click.echo(line, err=True)

@@ -11,7 +11,6 @@ from phasesync.cli.output import Output, output_option
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.store.migrate import SchemaStatus
 
 
 @click.group()
@@ -33,14 +32,15 @@ def migrate(out: Output) -> None:
     """
     settings = invocation().settings().settings
     url = settings.database_url
-    from phasesync.bootstrap import migrate_application
+    from phasesync.bootstrap import migrate_database
+    from phasesync.cli.documents import schema_document
     from phasesync.store.migrate import status as schema_status
 
     before = schema_status(url)
-    migrate_application(settings)
+    migrate_database(settings)
     after = schema_status(url)
     moved = "is at" if before.current == after.current else "was brought to"
-    out.done(f"the database {moved} schema {after.current}", _document(after))
+    out.done(f"the database {moved} schema {after.current}", schema_document(after))
 
 
 @db.command()
@@ -53,13 +53,14 @@ def status(out: Output) -> int:
     Example:
       phasesync db status
     """
+    from phasesync.cli.documents import schema_document
     from phasesync.store.migrate import status as schema_status
 
-    found = schema_status(invocation().settings().settings.database_url)
-    out.item(_document(found))
-    if not found.is_current:
-        out.warn(f"the schema is not the one of this release; next: {found.mend}")
-    return 0 if found.is_current else 6
+    schema = schema_status(invocation().settings().settings.database_url)
+    out.item(schema_document(schema))
+    if not schema.is_current:
+        out.warn(f"the schema is not the one of this release; next: {schema.mend}")
+    return 0 if schema.is_current else 6
 
 
 @db.command()
@@ -94,10 +95,10 @@ def restore(file: Path, out: Output) -> None:
     Example:
       phasesync db restore /var/backups/phasesync-monday.db
     """
-    from phasesync.bootstrap import restore_application
+    from phasesync.bootstrap import restore_database
 
     settings = invocation().settings().settings
-    kept = restore_application(settings, file)
+    kept = restore_database(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(
@@ -131,7 +132,3 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
         f"accepted: {accepted.syncs} syncs with {accepted.objects} remote objects are looked at again",
         {"syncs": accepted.syncs, "objects": accepted.objects, "unread": list(accepted.unread)},
     )
-
-
-def _document(found: "SchemaStatus") -> dict[str, object]:
-    return {"current": found.current, "expected": found.expected, "is_current": found.is_current}

@@ -1,11 +1,8 @@
 """
-How the store's nouns look as JSON objects, and so in tables. Values appear only where they were asked for.
+The JSON documents that commands print, one function per noun: field names and words that scripts rely on.
 
-The documents that commands print: field names and words that scripts rely on. Values in, dictionaries out.
-
-Shows no value, no secret access key and no payload.
-
-The documents that commands print of dynamic secrets and leases: field names that scripts rely on. No secret key.
+Values in, dictionaries out. A document shows no secret value unless one was asked for, and never a secret access key or
+a payload.
 """
 
 import base64
@@ -18,26 +15,32 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Lease
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
-from phasesync.core.planning.guard import Held, Rule
-from phasesync.core.remote import Action
+from phasesync.core.planning.guard import GuardRule, HeldChange
+from phasesync.core.remote import Action, RemoteListing
 from phasesync.core.run import ChangeResult, Run
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync
-from phasesync.engine.hints import hint_of
-from phasesync.engine.operations import PlanReport
+from phasesync.core.sync_status import status_of
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 if TYPE_CHECKING:
     from phasesync.core.lease_claim import LeaseRecord
+    from phasesync.core.planning.explain import ObjectExplanation
+    from phasesync.engine.explanation import Explanation
+    from phasesync.engine.iam_policies import RoleSetup
+    from phasesync.engine.import_values import ImportResult
+    from phasesync.engine.leases.orphan_users import OrphanUser
+    from phasesync.engine.operations import PlanReport
+    from phasesync.engine.status_summary import StatusSummary
+    from phasesync.store.migrate import SchemaStatus
 
 
-def app_item(app: App) -> dict[str, object]:
-    """Return an app."""
+def app_document(app: App) -> dict[str, object]:
+    """Return an app as `apps list` prints it."""
     return {"name": app.name, "description": app.description, "created_at": app.created_at}
 
 
-def environment_item(environment: Environment) -> dict[str, object]:
-    """Return an environment."""
+def environment_document(environment: Environment) -> dict[str, object]:
+    """Return an environment as `envs list` prints it."""
     return {
         "env": environment.label,
         "app": environment.app,
@@ -48,8 +51,8 @@ def environment_item(environment: Environment) -> dict[str, object]:
     }
 
 
-def secret_item(secret: SecretVersion) -> dict[str, object]:
-    """Return one version of a secret, without its value. `type` is null where the key was unset."""
+def secret_document(secret: SecretVersion) -> dict[str, object]:
+    """Return one version of a secret, without its value. `type` is null if the key was unset."""
     return {
         "key": secret.key,
         "path": secret.path,
@@ -62,8 +65,8 @@ def secret_item(secret: SecretVersion) -> dict[str, object]:
     }
 
 
-def revealed(value: SecretValue) -> dict[str, object]:
-    """Return a value for JSON: as text, or as base64 where it is binary."""
+def value_document(value: SecretValue) -> dict[str, object]:
+    """Return a value for JSON: as text, or as base64 if it is binary."""
     if value.type is ValueType.BINARY:
         return {"value": base64.b64encode(value.reveal()).decode("ascii"), "encoding": "base64"}
     return {"value": value.reveal_text(), "encoding": "text"}
@@ -106,7 +109,7 @@ def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
 def sync_details(
     sync: Sync, credential: CredentialStatus, *, last_synced_at: datetime | None, now: datetime
 ) -> Document:
-    """Return a sync with what was set on it and when it was last in sync, as `syncs show` prints it."""
+    """Return a sync with its settings and when it was last in sync, as `syncs show` prints it."""
     config = sync.config
     return sync_document(sync, credential) | {
         "kms_key": config.kms_key,
@@ -134,31 +137,31 @@ def sync_details(
 
 
 def seconds(duration: timedelta) -> int | float:
-    """Return a duration in seconds, as a whole number where it is one."""
+    """Return a duration in seconds, as a whole number if it is one."""
     exact = duration.total_seconds()
     return int(exact) if exact.is_integer() else exact
 
 
 def ahead(moment: datetime | None, now: datetime) -> datetime | None:
-    """Return an instant that is still to come; None for one that has passed, which says nothing any more."""
+    """Return an instant that is still to come; None if it has passed."""
     return moment if moment is not None and moment > now else None
 
 
-def plan_document(report: PlanReport) -> Document:
+def plan_document(report: "PlanReport") -> Document:
     """Return a plan as `syncs plan` prints it."""
     guarded = report.guarded
-    held = {id(one.change): one for one in guarded.held}
-    delayed = {id(one.change): one.until for one in guarded.delayed}
+    held_by_change = {id(held.change): held for held in guarded.held}
+    delayed_until = {id(delayed.change): delayed.until for delayed in guarded.delayed}
     return {
         "sync": report.sync.name,
         "digest": guarded.digest if guarded.held else None,
-        "held": sorted({one.change.remote_name for one in guarded.held}),
+        "held": sorted({held.change.remote_name for held in guarded.held}),
         "changes": [
             _planned(
                 change,
-                _hint(change, held.get(id(change)), report.sync),
-                held.get(id(change)),
-                delayed.get(id(change)),
+                _hint(change, held_by_change.get(id(change)), report.sync),
+                held_by_change.get(id(change)),
+                delayed_until.get(id(change)),
                 report.versions_24h,
             )
             for change in report.plan.changes
@@ -171,7 +174,7 @@ def plan_document(report: PlanReport) -> Document:
     }
 
 
-def has_changes(report: PlanReport) -> bool:
+def has_changes(report: "PlanReport") -> bool:
     """Return whether a plan has anything but noops."""
     return any(change.action is not Action.NOOP for change in report.plan.changes)
 
@@ -202,7 +205,7 @@ def run_document(run: Run) -> Document:
             "hint": run.error.hint,
         },
         "next_attempt_at": run.next_attempt_at,
-        "changes": [_made(change) for change in run.changes],
+        "changes": [_change_result(change) for change in run.changes],
     }
 
 
@@ -224,17 +227,19 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _hint(change: Change, held: Held | None, sync: Sync) -> str | None:
-    """Return what fixes a change that is not ours to make, or that no approval releases; None for every other."""
-    if held is not None and held.rule is Rule.RESTORED:
+def _hint(change: Change, held: HeldChange | None, sync: Sync) -> str | None:
+    """Return what fixes a change that is not ours to make, or that no approval releases; None for any other."""
+    if held is not None and held.rule is GuardRule.RESTORED:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
+    from phasesync.engine.hints import hint_of
+
     return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
 
 
 def _planned(
-    change: Change, hint: str | None, held: Held | None, until: datetime | None, versions_24h: Mapping[str, int]
+    change: Change, hint: str | None, held: HeldChange | None, until: datetime | None, versions_24h: Mapping[str, int]
 ) -> Document:
     reason = change.reason if held is None else held.reason
     if until is not None:
@@ -261,7 +266,7 @@ def _keys(keys: KeyDiff) -> Document:
     }
 
 
-def _made(change: ChangeResult) -> Document:
+def _change_result(change: ChangeResult) -> Document:
     return {
         "action": change.action,
         "remote_name": change.remote_name,
@@ -269,6 +274,136 @@ def _made(change: ChangeResult) -> Document:
         "version_id": change.version_id,
         "reason": change.reason,
         "keys": _keys(change.keys),
+    }
+
+
+def role_setup_document(setup: "RoleSetup") -> Document:
+    """Return what creates the role of a credential; what `jq` takes out is ready for `aws iam`."""
+    return {
+        "trust_policy": setup.trust,
+        "policy": setup.policy,
+        "commands": list(setup.commands),
+        "notes": list(setup.notes),
+    }
+
+
+def listed_secret_document(secret: RemoteListing) -> Document:
+    """Return an AWS secret as `aws list-secrets` prints it."""
+    return {
+        "name": secret.name,
+        "ours": secret.ours,
+        "owning_service": secret.owning_service,
+        "type": secret.external_type,
+        "deleted_at": secret.deleted_at,
+        "description": secret.description,
+        "arn": secret.arn,
+    }
+
+
+def import_document(imported: "ImportResult") -> Document:
+    """Return the result of an import, by key, as `syncs adopt` and `syncs add` print it."""
+    return {
+        "added": list(imported.added),
+        "changed": list(imported.changed),
+        "kept": list(imported.kept),
+        "revision": imported.revision,
+    }
+
+
+def held_document(held: HeldChange) -> dict[str, str]:
+    """Return a held change as `syncs approve` prints it."""
+    return {
+        "action": str(held.change.action),
+        "remote_name": held.change.remote_name,
+        "rule": str(held.rule),
+        "reason": held.reason,
+    }
+
+
+def schema_document(schema: "SchemaStatus") -> Document:
+    """Return which schema the database has, as `db status` and `db migrate` print it."""
+    return {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
+
+
+def explanation_document(explanation: "Explanation") -> dict[str, Any]:
+    """Return an explanation as `syncs why -o json` prints it."""
+    sync, run, problem = explanation.sync, explanation.last_run, explanation.problem
+    return {
+        "sync": sync.name,
+        "status": str(explanation.status),
+        "reasons": list(explanation.reasons),
+        "account": sync.account,
+        "credential": {"name": sync.credential, "status": str(explanation.credential)},
+        "pending": sync.pending,
+        "failures": sync.failures,
+        "retry_at": sync.retry_at,
+        "next_due_at": sync.next_due_at,
+        "last_run": None
+        if run is None
+        else {
+            "id": run.id,
+            "outcome": str(run.outcome),
+            "ended_at": run.ended_at,
+            "error": None
+            if run.error is None
+            else {"class": run.error.cls, "message": run.error.message, "hint": run.error.hint},
+        },
+        "problem": None
+        if problem is None
+        else {"class": problem.cls, "message": problem.message, "hint": problem.hint},
+        "objects": [_explained_object(remote) for remote in explanation.objects],
+    }
+
+
+def _explained_object(remote: "ObjectExplanation") -> dict[str, Any]:
+    return {
+        "remote_name": remote.remote_name,
+        "reported": remote.reported,
+        "ownership": remote.ownership,
+        "evidence": list(remote.evidence),
+        "row": remote.row,
+        "decision": remote.decision,
+        "reason": remote.reason,
+        "held": remote.held,
+        "held_reason": remote.held_reason,
+        "delayed_until": remote.delayed_until,
+        "budget": {
+            "used_24h": remote.budget.used_24h,
+            "left": remote.budget.left,
+            "next_at": remote.budget.next_at,
+        },
+        "differs": dict(remote.differs),
+        "grace_until": remote.grace_until,
+        "warning": remote.warning,
+        "repaired_24h": remote.repaired_24h,
+        "contested": remote.contested,
+    }
+
+
+def status_document(summary: "StatusSummary") -> Document:
+    """Return how everything stands, as `status` prints it."""
+    return {
+        "restored": summary.restored,
+        "daemons": [dict(daemon) for daemon in summary.daemons],
+        "syncs": summary.syncs,
+        "needs_attention": [
+            {"sync": sync.name, "status": str(sync.status), "reason": sync.reason} for sync in summary.needs_attention
+        ],
+        "leases": summary.leases,
+        "leases_not_revoked": [
+            {
+                "lease": lease.id,
+                "dynamic": lease.dynamic,
+                "failures": lease.failures,
+                "retry_at": lease.retry_at,
+                "reason": lease.error,
+            }
+            for lease in summary.not_revoked
+        ],
+        "leases_overdue": [
+            {"lease": lease.id, "dynamic": lease.dynamic, "expires_at": lease.expires_at} for lease in summary.overdue
+        ],
+        "database_log_bytes": summary.log_bytes,
     }
 
 
@@ -314,7 +449,7 @@ def lease_document(lease: Lease) -> Document:
 
 
 def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
-    """Return a lease with what became of it, as `leases show` prints it."""
+    """Return a lease with its details and its log, as `leases show` prints it."""
     return lease_document(lease) | {
         "issuer": lease.issuer,
         "name": lease.spec.name,
@@ -333,3 +468,24 @@ def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) 
             for record in log
         ],
     }
+
+
+def orphan_document(orphan: "OrphanUser") -> Document:
+    """Return an orphan user as `leases reap` prints it."""
+    return {
+        "user": orphan.user.name,
+        "arn": orphan.user.arn,
+        "account": orphan.account,
+        "credential": orphan.credential,
+        "lease": orphan.lease_id,
+        "max_expires_at": orphan.max_expires_at,
+        "fate": str(orphan.fate),
+        "why": _WHY_ORPHAN[str(orphan.fate)],
+    }
+
+
+_WHY_ORPHAN = {
+    "left-over": "its lease has ended",
+    "overdue": "no lease of this database, and its time is over",
+    "unknown": "no lease of this database; left alone until the end that its tag names",
+}

@@ -1,8 +1,4 @@
-"""
-What may be set on a dynamic secret: the options of `dynamic add` and `dynamic update`.
-
-`phasesync dynamic`: dynamic secrets, recipes for short-lived credentials.
-"""
+"""`phasesync dynamic`: dynamic secrets, recipes for short-lived credentials, and the options for what is set on one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,9 +32,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class DynamicOptions:
     """
-    What was given. None leaves the configuration as it is.
+    The options of a command. None leaves the configuration as it is.
 
-    An empty text takes a setting back.
+    An empty text removes a setting.
     """
 
     user_template: str | None
@@ -57,31 +53,31 @@ class DynamicOptions:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was given."""
+        """Whether no option was used."""
         return all(value is None or value == () for value in vars(self).values())
 
     def apply(self, config: DynamicConfig) -> DynamicConfig:
-        """Return a configuration with what was given. InvalidInputError where a file cannot be read."""
-        given: dict[str, Any] = {}
+        """Return the configuration with these options. InvalidInputError where a file cannot be read."""
+        changes: dict[str, Any] = {}
         for name in ("default_ttl", "max_ttl", "max_leases"):
             if (value := getattr(self, name)) is not None:
-                given[name] = value
+                changes[name] = value
         if self.user_template is not None:
-            given["user_template"] = self.user_template
+            changes["user_template"] = self.user_template
         for name in ("iam_path", "permission_boundary", "role_arn"):
             if (text := getattr(self, name)) is not None:
-                given[name] = text or None
+                changes[name] = text or None
         for name in ("inline_policy", "session_policy"):
             if (file := getattr(self, name)) is not None:
-                given[name] = text_of(file) if file else None
+                changes[name] = text_of(file) if file else None
         for name in ("policy_arns", "groups"):
             if names := getattr(self, name):
-                given[name] = tuple(one for one in names if one)
+                changes[name] = tuple(entry for entry in names if entry)
         if self.tags:
-            given["tags"] = merged(config.tags, self.tags)
+            changes["tags"] = merged(config.tags, self.tags)
         if self.key_map:
-            given["keys"] = merged(config.keys, self.key_map)
-        return replace(config, **given)
+            changes["keys"] = merged(config.keys, self.key_map)
+        return replace(config, **changes)
 
 
 def dynamic_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -220,12 +216,12 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import dynamic_document
 
     columns = ["name", "env", "path", "issuer", "credential", "default_ttl_s", "max_ttl_s", "live_leases"]
-    found = application.store.dynamics.list_all()
-    for one in found:
-        if one.error is not None:
-            out.warn(one.error)
+    dynamics = application.store.dynamics.list_all()
+    for secret in dynamics:
+        if secret.error is not None:
+            out.warn(secret.error)
     out.items(
-        map(dynamic_document, found),
+        map(dynamic_document, dynamics),
         columns,
         empty="there are no dynamic secrets yet: phasesync dynamic add --help",
     )
@@ -288,7 +284,7 @@ def add(
     """
     from phasesync.cli.documents import dynamic_document
     from phasesync.core.dynamic import DynamicConfig, DynamicDraft
-    from phasesync.core.lease_users import DEFAULT_TEMPLATE
+    from phasesync.core.iam_users import DEFAULT_TEMPLATE
 
     if options.default_ttl is None or options.max_ttl is None:
         raise InvalidInputError("--default-ttl and --max-ttl say how long leases live")
@@ -352,11 +348,11 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     Example:
       phasesync dynamic remove ci --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, sessions_told, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal, session_hint
 
-    live = leases_of(application, dynamic=name) if revoke else []
-    confirm(f"remove the dynamic secret {name}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
-    with sessions_told(application, name):
+    live = application.context.leases.list_leases(dynamic=name) if revoke else []
+    confirm(f"remove the dynamic secret {name}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
+    with session_hint(application, name):
         application.store.dynamics.remove(name)
     out.done(f"removed the dynamic secret {name}", {"removed": name, "revoked": [lease.id for lease in live]})

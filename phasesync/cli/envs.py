@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.documents import environment_item
+from phasesync.cli.documents import environment_document
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -32,7 +32,7 @@ def list_(application: "Application", app: str | None, out: Output) -> None:
       phasesync envs list --app shop
     """
     out.items(
-        map(environment_item, application.store.apps.list_environments(app)),
+        map(environment_document, application.store.apps.list_environments(app)),
         ["env", "revision", "keys", "created_at"],
         empty="there are no environments yet: phasesync envs add APP/ENV",
     )
@@ -52,7 +52,8 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     """
     added = application.store.apps.add_environment(*environment)
     out.done(
-        f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY", environment_item(added)
+        f"added the environment {added.label}; next: phasesync secrets set {added.label} KEY",
+        environment_document(added),
     )
 
 
@@ -77,7 +78,7 @@ def update(application: "Application", environment: tuple[str, str], new_name: s
       phasesync envs update shop/prod --name production
     """
     updated = application.store.apps.update_environment(*environment, new_name=new_name)
-    out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_item(updated))
+    out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_document(updated))
 
 
 @envs.command()
@@ -97,18 +98,20 @@ def remove(
       phasesync envs remove shop/preview --yes
       phasesync envs remove shop/preview --revoke
     """
-    from phasesync.cli.lease_revocation import leases_of, revoke_leases, with_leases
+    from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
 
-    found = application.store.apps.get_environment(*environment)
-    live = leases_of(application, environment=environment) if revoke else []
-    question = f"remove {found.label} with {found.keys} secrets and their history"
-    if dynamics := [one.name for one in application.store.dynamics.list_all() if one.environment_id == found.id]:
+    current = application.store.apps.get_environment(*environment)
+    live = application.context.leases.list_leases(environment=environment) if revoke else []
+    question = f"remove {current.label} with {current.keys} secrets and their history"
+    if dynamics := [
+        dynamic.name for dynamic in application.store.dynamics.list_all() if dynamic.environment_id == current.id
+    ]:
         question += f", and its dynamic secrets ({', '.join(dynamics)})"
-    confirm(f"{question}{with_leases(application, live)}", yes=yes, no_input=no_input)
-    revoke_leases(application, live, out)
+    confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    revoke_before_removal(application, live, out)
     application.store.apps.remove_environment(*environment)
-    document = {"removed": found.label, "revoked": [lease.id for lease in live]}
-    out.done(f"removed the environment {found.label}", document)
+    document = {"removed": current.label, "revoked": [lease.id for lease in live]}
+    out.done(f"removed the environment {current.label}", document)
 
 
 @envs.command()
@@ -124,5 +127,5 @@ def clone(application: "Application", environment: tuple[str, str], target: str,
     Example:
       phasesync envs clone shop/production staging
     """
-    made = application.store.secrets.clone_environment(*environment, target, actor=invocation().actor)
-    out.done(f"cloned {'/'.join(environment)} to {made.label}", environment_item(made))
+    cloned = application.store.secrets.clone_environment(*environment, target, actor=invocation().actor)
+    out.done(f"cloned {'/'.join(environment)} to {cloned.label}", environment_document(cloned))

@@ -1,27 +1,23 @@
 """
-From an exception to what the operator reads on stderr, and to the exit code.
+From an exception to the lines that an operator reads on stderr, and to the exit code; and signals that end a command.
 
-One line `error: ...` and, where there is one, a line `hint: ...`; with `-o json` one JSON document. The text of an
-exception that is not ours is never shown: it may carry a value.
-
-The end of a command's process: signals that would be ignored, and streams that nobody reads any more.
+An error is one line `error: ...` and a line `hint: ...` if there is a hint; with `-o json` it is one JSON document. The
+text of an exception that is not ours is never printed: it may contain a value.
 """
 
-import contextlib
 import json
 import os
 import re
 import signal
 import sys
 import traceback
-import unicodedata
 from collections.abc import Sequence
 from types import FrameType, TracebackType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
-from phasesync.cli.streams import json_text
+from phasesync.cli.streams import drop_stream, json_text, one_line, print_to_stderr, styled
 from phasesync.core.names import without_value
 from phasesync.errors import PhasesyncError
 
@@ -34,11 +30,11 @@ BUG = 1
 
 def report(error: BaseException, args: Sequence[str]) -> int:
     """
-    Tell the operator about an error.
+    Print an error for the operator.
 
     Args:
         error: what ended the command.
-        args: the command line, to see whether JSON was asked for: the error may have come before it was parsed.
+        args: the command line, which says whether to print JSON; the error may come from before it was parsed.
 
     Returns:
         The exit code.
@@ -48,26 +44,26 @@ def report(error: BaseException, args: Sequence[str]) -> int:
             error.show()
             return USAGE
         case PhasesyncError():
-            _tell(type(error).__name__, error.message, error.hint, args)
+            _print_error(type(error).__name__, error.message, error.hint, args)
             return error.exit_code
         case click.ClickException():
-            _tell(type(error).__name__, _message_of(error), _help_hint(error), args)
+            _print_error(type(error).__name__, _message_of(error), _help_hint(error), args)
             return error.exit_code
         case click.Abort() | KeyboardInterrupt() | EOFError():
-            _tell("Interrupted", "interrupted", None, args)
+            _print_error("Interrupted", "interrupted", None, args)
             return INTERRUPTED
         case BrokenPipeError():
-            _give_up(sys.stdout)
+            drop_stream(sys.stdout)
             return BROKEN_PIPE
         case OSError() if _from_output(error):
-            _give_up(sys.stdout)
-            _tell(type(error).__name__, f"the output cannot be written: {error.strerror}", None, args)
+            drop_stream(sys.stdout)
+            _print_error(type(error).__name__, f"the output cannot be written: {error.strerror}", None, args)
             return OUTPUT_LOST
         case _:
             name = type(error).__name__
-            _tell(name, f"this is a bug in phasesync: {name}{_place(error.__traceback__)}", _DEBUG_HINT, args)
+            _print_error(name, f"this is a bug in phasesync: {name}{_place(error.__traceback__)}", _DEBUG_HINT, args)
             if os.environ.get("PHASESYNC_DEBUG"):
-                # The lines of the program, without the exception's text and without any variable.
+                # Lines of the program only: neither the text of the exception nor any variable.
                 click.echo("".join(traceback.format_tb(error.__traceback__)), err=True, nl=False)
             return BUG
 
@@ -77,10 +73,10 @@ _DEBUG_HINT = "PHASESYNC_DEBUG=1 shows where it happened; please report it"
 
 def hide_unraisable() -> None:
     """
-    Have what is raised where nothing can catch it show nothing, unless PHASESYNC_DEBUG asks for its place.
+    Print nothing about an exception that nothing can catch, unless PHASESYNC_DEBUG asks for its place.
 
-    Ctrl-C in the middle of a constructor of the standard library leaves half an object, whose finalizer then fails
-    (http.client.HTTPResponse does). By default Python prints such a failure with its text.
+    Ctrl-C in the middle of a constructor of the standard library leaves half an object, and its finalizer then fails
+    (http.client.HTTPResponse does). By default Python prints such an exception with its text.
     """
 
     def unraisable(args: "sys.UnraisableHookArgs") -> None:
@@ -88,34 +84,6 @@ def hide_unraisable() -> None:
             click.echo("".join(traceback.format_tb(args.exc_traceback)), err=True, nl=False)
 
     sys.unraisablehook = unraisable
-
-
-def one_line(text: str) -> str:
-    """Return a text without control characters: what a terminal would obey must not come from data."""
-    return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
-
-
-def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> str:
-    """
-    Return a text with colours; as it is where a person or the terminal wants none.
-
-    https://no-color.org: any value of NO_COLOR but an empty one. A terminal that calls itself dumb obeys no escape
-    sequence. Where the stream is no terminal, click strips them.
-    """
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return click.style(text, fg=fg, bold=bold)
-
-
-def tell(line: str) -> None:
-    """Print a line on stderr. Where nobody can read it, what is being done goes on: this raises nothing."""
-    try:
-        click.echo(line, err=True)
-    except OSError:
-        # The descriptor stays as it is: a command that we run has it from us, and speaks for itself.
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
-    except RuntimeError:
-        return  # A signal's line, in the middle of another one: the stream takes no two at once.
 
 
 def wants_json(args: Sequence[str]) -> bool:
@@ -127,29 +95,29 @@ def wants_json(args: Sequence[str]) -> bool:
     )
 
 
-_TAKE_VALUES = ("secrets", "run")
-"""Commands whose users type values: none of their options takes KEY=VALUE."""
+_SECRET_COMMANDS = ("secrets", "run")
+"""Commands that deal with secret values. None of their options takes KEY=VALUE."""
 
 
 def _without_values(text: str, args: Sequence[str]) -> str:
     """
     Return a text without the values of arguments KEY=VALUE.
 
-    Somebody may have typed a secret there, and click repeats arguments, as messages about files do. Options such as
-    --tag take such pairs, so that what follows an option is left alone where no secret is expected.
+    The value may be a secret, and click repeats arguments, as messages about files do. Options such as --tag take such
+    pairs. So what follows an option stays as it is, unless the command deals with secret values.
     """
-    everywhere = any(arg in _TAKE_VALUES for arg in args)
+    everywhere = any(arg in _SECRET_COMMANDS for arg in args)
     for before, arg in zip(["", *args], args, strict=False):
-        given = arg.partition("=")[2] if arg.startswith("-") else arg
-        shown = without_value(given)
-        if shown == given or not (everywhere or (given == arg and not before.startswith("-"))):
+        typed = arg.partition("=")[2] if arg.startswith("-") else arg
+        shown = without_value(typed)
+        if shown == typed or not (everywhere or (typed == arg and not before.startswith("-"))):
             continue
-        for form in (given, repr(given)[1:-1]):
+        for form in (typed, repr(typed)[1:-1]):
             text = text.replace(form, shown)
     return text
 
 
-def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:
+def _print_error(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:
     message = one_line(_without_values(message, args))
     hint = hint and _without_values(hint, args)
     if wants_json(args):
@@ -160,7 +128,7 @@ def _tell(name: str, message: str, hint: str | None, args: Sequence[str]) -> Non
         if hint:
             lines.append(f"{styled('hint:', fg='cyan')} {one_line(hint)}")
     for line in lines:
-        tell(line)  # on a full disk the exit code still tells
+        print_to_stderr(line)  # On a full disk only the exit code is left.
 
 
 def _from_output(error: OSError) -> bool:
@@ -168,16 +136,10 @@ def _from_output(error: OSError) -> bool:
     return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _give_up(stream: TextIO) -> None:
-    """Nobody gets it any more; the interpreter must not complain about that, nor change the code, at its last flush."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _message_of(error: click.ClickException) -> str:
     message = error.format_message()
     if message.startswith("Got unexpected extra argument"):
-        # click repeats the argument; somebody may have typed a secret there.
+        # click repeats the argument, which may be a secret.
         return "there are too many arguments"
     for pattern, plain in _PLAINER:
         message = pattern.sub(plain, message)
@@ -191,7 +153,7 @@ _PLAINER = (
     (re.compile(r"\. Choose from:\s*"), ": one of "),
     (re.compile(r",\s*\n\s*"), ", "),
 )
-"""click's sentences that need a second reading -> plainer ones."""
+"""Sentences of click that are hard to read -> plainer ones."""
 
 
 def _help_hint(error: click.ClickException) -> str | None:
@@ -200,7 +162,7 @@ def _help_hint(error: click.ClickException) -> str | None:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """Name the innermost line of our own, without which a report of a bug is worth little."""
+    """Return the innermost line of our own code, which a bug report needs."""
     ours = [
         f" at {frame.filename.rpartition('/phasesync/')[2]}:{frame.lineno}"
         for frame in traceback.extract_tb(trace)
@@ -209,37 +171,23 @@ def _place(trace: TracebackType | None) -> str:
     return ours[-1] if ours else ""
 
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def obey_signals_as_init() -> None:
     """
-    Have SIGTERM and SIGHUP end the first process of a container, as they end any other.
+    Let SIGTERM and SIGHUP end the first process of a container, as they end any other.
 
     The kernel drops a signal to process 1 that has no handler (pid_namespaces(7)): `docker stop` would wait for its
     time-out and kill. Commands that handle these signals themselves set their own handlers.
     """
     if os.getpid() != 1:
         return
-    for number in _ENDING:
+    for number in _ENDING_SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
 
 
-def let_go_of_streams() -> None:
-    """
-    Flush what was printed; where nobody reads it any more, drop it.
-
-    The interpreter flushes at its end, and would turn the exit code into 120 where that fails.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """End as a shell says of a process that a signal ended; what is under way is undone on the way out."""
+    """End with the exit code that a shell gives for a signal; work in progress is undone on the way out."""
     sys.exit(128 + number)

@@ -1,8 +1,8 @@
 """
-Files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
+Formats of files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
 
-A file that was written reads back with the same keys and texts. What is read is literal: a `${` in it comes out
-escaped. The JSON that keeps types, comments and references is in `core/exported_values.py`. No message repeats a value.
+A written file reads back with the same keys and texts. Input is literal: a `${` in it is escaped. The JSON that keeps
+types, comments and references is in `core/exported_values.py`. No message repeats a value.
 """
 
 import base64
@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from phasesync.core.canonical import Json, canonical_json, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, parse_json_document
 from phasesync.core.dotenv import PYTHON, Note, dotenv_line, read_dotenv, write_shell
-from phasesync.core.exported_values import Entry, entries_of_json
+from phasesync.core.json_values import FileEntry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_stored_key
 from phasesync.core.reference_syntax import escape
 from phasesync.errors import InvalidInputError
 
 _MAX_PLACES = 100
-"""More are counted only."""
+"""Most places that are named; the others are only counted."""
 
 
 class Format(StrEnum):
@@ -40,14 +40,14 @@ class WrittenFormat(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Entries:
     """
-    What a file says.
+    The content of a file.
 
     Attributes:
         by_key: key -> value and comment.
-        notes: what is lost of it, and where other readers read something else.
+        notes: what is lost of the file, and where other readers read something else.
     """
 
-    by_key: dict[str, Entry] = field(repr=False)
+    by_key: dict[str, FileEntry] = field(repr=False)
     notes: tuple[Note, ...] = ()
 
 
@@ -67,7 +67,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> E
 
     JSON is one object: strings become text, marked members what they say, everything else type json. In dotenv every
     value is text, nothing is interpolated, and the last of several lines with one key counts; see
-    `core/dotenv_reading.py`. A byte order mark at the start of a file is dropped.
+    `core/dotenv.py`. A byte order mark at the start of a file is dropped.
 
     Args:
         data: the file.
@@ -85,7 +85,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> E
         entries = Entries(by_key=entries_of_json(text.removeprefix("\ufeff"), allow_null=allow_null))
     else:
         dotenv = read_dotenv(text)
-        values = {key: Entry(value=SecretValue(escape(value))) for key, value in dotenv.values.items()}
+        values = {key: FileEntry(value=SecretValue(escape(value))) for key, value in dotenv.values.items()}
         entries = Entries(by_key=values, notes=dotenv.notes)
     for key in entries.by_key:
         check_stored_key(key)
@@ -116,12 +116,12 @@ def write(values: Mapping[str, SecretValue], format_: Format | WrittenFormat) ->
             return write_shell({key: _text(value) for key, value in values.items()})
         case WrittenFormat.DOTENV:
             lines = [dotenv_line(key, _text(values[key])) for key in sorted(values)]
-            # Last come those in whose quotes not all agree: who fails on one may misread what follows it.
+            # Lines that some readers misread come last: a reader that fails on one may misread what follows.
             return "".join(line.text for line in sorted(lines, key=lambda line: line.misread_by not in ((), (PYTHON,))))
 
 
 def misreaders(values: Mapping[str, SecretValue]) -> dict[str, tuple[str, ...]]:
-    """Return the keys whose lines in dotenv some readers misread: key -> which readers."""
+    """Return key -> readers that misread its line in dotenv; keys that all readers read are left out."""
     lines = {key: dotenv_line(key, _text(value)) for key, value in sorted(values.items())}
     return {key: line.misread_by for key, line in lines.items() if line.misread_by}
 

@@ -17,9 +17,9 @@ def init(out: Output) -> None:
       PHASESYNC_DATA_DIR=/var/lib/phasesync PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key phasesync init
     """
     settings = invocation().settings().settings
-    from phasesync.bootstrap import initialise_application
+    from phasesync.bootstrap import initialise_installation
 
-    done = initialise_application(settings)
+    done = initialise_installation(settings)
     for warning in done.warnings:
         out.warn(warning)
     key_file = settings.root_key_file

@@ -1,8 +1,8 @@
 """
 What a command asks for: secret values and confirmations.
 
-Values come from a prompt without echo, from stdin or from a file, never from arguments: those are seen by every user
-of the machine and kept in the shell's history.
+Values come from a prompt without echo, from stdin or from a file, never from arguments: every user of the machine can
+see those, and the shell keeps them in its history.
 """
 
 import codecs
@@ -16,26 +16,26 @@ from typing import Any, TypeVar
 import click
 
 from phasesync.cli.secret_prompt import ask_secret
-from phasesync.core.canonical import parse_json_document
+from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, OperatorError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_BYTES = 1_048_576
-"""What is read at most of a prompt, a file or stdin: sixteen times what AWS takes."""
+"""Most bytes that are read from a prompt, a file or stdin: sixteen times what AWS takes."""
 
 _OTHERWISE = "give - after the key to read stdin, or --from-file FILE"
 
 _LONGEST_LINE = (1_024 if sys.platform == "darwin" else 4_096) - 2
 """
-A line of a terminal that hands over lines may be cut from this length on: it keeps one byte for the line end, or two.
-Linux: N_TTY_BUF_SIZE in n_tty.c; macOS: MAX_CANON. POSIX's pathconf says 255 on Linux, which is not so.
+A terminal in line mode may cut a line from this length on: it keeps one byte or two for the line end.
+Linux: N_TTY_BUF_SIZE in n_tty.c; macOS: MAX_CANON. POSIX's pathconf says 255 on Linux, which is wrong.
 """
 
 
 def is_terminal() -> bool:
-    """Return whether somebody is there to ask."""
+    """Return whether a person can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -50,7 +50,7 @@ def confirmation_options(command: F) -> F:
 
 
 def never_asks(command: F) -> F:
-    """Accept `--yes` and `--no-input` where nothing is asked, so that scripts may give them everywhere."""
+    """Accept `--yes` and `--no-input` for a command that never asks, so that scripts can use them everywhere."""
     for names in (("--no-input",), ("-y", "--yes")):
         command = click.option(*names, is_flag=True, hidden=True, expose_value=False)(command)
     return command
@@ -58,15 +58,15 @@ def never_asks(command: F) -> F:
 
 def confirm(question: str, *, yes: bool, no_input: bool) -> None:
     """
-    Ask before something that cannot be taken back.
+    Ask for a confirmation before something that cannot be undone.
 
     Args:
         question: what will happen, as a question without its mark.
-        yes: the answer was given with the command.
-        no_input: nobody is to be asked.
+        yes: the command line has the answer.
+        no_input: do not ask.
 
     Raises:
-        ConfirmationRequiredError: nobody is there to answer.
+        ConfirmationRequiredError: there is nobody to ask.
         OperatorError: the answer was no.
     """
     if yes:
@@ -79,16 +79,16 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
 
 def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> None:
     """
-    Have a name typed before something that nothing can undo.
+    Ask for a name to be typed, before something that nothing can undo.
 
     Args:
         question: what will happen.
         name: what has to be typed.
-        yes: the answer was given with the command.
-        no_input: nobody is to be asked.
+        yes: the command line has the answer.
+        no_input: do not ask.
 
     Raises:
-        ConfirmationRequiredError: nobody is there to answer.
+        ConfirmationRequiredError: there is nobody to ask.
         OperatorError: another name was typed.
     """
     if yes:
@@ -100,7 +100,7 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
 
 
 def _answer(question: str) -> str:
-    """Ask for one line. Lines that were pasted, before the question or with the answer, are no answer."""
+    """Ask for one line. Lines that were pasted, before the question or with the answer, do not count."""
     _drop_typed()
     answer: str = click.prompt(question, default="", show_default=False, err=True)
     if _drop_typed():
@@ -109,12 +109,12 @@ def _answer(question: str) -> str:
 
 
 def _drop_typed() -> bool:
-    """Drop what was typed at the terminal and not read yet; return whether there was anything."""
+    """Drop input of the terminal that was not read yet; return whether there was any."""
     try:
         waiting = bool(select.select([sys.stdin.fileno()], [], [], 0)[0])
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     except (OSError, ValueError, termios.error):
-        return False  # It has hung up, or it is no terminal: whatever is wrong with it shows when it is read.
+        return False  # It has hung up, or is not a terminal: what is wrong shows when it is read.
     return waiting
 
 
@@ -127,17 +127,17 @@ def read_value(
     allow_empty: bool = False,
 ) -> bytes:
     """
-    Read a secret value. That nothing arrived is not taken for an empty value, unless that is said.
+    Read a secret value. No input does not count as an empty value, unless `allow_empty` says so.
 
     Args:
         what: what to ask for in a prompt.
         from_stdin: read stdin, without one final newline.
         from_file: read this file, byte for byte.
         no_input: do not prompt.
-        allow_empty: an empty value is meant.
+        allow_empty: accept an empty value.
 
     Raises:
-        InvalidInputError: nobody is there to ask, nothing arrived, too much, or a file that cannot be read.
+        InvalidInputError: there is nobody to ask, there is no input or too much, or the file cannot be read.
     """
     if from_stdin and from_file is not None:
         raise InvalidInputError("take the value from stdin or from a file, not from both")
@@ -149,7 +149,7 @@ def read_value(
         raise InvalidInputError(f"there is no terminal to ask for {what}", hint=_OTHERWISE)
     else:
         value, source = ask_secret(what, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
-    # What a failed command leaves, and `echo "$UNSET"`. Of Windows nothing comes with a mark of its encoding and a CR.
+    # A failed command leaves this, and `echo "$UNSET"` does. On Windows it comes with a byte order mark and a CR.
     if not allow_empty and value.removeprefix(codecs.BOM_UTF8) in (b"", *((b"\r",) if from_stdin else ())):
         raise InvalidInputError(f"{source}: {what} would become empty", hint="an empty value needs --allow-empty")
     return value
@@ -187,7 +187,7 @@ def read_stdin(max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def to_value(data: bytes, type_: ValueType) -> SecretValue:
-    """Make a value of its bytes. InvalidInputError where they are not what the type says; never shows them."""
+    """Return the value of some bytes. InvalidInputError if they are not of the type; the error never shows them."""
     if type_ is ValueType.TEXT:
         try:
             data.decode("utf-8")

@@ -1,7 +1,7 @@
 """
 One command line: its settings, who typed it, and the application it works with.
 
-The application is made by `phasesync.bootstrap`, and only for commands that ask for one.
+The application comes from `phasesync.bootstrap`, and only for commands that ask for one.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line, styled, tell
+from phasesync.cli.streams import one_line, print_to_stderr, styled
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 @dataclass
 class Invocation:
     """
-    What the options before the command said.
+    The options before the command.
 
     Attributes:
-        config: the settings file, None looks at the usual places.
-        claimed_actor: who asks, as somebody claims; None = nobody did.
+        config: the settings file; None: one of the usual places.
+        claimed_actor: who asks, as --actor says; None if it is not given.
     """
 
     config: Path | None = None
@@ -57,7 +57,7 @@ class Invocation:
         """
         Who asks: the user of the operating system, and who that user claims to act for.
 
-        The user's name comes from the user database: LOGNAME and USER say what anybody wants.
+        The user's name comes from the user database: anybody can set LOGNAME and USER.
         """
         try:
             user = pwd.getpwuid(os.geteuid()).pw_name
@@ -71,12 +71,12 @@ class Invocation:
 
 
 def invocation() -> Invocation:
-    """Return the command line that is being carried out."""
+    """Return the command line of this process."""
     return click.get_current_context().ensure_object(Invocation)
 
 
 def with_application(command: "Callable[Concatenate[Application, P], R]") -> Callable[P, R]:
-    """Open the application for a command, hand it over as the first argument, and close it."""
+    """Open the application for a command, pass it as the first argument, and close it."""
 
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         loaded = invocation().settings()
@@ -92,7 +92,7 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
 
 def _check_texts(context: click.Context) -> None:
     """
-    Refuse text that is not UTF-8: nothing could store it. Names of files, and the words of a command, may be any bytes.
+    Refuse text that is not UTF-8: it cannot be stored. File names, and the words of a command, may be any bytes.
 
     Raises:
         InvalidInputError: names the argument; never repeats it.
@@ -107,14 +107,14 @@ def _check_texts(context: click.Context) -> None:
             )
 
 
-def _texts_of(given: object) -> Iterator[str]:
-    if isinstance(given, str):
-        yield given
-    elif isinstance(given, tuple):
-        for one in given:
-            yield from _texts_of(one)
+def _texts_of(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _texts_of(entry)
 
 
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        tell(f"{styled('warning:', fg='yellow')} {one_line(warning)}")
+        print_to_stderr(f"{styled('warning:', fg='yellow')} {one_line(warning)}")

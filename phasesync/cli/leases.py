@@ -1,8 +1,4 @@
-"""
-`phasesync leases reap`: users at AWS that carry our tag and that no lease wants.
-
-`phasesync leases`: short-lived credentials, from dynamic secrets.
-"""
+"""`phasesync leases`: short-lived credentials, issued from dynamic secrets."""
 
 import json
 from datetime import UTC, timedelta
@@ -13,11 +9,12 @@ import click
 
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.lease_revocation import at_or_now, give_back_unseen, not_found_yet
-from phasesync.cli.output import Output, instant, output_option
+from phasesync.cli.lease_revocation import revoke_unshown
+from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, Name, Word
 from phasesync.cli.streams import write_data, write_values
-from phasesync.errors import InvalidInputError
+from phasesync.core.times import instant_text
+from phasesync.errors import InvalidInputError, OperatorError, PhasesyncError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,90 +25,6 @@ if TYPE_CHECKING:
     from phasesync.engine.leases.orphan_users import OrphanUser
 
 
-_WHY = {
-    "left-over": "its lease has ended",
-    "overdue": "no lease of this database, and its time is over",
-    "unknown": "no lease of this database; left alone until the end that its tag names",
-}
-
-
-@click.command()
-@click.option(
-    "--credential", type=Name("credential"), help="Credential to look with. Default: those of all dynamic secrets."
-)
-@confirmation_options
-@output_option
-@with_application
-def reap(application: "Application", credential: str | None, yes: bool, no_input: bool, out: Output) -> int:
-    """
-    Remove users at AWS that carry our tag and that no lease wants: shows them first. The daemon does it once a day.
-
-    \b
-    Example:
-      phasesync leases reap --yes
-    """
-    from phasesync.cli.output import tell_identity
-    from phasesync.engine.leases.orphan_users import OrphanCollector
-    from phasesync.errors import OperatorError, PhasesyncError
-    from phasesync.ports.issuer import RevokeOutcome
-
-    looks = OrphanCollector(application.context).look(credential)
-    failure: PhasesyncError | None = None
-    for look in looks:
-        if look.account is not None:
-            tell_identity(application, application.store.credentials.get(look.credential), out)
-        if look.error is not None:
-            out.warn(f"{look.credential}: {look.error.message}")
-            failure = look.error
-    strays = [stray for look in looks for stray in look.strays]
-    going = [stray for stray in strays if stray.goes]
-    if not out.as_json:
-        columns = ["user", "account", "lease", "max_expires_at", "fate", "why"]
-        out.items(
-            map(_document, strays), columns, empty="nothing to remove: no user at AWS is left of a lease that is over"
-        )
-    results: dict[str, str] = {}
-    if going:
-        users = "1 user" if len(going) == 1 else f"{len(going)} users"
-        try:
-            confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
-        except OperatorError:
-            if out.as_json:  # What would go is said in any case, as the table is.
-                out.document(_listed(strays, {}))
-            raise
-        for stray, result in OrphanCollector(application.context).remove(going, actor=invocation().actor):
-            if isinstance(result, PhasesyncError):
-                out.warn(f"{stray.user.name}: {result.message}")
-                failure = result
-                results[stray.user.arn] = "failed"
-            else:
-                results[stray.user.arn] = "removed" if result is RevokeOutcome.REMOVED else "gone already"
-                if result is RevokeOutcome.THEIRS:
-                    results[stray.user.arn] = "left alone"
-    removed = sum(result == "removed" for result in results.values())
-    if going or out.as_json:
-        out.done(f"removed {removed} of {len(going)}", _listed(strays, results))
-    return 0 if failure is None else failure.exit_code
-
-
-def _listed(strays: "Sequence[OrphanUser]", results: "Mapping[str, str]") -> dict[str, Any]:
-    items = [_document(stray) | {"result": results.get(stray.user.arn)} for stray in strays]
-    return {"items": items, "next": None}
-
-
-def _document(stray: "OrphanUser") -> dict[str, Any]:
-    return {
-        "user": stray.user.name,
-        "arn": stray.user.arn,
-        "account": stray.account,
-        "credential": stray.credential,
-        "lease": stray.lease_id,
-        "max_expires_at": stray.max_expires_at,
-        "fate": str(stray.fate),
-        "why": _WHY[str(stray.fate)],
-    }
-
-
 DYNAMIC = Name("dynamic secret")
 lease_argument = click.argument("lease", metavar="LEASE")
 ttl_option = click.option(
@@ -119,8 +32,8 @@ ttl_option = click.option(
 )
 
 
-class Handout(StrEnum):
-    """Forms in which credentials are handed out, besides the table and JSON of `-o`."""
+class CredentialFormat(StrEnum):
+    """Formats in which issued credentials are printed, besides the table and JSON of `-o`."""
 
     DOTENV = "dotenv"
     CREDENTIAL_PROCESS = "credential-process"
@@ -137,7 +50,7 @@ def leases() -> None:
 @click.option(
     "--format",
     "format_",
-    type=Word(Handout),
+    type=Word(CredentialFormat),
     help="Form to print: dotenv, as lines KEY=value, or credential-process, which the AWS command line and the SDKs "
     "read from a command. Default: a table, or JSON with -o json.",
 )
@@ -154,7 +67,7 @@ def issue(
     application: "Application",
     dynamic: str,
     ttl: timedelta | None,
-    format_: Handout | None,
+    format_: CredentialFormat | None,
     keep: bool,
     no_probe: bool,
     out: Output,
@@ -168,7 +81,7 @@ def issue(
       phasesync leases issue ci --format dotenv > .env
       credential_process = phasesync leases issue ci --format credential-process --keep     (in ~/.aws/config)
     """
-    from phasesync.adapters.aws.recursion_guard import issuing
+    from phasesync.adapters.aws.credential_process import issuing
     from phasesync.engine.leases.issuance import KNOWN_WITHIN
 
     if format_ is not None and out.as_json:
@@ -180,38 +93,38 @@ def issue(
     if keep and ttl is None:
         issued, again = operations.issue_kept(dynamic, actor=actor, probe_for=probe_for)
         if again:
-            out.say(f"the lease {issued.lease.id} is issued again; it ends at {instant(issued.lease.expires_at)}")
-            _hand_out(issued, format_, out)
+            out.say(f"the lease {issued.lease.id} is issued again; it ends at {instant_text(issued.lease.expires_at)}")
+            _print_credentials(issued, format_, out)
             return
     else:
         issued = operations.issue(dynamic, ttl=ttl, actor=actor, keep=keep, probe_for=probe_for)
     try:
-        tell_issued(application, issued, out)
-        _hand_out(issued, format_, out)
+        show_issued(application, issued, out)
+        _print_credentials(issued, format_, out)
     except BaseException:
-        # Ctrl-C among them: nobody has the key, or not all of it, so that nobody would miss it.
-        give_back_unseen(application, issued.lease, actor, out)
+        # Ctrl-C among them. Nobody has the whole key, so nobody misses it.
+        revoke_unshown(application, issued.lease, actor, out)
         raise
 
 
-def tell_issued(application: "Application", issued: "IssuedLease", out: Output) -> None:
-    """Say on stderr as whom AWS was asked, and what will become of the lease."""
-    from phasesync.cli.output import tell_identity
+def show_issued(application: "Application", issued: "IssuedLease", out: Output) -> None:
+    """Print on stderr the identity, the lease, and what the operator should know about it."""
+    from phasesync.cli.output import show_identity
 
     lease = issued.lease
-    tell_identity(application, application.store.credentials.get_by_id(lease.credential_id), out)
-    out.say(f"issued the lease {lease.id} of {lease.dynamic}; it ends at {instant(lease.expires_at)}")
+    show_identity(application, application.store.credentials.get_by_id(lease.credential_id), out)
+    out.say(f"issued the lease {lease.id} of {lease.dynamic}; it ends at {instant_text(lease.expires_at)}")
     if issued.known is False:
         out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
     if not application.store.daemons.alive() and application.context.issuers.traits(lease.issuer).takes_back:
         out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
 
 
-def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
+def _check_keys(recipe: "DynamicSecret", format_: CredentialFormat | None) -> None:
     """Refuse keys that a dotenv file cannot hold, before anything is issued. InvalidInputError."""
     from phasesync.core.dotenv import is_dotenv_key
 
-    for output, key in recipe.config.keys.items() if format_ is Handout.DOTENV else ():
+    for output, key in recipe.config.keys.items() if format_ is CredentialFormat.DOTENV else ():
         if not is_dotenv_key(key):
             raise InvalidInputError(
                 f"the key {key!r} cannot stand in a dotenv file",
@@ -220,15 +133,15 @@ def _check_keys(recipe: "DynamicSecret", format_: Handout | None) -> None:
             )
 
 
-def _hand_out(issued: "IssuedLease", format_: Handout | None, out: Output) -> None:
+def _print_credentials(issued: "IssuedLease", format_: CredentialFormat | None, out: Output) -> None:
     from phasesync.cli.documents import lease_document
 
     values = {key: value.reveal_text() for key, value in issued.credentials.items()}
-    if format_ is Handout.DOTENV:
+    if format_ is CredentialFormat.DOTENV:
         from phasesync.cli.formats import Format, write
 
         write_values(write(issued.credentials, Format.DOTENV), hint="-o json")
-    elif format_ is Handout.CREDENTIAL_PROCESS:
+    elif format_ is CredentialFormat.CREDENTIAL_PROCESS:
         write_data(json.dumps(_credential_process(issued)) + "\n")
     elif out.as_json:
         out.document(lease_document(issued.lease) | {"credentials": values})
@@ -237,13 +150,13 @@ def _hand_out(issued: "IssuedLease", format_: Handout | None, out: Output) -> No
 
 
 def _credential_process(issued: "IssuedLease") -> dict[str, object]:
-    """Return what an SDK reads (AWS SDKs and Tools Reference Guide, process credential provider)."""
+    """Return the document that an SDK reads (AWS SDKs and Tools Reference Guide, process credential provider)."""
     outputs = {name: value.reveal_text() for name, value in issued.outputs.items()}
     document: dict[str, object] = {
         "Version": 1,
         "AccessKeyId": outputs["access_key_id"],
         "SecretAccessKey": outputs["secret_access_key"],
-        # In whole seconds: some readers refuse a fraction. Cut off, never rounded up beyond the end.
+        # In whole seconds, since some readers refuse a fraction. Never rounded up beyond the end.
         "Expiration": issued.lease.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if "session_token" in outputs:
@@ -267,8 +180,8 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
     from phasesync.cli.documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
-    found = application.context.leases.list_leases(dynamic=dynamic, ended=every)
-    out.items(map(lease_document, found), columns, empty="there are no such leases")
+    listed = application.context.leases.list_leases(dynamic=dynamic, ended=every)
+    out.items(map(lease_document, listed), columns, empty="there are no such leases")
 
 
 @leases.command()
@@ -285,8 +198,8 @@ def show(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.documents import lease_details
 
-    found = application.context.leases.get(application.context.leases.full_id(lease))
-    document = lease_details(found, application.context.leases.records(found.id), now=application.context.clock.now())
+    shown = application.context.leases.get(application.context.leases.full_id(lease))
+    document = lease_details(shown, application.context.leases.records(shown.id), now=application.context.clock.now())
     if out.as_json:
         out.document(document)
         return
@@ -309,12 +222,12 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
       phasesync leases renew 3f0c9a1be2d44c55 --ttl 1h
     """
     from phasesync.cli.documents import lease_document
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
 
     lease = application.context.leases.full_id(lease)
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
-    tell_identity(application, application.store.credentials.get_by_id(renewed.credential_id), out)
-    out.done(f"the lease {lease} ends at {instant(renewed.expires_at)}", lease_document(renewed))
+    show_identity(application, application.store.credentials.get_by_id(renewed.credential_id), out)
+    out.done(f"the lease {lease} ends at {instant_text(renewed.expires_at)}", lease_document(renewed))
 
 
 @leases.command()
@@ -330,25 +243,85 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
       phasesync leases revoke 3f0c9a1be2d44c55
     """
     from phasesync.cli.documents import lease_document
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
+    from phasesync.engine.leases.revocation_result import instant_or_now, not_found_yet
 
     lease = application.context.leases.full_id(lease)
     was_live = application.context.leases.get(lease).live
-    done = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
-    if done.error is not None:
-        done.error.message += f"; it is tried again by itself, from {at_or_now(done.lease.retry_at)} on"
-        raise done.error
+    revocation = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
+    if revocation.error is not None:
+        again = instant_or_now(revocation.lease.retry_at)
+        revocation.error.message += f"; it is tried again by itself, from {again} on"
+        raise revocation.error
     if was_live:
-        tell_identity(application, application.store.credentials.get_by_id(done.lease.credential_id), out)
-    message = f"the lease {lease} is {done.lease.status}"
-    if done.lease.live and done.lease.was_issued:
-        raise not_found_yet(done.lease)
-    if done.lease.live:
+        show_identity(application, application.store.credentials.get_by_id(revocation.lease.credential_id), out)
+    message = f"the lease {lease} is {revocation.lease.status}"
+    if revocation.lease.live and revocation.lease.was_issued:
+        raise not_found_yet(revocation.lease)
+    if revocation.lease.live:
         message = (
             f"there is nothing of the lease {lease} at AWS; a request for it may still arrive, so the daemon looks "
-            f"once more at {at_or_now(done.lease.retry_at)}"
+            f"once more at {instant_or_now(revocation.lease.retry_at)}"
         )
-    out.done(message, lease_document(done.lease))
+    out.done(message, lease_document(revocation.lease))
 
 
-leases.add_command(reap)
+@leases.command()
+@click.option(
+    "--credential", type=Name("credential"), help="Credential to look with. Default: those of all dynamic secrets."
+)
+@confirmation_options
+@output_option
+@with_application
+def reap(application: "Application", credential: str | None, yes: bool, no_input: bool, out: Output) -> int:
+    """
+    Remove users at AWS that carry our tag and that no lease wants: shows them first. The daemon does it once a day.
+
+    \b
+    Example:
+      phasesync leases reap --yes
+    """
+    from phasesync.cli.documents import orphan_document
+    from phasesync.cli.output import show_identity
+    from phasesync.engine.leases.orphan_removal import summarise_removal
+    from phasesync.engine.leases.orphan_users import OrphanCollector
+
+    scans = OrphanCollector(application.context).look(credential)
+    for scan in scans:
+        if scan.account is not None:
+            show_identity(application, application.store.credentials.get(scan.credential), out)
+        if scan.error is not None:
+            out.warn(f"{scan.credential}: {scan.error.message}")
+    orphans = [orphan for scan in scans for orphan in scan.strays]
+    removable = [orphan for orphan in orphans if orphan.goes]
+    if not out.as_json:
+        columns = ["user", "account", "lease", "max_expires_at", "fate", "why"]
+        empty = "nothing to remove: no user at AWS is left of a lease that is over"
+        out.items(map(orphan_document, orphans), columns, empty=empty)
+    if removable:
+        _confirm_removal(orphans, len(removable), yes=yes, no_input=no_input, out=out)
+    outcomes = OrphanCollector(application.context).remove(removable, actor=invocation().actor) if removable else []
+    for orphan, outcome in outcomes:
+        if isinstance(outcome, PhasesyncError):
+            out.warn(f"{orphan.user.name}: {outcome.message}")
+    removal = summarise_removal(scans, outcomes)
+    if removable or out.as_json:
+        out.done(f"removed {removal.removed} of {len(removable)}", _orphans_document(orphans, removal.results))
+    return 0 if removal.failure is None else removal.failure.exit_code
+
+
+def _confirm_removal(orphans: "Sequence[OrphanUser]", count: int, *, yes: bool, no_input: bool, out: Output) -> None:
+    users = "1 user" if count == 1 else f"{count} users"
+    try:
+        confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
+    except OperatorError:
+        if out.as_json:  # What would be removed is shown in any case, as in the table.
+            out.document(_orphans_document(orphans, {}))
+        raise
+
+
+def _orphans_document(orphans: "Sequence[OrphanUser]", results: "Mapping[str, str]") -> dict[str, Any]:
+    from phasesync.cli.documents import orphan_document
+
+    items = [orphan_document(orphan) | {"result": results.get(orphan.user.arn)} for orphan in orphans]
+    return {"items": items, "next": None}

@@ -1,11 +1,7 @@
 """
-A group of commands whose modules are imported when they are asked for.
+The command `phasesync`: the options that every command has, the table of commands, exit codes.
 
-Help lists come from the table alone, so that `--help` costs no imports.
-
-The command `phasesync`: options that every command has, the table of commands, exit codes.
-
-Imports no command: each is imported when it is asked for.
+Imports no command: each is imported when it is run. Help lists come from the table alone, so that `--help` is fast.
 """
 
 import sys
@@ -17,13 +13,13 @@ from typing import Any
 import click
 
 from phasesync import __version__
-from phasesync.cli.failures import hide_unraisable, let_go_of_streams, obey_signals_as_init, report
+from phasesync.cli.failures import hide_unraisable, obey_signals_as_init, report
 from phasesync.cli.invocation import Invocation
-from phasesync.cli.streams import fill_closed_streams, use_utf8
+from phasesync.cli.streams import fill_closed_streams, release_streams, use_utf8
 
 
 class LazyGroup(click.Group):
-    """Commands by name, each with `module:attribute` and one line of help."""
+    """A group of commands that are imported when they are run: name -> `module:attribute` and one line of help."""
 
     def __init__(self, *args: object, lazy: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
         """
@@ -88,16 +84,16 @@ class Root(LazyGroup):
     """Maps whatever ends a command to an exit code and to a line on stderr."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        """Run one command line; ends with SystemExit, always."""
+        """Run one command line; always ends with SystemExit."""
         fill_closed_streams()
-        given = list(sys.argv[1:] if args is None else args)
+        arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:
-            result = super().main(given, *rest, **extra)
-            # Whoever reads our output may have gone: that shows at the flush.
+            result = super().main(arguments, *rest, **extra)
+            # If the reader of our output has gone, that shows at the flush.
             click.echo(nl=False)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place that can hide an exception's text
-            sys.exit(report(error, given))
+            sys.exit(report(error, arguments))
         sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -142,4 +138,4 @@ def main() -> None:
     try:
         cli.main(prog_name="phasesync")
     finally:
-        let_go_of_streams()
+        release_streams()

@@ -1,9 +1,7 @@
 """
-What goes to stdout: one table or one JSON document. Everything else a command has to say goes to stderr.
+What goes to stdout: one table or one JSON document. Everything else that a command has to say goes to stderr.
 
-A table is as wide as what is in it, on a terminal too: an id that is cut into pieces cannot be copied.
-
-Says on stderr as whom a command reached AWS: the identity of the shell, not the daemon's.
+A table is as wide as its content, on a terminal too: an id that is cut into pieces cannot be copied.
 """
 
 import base64
@@ -15,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from phasesync.cli.failures import one_line, styled, tell
-from phasesync.cli.streams import json_text, write_data
-from phasesync.core.times import duration_text
+from phasesync.cli.streams import json_text, one_line, print_to_stderr, styled, write_data
+from phasesync.core.times import duration_text, instant_text
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -41,8 +38,8 @@ class Output:
 
         Args:
             items: dictionaries as JSON shows them, in order.
-            columns: the ones of a table, by name.
-            empty: what to say on stderr where a table would be empty.
+            columns: names of the columns of a table.
+            empty: what to print on stderr instead of an empty table.
         """
         rows = list(items)
         if self.as_json:
@@ -54,7 +51,7 @@ class Output:
             _table([list(row.values()) for row in shown], [_titled(name) for name in columns])
 
     def item(self, item: Item) -> None:
-        """Print one thing: as a JSON object, or as names and values."""
+        """Print one item: as a JSON object, or as names and values."""
         if self.as_json:
             self.document(item)
             return
@@ -64,7 +61,7 @@ class Output:
             click.echo(f"{name:<{width}}  {cell}")
 
     def done(self, message: str, item: Item) -> None:
-        """Say what was done: a line on stderr, or the thing as it is now as JSON."""
+        """Report what was done: a line on stderr, or the item as it is now as JSON."""
         if self.as_json:
             self.document(item)
         else:
@@ -80,19 +77,19 @@ class Output:
 
     def say(self, message: str) -> None:
         """Print a line for the operator on stderr."""
-        tell(one_line(message))
+        print_to_stderr(one_line(message))
 
     def note(self, message: str) -> None:
-        """Print on stderr what is no fault, and may still be other than somebody thinks."""
-        tell(f"note: {one_line(message)}")
+        """Print on stderr a note: nothing is wrong, but it may not be what the operator expects."""
+        print_to_stderr(f"note: {one_line(message)}")
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
-        tell(f"{styled('warning:', fg='yellow')} {one_line(message)}")
+        print_to_stderr(f"{styled('warning:', fg='yellow')} {one_line(message)}")
 
 
 def print_document(document: Item) -> None:
-    """Print a document that others define, bare: IAM policies, what an SDK reads. Whatever `-o` says."""
+    """Print a document in a format that others define, such as an IAM policy, whatever `-o` says."""
     write_data(json.dumps(document, indent=2) + "\n")
 
 
@@ -110,11 +107,6 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def instant(moment: datetime) -> str:
-    """Return an instant for people, in UTC: the same in messages and in tables."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 def plain(value: object) -> object:
     match value:
         case datetime():
@@ -127,7 +119,7 @@ def plain(value: object) -> object:
             return base64.b64encode(value).decode("ascii")
         case set() | frozenset():
             return sorted(value)
-    # Nothing that hides itself gets here by accident.
+    # So that no secret value gets into JSON by accident.
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
@@ -139,7 +131,7 @@ def _shown(name: str, value: object) -> tuple[str, str]:
 
 
 def _titled(name: str) -> str:
-    """Return a name without its unit, which is part of a duration for people."""
+    """Return a name without its unit: a duration for people contains it."""
     return name.removesuffix("_s")
 
 
@@ -150,7 +142,7 @@ def _cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return instant(value)
+            return instant_text(value)
         case Enum():
             return str(value.value)
         case list() | tuple():
@@ -172,8 +164,8 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         click.echo(line)
 
 
-def tell_identity(application: "Application", credential: "Credential", out: Output) -> None:
-    """Print account and ARN: at most one call, and none where the command has asked already."""
+def show_identity(application: "Application", credential: "Credential", out: Output) -> None:
+    """Print account and ARN of a credential: at most one call, and none if the command has asked already."""
     identity = application.clients.identity_of(credential)
     note = application.endpoint_note(credential.region)
     out.say(f"identity: account {identity.account}, {identity.arn}{note}")

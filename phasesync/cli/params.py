@@ -1,4 +1,4 @@
-"""How the command line writes durations, instants, environments, paths and lists."""
+"""Types of arguments and options: durations, instants, environments, paths, keys and lists."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from phasesync.core.arns import check_region
 from phasesync.core.names import check_key, check_name, check_stored_key, normalise_path, parse_environment_label
+from phasesync.core.regions import check_region
 from phasesync.errors import InvalidInputError
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -56,7 +56,7 @@ class Instant(click.ParamType[datetime]):
 
 
 class Moment(click.ParamType[datetime | timedelta]):
-    """An instant, or a duration before or after now: the command knows which, and what now is."""
+    """An instant, or a duration before or after now, as the command defines."""
 
     name = "moment"
 
@@ -114,7 +114,7 @@ class FolderPath(click.ParamType[str]):
 
 
 class SecretKey(click.ParamType[str]):
-    """The key of a secret that is there; it may be older than the rule for names of keys."""
+    """The key of an existing secret, which may be older than the rule for names of keys."""
 
     name = "key"
 
@@ -124,7 +124,7 @@ class SecretKey(click.ParamType[str]):
 
 
 class WrittenKey(click.ParamType[str]):
-    """The key of a secret that gets a value. `editing.check_key_to_write` does the rest where it is new."""
+    """The key of a secret that gets a value. The command checks the name if the key is new."""
 
     name = "key"
 
@@ -233,28 +233,28 @@ path_option = click.option(
 
 def comma_list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Callback of an option with `multiple=True`: repeats and commas mean the same."""
-    parts = (part.strip() for given in value for part in given.split(","))
+    parts = (part.strip() for text in value for part in text.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def comma_list_or_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Callback of an option with `multiple=True` in which an empty text on its own says something too."""
+    """Callback of an option with `multiple=True` in which an empty text alone has a meaning too."""
     return comma_list(ctx, param, value) or (("",) if value else ())
 
 
-_NONE_OF_BEFORE = ("", "")
-"""Stands for an empty text among pairs: what was set before is taken back."""
+_RESET = ("", "")
+"""Stands for an empty text among pairs, which removes what was set before."""
 
 
 def pairs(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...], *, form: Pair = PAIR
 ) -> tuple[tuple[str, str], ...]:
-    """Callback of an option with `multiple=True` whose values are KEY=VALUE; see `merged`."""
-    given = tuple(form.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
-    return (_NONE_OF_BEFORE, *given) if "" in value else given
+    """Callback of an option with `multiple=True` that takes KEY=VALUE; see `merged`."""
+    parsed = tuple(form.convert(pair, param, ctx) for pair in comma_list(ctx, param, value))
+    return (_RESET, *parsed) if "" in value else parsed
 
 
-def merged(before: Mapping[str, str], given: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return what was set before with the pairs that were given now; an empty text takes back what was before."""
-    kept = {} if _NONE_OF_BEFORE in given else dict(before)
-    return kept | dict(pair for pair in given if pair != _NONE_OF_BEFORE)
+def merged(before: Mapping[str, str], new: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the former pairs with the new ones; an empty text among the new ones removes the former."""
+    kept = {} if _RESET in new else dict(before)
+    return kept | dict(pair for pair in new if pair != _RESET)

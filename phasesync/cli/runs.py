@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.failures import one_line
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import MOMENT, Name, comma_list
+from phasesync.cli.streams import one_line
 from phasesync.core.remote import Action
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome, Run
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -67,17 +66,17 @@ def list_(
     """
     wanted = _outcomes(outcomes)
     after = application.context.clock.now() - since if isinstance(since, timedelta) else since
-    # The newest run of all, whatever its outcome, asked for first: so nothing that ends meanwhile is missed.
+    # First the newest run of any outcome, so that no run that ends meanwhile is missed.
     newest = application.store.runs.list_runs(sync=sync, limit=1)
-    found = application.store.runs.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
+    listed = application.store.runs.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
     if not follow:
         from phasesync.cli.documents import run_document
 
-        documents = map(run_document, found)
+        documents = map(run_document, listed)
         out.items(documents if out.as_json else map(_row, documents), COLUMNS, empty="there are no runs yet")
         return
     last = newest[0].id if newest else None
-    shown = [run for run in reversed(found) if last is not None and run.id <= last]
+    shown = [run for run in reversed(listed) if last is not None and run.id <= last]
     _follow(application, out, shown, last, sync=sync, outcomes=wanted)
 
 
@@ -108,7 +107,7 @@ def show(application: "Application", run_id: str, out: Output) -> None:
 def _follow(
     application: "Application",
     out: Output,
-    found: list[Run],
+    ended: list[Run],
     last: str | None,
     *,
     sync: str | None,
@@ -117,7 +116,7 @@ def _follow(
     from phasesync.cli.documents import run_document
 
     while True:
-        for run in found:
+        for run in ended:
             document = run_document(run)
             if out.as_json:
                 out.line(document)
@@ -130,17 +129,17 @@ def _follow(
         if last is None:
             later.reverse()
         last = later[-1].id if later else last
-        found = [run for run in later if not outcomes or run.outcome in outcomes]
+        ended = [run for run in later if not outcomes or run.outcome in outcomes]
 
 
 def _row(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a run for a table: what it changed in one word each, and titles that leave room for it."""
+    """Return a run for a table: its changes in one word each, under short titles."""
     counts = Counter(document["counts"])
-    for one in document["changes"]:
-        if one["action"] == Action.NOOP and one["outcome"] != Outcome.UNCHANGED:
-            # It could not even be looked at: "noop" would say that it is as it should be.
-            counts.subtract([one["action"]])
-            counts.update([one["outcome"]])
+    for change in document["changes"]:
+        if change["action"] == Action.NOOP and change["outcome"] != Outcome.UNCHANGED:
+            # It could not be observed. "noop" would say that it is as it should be.
+            counts.subtract([change["action"]])
+            counts.update([change["outcome"]])
     changes = " ".join(f"{action}:{count}" for action, count in counts.items() if count > 0)
     return document | {
         "changes": changes or "-",

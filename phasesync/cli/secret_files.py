@@ -22,17 +22,16 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
-from phasesync.core.exported_values import Entry, export_json, literal_value
-from phasesync.core.imported_values import as_literal, split_json
-from phasesync.core.model import SecretValue, SecretVersion, SecretWrite, ValueType
-from phasesync.core.names import check_key
+from phasesync.core.json_values import FileEntry, as_literal, export_json, literal_value, split_json
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.engine.secret_import import ImportPlan
 
 MAX_JSON_BYTES = 64 * MAX_BYTES
-"""Whatever a folder holds, its export can be imported again."""
+"""Enough to import the export of any folder."""
 _SHOWN = 10
 
 
@@ -97,65 +96,50 @@ def import_(
       vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json --yes
       phasesync secrets import shop/production --from-aws shop/production --credential aws
     """
-    store = application.store.secrets
-    before = {secret.key: secret for secret in store.list_secrets(*environment, path=path)}
+    from phasesync.engine.secret_import import apply_import, check_not_emptied, plan_import
+
+    folder = {secret.key: secret for secret in application.store.secrets.list_secrets(*environment, path=path)}
     if from_aws is not None and file is not None:
         raise InvalidInputError("a file and --from-aws exclude each other")
     if from_aws is not None:
-        found = _from_aws(application, from_aws, credential, region, key, out)
+        entries = _from_aws(application, from_aws, credential, region, key, out)
     elif file is not None:
-        # Stdin may be the file: then nobody can answer, and --yes is needed for what asks.
-        found = _read_file(file, format_ or format_of(file), allow_null=allow_empty, strict=strict, out=out)
+        # Stdin may be the file. Then nobody can answer a question, so that --yes is needed.
+        entries = _read_file(file, format_ or format_of(file), allow_null=allow_empty, strict=strict, out=out)
     else:
         raise InvalidInputError("name a file, or give --from-aws", hint="phasesync secrets import --help")
-
-    added = sorted(found.keys() - before.keys())
-    for key in added:
-        check_key(key)
-    changed = sorted(key for key in found.keys() & before.keys() if _differs(found[key], before[key]))
-    removed = sorted(before.keys() - found.keys()) if prune else []
-    if not found:
-        source = from_aws or ("stdin" if file == "-" else file)
-        if removed and not allow_empty:
-            raise InvalidInputError(
-                f"{source} has no keys, and --prune would remove every key of {'/'.join(environment)} {path} "
-                f"({len(removed)})",
-                hint="if they are to be removed, add --allow-empty",
-            )
+    plan = plan_import(entries, folder, prune=prune)
+    label, source = f"{'/'.join(environment)} {path}", from_aws or ("stdin" if file == "-" else str(file))
+    if not allow_empty:
+        check_not_emptied(plan, source=source, folder=label)
+    if not plan.entries:
         out.warn(f"{source} has no keys: nothing is imported")
-    if empty := [key for key in (*added, *changed) if not len(found[key].value)]:
-        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-        out.warn(f"empty in the file, and so in the store: {', '.join(empty[:_SHOWN])}{more}")
-    if added or changed or removed:
-        question = f"import into {'/'.join(environment)} {path}: {len(added)} new keys, {len(changed)} changed"
-        if removed:
-            question += f", {len(removed)} removed ({', '.join(removed)})"
-        confirm(question, yes=yes, no_input=no_input)
-
-    edited = store.edit(
-        *environment,
-        actor=invocation().actor,
-        origin="import",
-        writes=[
-            SecretWrite(path=path, key=key, value=found[key].value, comment=found[key].comment)
-            for key in [*added, *changed]
-        ],
-        unsets=[(path, key) for key in removed],
-    )
-    unchanged = len(found) - len(added) - len(changed)
+    if plan.emptied:
+        more = f" and {len(plan.emptied) - _SHOWN} more" if len(plan.emptied) > _SHOWN else ""
+        out.warn(f"empty in the file, and so in the store: {', '.join(plan.emptied[:_SHOWN])}{more}")
+    if plan.changes_anything:
+        confirm(_question(plan, label), yes=yes, no_input=no_input)
+    edited = apply_import(application.store.secrets, environment, path, plan, actor=invocation().actor)
     out.done(
-        f"{edited.label} {path}: {len(added)} added, {len(changed)} changed, {len(removed)} removed, "
-        f"{unchanged} unchanged (revision {edited.revision})",
+        f"{edited.label} {path}: {len(plan.added)} added, {len(plan.changed)} changed, {len(plan.removed)} removed, "
+        f"{plan.unchanged} unchanged (revision {edited.revision})",
         {
             "env": edited.label,
             "path": path,
             "revision": edited.revision,
-            "added": added,
-            "changed": changed,
-            "removed": removed,
-            "unchanged": unchanged,
+            "added": list(plan.added),
+            "changed": list(plan.changed),
+            "removed": list(plan.removed),
+            "unchanged": plan.unchanged,
         },
     )
+
+
+def _question(plan: "ImportPlan", folder: str) -> str:
+    question = f"import into {folder}: {len(plan.added)} new keys, {len(plan.changed)} changed"
+    if plan.removed:
+        question += f", {len(plan.removed)} removed ({', '.join(plan.removed)})"
+    return question
 
 
 def _from_aws(
@@ -165,9 +149,9 @@ def _from_aws(
     region: str | None,
     key: str | None,
     out: Output,
-) -> dict[str, Entry]:
+) -> dict[str, FileEntry]:
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.engine.hints import hints_about
     from phasesync.engine.import_values import read_remote
@@ -182,14 +166,14 @@ def _from_aws(
             region=region,
             remote_name=remote_name,
         )
-    tell_identity(application, application.store.credentials.get(credential), out)
+    show_identity(application, application.store.credentials.get(credential), out)
     if read.warning is not None:
         out.warn(read.warning)
     values = split_json(read.value) if key is None else {key: as_literal(read.value)}
-    return {name: Entry(value=one) for name, one in values.items()}
+    return {name: FileEntry(value=value) for name, value in values.items()}
 
 
-def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, Entry]:
+def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, out: Output) -> dict[str, FileEntry]:
     limit = MAX_JSON_BYTES if format_ is Format.JSON else MAX_BYTES
     data = read_stdin(limit) if file == "-" else read_file(Path(file), limit)
     entries = read_entries(data, format_, allow_null=allow_null)
@@ -201,10 +185,6 @@ def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, ou
             hint="write them as secrets export does, or leave --strict out: the notes say what is read",
         )
     return entries.by_key
-
-
-def _differs(entry: Entry, before: SecretVersion) -> bool:
-    return before.value != entry.value or entry.comment not in {None, before.comment}
 
 
 @click.command()
@@ -242,15 +222,19 @@ def export(
       eval "$(phasesync secrets export shop/production --resolve --format shell)"
     """
     format_ = format_ or (WrittenFormat.JSON if out.as_json else WrittenFormat.DOTENV)
-    found = application.store.secrets.list_secrets(*environment, path=path)
-    entries = {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
+    secrets = application.store.secrets.list_secrets(*environment, path=path)
+    entries = {
+        secret.key: FileEntry(value=secret.value, comment=secret.comment)
+        for secret in secrets
+        if secret.value is not None
+    }
     if format_ is WrittenFormat.JSON and not resolve:
         text = export_json(entries)
     else:
         values = _resolved(application, environment, path, format_, out) if resolve else _literal_values(entries, out)
         text = write(values, format_)
         if format_ is WrittenFormat.DOTENV:
-            _tell_misreaders(values, out)
+            _warn_of_misreaders(values, out)
     if format_ is WrittenFormat.JSON and sys.stdout.isatty():
         text = json_text(text)
     write_values(text, hint="redirect it, or add --format json")
@@ -259,7 +243,7 @@ def export(
 def _resolved(
     application: "Application", environment: tuple[str, str], path: str, format_: WrittenFormat, out: Output
 ) -> Mapping[str, SecretValue]:
-    """Return what a sync of a folder would write. UnresolvedReferenceError names the key."""
+    """Return what a sync of the folder would write. UnresolvedReferenceError names the key."""
     from phasesync.engine.source import read_folder
 
     source = read_folder(application.store.secrets, *environment, path)
@@ -271,8 +255,8 @@ def _resolved(
     return source.values
 
 
-def _literal_values(entries: Mapping[str, Entry], out: Output) -> dict[str, SecretValue]:
-    """Return values as dotenv can hold them, and say of which keys it cannot hold all."""
+def _literal_values(entries: Mapping[str, FileEntry], out: Output) -> dict[str, SecretValue]:
+    """Return values as dotenv can hold them, and warn of what it cannot hold."""
     values, lost = {}, []
     for key, entry in sorted(entries.items()):
         value = literal_value(entry.value)
@@ -292,12 +276,12 @@ def _literal_values(entries: Mapping[str, Entry], out: Output) -> dict[str, Secr
     return values
 
 
-def _tell_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
-    """Say of which keys no quoting serves all who read dotenv, and what was chosen."""
-    found = misreaders(values)
-    # Others than python-dotenv read all that is in single quotes.
-    replaced = [key for key, readers in found.items() if readers == (PYTHON,)]
-    for key, readers in found.items():
+def _warn_of_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
+    """Warn of keys for which no quoting suits every reader of dotenv, and say which readers are right."""
+    misread = misreaders(values)
+    # Every reader but python-dotenv takes what is in single quotes as it is.
+    replaced = [key for key, readers in misread.items() if readers == (PYTHON,)]
+    for key, readers in misread.items():
         if key in replaced:
             continue
         rest = [reader for reader in READERS if reader not in readers]
@@ -306,12 +290,12 @@ def _tell_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
         )
         out.warn(f"{key}: no quoting serves all who read dotenv; as it is written, {exact}, {', '.join(readers)} not")
     if running := [
-        key for key, readers in found.items() if BASH in readers and runs_in_shells(values[key].reveal_text())
+        key for key, readers in misread.items() if BASH in readers and runs_in_shells(values[key].reveal_text())
     ]:
         out.warn(f"{', '.join(running)}: a shell that sources this file would run a part of the value")
     if replaced:
         out.note(f"{', '.join(replaced)}: python-dotenv replaces ${{…}} in any quotes, unless with interpolate=False")
-    if len(found) > len(replaced):
+    if len(misread) > len(replaced):
         out.say(
             "hint: they stand last, since who misreads one may misread the next; --format shell is exact for sh "
             "and bash, and --format json for all"

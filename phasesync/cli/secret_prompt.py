@@ -1,13 +1,12 @@
 """
-Asks a person at a terminal for a secret value: without echo, and whole or not at all.
+Asks a person at a terminal for a secret value, without echo. The value is taken as a whole or not at all.
 
-A terminal that hands over lines cuts each at 4,095 bytes (Linux; 1,024 on macOS, MAX_CANON in POSIX) and ends the
-answer at the first line end of what was pasted, without a word. So characters are read one by one, with the terminal's
-bracketed paste: everything between its two marks is content, line ends too. A second line that follows the answer at
-once shows that more was pasted: the terminal has no marks, or the mark that ends a paste is in what was pasted; then
-nothing is taken.
+A terminal in line mode cuts each line at 4,095 bytes (Linux; 1,024 on macOS, MAX_CANON in POSIX), and silently ends the
+answer at the first line end of pasted text. So characters are read one by one, with the terminal's bracketed paste:
+everything between its two marks is content, line ends included. A second line right after the answer shows that more
+was pasted: the terminal has no marks, or the pasted text contains the closing mark. Then nothing is taken.
 
-The terminal gets its former settings back however the prompt ends.
+However the prompt ends, the terminal gets its former settings back.
 """
 
 import os
@@ -20,18 +19,18 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
-from phasesync.cli.failures import one_line, tell
+from phasesync.cli.streams import one_line, print_to_stderr
 from phasesync.errors import InvalidInputError
 
 QUIET_S = 0.5
-"""What was pasted follows its first line within this time, over a slow connection too; a person is slower."""
+"""The rest of a paste follows its first line within this time, even over a slow connection. A person is slower."""
 SIGNAL_CHECK_S: Final = 0.2
-"""A signal is handled after this time at the latest."""
+"""Longest time until a signal is handled."""
 _DISCARDED_BYTES: Final = 64 * 1_048_576
-"""So much is discarded at most: a terminal that never stops must not hold us."""
+"""Most bytes that are discarded, so that a terminal that never stops does not block us."""
 
 _SIGNALS: Final = {"interrupt": signal.SIGINT, "stop": signal.SIGTSTP, "quit": signal.SIGQUIT}
-"""What keys send while the terminal does not."""
+"""Key -> the signal that we send for it, since the terminal does not."""
 
 _PASTE_ON: Final = "\x1b[?2004h"
 _PASTE_OFF: Final = "\x1b[?2004l"
@@ -45,17 +44,17 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
     """
     Ask for a value at the terminal that is stdin; the prompt goes to stderr.
 
-    Enter ends the answer. Line ends that were pasted are line feeds. Of one pasted line its line end is dropped, of
-    several nothing is.
+    Enter ends the answer. Pasted line ends become line feeds. The line end of a single pasted line is dropped; several
+    lines are kept as they are.
 
     Args:
         what: what to ask for.
-        max_bytes: what is taken at most.
-        otherwise: the hint where the answer cannot be taken: how to give the value without a terminal.
+        max_bytes: the most that is taken.
+        otherwise: the hint if the answer cannot be taken: how to give the value without a terminal.
 
     Raises:
         InvalidInputError: several lines without bracketed paste, a control character, not UTF-8, or too much. Nothing
-            of the answer is kept, and the rest of what was pasted is discarded.
+            of the answer is kept, and the rest of the paste is discarded.
         KeyboardInterrupt: Ctrl-C.
         EOFError: Ctrl-D without an answer, or the terminal is gone.
     """
@@ -65,10 +64,10 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
         former = termios.tcgetattr(fd)
     except termios.error:
         raise InvalidInputError("stdin is no terminal that can be asked", hint=otherwise) from None
-    with _unseen(fd, former, prompt) as show:
+    with _without_echo(fd, former, prompt) as show:
         if _ready(fd, 0):
             _discard(fd)
-            tell("what was typed before the prompt is discarded")
+            print_to_stderr("what was typed before the prompt is discarded")
         show()
         try:
             answer = _Answer(former, max_bytes).read(fd)
@@ -80,18 +79,18 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
             raise
     lines = answer.count(b"\n") + (not answer.endswith(b"\n"))
     if lines > 1:
-        tell(f"{lines} lines, {len(answer):,} bytes")
+        print_to_stderr(f"{lines} lines, {len(answer):,} bytes")
     return answer
 
 
 class _Answer:
-    """What was typed and pasted so far, and how each byte changes it."""
+    """The answer so far, and how each byte changes it."""
 
     def __init__(self, settings: list[Any], max_bytes: int) -> None:
         """
         Args:
-            settings: of the terminal, as termios has them: they say which characters edit.
-            max_bytes: what is taken at most.
+            settings: of the terminal, as in termios: they define the editing characters.
+            max_bytes: the most that is taken.
         """
         self._taken = bytearray()
         self._max_bytes = max_bytes
@@ -112,7 +111,7 @@ class _Answer:
                 return self._checked()
 
     def _ends(self, unread: bytearray) -> bool:
-        """Take one byte; True where it ends the answer."""
+        """Take one byte; return whether it ends the answer."""
         byte = unread[:1]
         del unread[:1]
         if byte in b"\r\n":
@@ -133,7 +132,7 @@ class _Answer:
         return False
 
     def _paste(self, fd: int, unread: bytearray) -> None:
-        """Take what is between the marks of bracketed paste; an escape sequence that is no such mark is refused."""
+        """Take the text between the marks of bracketed paste; refuse any other escape sequence."""
         while len(unread) < len(_PASTE_BEGINS) and _PASTE_BEGINS.startswith(unread) and _ready(fd, QUIET_S):
             unread += _chunk(fd)
         if not unread.startswith(_PASTE_BEGINS):
@@ -142,14 +141,14 @@ class _Answer:
         del unread[: len(_PASTE_BEGINS)]
         pasted = bytearray()
         while (end := unread.find(_PASTE_ENDS)) == -1:
-            # The mark may be cut in two by the end of what is there.
+            # The mark may be only partly read yet.
             kept = max(0, len(unread) - len(_PASTE_ENDS) + 1)
             pasted += unread[:kept]
             del unread[:kept]
             self._check_length(len(pasted))
             more = _chunk(fd)
             if self._keys.get(more) == "interrupt":
-                signal_group(signal.SIGINT)  # The closing mark was lost: typed alone, it is no content.
+                signal_group(signal.SIGINT)  # The closing mark was lost. Typed alone, this key is not content.
             unread += more
         pasted += unread[:end]
         del unread[: end + len(_PASTE_ENDS)]
@@ -159,9 +158,9 @@ class _Answer:
 
     def _refuse_more_lines(self, fd: int, unread: bytearray) -> None:
         """
-        Refuse where another line follows at once; more line ends alone say nothing.
+        Refuse the answer if another line follows at once. More line ends alone do not count.
 
-        With bracketed paste too: not every terminal filters the mark that ends a paste out of what it pastes.
+        With bracketed paste too: not every terminal removes the closing mark from pasted text.
         """
         while not unread.strip(b"\r\n") and _ready(fd, QUIET_S):
             unread += _chunk(fd)
@@ -181,7 +180,7 @@ class _Answer:
 
     def _checked(self) -> bytes:
         if self._taken.count(b"\n") == 1 and self._taken.endswith(b"\n"):
-            # A line that was copied with its end: nobody means that of a password.
+            # A line that was copied with its end, which is not part of a password.
             self._taken.pop()
         if b"\0" in self._taken:
             raise InvalidInputError("a NUL character was pasted: nothing is stored")
@@ -194,7 +193,7 @@ class _Answer:
 
 def signal_group(number: int) -> None:
     """
-    Send a signal to all that a terminal would send it to: the script that runs us, and the others of a pipeline.
+    Send a signal to all processes that a terminal would send it to: our script, and the others of a pipeline.
 
     Raises:
         KeyboardInterrupt: by Python's handler, for SIGINT.
@@ -203,7 +202,7 @@ def signal_group(number: int) -> None:
 
 
 def _edit(taken: bytearray, key: str) -> None:
-    """Erase a character, a word or all of what was typed."""
+    """Erase a character, a word or everything."""
     if key == "kill":
         taken.clear()
         return
@@ -212,12 +211,12 @@ def _edit(taken: bytearray, key: str) -> None:
         del taken[max(kept.rfind(b" "), kept.rfind(b"\n"), kept.rfind(b"\t")) + 1 :]
         return
     while taken and 0x80 <= taken[-1] < 0xC0:
-        taken.pop()  # The bytes of one character in UTF-8 after its first.
+        taken.pop()  # The continuation bytes of one UTF-8 character.
     del taken[-1:]
 
 
 def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
-    """Return which byte does what: as the terminal is set, and backspace as terminals send it whatever is set."""
+    """Return byte -> action: as the terminal is set, and both forms of backspace whatever is set."""
     keys = {b"\x7f": "erase", b"\x08": "erase"}
     for index, what in (
         (termios.VERASE, "erase"),
@@ -234,8 +233,8 @@ def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
 
 
 def _chunk(fd: int) -> bytes:
-    """Read what there is, at least one byte. EOFError where the terminal is gone."""
-    # A signal that arrives just before a read begins does not interrupt it: its handler would wait for the next key.
+    """Read what has arrived, at least one byte. EOFError if the terminal is gone."""
+    # A signal just before a read does not interrupt the read: its handler would wait for the next key.
     while not _ready(fd, SIGNAL_CHECK_S):
         pass
     try:
@@ -252,7 +251,7 @@ def _ready(fd: int, within_s: float) -> bool:
 
 
 def _discard(fd: int) -> None:
-    """Read the rest of a paste, until nothing more arrives."""
+    """Read and drop the rest of a paste, until nothing more arrives."""
     left = _DISCARDED_BYTES
     with suppress(EOFError):
         while left > 0 and _ready(fd, QUIET_S):
@@ -260,14 +259,12 @@ def _discard(fd: int) -> None:
 
 
 @contextmanager
-def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], None]]:
+def _without_echo(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], None]]:
     """
-    Have the terminal show nothing and hand over each byte.
-
-    It is set back at the end, and at a signal that ends or stops us.
+    Turn off echo and line mode of the terminal; restore it at the end, and at a signal that ends or stops us.
 
     Yields:
-        Shows the prompt, and asks for bracketed paste.
+        A function that shows the prompt and asks for bracketed paste.
     """
     brackets = os.environ.get("TERM", "") not in {"", "dumb"}
     shown = False
@@ -280,7 +277,7 @@ def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], No
     def unset() -> None:
         if shown and brackets:
             _write(_PASTE_OFF)
-        # Where the terminal has hung up, there is nothing to set back.
+        # If the terminal has hung up, there is nothing to restore.
         with suppress(termios.error):
             termios.tcsetattr(fd, termios.TCSADRAIN, former)
 
@@ -288,9 +285,9 @@ def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], No
         unset()
         ours = signal.signal(number, handlers[number])
         os.kill(os.getpid(), number)
-        # Only of SIGTSTP there is something after, once we go on.
+        # Only after SIGTSTP does the process go on.
         signal.signal(number, ours)
-        termios.tcsetattr(fd, termios.TCSADRAIN, _one_by_one(former))
+        termios.tcsetattr(fd, termios.TCSADRAIN, _raw_settings(former))
         show()
 
     handlers: dict[int, Any] = {}
@@ -299,7 +296,7 @@ def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], No
             if signal.getsignal(number) is not signal.SIG_IGN:
                 handlers[number] = signal.getsignal(number)
                 signal.signal(number, stopped)
-        termios.tcsetattr(fd, termios.TCSADRAIN, _one_by_one(former))
+        termios.tcsetattr(fd, termios.TCSADRAIN, _raw_settings(former))
         yield show
     finally:
         unset()
@@ -309,8 +306,8 @@ def _unseen(fd: int, former: list[Any], prompt: str) -> Iterator[Callable[[], No
             signal.signal(number, handler)
 
 
-def _one_by_one(settings: list[Any]) -> list[Any]:
-    """Return settings of a terminal that hands over each byte as it was typed, and shows none."""
+def _raw_settings(settings: list[Any]) -> list[Any]:
+    """Return terminal settings without line mode and echo."""
     changed = [*settings[:6], list(settings[6])]
     changed[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON | termios.INPCK)
     changed[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
@@ -319,7 +316,7 @@ def _one_by_one(settings: list[Any]) -> list[Any]:
 
 
 def _write(text: str) -> None:
-    """Write to the terminal; nobody can be asked where that fails, which shows at the next read."""
+    """Write to the terminal. A failure shows at the next read."""
     with suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -1,22 +1,20 @@
 """
-`phasesync secrets history` and `rollback`: what a key was.
+`phasesync secrets`: the secrets of an environment, one at a time, and their former versions.
 
-`phasesync secrets`: the secrets of an environment, one at a time.
-
-Whole files are in `secret_files.py`, what a key was in `secret_versions.py`.
+Import and export of whole folders are in `secret_files.py`.
 """
 
 import secrets as randomness
 import string
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.documents import revealed, secret_item
-from phasesync.cli.editing import check_key_to_write, wait_for_readers, write_secret
+from phasesync.cli.documents import secret_document, value_document
 from phasesync.cli.input import no_input_option, read_value, to_value
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -32,8 +30,10 @@ from phasesync.cli.params import (
 )
 from phasesync.cli.secret_files import export, import_
 from phasesync.cli.streams import write_values
-from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.model import SecretValue, SecretWrite, ValueType
+from phasesync.core.names import check_key
 from phasesync.core.reference_syntax import malformed_references
+from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
       phasesync secrets history shop/production DB_PASSWORD
     """
     versions = application.store.secrets.history(*environment, path, key)
-    out.items(map(secret_item, versions), ["version", "type", "changed_at", "changed_by", "origin", "comment"])
+    out.items(map(secret_document, versions), ["version", "type", "changed_at", "changed_by", "origin", "comment"])
 
 
 @click.command()
@@ -82,15 +82,15 @@ def rollback(
     Example:
       phasesync secrets rollback shop/production DB_PASSWORD --to 3
     """
-    versions = {one.version: one for one in application.store.secrets.history(*environment, path, key)}
+    versions = {secret.version: secret for secret in application.store.secrets.history(*environment, path, key)}
     wanted = versions.get(version)
     if wanted is None or wanted.value is None:
-        usable = ", ".join(str(number) for number, one in sorted(versions.items()) if one.value is not None)
+        usable = ", ".join(str(number) for number, secret in sorted(versions.items()) if secret.value is not None)
         raise NotFoundError(
             f"{key} has no value in version {version}; versions with one: {usable}",
             hint=f"phasesync secrets history {'/'.join(environment)} {key} shows them",
         )
-    write_secret(
+    _write_secret(
         application,
         environment,
         path,
@@ -135,9 +135,9 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     Example:
       phasesync secrets list shop/production --path /db
     """
-    found = application.store.secrets.list_secrets(*environment, path=path)
+    listed = application.store.secrets.list_secrets(*environment, path=path)
     out.items(
-        map(secret_item, found),
+        map(secret_document, listed),
         ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
         empty=f"there are no secrets: phasesync secrets set {'/'.join(environment)} KEY",
     )
@@ -207,9 +207,9 @@ def set_(
     """
     if surplus or source not in {None, "-"}:
         raise value_as_argument()
-    # Asked for first what can be refused: nobody should type a value for an environment that does not exist.
+    # First what can be refused: an operator should not type a value for an environment that does not exist.
     application.store.apps.get_environment(*environment)
-    check_key_to_write(application, environment, path, key)
+    _check_key_to_write(application, environment, path, key)
     data = read_value(
         what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
     )
@@ -219,9 +219,9 @@ def set_(
             out.warn(f"{key} is one line, and the line end after it is kept")
         for reference in malformed_references(value.reveal_text()):
             out.warn(f"{reference} is not a reference that resolves; write $${{ where a literal ${{ is meant")
-    write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
+    _write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
     if wait:
-        wait_for_readers(application, environment, timeout, out)
+        _wait_for_readers(application, environment, timeout, out)
 
 
 @secrets.command()
@@ -255,7 +255,7 @@ def generate(
       phasesync secrets generate shop/production SESSION_KEY --length 64
     """
     value = SecretValue("".join(randomness.choice(_ALPHABET) for _ in range(length)))
-    write_secret(
+    _write_secret(
         application, environment, path, key, value, comment=comment, origin="generate", done="generated", out=out
     )
 
@@ -290,12 +290,12 @@ def get(
     secret = application.store.secrets.get_secret(*environment, path, key)
     value = secret.value
     if not reveal or value is None:
-        out.item(secret_item(secret) | {"value": None if out.as_json else "(hidden; --reveal shows it)"})
+        out.item(secret_document(secret) | {"value": None if out.as_json else "(hidden; --reveal shows it)"})
         return
     if resolve:
         value = _resolved(application, environment, path, key)
     if out.as_json:
-        out.item(secret_item(secret) | revealed(value))
+        out.item(secret_document(secret) | value_document(value))
     elif value.type is ValueType.BINARY and sys.stdout.isatty():
         raise InvalidInputError(
             "the value is binary and would disturb the terminal", hint="redirect it, or add -o json"
@@ -336,3 +336,56 @@ def unset(application: "Application", environment: tuple[str, str], key: str, pa
         f"{edited.label}: unset {key} (revision {edited.revision})",
         {"env": edited.label, "path": path, "key": key, "revision": edited.revision},
     )
+
+
+def _check_key_to_write(application: "Application", environment: tuple[str, str], path: str, key: str) -> None:
+    """Refuse a key that the rule for names forbids, unless it is set already. InvalidInputError."""
+    try:
+        check_key(key)
+    except InvalidInputError as error:
+        with suppress(NotFoundError):
+            application.store.secrets.get_secret(*environment, path, key)
+            return
+        raise error from None
+
+
+def _write_secret(
+    application: "Application",
+    environment: tuple[str, str],
+    path: str,
+    key: str,
+    value: SecretValue,
+    *,
+    comment: str | None,
+    origin: str,
+    done: str,
+    out: Output,
+) -> None:
+    """Commit one key and print its new version."""
+    write = SecretWrite(path=path, key=key, value=value, comment=comment)
+    edited = application.store.secrets.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
+    now = application.store.secrets.get_secret(*environment, path, key)
+    out.done(
+        f"{edited.label}: {key} {done} (version {now.version}, revision {edited.revision})",
+        {"env": edited.label, "revision": edited.revision} | secret_document(now),
+    )
+
+
+def _wait_for_readers(
+    application: "Application", environment: tuple[str, str], timeout: timedelta, out: Output
+) -> None:
+    """
+    Wait until every sync that reads an environment, directly or by a reference, is in sync; paused ones are skipped.
+
+    Raises:
+        IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
+    """
+    edited = application.store.apps.get_environment(*environment)
+    for sync in application.store.syncs.list_syncs():
+        if edited.id != sync.environment_id and edited.id not in sync.reads:
+            continue
+        if sync.paused is not None:
+            out.say(f"the sync {sync.name} is paused: not waited for")
+            continue
+        application.operations.wait(sync.name, wanted=SyncStatus.IN_SYNC, timeout=timeout)
+        out.say(f"the sync {sync.name} is in sync")

@@ -1,16 +1,13 @@
 """
-Asks the daemon of these settings how it is, over its own HTTP address.
+`phasesync status`: how everything stands, on one screen; with `--probe`, whether the daemon is healthy.
 
-For container health checks: quick, of few imports, and straight to the address. No proxy stands between a program and
-its own host, whatever HTTP_PROXY says.
-
-`phasesync status`: how everything stands, on one screen.
+The probe asks the daemon of these settings over its own HTTP address, for health checks of containers. It is quick, has
+few imports and connects directly: no proxy stands between a program and its own host, whatever HTTP_PROXY says.
 """
 
 import json
 import socket
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,18 +22,19 @@ if TYPE_CHECKING:
 
     from phasesync.bootstrap import Application
     from phasesync.core.lease import Lease
+    from phasesync.engine.status_summary import StatusSummary, SyncAttention
 
 
 WITHIN_S: Final = 4.0
-"""For the whole probe: what starts it mostly waits for 5 s."""
+"""Time for the whole probe. What starts it mostly waits for 5 s."""
 _MOST_BYTES: Final = 65_536
 _EVERY_ADDRESS: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104
-"""What a daemon listens on -> where it is reached from its own host, in this order."""
+"""Address that a daemon listens on -> addresses to reach it from its own host, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the daemon answered to /healthz: its status code, and what it said."""
+    """The answer of the daemon to /healthz: status code and JSON body."""
 
     status: int
     detail: dict[str, Any] = field(default_factory=dict)
@@ -44,16 +42,16 @@ class Answer:
 
 def probe(host: str, port: int, *, within_s: float = WITHIN_S) -> Answer:
     """
-    Return the answer of the daemon that listens there, when it says that it is healthy.
+    Return the answer of the daemon that listens at an address, if it is healthy.
 
     Args:
-        host: as in the settings; empty = every address.
+        host: as in the settings; empty: every address.
         port: as in the settings.
-        within_s: for everything.
+        within_s: time for everything.
 
     Raises:
-        SettingsError: port 0, a free one that only the daemon knows.
-        UnhealthyError: it says that it is not healthy, or nothing answers as a daemon does.
+        SettingsError: port 0, which means a free port that only the daemon knows.
+        UnhealthyError: the daemon is not healthy, or no daemon answers.
     """
     if port == 0:
         raise SettingsError(
@@ -76,7 +74,7 @@ def probe(host: str, port: int, *, within_s: float = WITHIN_S) -> Answer:
 
 
 def _ask(address: str, port: int, deadline: float) -> bytes:
-    """Return the whole response to a GET of /healthz."""
+    """Return the whole response to GET /healthz."""
     request = f"GET /healthz HTTP/1.0\r\nHost: {_joined(address, port)}\r\n\r\n"
     response = b""
     with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
@@ -98,7 +96,7 @@ def _left(deadline: float) -> float:
 
 
 def _parsed(response: bytes) -> Answer:
-    """Return what a response says; status 0 where it is none of a daemon's."""
+    """Return the answer in a response; status 0 if it is not the response of a daemon."""
     head, _, body = response.partition(b"\r\n\r\n")
     words = head.split(maxsplit=2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
@@ -129,13 +127,6 @@ def _joined(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-LARGE_LOG_BYTES = 64 * 1024 * 1024
-"""A log that is not held open by a reader is shortened to less."""
-
-QUIET = ("in-sync", "paused", "running", "pending")
-"""Statuses that ask nothing of anybody."""
-
-
 @click.command()
 @click.option(
     "--probe",
@@ -160,7 +151,6 @@ def status(probe: bool, out: Output) -> None:
 
 
 def _probe(out: Output) -> None:
-
     http = invocation().settings().settings.http
     answer = probe(http.host, http.port)
     out.done(f"healthy; state: {answer.detail.get('state', 'ok')}", answer.detail)
@@ -168,90 +158,78 @@ def _probe(out: Output) -> None:
 
 @with_application
 def _show(application: "Application", out: Output) -> None:
-    from phasesync.cli.documents import sync_document
+    from phasesync.cli.documents import status_document
+    from phasesync.engine.status_summary import summarise_status
 
-    credentials = {one.id: one.status for one in application.store.credentials.list_all()}
-    documents = [sync_document(sync, credentials[sync.credential_id]) for sync in application.store.syncs.list_syncs()]
-    counts = dict(sorted(Counter(document["status"] for document in documents).items()))
-    needing = [
-        {"sync": document["name"], "status": document["status"], "reason": document["status_reason"]}
-        for document in documents
-        if document["status"] not in QUIET
-    ]
-    leases = application.context.leases.list_leases()
-    not_revoked = [
-        {
-            "lease": one.id,
-            "dynamic": one.dynamic,
-            "failures": one.failures,
-            "retry_at": one.retry_at,
-            "reason": one.error,
-        }
-        for one in leases
-        if one.error is not None
-    ]
-    daemons = [dict(one) for one in application.store.daemons.alive()]
-    overdue = [] if daemons else _overdue(application, leases)
-    log_bytes = application.store.database.log_bytes()
-    summary = {
-        "instance_id": application.context.instance_id,
-        "restored": application.store.restored.is_restored(),
-        "daemons": daemons,
-        "syncs": counts,
-        "needs_attention": needing,
-        "leases": dict(sorted(Counter(str(one.status) for one in leases).items())),
-        "leases_not_revoked": not_revoked,
-        "leases_overdue": overdue,
-        "database_log_bytes": log_bytes,
-    }
-    if out.as_json:
-        out.document(summary)
-        return
-    if summary["restored"]:
-        out.warn("this database is older than AWS, or was just restored; see phasesync db accept-restore --help")
-    out.item(
-        {
-            "instance": application.context.instance_id,
-            "daemons": [f"{one['role']} {one['host']} pid {one['pid']}" for one in daemons] or "none is running",
-            "syncs": counts or "none yet",
-            "leases": summary["leases"] or "none is live",
-        }
-        | ({"database log": f"{log_bytes:,} bytes"} if log_bytes else {})
+    summary = summarise_status(
+        syncs=application.store.syncs.list_syncs(),
+        credentials={credential.id: credential.status for credential in application.store.credentials.list_all()},
+        leases=application.context.leases.list_leases(),
+        daemons=application.store.daemons.alive(),
+        is_revocable=lambda lease: application.context.issuers.traits(lease.issuer).takes_back,
+        restored=application.store.restored.is_restored(),
+        now=application.context.clock.now(),
+        log_bytes=application.store.database.log_bytes(),
     )
-    if log_bytes > LARGE_LOG_BYTES:
-        out.warn(
-            f"the log beside the database (-wal) has {log_bytes:,} bytes: some program has been "
-            "reading the database for long, such as sqlite3 or a backup; once that ends, the daemon shortens the log"
-        )
-    if needing:
+    document: dict[str, Any] = {"instance_id": application.context.instance_id} | status_document(summary)
+    if out.as_json:
+        out.document(document)
+        return
+    _show_overview(summary, application.context.instance_id, out)
+    if summary.needs_attention:
         click.echo()
-        out.items(needing, ["sync", "status", "reason"])
-        _say_what_helps(needing, out)
-    if overdue:
-        single = len(overdue) == 1
-        what = "1 lease is past its end and its key still works"
-        if not single:
-            what = f"{len(overdue)} leases are past their end and their keys still work"
+        out.items(document["needs_attention"], ["sync", "status", "reason"])
+        _show_hints(summary.needs_attention, out)
+    if summary.overdue:
         click.echo()
-        out.warn(
-            f"{what}: no daemon is running to revoke {'it' if single else 'them'}; start one: phasesync daemon; or "
-            f"take {'it' if single else 'each'} back: phasesync leases revoke {overdue[0]['lease']}"
-        )
-        out.items(overdue, ["lease", "dynamic", "expires_at"])
-    if not_revoked:
-        again = "it is tried again by itself" if daemons else "no daemon is running to try it again"
+        _warn_of_overdue(summary.overdue, out)
+        out.items(document["leases_overdue"], ["lease", "dynamic", "expires_at"])
+    if summary.not_revoked:
+        again = "it is tried again by itself" if summary.daemons else "no daemon is running to try it again"
         click.echo()
         out.warn(
             f"leases that could not be revoked, and may still be used; {again}. Once the reason is corrected, to try "
-            f"it at once: phasesync leases revoke {not_revoked[0]['lease']}"
+            f"it at once: phasesync leases revoke {summary.not_revoked[0].id}"
         )
-        out.items(not_revoked, ["lease", "dynamic", "failures", "retry_at", "reason"])
+        out.items(document["leases_not_revoked"], ["lease", "dynamic", "failures", "retry_at", "reason"])
 
 
-def _say_what_helps(needing: "list[dict[str, Any]]", out: Output) -> None:
+def _show_overview(summary: "StatusSummary", instance_id: str, out: Output) -> None:
+    if summary.restored:
+        out.warn("this database is older than AWS, or was just restored; see phasesync db accept-restore --help")
+    daemons = [f"{daemon['role']} {daemon['host']} pid {daemon['pid']}" for daemon in summary.daemons]
+    overview: dict[str, object] = {
+        "instance": instance_id,
+        "daemons": daemons or "none is running",
+        "syncs": summary.syncs or "none yet",
+        "leases": summary.leases or "none is live",
+    }
+    if summary.log_bytes:
+        overview["database log"] = f"{summary.log_bytes:,} bytes"
+    out.item(overview)
+    if summary.log_is_large:
+        out.warn(
+            f"the log beside the database (-wal) has {summary.log_bytes:,} bytes: some program has been "
+            "reading the database for long, such as sqlite3 or a backup; once that ends, the daemon shortens the log"
+        )
+
+
+def _warn_of_overdue(leases: "Sequence[Lease]", out: Output) -> None:
+    problem, pronoun, each = "1 lease is past its end and its key still works", "it", "it"
+    if len(leases) > 1:
+        problem = f"{len(leases)} leases are past their end and their keys still work"
+        pronoun, each = "them", "each"
+    out.warn(
+        f"{problem}: no daemon is running to revoke {pronoun}; start one: phasesync daemon; or "
+        f"take {each} back: phasesync leases revoke {leases[0].id}"
+    )
+
+
+def _show_hints(needing: "Sequence[SyncAttention]", out: Output) -> None:
     """Name the commands that help, once for each status, with the first sync that has it."""
-    for status, name in {str(one["status"]): str(one["sync"]) for one in reversed(needing)}.items():
-        match status:
+    first_of_status = {sync.status: sync.name for sync in reversed(needing)}
+    for status, name in first_of_status.items():
+        match str(status):
             case "held":
                 out.say(f"hint: phasesync syncs plan {name} shows what is held, and how to approve it")
             case "incomplete":
@@ -261,18 +239,3 @@ def _say_what_helps(needing: "list[dict[str, Any]]", out: Output) -> None:
                     f"hint: phasesync syncs why {name} says more; once the cause is fixed, to try at once: "
                     f"phasesync syncs trigger {name}"
                 )
-
-
-def _overdue(application: "Application", leases: "Sequence[Lease]") -> list[dict[str, Any]]:
-    """Return active leases that a daemon would take back now; sessions of roles end by themselves."""
-    from phasesync.core.lease import LeaseStatus, is_due
-
-    now, restored = application.context.clock.now(), application.store.restored.is_restored()
-    return [
-        {"lease": one.id, "dynamic": one.dynamic, "expires_at": one.expires_at}
-        for one in leases
-        if one.error is None
-        and one.status is LeaseStatus.ACTIVE
-        and is_due(one, now, restored=restored)
-        and application.context.issuers.traits(one.issuer).takes_back
-    ]

@@ -1,4 +1,4 @@
-"""Options that say what is set on a sync, shared by `syncs add` and `syncs update`."""
+"""Options for the settings of a sync, shared by `syncs add` and `syncs update`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=Name("sync"))
 
 NO_REPLICAS: Final = "none"
-"""Word that asks for no replicas at all; leaving the option out leaves them alone."""
+"""Word for no replicas at all. Without the option replicas are left alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions:
     """
-    What was given. None leaves the configuration as it is.
+    The options of a command. None leaves the configuration as it is.
 
-    An empty text takes a setting back, so that the dimension is left alone again.
+    An empty text removes a setting, so that the dimension is left alone again.
     """
 
     layout: str | None
@@ -50,28 +50,28 @@ class SyncOptions:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was given."""
+        """Whether no option was used."""
         return all(value is None or value == () for value in vars(self).values())
 
     def apply(self, config: SyncConfig) -> SyncConfig:
-        """Return a configuration with what was given. InvalidInputError where it cannot be read."""
-        given: dict[str, Any] = self._naming()
+        """Return the configuration with these options. InvalidInputError if one cannot be read."""
+        changes: dict[str, Any] = self._naming()
         for name, kind in (("tag_mode", TagMode), ("on_drift", OnDrift), ("on_remove", OnRemove)):
             if (word := getattr(self, name)) is not None:
-                given[name] = kind(word)
+                changes[name] = kind(word)
         for name in ("kms_key", "description"):
             if (text := getattr(self, name)) is not None:
-                given[name] = text or None
-        for name in _AS_GIVEN:
+                changes[name] = text or None
+        for name in _UNCONVERTED:
             if (value := getattr(self, name)) is not None:
-                given[name] = value
+                changes[name] = value
         if self.tags:
-            given["tags"] = merged(config.tags, self.tags)
+            changes["tags"] = merged(config.tags, self.tags)
         if self.replicas:
-            given["replicas"] = _replicas(self.replicas)
+            changes["replicas"] = _replicas(self.replicas)
         if self.resource_policy is not None:
-            given["resource_policy"] = text_of(self.resource_policy) if self.resource_policy else None
-        return replace(config, **given)
+            changes["resource_policy"] = text_of(self.resource_policy) if self.resource_policy else None
+        return replace(config, **changes)
 
     def _naming(self) -> dict[str, Any]:
         """Return layout and names: a name means one secret, a template one a key, unless --layout says otherwise."""
@@ -80,17 +80,17 @@ class SyncOptions:
                 "--secret-name and --name-template exclude each other",
                 hint="--secret-name for one secret with all keys, --name-template for one secret a key",
             )
-        given: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         if self.secret_name is not None:
-            given = {"layout": Layout.JSON, "remote_name": self.secret_name, "name_template": None}
+            changes = {"layout": Layout.JSON, "remote_name": self.secret_name, "name_template": None}
         elif self.name_template is not None:
-            given = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": self.name_template}
+            changes = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": self.name_template}
         if self.layout is not None:
-            given["layout"] = Layout(self.layout)
-        return given
+            changes["layout"] = Layout(self.layout)
+        return changes
 
 
-_AS_GIVEN: Final = (
+_UNCONVERTED: Final = (
     "grace",
     "recovery_days",
     "interval",
@@ -100,7 +100,7 @@ _AS_GIVEN: Final = (
     "delete_limit_objects",
     "guard_window",
 )
-"""Settings that are taken over as they were read."""
+"""Settings that are stored as they were read."""
 
 
 def sync_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,20 +117,20 @@ def sync_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def _replicas(given: tuple[str, ...]) -> dict[str, str] | None:
-    """Return Region -> key ARN there, or AWS_MANAGED_KEY; None where replicas are left alone again."""
-    if given == ("",):
+def _replicas(regions: tuple[str, ...]) -> dict[str, str] | None:
+    """Return Region -> key ARN there, or AWS_MANAGED_KEY; None if replicas are left alone again."""
+    if regions == ("",):
         return None
-    if given == (NO_REPLICAS,):
+    if regions == (NO_REPLICAS,):
         return {}
-    if "" in given or NO_REPLICAS in given:
+    if "" in regions or NO_REPLICAS in regions:
         raise InvalidInputError(
             f"--replica {NO_REPLICAS}, and --replica '', stand alone",
             hint="name the Regions: --replica eu-west-1 --replica us-east-1=ARN",
         )
     replicas: dict[str, str] = {}
-    for one in given:
-        region, _, key = one.partition("=")
+    for entry in regions:
+        region, _, key = entry.partition("=")
         if region in replicas:
             raise InvalidInputError(f"--replica names {region} twice")
         replicas[region] = key or AWS_MANAGED_KEY

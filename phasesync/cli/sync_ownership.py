@@ -1,15 +1,16 @@
-"""Commands of `phasesync syncs` that say whose AWS secrets are: adopt, release, remove."""
+"""Commands of `phasesync syncs` that change the owner of AWS secrets: adopt, release, remove."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.output import Output, instant, output_option
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.sync_operations import sync_document_of
 from phasesync.cli.sync_options import name_argument
-from phasesync.cli.sync_runs import document_of
 from phasesync.core.sync import Adopt
+from phasesync.core.times import instant_text
 from phasesync.errors import IllegalTransitionError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from phasesync.engine.import_values import ImportResult
 
 _SHOWN = 20
-"""So many secrets are described one by one."""
+"""Most secrets that are described one by one."""
 
 
 @click.command(short_help="Take over AWS secrets that are not ours.")
@@ -47,13 +48,14 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
       phasesync syncs adopt shop-production
       phasesync syncs adopt shop-production --import prefer-aws --yes
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.documents import import_document
+    from phasesync.cli.output import show_identity
 
     offer = application.adoption.offer(name, Adopt(prefer) if prefer else Adopt.OVERWRITE)
-    tell_identity(application, application.store.credentials.get(offer.sync.credential), out)
+    show_identity(application, application.store.credentials.get(offer.sync.credential), out)
     show_survey(offer.found, out)
     if not offer.found.candidates:
-        out.done(f"{name} has nothing to take over", document_of(application, name) | {"imported": None})
+        out.done(f"{name} has nothing to take over", sync_document_of(application, name) | {"imported": None})
         return
     secrets = secrets_of(offer.found.takeable)
     if prefer is None:
@@ -64,12 +66,12 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
         question += f"have a key, {winner} value stays"
     if offer.found.takeable:
         confirm(question, yes=yes, no_input=no_input)
-    taken = application.adoption.accept(offer, actor=invocation().actor)
-    if taken is not None:
-        out.say(import_line(offer.sync.environment_label, taken))
+    imported = application.adoption.accept(offer, actor=invocation().actor)
+    if imported is not None:
+        out.say(import_line(offer.sync.environment_label, imported))
     out.done(
         f"the next run of {name} takes over {secrets}",
-        document_of(application, name) | {"imported": None if taken is None else import_document(taken)},
+        sync_document_of(application, name) | {"imported": None if imported is None else import_document(imported)},
     )
 
 
@@ -86,18 +88,18 @@ def release(application: "Application", name: str, out: Output) -> int:
     Example:
       phasesync syncs release shop-production
     """
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.engine.removal import release_sync
 
     sync = application.store.syncs.get_sync(name)
-    tell_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
+    show_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
     released = release_sync(application.context, name, actor=invocation().actor)
     for remote_name, reason in released.kept.items():
         out.warn(f"{remote_name} is still ours: {reason}")
     left = f"; {secrets_of(released.kept)} could not be" if released.kept else ""
     out.done(
         f"gave back {secrets_of(released.given_back)}{left}; {name} is paused",
-        document_of(application, name) | {"released": list(released.given_back), "kept": released.kept},
+        sync_document_of(application, name) | {"released": list(released.given_back), "kept": released.kept},
     )
     return 1 if released.kept else 0
 
@@ -129,7 +131,7 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
     from phasesync.engine.removal import remove_sync
 
     if all(sync.name.lower() != name.lower() for sync in application.store.syncs.list_syncs()):
-        application.store.syncs.get_sync(name)  # says which ones there are
+        application.store.syncs.get_sync(name)  # The error names those that exist.
     if remote == "delete":
         _remove_with_secrets(application, name, yes=yes, no_input=no_input, out=out)
         return
@@ -140,14 +142,14 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
 
 
 def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.engine.removal import deletable_objects, remove_sync_and_objects
 
     sync = application.store.syncs.get_sync(name)
     objects = deletable_objects(application.context, name)
     question = f"schedule the deletion of {secrets_of(objects)} (gone for good after {sync.config.recovery_days} days)"
     confirm(f"{question}, and remove the sync {name} and its log", yes=yes, no_input=no_input)
-    tell_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
+    show_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
     done = remove_sync_and_objects(application.context, name, actor=invocation().actor)
     for remote_name, reason in {**done.left_alone, **done.blocked}.items():
         out.warn(f"{remote_name}: {reason}")
@@ -167,41 +169,32 @@ def secrets_of(names: "Sized") -> str:
     return "1 AWS secret" if len(names) == 1 else f"{len(names)} AWS secrets"
 
 
-def show_survey(found: "Survey", out: Output) -> None:
-    """Say on stderr what stands at the remote names and is not ours; never a value."""
-    for one in found.candidates[:_SHOWN]:
-        out.say(_described(one))
-    if len(found.candidates) > _SHOWN:
-        out.say(f"... and {len(found.candidates) - _SHOWN} more that are not ours")
-    for line in found.warnings[:_SHOWN]:
+def show_survey(survey: "Survey", out: Output) -> None:
+    """Print on stderr what is at the remote names and not ours; never a value."""
+    for candidate in survey.candidates[:_SHOWN]:
+        out.say(_described(candidate))
+    if len(survey.candidates) > _SHOWN:
+        out.say(f"... and {len(survey.candidates) - _SHOWN} more that are not ours")
+    for line in survey.warnings[:_SHOWN]:
         out.warn(line)
-    if found.ours:
-        out.say(f"ours already: {len(found.ours)}")
-    if found.absent:
-        out.say(f"missing at AWS: {secrets_of(found.absent)}; the next run creates what is missing")
+    if survey.ours:
+        out.say(f"ours already: {len(survey.ours)}")
+    if survey.absent:
+        out.say(f"missing at AWS: {secrets_of(survey.absent)}; the next run creates what is missing")
 
 
-def import_document(taken: "ImportResult") -> dict[str, Any]:
-    """Return what an import brought, by key."""
-    return {
-        "added": list(taken.added),
-        "changed": list(taken.changed),
-        "kept": list(taken.kept),
-        "revision": taken.revision,
-    }
-
-
-def import_line(environment: str, taken: "ImportResult") -> str:
-    """Return what an import brought, as one line."""
-    added = "1 key" if len(taken.added) == 1 else f"{len(taken.added)} keys"
+def import_line(environment: str, imported: "ImportResult") -> str:
+    """Return the result of an import, as one line."""
+    added = "1 key" if len(imported.added) == 1 else f"{len(imported.added)} keys"
     return (
-        f"imported into {environment}: {added} added, {len(taken.changed)} changed, "
-        f"{len(taken.kept)} kept as the store has them (revision {taken.revision})"
+        f"imported into {environment}: {added} added, {len(imported.changed)} changed, "
+        f"{len(imported.kept)} kept as the store has them (revision {imported.revision})"
     )
 
 
-def _described(one: "Candidate") -> str:
-    seen = one.observed
-    tags = ", ".join(f"{key}={value}" for key, value in sorted(seen.tags.items())) or "none"
-    changed = f"; last changed {instant(seen.last_changed_at)}" if seen.last_changed_at else ""
-    return f"{one.remote_name} {one.owner}: {seen.arn}; tags: {tags}; versions: {len(seen.versions)}{changed}"
+def _described(candidate: "Candidate") -> str:
+    observed = candidate.observed
+    tags = ", ".join(f"{key}={value}" for key, value in sorted(observed.tags.items())) or "none"
+    changed = f"; last changed {instant_text(observed.last_changed_at)}" if observed.last_changed_at else ""
+    state = f"{observed.arn}; tags: {tags}; versions: {len(observed.versions)}{changed}"
+    return f"{candidate.remote_name} {candidate.owner}: {state}"

@@ -7,9 +7,9 @@ import click
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, PATH, REGION, path_option
+from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
-from phasesync.cli.sync_ownership import adopt, import_document, import_line, release, remove
-from phasesync.cli.sync_runs import approve, document_of, pause, resume, trigger, verify, wait_, why
+from phasesync.cli.sync_ownership import adopt, import_line, release, remove
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.errors import InvalidInputError
 
@@ -38,7 +38,7 @@ def list_(application: "Application", out: Output) -> None:
     """
     from phasesync.cli.documents import sync_document
 
-    statuses = {one.id: one.status for one in application.store.credentials.list_all()}
+    statuses = {listed.id: listed.status for listed in application.store.credentials.list_all()}
     documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.store.syncs.list_syncs()]
     if out.as_json:
         out.items(documents, [])
@@ -70,7 +70,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync syncs show shop-production
     """
-    out.item(document_of(application, name))
+    out.item(sync_document_of(application, name))
 
 
 @syncs.command()
@@ -85,7 +85,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @sync_options
 @click.option(
     "--adopt",
-    type=click.Choice([str(one) for one in Adopt]),
+    type=click.Choice([str(word) for word in Adopt]),
     help="Take over a secret that exists: overwrite it, or merge it into the environment first. "
     "Default: leave it alone.",
 )
@@ -146,9 +146,11 @@ def add(
     if added.sync is None:
         out.done(f"{name} could be added; nothing was", {"added": False, "warnings": list(added.warnings)})
         return
-    document = document_of(application, name)
+    document = sync_document_of(application, name)
     if added.imported is not None:
         out.say(import_line(added.sync.environment_label, added.imported))
+        from phasesync.cli.documents import import_document
+
         document["imported"] = import_document(added.imported)
     follows = f"the daemon carries it out, or: phasesync syncs run {name}"
     if added.to_adopt:
@@ -189,7 +191,7 @@ def update(
     )
     for warning in updated.warnings:
         out.warn(warning)
-    out.done(f"updated the sync {name}", document_of(application, name))
+    out.done(f"updated the sync {name}", sync_document_of(application, name))
 
 
 @syncs.command()
@@ -208,11 +210,11 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
       phasesync syncs plan shop-production --detailed-exitcode
     """
     from phasesync.cli.documents import has_changes, plan_document
-    from phasesync.cli.output import tell_identity
+    from phasesync.cli.output import show_identity
     from phasesync.cli.text import show_plan
 
     report = application.operations.plan(name)
-    tell_identity(application, application.store.credentials.get_by_id(report.sync.credential_id), out)
+    show_identity(application, application.store.credentials.get_by_id(report.sync.credential_id), out)
     document = plan_document(report)
     if out.as_json:
         out.document(document)

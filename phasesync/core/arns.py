@@ -1,117 +1,19 @@
 """
-Partitions of AWS: what an ARN begins with, and which Regions belong together.
-
-Names, beginnings of Regions and DNS suffixes are those of `partitions.json`, which botocore brings; a test compares
-them with the version that is installed. The table stands here because this layer reads no file. What AWS adds later is
-told by the pattern that its names have had so far, and is never refused for being new. Pure.
-
-Amazon Resource Names that an operator types: checked for form, so that a typo is told before AWS is asked.
+Amazon Resource Names that an operator types. Their form is checked, so that a typo is reported before AWS is asked.
 
 Forms: IAM identifiers and KMS key ARNs in the AWS General Reference (arn:partition:service:region:account:resource).
 """
 
 import re
 from difflib import get_close_matches
-from typing import Final
 
+from phasesync.core.regions import DNS_SUFFIXES, is_known_partition, known_partition_of, partition_of
 from phasesync.errors import InvalidInputError
 
-MAIN: Final = "aws"
-"""The partition of all Regions that no other one has."""
-
-_BEGINNINGS: Final = {
-    "us-gov-": "aws-us-gov",
-    "us-iso-": "aws-iso",
-    "us-isob-": "aws-iso-b",
-    "eu-isoe-": "aws-iso-e",
-    "us-isof-": "aws-iso-f",
-    "cn-": "aws-cn",
-    "eusc-": "aws-eusc",
-    **{f"{place}-": MAIN for place in ("us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx")},
-}
-"""Beginning of a Region's name -> partition (`regionRegex`); the longer ones first."""
-
-DNS_SUFFIXES: Final = {
-    "aws": "amazonaws.com",
-    "aws-cn": "amazonaws.com.cn",
-    "aws-eusc": "amazonaws.eu",
-    "aws-iso": "c2s.ic.gov",
-    "aws-iso-b": "sc2s.sgov.gov",
-    "aws-iso-e": "cloud.adc-e.uk",
-    "aws-iso-f": "csp.hci.ic.gov",
-    "aws-us-gov": "amazonaws.com",
-}
-"""Partition -> what the names of its services' hosts end in (`dnsSuffix`)."""
-
-_NEW_ISO: Final = re.compile(r"[a-z]{2}-iso([a-z])-")
-"""Isolated partitions, those to come too: `aws-iso-X` with the Regions `??-isoX-*`."""
-_REGION: Final = re.compile(r"[a-z]{2,8}(-[a-z]{1,20}){1,3}-[0-9]{1,2}")
-_ZONE: Final = re.compile(r"(.*-[0-9]{1,2})[a-z]")
-
-
-def check_region(region: str) -> str:
-    """Return a Region's name as it is where it has the form of one. InvalidInputError."""
-    if _REGION.fullmatch(region) is not None:
-        return region
-    meant = region.strip().lower().replace("_", "-")
-    zone = _ZONE.fullmatch(meant)
-    meant = zone[1] if zone else meant
-    hint = "a Region looks like us-west-2; aws ec2 describe-regions prints those of an account"
-    if _REGION.fullmatch(meant):
-        hint = f"the Region of that zone is {meant}" if zone else f"Regions are in lower case: {meant}"
-        if not zone and meant != region.lower():
-            hint = f"write it as {meant}"
-    raise InvalidInputError(f"{region[:60]!r} is not an AWS Region", hint=hint)
-
-
-def known_partition_of(region: str) -> str | None:
-    """Return the partition that a Region belongs to, None where its name is like none that AWS has so far."""
-    known = next((partition for beginning, partition in _BEGINNINGS.items() if region.startswith(beginning)), None)
-    if known in (None, MAIN) and (found := _NEW_ISO.match(region)):
-        return f"aws-iso-{found[1]}"
-    return known
-
-
-def check_neighbours(region: str, other: str, *, of: str) -> str:
-    """
-    Return a Region as it is where it is in the same partition as another one: no identity reaches across.
-
-    Args:
-        region: checked.
-        other: the Region that it has to go with.
-        of: whose Region the other one is, for the message.
-
-    Raises:
-        InvalidInputError: they are in two partitions.
-    """
-    there, here = known_partition_of(region), known_partition_of(other)
-    if there is None or here is None or there == here:
-        return region
-    raise InvalidInputError(
-        f"the Region {region} is in the partition {there}, and {of}, in {other}, is in {here}",
-        hint=f"name a Region of {here}, or another credential: nothing of AWS reaches from one partition to another",
-    )
-
-
-def partition_of(region: str) -> str:
-    """Return the partition that a Region belongs to; a Region like none that AWS has so far is in `aws`."""
-    return known_partition_of(region) or MAIN
-
-
-def dns_suffix_of(region: str) -> str:
-    """Return what the names of a Region's hosts end in, as `kms:ViaService` has it too (KMS Developer Guide)."""
-    return DNS_SUFFIXES.get(partition_of(region), DNS_SUFFIXES[MAIN])
-
-
-def is_known(partition: str) -> bool:
-    """Return whether a partition is one of those that AWS has so far."""
-    return partition in DNS_SUFFIXES
-
-
 _ANY_PARTITION = r"aws(?:-[a-z0-9]+)*"
-"""One that is not known yet is taken too."""
+"""Matches future partitions too."""
 _ROLE = re.compile(rf"arn:{_ANY_PARTITION}:iam::(\d{{12}}):role/(?:[!-~]+/)?[\w+=,.@-]{{1,64}}", re.ASCII)
-"""API reference, CreateRole: RoleName, and Path, which takes more characters than a name."""
+"""API reference, CreateRole: RoleName, and Path, which may have more characters than a name."""
 _KEY = re.compile(
     rf"arn:{_ANY_PARTITION}:kms:([a-z0-9-]+):(\d{{12}}):key/"
     r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",
@@ -122,7 +24,7 @@ _PRINCIPAL = re.compile(
     r"|sts::\d{12}:assumed-role/[\w+=,.@-]{1,64}/[\w+=,.@-]{2,64})",
     re.ASCII,
 )
-"""What a trust policy may name as who assumes a role (IAM User Guide, AWS JSON policy elements: Principal)."""
+"""The principals that a trust policy may name (IAM User Guide, AWS JSON policy elements: Principal)."""
 _POLICY = re.compile(rf"arn:{_ANY_PARTITION}:iam::(?:aws|\d{{12}}):policy/[\w+=,.@/-]{{1,640}}", re.ASCII)
 _GROUP_PREFIX = rf"arn:{_ANY_PARTITION}:iam::\d{{12}}:group/(?:[!-~]+/)?"
 _GROUP = re.compile(rf"(?:{_GROUP_PREFIX})?(?P<name>[\w+=,.@-]{{1,128}})", re.ASCII)
@@ -134,13 +36,13 @@ _ACCOUNT = re.compile(r"arn:[^:]*:[^:]*:[^:]*:(\d{12}):")
 
 
 def account_of(arn: str) -> str | None:
-    """Return the 12-digit account in an ARN that AWS answered, None where it has none."""
+    """Return the 12-digit account in an ARN that AWS returned, None if it has none."""
     match = _ACCOUNT.match(arn)
     return None if match is None else match[1]
 
 
 def check_role_arn(arn: str) -> str:
-    """Return the 12-digit account of an IAM role's ARN. InvalidInputError says what the form is."""
+    """Return the 12-digit account of an IAM role's ARN. InvalidInputError."""
     match = _ROLE.fullmatch(arn)
     if match is None:
         raise InvalidInputError(
@@ -151,7 +53,7 @@ def check_role_arn(arn: str) -> str:
 
 
 def check_principal_arn(arn: str) -> str:
-    """Return the ARN of who may assume a role as it is. InvalidInputError."""
+    """Return the ARN of a principal that may assume a role as it is. InvalidInputError."""
     if _PRINCIPAL.fullmatch(arn) is None:
         raise InvalidInputError(
             f"{arn!r} is not the ARN of a role, a user or an account",
@@ -161,7 +63,7 @@ def check_principal_arn(arn: str) -> str:
 
 
 def check_policy_arn(arn: str) -> str:
-    """Return the ARN of a managed IAM policy as it is, an AWS-managed one or a customer's. InvalidInputError."""
+    """Return the ARN of a managed IAM policy, of AWS or of a customer, as it is. InvalidInputError."""
     if _POLICY.fullmatch(arn) is None:
         raise InvalidInputError(
             f"{arn!r} is not the ARN of a managed IAM policy",
@@ -172,13 +74,13 @@ def check_policy_arn(arn: str) -> str:
 
 
 def group_name(group: str) -> str:
-    """Return the name of an IAM group that is given by name or by ARN, of whatever partition. InvalidInputError."""
-    found = _GROUP.fullmatch(group)
-    if found is None:
+    """Return the name of an IAM group, from its name or its ARN in any partition. InvalidInputError."""
+    match = _GROUP.fullmatch(group)
+    if match is None:
         raise InvalidInputError(
             f"{group!r} is neither the name nor the ARN of an IAM group", hint="aws iam list-groups prints them"
         )
-    return found["name"]
+    return match["name"]
 
 
 def check_key_arn(arn: str, region: str) -> str:
@@ -199,23 +101,23 @@ def check_key_arn(arn: str, region: str) -> str:
 
 
 def region_of_key(arn: str) -> str:
-    """Return the Region of a KMS key. InvalidInputError where this is not its ARN."""
+    """Return the Region of a KMS key. InvalidInputError if this is not the ARN of a key."""
     match = _KEY.fullmatch(arn)
     return check_key_arn(arn, "" if match is None else match[1]).split(":")[3]
 
 
 def region_of_secret(secret: str, region: str | None, *, otherwise: str) -> str:
     """
-    Return the Region to look for a secret in.
+    Return the Region that a secret is in.
 
     Args:
         secret: its name, or its full ARN, which ends in a hyphen and six characters.
-        region: that was asked for, None = none was.
-        otherwise: where nothing says it.
+        region: the requested Region, None = none.
+        otherwise: the Region if neither names one.
 
     Raises:
-        InvalidInputError: no name; a part of an ARN, which AWS may take for another secret (API reference,
-            GetSecretValue, SecretId), or one of another Region than the one that was asked for.
+        InvalidInputError: there is no name; a part of an ARN, which AWS may take for another secret (API reference,
+            GetSecretValue, SecretId); or an ARN in another Region than the requested one.
     """
     if not secret.strip():
         raise InvalidInputError("there is no secret without a name", hint="give its name, or its full ARN")
@@ -241,19 +143,19 @@ def _near_secret(arn: str) -> str:
 
 
 def is_key_arn(text: str) -> bool:
-    """Return whether a text is meant as an ARN, well formed or not: a key may also be named by id or alias."""
+    """Return whether a text is meant as the ARN of a key, valid or not; a key may also be named by id or alias."""
     return text.startswith("arn:") and ":alias/" not in text
 
 
 def check_partition(arn: str, region: str) -> str:
     """
-    Return an ARN as it is where a Region's accounts can have or use what it names. InvalidInputError.
+    Return an ARN as it is if it is in the partition of a Region. InvalidInputError.
 
-    Nothing is said where the Region, or the partition, is like none that AWS has so far.
+    Partitions that are not known are not compared.
     """
     _, partition, rest = arn.split(":", 2)
     wanted = known_partition_of(region)
-    if wanted is None or partition == wanted or not (is_known(partition) or is_known(wanted)):
+    if wanted is None or partition == wanted or not (is_known_partition(partition) or is_known_partition(wanted)):
         return arn
     raise InvalidInputError(
         f"{arn} is in the partition {partition}, and the Region {region} is in {wanted}",
@@ -262,16 +164,16 @@ def check_partition(arn: str, region: str) -> str:
 
 
 def _near(arn: str, service: str, kind: str, *, separator: str = "/") -> str:
-    """Name the part of an ARN that is off, as far as that can be told."""
+    """Return a clause that names the wrong part of an ARN; empty if it is not known."""
     parts = arn.split(":", 5)
     if len(parts) < 6 or parts[0] != "arn":
         return ": it does not have six parts"
-    _, partition, found_service, region, account, resource = parts
+    _, partition, actual_service, region, account, resource = parts
     if re.fullmatch(_ANY_PARTITION, partition, re.ASCII) is None:
         close = get_close_matches(partition, tuple(DNS_SUFFIXES), n=1)
         return f": partition {partition!r}" + (f", meant {close[0]!r}?" if close else "")
-    if found_service != service:
-        return f": service {found_service!r}, expected {service!r}"
+    if actual_service != service:
+        return f": service {actual_service!r}, expected {service!r}"
     if not (len(account) == 12 and account.isascii() and account.isdigit()):
         return f": the account has {len(account)} characters, expected 12 digits"
     if (region == "") != (service == "iam"):

@@ -1,10 +1,11 @@
-"""What a plan is made of: one step on one remote object, all of them together, and what the decision depends on."""
+"""What a plan is made of: one change of one remote object, all changes together, and what the decision depends on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
-from phasesync.core.remote import Action, Desired, JournalEntry, Life, Observed
+from phasesync.core.remote import Action, Desired, JournalEntry, Lifetime, Observed
 from phasesync.core.sync import Adopt, Layout, OnRemove
 
 ORDER = (
@@ -21,19 +22,40 @@ ORDER = (
     Action.DELETE,
     Action.NOOP,
 )
-"""In which order the changes of one object are carried out."""
+"""The order in which the changes of one object are carried out."""
 
 VALUE_WRITES = frozenset({Action.CREATE, Action.PUT, Action.REKEY})
 """Actions that write a payload."""
 
 
+class DecisionRow(StrEnum):
+    """
+    The row of the decision table that led to a change; the first row that matches decides.
+
+    The tables are in `planning/plan.py` (wanted objects) and `planning/deletion.py` (all others).
+    """
+
+    NOT_WRITABLE = "not to be written"
+    """An AWS service or a partner manages the object, or it is a copy of another one."""
+    NEVER_WRITTEN = "absent, never written"
+    MISSING = "absent, written before"
+    NOT_OURS = "not proven ours"
+    DELETION_SCHEDULED = "ours, scheduled for deletion"
+    WRITE_OPEN = "ours, an earlier write may still land"
+    NO_CURRENT_VERSION = "ours, no current version"
+    CHANGED_OUTSIDE = "ours, current version is not the one that was written last"
+    VALUE_DIFFERS = "ours, the wanted value is another one"
+    VALUE_AS_WANTED = "ours, value as wanted"
+    NO_LONGER_WANTED = "no longer wanted"
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeyDiff:
     """
-    Names of keys that a write adds, changes and removes, against the payload that we wrote last.
+    Names of keys that a write adds, changes and removes, compared with the payload that we wrote last.
 
     Attributes:
-        emptied: those of the changed ones whose value becomes nothing.
+        emptied: the changed keys that lose their value.
     """
 
     added: tuple[str, ...] = ()
@@ -48,22 +70,24 @@ class Change:
     One step on one remote object, with both sides.
 
     Attributes:
+        row: the row of the decision table that led to it.
         reason: one line for the operator; names no secret key.
-        drift: somebody else changed the object.
-        source_empty: the first write of an object whose source has no keys: probably a mistyped path.
+        drift: someone else changed the object.
+        source_empty: the first write of an object from a source without keys: probably a mistyped path.
         adopts: takes over an object that is not ours.
         moves: the sync wrote to another name, account or Region before, and that object stays behind.
-        deletes: it is on the way to the object's deletion.
-        add_replicas: Region -> key there, for a change that replicates.
-        remove_replicas: Regions whose copies go, for a change that replicates or prepares a deletion.
-        failed_replicas: Regions in `add_replicas` whose copy was there and failed.
-        due_at: for a noop that will be more than that: when.
-        hint: for conflict and refuse: what mends it.
+        deletes: deletes the object, or prepares its deletion.
+        add_replicas: Region -> KMS key there, for a change that replicates.
+        remove_replicas: Regions to remove the copy from, for a change that replicates or prepares a deletion.
+        failed_replicas: Regions in `add_replicas` that had a copy which failed.
+        due_at: when a noop becomes a deletion, None if it does not.
+        hint: for conflict and refuse: what to do about it.
         approved: the guard held it, and a person approved it.
     """
 
     action: Action
     remote_name: str
+    row: DecisionRow
     reason: str
     desired: Desired | None = field(default=None, repr=False)
     observed: Observed | None = field(default=None, repr=False)
@@ -83,7 +107,7 @@ class Change:
 
     @property
     def payload_bytes(self) -> int:
-        """Size of the payload that it writes, 0 when it writes none."""
+        """Size of the payload that it writes, 0 if it writes none."""
         if self.action not in VALUE_WRITES or self.desired is None:
             return 0
         return len(self.desired.payload.value)
@@ -96,31 +120,31 @@ class Plan:
 
     Attributes:
         objects: how many remote objects the sync has written and not deleted: those it wants, and those it could
-            delete. What it left behind elsewhere stays for good and makes no deletion look small.
-        unseen: how many of these are not wanted and could not be described, so that they are in no change.
-        lives: objects that were made or deleted lately.
+            delete. Objects that it left behind elsewhere do not count: they would make a deletion look small.
+        undescribed: how many of these are unwanted and could not be described, so that they have no change.
+        lifetimes: of the objects that were created or deleted lately.
     """
 
     changes: tuple[Change, ...]
     objects: int = 0
-    unseen: int = 0
-    lives: tuple[Life, ...] = ()
+    undescribed: int = 0
+    lifetimes: tuple[Lifetime, ...] = ()
 
     @property
     def drifted(self) -> bool:
-        """Whether somebody else changed an object of ours."""
+        """Whether someone else changed an object of ours."""
         return any(change.drift for change in self.changes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanContext:
     """
-    What the decision depends on besides the objects: who we are, where we write, what was set and consented to.
+    What the decision depends on besides the objects: our identity, the destination, settings and consent.
 
     Attributes:
-        adopt_versions: remote name -> version that the operator saw when consenting; a consent to overwrite is for
-            these names, whatever their version, and for every name where there are none.
-        now: the time, for graces.
+        adopt_versions: remote name -> version that the operator saw when consenting. A consent to overwrite is for
+            these names, whatever their version, and for every name if there are none.
+        now: the time, for grace periods.
     """
 
     instance_id: str

@@ -1,9 +1,7 @@
 """
-How we authenticate to AWS, as a frozen value. It asks AWS nothing and keeps its secrets out of its repr.
+A credential for AWS, as a frozen value, and AWS's rules for its parts: External ID, access key, account. Pure.
 
-AWS's rules for what an operator types of a credential: External ID, access key, account. Pure.
-
-A key may come in the wrong place, so that what is refused is never repeated.
+No secret is in a repr. A message never repeats refused input, because it may be a secret key in the wrong place.
 """
 
 import re
@@ -27,7 +25,7 @@ class CredentialType(StrEnum):
 
 
 class CredentialStatus(StrEnum):
-    """What is known of a credential."""
+    """State of a credential."""
 
     INCOMPLETE = "incomplete"
     """assume-role without a role ARN: the External ID exists, the role does not yet."""
@@ -39,12 +37,12 @@ class CredentialStatus(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Credential:
     """
-    How we authenticate to AWS.
+    How phasesync authenticates to AWS.
 
     Attributes:
         version: grows with every change; part of the key under which clients and sessions are cached.
-        account: the pinned 12-digit AWS account, None until something has pinned it.
-        source_id: id of the credential whose identity assumes the role; None = the default chain.
+        account: the pinned 12-digit AWS account, None until it is pinned.
+        source_id: id of the credential that assumes the role; None = the default chain does.
         external_id: None for a role without one, and for other types.
         used_by: names of the syncs and dynamic secrets that use it.
     """
@@ -72,9 +70,9 @@ _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 _KEY_ID: Final = re.compile(r"\w{16,128}", re.ASCII)
 """API reference of IAM, AccessKey: 16 to 128 characters of \\w."""
 _SECRET_KEY: Final = re.compile(rb"[!#-&(-_a-~]+")
-"""AWS's own have letters, digits, / and +; quotes come from a file that was copied."""
+"""Keys from AWS have letters, digits, / and +. Quotes are refused: they come from a copied file."""
 _NAMED: Final = re.compile(rb"(?i)[a-z_ ]*secret[a-z_ ]*[=:]")
-"""As files and consoles write it: `aws_secret_access_key=`."""
+"""A key with its name, as in files and consoles: `aws_secret_access_key=`."""
 _OTHER_IDS: Final = {
     "ABIA": "a bearer token",
     "ACCA": "a context",
@@ -87,7 +85,7 @@ _OTHER_IDS: Final = {
     "AROA": "a role",
     "ASCA": "a certificate",
 }
-"""Beginning -> what it is the id of (IAM User Guide, IAM identifiers, unique ID prefixes)."""
+"""Prefix -> kind of the object with such an id (IAM User Guide, IAM identifiers, unique ID prefixes)."""
 _TEMPORARY: Final = "ASIA"
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
@@ -136,7 +134,7 @@ def check_access_key_id(access_key_id: str) -> str:
 
 
 def check_secret_access_key(secret: SecretValue) -> SecretValue:
-    """Return a secret access key without white space around it. InvalidInputError; what it is is not repeated."""
+    """Return a secret access key without white space around it. InvalidInputError, which never repeats the key."""
     given = secret.reveal().strip()
     if _SECRET_KEY.fullmatch(given) is None or _NAMED.match(given):
         raise InvalidInputError(

@@ -1,11 +1,73 @@
-"""What daemons know of each other: their role, how busy they are, and that a clock was set back."""
+"""What a daemon does by itself and how often, its role, how busy it is, and that a clock was set back."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Final
 
 
-class MemberRole(StrEnum):
+class Chore(StrEnum):
+    """What a daemon does by itself. The values are in log lines."""
+
+    # At the start
+    START = "start"
+
+    # A heartbeat and its steps
+    BEAT = "beat"
+    """All steps, every third of `daemon.claim_ttl_s`."""
+    CLOCK = "clock"
+    """Moves what the database's clock left ahead."""
+    RENEWAL = "renewal"
+    """Renews our claims."""
+    HEARTBEAT = "heartbeat"
+    """Reports that we are alive, and learns the role."""
+
+    # Periodic
+    TAKE_OVER = "take-over"
+    """A heartbeat out of turn, while we stand by or the last heartbeat failed."""
+    POLL = "poll"
+    """Claims what is pending, every `daemon.poll_interval_ms`."""
+    SCHEMA = "schema"
+    """Checks the database and its schema."""
+    REAP = "reap"
+    """Frees syncs after their holder died."""
+    SWEEP = "sweep"
+    """Checks many remote objects by lists."""
+    LEASES = "leases"
+    """Revokes leases that are due."""
+    REAP_USERS = "reap-users"
+    """Removes orphan users."""
+    HOUSEKEEPING = "housekeeping"
+    """Deletes old runs and leases."""
+
+    # Claimed work, in threads
+    RECONCILE = "reconcile"
+    """Runs one sync."""
+    LEASE = "lease"
+    """Revokes one lease."""
+
+    # At the end
+    RELEASE = "release"
+    """Releases a claim."""
+    SIGN_OFF = "sign-off"
+    """Leaves the registry of daemons, so that a standby takes over at once."""
+
+
+TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
+"""A standby follows a clean stop at once, and a database that can be written again is noticed at once."""
+CHECK_SCHEMA_EVERY: Final = timedelta(seconds=2)
+"""While the daemon waits for the database, and while it works."""
+REAP_EVERY: Final = timedelta(seconds=1)
+"""A sync waits at most so long after its claim expired."""
+SWEEP_EVERY: Final = timedelta(seconds=10)
+"""How often to ask what is due soon. One query; most rounds sweep nothing."""
+EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
+"""A lease is over at most so long, and a few calls, after its end."""
+HOURLY: Final = timedelta(hours=1)
+"""For housekeeping, and to ask whether orphan users are due, which they are once a day."""
+
+
+class DaemonRole(StrEnum):
     """What a daemon does."""
 
     ACTIVE = "active"
@@ -19,10 +81,10 @@ class Load:
 
     Attributes:
         threads: how many there are.
-        quiet: of each that works: how long ago its work began or last made progress.
-        full_for: how long every thread has worked without one of them coming to an end; 0 = one is free.
-        failing_for: over how long all work has ended without a result that could be recorded, until just now; 0 = it
-            has not.
+        quiet: for each busy thread, how long ago its work began or last made progress.
+        full_for: how long all threads have been busy without one of them finishing; 0 if one is free.
+        failing_for: for how long all work has ended without a result that could be stored, until just now; 0 if some
+            result was stored.
     """
 
     threads: int

@@ -1,5 +1,5 @@
 r"""
-Reading dotenv: the common grammar, and where its readers disagree.
+dotenv files: reads them as most programs do, and writes lines that most programs read alike. Writes shell exports too.
 
 dotenv has no standard. Values are read as python-dotenv 1.2.4 reads them, without interpolation:
 
@@ -9,22 +9,20 @@ dotenv has no standard. Values are read as python-dotenv 1.2.4 reads them, witho
     export KEY=value    the same as without export
     'KEY'=v  "KEY"=v    the same as without quotes
 
-Where bash (`set -a; . file`), node (--env-file, util.parseEnv), npm dotenv or docker compose (compose-go) would read
-something else, there is a note of the form, with key and line. What each of them reads was measured with bash 5.2, node
+If bash (`set -a; . file`), node (--env-file, util.parseEnv), npm dotenv or docker compose (compose-go) would read a
+line differently, there is a note with the form, the key and the line. Their behaviour was measured with bash 5.2, node
 20.20 and npm dotenv 18.0, and read in the source of compose-go.
 
-The time is linear in the length: no pattern here tries a place twice. No message and no note has a value in it.
-
-Writing dotenv and shell: the quoting that most readers read as the same value.
+Lines are written in one of these forms, the one that most of these programs read as the value:
 
     KEY=value     letters, digits and _ . / : @ % + , -
     KEY='value'   as it is
     KEY="value"   as it is, for values with a single quote
     KEY="value"   with \\ \" \r; node and npm dotenv know no escape of quotes and backslashes
-    KEY='value'   with \\ \'; bash, node and npm dotenv know none of them in single quotes, docker compose only \'
+    KEY='value'   with \\ \'; bash, node and npm dotenv know no escapes in single quotes, docker compose only \'
 
-The first of them that most readers read is taken. Whatever is written, `dotenv_reading` reads the same value from it.
-Who reads what was measured as that module says.
+Reading what was written gives the same value. Reading takes time linear in the length: no pattern here tries a position
+twice. No message and no note contains a value.
 """
 
 import re
@@ -37,7 +35,7 @@ from phasesync.errors import InvalidInputError
 
 
 class Form(Enum):
-    """A form on which readers disagree, or by which something of the file is lost: what the operator reads of it."""
+    """A form that programs read differently, or that loses a part of the file. Its value is the note on it."""
 
     CUT = "what follows # is a comment and is left out; quote the value if it belongs to it"
     DUPLICATE = "the key is there more than once; the last one counts"
@@ -64,7 +62,7 @@ class Form(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Where a form is. `key` None = it is the whole file."""
+    """The place of a form in a file. `key` None = the whole file."""
 
     form: Form
     key: str | None
@@ -74,7 +72,7 @@ class Note:
 @dataclass(frozen=True, kw_only=True)
 class Dotenv:
     """
-    What a file says.
+    The content of a file.
 
     Attributes:
         values: key -> text.
@@ -85,6 +83,9 @@ class Dotenv:
     notes: tuple[Note, ...]
 
 
+# --- reading
+
+
 def read_dotenv(text: str) -> Dotenv:
     """Read a file. InvalidInputError names the line."""
     notes: list[Note] = []
@@ -92,10 +93,10 @@ def read_dotenv(text: str) -> Dotenv:
         notes.append(Note(form=Form.WINDOWS, key=None, line=1))
         text = text.replace("\r\n", "\n")
     values: dict[str, str] = {}
-    for one in _Scanner(text).bindings():
-        forms = [*one.forms, Form.DUPLICATE] if one.key in values else one.forms
-        notes += [Note(form=form, key=one.key, line=one.line) for form in dict.fromkeys(forms)]
-        values[one.key] = one.value
+    for binding in _Scanner(text).bindings():
+        forms = [*binding.forms, Form.DUPLICATE] if binding.key in values else binding.forms
+        notes += [Note(form=form, key=binding.key, line=binding.line) for form in dict.fromkeys(forms)]
+        values[binding.key] = binding.value
     return Dotenv(values=values, notes=tuple(notes))
 
 
@@ -117,10 +118,10 @@ _QUOTED: Final = {
 _ESCAPES: Final = {"'": re.compile(r"\\([\\'])"), '"': re.compile(r"\\([\\'\"abfnrtv])")}
 _MEANT: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 DISPUTED_ESCAPE: Final = re.compile(r"\\[abcfnrtv0$\"'\\`\n]")
-"""In double quotes: what one of the readers at least takes for an escape."""
+"""In double quotes: what at least one program reads as an escape."""
 _COMMENT: Final = re.compile(r"\s#")
 _VARIABLE: Final = re.compile(r"\$[\w({[@*#?$!-]")
-_OBEYED_BY_SHELLS: Final = re.compile(r"[;&|<>()]|\A~|:~")
+_SHELL_OPERATORS: Final = re.compile(r"[;&|<>()]|\A~|:~")
 _LONE_RETURN: Final = re.compile(r"\r(?!\n)")
 _SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEPT_BY_SHELLS: Final = re.compile(
@@ -136,12 +137,12 @@ def is_shell_name(key: str) -> bool:
 
 
 def is_kept_by_shells(key: str) -> bool:
-    """Return whether bash does not take, or does not pass on, the value that a variable of that name is given."""
+    """Return whether bash refuses, or does not export, a value for a variable of that name."""
     return _KEPT_BY_SHELLS.fullmatch(key) is not None
 
 
 def has_expansion(text: str) -> bool:
-    """Return whether python-dotenv would put a variable into a text, whatever its quotes: ${ and } after it."""
+    """Return whether python-dotenv would expand a variable in a text, in any quotes: ${ and } after it."""
     start = text.find("${")
     return start != -1 and text.find("}", start) != -1
 
@@ -155,7 +156,7 @@ class _Binding:
 
 
 class _Scanner:
-    """Goes through a text once."""
+    """Reads a text once, from start to end."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -163,7 +164,7 @@ class _Scanner:
         self._line = 1
 
     def bindings(self) -> Iterator[_Binding]:
-        """Yield what each line binds. InvalidInputError."""
+        """Yield the key and value of each line. InvalidInputError."""
         while True:
             skipped = self._take(_SKIPPED)
             if self._at == len(self._text):
@@ -196,17 +197,17 @@ class _Scanner:
     def _name(self, forms: list[Form]) -> str:
         quote = self._text[self._at : self._at + 1]
         pattern = _NAMES.get(quote, _NAMES[""])
-        found = pattern.match(self._text, self._at)
-        if found is None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
             _refuse(self._line, "is not dotenv")
-        self._at = found.end()
+        self._at = match.end()
         if quote in _QUOTED:
             forms.append(Form.QUOTED_NAME)
-        if not is_shell_name(found[1]):
+        if not is_shell_name(match[1]):
             forms.append(Form.NAME)
-        elif is_kept_by_shells(found[1]):
+        elif is_kept_by_shells(match[1]):
             forms.append(Form.KEPT_BY_SHELLS)
-        return found[1]
+        return match[1]
 
     def _value(self, forms: list[Form], *, after: str) -> str:
         first = self._text[self._at : self._at + 1]
@@ -217,14 +218,14 @@ class _Scanner:
             return ""
         if first not in _QUOTED:
             return self._unquoted(forms)
-        found = _QUOTED[first].match(self._text, self._at)
-        if found is None:
+        match = _QUOTED[first].match(self._text, self._at)
+        if match is None:
             _refuse(self._line, "is not dotenv: it has a quote that does not end")
-        self._go(found.end())
-        forms += _forms_in_quotes(found[1], first)
+        self._go(match.end())
+        forms += _forms_in_quotes(match[1], first)
         if self._text.startswith("#", self._at):
             forms.append(Form.CUT)
-        return _ESCAPES[first].sub(lambda escape: _MEANT.get(escape[1], escape[1]), found[1])
+        return _ESCAPES[first].sub(lambda escape: _MEANT.get(escape[1], escape[1]), match[1])
 
     def _unquoted(self, forms: list[Form]) -> str:
         part = self._take(_REST)
@@ -239,15 +240,15 @@ class _Scanner:
         return value
 
     def _ends(self) -> bool:
-        """Return whether nothing but a comment is left in the line."""
+        """Return whether the rest of the line is empty or a comment."""
         return _END.match(self._text, self._at) is not None
 
     def _take(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
             return ""
-        self._go(found.end())
-        return found[0]
+        self._go(match.end())
+        return match[0]
 
     def _go(self, end: int) -> None:
         self._line += sum(1 for _ in _NEWLINE.finditer(self._text, self._at, end))
@@ -255,7 +256,7 @@ class _Scanner:
 
 
 def _forms_before(skipped: str) -> Iterator[Form]:
-    """Yield what stands between two lines and is not skipped by all."""
+    """Yield forms between two lines that not every program skips."""
     if skipped.endswith("\ufeff"):
         yield Form.BYTE_ORDER_MARK
     if _LONE_RETURN.search(skipped):
@@ -265,7 +266,7 @@ def _forms_before(skipped: str) -> Iterator[Form]:
 
 
 def _keeps_return(end: str, *, cut: bool) -> bool:
-    """Return whether a reader takes the carriage return at the end of a line for a part of the value, or no end."""
+    """Return whether a program reads the carriage return at the end of a line as a part of the value."""
     return end.endswith("\r") or (end.endswith("\r\n") and not cut and "#" not in end)
 
 
@@ -299,13 +300,15 @@ def _forms_without_quotes(value: str) -> Iterator[Form]:
         yield Form.BACKSLASH
     if _VARIABLE.search(value) or "$'" in value or '$"' in value:
         yield Form.REFERENCE
-    if _OBEYED_BY_SHELLS.search(value):
+    if _SHELL_OPERATORS.search(value):
         yield Form.SHELL
 
 
-def _refuse(line: int, what: str) -> NoReturn:
-    raise InvalidInputError(f"line {line} {what}", hint="KEY=VALUE on each line; JSON needs --format json")
+def _refuse(line: int, problem: str) -> NoReturn:
+    raise InvalidInputError(f"line {line} {problem}", hint="KEY=VALUE on each line; JSON needs --format json")
 
+
+# --- writing
 
 PYTHON: Final = "python-dotenv"
 BASH: Final = "bash"
@@ -319,13 +322,13 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class DotenvLine:
     """
-    One line.
+    A line of a file.
 
     Attributes:
         text: KEY=value and a line end.
-        read_by: who reads the value from it.
+        read_by: the programs that read the value from it.
     """
 
     text: str = field(repr=False)
@@ -333,39 +336,40 @@ class Written:
 
     @property
     def misread_by(self) -> tuple[str, ...]:
-        """Who reads something else, or nothing, in the order of `READERS`."""
+        """The programs that read another value, or none, in the order of `READERS`."""
         return tuple(reader for reader in READERS if reader not in self.read_by)
 
 
 def is_dotenv_key(key: str) -> bool:
-    """Return whether a key can stand in a dotenv file."""
+    """Return whether a dotenv file can have a key."""
     return _KEY.fullmatch(key) is not None
 
 
-def dotenv_line(key: str, text: str) -> Written:
-    """Return the line of one key. InvalidInputError where no reader takes the key."""
+def dotenv_line(key: str, text: str) -> DotenvLine:
+    """Return the line of one key. InvalidInputError if no program accepts the key."""
     if not is_dotenv_key(key):
         raise InvalidInputError(f"the key {key!r} cannot stand in a dotenv file", hint="add --format json")
-    written, read_by = max(_candidates(text), key=lambda one: len(one[1]))
+    written, read_by = max(_candidates(text), key=lambda candidate: len(candidate[1]))
     if has_expansion(text):
         read_by -= {PYTHON}
     if not is_shell_name(key) or is_kept_by_shells(key):
         read_by -= {BASH}
     if "\0" in text:
-        read_by &= {PYTHON}  # No environment can have it.
-    return Written(text=f"{key}={written}\n", read_by=read_by)
+        read_by &= {PYTHON}  # No environment variable can have it.
+    return DotenvLine(text=f"{key}={written}\n", read_by=read_by)
 
 
 def runs_in_shells(text: str) -> bool:
-    """Return whether a shell that misreads a line may run a part of its value."""
+    """Return whether a shell that misreads a line may run a part of its value as a command."""
     return "$(" in text or "`" in text
 
 
 def write_shell(values: Mapping[str, str]) -> str:
     """
-    Return lines `export KEY='value'`, from which sh and bash have each value exactly.
+    Return lines `export KEY='value'`, which sh and bash read exactly.
 
-    InvalidInputError names the key that no shell can have or take, or whose value has a NUL.
+    Raises:
+        InvalidInputError: a key that no shell accepts, or a value with a NUL. It names the key.
     """
     for key, text in sorted(values.items()):
         if not is_shell_name(key):
@@ -386,21 +390,21 @@ def _shell_quoted(text: str) -> str:
 
 
 def _candidates(text: str) -> list[tuple[str, frozenset[str]]]:
-    """Return (form, readers that take it for the text), the plainest first."""
+    """Return (form, programs that read the text from it), the plainest first."""
     if _PLAIN.fullmatch(text):
         return [(text, frozenset(READERS))]
-    found = []
+    candidates = []
     returns = "\r" in text
     if not returns and "'" not in text and "\\\\" not in text and not text.endswith("\\"):
-        found.append((f"'{text}'", frozenset(READERS)))
+        candidates.append((f"'{text}'", frozenset(READERS)))
     if not returns and '"' not in text and not DISPUTED_ESCAPE.search(text) and not text.endswith("\\"):
-        found.append((f'"{text}"', frozenset(READERS) - _who_expands(text)))
+        candidates.append((f'"{text}"', frozenset(READERS) - _expanded_by(text)))
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r")
-    found.append((f'"{escaped}"', _by_escapes_in_double_quotes(text)))
+    candidates.append((f'"{escaped}"', _by_escapes_in_double_quotes(text)))
     if not returns:
         escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        found.append((f"'{escaped}'", frozenset({PYTHON} if "\\" in text else {PYTHON, COMPOSE})))
-    return found
+        candidates.append((f"'{escaped}'", frozenset({PYTHON} if "\\" in text else {PYTHON, COMPOSE})))
+    return candidates
 
 
 def _by_escapes_in_double_quotes(text: str) -> frozenset[str]:
@@ -409,11 +413,11 @@ def _by_escapes_in_double_quotes(text: str) -> frozenset[str]:
         read_by.add(BASH)
     if '"' not in text and "\\" not in text:
         read_by.add(NPM)
-    return frozenset(read_by) - _who_expands(text)
+    return frozenset(read_by) - _expanded_by(text)
 
 
-def _who_expands(text: str) -> frozenset[str]:
-    """Return who puts something into a text in double quotes, runs it, or (bash, of U+0001 and U+007F) drops it."""
+def _expanded_by(text: str) -> frozenset[str]:
+    """Return the programs that expand or run a part of a text in double quotes, or (bash) drop U+0001 and U+007F."""
     if "$" in text:
         return frozenset({BASH, COMPOSE})
     return frozenset({BASH}) if any(character in text for character in "`\x01\x7f") else frozenset()

@@ -1,4 +1,4 @@
-"""A dynamic secret: what an operator sets on a recipe for short-lived credentials, as frozen values."""
+"""A dynamic secret, which is the definition of short-lived credentials, as frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from phasesync.core.lease import LeaseSpec
 @dataclass(frozen=True, kw_only=True)
 class DynamicConfig:
     """
-    What an operator set on a dynamic secret. What its issuer does not have stays None or empty.
+    The configuration of a dynamic secret. Fields that its issuer does not use are None or empty.
 
     Attributes:
-        user_template: name of the IAM user, or of the session; see `user_names.py`.
+        user_template: template of the name of the IAM user, or of the session; see `iam_users.py`.
         iam_path: IAM path of its users, with a slash at both ends. Kept as it was when the secret was added: renaming
             the app or the environment moves no user and changes no policy.
         policy_arns: managed policies to attach; of a session, its managed session policies.
@@ -21,12 +21,12 @@ class DynamicConfig:
         permission_boundary: ARN of the policy that bounds the users.
         inline_policy: canonical JSON of a policy that every user gets inline.
         tags: further tags of the users.
-        role_arn: role whose sessions are handed out.
-        session_policy: canonical JSON that narrows the sessions down.
-        default_ttl: life of a lease that is issued without one.
-        max_ttl: no lease lives longer, however often it is renewed.
+        role_arn: role to issue sessions of.
+        session_policy: canonical JSON of a policy that restricts the sessions.
+        default_ttl: time to live of a lease that is requested without one.
+        max_ttl: longest time to live of a lease, however often it is renewed.
         max_leases: how many may be live at once.
-        keys: output of the issuer (`username`, `access_key_id`, ...) -> key under which it is handed out.
+        keys: output of the issuer (`username`, `access_key_id`, ...) -> key under which it is issued.
     """
 
     user_template: str
@@ -47,13 +47,13 @@ class DynamicConfig:
 @dataclass(frozen=True, kw_only=True)
 class DynamicSecret:
     """
-    A recipe for short-lived credentials, in one folder of an environment.
+    A definition of short-lived credentials, in one folder of an environment.
 
     Attributes:
-        issuer: kind of who hands the credentials out.
+        issuer: kind of the issuer.
         version: grows with every change.
         live: how many of its leases have not ended.
-        error: why nothing of `config` can be believed, None where it can; only in lists.
+        error: why `config` cannot be trusted, None if it can; set in lists only.
     """
 
     id: str
@@ -79,13 +79,13 @@ class DynamicSecret:
 
 def lease_spec_of(config: DynamicConfig, *, name: str, ttl: timedelta, marks: Mapping[str, str]) -> LeaseSpec:
     """
-    Return what a lease is made of: the recipe as it is now.
+    Return the spec of a lease, from the definition as it is now.
 
     Args:
-        config: what is set.
+        config: of the dynamic secret.
         name: of the user or session.
-        ttl: how long it was asked for.
-        marks: our tags.
+        ttl: the requested time to live.
+        marks: our owner tags.
     """
     return LeaseSpec(
         name=name,

@@ -1,15 +1,17 @@
 """
-What happened, as frozen values.
+Events: what happened, as frozen values.
 
-No event carries a value, a key name or a remote name, but for the message of `ChoreFailed`, which says what an error
-says: who shows events decides whether it may be shown.
+No event carries a value, a key name or a remote name, except the message of `ChoreFailed`, which is the message of an
+error. The code that shows events decides whether that message may be shown.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from phasesync.core.daemons import Chore
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +20,10 @@ class RunFinished:
     A run ended.
 
     Attributes:
-        revision: revision of the sync's environment that was read, None when nothing was read.
+        revision: revision of the sync's environment that was read, None if nothing was read.
         counts: action -> number of changes.
-        error: class name of the error, None when there was none.
-        code: the destination's error code, None when there is none.
+        error: class name of the error, None if there was none.
+        code: the destination's error code, None if there is none.
     """
 
     sync: str
@@ -41,14 +43,14 @@ class RunFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimExpired:
-    """A claim ended without a result: its holder died or hung."""
+    """A claim ended without a result: its holder died or stopped responding. `sync` is the name of the sync."""
 
     sync: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimLost:
-    """A run stopped because a successor has its claim."""
+    """A process stopped work on a sync because another process has the claim now."""
 
     sync_id: str
 
@@ -64,7 +66,7 @@ class SyncUnreadable:
 
 @dataclass(frozen=True, kw_only=True)
 class RoleChanged:
-    """This daemon began to work or to stand by."""
+    """This daemon became active, or a standby."""
 
     role: str
 
@@ -72,11 +74,11 @@ class RoleChanged:
 @dataclass(frozen=True, kw_only=True)
 class ClockJumped:
     """
-    The database's clock was set back, and what lay ahead was moved by as much.
+    The database's clock was set back; stored instants that were in the future were moved back by as much.
 
     Attributes:
         back_s: by how many seconds, at least.
-        leases: how many leases had their ends moved.
+        leases: how many leases had their end moved.
     """
 
     back_s: float
@@ -85,7 +87,7 @@ class ClockJumped:
 
 @dataclass(frozen=True, kw_only=True)
 class SchemaWaiting:
-    """The daemon waits for the database's schema. `command` mends it."""
+    """The daemon waits for another schema of the database. `command` provides it."""
 
     found: str | None
     expected: str
@@ -107,8 +109,8 @@ class SweepFinished:
 
     Attributes:
         objects: how many were compared, or skipped because we had just changed them.
-        suspects: how many a run has to look at.
-        syncs: how many syncs they are of.
+        suspects: how many a run has to check.
+        syncs: how many syncs the suspects belong to.
         calls: how many lists it took.
     """
 
@@ -123,7 +125,7 @@ class SweepFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepDenied:
-    """A credential may not list; each object is asked for by itself. `hint` names the line of the policy."""
+    """A credential may not list, so each object is observed by itself. `hint` names the line of the policy."""
 
     account: str
     region: str
@@ -138,13 +140,13 @@ class LeaseRevoked:
 
     Attributes:
         dynamic: name of the dynamic secret.
-        status: how the lease stands afterwards.
+        status: of the lease afterwards.
         cause: why it was to be revoked.
-        error: class name of the error, None when there was none.
-        code: AWS's error code, None when there is none.
+        error: class name of the error, None if there was none.
+        code: AWS's error code, None if there is none.
         failures: attempts that failed so far.
-        late_ms: how long after its end it was over, None where it did not end by its time, or is not over.
-        retry_at: when it is tried again, None where it is over.
+        late_ms: time from its expiry to its end, None if it was revoked for another cause or has not ended.
+        retry_at: when it is tried again, None if it has ended.
     """
 
     dynamic: str
@@ -161,7 +163,7 @@ class LeaseRevoked:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseEndMoved:
-    """A lease was not revoked at the end that its row says: its user says a later one, so the row is older."""
+    """A lease was not revoked at the end in its row: the tags of its user have a later end, so the row is older."""
 
     dynamic: str
     lease_id: str
@@ -182,20 +184,20 @@ class OrphanUsersRemoved:
 
     Attributes:
         account: 12 digits.
-        strays: how many carry our tag and belong to no live lease.
+        orphans: how many carry our tag and belong to no live lease.
         removed: how many of these were removed.
     """
 
     account: str
-    strays: int
+    orphans: int
     removed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
-    """Something the daemon does by itself failed; it is tried again."""
+    """A periodic duty of the daemon failed; it is tried again."""
 
-    chore: str
+    chore: Chore
     error: str
     message: str
 

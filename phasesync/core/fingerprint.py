@@ -1,7 +1,7 @@
 """
 Keyed digests that leave the store: fingerprints of payloads and tokens of writes.
 
-They tell two payloads apart without telling what is in them. The key stays behind the `Digests` protocol.
+They show whether two payloads differ without revealing them. The key stays behind the `Digests` protocol.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from typing import Protocol
 from phasesync.core.model import SecretValue, ValueType
 
 FORMAT = "v1"
-"""What goes into a fingerprint, and how. Another format never equals this one."""
+"""Format of a fingerprint. Fingerprints of different formats are never equal."""
 
 
 class Digests(Protocol):
@@ -23,7 +23,7 @@ class Digests(Protocol):
         ...
 
     def digest(self, purpose: str, *parts: bytes) -> bytes:
-        """Return 32 bytes; purposes and parts are kept apart, so that no two inputs run together."""
+        """Return 32 bytes; purpose and parts are separated, so different inputs never have the same encoding."""
         ...
 
 
@@ -37,7 +37,7 @@ def key_digest(digests: Digests, remote_name: str, key: str, rendered: bytes) ->
     """
     Return 64 hex digits of one key's value as it stands in a payload.
 
-    The names go in, so that two keys with the same value do not show it.
+    The names are part of it, so that two keys with the same value have different digests.
     """
     return digests.digest("payload-key", remote_name.encode(), key.encode(), rendered).hex()
 
@@ -55,7 +55,7 @@ def write_token(digests: Digests, instance_id: str, sync_id: str, remote_name: s
 
     Args:
         digests: the keyed digests.
-        instance_id: the database that it belongs to.
+        instance_id: of our instance.
         sync_id: the sync that writes.
         remote_name: the object that is written.
         generation: number of the write; the same content written again later gets another token.
@@ -67,5 +67,5 @@ def write_token(digests: Digests, instance_id: str, sync_id: str, remote_name: s
     digest = digests.digest(
         "write-token", instance_id.encode(), sync_id.encode(), remote_name.encode(), str(generation).encode()
     )
-    # Version 4, as AWS's own version ids have: nothing about a token says who made it.
+    # Version 4, as AWS's own version ids have: a token does not reveal who made it.
     return str(uuid.UUID(bytes=digest[:16], version=4))

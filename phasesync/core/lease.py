@@ -1,15 +1,15 @@
 """
-The life of a lease, as a state machine. Pure: the store keeps what these functions return, with the database's time.
+The states of a lease. Pure: the store saves the leases that these functions return, with the database's time.
 
     requested ──▶ issuing ──▶ active ◀─▶ revoking ──▶ revoked | expired
         │            │           │        ▲   │
         │            └───────────┼────────┘   ▼
-        │                        │        revoke-failed    tried again, until it holds
+        │                        │        revoke-failed    tried again until it succeeds
         └──▶ revoked             └──▶ expired              sessions of roles end by themselves
 
-`requested`: nothing was called. `issuing`: from before the first call on, something may exist at AWS, so that whoever
-finds the lease in this state with nobody at work on it revokes what there is. From `revoking` back to `active` goes
-only a lease whose time was over by its row, and whose user says that it was renewed since: the row is an older copy.
+`requested`: nothing was called. `issuing`: this state is saved before the first call, so something may exist at AWS. A
+process that finds a lease in this state and nobody working on it revokes what exists. A lease returns from `revoking`
+to `active` only if it had expired by its row, and the tags of its user show a later renewal: the row is an older copy.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from phasesync.errors import IllegalTransitionError
 
 
 class LeaseStatus(StrEnum):
-    """How a lease stands."""
+    """State of a lease."""
 
     REQUESTED = "requested"
     ISSUING = "issuing"
     ACTIVE = "active"
     REVOKING = "revoking"
     REVOKE_FAILED = "revoke-failed"
-    """Taking it back failed; it is tried again by itself."""
+    """Revoking failed; it is tried again automatically."""
     REVOKED = "revoked"
     EXPIRED = "expired"
 
@@ -40,11 +40,11 @@ class Cause(StrEnum):
     EXPIRY = "expiry"
     REQUEST = "request"
     FAILURE = "failure"
-    """It could not be issued, or who issued it died on the way."""
+    """It could not be issued, or the process that issued it died."""
 
 
 ENDED: Final = (LeaseStatus.REVOKED, LeaseStatus.EXPIRED)
-"""Nothing of these is left at AWS. All others are live."""
+"""Leases that leave nothing at AWS. All others are live."""
 
 TRANSITIONS: Final[Mapping[LeaseStatus, tuple[LeaseStatus, ...]]] = {
     LeaseStatus.REQUESTED: (LeaseStatus.ISSUING, LeaseStatus.REVOKED),
@@ -61,33 +61,33 @@ TRANSITIONS: Final[Mapping[LeaseStatus, tuple[LeaseStatus, ...]]] = {
     LeaseStatus.REVOKED: (),
     LeaseStatus.EXPIRED: (),
 }
-"""Status -> the ones that may follow."""
+"""Status -> the statuses that may follow."""
 
 CLOCK_AHEAD: Final = timedelta(hours=1)
-"""What was asked for further ahead than this was asked for with a clock that has been set back since."""
+"""A lease requested further in the future than this was requested by a clock that has been set back since."""
 
 ARRIVES_WITHIN: Final = timedelta(minutes=10)
 """
 How long after its signing a request may still reach AWS: 5 minutes (IAM User Guide, signing requests), and as much
-again for a clock that is ahead. A user that is missing may come into being until then.
+again for a clock that is ahead. A user that is missing may still be created until then.
 """
 
-LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
+RECHECK_AFTER: Final = timedelta(minutes=1)
 GONE_AFTER: Final = timedelta(minutes=5)
 """
-Once nothing of a lease was found it is looked at again after the first of these, and it is over when nothing is found
-after the second: IAM is eventually consistent (IAM User Guide, troubleshooting), and gives no figure.
+If AWS finds nothing of a lease, it is checked again after the first of these. It has ended if nothing is found after
+the second. IAM is eventually consistent (IAM User Guide, troubleshooting), and gives no figure.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseSpec:
     """
-    What a lease is made of, as it was when it was asked for: enough to make it, and to take it back.
+    What a lease consists of, as it was when it was requested: enough to issue it and to revoke it.
 
     Attributes:
         name: of the user or session.
-        ttl: how long it was asked for.
+        ttl: the requested time to live.
         groups: names of groups.
         tags: all tags of the user, our marks included.
     """
@@ -111,28 +111,28 @@ class Lease:
 
     Attributes:
         dynamic: name of the dynamic secret.
-        issuer: kind of who hands it out.
-        credential_id: of the credential that made it and takes it back.
+        issuer: kind of its issuer.
+        credential_id: of the credential that issues and revokes it.
         expires_at: when it is revoked; renewal moves it.
-        max_expires_at: renewal never moves it beyond.
-        account: where it is, None until somebody was about to make it.
+        max_expires_at: renewal never moves the end beyond this.
+        account: where it is, None until the first call was about to be made.
         principal: its ARN, None until it was issued.
-        access_key_id: None where it is not known.
+        access_key_id: None if it is not known.
         issuing_at: when the first call was about to be made.
-        issued_at: when it was handed out, None = never.
-        retry_at: while it is revoked: not tried again earlier; None = at once.
-        failures: attempts to take it back that failed.
+        issued_at: when it was issued, None = never.
+        retry_at: while it is being revoked: the earliest time of the next attempt, None = at once.
+        failures: failed attempts to revoke it.
         cause: why it is, or was, revoked.
         reason: the same for the operator.
-        error: what went wrong when it was last tried, None where nothing did.
+        error: why the last attempt failed, None if it did not.
         kept: its secret key is kept, encrypted.
-        missing_since: since when nothing of it is found at AWS, at every look; None = it was not looked for, or found.
+        missing_since: since when every check found nothing of it at AWS; None = it was not checked, or found.
         renewals: how often it was renewed.
-        deletion_sent: the last call for it was about to delete its user, and nobody knows whether it did.
-        final: its end is decided: what its user says of a later renewal counts no more.
-        for_keep: it is being made in order to be kept, so that others who want a kept one wait for it.
-        key_known: AWS knew its key once.
-        replaced: AWS did not know its key any more, and another takes its place: it does not count for the cap.
+        deletion_sent: the last call for it was to delete its user, and its result is not known.
+        final: its end is decided: a later renewal in the tags of its user no longer counts.
+        for_keep: it is being issued in order to be kept; other requests for a kept lease wait for it.
+        key_known: AWS accepted its key once.
+        replaced: AWS no longer accepts its key, and another lease takes its place: it does not count for the cap.
     """
 
     id: str
@@ -167,22 +167,22 @@ class Lease:
 
     @property
     def live(self) -> bool:
-        """Whether something of it is, or may be, at AWS."""
+        """Whether something of it exists, or may exist, at AWS."""
         return self.status not in ENDED
 
     @property
     def is_readable(self) -> bool:
-        """Whether it says what it was made of: not if somebody altered its row. Every order has our marks."""
+        """Whether its row still has its spec, which always has our owner tags; not if someone altered the row."""
         return bool(self.spec.tags)
 
     @property
     def was_issued(self) -> bool:
-        """Whether it is known that what bears its name at AWS was made for it."""
+        """Whether the object at AWS that has its name is known to be made for it."""
         return self.issued_at is not None
 
 
-def begin(lease: Lease, account: str, now: datetime) -> Lease:
-    """Return the lease that is about to be made in an account."""
+def begin_issue(lease: Lease, account: str, now: datetime) -> Lease:
+    """Return the lease that is about to be issued in an account."""
     return _to(lease, LeaseStatus.ISSUING, account=account, issuing_at=now)
 
 
@@ -197,7 +197,7 @@ def issued(
     known: bool = False,
 ) -> Lease:
     """
-    Return the lease that was made.
+    Return the lease that was issued.
 
     Args:
         lease: being issued.
@@ -206,9 +206,9 @@ def issued(
         access_key_id: its access key.
         ends_at: when it ends by itself at AWS, None = never.
         kept: its secret key is stored with it.
-        known: AWS knows the key already.
+        known: AWS accepts the key already.
     """
-    _require(lease, LeaseStatus.ISSUING, "be handed out")
+    _require(lease, LeaseStatus.ISSUING, "be issued")
     changes: dict[str, Any] = {} if ends_at is None else {"expires_at": ends_at, "max_expires_at": ends_at}
     return _to(
         lease,
@@ -247,7 +247,7 @@ def renew(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
 
 def prolong(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
     """
-    Return the lease with its end moved to `ttl` from now, or to its maximum where that is nearer; never to an earlier.
+    Return the lease with its end moved to `ttl` from now, at most to its maximum; its end never becomes earlier.
 
     IllegalTransitionError: it is not active, or has expired already.
     """
@@ -256,21 +256,21 @@ def prolong(lease: Lease, ttl: timedelta, now: datetime) -> Lease:
 
 
 def renewed(lease: Lease, number: int, end: datetime) -> Lease:
-    """Return the lease whose new end, as `renew` or `prolong` gave it before, its user says by now."""
+    """Return the lease with the new end of `renew` or `prolong`, once that end is in the tags of its user."""
     _require(lease, LeaseStatus.ACTIVE, "be renewed")
     return _to(lease, LeaseStatus.ACTIVE, expires_at=end, renewals=number)
 
 
 def apply_renewals(lease: Lease, number: int, end: datetime, now: datetime) -> Lease:
     """
-    Return a lease whose time is over by its row, as it is before anything of it is removed.
+    Return a lease that has expired by its row, before anything of it is removed.
 
-    Where its user knows of a renewal that the row does not, the row is of an older copy of the database: the lease
-    lives on until that end. Otherwise its end is decided.
+    If the tags of its user have a renewal that the row does not have, the row is from an older copy of the database:
+    the lease stays active until that end. Otherwise its end is decided.
 
     Args:
         lease: being revoked.
-        number: of the last renewal, as its user says.
+        number: of the last renewal, from the tags of its user.
         end: of the lease since then.
         now: the time.
     """
@@ -284,9 +284,9 @@ def apply_renewals(lease: Lease, number: int, end: datetime, now: datetime) -> L
 
 def begin_revoke(lease: Lease, cause: Cause, reason: str, now: datetime) -> Lease:
     """
-    Return the lease that is being revoked; one that nothing was called for is over at once.
+    Return the lease that is being revoked. A lease that nothing was called for has ended at once.
 
-    What was begun for one cause is not called another later: a lease that expired stays one that expired.
+    The first cause stays: a lease that expired is not reported as revoked on request later.
     """
     if lease.status is LeaseStatus.REQUESTED:
         return _to(lease, LeaseStatus.REVOKED, cause=cause, reason=reason, ended_at=now)
@@ -297,13 +297,13 @@ def begin_revoke(lease: Lease, cause: Cause, reason: str, now: datetime) -> Leas
 
 
 def replace_dead(lease: Lease, reason: str, now: datetime) -> Lease:
-    """Return the lease whose key AWS does not know any more, being revoked; another takes its place."""
+    """Return the lease that is being revoked because AWS no longer accepts its key; another takes its place."""
     _require(lease, LeaseStatus.ACTIVE, "be replaced")
     return replace(begin_revoke(lease, Cause.REQUEST, reason, now), replaced=True)
 
 
 def revoked(lease: Lease, now: datetime) -> Lease:
-    """Return the lease of which nothing is left at AWS."""
+    """Return the lease that has nothing left at AWS."""
     status = LeaseStatus.EXPIRED if lease.cause is Cause.EXPIRY else LeaseStatus.REVOKED
     return _to(
         lease, status, ended_at=now, retry_at=None, error=None, kept=False, missing_since=None, deletion_sent=False
@@ -311,32 +311,32 @@ def revoked(lease: Lease, now: datetime) -> Lease:
 
 
 def deletion_sent(lease: Lease) -> Lease:
-    """Return the lease whose user is about to be deleted: that it is not there afterwards is what was wanted."""
+    """Return the lease before its user is deleted: if the user is missing afterwards, the deletion succeeded."""
     return _to(lease, LeaseStatus.REVOKING, deletion_sent=True)
 
 
 def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
     """
-    Return the lease of which nothing was found at AWS: it is looked at again before that counts.
+    Return the lease of which nothing was found at AWS; it is checked again before that counts.
 
-    What IAM does not find for a moment may be there; and where the lease is not known to have been made, a request that
-    was sent for it may still arrive.
+    IAM may fail to find a user for a moment. And if the lease is not known to have been issued, a request that was sent
+    for it may still arrive.
 
     Args:
         lease: being revoked.
         now: the time.
-        deleted: an earlier attempt was about to delete its user, and never heard whether it did.
+        deleted: an earlier attempt sent the deletion of its user and got no answer.
     """
     if lease.status in (LeaseStatus.ACTIVE, LeaseStatus.REVOKE_FAILED):
         raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot be missing")
     if lease.issuing_at is None or deleted:
-        return revoked(lease, now)  # Nothing was called for it; or its user was there, and its deletion was sent.
+        return revoked(lease, now)  # Nothing was called for it; or its user existed, and its deletion was sent.
     since = lease.missing_since
-    if since is None or since > now:  # Noted by a clock that was set back since.
+    if since is None or since > now:  # Recorded by a clock that was set back since.
         since = now
-    again, until = since + LOOKED_AGAIN_AFTER, since + GONE_AFTER
+    again, until = since + RECHECK_AFTER, since + GONE_AFTER
     if not lease.was_issued:
-        # Nobody has its key: one more look, when no request can arrive any more.
+        # Nobody has its key: one more check, once no request can arrive any more.
         again = until = max(until, lease.issuing_at + ARRIVES_WITHIN)
     if until <= now:
         return revoked(lease, now)
@@ -359,7 +359,7 @@ def revoke_failed(lease: Lease, message: str, pause: timedelta, now: datetime, *
         message: why.
         pause: until it is tried again.
         now: the time.
-        unknown: the call that failed may have been carried out all the same.
+        unknown: the failed call may have been carried out.
     """
     return _to(
         lease,
@@ -373,40 +373,42 @@ def revoke_failed(lease: Lease, message: str, pause: timedelta, now: datetime, *
 
 
 def expired(lease: Lease, now: datetime) -> Lease:
-    """Return the lease that ended by itself at AWS; one that is being revoked ends otherwise."""
-    _require(lease, LeaseStatus.ACTIVE, "lapse")
+    """Return the lease that ended by itself at AWS. A lease that is being revoked does not end this way."""
+    _require(lease, LeaseStatus.ACTIVE, "expire")
     return _to(lease, LeaseStatus.EXPIRED, cause=Cause.EXPIRY, ended_at=now, kept=False)
 
 
 def abandoned(lease: Lease, reason: str, now: datetime) -> Lease:
-    """Return the lease that cannot be revoked and is let go: at AWS it ends by itself."""
-    _require(lease, LeaseStatus.ACTIVE, "be let go")
+    """Return the lease that is given up because it cannot be revoked: at AWS it ends by itself."""
+    _require(lease, LeaseStatus.ACTIVE, "be given up")
     return replace(lease, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, reason=reason, ended_at=now, kept=False)
 
 
 def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
     """
-    Return whether a daemon has to act on a lease that nobody is at work on.
+    Return whether a daemon has to act on a lease that nobody is working on.
 
     Args:
         lease: the lease.
         now: the time.
-        restored: the database may be older than AWS, so that the lease may have been renewed since: it is left until
-            no renewal can have moved its end any further.
+        restored: the database may be older than AWS, and the lease may have been renewed since: it is left alone until
+            its maximum, beyond which no renewal can have moved its end.
     """
     if lease.status in ENDED:
         return False
     if lease.status is LeaseStatus.ACTIVE:
         end = lease.max_expires_at if restored else min(lease.expires_at, lease.max_expires_at)
-        # Nobody can say any more how long it has lived; by the clock as it is, it might live for years.
+        # Its age is not known, and by the clock as it is now it might live for years.
         return end <= now or lease.requested_at > now + CLOCK_AHEAD
     return lease.retry_at is None or lease.retry_at <= now
 
 
-def moved_back(lease: Lease, by: timedelta) -> Lease:
+def shifted_back(lease: Lease, by: timedelta) -> Lease:
     """
-    Return the lease as a clock would have noted it that was behind by so much from the start: it lives no longer than
-    it was meant to, though the clock was set back. The end of a session is AWS's, whatever our clock says.
+    Return the lease with its instants moved back, as if the clock had been behind by this much from the start.
+
+    It then lives no longer than requested although the clock was set back. The end of a session is not moved: AWS sets
+    it, whatever our clock says.
     """
     ours = ["requested_at", "issuing_at", "issued_at", "retry_at"]
     if lease.spec.role_arn is None or not lease.was_issued:
@@ -416,13 +418,13 @@ def moved_back(lease: Lease, by: timedelta) -> Lease:
 
 
 def is_reusable(lease: Lease, now: datetime) -> bool:
-    """Return whether a lease whose secret key is kept has enough of its life left to be handed out once more."""
+    """Return whether a lease has a kept secret key, and at least half of its time left to be issued once more."""
     return lease.kept and lease.status is LeaseStatus.ACTIVE and lease.expires_at - now >= lease.spec.ttl / 2
 
 
-def _require(lease: Lease, status: LeaseStatus, what: str) -> None:
+def _require(lease: Lease, status: LeaseStatus, action: str) -> None:
     if lease.status is not status:
-        raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot {what}")
+        raise IllegalTransitionError(f"the lease {lease.id} is {lease.status} and cannot {action}")
 
 
 def _to(lease: Lease, status: LeaseStatus, **changes: Any) -> Lease:

@@ -1,4 +1,4 @@
-"""The nouns of the store, as frozen values: apps, environments, secrets. What happens at AWS is in `remote.py`."""
+"""Apps, environments and secrets, as frozen values. Objects at AWS are in `remote.py`."""
 
 import hmac
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 class ValueType(StrEnum):
-    """How the bytes of a secret value are to be read."""
+    """How to read the bytes of a secret value."""
 
     TEXT = "text"
     """UTF-8 text."""
@@ -23,7 +23,7 @@ class SecretValue:
     """
     A plaintext that hides itself: repr, str, format, pickle and JSON never show it.
 
-    `reveal` and `reveal_text` are the only ways out and have few, named call sites.
+    Only `reveal` and `reveal_text` return it. They have few, named call sites.
     """
 
     __slots__ = ("_data", "type")
@@ -31,8 +31,8 @@ class SecretValue:
     def __init__(self, data: bytes | str, type: ValueType = ValueType.TEXT) -> None:
         """
         Args:
-            data: the bytes, or text that is kept as UTF-8.
-            type: how they are to be read.
+            data: the bytes, or text that is stored as UTF-8.
+            type: how to read them.
         """
         self._data = data.encode("utf-8") if isinstance(data, str) else data
         self.type = type
@@ -42,7 +42,7 @@ class SecretValue:
         return self._data
 
     def reveal_text(self) -> str:
-        """Return the plaintext as text; UnicodeDecodeError where it is none."""
+        """Return the plaintext as text. UnicodeDecodeError if it is not UTF-8."""
         return self._data.decode("utf-8")
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class SecretValue:
         return self.type == other.type and hmac.compare_digest(self._data, other._data)
 
     def __hash__(self) -> int:
-        raise TypeError("a secret value is not hashable: its hash would tell it")
+        raise TypeError("a secret value is not hashable: its hash would reveal it")
 
     def __repr__(self) -> str:
         return "SecretValue(***)"
@@ -105,7 +105,7 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretVersion:
-    """One committed state of a secret key. `value` is None where the key was unset."""
+    """One committed state of a secret key. `value` is None if the key was unset."""
 
     path: str
     key: str
@@ -115,11 +115,11 @@ class SecretVersion:
     changed_at: datetime
     changed_by: str
     origin: str
-    """What made it: set, unset, import, rollback, generate."""
+    """The command that made it: set, unset, import, rollback, generate."""
 
     @property
     def type(self) -> ValueType | None:
-        """Type of the value, None where the key was unset."""
+        """Type of the value, None if the key was unset."""
         return None if self.value is None else self.value.type
 
 

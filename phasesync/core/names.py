@@ -1,7 +1,7 @@
 """
-What names, paths and secret keys may look like.
+The rules for names, paths and secret keys: checks and normalises text.
 
-Checks and normalises text; does not know whether a thing of that name exists.
+It does not know whether an object of that name exists.
 """
 
 import re
@@ -37,11 +37,11 @@ _LOOK_ALIKES: Final = {
     ":": "\u2236\ua789\ufe55\uff1a",
     "=": "\ua78a\ufe66\uff1d",
 }
-"""Separator -> characters that look like it, by which a key that was pasted differs from the one that was meant."""
+"""Separator -> characters that look like it: they make a pasted key differ from the intended one."""
 _LOOKS_LIKE: Final = {other: separator for separator, others in _LOOK_ALIKES.items() for other in others}
 
 ROOT = "/"
-"""The folder that every environment has."""
+"""The root folder, which every environment has."""
 
 
 def is_name(text: str) -> bool:
@@ -55,7 +55,7 @@ def check_name(text: str, what: str = "name") -> str:
 
     Args:
         text: the name.
-        what: what it names, for the message: "app", "sync".
+        what: the kind of its object, for the message: "app", "sync".
 
     Raises:
         InvalidInputError: it is not a name.
@@ -70,13 +70,13 @@ def check_name(text: str, what: str = "name") -> str:
 
 def check_key(text: str) -> str:
     """
-    Return a secret key that is new as it is.
+    Return a new secret key as it is.
 
-    It has 1 to 255 characters that a person can see and tell from others: what is invisible, steers a terminal or looks
-    like a separator is refused, and so is white space at the ends. A space within it is allowed.
+    It has 1 to 255 characters that a person can see and recognise. Characters that are invisible, control a terminal or
+    look like a separator are refused, and so is white space at the ends. A space within the key is allowed.
 
     Raises:
-        InvalidInputError: it is not a key. Names the code point; what follows an equals sign is never repeated.
+        InvalidInputError: it is not a key. The message names the code point and repeats no text after an equals sign.
     """
     check_stored_key(text)
     if unseen := _unseen_in(text):
@@ -94,15 +94,17 @@ def check_key(text: str) -> str:
 
 def check_stored_key(text: str) -> str:
     """
-    Return a key as it is where a store can have it: one that was set before the rule of `check_key` can be read, set
-    again and removed. 1 to 255 characters, none of them a control character. InvalidInputError.
+    Return a key that the store may have, as it is. InvalidInputError.
+
+    It has 1 to 255 characters, none of them a control character. A key that is older than the rules of `check_key` can
+    thus still be read, set again and removed.
     """
     if not 1 <= len(text) <= MAX_KEY_CHARACTERS:
         raise InvalidInputError(
             f"a secret key has 1 to {MAX_KEY_CHARACTERS} characters, this one has {len(text)}",
         )
     for place, character in enumerate(text, 1):
-        # Lone surrogates have no UTF-8 form, so that neither we nor AWS could store them.
+        # Lone surrogates have no UTF-8 form, so neither phasesync nor AWS could store them.
         if (category := unicodedata.category(character)) in {"Cc", "Cs"}:
             raise InvalidInputError(
                 f"{_shown(text)} is not a valid secret key: character {place} is {_code_point(character)}, "
@@ -112,7 +114,7 @@ def check_stored_key(text: str) -> str:
 
 
 def _unseen_in(text: str) -> str:
-    """Return a clause about the first character of a text that cannot be seen or told; empty where there is none."""
+    """Return a clause about the first character that cannot be seen or recognised; empty if there is none."""
     for place, character in enumerate(text, 1):
         if (why := _why_refused(character)) is not None:
             return f": character {place} is {_code_point(character)}, {why}"
@@ -120,7 +122,7 @@ def _unseen_in(text: str) -> str:
 
 
 def _why_refused(character: str) -> str | None:
-    """Return what is wrong with a character of a key, None = nothing."""
+    """Return why a character of a key is refused, None if it is not."""
     category = unicodedata.category(character)
     if character != " " and category in _UNSEEN_CATEGORIES:
         return _UNSEEN_CATEGORIES[category]
@@ -142,7 +144,7 @@ def _end_with_space(text: str) -> str:
 
 def normalise_path(text: str) -> str:
     """
-    Return a folder's path with a leading and without a trailing slash: `/`, `/db/x`.
+    Return a folder's path with a leading slash and without a trailing one: `/`, `/db/x`.
 
     Raises:
         InvalidInputError: a folder in it is not a name, or the whole is too long.
@@ -171,12 +173,12 @@ def parse_environment_label(text: str) -> tuple[str, str]:
 
 
 def without_value(text: str) -> str:
-    """Return a text for a message: what follows its equals sign may be a value that was typed in the wrong place."""
+    """Return a text for a message, without what follows an equals sign: it may be a value in the wrong place."""
     name, equals, value = text.partition("=")
     return f"{name}=…" if equals and value else text
 
 
 def _shown(text: str) -> str:
-    """Quote a name for a message, on one line and not without end."""
+    """Quote a name for a message, on one line and not too long."""
     text = without_value(text)
     return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -1,14 +1,14 @@
 """
-From the resolved values of one folder to the exact bytes of remote objects.
+Payloads: the exact bytes of remote objects, built from the resolved values of one folder.
 
-The same values give the same bytes. Knows nothing of what is at AWS, and decides nothing.
+The same values give the same bytes. It knows nothing of the objects at AWS, and decides nothing.
 """
 
 import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.fingerprint import Digests, fingerprint, key_digest
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload
@@ -20,19 +20,19 @@ LIMIT_BYTES = 65_536
 """Length of SecretString and SecretBinary, in bytes: AWS Secrets Manager API reference, PutSecretValue."""
 
 _SHOWN = 3
-_NOTHING = frozenset({'""', "null", "{}", "[]"})
-_LONGEST_NOTHING = 1_024
-"""Bytes; white space around it counts."""
+_EMPTY_JSON = frozenset({'""', "null", "{}", "[]"})
+_LONGEST_EMPTY_JSON = 1_024
+"""In bytes, with white space around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapped:
+class BuiltPayloads:
     """
-    The remote objects of one revision.
+    The payloads of one revision.
 
     Attributes:
         payloads: remote name -> payload.
-        problems: remote name -> why its payload cannot be made; the others go out all the same.
+        problems: remote name -> why its payload cannot be built; the others are written nevertheless.
     """
 
     payloads: Mapping[str, Payload]
@@ -41,24 +41,24 @@ class Mapped:
 
 def build_payloads(
     sync: Sync, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
-) -> Mapped:
+) -> BuiltPayloads:
     """
-    Make every payload of a sync by its layout.
+    Build every payload of a sync by its layout.
 
     Args:
-        sync: says the layout and the names.
+        sync: has the layout and the names.
         values: key -> value, references resolved.
         digests: the keyed digests.
-        referring: keys whose values have references in the store.
+        referring: keys that have references in their stored values.
     """
     if sync.config.layout is Layout.JSON:
         name = sync.config.names
         try:
-            payload = map_json(name, values, digests, referring=referring)
+            payload = build_json_payload(name, values, digests, referring=referring)
             check_size(payload)
         except PhasesyncError as error:
-            return Mapped(payloads={}, problems={name: error})
-        return Mapped(payloads={name: payload}, problems={})
+            return BuiltPayloads(payloads={}, problems={name: error})
+        return BuiltPayloads(payloads={name: payload}, problems={})
     names = {
         key: name_of_key(sync.config, app=sync.app, environment=sync.environment, path=sync.path, key=key)
         for key in values
@@ -83,35 +83,35 @@ def build_payloads(
         except PhasesyncError as error:
             payloads.pop(name, None)
             problems[name] = error
-    return Mapped(payloads=payloads, problems=problems)
+    return BuiltPayloads(payloads=payloads, problems=problems)
 
 
 def _empty(values: Mapping[str, SecretValue]) -> frozenset[str]:
-    return frozenset(key for key, value in values.items() if is_nothing(value))
+    return frozenset(key for key, value in values.items() if is_empty(value))
 
 
-def is_nothing(value: SecretValue) -> bool:
-    """Return whether a value is nothing: an empty text, or a JSON document that is empty or null."""
+def is_empty(value: SecretValue) -> bool:
+    """Return whether a value is empty: an empty text, or a JSON document that is empty or null."""
     if value.type is not ValueType.JSON:
         return len(value) == 0
-    return len(value) <= _LONGEST_NOTHING and canonical_json(parse_json_document(value.reveal())) in _NOTHING
+    return len(value) <= _LONGEST_EMPTY_JSON and canonical_json(parse_json_document(value.reveal())) in _EMPTY_JSON
 
 
 def build_payload(
     remote_name: str, key: str, value: SecretValue, digests: Digests, *, referring: Collection[str] = ()
 ) -> Payload:
     """
-    Make the payload of one key in layout `per-key`: text as it was entered, JSON in canonical form, binary as bytes.
+    Build the payload of one key in layout `per-key`: text as it was entered, JSON in canonical form, binary as bytes.
 
     Args:
         remote_name: the object it is for.
         key: the key.
         value: its value, references resolved.
         digests: the keyed digests.
-        referring: keys whose values have references in the store.
+        referring: keys that have references in their stored values.
 
     Raises:
-        InvalidInputError: the value is empty, which AWS does not take, or a text is not UTF-8. Names the key.
+        InvalidInputError: the value is empty, which AWS does not accept, or a text is not UTF-8. It names the key.
     """
     if len(value) == 0:
         raise InvalidInputError(
@@ -130,7 +130,7 @@ def build_payload(
 
 
 def canonical_value(key: str, value: SecretValue) -> SecretValue:
-    """Return the text or the bytes of a resolved value on its own. InvalidInputError where it is not of its type."""
+    """Return the text or the bytes to write for one resolved value. InvalidInputError if it is not of its type."""
     if value.type is ValueType.BINARY:
         return value
     try:
@@ -143,11 +143,11 @@ def canonical_value(key: str, value: SecretValue) -> SecretValue:
         raise InvalidInputError(f"{key} is not UTF-8 text", hint="set it again with --type binary") from None
 
 
-def map_json(
+def build_json_payload(
     remote_name: str, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
 ) -> Payload:
     """
-    Make the payload of layout `json`: one object with every value as a string.
+    Build the payload of layout `json`: one object with every value as a string.
 
     Values of type json are embedded as JSON, binary ones as base64 text. Keys are sorted by Unicode code point.
 
@@ -155,10 +155,10 @@ def map_json(
         remote_name: the object it is for; goes into the digests of the keys.
         values: key -> value, references resolved.
         digests: the keyed digests.
-        referring: keys whose values have references in the store.
+        referring: keys that have references in their stored values.
 
     Raises:
-        InvalidInputError: a text is not UTF-8, or a document is not JSON. Names the key.
+        InvalidInputError: a text is not UTF-8, or a document is not JSON. It names the key.
     """
     members = {key: (_string(key), _rendered(key, values[key])) for key in sorted(values)}
     text = ",".join(f"{name}:{value}" for name, value in members.values())
@@ -175,7 +175,7 @@ def map_json(
 
 
 def check_size(payload: Payload, limit_bytes: int = LIMIT_BYTES) -> None:
-    """Raise PayloadTooLargeError, which names the three largest keys, where a payload is over the limit."""
+    """Raise PayloadTooLargeError, which names the three largest keys, if a payload is over the limit."""
     size = len(payload.value)
     if size <= limit_bytes:
         return

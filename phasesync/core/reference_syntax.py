@@ -1,5 +1,5 @@
 """
-How a reference is written: finding references in a text, reading one, escaping what must not be one.
+The syntax of references: find the references in a text, parse one, escape text that must not be one.
 
     ${KEY}                    own folder, then /
     ${/path/KEY}              another folder of the same environment
@@ -11,7 +11,7 @@ How a reference is written: finding references in a text, reading one, escaping 
     ${{ ... }}                left alone: templates of other tools
     ${ without } in its line  left alone
 
-Knows no environment: what a reference leads to is for `references.py`.
+It knows no environment: `references.py` resolves references.
 """
 
 import re
@@ -28,16 +28,16 @@ _MAX_SHOWN = 2 * MAX_PATH_CHARACTERS
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What stands between `${` and `}`."""
+    """The text between `${` and `}`."""
 
     expression: str
 
     @property
     def shown(self) -> str:
         """
-        The reference as messages name it.
+        The reference as messages show it.
 
-        Of one that is not well-formed only the name it begins with: `${VAR:-default}` carries a value.
+        If it is not well-formed, only the name at its beginning: `${VAR:-default}` contains a value.
         """
         if is_well_formed(self.expression) and len(self.expression) <= _MAX_SHOWN:
             return f"${{{self.expression}}}"
@@ -63,7 +63,7 @@ class Target:
 
 
 def pieces(text: str) -> Iterator[str | Reference]:
-    """Split a text into literal text, escapes already undone, and references; in time linear in its length."""
+    """Split a text into references and literal text without escapes, in time linear in its length."""
     first, *others = text.split("\n")
     yield from _pieces_of_line(first)
     for line in others:
@@ -72,7 +72,7 @@ def pieces(text: str) -> Iterator[str | Reference]:
 
 
 def _pieces_of_line(line: str) -> Iterator[str | Reference]:
-    # The last braces are looked up once: after them every ${ is literal, so that no search runs in vain twice.
+    # The last braces are located once: every ${ after them is literal, so no search is repeated in vain.
     last_close, last_double_close = line.rfind("}"), line.rfind("}}")
     done = 0
     start = line.find("${")
@@ -97,14 +97,14 @@ def _pieces_of_line(line: str) -> Iterator[str | Reference]:
 
 
 def escape(text: str) -> str:
-    """Return a text that resolves to `text`, whatever is in it."""
+    """Return a text that resolves to exactly `text`."""
     return text.replace("${", "$${")
 
 
 def literal_of(text: str) -> str | None:
-    """Return what a text resolves to where it has no references, escapes undone; None where it has some."""
-    found = list(pieces(text))
-    return None if any(isinstance(piece, Reference) for piece in found) else "".join(map(str, found))
+    """Return the literal text that a text resolves to; None if it has references."""
+    parts = list(pieces(text))
+    return None if any(isinstance(part, Reference) for part in parts) else "".join(map(str, parts))
 
 
 def references_in(text: str) -> list[Reference]:
@@ -122,17 +122,17 @@ def targets(expression: str) -> list[Target]:
     """
     if expression.startswith("/"):
         return _in_folder(expression, app=None, environment=None)
-    found = [Target(key=expression)] if expression else []
+    readings = [Target(key=expression)] if expression else []
     app, colons, rest = expression.partition("::")
     if not colons:
         app, rest = "", expression
     environment, dot, tail = rest.partition(".")
     if dot and tail and is_name(environment) and (not colons or is_name(app)):
         if tail.startswith("/"):
-            found += _in_folder(tail, app=app or None, environment=environment)
+            readings += _in_folder(tail, app=app or None, environment=environment)
         else:
-            found.append(Target(app=app or None, environment=environment, path=ROOT, key=tail))
-    return found
+            readings.append(Target(app=app or None, environment=environment, path=ROOT, key=tail))
+    return readings
 
 
 def is_well_formed(expression: str) -> bool:

@@ -1,8 +1,8 @@
 """
-Resolves the references of one folder: the whole of it, or nothing.
+Resolves the references of one folder: all of them, or none.
 
-Reads no store: environments that are reached but were not handed in are named in `needs`; the caller loads them and
-asks again. Problems name keys and references, never values. How a reference is written: `reference_syntax.py`.
+It reads no store: environments that are referenced but were not passed in are named in `needs`. The caller loads them
+and calls again. Problems name keys and references, never values. `reference_syntax.py` has the syntax.
 """
 
 from collections import deque
@@ -10,22 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from phasesync.core.canonical import Json, canonical_json, map_strings, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, map_strings, parse_json_document
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, ValueType
 from phasesync.core.names import ROOT
 from phasesync.core.reference_syntax import Reference, Target, is_well_formed, pieces, references_in, targets
 from phasesync.errors import InvalidInputError, UnresolvedReferenceError
 
 MAX_CHARACTERS = 262_144
-"""A value that grows beyond this by its references is refused: four times what a destination takes."""
+"""A value that grows beyond this by its references is refused: four times what a destination accepts."""
 
 MAX_TOTAL_BYTES = 16_777_216
 """
-All values with references together may take this much: 256 times what a destination takes for one object.
+Limit for all values with references together: 256 times what a destination accepts for one object.
 
-Every value on its own may be within its limit while the folder is a thousand times as large as the store: each of
-16,000 keys that refer to the same 256 KiB makes 4 GiB. Values without references are not counted; the store holds
-them as they are.
+Each value may be within its own limit while the folder becomes a thousand times as large as the store: 16,000 keys that
+refer to the same 256 KiB make 4 GiB. Values without references do not count; the store has them as they are.
 """
 
 _MAX_CYCLE_SHOWN = 30
@@ -45,20 +44,20 @@ class ProblemKind(StrEnum):
     CIRCULAR = "circular"
     MALFORMED = "malformed"
     BINARY = "binary"
-    """Bytes that are no text were to be put into a text."""
+    """A text refers to a binary value."""
     INVALID_VALUE = "invalid-value"
-    """The value that is to be resolved is not what its type says."""
+    """The value is not of its type."""
     TOO_LARGE = "too-large"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """
-    One thing to correct.
+    A problem that the operator has to correct.
 
     Attributes:
-        key: the key whose value has to be corrected, seen from the folder that is resolved.
-        reference: as it stands in the value, None when the value itself is the problem.
+        key: the key to correct, as a reference from the resolved folder names it.
+        reference: as it stands in the value, None if the value itself is the problem.
         detail: what is wrong, as the second half of a sentence.
     """
 
@@ -76,14 +75,14 @@ class Problem:
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
     """
-    What became of one folder.
+    The result for one folder.
 
     Attributes:
-        values: key -> resolved value of that folder exactly; empty unless everything resolved.
+        values: key -> resolved value, for the keys of that folder; empty unless everything resolved.
         reads: environment id -> revision of every environment that the result depends on.
-        needs: environments that are reached and were not handed in.
-        problems: what has to be corrected, in the order of the folder's keys.
-        referring: keys of that folder whose values have references.
+        needs: environments that are referenced and were not passed in.
+        problems: in the order of the folder's keys.
+        referring: keys of that folder that have references in their values.
     """
 
     values: Mapping[str, SecretValue] = field(repr=False)
@@ -94,7 +93,7 @@ class Resolution:
 
     @property
     def complete(self) -> bool:
-        """Whether `values` is the answer."""
+        """Whether `values` is complete."""
         return not self.needs and not self.problems
 
 
@@ -106,19 +105,19 @@ def resolve(
     only: str | None = None,
 ) -> Resolution:
     """
-    Resolve the values of one folder, in time linear in what is reached and in `MAX_TOTAL_BYTES`.
+    Resolve the values of one folder, in time linear in the values that are referenced and in `MAX_TOTAL_BYTES`.
 
     Args:
         environment: the environment that has the folder.
-        path: the folder, exactly; values of folders within it are not part of the result.
+        path: the folder; values of folders within it are not part of the result.
         loaded: (app, environment) in lower case -> other environments; None = known not to exist.
-        only: this key and what it needs, whatever is wrong with the others; None = all.
+        only: resolve this key and its references, even if other keys have problems; None = all keys.
     """
     return _Resolver(environment, path, loaded, only).run()
 
 
 def unresolved(problems: Sequence[Problem]) -> UnresolvedReferenceError:
-    """Return the error for problems, of which there is at least one."""
+    """Return the error for problems; there must be at least one."""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     hint = "refer to shorter values, or from fewer keys" if problems[0].kind is ProblemKind.TOO_LARGE else None
     return UnresolvedReferenceError(f"{problems[0].text}{more}", hint=hint)
@@ -128,16 +127,16 @@ Node = tuple[EnvironmentKey, str, str]
 """Environment, path and key of one secret."""
 
 
-class _Without(Enum):
-    """What stands for a value where there is none."""
+class _NoValue(Enum):
+    """Takes the place of a value that could not be resolved."""
 
     PENDING = "an environment is not loaded yet"
-    FAILED = "a problem was noted"
+    FAILED = "a problem was recorded"
 
 
 @dataclass
 class _Frame:
-    """One secret whose references are being followed."""
+    """A secret that has references which are being followed."""
 
     node: Node
     content: Json
@@ -146,15 +145,15 @@ class _Frame:
     expressions: dict[Node, str]
     """The first reference that leads to each secret."""
     todo: deque[Node]
-    state: _Without | None = None
+    state: _NoValue | None = None
 
 
 class _TooLarge(Exception):
-    """A value grew beyond MAX_CHARACTERS, or all together beyond MAX_TOTAL_BYTES."""
+    """A value grew beyond MAX_CHARACTERS, or all values together beyond MAX_TOTAL_BYTES."""
 
 
 class _Resolver:
-    """Follows references depth first, with a stack of its own: chains may be longer than Python's."""
+    """Follows references depth first, with its own stack: chains may be longer than Python's stack."""
 
     def __init__(
         self,
@@ -166,9 +165,9 @@ class _Resolver:
         self._home = _key_of(environment)
         self._path = path
         self._loaded = {**loaded, self._home: environment}
-        self._results: dict[Node, SecretValue | _Without] = {}
+        self._results: dict[Node, SecretValue | _NoValue] = {}
         self._active: dict[Node, int] = {}
-        """Secrets whose references are being followed, with their place in `_chain`."""
+        """The secrets in `_chain` with their positions."""
         self._chain: list[Node] = []
         self._left = MAX_TOTAL_BYTES
         self._exhausted = False
@@ -208,13 +207,13 @@ class _Resolver:
             elif frame.todo[0] in self._active:
                 frame.state = self._circular(frame, frame.todo.popleft())
             elif not self._open(frame.todo[0], stack):
-                # What was opened stays in `todo` until it has a result.
+                # An opened secret stays in `todo` until it has a result.
                 result = self._results[frame.todo.popleft()]
-                if isinstance(result, _Without):
+                if isinstance(result, _NoValue):
                     frame.state = _worse(frame.state, result)
 
     def _open(self, node: Node, stack: list[_Frame]) -> bool:
-        """Begin with a secret; False when its result is there at once."""
+        """Start to resolve a secret; return False if its result is known at once."""
         if node in self._results:
             return False
         value = self._snapshot(node[0]).secrets[node[1], node[2]]
@@ -232,7 +231,7 @@ class _Resolver:
         frame = _Frame(node=node, content=content, type=value.type, links={}, expressions={}, todo=deque())
         for reference in _references(content):
             link = self._link(node, reference)
-            if isinstance(link, _Without):
+            if isinstance(link, _NoValue):
                 frame.state = _worse(frame.state, link)
             else:
                 frame.links[reference.expression] = link
@@ -245,9 +244,9 @@ class _Resolver:
         self._chain.append(node)
         return True
 
-    def _link(self, node: Node, reference: Reference) -> Node | _Without:
-        """Find the one secret that a reference means."""
-        found: list[Node] = []
+    def _link(self, node: Node, reference: Reference) -> Node | _NoValue:
+        """Return the one secret that a reference names."""
+        candidates: list[Node] = []
         missing: list[EnvironmentKey] = []
         pending = False
         for target in targets(reference.expression):
@@ -261,18 +260,18 @@ class _Resolver:
                 missing.append(key)
                 continue
             self._reads[snapshot.environment_id] = snapshot.revision
-            found += ((key, folder, target.key) for folder in _present(snapshot, node[1], target))
+            candidates += ((key, folder, target.key) for folder in _present(snapshot, node[1], target))
         if pending:
-            return _Without.PENDING
-        if len(found) == 1:
-            return found[0]
-        return self._unlinked(node, reference, found, missing)
+            return _NoValue.PENDING
+        if len(candidates) == 1:
+            return candidates[0]
+        return self._unlinked(node, reference, candidates, missing)
 
     def _unlinked(
-        self, node: Node, reference: Reference, found: Sequence[Node], missing: Sequence[EnvironmentKey]
-    ) -> _Without:
-        if found:
-            names = " and ".join(f"the key {key} of {'/'.join(place)}" for place, _, key in found)
+        self, node: Node, reference: Reference, candidates: Sequence[Node], missing: Sequence[EnvironmentKey]
+    ) -> _NoValue:
+        if candidates:
+            names = " and ".join(f"the key {key} of {'/'.join(place)}" for place, _, key in candidates)
             return self._problem(ProblemKind.AMBIGUOUS, node, reference, f"is ambiguous: it means {names}")
         if not is_well_formed(reference.expression):
             detail = "is not a reference; write $${ where a literal ${ is meant"
@@ -283,8 +282,8 @@ class _Resolver:
             return self._problem(ProblemKind.MISSING_ENVIRONMENT, node, reference, detail)
         return self._problem(ProblemKind.MISSING_KEY, node, reference, "leads nowhere: there is no such key")
 
-    def _circular(self, frame: _Frame, target: Node) -> _Without:
-        # Only what is shown is named: a chain may be long, and every secret of it may lead back to its beginning.
+    def _circular(self, frame: _Frame, target: Node) -> _NoValue:
+        # Only the names that are shown are built: a chain may be long, and all its secrets may refer to its start.
         first, half = self._active[target], _MAX_CYCLE_SHOWN // 2
         length = len(self._chain) - first + 1
         if length > _MAX_CYCLE_SHOWN:
@@ -295,22 +294,22 @@ class _Resolver:
         reference = Reference(frame.expressions[target])
         return self._problem(ProblemKind.CIRCULAR, frame.node, reference, f"is circular: {' -> '.join(names)}")
 
-    def _render(self, frame: _Frame) -> SecretValue | _Without:
-        """Put the results of all links into a value."""
+    def _render(self, frame: _Frame) -> SecretValue | _NoValue:
+        """Return a value with the results of all its references put in."""
         for expression, node in frame.links.items():
             value = self._results[node]
             if isinstance(value, SecretValue) and value.type is ValueType.BINARY:
                 detail = "is binary and cannot be put into a text"
                 return self._problem(ProblemKind.BINARY, frame.node, Reference(expression), detail)
         if not frame.links:
-            return self._put_together(frame, MAX_TOTAL_BYTES)
+            return self._assemble(frame, MAX_TOTAL_BYTES)
         if self._needs:
-            return _Without.PENDING  # It is resolved once more anyway, with what is still to be loaded.
+            return _NoValue.PENDING  # It is resolved again, once the missing environments are loaded.
         if self._exhausted:
-            return _Without.FAILED
+            return _NoValue.FAILED
         room = min(MAX_CHARACTERS, self._left)
         try:
-            return self._put_together(frame, room)
+            return self._assemble(frame, room)
         except _TooLarge:
             if self._left > 0 and room == MAX_CHARACTERS:
                 detail = f"grows beyond {MAX_CHARACTERS:,} characters by its references"
@@ -319,8 +318,8 @@ class _Resolver:
             detail = f"and the values before it grow beyond {MAX_TOTAL_BYTES:,} bytes together by their references"
             return self._problem(ProblemKind.TOO_LARGE, frame.node, None, detail)
 
-    def _put_together(self, frame: _Frame, room: int) -> SecretValue:
-        """Return a value with its references replaced; _TooLarge where there is no room for it."""
+    def _assemble(self, frame: _Frame, room: int) -> SecretValue:
+        """Return a value with its references replaced; _TooLarge if there is no room for it."""
         spent = 0
 
         def spend(bytes_: int) -> None:
@@ -356,7 +355,7 @@ class _Resolver:
         return value
 
     def _shared(self, frame: _Frame, content: str) -> SecretValue | None:
-        """Return the result of the one reference that a text is, None where it is anything else."""
+        """Return the result of a text that is exactly one reference, None for any other text."""
         if len(frame.links) != 1:
             return None
         ((expression, node),) = frame.links.items()
@@ -365,7 +364,7 @@ class _Resolver:
         return value if same and isinstance(value, SecretValue) else None
 
     def _text(self, node: Node, room: int) -> str:
-        """Return the text of a result; _TooLarge, before anything is copied, where there is no room for it."""
+        """Return the text of a result; _TooLarge, before anything is copied, if there is no room for it."""
         value = self._results[node]
         assert isinstance(value, SecretValue)  # noqa: S101 - a frame without state has a value behind every link
         if len(value) > _BYTES_OF_A_CHARACTER * room:
@@ -377,10 +376,10 @@ class _Resolver:
         assert snapshot is not None  # noqa: S101 - nodes are made from snapshots
         return snapshot
 
-    def _problem(self, kind: ProblemKind, node: Node, reference: Reference | None, detail: str) -> _Without:
+    def _problem(self, kind: ProblemKind, node: Node, reference: Reference | None, detail: str) -> _NoValue:
         shown = reference.shown if reference else None
         self._problems.append(Problem(kind=kind, key=self._name(node), reference=shown, detail=detail))
-        return _Without.FAILED
+        return _NoValue.FAILED
 
     def _name(self, node: Node) -> str:
         """Name a secret as a reference from the resolved folder would."""
@@ -405,15 +404,15 @@ def _present(snapshot: EnvironmentSnapshot, own_path: str, target: Target) -> li
 
 def _references(content: Json) -> list[Reference]:
     """Return the references in a text, or in the string leaves of a document, each once."""
-    found: dict[Reference, None] = {}
+    references: dict[Reference, None] = {}
 
     def note(text: str) -> str:
-        found.update(dict.fromkeys(references_in(text)))
+        references.update(dict.fromkeys(references_in(text)))
         return text
 
     map_strings(content, note)
-    return list(found)
+    return list(references)
 
 
-def _worse(a: _Without | None, b: _Without) -> _Without:
-    return _Without.FAILED if _Without.FAILED in (a, b) else b
+def _worse(a: _NoValue | None, b: _NoValue) -> _NoValue:
+    return _NoValue.FAILED if _NoValue.FAILED in (a, b) else b

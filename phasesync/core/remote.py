@@ -1,4 +1,4 @@
-"""What is wanted at a destination, what was seen there, and what the journal knows of it, as frozen values."""
+"""What is wanted at a destination, what was observed there, and what the journal knows of it, as frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ class Payload:
         fingerprint: keyed digest of the bytes and their type.
         keys: key name -> keyed digest of that key's value.
         sizes: key name -> bytes that the key takes in the payload.
-        empty: keys whose value is nothing: an empty text, or a JSON document that is empty or null.
-        empty_by_reference: those of them whose value has a reference in the store.
+        empty: keys with an empty value: an empty text, or a JSON document that is empty or null.
+        empty_by_reference: the keys of these that have a reference in the store.
     """
 
     value: SecretValue = field(repr=False)
@@ -65,7 +65,7 @@ class Desired:
 
 
 class ReplicaStatus(StrEnum):
-    """How a copy in another Region stands (API reference, ReplicationStatusType)."""
+    """State of a copy in another Region (API reference, ReplicationStatusType)."""
 
     IN_SYNC = "InSync"
     IN_PROGRESS = "InProgress"
@@ -74,7 +74,7 @@ class ReplicaStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Replica:
-    """A copy of a remote object in another Region. `name_taken`: it failed because something has its name there."""
+    """A copy of a remote object in another Region. `name_taken`: it failed because another secret has its name."""
 
     status: ReplicaStatus
     kms_key: str | None
@@ -82,7 +82,7 @@ class Replica:
 
 
 class CrossAccountStatus(StrEnum):
-    """How replication to another account stands (API reference, CrossAccountReplicaEntry and CrossAccountPrimary)."""
+    """State of replication to another account (API reference, CrossAccountReplicaEntry and CrossAccountPrimary)."""
 
     IN_SYNC = "InSync"
     IN_PROGRESS = "InProgress"
@@ -96,11 +96,11 @@ class CrossAccountStatus(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class CrossAccountLink:
     """
-    One end of a replication between two accounts, as the other end is told.
+    The other end of a replication between two accounts.
 
     Attributes:
-        arn: of the primary, or of the copy; None where AWS does not name it.
-        role_arn: the role that replicates to the copy, None = whoever writes the primary does.
+        arn: of the primary, or of the copy; None if AWS does not name it.
+        role_arn: the role that replicates to the copy, None = the writer of the primary does.
     """
 
     arn: str | None
@@ -111,18 +111,18 @@ class CrossAccountLink:
 @dataclass(frozen=True, kw_only=True)
 class Observed:
     """
-    One remote object as DescribeSecret reports it. Absence is None in its place.
+    One remote object as DescribeSecret reports it. If it is absent, None takes its place.
 
     Attributes:
         versions: version id -> its staging labels; versions without labels are not reported.
         kms_key: as AWS names it, None = the AWS-managed key.
         deleted_at: set while a deletion is scheduled.
-        primary_region: Region of the primary when this is a replica or has replicas, else None.
+        primary_region: Region of the primary if this is a replica or has replicas, else None.
         owning_service: set when an AWS service manages it.
-        external_type: set when it is a managed external secret: who holds it, as AWS spells it.
+        external_type: set when it is a managed external secret: the partner, as AWS spells it.
         cross_account_primary: set when it is a copy of a secret of another account, in the same Region.
         cross_account_copies: its copies in other accounts; lists do not show them, nor such a primary.
-        last_changed_at: when anything of it was changed last, None where AWS does not say.
+        last_changed_at: when anything of it was changed last, None if AWS does not report it.
     """
 
     arn: str
@@ -145,7 +145,7 @@ class Observed:
 
     @property
     def current_version(self) -> str | None:
-        """Id of the version that readers get, None when there is none."""
+        """Id of the version that readers get, None if there is none."""
         return next((version for version, labels in self.versions.items() if CURRENT in labels), None)
 
 
@@ -179,7 +179,7 @@ class Intent:
         payloads: how many different payloads the token may have been sent with.
         keys: key name -> keyed digest of its value, of the payload that the token was last sent with.
         binary: whether what the token was sent with is a SecretBinary; None = a restore, or payloads of both kinds.
-        empty: keys of that payload whose value is nothing, None = not known.
+        empty: keys of that payload with an empty value, None = not known.
         approved: a person approved this write.
     """
 
@@ -195,8 +195,8 @@ class Intent:
     approved: bool = False
 
 
-class Content(IntEnum):
-    """What a key of a payload holds; less is a loss."""
+class KeyContent(IntEnum):
+    """What a key of a payload holds; to go down is a loss."""
 
     NONE = 0
     """There is no such key."""
@@ -205,27 +205,27 @@ class Content(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One write that added, removed, filled or emptied keys: when, and what each of these keys held before."""
+class KeyStep:
+    """A write that added, removed, filled or emptied keys: when, and what each of these keys held before."""
 
     at: datetime
-    former: Mapping[str, Content] = field(repr=False)
+    former: Mapping[str, KeyContent] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
+class Lifetime:
     """
-    When a remote object was made and deleted.
+    When a remote object was created and deleted.
 
     Attributes:
-        born: None = long ago, or not known.
-        died: when we had AWS schedule its deletion, None = it is there.
-        going: it is there, and on its way out.
+        created_at: None = long ago, or not known.
+        deleted_at: when we had AWS schedule its deletion, None = it exists.
+        leaving: it exists, and is to be deleted.
     """
 
-    born: datetime | None = None
-    died: datetime | None = None
-    going: bool = False
+    created_at: datetime | None = None
+    deleted_at: datetime | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,31 +235,31 @@ class JournalEntry:
 
     Attributes:
         id: None until it is stored.
-        arn: None until AWS told it.
+        arn: None until AWS reported it.
         version_id: the version that we wrote last, None = never written.
         generation: number of the newest settled write, 0 = none.
         fingerprint: of the payload written last; None = never written, or not known which of two it was.
         keys: key name -> keyed digest of its value, of the payload written last.
         binary: whether the payload written last is a SecretBinary, None = not known.
-        empty: keys of that payload whose value is nothing, None = not known (see `losses.py`).
+        empty: keys of that payload with an empty value, None = not known (see `losses.py`).
         steps: writes that added, removed, filled or emptied keys, oldest first; since the last one that was approved.
         created_at: when we made it, None = not known.
         tags_written: tags that we put there.
-        former_tags: tags found when it was adopted, None when we made it.
+        former_tags: tags that it had when it was adopted, None if we made it.
         replicas_written: Regions that we had it copied to; no other copy is ever removed.
         metadata: dimension (description, key, tags, replicas, policy) -> digest of what was wanted when it was last
-            found or brought in step; tells a change outside from a change of the sync.
-        policy_as_stored: digest of the resource policy as AWS gave it back after we wrote it, which may word it anew.
-        intent: an open intent, None when the last write is settled.
+            in step; distinguishes a change outside from a change of the sync.
+        policy_as_stored: digest of the resource policy as AWS returned it after we wrote it; AWS may word it anew.
+        intent: an open intent, None if the last write is settled.
         touched_at: when we last called AWS to change it; lists lag behind.
         versions_at: when versions were written within the last 24 h, oldest first; the version budget counts them.
         enforced_at: when drift was repaired within the last 24 h, oldest first.
-        unwanted_since: when its key was found gone from the store, None while it is wanted.
-        deletion_at: when we had AWS schedule its deletion, None where we did not.
+        unwanted_since: when its key was first missing from the store, None while it is wanted.
+        deletion_at: when we had AWS schedule its deletion, None if we did not.
         deletion_approved: a person approved that deletion.
-        revisions: environment id -> the newest revision that a run which stored this entry had read; what is older by
-            now was put back by somebody.
-        sync_version: the newest version of the sync that such a run went by, None = stored before there was this.
+        revisions: environment id -> the newest revision that a run which stored this entry had read. If the environment
+            has an older revision now, someone restored an older row.
+        sync_version: the newest version of the sync that such a run used, None = stored before this was recorded.
     """
 
     id: str | None
@@ -274,7 +274,7 @@ class JournalEntry:
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     binary: bool | None = None
     empty: tuple[str, ...] | None = field(default=None, repr=False)
-    steps: tuple[Step, ...] = field(default=(), repr=False)
+    steps: tuple[KeyStep, ...] = field(default=(), repr=False)
     created_at: datetime | None = None
     tags_written: Mapping[str, str] = field(default_factory=dict)
     former_tags: Mapping[str, str] | None = None
@@ -293,18 +293,18 @@ class JournalEntry:
 
     @property
     def written_before(self) -> bool:
-        """True once a write of ours is known to have landed."""
+        """Whether a write of ours is known to have landed."""
         return self.version_id is not None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WriteResult:
     """
     Answer to a create or a put.
 
     Attributes:
         version_id: as AWS reports it.
-        current: whether the answer says that readers now get this version; None when it does not say.
+        current: whether readers now get this version, None if the answer does not say.
     """
 
     arn: str
@@ -313,11 +313,11 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Occupied:
+class ResourceExists:
     """
-    Answer to a create or a put that wrote nothing: the name exists, or the token is spent on another payload.
+    Answer to a create or a put that wrote nothing: the name exists, or the token was used with another payload.
 
-    For a put that means: a write with this token and another payload has landed.
+    For a put it means that a write with this token and another payload has landed.
     """
 
 
@@ -336,7 +336,7 @@ class RemoteListing:
 
 @dataclass(frozen=True, kw_only=True)
 class CallerIdentity:
-    """Who AWS says we are."""
+    """The identity that AWS reports for a credential."""
 
     account: str
     arn: str

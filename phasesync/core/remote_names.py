@@ -1,7 +1,7 @@
 """
-Names of remote objects: the one name of layout json, the template of layout per-key.
+Names of remote objects: one name in layout json, a template in layout per-key.
 
-Knows no destination; what a name may look like there is the destination's to say.
+It knows no destination. Each destination checks names by its own rules.
 """
 
 import re
@@ -18,26 +18,26 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 
 def check_template(template: str) -> None:
     """
-    Make sure that a template can tell the keys of an environment apart.
+    Make sure that a template gives each key of an environment its own name.
 
     Raises:
-        InvalidInputError: no {key} in it, an unknown placeholder, or a brace on its own.
+        InvalidInputError: it has no {key}, an unknown placeholder, or a brace on its own.
     """
-    found = _PLACEHOLDER.findall(template)
-    unknown = [name for name in found if name not in PLACEHOLDERS]
+    placeholders = _PLACEHOLDER.findall(template)
+    unknown = [name for name in placeholders if name not in PLACEHOLDERS]
     if unknown or "{" in _PLACEHOLDER.sub("", template) or "}" in _PLACEHOLDER.sub("", template):
         raise InvalidInputError(
             f"the name template {template!r} has a placeholder that does not exist",
             hint="placeholders: " + ", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
         )
-    if "key" not in found:
+    if "key" not in placeholders:
         raise InvalidInputError(
             f"the name template {template!r} has no {{key}}: every key would get the same name",
             hint="such as --name-template '{app}/{env}/{key}'",
         )
 
 
-def fill(template: str, *, app: str, environment: str, path: str, key: str) -> str:
+def render_name(template: str, *, app: str, environment: str, path: str, key: str) -> str:
     """
     Return the remote name of one key.
 
@@ -45,11 +45,11 @@ def fill(template: str, *, app: str, environment: str, path: str, key: str) -> s
         template: as `check_template` passed it.
         app: name of the app.
         environment: name of the environment.
-        path: `/` or `/db/x`; enters without its outer slashes.
+        path: `/` or `/db/x`; its outer slashes are dropped.
         key: the secret key.
 
     Returns:
-        The name; for the root folder {path} goes together with the slash that belongs to it.
+        The name. For the root folder, {path} is dropped together with its slash.
     """
     words = {"app": app, "env": environment, "path": path.strip("/"), "key": key}
     if not words["path"]:
@@ -59,39 +59,39 @@ def fill(template: str, *, app: str, environment: str, path: str, key: str) -> s
 
 def key_of_name(template: str, name: str, *, app: str, environment: str, path: str) -> str | None:
     """
-    Return the key that a remote name stands for, to find what somebody else made under the names of a template.
+    Return the key that a template gives a remote name to; it finds foreign objects under the names of a template.
 
-    None where the template does not make that name, where the key would have a slash, and for every name where nothing
-    comes before {key}: such a template says nothing of what belongs to it.
+    None if the template does not make that name, or if the key would have a slash. Also None for every name if the
+    template has nothing before {key}: then no name can be attributed to it.
     """
-    first, *rest = fill(template, app=app, environment=environment, path=path, key=_MARK).split(_MARK)
+    first, *rest = render_name(template, app=app, environment=environment, path=path, key=_MARK).split(_MARK)
     if not first or not rest:
         return None
     again = r"\1".join(map(re.escape, rest))
-    found = re.fullmatch(f"{re.escape(first)}([^/]+){again}", name)
-    return found[1] if found else None
+    match = re.fullmatch(f"{re.escape(first)}([^/]+){again}", name)
+    return match[1] if match else None
 
 
 _MARK: Final = "\0"
-"""Stands for the key while a template is read backwards; no key has it."""
+"""Takes the place of the key while a template is inverted; no key contains it."""
 
 
 def name_of_key(config: SyncConfig, *, app: str, environment: str, path: str, key: str) -> str:
-    """Return the remote name that a key of a sync has, or its part of the one object, by the sync's layout."""
+    """Return the name of the remote object that has a key of a sync, by the sync's layout."""
     if config.layout is Layout.PER_KEY:
-        return fill(config.names, app=app, environment=environment, path=path, key=key)
+        return render_name(config.names, app=app, environment=environment, path=path, key=key)
     return config.names
 
 
 def clashes(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """
-    Return what may not stand side by side.
+    Return the keys that would get the same remote name.
 
     Args:
         names: key -> remote name.
 
     Returns:
-        Remote name in lower case -> the keys (two or more) whose names are the same, or differ in case only.
+        Remote name in lower case -> the keys (two or more) with this name, or with names that differ in case only.
     """
     by_name: dict[str, list[str]] = {}
     for key, name in sorted(names.items()):
@@ -99,9 +99,9 @@ def clashes(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(keys) for name, keys in by_name.items() if len(keys) > 1}
 
 
-def taken(names: Iterable[str], others: Mapping[str, str]) -> dict[str, str]:
+def names_taken(names: Iterable[str], others: Mapping[str, str]) -> dict[str, str]:
     """
-    Return the names that another sync writes to already.
+    Return the names that another sync already writes to.
 
     Args:
         names: remote names.

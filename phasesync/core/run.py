@@ -1,16 +1,47 @@
-"""One run and what became of its changes, as frozen values. They hold names and numbers, never values."""
+"""A run and the results of its changes, and the outcome and status that follow from an error. No value is in them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from phasesync.core.change import KeyDiff
-from phasesync.core.status import Outcome, Trigger
+from phasesync.core.sync import SyncStatus, Trigger
+from phasesync.errors import (
+    AccountMismatchError,
+    ClaimHeldError,
+    ClaimLostError,
+    CredentialRejectedError,
+    Disposition,
+    InterruptedRunError,
+    OutcomeUnknownError,
+    OwnershipConflictError,
+    PermissionDeniedError,
+    PhasesyncError,
+    PlanHeldError,
+    QuotaExceededError,
+    StaleDatabaseError,
+)
+
+
+class Outcome(StrEnum):
+    """How a run or a change ended."""
+
+    UNCHANGED = "unchanged"
+    APPLIED = "applied"
+    HELD = "held"
+    """Waits for an approval."""
+    REFUSED = "refused"
+    """Not ours to write."""
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """A write may have landed."""
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunError:
-    """Why a run did not do all it should. `cls` is the name of a class in `errors.py`."""
+    """The error that a run ended with. `cls` is the name of a class in `errors.py`."""
 
     cls: str
     code: str | None
@@ -22,11 +53,11 @@ class RunError:
 @dataclass(frozen=True, kw_only=True)
 class ChangeResult:
     """
-    What became of one change of a plan.
+    Result of one change of a plan.
 
     Attributes:
-        version_id: set where a version was written.
-        keys: names of the keys that the change is about; none for what changes no value.
+        version_id: set if a version was written.
+        keys: names of the keys that the change affects; empty if it changes no value.
     """
 
     action: str
@@ -46,8 +77,7 @@ class Run:
         attempt: 1 for the first, one more for each that follows a failure.
         revisions: `app/environment` -> revision that was read.
         counts: action -> number of changes.
-        next_attempt_at: when a failed run is tried again, None = not by itself.
-        ended_at: None while it is under way (never stored so).
+        next_attempt_at: when a failed run is tried again, None = not automatically.
     """
 
     id: str
@@ -66,3 +96,68 @@ class Run:
     error: RunError | None
     next_attempt_at: datetime | None
     changes: tuple[ChangeResult, ...]
+
+
+SEVERITY = (
+    Outcome.UNCHANGED,
+    Outcome.APPLIED,
+    Outcome.HELD,
+    Outcome.REFUSED,
+    Outcome.FAILED,
+    Outcome.UNKNOWN,
+    Outcome.INTERRUPTED,
+)
+"""Outcomes from the mildest to the worst."""
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the worst outcome; UNCHANGED if there are none."""
+    return max(outcomes, key=SEVERITY.index, default=Outcome.UNCHANGED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of a run and the status of its sync, as they follow from an error."""
+
+    outcome: Outcome
+    status: SyncStatus
+
+
+_REFUSALS = (OwnershipConflictError, StaleDatabaseError, AccountMismatchError)
+_SLOWLY_RETRIED = (CredentialRejectedError, PermissionDeniedError)
+_INTERRUPTIONS = (InterruptedRunError, ClaimLostError, ClaimHeldError)
+
+
+def verdict_of(error: PhasesyncError) -> Verdict:
+    """Return the outcome of a run that ended with this error, and the status of its sync afterwards."""
+    match error:
+        case PlanHeldError():
+            return Verdict(outcome=Outcome.HELD, status=SyncStatus.HELD)
+        case OutcomeUnknownError():
+            return Verdict(outcome=Outcome.UNKNOWN, status=SyncStatus.PENDING)
+        case _ if isinstance(error, _INTERRUPTIONS):
+            return Verdict(outcome=Outcome.INTERRUPTED, status=SyncStatus.PENDING)
+        case _ if isinstance(error, _REFUSALS):
+            return Verdict(outcome=Outcome.REFUSED, status=SyncStatus.HALTED)
+        case QuotaExceededError() if error.retry_after is not None:
+            return Verdict(outcome=Outcome.FAILED, status=SyncStatus.FAILING)
+        case _ if isinstance(error, _SLOWLY_RETRIED) or error.disposition is not Disposition.HALT:
+            return Verdict(outcome=Outcome.FAILED, status=SyncStatus.FAILING)
+        case _:
+            return Verdict(outcome=Outcome.FAILED, status=SyncStatus.HALTED)
+
+
+_EXIT_CODES = {
+    Outcome.UNCHANGED: 0,
+    Outcome.APPLIED: 0,
+    Outcome.HELD: 4,
+    Outcome.REFUSED: 4,
+    Outcome.FAILED: 1,
+    Outcome.UNKNOWN: 1,
+    Outcome.INTERRUPTED: 130,
+}
+
+
+def exit_code_of(outcome: Outcome) -> int:
+    """Return the exit code of a run that has no error with an exit code of its own."""
+    return _EXIT_CODES[outcome]

@@ -1,15 +1,13 @@
 """
-What an operator sets on a sync, as a frozen value, and the words it is said in.
+A sync, as frozen values: its configuration, its state, and the words for both.
 
-One sync with what is known of it now, as a frozen value. What it writes at AWS is in `remote.py`.
+The objects that it writes at AWS are in `remote.py`. Which status follows from the state is in `sync_status.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-
-from phasesync.core.status import SyncStatus, Trigger
 
 
 class Layout(StrEnum):
@@ -22,22 +20,22 @@ class Layout(StrEnum):
 
 
 class TagMode(StrEnum):
-    """What happens to tags other than our owner marks."""
+    """What happens to tags other than our owner tags."""
 
     NEVER = "never"
     UPSERT = "upsert"
-    """Tags of the sync are added or changed, others are left alone."""
+    """Tags of the sync are added or changed; others are left alone."""
     REPLACE_OWN = "replace-own"
     """As upsert; tags that we wrote once and no longer want are removed."""
 
 
 class OnDrift(StrEnum):
-    """What a run does with a remote object that somebody else changed."""
+    """What a run does with a remote object that someone else changed."""
 
     ENFORCE = "enforce"
     """Write the wanted state again."""
     HOLD = "hold"
-    """Write nothing until somebody approves."""
+    """Write nothing until an operator approves."""
 
 
 class OnRemove(StrEnum):
@@ -45,18 +43,18 @@ class OnRemove(StrEnum):
 
     RETAIN = "retain"
     DELETE = "delete"
-    """Schedule its deletion, a grace after its key was removed from the store."""
+    """Schedule its deletion, a grace period after its key was removed from the store."""
 
 
 class Adopt(StrEnum):
     """An operator's consent to take over a foreign remote object. In every case the store's value is written."""
 
     OVERWRITE = "overwrite"
-    """Nothing of what is there is kept."""
+    """The former value is not kept."""
     PREFER_STORE = "prefer-store"
-    """What is there was imported first; where both had a key, the store's value won."""
+    """The former value was imported first. If both had a key, the value of the store won."""
     PREFER_AWS = "prefer-aws"
-    """What is there was imported first; where both had a key, AWS's value won."""
+    """The former value was imported first. If both had a key, the value of AWS won."""
 
 
 AWS_MANAGED_KEY = "default"
@@ -66,22 +64,22 @@ AWS_MANAGED_KEY = "default"
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
     """
-    What an operator set on a sync. None = not set: that dimension is left alone.
+    The configuration of a sync. None = not set: that dimension is left alone.
 
     Attributes:
         remote_name: name of the AWS secret (layout json), None for other layouts.
-        name_template: names of the AWS secrets (layout per-key), with {app}, {env}, {path} and {key}; None for others.
+        name_template: template of the names (layout per-key), with {app}, {env}, {path} and {key}; None for others.
         kms_key: key ARN, AWS_MANAGED_KEY or None.
         replicas: Region -> key ARN there, or AWS_MANAGED_KEY; empty = none are wanted, None = left alone.
         resource_policy: canonical JSON of the resource policy, None = left alone.
         interval: time between drift checks.
         recovery_days: recovery window of deletions, 7 to 30 days.
-        grace: how long a key has to be gone from the store before its object is deleted.
+        grace: time between the removal of a key from the store and the deletion of its object.
         shrink_limit_percent: a change may drop at most this share of a payload's keys unattended ...
         shrink_limit_keys: ... or fewer keys than this.
         delete_limit_percent: a run may delete at most this share of a sync's objects unattended ...
         delete_limit_objects: ... or fewer objects than this.
-        guard_window: these limits are also for all that was dropped and deleted within this time.
+        guard_window: these limits also apply to everything that was dropped and deleted within this time.
     """
 
     layout: Layout = Layout.JSON
@@ -106,13 +104,45 @@ class SyncConfig:
 
     @property
     def names(self) -> str:
-        """The remote name, or the template that makes remote names."""
+        """The remote name, or the template of remote names."""
         return self.remote_name or self.name_template or ""
+
+
+class SyncStatus(StrEnum):
+    """Status of a sync."""
+
+    PENDING = "pending"
+    """A newer revision is not applied yet."""
+    RUNNING = "running"
+    IN_SYNC = "in-sync"
+    HELD = "held"
+    """Waits for an approval."""
+    HALTED = "halted"
+    """Waits for a fix by a person."""
+    FAILING = "failing"
+    """Tried again automatically."""
+    PAUSED = "paused"
+    INCOMPLETE = "incomplete"
+    """Its credential has no role yet."""
+
+
+class Trigger(StrEnum):
+    """Why a run was started."""
+
+    CHANGE = "change"
+    """An environment that it reads has a new revision, or its configuration changed."""
+    DRIFT = "drift"
+    """A check found that someone else changed a remote object."""
+    SCHEDULE = "schedule"
+    """Its interval has passed."""
+    MANUAL = "manual"
+    RETRY = "retry"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paused:
-    """Who paused a sync, when and why. `until` None = until somebody resumes it."""
+    """Who paused a sync, when and why. `until` None = until an operator resumes it."""
 
     by: str
     at: datetime
@@ -123,25 +153,25 @@ class Paused:
 @dataclass(frozen=True, kw_only=True)
 class Sync:
     """
-    One environment and path -> one destination, with what is known of it now.
+    One environment and path -> one destination, with its current state.
 
     Attributes:
         version: grows with every change of the configuration.
         account: the AWS account it writes to, None until pinned.
-        adopt: a consent that the next run carries out, None when there is none.
-        adopt_versions: remote name -> version that the operator saw when consenting. After an import another version is
-            not written over; a consent to overwrite is for these names, and for every name where there are none. A name
-            that is missing stands for an object that did not exist then.
-        approved_digest: digest of held changes that somebody approved, None when there is none.
+        adopt: a consent that the next run carries out, None if there is none.
+        adopt_versions: remote name -> version that the operator saw when consenting. After an import, any other version
+            is not overwritten. A consent to overwrite is for these names, and for every name if there are none. An
+            object that did not exist then has no entry.
+        approved_digest: digest of the held changes that an operator approved, None if there is none.
         reads: environment id -> revision that the newest run read (-1 = never read).
         source_revision: revision of its environment now.
         applied_revision: revision of its environment that the newest successful run applied, None = never.
-        settled_status: status that the newest run left behind; `status` is derived from it and the rest.
-        status_reason: one line for the operator, None when nothing is to be said.
-        failures: failed runs in a row; drives the pause before the next.
+        settled_status: status that the newest run left; `status_of` derives the status from it and the rest.
+        status_reason: one line for the operator, None if there is no reason to report.
+        failures: failed runs in a row; sets the pause before the next run.
         retry_at: earliest time of the next run that an edit or a check may cause, None = at once.
-        next_due_at: when the next check is due, None = nothing is due by time.
-        running: whether a claim is good now.
+        next_due_at: when the next check is due, None = none is due by time.
+        running: whether a claim is valid now.
     """
 
     id: str

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Adopt, Sync, SyncConfig
+from phasesync.core.sync import Adopt, Sync, SyncConfig, SyncStatus, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The daemon: signals, rounds, health and a clean end. What a round does is the engine's."""
+"""The daemon process: signals, periodic chores, health and shutdown. `engine` says what a chore does."""

@@ -1,44 +1,58 @@
-"""What a daemon drives, on an application of its own. It decides nothing: the daemon's service does."""
+"""What a daemon works with, wired on an application of its own. It decides nothing: the service does."""
 
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from threading import Thread
+from typing import Any
 
-from phasesync.bootstrap.app import Application
-from phasesync.bootstrap.open import open_application
+from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
+from phasesync.bootstrap import Application, open_application
+from phasesync.core.daemons import Chore
 from phasesync.core.lease_claim import ClaimedLease
+from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.leases.expiry import LeaseExpiry
+from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.scheduler import LeaseWork, Scheduler
+from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 
-if TYPE_CHECKING:
-    from phasesync.adapters.dispatch import ThreadDispatcher, Threads
-    from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.scheduler import Scheduler
-
-LIVE_SETTINGS = frozenset({"daemon.coalesce_ms", "retention.runs_days"})
-"""Settings that a daemon's machinery reads anew whenever it needs them."""
-
 LEASE_THREADS = 8
-"""More than IAM's rates keep busy: taking a lease back is five calls or so."""
+"""More than IAM's request rates keep busy: revoking a lease takes about five calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machinery:
-    """What a daemon drives, on an application that it closes at its end."""
+class Components:
+    """
+    What a daemon works with.
+
+    Attributes:
+        application: the opened installation. The daemon closes it at its end.
+        scheduler: does rounds of chores.
+        keeper: renews claims and permits writes.
+        dispatcher: threads that reconcile claimed syncs.
+        lease_dispatcher: threads that revoke claimed leases.
+    """
 
     application: Application
-    scheduler: "Scheduler"
-    keeper: "ClaimKeeper"
-    dispatcher: "ThreadDispatcher"
-    lease_dispatcher: "Threads[ClaimedLease]"
+    scheduler: Scheduler
+    keeper: ClaimKeeper
+    dispatcher: SyncThreadDispatcher
+    lease_dispatcher: ThreadDispatcher[ClaimedLease]
+
+    @property
+    def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
+        """All threads that work."""
+        return self.dispatcher, self.lease_dispatcher
 
 
-def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machinery:
+def build_components(current: Callable[[], Settings], events: EventSink) -> Components:
     """
-    Wire what a daemon drives.
+    Open the installation and wire what a daemon works with.
 
     Args:
         current: returns the settings that are in effect now.
@@ -47,23 +61,15 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    from phasesync.adapters.dispatch import ThreadDispatcher, Threads
-    from phasesync.engine.claims import ClaimKeeper
-    from phasesync.engine.leases.expiry import LeaseExpiry
-    from phasesync.engine.reconcile import Reconciler
-    from phasesync.engine.scheduler import LeaseWork, Scheduler
-    from phasesync.engine.sweep import Sweeper
-
     application = open_application(current(), events=events, current=current)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
-    reconciler = Reconciler(context)
-    dispatcher = ThreadDispatcher(
-        lambda claim: reconciler.work(claim, keeper), threads=application.settings.daemon.workers, events=events
+    dispatcher = SyncThreadDispatcher(
+        partial(Reconciler(context).work, keeper=keeper), threads=application.settings.daemon.workers, events=events
     )
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
-    lease_dispatcher = Threads(expiry.work, threads=LEASE_THREADS, events=events, chore="lease")
+    lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
 
     def progressed() -> None:
         dispatcher.progressed()
@@ -81,7 +87,9 @@ def build_machinery(current: Callable[[], Settings], events: EventSink) -> Machi
         sweeper=Sweeper(context),
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
     )
-    return Machinery(
+    # Beside the start: the first edit after it should not wait for the SDK to load.
+    Thread(target=clients.prepare, name="prepare-aws", daemon=True).start()
+    return Components(
         application=application,
         scheduler=scheduler,
         keeper=keeper,

@@ -1,7 +1,7 @@
 """
-Keeps the memory of this process from lying around: no core dumps, no tracing by other processes of the same user.
+Protects the memory of this process: no core dumps, no tracing by other processes of the same user.
 
-Best effort: what Python cannot promise about memory and swap stands in docs/security.md.
+Best effort: docs/security.md says what Python cannot promise about memory and swap.
 """
 
 import ctypes
@@ -14,10 +14,10 @@ _PR_SET_DUMPABLE = 4
 
 def harden() -> tuple[str, ...]:
     """
-    Switch core dumps off, and on Linux also ptrace and /proc/PID/mem for other processes of this user.
+    Disable core dumps, and on Linux also ptrace and /proc/PID/mem for other processes of this user.
 
     Returns:
-        What could not be done, one line each; empty = nothing.
+        One line for each measure that failed.
     """
     problems = []
     try:

@@ -1,48 +1,48 @@
 """
-Looks at the database and its schema, notes what it saw, and tells changes once.
+Health, readiness and the status line of a daemon, and the watch on the database and its schema that they rely on.
 
-How the daemon is doing, in the words of health, readiness and systemd's status line.
+Health says whether a restart would help: chores do not finish, or a thread is stuck in a run. Readiness says whether
+the daemon does its work, or stands by for it: in addition its role holds, and the database can be read and written. A
+database that is down or full, and AWS, make nothing unhealthy: a restart helps against none of these.
 
-Health says whether a restart would help: rounds do not come to an end, or a thread is stuck in a run. Readiness says
-whether the daemon does its work, or stands by for it: in addition its role holds, and the database can be read and
-written. A database that is down or full, and AWS, make nothing unhealthy: a restart helps against none of these.
-
-Must not ask the database: answers come at once from what the rounds have found. docs/operations.md has the table of
-conditions; a test meets each of them with a real daemon.
+Answers must not query the database: they come at once from what the chores observed. docs/operations.md has the table
+of conditions; a test meets each of them with a real daemon.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from phasesync.core.daemons import Load, MemberRole
+from phasesync.core.daemons import Chore, DaemonRole, Load
 from phasesync.core.events import ChoreFailed, SchemaWaiting
-from phasesync.daemon.http import Report
-from phasesync.daemon.parts import Schema
+from phasesync.daemon.http import ProbeResult
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import EventSink
+
+if TYPE_CHECKING:
+    from phasesync.store.migrate import SchemaStatus
 
 STALLED_AFTER: Final = timedelta(seconds=30)
 """Rounds come every few seconds or more often, and what they wait for (a lock, a connection) gives up after 15 s."""
 STUCK_AFTER: Final = timedelta(minutes=2)
 """
-How long a run may make no progress: it makes some with every call of AWS. One call with all of its attempts and pauses
-takes less than a minute, and waiting for a database or an identity is bounded likewise.
+How long a run may make no progress. Every call of AWS is progress. One call with all of its attempts and pauses takes
+less than a minute, and waiting for a database or an identity has similar bounds.
 """
 FULL_AFTER: Final = timedelta(seconds=60)
-"""From then on the status line says that every worker is busy and none comes to an end."""
+"""From then on the status line says that every worker is busy and none has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class ChoreProgress:
     """
-    A chore that has to go on.
+    How a periodic chore goes that must not stop.
 
     Attributes:
         every: its rhythm.
-        ended: how long ago a round of it last came to an end, with or without success.
-        succeeded: how long ago one last succeeded.
+        ended: time since a round last ended, with or without success.
+        succeeded: time since a round last succeeded.
     """
 
     every: timedelta
@@ -51,7 +51,7 @@ class Round:
 
     @property
     def limit(self) -> timedelta:
-        """How long ago either may be."""
+        """The longest time that is normal for either."""
         return max(STALLED_AFTER, 3 * self.every)
 
 
@@ -61,24 +61,25 @@ class Heartbeat:
     Signs of life of a daemon at work.
 
     Attributes:
-        role: what it does; None until it is known, and once no heartbeat has succeeded for as long as a role is good.
-        heartbeat_failure: how the newest heartbeat failed, None where it did not. A heartbeat is a write.
-        beat, poll, leases: rounds.
-        loads: of the threads that do the work.
+        role: what the daemon does; None until it is known, and again once no heartbeat has succeeded for the life of a
+            role.
+        heartbeat_failure: why the newest heartbeat failed; None if it succeeded. A heartbeat is a write.
+        beat, poll, leases: the chores that must not stop.
+        loads: one for each dispatcher.
         stuck_after: how long a piece of work may make no progress.
     """
 
-    role: MemberRole | None
-    beat: Round
-    poll: Round
-    leases: Round
+    role: DaemonRole | None
+    beat: ChoreProgress
+    poll: ChoreProgress
+    leases: ChoreProgress
     heartbeat_failure: PhasesyncError | None = None
     loads: Sequence[Load] = ()
     stuck_after: timedelta = STUCK_AFTER
 
     @property
-    def rounds(self) -> tuple[tuple[str, Round], ...]:
-        """What has to go on, with its name."""
+    def chores(self) -> tuple[tuple[str, ChoreProgress], ...]:
+        """The chores that must not stop, with their names for people."""
         return ("heartbeats", self.beat), ("polls", self.poll), ("expiries of leases", self.leases)
 
     @property
@@ -88,96 +89,100 @@ class Heartbeat:
 
     @property
     def full_for(self) -> timedelta:
-        """How long every thread of a kind has been busy without one of them coming to an end; 0 = one is free."""
+        """How long all threads of a dispatcher have been busy without one of them finishing; 0 if one is free."""
         return max((load.full_for for load in self.loads), default=timedelta(0))
 
 
-class Condition:
-    """Facts that the service notes, and what follows from them. Written by few threads, read by many."""
+class HealthState:
+    """Facts that the service collects, and what follows from them. Few threads write it, many read it."""
 
     def __init__(self) -> None:
         self.database_reachable: bool | None = None
-        """None = not asked yet."""
+        """None before the first check."""
         self.database_problem = ""
-        """Why the database was not reachable when it was last asked, such as that its file was replaced."""
-        self.schema: Schema | None = None
-        """What was last seen."""
-        self.pulse: Callable[[], Heartbeat] | None = None
+        """Why the database was not reachable at the last check, such as that its file was replaced."""
+        self.schema: SchemaStatus | None = None
+        """As of the last check that reached the database."""
+        self.heartbeat: Callable[[], Heartbeat] | None = None
         """None until the daemon works."""
         self.lines_lost: Callable[[], int] = lambda: 0
-        """How many lines of the log were lost, since nobody took them."""
-        self.not_listening: Callable[[], str | None] = lambda: None
-        """Why nobody can ask for health and readiness; None = the address is ours."""
+        """Returns how many lines of the log were lost because their reader did not take them."""
+        self.listen_problem: Callable[[], str | None] = lambda: None
+        """Returns why the health server does not listen; None if it does."""
         self.stopping = False
 
-    def health(self) -> Report:
-        """Report whether a restart would help; a daemon that waits for its database is healthy."""
-        pulse = None if self.pulse is None else self.pulse()
-        detail: dict[str, object] = {"state": self._words(pulse)}
-        if pulse is not None:
+    @property
+    def schema_is_current(self) -> bool:
+        """Whether the schema matched this release at the last check."""
+        return self.schema is not None and self.schema.is_current
+
+    def health(self) -> ProbeResult:
+        """Return whether a restart would help. A daemon that waits for its database is healthy."""
+        heartbeat = self._heartbeat()
+        detail: dict[str, object] = {"state": self._state(heartbeat)}
+        if heartbeat is not None:
             detail |= {
-                "last_heartbeat_s": _seconds(pulse.beat.succeeded),
-                "last_poll_s": _seconds(pulse.poll.succeeded),
-                "workers_busy": sum(len(load.quiet) for load in pulse.loads),
-                "workers_stuck": pulse.stuck,
+                "last_heartbeat_s": _seconds(heartbeat.beat.succeeded),
+                "last_poll_s": _seconds(heartbeat.poll.succeeded),
+                "workers_busy": sum(len(load.quiet) for load in heartbeat.loads),
+                "workers_stuck": heartbeat.stuck,
             }
-            if pulse.full_for > timedelta(0):
-                detail["workers_full_for_s"] = _seconds(pulse.full_for)
+            if heartbeat.full_for > timedelta(0):
+                detail["workers_full_for_s"] = _seconds(heartbeat.full_for)
         if lost := self.lines_lost():
             detail["log_lines_lost"] = lost
-        reason = self._restart_helps(pulse)
-        return Report(ok=reason is None, detail=detail if reason is None else {**detail, "reason": reason})
+        reason = self._reason_to_restart(heartbeat)
+        return ProbeResult(ok=reason is None, detail=detail if reason is None else {**detail, "reason": reason})
 
-    def ready(self) -> Report:
-        """Report whether the daemon works or stands by, and otherwise what it waits for."""
-        pulse = None if self.pulse is None else self.pulse()
-        obstacle = next(self._obstacles(pulse), None)
-        if obstacle is None and pulse is not None and pulse.role is not None:
-            return Report(ok=True, detail={"role": pulse.role.value})
+    def ready(self) -> ProbeResult:
+        """Return whether the daemon works or stands by, and otherwise what it waits for."""
+        heartbeat = self._heartbeat()
+        obstacle = next(self._obstacles(heartbeat), None)
+        if obstacle is None and heartbeat is not None and heartbeat.role is not None:
+            return ProbeResult(ok=True, detail={"role": heartbeat.role.value})
         detail: dict[str, object] = {"reason": obstacle or "starting"}
-        if not self.stopping and self.database_reachable and self.schema is not None and not self.can_work:
+        if not self.stopping and self.database_reachable and self.schema is not None and not self.schema.is_current:
             detail |= {
                 "found": self.schema.current,
                 "expected": self.schema.expected,
-                "command": command_for(self.schema),
+                "command": schema_command(self.schema),
             }
-        return Report(ok=False, detail=detail)
+        return ProbeResult(ok=False, detail=detail)
 
-    @property
-    def can_work(self) -> bool:
-        """Whether the schema was right when it was last seen."""
-        return self.schema is not None and self.schema.is_current
-
-    def words(self) -> str:
+    def status_line(self) -> str:
         """Return one line that says what the daemon does or waits for."""
-        words = self._words(None if self.pulse is None else self.pulse())
-        problem = self.not_listening()
-        return words if problem is None or self.stopping else f"{words}; health is not served: {problem}"
+        state = self._state(self._heartbeat())
+        problem = self.listen_problem()
+        return state if problem is None or self.stopping else f"{state}; health is not served: {problem}"
 
-    def _words(self, pulse: Heartbeat | None) -> str:
-        obstacle = next(self._obstacles(pulse), None)
+    def _heartbeat(self) -> Heartbeat | None:
+        return None if self.heartbeat is None else self.heartbeat()
+
+    def _state(self, heartbeat: Heartbeat | None) -> str:
+        obstacle = next(self._obstacles(heartbeat), None)
         if obstacle is not None:
             return obstacle
-        if pulse is None or pulse.role is None:
+        if heartbeat is None or heartbeat.role is None:
             return "starting"
-        if pulse.full_for > FULL_AFTER:
-            return f"{pulse.role.value}; every worker is busy and none has ended for {_whole(pulse.full_for)} s"
-        return pulse.role.value
+        if heartbeat.full_for > FULL_AFTER:
+            full_for = _whole_seconds(heartbeat.full_for)
+            return f"{heartbeat.role.value}; every worker is busy and none has ended for {full_for} s"
+        return heartbeat.role.value
 
-    def _restart_helps(self, pulse: Heartbeat | None) -> str | None:
-        """Return what a restart would help against, None = nothing is wrong of that kind."""
-        if pulse is None or self.stopping:
+    def _reason_to_restart(self, heartbeat: Heartbeat | None) -> str | None:
+        """Return what a restart would help against; None if nothing is wrong of that kind."""
+        if heartbeat is None or self.stopping:
             return None
-        for what, one in pulse.rounds:
-            if one.ended > one.limit:
-                return f"{what} have stalled"
-        if pulse.stuck:
-            counted = "1 worker is" if pulse.stuck == 1 else f"{pulse.stuck} workers are"
-            return f"{counted} stuck: no progress for more than {_whole(pulse.stuck_after)} s"
+        for name, progress in heartbeat.chores:
+            if progress.ended > progress.limit:
+                return f"{name} have stalled"
+        if heartbeat.stuck:
+            workers = "1 worker is" if heartbeat.stuck == 1 else f"{heartbeat.stuck} workers are"
+            return f"{workers} stuck: no progress for more than {_whole_seconds(heartbeat.stuck_after)} s"
         return None
 
-    def _obstacles(self, pulse: Heartbeat | None) -> Iterator[str]:
-        """Yield what keeps the daemon from its work, the first things first."""
+    def _obstacles(self, heartbeat: Heartbeat | None) -> Iterator[str]:
+        """Yield what keeps the daemon from its work, the most basic obstacle first."""
         if self.stopping:
             yield "stopping"
         if self.database_reachable is None:
@@ -185,25 +190,29 @@ class Condition:
         if self.database_reachable is False:
             why = f": {self.database_problem}" if self.database_problem else ""
             yield f"the database cannot be reached{why}"
-        if self.database_reachable and self.schema is not None and not self.can_work:
-            yield f"waiting for the database schema: {command_for(self.schema)}"
-        if (stuck := self._restart_helps(pulse)) is not None:
-            yield stuck
-        if pulse is None:
-            return
-        if (failure := pulse.heartbeat_failure) is not None:
-            yield f"the database cannot be written{f' ({failure.code})' if failure.code else f': {failure.message}'}"
-        if pulse.role is None and pulse.beat.succeeded > pulse.beat.every:
-            yield f"the role has expired: the last heartbeat succeeded {_whole(pulse.beat.succeeded)} s ago"
-        for what, one in pulse.rounds:
-            if one.succeeded > one.limit:
-                yield f"{what} have not succeeded for {_whole(one.succeeded)} s"
-        if (failing_for := max((load.failing_for for load in pulse.loads), default=timedelta(0))) > STALLED_AFTER:
-            yield f"no result of a run could be recorded for {_whole(failing_for)} s"
+        if self.database_reachable and self.schema is not None and not self.schema.is_current:
+            yield f"waiting for the database schema: {schema_command(self.schema)}"
+        if (reason := self._reason_to_restart(heartbeat)) is not None:
+            yield reason
+        if heartbeat is not None:
+            yield from _obstacles_at_work(heartbeat)
 
 
-def command_for(schema: Schema) -> str:
-    """Return what brings schema and release together."""
+def _obstacles_at_work(heartbeat: Heartbeat) -> Iterator[str]:
+    if (failure := heartbeat.heartbeat_failure) is not None:
+        yield f"the database cannot be written{f' ({failure.code})' if failure.code else f': {failure.message}'}"
+    if heartbeat.role is None and heartbeat.beat.succeeded > heartbeat.beat.every:
+        yield f"the role has expired: the last heartbeat succeeded {_whole_seconds(heartbeat.beat.succeeded)} s ago"
+    for name, progress in heartbeat.chores:
+        if progress.succeeded > progress.limit:
+            yield f"{name} have not succeeded for {_whole_seconds(progress.succeeded)} s"
+    failing_for = max((load.failing_for for load in heartbeat.loads), default=timedelta(0))
+    if failing_for > STALLED_AFTER:
+        yield f"no result of a run could be recorded for {_whole_seconds(failing_for)} s"
+
+
+def schema_command(schema: "SchemaStatus") -> str:
+    """Return the command that brings schema and release together."""
     if schema.current is None:
         return "phasesync init"
     # Revisions are numbered with leading zeros.
@@ -214,63 +223,68 @@ def _seconds(duration: timedelta) -> float:
     return round(duration.total_seconds(), 3)
 
 
-def _whole(duration: timedelta) -> int:
+def _whole_seconds(duration: timedelta) -> int:
     return round(duration.total_seconds())
 
 
 class SchemaWatch:
-    """Keeps the facts about the database in a condition. For one thread at a time."""
+    """Checks the database and its schema, updates the health state, and reports each change once. For one thread."""
 
-    def __init__(self, look: Callable[[], Schema], condition: Condition, events: EventSink) -> None:
+    def __init__(self, state: HealthState, *, check: "Callable[[], SchemaStatus]", events: EventSink) -> None:
         """
         Args:
-            look: asks the database.
-            condition: gets what was seen.
-            events: takes what changed.
+            state: gets the results.
+            check: asks the database.
+            events: takes changes.
         """
-        self._look = look
-        self._condition = condition
+        self._check = check
+        self._state = state
         self._events = events
-        self._told: str | None = None
+        self._reported: str | None = None
         self.fatal: PhasesyncError | None = None
-        """What ends the daemon: the database is now one that it has no business with."""
+        """What ends the daemon: another installation's database is in the place of ours."""
 
-    def see_at_start(self) -> bool:
-        """Return whether the schema is right; False where the database is down. PhasesyncError: waiting is no use."""
+    def check_at_start(self) -> bool:
+        """
+        Check while the daemon waits; return whether it can work. The database may be down for now.
+
+        Raises:
+            PhasesyncError: waiting does not help.
+        """
         try:
-            self._note(self._look())
+            self._update(self._check())
         except StoreUnavailableError as error:
-            self._unreachable("start", error)
-        return self._condition.can_work and self._condition.database_reachable is True
+            self._unreachable(Chore.START, error)
+        return self._state.schema_is_current and self._state.database_reachable is True
 
-    def see(self) -> None:
-        """Look again while the daemon works; what went wrong may pass, but for another installation's database."""
+    def check(self) -> None:
+        """Check while the daemon works. Every error may pass, except another installation's database: see `fatal`."""
         try:
-            self._note(self._look())
+            self._update(self._check())
         except PhasesyncError as error:
             if isinstance(error, (AnotherDatabaseError, KeyUnavailableError)):
                 self.fatal = error
-            self._unreachable("schema", error)
+            self._unreachable(Chore.SCHEMA, error)
 
-    def tell(self, chore: str, error: PhasesyncError) -> None:
-        """Tell a failure, once until something else is told."""
+    def report(self, chore: Chore, error: PhasesyncError) -> None:
+        """Report a failure, once until something else is reported."""
         name = type(error).__name__
-        if self._told != name:
-            self._told = name
+        if self._reported != name:
+            self._reported = name
             self._events.emit(ChoreFailed(chore=chore, error=name, message=error.message))
 
-    def _unreachable(self, chore: str, error: PhasesyncError) -> None:
-        self._condition.database_reachable = False
-        self._condition.database_problem = error.message
-        self.tell(chore, error)
+    def _unreachable(self, chore: Chore, error: PhasesyncError) -> None:
+        self._state.database_reachable = False
+        self._state.database_problem = error.message
+        self.report(chore, error)
 
-    def _note(self, schema: Schema) -> None:
-        self._condition.schema = schema
-        self._condition.database_reachable = True
+    def _update(self, schema: "SchemaStatus") -> None:
+        self._state.schema = schema
+        self._state.database_reachable = True
         if schema.is_current:
-            self._told = None
+            self._reported = None
             return
-        command = command_for(schema)
-        if self._told != (told := f"{schema.current} {command}"):
-            self._told = told
+        command = schema_command(schema)
+        if self._reported != (mismatch := f"{schema.current} {command}"):
+            self._reported = mismatch
             self._events.emit(SchemaWaiting(found=schema.current, expected=schema.expected, command=command))

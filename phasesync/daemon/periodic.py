@@ -1,11 +1,11 @@
 """
 Repeats the daemon's chores, each in its rhythm, and knows when each last ended and last succeeded, by APScheduler.
 
-A round that failed because of its surroundings has ended without success. One that raised a defect has not ended.
+A round that could not do its work has ended without success. One that raised a defect has not ended.
 
-APScheduler 3 goes by the wall clock, which jumps: after a jump forwards it would make up every missed round, after one
-backwards it would wait until the clock is there again. Here a round that was missed is made up once, and `keep_time`
-brings back what was put off too far.
+APScheduler 3 follows the wall clock, which jumps: after a jump forwards it would make up every missed round, after one
+backwards it would wait until the clock is there again. Here a missed round is made up once, and `correct_clock_jumps`
+brings back rounds that are too far ahead.
 """
 
 import time
@@ -22,20 +22,21 @@ from phasesync.adapters.telemetry.logging import get_logger
 _SLACK = timedelta(seconds=1)
 
 Work = Callable[[], bool | None]
-"""One round of a chore. It returns False where it came to an end without success."""
+"""One round of a chore. It returns False if it ended without success."""
 
 
 @dataclass(kw_only=True)
-class _Round:
+class _PeriodicChore:
     every: timedelta
     work: Work
-    ended: float
-    succeeded: float
-    told: str | None = None
+    ended_at: float
+    succeeded_at: float
+    reported: str | None = None
+    """The defect of the newest round, if it had one."""
 
 
 class PeriodicChores:
-    """Chores in rounds. A chore never runs twice at once; a failure does not end its rounds."""
+    """The periodic chores of a daemon. A chore never runs twice at once, and goes on after a failure."""
 
     def __init__(self, *, threads: int = 9) -> None:
         """
@@ -43,7 +44,7 @@ class PeriodicChores:
             threads: one for each chore that may take long; otherwise they wait for each other.
         """
         self._log = get_logger("phasesync.daemon")
-        self._rounds: dict[str, _Round] = {}
+        self._chores: dict[str, _PeriodicChore] = {}
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(threads)},
@@ -53,7 +54,7 @@ class PeriodicChores:
     def add(self, name: str, work: Work, *, every: timedelta, first_in: timedelta = timedelta(0)) -> None:
         """Add a chore. `first_in` counts from now."""
         now = time.monotonic()
-        self._rounds[name] = _Round(every=every, work=work, ended=now, succeeded=now)
+        self._chores[name] = _PeriodicChore(every=every, work=work, ended_at=now, succeeded_at=now)
         self._scheduler.add_job(
             self._run, _Every(every), args=(name,), id=name, next_run_time=datetime.now(UTC) + first_in
         )
@@ -63,48 +64,48 @@ class PeriodicChores:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Begin no further round; those under way end by themselves."""
+        """Begin no further round. Rounds under way end by themselves."""
         self._scheduler.shutdown(wait=False)
 
     def set_every(self, name: str, every: timedelta) -> None:
-        """Change the rhythm of a chore; its next round is at once."""
-        self._rounds[name].every = every
+        """Change the rhythm of a chore. Its next round is at once."""
+        self._chores[name].every = every
         self._scheduler.reschedule_job(name, trigger=_Every(every))
 
     def every(self, name: str) -> timedelta:
         """Return the rhythm of a chore."""
-        return self._rounds[name].every
+        return self._chores[name].every
 
     def age(self, name: str) -> float:
-        """Return the seconds since a round of a chore last came to an end; before the first, since it was added."""
-        return time.monotonic() - self._rounds[name].ended
+        """Return the seconds since a round of a chore last ended; before the first, since the chore was added."""
+        return time.monotonic() - self._chores[name].ended_at
 
     def success_age(self, name: str) -> float:
-        """Return the seconds since a round of a chore last succeeded; before the first, since it was added."""
-        return time.monotonic() - self._rounds[name].succeeded
+        """Return the seconds since a round of a chore last succeeded; before the first, since the chore was added."""
+        return time.monotonic() - self._chores[name].succeeded_at
 
-    def keep_time(self) -> None:
-        """Bring back rounds that a jump of the wall clock put off; to be called now and then."""
+    def correct_clock_jumps(self) -> None:
+        """Bring back rounds that a jump of the wall clock moved too far ahead. To be called now and then."""
         now = datetime.now(UTC)
         for job in self._scheduler.get_jobs():
-            if job.next_run_time > now + self._rounds[job.id].every + _SLACK:
+            if job.next_run_time > now + self._chores[job.id].every + _SLACK:
                 job.modify(next_run_time=now)
 
     def _run(self, name: str) -> None:
         """Do a round. A defect is logged once until it changes: rounds come many times a second."""
-        chore = self._rounds[name]
+        chore = self._chores[name]
         try:
-            good = chore.work() is not False
+            succeeded = chore.work() is not False
         except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
-            told = type(error).__name__
-            if told != chore.told:
-                self._log.error("a round failed", round=name, exc_info=error)
-            chore.told = told
+            defect = type(error).__name__
+            if defect != chore.reported:
+                self._log.error("a round failed", round=str(name), exc_info=error)
+            chore.reported = defect
         else:
-            chore.told = None
-            chore.ended = time.monotonic()
-            if good:
-                chore.succeeded = chore.ended
+            chore.reported = None
+            chore.ended_at = time.monotonic()
+            if succeeded:
+                chore.succeeded_at = chore.ended_at
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
@@ -114,7 +115,7 @@ class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         self._every = every
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        """Return when the next round is, given the last planned one."""
+        """Return when the next round is, from the last planned one."""
         if previous is None:
             return now
         following = previous + self._every

@@ -1,21 +1,28 @@
-"""Settings read again while the daemon works: which ones take effect at once and which ones need a restart."""
+"""Applies settings that were read again while the daemon works: some take effect at once, others need a restart."""
 
-from collections.abc import Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from phasesync.settings.model import Settings, setting_names
 
+LIVE_SETTINGS: Final = frozenset(
+    {"log.level", "daemon.poll_interval_ms", "daemon.drain_s", "daemon.coalesce_ms", "retention.runs_days"}
+)
+"""
+The settings that take effect without a restart: the service sets the log level and the rhythm of polls anew, and the
+others are read whenever they are needed.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Reloaded:
+class ReloadResult:
     """
-    The outcome of reading settings again.
+    What a reload changed.
 
     Attributes:
-        settings: what is in effect from now on.
+        settings: those in effect from now on.
         applied: names of the settings that changed.
-        needs_restart: names of those that differ from what is in effect, and stay so until a restart.
+        needs_restart: names of the settings that differ from those in effect until a restart.
     """
 
     settings: Settings
@@ -23,22 +30,21 @@ class Reloaded:
     needs_restart: tuple[str, ...]
 
 
-def take_over(in_effect: Settings, new: Settings, *, live: Set[str]) -> Reloaded:
+def apply_reload(in_effect: Settings, new: Settings) -> ReloadResult:
     """
-    Bring settings into effect as far as that goes.
+    Return the settings in effect after a reload.
 
     Args:
         in_effect: the settings so far.
-        new: as they were read just now.
-        live: names of the settings that may change at once.
+        new: the settings as they were just read.
     """
     different = [name for name, _ in setting_names() if _value(in_effect, name) != _value(new, name)]
-    applied = tuple(name for name in different if name in live)
+    applied = tuple(name for name in different if name in LIVE_SETTINGS)
     settings = in_effect
     for name in applied:
         settings = _with(settings, name, _value(new, name))
-    return Reloaded(
-        settings=settings, applied=applied, needs_restart=tuple(name for name in different if name not in live)
+    return ReloadResult(
+        settings=settings, applied=applied, needs_restart=tuple(name for name in different if name not in LIVE_SETTINGS)
     )
 
 

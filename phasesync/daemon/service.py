@@ -1,8 +1,8 @@
 """
-The daemon's life: wait for the database and its schema, work in rounds, reload, and end cleanly.
+The life of a daemon: wait for the database and its schema, run periodic chores, reload, and stop cleanly.
 
-The main thread owns signals and does nothing that takes long while the daemon works. Must not know what a round does,
-nor name a concrete class of an adapter that holds data: bootstrap builds the parts.
+The main thread handles signals and does nothing that takes long while the daemon works. Must not know what a chore
+does: the scheduler does.
 """
 
 import os
@@ -11,19 +11,27 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import (
+    CHECK_SCHEMA_EVERY,
+    EXPIRE_LEASES_EVERY,
+    HOURLY,
+    REAP_EVERY,
+    SWEEP_EVERY,
+    TAKE_OVER_EVERY,
+    Chore,
+    DaemonRole,
+)
 from phasesync.core.sync_state import Claim
 from phasesync.daemon.hardening import harden
-from phasesync.daemon.health import STUCK_AFTER, Condition, Heartbeat, Round, SchemaWatch
-from phasesync.daemon.http import PATIENCE, HealthServer, Listening
-from phasesync.daemon.parts import Build, Parts, Schema
+from phasesync.daemon.health import STUCK_AFTER, ChoreProgress, HealthState, Heartbeat, SchemaWatch
+from phasesync.daemon.http import LISTEN_PATIENCE, HealthServer, RetryingListener
 from phasesync.daemon.periodic import PeriodicChores
-from phasesync.daemon.reload import take_over
-from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, end_work
+from phasesync.daemon.reload import apply_reload
+from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, shut_down
 from phasesync.daemon.signals import Command, CommandQueue, Signals
 from phasesync.daemon.systemd import Notifier
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
@@ -31,61 +39,56 @@ from phasesync.ports.runtime import EventSink
 from phasesync.settings.load import LoadedSettings
 from phasesync.settings.model import Settings
 
-LOOK_EVERY: Final = timedelta(seconds=2)
-"""How often the database and its schema are looked at, while waiting and while working."""
-TAKE_OVER_EVERY: Final = timedelta(milliseconds=500)
-"""
-How often a standby asks whether it is its turn, and a heartbeat that failed is repeated: a clean stop is followed at
-once, and a database that can be written again is noticed at once.
-"""
-SWEEP_EVERY: Final = timedelta(seconds=10)
-"""How often it is asked which checks are due soon: `engine.sweep.ROUND`."""
-EXPIRE_EVERY: Final = timedelta(seconds=1)
-"""How often it is asked which leases are due: `engine.expiry.ROUND`."""
+if TYPE_CHECKING:
+    from phasesync.daemon.build import Components
+    from phasesync.store.migrate import SchemaStatus
 
 _TICK_S: Final = 0.5
-_LIVE: Final = frozenset({"log.level", "daemon.poll_interval_ms", "daemon.drain_s"})
-"""Settings that the service itself takes over at once; the parts name theirs."""
+
+Build = Callable[[Callable[[], Settings], EventSink], "Components"]
+"""Builds what the daemon works with, from a function that returns the settings in effect: `build_components`."""
 
 
 def run_daemon(
     *,
     loaded: LoadedSettings,
     reload: Callable[[], LoadedSettings],
-    look: Callable[[], Schema],
+    schema_status: "Callable[[], SchemaStatus]",
     build: Build,
     events: EventSink,
 ) -> int:
     """
-    Work until SIGTERM or SIGINT. For the main thread; logging has been set up (`configure_logging`).
+    Work until SIGTERM or SIGINT. For the main thread, after `configure_logging`.
 
     Args:
         loaded: the settings.
         reload: reads them again, at SIGHUP.
-        look: tells how the database's schema stands. StoreUnavailableError: wait for it.
-        build: makes the working parts once the schema is right. StoreUnavailableError, SchemaMismatchError: wait again.
-        events: takes what happened.
+        schema_status: checks the schema until the database is opened. StoreUnavailableError: wait for the database.
+        build: is called once the schema is right. StoreUnavailableError, SchemaMismatchError: wait again.
+        events: takes what happens.
 
     Returns:
         The exit code: 0 after a stop. The process itself ends soon after a signal, even if a thread hangs.
 
     Raises:
-        PhasesyncError: what stands in the way of the start: an address in use, a wrong root key; and what ends the
-            work: another installation's database in the place of ours.
+        PhasesyncError: what prevents the start, such as a wrong root key; or what ends the work, such as another
+            installation's database in the place of ours.
     """
     problems = harden()
     loaded = replace(loaded, warnings=(*loaded.warnings, *problems))
-    inbox = CommandQueue()
-    service = Service(loaded=loaded, reload=reload, look=look, build=build, events=events, inbox=inbox)
+    commands = CommandQueue()
+    service = Service(
+        loaded=loaded, reload=reload, schema_status=schema_status, build=build, events=events, commands=commands
+    )
 
     def stop_within() -> float:
         return service.settings.daemon.drain_s + STOP_BEYOND_DRAIN.total_seconds()
 
     try:
-        with Signals(inbox, stop_within=stop_within):
+        with Signals(commands, stop_within=stop_within):
             return service.run()
     finally:
-        flush_log()  # What is printed after it, such as why the start failed, is to come last.
+        flush_log()  # What is printed afterwards, such as why the start failed, has to come last.
 
 
 class Service:
@@ -96,242 +99,235 @@ class Service:
         *,
         loaded: LoadedSettings,
         reload: Callable[[], LoadedSettings],
-        look: Callable[[], Schema],
+        schema_status: "Callable[[], SchemaStatus]",
         build: Build,
         events: EventSink,
-        inbox: CommandQueue,
+        commands: CommandQueue,
         exit_now: Callable[[int], object] = os._exit,
-        listen_patience: timedelta = PATIENCE,
+        listen_patience: timedelta = LISTEN_PATIENCE,
     ) -> None:
         """
         Args:
-            inbox: what it is asked to do.
-            listen_patience: how long an address that is not to be had is tried.
-            exit_now: ends the process when threads do not end.
+            commands: what to do: stop, or reload.
+            exit_now: ends the process if threads do not end.
+            listen_patience: how long to try an address that is not available.
 
         The others are those of `run_daemon`.
         """
         self.settings: Settings = loaded.settings
-        """What is in effect now."""
+        """Those in effect now."""
         self._warnings = loaded.warnings
-        self._read_again = reload
+        self._load_again = reload
+        self._schema_status = schema_status
         self._build = build
-        self._inbox = inbox
+        self._events = events
+        self._commands = commands
         self._exit_now = exit_now
         self._log = get_logger("phasesync.daemon")
         self._notifier = Notifier()
-        self._condition = Condition()
+        self._state = HealthState()
         self.http = HealthServer(
             host=self.settings.http.host,
             port=self.settings.http.port,
-            health=self._condition.health,
-            ready=self._condition.ready,
+            health=self._state.health,
+            ready=self._state.ready,
         )
-        self._listening = Listening(self.http, stands_by=self._stands_by, patience=listen_patience)
-        self._condition.not_listening = lambda: self._listening.problem
-        self._lookout = SchemaWatch(look, self._condition, events)
-        self._condition.lines_lost = lines_lost
-        self._told_ready = False
+        self._listener = RetryingListener(self.http, stands_by=self._stands_by, patience=listen_patience)
+        self._state.listen_problem = lambda: self._listener.problem
+        self._state.lines_lost = lines_lost
+        self._schema_watch = SchemaWatch(self._state, check=lambda: self._schema_status(), events=events)
+        self._ready_sent = False
         self._ready = False
         self._healthy = True
-        self._live = _LIVE
         self._beating = threading.Lock()
-        self._left = False
+        self._signed_off = False
 
     def run(self) -> int:
         """Start, work, stop; see `run_daemon`."""
-        self._listening.start()
+        self._listener.start()
         try:
-            listening = self.http.address if self._listening.problem is None else None
-            self._log.info("phasesync starts", version=__version__, pid=os.getpid(), listening=listening)
-            for warning in self._warnings:
-                self._log.warning(warning)
-            parts = self._start()
-            if parts is not None:
-                self._work(parts)
+            address = self.http.address if self._listener.problem is None else None
+            self._log.info("phasesync starts", version=__version__, pid=os.getpid(), listening=address)
+            self._warn(self._warnings)
+            components = self._start()
+            if components is not None:
+                self._work(components)
         finally:
             self._begin_to_stop()
-            self._listening.stop()
+            self._listener.stop()
         self._log.info("phasesync has stopped")
         if (fatal := self._fatal) is not None:
             raise fatal
         return 0
 
-    @property
-    def _fatal(self) -> PhasesyncError | None:
-        """What ends the daemon; None = nothing does."""
-        return self._lookout.fatal or self._listening.fatal
-
-    def _stands_by(self) -> bool:
-        pulse = self._condition.pulse
-        return pulse is not None and pulse().role is MemberRole.STANDBY
-
-    def _start(self) -> Parts | None:
-        """Wait until the parts can be built; None when the end came first."""
+    def _start(self) -> "Components | None":
+        """Wait until the components can be built; return None if a stop comes first."""
         while self._fatal is None:
-            if self._lookout.see_at_start():
+            if self._schema_watch.check_at_start():
                 try:
-                    parts = self._build(lambda: self.settings)
+                    components = self._build(lambda: self.settings, self._events)
                 except (StoreUnavailableError, SchemaMismatchError) as error:
-                    self._lookout.tell("start", error)
+                    self._schema_watch.report(Chore.START, error)
                 else:
-                    self._live = _LIVE | parts.live
-                    for warning in parts.warnings:
-                        self._log.warning(warning)
-                    return parts
-            self._notifier.status(self._condition.words())
-            match self._inbox.wait(LOOK_EVERY.total_seconds()):
+                    # From now on the opened database: a new connection for each check would cost more.
+                    self._schema_status = components.application.schema
+                    self._warn(components.application.warnings)
+                    return components
+            self._notifier.status(self._state.status_line())
+            match self._commands.wait(CHECK_SCHEMA_EVERY.total_seconds()):
                 case Command.STOP:
                     return None
                 case Command.RELOAD:
                     self._reload(None)
         return None
 
-    def _work(self, parts: Parts) -> None:
-        rounds = PeriodicChores()
-        beat_every = timedelta(seconds=self.settings.daemon.claim_ttl_s) / 3
-        self._add_rounds(rounds, parts, beat_every)
-        self._condition.pulse = lambda: self._pulse(rounds, parts)
-        rounds.start()
-        self._watch(rounds)
-        self._stop(rounds, parts)
+    def _work(self, components: "Components") -> None:
+        chores = PeriodicChores()
+        self._add_chores(chores, components)
+        self._state.heartbeat = lambda: self._heartbeat(chores, components)
+        chores.start()
+        self._supervise(chores)
+        self._stop(chores, components)
 
-    def _pulse(self, rounds: PeriodicChores, parts: Parts) -> Heartbeat:
-        aws = self.settings.aws
-        # Twice what one call may take at most by the settings, where that is more.
-        longest_call = timedelta(seconds=aws.max_attempts * (aws.connect_timeout_s + aws.read_timeout_s))
-
-        def of(name: str) -> Round:
-            return Round(
-                every=rounds.every(name),
-                ended=timedelta(seconds=rounds.age(name)),
-                succeeded=timedelta(seconds=rounds.success_age(name)),
-            )
-
-        return Heartbeat(
-            role=parts.scheduler.role,
-            heartbeat_failure=parts.scheduler.heartbeat_failure,
-            beat=of("beat"),
-            poll=of("poll"),
-            leases=of("leases"),
-            loads=[one.load() for one in (parts.dispatcher, *parts.also_draining)],
-            stuck_after=max(STUCK_AFTER, 2 * longest_call),
-        )
-
-    def _add_rounds(self, rounds: PeriodicChores, parts: Parts, beat_every: timedelta) -> None:
-        """Polls do nothing before the first heartbeat has brought a role."""
-        scheduler = parts.scheduler
+    def _add_chores(self, chores: PeriodicChores, components: "Components") -> None:
+        """Add every chore. Polls do nothing before the first heartbeat brings a role."""
+        scheduler = components.scheduler
 
         def beat() -> bool:
             with self._beating:
-                # A beat after the sign-off would sign on again.
-                return self._left or scheduler.beat()
+                # A heartbeat after the sign-off would sign on again.
+                return self._signed_off or scheduler.beat()
 
         def take_over() -> bool:
-            # Likewise after a heartbeat that failed: a database that can be written again is noticed at once.
-            at_work = scheduler.role is MemberRole.ACTIVE and scheduler.heartbeat_failure is None
-            return at_work or beat()
+            # Also after a failed heartbeat: a database that can be written again is noticed at once.
+            works = scheduler.role is DaemonRole.ACTIVE and scheduler.heartbeat_failure is None
+            return works or beat()
 
-        def while_schema_is_right(work: Callable[[], bool]) -> Callable[[], bool]:
-            return lambda: not self._condition.can_work or work()
+        def with_schema(work: Callable[[], bool]) -> Callable[[], bool]:
+            return lambda: not self._state.schema_is_current or work()
 
-        rounds.add("beat", beat, every=beat_every)
-        rounds.add("take-over", take_over, every=TAKE_OVER_EVERY)
-        rounds.add("poll", while_schema_is_right(scheduler.poll), every=self._poll_every())
-        rounds.add("schema", self._lookout.see, every=LOOK_EVERY, first_in=LOOK_EVERY)
-        rounds.add("reap", while_schema_is_right(scheduler.reap), every=timedelta(seconds=1))
-        rounds.add("sweep", while_schema_is_right(scheduler.sweep), every=SWEEP_EVERY, first_in=timedelta(seconds=1))
-        rounds.add("leases", while_schema_is_right(scheduler.expire_leases), every=EXPIRE_EVERY)
-        rounds.add(
-            "reap-users",
-            while_schema_is_right(scheduler.reap_users),
-            every=timedelta(hours=1),
-            first_in=timedelta(minutes=2),
-        )
-        rounds.add(
-            "housekeeping",
-            while_schema_is_right(scheduler.keep_house),
-            every=timedelta(hours=1),
-            first_in=timedelta(minutes=1),
-        )
+        second, minute = timedelta(seconds=1), timedelta(minutes=1)
+        chores.add(Chore.BEAT, beat, every=timedelta(seconds=self.settings.daemon.claim_ttl_s) / 3)
+        chores.add(Chore.TAKE_OVER, take_over, every=TAKE_OVER_EVERY)
+        chores.add(Chore.POLL, with_schema(scheduler.poll), every=self._poll_every())
+        chores.add(Chore.SCHEMA, self._schema_watch.check, every=CHECK_SCHEMA_EVERY, first_in=CHECK_SCHEMA_EVERY)
+        chores.add(Chore.REAP, with_schema(scheduler.free_expired_claims), every=REAP_EVERY)
+        chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=SWEEP_EVERY, first_in=second)
+        chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
+        chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
+        chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
 
-    def _watch(self, rounds: PeriodicChores) -> None:
-        """Return when the work has to end; until then tell systemd how the rounds go, and reload."""
-        every = self._notifier.watchdog_every
-        tick_s = _TICK_S if every is None else min(_TICK_S, every.total_seconds() / 2)
+    def _supervise(self, chores: PeriodicChores) -> None:
+        """Return when the work has to end. Until then notify systemd of how the chores go, and reload."""
+        watchdog_every = self._notifier.watchdog_every
+        tick_s = _TICK_S if watchdog_every is None else min(_TICK_S, watchdog_every.total_seconds() / 2)
         fed = float("-inf")
-        while self._fatal is None and (word := self._inbox.wait(tick_s)) is not Command.STOP:
-            if word is Command.RELOAD:
-                self._reload(rounds)
-            rounds.keep_time()
-            healthy = self._tell_changes()
-            self._notifier.status(self._condition.words())
-            if every is not None and healthy and time.monotonic() - fed >= every.total_seconds() - tick_s:
+        while self._fatal is None and (command := self._commands.wait(tick_s)) is not Command.STOP:
+            if command is Command.RELOAD:
+                self._reload(chores)
+            chores.correct_clock_jumps()
+            healthy = self._report_changes()
+            self._notifier.status(self._state.status_line())
+            if watchdog_every is None or not healthy:
+                continue
+            if time.monotonic() - fed >= watchdog_every.total_seconds() - tick_s:
                 fed = time.monotonic()
                 self._notifier.watchdog()
 
-    def _tell_changes(self) -> bool:
-        """Log when health or readiness has changed, and tell systemd of the first readiness; return whether healthy."""
-        health, ready = self._condition.health(), self._condition.ready()
-        if health.ok is not self._healthy:
-            self._healthy = health.ok
-            tell = self._log.info if health.ok else self._log.error
-            tell("health changed", ok=health.ok, **health.detail)
-        if ready.ok and not self._told_ready:
-            self._told_ready = self._ready = True
-            self._notifier.ready(self._condition.words())
-        elif self._told_ready and ready.ok is not self._ready:
-            self._ready = ready.ok
-            tell = self._log.info if ready.ok else self._log.warning
-            tell("readiness changed", ok=ready.ok, **ready.detail)
-        return health.ok
-
-    def _stop(self, rounds: PeriodicChores, parts: Parts) -> None:
+    def _stop(self, chores: PeriodicChores, components: "Components") -> None:
         self._begin_to_stop()
-        self._log.info("stopping", runs_under_way=len(parts.dispatcher.running()))
+        self._log.info("stopping", runs_under_way=len(components.dispatcher.running()))
 
-        def leave(unfinished: list[Claim]) -> None:
+        def sign_off(unfinished: list[Claim]) -> None:
             with self._beating:
-                self._left = True
-                parts.scheduler.leave(unfinished)
+                self._signed_off = True
+                components.scheduler.sign_off(unfinished)
 
         drain = timedelta(seconds=self.settings.daemon.drain_s)
-        ended = end_work(parts, drain=drain, stop_rounds=rounds.stop, leave=leave)
-        if not ended.clean:
+        result = shut_down(components, drain=drain, stop_chores=chores.stop, sign_off=sign_off)
+        if not result.clean:
             self._log.warning(
-                "stopped with work unfinished", runs_under_way=ended.unfinished, signed_off=ended.signed_off
+                "stopped with work unfinished", runs_under_way=result.unfinished, signed_off=result.signed_off
             )
             flush_log()
             fatal = self._fatal
-            # A thread that hangs would keep the interpreter from ending.
+            # A thread that hangs would keep the interpreter alive.
             self._exit_now(0 if fatal is None else fatal.exit_code)
 
     def _begin_to_stop(self) -> None:
-        if not self._condition.stopping:
-            self._condition.stopping = True
+        if not self._state.stopping:
+            self._state.stopping = True
             self._notifier.stopping()
 
-    def _reload(self, rounds: PeriodicChores | None) -> None:
-        if self._told_ready:
+    @property
+    def _fatal(self) -> PhasesyncError | None:
+        """The error that ends the daemon; None if there is none."""
+        return self._schema_watch.fatal or self._listener.fatal
+
+    def _stands_by(self) -> bool:
+        heartbeat = self._state.heartbeat
+        return heartbeat is not None and heartbeat().role is DaemonRole.STANDBY
+
+    def _heartbeat(self, chores: PeriodicChores, components: "Components") -> Heartbeat:
+        aws = self.settings.aws
+        # Twice the longest time that one call may take by the settings, if that is more.
+        longest_call = timedelta(seconds=aws.max_attempts * (aws.connect_timeout_s + aws.read_timeout_s))
+
+        def progress_of(chore: Chore) -> ChoreProgress:
+            return ChoreProgress(
+                every=chores.every(chore),
+                ended=timedelta(seconds=chores.age(chore)),
+                succeeded=timedelta(seconds=chores.success_age(chore)),
+            )
+
+        return Heartbeat(
+            role=components.scheduler.role,
+            heartbeat_failure=components.scheduler.heartbeat_failure,
+            beat=progress_of(Chore.BEAT),
+            poll=progress_of(Chore.POLL),
+            leases=progress_of(Chore.LEASES),
+            loads=[dispatcher.load() for dispatcher in components.dispatchers],
+            stuck_after=max(STUCK_AFTER, 2 * longest_call),
+        )
+
+    def _report_changes(self) -> bool:
+        """Log changes of health and readiness, notify systemd when first ready; return whether healthy."""
+        health, ready = self._state.health(), self._state.ready()
+        if health.ok is not self._healthy:
+            self._healthy = health.ok
+            log = self._log.info if health.ok else self._log.error
+            log("health changed", ok=health.ok, **health.detail)
+        if ready.ok and not self._ready_sent:
+            self._ready_sent = self._ready = True
+            self._notifier.ready(self._state.status_line())
+        elif self._ready_sent and ready.ok is not self._ready:
+            self._ready = ready.ok
+            log = self._log.info if ready.ok else self._log.warning
+            log("readiness changed", ok=ready.ok, **ready.detail)
+        return health.ok
+
+    def _reload(self, chores: PeriodicChores | None) -> None:
+        if self._ready_sent:
             self._notifier.reloading()
         try:
-            loaded = self._read_again()
+            loaded = self._load_again()
         except PhasesyncError as error:
             # Messages about settings never repeat a value.
             self._log.error("settings not reloaded; the former ones stay", reason=error.message)
         else:
-            reloaded = take_over(self.settings, loaded.settings, live=self._live)
-            self.settings = reloaded.settings
+            result = apply_reload(self.settings, loaded.settings)
+            self.settings = result.settings
             set_level(self.settings.log.level)
-            if rounds is not None and "daemon.poll_interval_ms" in reloaded.applied:
-                rounds.set_every("poll", self._poll_every())
-            for warning in loaded.warnings:
-                self._log.warning(warning)
-            self._log.info(
-                "settings reloaded", applied=list(reloaded.applied), needs_restart=list(reloaded.needs_restart)
-            )
-        if self._told_ready:
-            self._notifier.ready(self._condition.words())
+            if chores is not None and "daemon.poll_interval_ms" in result.applied:
+                chores.set_every(Chore.POLL, self._poll_every())
+            self._warn(loaded.warnings)
+            self._log.info("settings reloaded", applied=list(result.applied), needs_restart=list(result.needs_restart))
+        if self._ready_sent:
+            self._notifier.ready(self._state.status_line())
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        for warning in warnings:
+            self._log.warning(warning)
 
     def _poll_every(self) -> timedelta:
         return timedelta(milliseconds=self.settings.daemon.poll_interval_ms)

@@ -1,7 +1,7 @@
 """
-The clean end of a daemon's work, in bounded time: claim no more, let calls in hand end, give back the rest, sign off.
+The clean end of a daemon in bounded time: claim no more, let calls in hand end, release unfinished claims, sign off.
 
-Every step that may hang has a thread and a time of its own. Must not end the process; that is the caller's.
+Every step that may hang has a thread and a time limit of its own. Must not end the process; that is the caller's.
 """
 
 import queue
@@ -10,25 +10,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from phasesync.core.sync_state import Claim
-from phasesync.daemon.parts import Parts
+
+if TYPE_CHECKING:
+    from phasesync.daemon.build import Components
 
 STOP_BEYOND_DRAIN: Final = timedelta(seconds=1.5)
-"""What a stop may take beyond `daemon.drain_s`; then the process ends whatever hangs."""
+"""How long a stop may take beyond `daemon.drain_s`. Then the process ends, whatever hangs."""
 
 _MARGIN_S: Final = 0.3
 """Kept for the end of the process itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class ShutdownResult:
     """
-    How the work ended.
+    How the shutdown went.
 
     Attributes:
-        unfinished: runs that were given back while their threads still hang in a call, and dispatchers of other work
+        unfinished: number of runs with released claims whose threads still hang in a call, plus the other dispatchers
             with such threads.
         signed_off: a standby need not wait for our claims and our heartbeat to expire.
     """
@@ -42,50 +44,54 @@ class Ended:
         return self.unfinished == 0 and self.signed_off
 
 
-def end_work(
-    parts: Parts, *, drain: timedelta, stop_rounds: Callable[[], None], leave: Callable[[list[Claim]], None]
-) -> Ended:
+def shut_down(
+    components: "Components",
+    *,
+    drain: timedelta,
+    stop_chores: Callable[[], None],
+    sign_off: Callable[[list[Claim]], None],
+) -> ShutdownResult:
     """
     End the work of a daemon.
 
     Args:
-        parts: what works.
+        components: what works.
         drain: how long calls in hand may take.
-        stop_rounds: ends the rounds. Heartbeats go on until the calls in hand have ended: they renew their claims.
-        leave: gives claims back and signs off.
+        stop_chores: ends the periodic chores. Heartbeats go on until the calls in hand have ended: they renew claims.
+        sign_off: releases claims and signs off.
     """
     began = time.monotonic()
     drain_s = drain.total_seconds()
-    within(1.0, parts.scheduler.stop)
-    parts.keeper.stop()
+    _run_within(1.0, components.scheduler.stop)
+    components.keeper.stop()
 
-    def left() -> timedelta:
+    def time_left() -> timedelta:
         return timedelta(seconds=max(0.0, began + drain_s - time.monotonic()))
 
-    drained, *others = [one.drain(left()) for one in (parts.dispatcher, *parts.also_draining)]
-    unfinished = [] if drained else list(parts.dispatcher.running())
-    within(_MARGIN_S, stop_rounds)
+    drained, *others_drained = [dispatcher.drain(time_left()) for dispatcher in components.dispatchers]
+    unfinished = [] if drained else list(components.dispatcher.running())
+    _run_within(_MARGIN_S, stop_chores)
     latest = began + drain_s + STOP_BEYOND_DRAIN.total_seconds() - _MARGIN_S
-    signed_off = within(max(_MARGIN_S, latest - time.monotonic()), lambda: leave(unfinished))
-    ended = Ended(unfinished=len(unfinished) + others.count(False), signed_off=signed_off)
-    if ended.clean:
-        within(_MARGIN_S, parts.close)
-    return ended
+    signed_off = _run_within(max(_MARGIN_S, latest - time.monotonic()), lambda: sign_off(unfinished))
+    result = ShutdownResult(unfinished=len(unfinished) + others_drained.count(False), signed_off=signed_off)
+    if result.clean:
+        _run_within(_MARGIN_S, components.application.close)
+    return result
 
 
-def within(seconds: float, work: Callable[[], None]) -> bool:
-    """Do something in a thread of its own; return whether it came to a good end in time. It may go on after that."""
+def _run_within(seconds: float, work: Callable[[], None]) -> bool:
+    """Do work in a thread of its own; return whether it succeeded in time. It may go on after that."""
     outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def run() -> None:
-        good = False
+        succeeded = False
         try:
             work()
-            good = True
+            succeeded = True
         finally:
-            outcome.put(good)
+            outcome.put(succeeded)
 
-    threading.Thread(target=run, name="ending", daemon=True).start()
+    threading.Thread(target=run, name="shutdown", daemon=True).start()
     try:
         return outcome.get(timeout=seconds)
     except queue.Empty:

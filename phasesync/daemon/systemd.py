@@ -1,7 +1,7 @@
 """
-Tells systemd how the daemon is doing: readiness, a status line, reloads, the end, signs of life.
+Notifies systemd of readiness, status lines, reloads, the stop, and signs of life.
 
-The protocol is a datagram to a socket named in the environment (sd_notify(3)). Nothing happens where there is none, and
+The protocol is a datagram to a socket named in the environment (sd_notify(3)). Without that socket nothing happens, and
 a failure is never an error: the daemon works without a manager as well. Must not decide whether the daemon is healthy.
 """
 
@@ -15,40 +15,40 @@ _SEND_TIMEOUT_S = 1.0
 
 
 class Notifier:
-    """Speaks to the service manager that started this process, if one did."""
+    """Notifies the service manager that started this process, if one did."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """
         Args:
-            environ: where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked up; None = the process's.
+            environ: has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; None = the environment of the process.
         """
         environ = os.environ if environ is None else environ
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
-        self._told_status: str | None = None
+        self._sent_status: str | None = None
         self.watchdog_every = _half_of_timeout(environ) if self._address else None
-        """How often `watchdog` has to be called: half of what systemd waits (sd_watchdog_enabled(3)); None = never."""
+        """How often to call `watchdog`: half of what systemd waits (sd_watchdog_enabled(3)); None = never."""
 
     def ready(self, status: str) -> None:
-        """Say that the daemon is up, or that a reload is done."""
-        self._told_status = status
+        """Notify that the daemon is up, or that a reload is done."""
+        self._sent_status = status
         self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
     def status(self, text: str) -> None:
-        """Say in one line what the daemon does; `systemctl status` shows it. The same again is not sent."""
-        if text != self._told_status:
-            self._told_status = text
+        """Send one line that says what the daemon does, unless it is the last one sent. `systemctl status` shows it."""
+        if text != self._sent_status:
+            self._sent_status = text
             self._send(f"STATUS={_one_line(text)}")
 
     def reloading(self) -> None:
-        """Say that settings are being read again; `ready` ends it."""
+        """Notify that a reload of the settings begins; `ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """Say that the daemon ends."""
+        """Notify that the daemon stops."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def watchdog(self) -> None:
-        """Give a sign of life."""
+        """Send a sign of life."""
         self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
@@ -64,7 +64,7 @@ class Notifier:
 
 
 def _address(text: str) -> bytes | None:
-    """Return the socket's address; None for none, or for a kind that is not a local socket (vsock)."""
+    """Return the address of a local socket; None for an empty text, or for another kind of socket (vsock)."""
     if text.startswith("@"):
         return b"\0" + os.fsencode(text[1:])  # the abstract namespace of Linux
     return os.fsencode(text) if text.startswith("/") else None
@@ -73,10 +73,10 @@ def _address(text: str) -> bytes | None:
 def _half_of_timeout(environ: Mapping[str, str]) -> timedelta | None:
     try:
         timeout_us = int(environ["WATCHDOG_USEC"])
-        meant_for = int(environ.get("WATCHDOG_PID", os.getpid()))
+        watched_pid = int(environ.get("WATCHDOG_PID", os.getpid()))
     except (KeyError, ValueError):
         return None
-    if timeout_us <= 0 or meant_for != os.getpid():
+    if timeout_us <= 0 or watched_pid != os.getpid():
         return None
     return timedelta(microseconds=timeout_us) / 2
 

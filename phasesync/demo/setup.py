@@ -3,9 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from phasesync.adapters.aws.policies import sync_policy, trust_policy
 from phasesync.core.credential import CredentialDraft, CredentialType
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
+from phasesync.core.iam.role_setup import trust_policy
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.model import SecretValue
 from phasesync.core.sync import SyncConfig
 from phasesync.core.sync_state import SyncDraft
@@ -52,7 +53,7 @@ def add_credentials(stage: Stage) -> None:
         "Two ways into AWS",
         "A role in another account, which only we can assume because only we know its External ID; and access keys.",
     )
-    policy = sync_policy(region=REGION)
+    policy = starter_sync_policy(region=REGION)
 
     screen.command(f"phasesync credentials add role --type assume-role --region {REGION}")
     draft = CredentialDraft(type=CredentialType.ASSUME_ROLE, region=REGION)
@@ -109,7 +110,7 @@ def add_syncs(stage: Stage) -> None:
         f"--secret-name {SECRET_NAMES[STAGING]} --interval 1s"
     )
     _add(stage, STAGING, environment="staging", credential="keys", kms_key=None)
-    stage.until("the daemon works", lambda: stage.daemon(MemberRole.ACTIVE))
+    stage.until("the daemon works", lambda: stage.daemon(DaemonRole.ACTIVE))
     stage.until_at_aws(PRODUCTION, API_URL="https://api.shop.example/v1", LOG_LEVEL="info")
     stage.until_at_aws(STAGING, UPSTREAM="https://api.shop.example/v1/mirror")
     stage.until_in_sync(PRODUCTION, STAGING)

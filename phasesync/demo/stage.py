@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from phasesync.bootstrap import Application
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus
+from phasesync.core.sync import SyncStatus
+from phasesync.core.sync_status import status_of
 from phasesync.demo.account import Account, Stored
 from phasesync.demo.daemon_process import DaemonProcess
 from phasesync.demo.failures import ClaimFailedError
@@ -86,7 +86,7 @@ class Stage:
         self.screen.read_back(SECRET_NAMES[sync], stored)
         return stored
 
-    def daemon(self, role: MemberRole) -> DaemonProcess | None:
+    def daemon(self, role: DaemonRole) -> DaemonProcess | None:
         """Return the daemon that works or the one that stands by, None while there is none."""
         pids = {one["pid"] for one in self.application.store.daemons.alive() if one["role"] == role}
         return next((daemon for daemon in self.daemons if daemon.pid in pids), None)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
-from phasesync.core.lease_users import DEFAULT_TEMPLATE
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.iam_users import DEFAULT_TEMPLATE
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import SyncStatus
 from phasesync.demo.canary import find_in_tree
 from phasesync.demo.stage import ACTOR, APP, PRODUCTION, STAGING, Stage
 
@@ -147,7 +147,7 @@ def survive_a_kill(stage: Stage) -> None:
         "write, and under which version id; so the standby finds it done and does not write it again.",
     )
     before = stage.versions(PRODUCTION)
-    stage.until("the second daemon stands by", lambda: stage.daemon(MemberRole.STANDBY))
+    stage.until("the second daemon stands by", lambda: stage.daemon(DaemonRole.STANDBY))
     working, standby = stage.daemons
     stage.emulator.do("PutSecretValue", lambda _: working.kill(), when="after")
     stage.set("production", API_URL=V4)
@@ -156,7 +156,7 @@ def survive_a_kill(stage: Stage) -> None:
     screen.say("It died. The standby takes over when its claim has ended, after 6 s here and 15 s by default.")
     stage.until_in_sync(PRODUCTION)
     stored = stage.show(PRODUCTION)
-    screen.claim("the standby works now", stage.daemon(MemberRole.ACTIVE) is standby)
+    screen.claim("the standby works now", stage.daemon(DaemonRole.ACTIVE) is standby)
     screen.claim("the edit is there", stored.keys["API_URL"] == V4)
     screen.claim(
         "there is one version of it, not two", stage.versions(PRODUCTION) == before + 1 and stored.version_id == version
@@ -184,7 +184,7 @@ def stop(stage: Stage) -> None:
     """Step: the daemon stops when it is told to; then what it leaves on disk is searched."""
     screen = stage.screen
     screen.step("The end", "SIGTERM lets a call in hand finish, and ends the daemon.")
-    working = stage.daemon(MemberRole.ACTIVE)
+    working = stage.daemon(DaemonRole.ACTIVE)
     screen.claim("the daemon has stopped, with exit code 0", working is not None and working.stop() == 0)
     # Not before it is closed: whoever opens and closes the file of a SQLite database takes the locks away that the same
     # process holds on it.

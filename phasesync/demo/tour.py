@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from phasesync.bootstrap import initialise_application, open_application
+from phasesync.bootstrap import initialise_installation, open_application
 from phasesync.demo.account import HOST_ACCOUNT, OTHER_ACCOUNT, Account
 from phasesync.demo.daemon_process import DaemonProcess, stop_all
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
@@ -124,7 +124,7 @@ def _walk(
     )
     config = stack.enter_context(environment_of_its_own(folder, endpoint=emulator.url))
     settings = load_settings(config).settings
-    initialise_application(settings)
+    initialise_installation(settings)
     stack.callback(stop_all, daemons)
     daemons[0].start()  # The steps before the first sync give it time to come up.
     application = stack.enter_context(open_application(settings))

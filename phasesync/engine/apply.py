@@ -25,13 +25,12 @@ from phasesync.core.planning.journal import (
     intend_write,
     next_generation,
     settle_restore,
-    settle_spent,
+    settle_used_token,
     settle_write,
 )
 from phasesync.core.planning.metadata import Dimension, key_differs, text_digest, wanted_metadata
-from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Occupied, Written
-from phasesync.core.run import ChangeResult
-from phasesync.core.status import Outcome
+from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, ResourceExists, WriteResult
+from phasesync.core.run import ChangeResult, Outcome
 from phasesync.core.sync_state import Claim
 from phasesync.engine.context import Context
 from phasesync.engine.stale_database import restored
@@ -326,7 +325,7 @@ class Applier:
             kms_key=desired.kms_key,
             tags=desired.tags,
         )
-        if isinstance(answer, Occupied):
+        if isinstance(answer, ResourceExists):
             return self._create_occupied(change, intended, before, token)
         current = True if before is None else self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
@@ -343,7 +342,7 @@ class Applier:
             if before is None:
                 self._unsay(intended)
                 raise restored()
-            settled = self._pen.save(settle_spent(intended, before, arn=seen.arn))
+            settled = self._pen.save(settle_used_token(intended, before, arn=seen.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         self._pen.save(replace(intended, intent=before))
         raise RemoteChangedError("an object of this name appeared while it was being created")
@@ -356,13 +355,13 @@ class Applier:
             self._destination.update_metadata(observed.arn, kms_key=desired.kms_key)
         self._checkpoint()
         answer = self._destination.put_value(observed.arn, desired.payload, token=_token_of(intended))
-        if isinstance(answer, Occupied):
+        if isinstance(answer, ResourceExists):
             if before is None:
                 self._unsay(intended)
                 raise restored()
             # An earlier write under this token had landed with another payload. Ours goes out under a new one, after
             # another look: the guard has not seen what landed.
-            settled = self._pen.save(settle_spent(intended, before, arn=observed.arn))
+            settled = self._pen.save(settle_used_token(intended, before, arn=observed.arn))
             return Applied(result=landed(change.remote_name, before), entry=settled, again=True)
         current = answer.current or self._is_current(desired.remote_name, answer)
         settled = self._settle(intended, desired, answer)
@@ -383,7 +382,7 @@ class Applier:
         """Take back an intent that AWS refused: left open, the next run would take the other's write for its own."""
         self._pen.save(replace(intended, intent=None))
 
-    def _settle(self, intended: JournalEntry, desired: Desired, answer: Written) -> JournalEntry:
+    def _settle(self, intended: JournalEntry, desired: Desired, answer: WriteResult) -> JournalEntry:
         """Store what a write made known; a create also sets description, key and tags."""
         tags: dict[str, str] | None = None
         at_once: tuple[Dimension, ...] = (Dimension.KEY,)
@@ -401,7 +400,7 @@ class Applier:
         metadata = dict(settled.metadata) | {str(name): wanted[name] for name in at_once if name in wanted}
         return self._pen.save(replace(settled, metadata=metadata))
 
-    def _is_current(self, remote_name: str, answer: Written) -> bool:
+    def _is_current(self, remote_name: str, answer: WriteResult) -> bool:
         """Ask whether readers get what was written, where the answer to the write does not say so."""
         seen = self._destination.observe(remote_name)
         return seen is not None and seen.current_version == answer.version_id

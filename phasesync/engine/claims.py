@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from phasesync.core.status import Trigger
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.engine.context import Context
 from phasesync.engine.stale_database import not_accepted

@@ -29,7 +29,7 @@ class Context:
         events: takes what happened.
         owner: names this process in claims.
         claim_ttl: life of a claim of a sync without renewal.
-        lease_claim_ttl: life of a claim of a lease: it is renewed before each call, and so outlives the longest one.
+        lease_claim_ttl: returns the life of a claim of a lease; renewed before each call, it outlives the longest one.
         random: returns random numbers in [0, 1) that spread retries and checks in time; nobody gains by guessing them.
         coalesce: returns how long edits gather after a write; asked at each run, since settings may change.
         make_destinations: makes what opens destinations.
@@ -42,7 +42,7 @@ class Context:
     events: EventSink
     owner: str
     claim_ttl: timedelta
-    lease_claim_ttl: timedelta
+    lease_claim_ttl: Callable[[], timedelta]
     random: Callable[[], float]
     coalesce: Callable[[], timedelta]
     make_destinations: Callable[[], Destinations]
@@ -62,7 +62,7 @@ class Context:
     @cached_property
     def leases(self) -> "LeaseStore":
         """The leases."""
-        return self.store.leases(ttl=self.lease_claim_ttl)
+        return self.store.leases(ttl=self.lease_claim_ttl())
 
     @cached_property
     def destinations(self) -> Destinations:

@@ -5,7 +5,7 @@ What an operator may ask of a credential: add, update, test. Makes External IDs;
 import secrets
 from dataclasses import replace
 
-from phasesync.core.arns import check_neighbours, check_partition, check_region, check_role_arn, known_partition_of
+from phasesync.core.arns import check_partition, check_role_arn
 from phasesync.core.credential import (
     Credential,
     CredentialDraft,
@@ -17,6 +17,7 @@ from phasesync.core.credential import (
     check_external_id,
     check_secret_access_key,
 )
+from phasesync.core.regions import check_region, check_same_partition, known_partition_of
 from phasesync.engine.context import Context
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, InvalidInputError
 
@@ -95,7 +96,7 @@ class CredentialOperations:
         """Refuse a source that cannot reach the role: it is in another partition. InvalidInputError."""
         if draft.source_name is not None:
             source = self._context.store.credentials.get(draft.source_name)
-            check_neighbours(draft.region, source.region, of=f"the source {source.name}")
+            check_same_partition(draft.region, source.region, of=f"the source {source.name}")
 
     def _check_users(self, credential: Credential, region: str) -> None:
         """Refuse a Region in another partition than what uses a credential: it would fail from then on."""

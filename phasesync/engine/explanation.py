@@ -5,11 +5,10 @@ from datetime import datetime
 
 from phasesync.core.change import Change
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.planning.explain import ObjectWhy, explain_object, explain_sync, explain_unseen
+from phasesync.core.planning.explain import ObjectExplanation, explain_object, explain_undecided
 from phasesync.core.run import Run
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncStatus
+from phasesync.core.sync_status import explain_sync, status_of
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import entries_of
@@ -43,7 +42,7 @@ class Explanation:
     reasons: tuple[str, ...]
     last_run: Run | None
     problem: Problem | None
-    objects: tuple[ObjectWhy, ...]
+    objects: tuple[ObjectExplanation, ...]
 
 
 def explain(context: Context, name: str) -> Explanation:
@@ -64,7 +63,7 @@ def explain(context: Context, name: str) -> Explanation:
     except PhasesyncError as error:
         problem = Problem(cls=type(error).__name__, message=error.message, hint=hint_of(error, state.sync))
         objects = [
-            explain_unseen(entry, f"not looked at: {error.message}", now=now)
+            explain_undecided(entry, f"not looked at: {error.message}", now=now)
             for entry in state.journal
             if entry.written_before or entry.intent is not None
         ]
@@ -82,7 +81,7 @@ def explain(context: Context, name: str) -> Explanation:
     )
 
 
-def _objects(context: Context, prepared: Prepared, now: datetime) -> list[ObjectWhy]:
+def _objects(context: Context, prepared: Prepared, now: datetime) -> list[ObjectExplanation]:
     task, seen, guarded = prepared.task, prepared.seen, prepared.guarded
     sync = task.state.sync
     by_name: dict[str, list[Change]] = {}
@@ -95,25 +94,24 @@ def _objects(context: Context, prepared: Prepared, now: datetime) -> list[Object
         if entry is None:
             continue
         if name not in seen.observed:  # Retained, or elsewhere: AWS was not asked.
-            found.append(explain_unseen(entry, changes[0].reason, now=now))
+            found.append(explain_undecided(entry, changes[0].reason, now=now))
             continue
         found.append(
             explain_object(
                 entry,
                 wanted=task.wanted.get(name),
-                seen=seen.observed[name],
+                observed=seen.observed[name],
                 changes=changes,
                 held=guarded.held,
                 delayed=guarded.delayed,
                 sync=sync.name,
                 instance_id=context.instance_id,
-                region=sync.region,
                 now=now,
             )
         )
     troubles: dict[str, PhasesyncError] = {**task.problems, **seen.failed}
     entries = entries_of(task.state, troubles, task.account)
-    return found + [explain_unseen(entries[name], error.message, now=now) for name, error in troubles.items()]
+    return found + [explain_undecided(entries[name], error.message, now=now) for name, error in troubles.items()]
 
 
 def _last_run(context: Context, sync: Sync) -> Run | None:

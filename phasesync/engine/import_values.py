@@ -1,24 +1,26 @@
-"""Reads remote values, on an operator's word, to bring them into the store. The daemon never does."""
+"""Reads values at a destination and imports them into the store when an operator asks. The daemon never does."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from phasesync.core.arns import check_neighbours, region_of_secret
-from phasesync.core.imported_values import as_literal, split_json
-from phasesync.core.model import SecretValue, SecretWrite
+from phasesync.core.arns import region_of_secret
+from phasesync.core.json_values import FileEntry, as_literal, split_json
+from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key
 from phasesync.core.planning.ownership import refusal_of
+from phasesync.core.regions import check_same_partition
 from phasesync.core.sync import Adopt
 from phasesync.core.sync_state import SyncDraft
 from phasesync.engine.adoption_preview import Candidate
 from phasesync.engine.context import Context
+from phasesync.engine.secret_import import apply_import, plan_import
 from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
 from phasesync.ports.destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteValue:
-    """A value that was read. `warning`: why it gets old in the store, None where nothing is known of that."""
+    """A value that was read. `warning`: why it gets out of date in the store; None if nothing is known of that."""
 
     value: SecretValue
     warning: str | None
@@ -48,28 +50,30 @@ def read_remote(
         IllegalTransitionError: the object is scheduled for deletion, or has no value.
         PermissionDeniedError: names the action that reading needs.
     """
-    found = context.store.credentials.get(credential)
-    where = region_of_secret(remote_name, region, otherwise=found.region)
-    check_neighbours(where, found.region, of=f"the credential {credential}")
-    destination = context.destinations.open(kind, found, where)
-    seen = destination.observe(remote_name)
-    if seen is None:
+    loaded = context.store.credentials.get(credential)
+    target_region = region_of_secret(remote_name, region, otherwise=loaded.region)
+    check_same_partition(target_region, loaded.region, of=f"the credential {credential}")
+    destination = context.destinations.open(kind, loaded, target_region)
+    observed = destination.observe(remote_name)
+    if observed is None:
         raise NotFoundError(
-            f"there is no secret {remote_name} in {where}",
+            f"there is no secret {remote_name} in {target_region}",
             hint=f"phasesync aws list-secrets --credential {credential}",
         )
-    if seen.deleted_at is not None:
+    if observed.deleted_at is not None:
         raise IllegalTransitionError(
             f"{remote_name} is scheduled for deletion",
             hint=f"aws secretsmanager restore-secret --secret-id {remote_name}",
         )
-    value = destination.read_value(seen.arn)
+    value = destination.read_value(observed.arn)
     if value is None:
         raise IllegalTransitionError(f"{remote_name} has no current value")
-    refusal = refusal_of(seen.name, seen, region or found.region)
+    refusal = refusal_of(observed.name, observed, region or loaded.region)
     warning = None
     if refusal is not None:
-        warning = f"{seen.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+        warning = (
+            f"{observed.name}: {refusal[0]}; no sync may write it, and the imported value gets old when it changes"
+        )
     return RemoteValue(value=value, warning=warning)
 
 
@@ -117,40 +121,38 @@ def import_values(
         InvalidInputError: a value is no JSON object of keys (layout json), or a name in it is no key.
         DestinationError: PermissionDeniedError names the action that reading needs. Nothing was imported.
     """
-    place = (draft.app, draft.environment)
-    before = {secret.key: secret.value for secret in context.store.secrets.list_secrets(*place, path=draft.path)}
+    environment = (draft.app, draft.environment)
+    folder = {secret.key: secret for secret in context.store.secrets.list_secrets(*environment, path=draft.path)}
     values: dict[str, SecretValue] = {}
-    for one in candidates:
+    for candidate in candidates:
+        name = candidate.remote_name
         try:
-            values |= _read(destination, one, unless=before if draft.adopt is Adopt.PREFER_STORE else ())
+            values |= _read(destination, candidate, unless=folder if draft.adopt is Adopt.PREFER_STORE else ())
         except InvalidInputError as error:
-            whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {one.remote_name} --key KEY"
+            whole = f"phasesync secrets import {draft.app}/{draft.environment} --from-aws {name} --key KEY"
             hint = f"import it under a name: {whole} --credential {draft.credential}; or write over it: {instead}"
-            raise InvalidInputError(f"{one.remote_name}: {error.message}", hint=hint) from None
-    added = sorted(values.keys() - before.keys())
-    differing = sorted(key for key in values.keys() & before.keys() if before[key] != values[key])
-    changed = differing if draft.adopt is Adopt.PREFER_AWS else []
-    writes = [SecretWrite(path=draft.path, key=key, value=values[key]) for key in [*added, *changed]]
-    if writes:
-        edited = context.store.secrets.edit(*place, actor=actor, origin="import", writes=writes)
-    else:
-        edited = context.store.apps.get_environment(*place)
+            raise InvalidInputError(f"{name}: {error.message}", hint=hint) from None
+    entries = {key: FileEntry(value=value) for key, value in values.items()}
+    plan = plan_import(entries, folder, keep_differing=draft.adopt is not Adopt.PREFER_AWS)
+    edited = apply_import(context.store.secrets, environment, draft.path, plan, actor=actor)
     return ImportResult(
-        added=tuple(added),
-        changed=tuple(changed),
-        kept=tuple(key for key in differing if key not in changed),
+        added=plan.added,
+        changed=plan.changed,
+        kept=plan.kept,
         revision=edited.revision,
-        versions={one.remote_name: one.version for one in candidates if one.version is not None},
+        versions={
+            candidate.remote_name: candidate.version for candidate in candidates if candidate.version is not None
+        },
     )
 
 
-def _read(destination: Destination, one: Candidate, *, unless: Container[str]) -> dict[str, SecretValue]:
-    """Return what a remote object holds, by key; nothing where it holds one key alone and that is in `unless`."""
-    if one.version is None or one.key in unless:
+def _read(destination: Destination, candidate: Candidate, *, unless: Container[str]) -> dict[str, SecretValue]:
+    """Return what a remote object holds, by key; nothing if it holds a single key that is in `unless`."""
+    if candidate.version is None or candidate.key in unless:
         return {}
-    value = destination.read_value(one.observed.arn)
+    value = destination.read_value(candidate.observed.arn)
     if value is None:
         return {}
-    if one.key is not None:
-        return {one.key: as_literal(value)}
+    if candidate.key is not None:
+        return {candidate.key: as_literal(value)}
     return {check_key(key): member for key, member in split_json(value).items()}

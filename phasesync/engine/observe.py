@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from phasesync.core.fingerprint import Digests, same
 from phasesync.core.planning.budget import within_a_day
-from phasesync.core.planning.journal import note_clock, note_unwanted, note_wanted, settle_by_evidence
+from phasesync.core.planning.journal import clamp_to_clock, record_unwanted, record_wanted, settle_by_evidence
 from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
@@ -166,7 +166,7 @@ def observe_all(
         except DestinationError as error:
             failed[name] = error
             continue
-        evident = note_clock(entry, now)
+        evident = clamp_to_clock(entry, now)
         # Nothing is written anyway where it is known; what an open write became is not to be told then.
         if not (restored and may_be_spent(entry, seen)):
             evident = settle_by_evidence(evident, seen)
@@ -174,9 +174,9 @@ def observe_all(
             check_not_restored(evident, seen, digests, instance_id)
         observed[name] = seen
         settled[name] = (
-            note_wanted(evident, wanted[name], seen, instance_id)
+            record_wanted(evident, wanted[name], seen, instance_id)
             if name in wanted
-            else note_unwanted(evident, seen, asked=True, now=now)
+            else record_unwanted(evident, seen, asked=True, now=now)
         )
     former = {**leaving, **entries}
     return Observation(

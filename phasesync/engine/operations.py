@@ -12,13 +12,11 @@ from datetime import datetime, timedelta
 from phasesync.core.change import Plan
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.planning.budget import within_a_day
-from phasesync.core.planning.estimate import Estimate, estimate
-from phasesync.core.planning.explain import because, obstacle
-from phasesync.core.planning.guard import Guarded, Held, Rule
+from phasesync.core.planning.guard import GuardedPlan, GuardRule, HeldChange
+from phasesync.core.planning.plan import Estimate, estimate
 from phasesync.core.run import Run
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
+from phasesync.core.sync_status import blocker_of, reason_clause, status_of
 from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
@@ -53,7 +51,7 @@ class PlanReport:
     sync: Sync
     account: str
     plan: Plan
-    guarded: Guarded
+    guarded: GuardedPlan
     versions_24h: dict[str, int]
     estimate: Estimate
     problems: Mapping[str, PhasesyncError]
@@ -83,7 +81,7 @@ class SyncOperations:
             plan=prepared.plan,
             guarded=prepared.guarded,
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
-            estimate=estimate(prepared.guarded.go, looks=prepared.task.destination.calls),
+            estimate=estimate(prepared.guarded.go, observe_calls=prepared.task.destination.calls),
             problems=problems,
         )
 
@@ -150,7 +148,7 @@ class SyncOperations:
             alive = bool(self._context.store.daemons.alive())
             last_served = moment if alive else last_served
             left = deadline - moment
-            found = obstacle(
+            found = blocker_of(
                 sync,
                 status,
                 wanted,
@@ -165,7 +163,7 @@ class SyncOperations:
                 raise error(f"the sync {name} {found.why}", hint=found.hint)
             if left <= 0:
                 raise IllegalTransitionError(
-                    f"the sync {name} is still {status}, not {wanted}{because(sync, status)}",
+                    f"the sync {name} is still {status}, not {wanted}{reason_clause(sync, status)}",
                     hint=f"wait longer with --timeout; phasesync syncs why {name} says how it stands",
                 )
             time.sleep(min(POLL, left))
@@ -194,7 +192,7 @@ class SyncOperations:
         self._context.store.syncs.resume(name, actor=actor)
         return self._context.store.syncs.get_sync(name)
 
-    def approve(self, name: str, digest: str, *, actor: str) -> tuple[Held, ...]:
+    def approve(self, name: str, digest: str, *, actor: str) -> tuple[HeldChange, ...]:
         """
         Approve held changes, and have them carried out.
 
@@ -206,7 +204,7 @@ class SyncOperations:
             StaleDatabaseError: this database is older than AWS; accepting it is what releases the changes.
         """
         report = self.plan(name)
-        if any(held.rule is Rule.RESTORED for held in report.guarded.held):
+        if any(held.rule is GuardRule.RESTORED for held in report.guarded.held):
             raise not_accepted()
         if report.guarded.digest is None:
             raise IllegalTransitionError(

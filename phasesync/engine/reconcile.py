@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
 from phasesync.core.planning.budget import DAY, within_a_day
-from phasesync.core.planning.guard import Guarded, judge
+from phasesync.core.planning.guard import GuardedPlan, apply_guard
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import Action, Desired, JournalEntry
-from phasesync.core.run import Run
+from phasesync.core.run import Outcome, Run
 from phasesync.core.schedule import SLOW_PAUSE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Layout
+from phasesync.core.sync import Layout, SyncStatus, Trigger
 from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.apply import Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
@@ -70,7 +69,7 @@ class Prepared:
     task: DesiredState
     seen: Observation
     plan: Plan
-    guarded: Guarded
+    guarded: GuardedPlan
 
 
 class Reconciler:
@@ -241,11 +240,11 @@ class Reconciler:
             seen.entries,
             seen.leaving(task.left_behind, account=task.account, region=sync.region),
             policy_of(sync, instance_id=self._context.instance_id, account=task.account, now=now),
-            unlooked=[entries[name] for name in task.wanted if name not in seen.observed],
-            unseen=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
+            unobserved=[entries[name] for name in task.wanted if name not in seen.observed],
+            undescribed=[one for one in task.left_behind if _is_here(one, task) and one.remote_name in seen.failed],
         )
         attempt.drifted = attempt.drifted or plan.drifted
-        guarded = judge(
+        guarded = apply_guard(
             plan, sync.config, sync.approved_digest, now=now, manual=task.manual, restored=task.state.restored
         )
         return Prepared(task=task, seen=seen, plan=plan, guarded=guarded)

@@ -20,16 +20,23 @@ Writes no value and deletes nothing.
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_neighbours, region_of_secret
+from phasesync.core.arns import region_of_secret
 from phasesync.core.change import PlanContext
 from phasesync.core.credential import Credential
-from phasesync.core.cross_account import copies_in_other_accounts, how_to_end_copies
 from phasesync.core.planning.deletion import decide_unwanted
-from phasesync.core.planning.journal import give_back, settle_by_evidence
-from phasesync.core.planning.ownership import Ownership, owner_tags, ownership_of, refusal_of
+from phasesync.core.planning.journal import release_object, settle_by_evidence
+from phasesync.core.planning.ownership import (
+    Ownership,
+    commands_to_end_copies,
+    describe_copies,
+    owner_tags,
+    ownership_of,
+    refusal_of,
+)
+from phasesync.core.regions import check_same_partition
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
-from phasesync.core.tags import tags_back
+from phasesync.core.tags import restore_tags
 from phasesync.engine.apply import JournalWriter, MetadataApplier
 from phasesync.engine.claims import Checkpoint, held_claim, release_claim, take_claim
 from phasesync.engine.context import Context
@@ -332,7 +339,7 @@ def _entry_of(context: Context, sync: Sync, seen: Observed) -> JournalEntry:
 def _region(remote_name: str, region: str | None, credential: Credential) -> str:
     """Return the Region of an object. InvalidInputError."""
     where = region_of_secret(remote_name, region, otherwise=credential.region)
-    return check_neighbours(where, credential.region, of=f"the credential {credential.name}")
+    return check_same_partition(where, credential.region, of=f"the credential {credential.name}")
 
 
 def _check(seen: Observed, region: str) -> None:
@@ -342,7 +349,7 @@ def _check(seen: Observed, region: str) -> None:
         )
     if seen.cross_account_copies:
         raise OwnershipConflictError(
-            f"{seen.name} is not deleted: {copies_in_other_accounts(seen)}", hint=how_to_end_copies(seen, region)
+            f"{seen.name} is not deleted: {describe_copies(seen)}", hint=commands_to_end_copies(seen, region)
         )
     if seen.replicas:
         raise OwnershipConflictError(
@@ -407,7 +414,7 @@ def release_sync(context: Context, name: str, *, actor: str) -> Released:
                 gone = error if isinstance(error, END_OF_LOOKING) else None
                 kept[entry.remote_name] = error.message
                 continue
-            pen.save(give_back(entry))
+            pen.save(release_object(entry))
             given_back.append(entry.remote_name)
     return Released(given_back=tuple(given_back), kept=kept)
 
@@ -420,6 +427,6 @@ def _give_back(context: Context, destination: Destination, entry: JournalEntry, 
     seen = destination.observe(entry.remote_name)
     if seen is None or ownership_of(seen, entry, context.instance_id) is not Ownership.OURS:
         return
-    back = tags_back(seen, entry, owner_tags(context.instance_id, entry.sync_id))
+    back = restore_tags(seen, entry, owner_tags(context.instance_id, entry.sync_id))
     checkpoint()
     destination.update_metadata(seen.arn, tags=back.tags or None, untag=back.untag)

@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 
 from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
-from phasesync.core.planning.guard import Delayed, Held, Rule, digest_of
+from phasesync.core.planning.guard import DelayedChange, GuardRule, HeldChange, digest_of
 from phasesync.core.remote import Action
-from phasesync.core.run import ChangeResult, Run, RunError
-from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, Next, after_error, after_success, soonest
-from phasesync.core.status import SEVERITY, Outcome, SyncStatus, Trigger, Verdict, verdict_of, worst
-from phasesync.core.sync import Sync
+from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, Verdict, verdict_of, worst
+from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, NextRun, after_error, after_success, soonest
+from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.engine.hints import hint_of
 from phasesync.engine.observe import END_OF_LOOKING
@@ -51,8 +50,8 @@ class RunBuilder:
     destination: Destination | None = None
     results: list[ChangeResult] = field(default_factory=list)
     errors: list[PhasesyncError] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
-    delayed: list[Delayed] = field(default_factory=list)
+    held: list[HeldChange] = field(default_factory=list)
+    delayed: list[DelayedChange] = field(default_factory=list)
     wake_at: list[datetime] = field(default_factory=list)
     """When something is due that no edit announces: the end of a grace, the next step of a deletion."""
     unlooked: int = 0
@@ -80,7 +79,7 @@ class RunBuilder:
         )
         self._blame(remote_name, error)
 
-    def wait(self, held: Sequence[Held], delayed: Sequence[Delayed]) -> None:
+    def wait(self, held: Sequence[HeldChange], delayed: Sequence[DelayedChange]) -> None:
         """Note the changes that wait: for an approval, or for the version budget."""
         self.held += held
         self.delayed += delayed
@@ -126,7 +125,7 @@ class RunBuilder:
             coalesce: how long edits gather after a write.
             spread: a random number in [0, 1).
         """
-        if any(held.rule is Rule.RESTORED for held in self.held):
+        if any(held.rule is GuardRule.RESTORED for held in self.held):
             self.errors.append(not_accepted())
         elif self.held:
             first = self.held[0]
@@ -144,7 +143,7 @@ class RunBuilder:
         following = self._following(sync, outcome, verdict, failures, coalesce=coalesce, spread=spread, now=now)
         if claim.trigger is Trigger.MANUAL and isinstance(error, CredentialRejectedError) and error.code is None:
             # The shell that ran it has no identity: that says nothing of the daemon's, which tries at once.
-            following = Next(retry_in=None, due_in=timedelta(0))
+            following = NextRun(retry_in=None, due_in=timedelta(0))
         reads = self.reads or {}
         counts = Counter(str(result.action) for result in self.results)
         counts[str(Action.NOOP)] += self.unlooked
@@ -206,7 +205,7 @@ class RunBuilder:
         coalesce: timedelta,
         spread: float,
         now: datetime,
-    ) -> Next:
+    ) -> NextRun:
         """Return when the sync runs next: the soonest that any of its errors, waits or graces asks for."""
         interval = sync.config.interval
         if self.reads is None and verdict.status is SyncStatus.HALTED:
@@ -220,7 +219,7 @@ class RunBuilder:
             following = after_success(outcome, interval=interval, coalesce=coalesce, spread=spread)
         if self._apart():
             # What failed or waits concerns single objects: edits of the others go out as ever, and they are checked.
-            following = Next(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
+            following = NextRun(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
         wakes = [late.until - now for late in self.delayed]
         wakes += [at - now for at in self.wake_at]
         if self.unlooked and sync.next_due_at is not None:
@@ -294,12 +293,12 @@ def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
     return restored, SEVERITY.index(verdict.outcome), verdict.status is SyncStatus.FAILING
 
 
-def _and_more(held: Sequence[Held]) -> str:
+def _and_more(held: Sequence[HeldChange]) -> str:
     others = len({one.change.remote_name for one in held}) - 1
     return f" (and {others} more {'object' if others == 1 else 'objects'})" if others else ""
 
 
-def _budget_reason(late: Delayed) -> str:
+def _budget_reason(late: DelayedChange) -> str:
     return f"{late.change.remote_name}: version budget used up, next write after {late.until:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -1,7 +1,8 @@
 """
-What runs when: the pending query, claim renewal, expired claims, housekeeping. APScheduler drives these methods.
+One round of each chore of a daemon: heartbeats, polls, expired claims, sweeps, leases, housekeeping.
 
-Each does one round and returns whether it succeeded; none of them sleeps, and none knows a rule about syncs.
+Each method returns whether its round succeeded. None of them sleeps, and none knows a rule about syncs: the daemon
+calls them in their rhythm, and use cases do the work.
 """
 
 import threading
@@ -11,8 +12,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from phasesync.core.daemons import MemberRole
-from phasesync.core.events import ChoreFailed, ClaimExpired, ClockJumped, RoleChanged, RunsPruned
+from phasesync.core.daemons import HOURLY, Chore, DaemonRole
+from phasesync.core.events import ChoreFailed, ClaimExpired, ClaimLost, ClockJumped, RoleChanged, RunsPruned
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimKeeper
@@ -24,20 +25,20 @@ from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableErr
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher
 from phasesync.store.daemons import DaemonRegistry
 
-_HEARTBEAT: Final = ("clock", "renewal", "heartbeat")
-"""The steps of a heartbeat, in their order: what the clock left ahead is moved before anything is noted by it."""
+_HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
+"""The steps of a heartbeat in order: what the clock left ahead is moved before anything new is written by the clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseWork:
-    """What a daemon does about leases: revokes those that are due, in threads of their own."""
+    """How a daemon revokes leases: what finds those that are due, and the threads that revoke them."""
 
     expiry: LeaseExpiry
     dispatcher: Dispatcher[ClaimedLease]
 
 
 class Scheduler:
-    """One daemon's rounds. Its methods may be called from several threads."""
+    """The chores of one daemon. Methods may be called from several threads."""
 
     def __init__(
         self,
@@ -54,16 +55,16 @@ class Scheduler:
     ) -> None:
         """
         Args:
-            context: stores, time and events; its `owner` names this daemon, and is new at every start.
-            host: that this daemon runs on.
+            context: its `owner` names this daemon, and is new at every start.
+            host: name of the host of this process.
             pid: of this process.
             keeper: renews our claims.
-            dispatcher: runs what was claimed.
-            runs_kept: how long runs are kept, asked at each housekeeping.
-            share_among: called at each heartbeat with how many daemons work, this one included: they share AWS's
+            dispatcher: runs claimed syncs.
+            runs_kept: returns how long to keep runs; called at each housekeeping.
+            share_among: called at each heartbeat with the number of active daemons, this one included: they share AWS's
                 request rates.
-            sweeper: checks many objects at once; without it each sync is checked by a run of its own.
-            lease_work: what is done about leases; without it nothing is.
+            sweeper: checks many objects at once; without it, a run checks each sync.
+            lease_work: revokes leases; without it, no leases are revoked.
         """
         self._context = context
         self._host = host
@@ -76,115 +77,103 @@ class Scheduler:
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._stopped = False
-        self._reaped = True
-        self._role: MemberRole | None = None
+        self._orphans_collected = True
+        self._role: DaemonRole | None = None
         self._role_until = float("-inf")
         self._refused_woken = False
-        self._failing: dict[str, PhasesyncError] = {}
-        """Chore -> how its newest round failed; those that succeeded are not in it."""
+        self._failures: dict[Chore, PhasesyncError] = {}
+        """How the newest round of each chore failed. A chore that succeeded has no entry."""
 
     @property
-    def role(self) -> MemberRole | None:
+    def role(self) -> DaemonRole | None:
         """
-        What this daemon does; None before its first heartbeat succeeded, and once none has for as long as its role is
-        good for: others count it as dead then, and one of them may do its work.
+        What this daemon does. None before the first heartbeat succeeded, and again once none has succeeded for the life
+        of a role: other daemons count this one as dead then, and one of them may do its work.
         """
         return self._role if self._context.clock.monotonic() < self._role_until else None
 
     @property
     def heartbeat_failure(self) -> PhasesyncError | None:
-        """How the newest heartbeat failed, None = it succeeded, or there was none. It is a write to the database."""
-        return next((self._failing[chore] for chore in _HEARTBEAT if chore in self._failing), None)
-
-    def poll(self) -> bool:
-        """Claim what is pending and hand it to the dispatcher."""
-        with self._polling:
-            if not self._works() or (free := self._dispatcher.free) <= 0:
-                return True
-            return self._round("poll", lambda: self._claim(free))
+        """Why the newest heartbeat failed; None if it succeeded, or there was none. It is a write to the database."""
+        return next((self._failures[chore] for chore in _HEARTBEAT if chore in self._failures), None)
 
     def beat(self) -> bool:
         """
-        Say that we are alive, learn whether we work or stand by, and renew our claims.
+        Report that we are alive, learn whether we work or stand by, and renew our claims.
 
-        Where the database is not there, the first step has waited for it, and the others would wait as long again.
+        Without a database, the first step has waited for it, and each further step would wait as long again.
         """
-        good = True
-        for chore, work in zip(_HEARTBEAT, (self._look_at_clock, self._keeper.renew, self._learn_role), strict=True):
-            if not self._round(chore, work):
-                good = False
-                if isinstance(self._failing[chore], StoreUnavailableError):
+        succeeded = True
+        steps = (self._check_clock, self._keeper.renew, self._learn_role)
+        for chore, step in zip(_HEARTBEAT, steps, strict=True):
+            if not self._round(chore, step):
+                succeeded = False
+                if isinstance(self._failures[chore], StoreUnavailableError):
                     break
-        return good
+        return succeeded
 
-    def reap(self) -> bool:
-        """Free syncs whose holder died, and log what became of their runs; look at the database's clock."""
-        if self.role is not MemberRole.ACTIVE:
+    def poll(self) -> bool:
+        """Claim pending syncs and submit them to the dispatcher."""
+        with self._polling:
+            if not self._active() or (free := self._dispatcher.free) <= 0:
+                return True
+            return self._round(Chore.POLL, lambda: self._claim(free))
+
+    def free_expired_claims(self) -> bool:
+        """Free syncs after their holder died, and log what became of their runs. Check the database's clock first."""
+        if self.role is not DaemonRole.ACTIVE:
             return True
-        right = self._round("clock", self._look_at_clock)
-        return self._round("reap", self._reap) and right
+        clock_checked = self._round(Chore.CLOCK, self._check_clock)
+        return self._round(Chore.REAP, self._free_expired_claims) and clock_checked
 
     def sweep(self) -> bool:
-        """Check by lists what is due soon; takes long where there is much of it."""
-        if self._sweeper is None or not self._works():
-            return True
+        """Check by lists what is due soon. Takes long if there is much of it."""
         sweeper = self._sweeper
-        return self._round("sweep", lambda: sweeper.sweep(lambda: not self._works()))
+        if sweeper is None or not self._active():
+            return True
+        return self._round(Chore.SWEEP, lambda: sweeper.sweep(lambda: not self._active()))
 
     def expire_leases(self) -> bool:
-        """Take back the leases that are due."""
+        """Submit the leases that are due to threads that revoke them."""
         work = self._lease_work
-        if work is None or not self._works():
+        if work is None or not self._active():
             return True
-        return self._round("leases", lambda: work.expiry.hand_out(work.dispatcher))
+        return self._round(Chore.LEASES, lambda: work.expiry.hand_out(work.dispatcher))
 
-    def reap_users(self) -> bool:
-        """Remove users at AWS that belong to no live lease; one daemon a day does it."""
+    def remove_orphan_users(self) -> bool:
+        """Remove users at AWS that belong to no live lease. One daemon a day does it."""
         work = self._lease_work
-        if work is None or not self._works():
+        if work is None or not self._active():
             return True
-        return self._round("reap-users", lambda: self._reap_users(work))
+        return self._round(Chore.REAP_USERS, lambda: self._remove_orphan_users(work))
 
-    def keep_house(self) -> bool:
-        """Delete old runs, and shorten the database's log; one daemon an hour does it."""
-        return self.role is not MemberRole.ACTIVE or self._round("housekeeping", self._prune)
+    def prune(self) -> bool:
+        """Delete old runs and leases, and shorten the database's log. One daemon an hour does it."""
+        return self.role is not DaemonRole.ACTIVE or self._round(Chore.HOUSEKEEPING, self._prune)
 
     def stop(self) -> None:
-        """Claim nothing more; returns when no poll is under way. A sweep ends after the call that it is in."""
+        """Claim nothing more; return when no poll is under way. A sweep ends after the call that it is in."""
         self._stopped = True
         if self._lease_work is not None:
             self._lease_work.expiry.stop()
         with self._polling:
             pass
 
-    def leave(self, unfinished: list[Claim]) -> None:
-        """Give back what could not be finished and sign off, so that a standby takes over at once."""
+    def sign_off(self, unfinished: list[Claim]) -> None:
+        """Release the claims of unfinished work and leave the registry, so that a standby takes over at once."""
         for claim in unfinished:
-            self._round("release", partial(self._release, claim))
+            self._round(Chore.RELEASE, partial(self._release, claim))
         if self._lease_work is not None:
             for claimed in self._lease_work.dispatcher.running():
-                self._round("release", partial(self._lease_work.expiry.give_back, claimed))
-        self._round("sign-off", lambda: self._context.store.daemons.leave(self._context.owner))
+                self._round(Chore.RELEASE, partial(self._lease_work.expiry.give_back, claimed))
+        self._round(Chore.SIGN_OFF, lambda: self._context.store.daemons.leave(self._context.owner))
 
-    def _works(self) -> bool:
-        return not self._stopped and self.role is MemberRole.ACTIVE
+    def _active(self) -> bool:
+        return not self._stopped and self.role is DaemonRole.ACTIVE
 
-    def _claim(self, free: int) -> None:
-        claims = self._context.store.claims.claim_due(
-            self._context.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
-        )
-        for claim in claims:
-            # A claim may come late, from a database that was locked, when the end has begun already.
-            if not self._dispatcher.submit(claim):
-                self._round("release", partial(self._release, claim))
-
-    def _look_at_clock(self) -> None:
-        if (jumped := self._context.store.clock_watch.look(self._context.owner)) is not None:
-            self._context.events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
-
-    def _reap(self) -> None:
-        for name in self._context.store.claims.reap_expired():
-            self._context.events.emit(ClaimExpired(sync=name))
+    def _check_clock(self) -> None:
+        if (jump := self._context.store.clock_watch.look(self._context.owner)) is not None:
+            self._context.events.emit(ClockJumped(back_s=round(jump.by.total_seconds(), 3), leases=jump.leases))
 
     def _learn_role(self) -> None:
         # Counted from before the call: the database counts from the call on.
@@ -196,21 +185,34 @@ class Scheduler:
         self._role = role
         if role is not former:
             self._context.events.emit(RoleChanged(role=role))
-        if role is MemberRole.ACTIVE:
-            self._share_among(working(self._context.store.daemons))
+        if role is DaemonRole.ACTIVE:
+            self._share_among(count_active(self._context.store.daemons))
             if not self._refused_woken:
-                # Keys, proxies and endpoints are those of the process: this one may reach what a former one did not.
+                # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
                 self._context.store.syncs.wake_refused()
                 self._refused_woken = True
 
-    def _reap_users(self, work: "LeaseWork") -> None:
-        every = EVERY if self._reaped else AGAIN
-        if self._context.store.daemons.claim_chore("reap-users", self._context.owner, every=every):
-            self._reaped = False  # Whatever ends it before it has returned.
-            self._reaped = OrphanCollector(self._context).reap(work.expiry.checkpoint)
+    def _claim(self, free: int) -> None:
+        claims = self._context.store.claims.claim_due(
+            self._context.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
+        )
+        for claim in claims:
+            # A claim that waited for a locked database may come after the shutdown began.
+            if not self._dispatcher.submit(claim):
+                self._round(Chore.RELEASE, partial(self._release, claim))
+
+    def _free_expired_claims(self) -> None:
+        for name in self._context.store.claims.reap_expired():
+            self._context.events.emit(ClaimExpired(sync=name))
+
+    def _remove_orphan_users(self, work: LeaseWork) -> None:
+        every = EVERY if self._orphans_collected else AGAIN
+        if self._context.store.daemons.claim_chore(Chore.REAP_USERS.value, self._context.owner, every=every):
+            self._orphans_collected = False  # Stays so if an error ends the scan.
+            self._orphans_collected = OrphanCollector(self._context).reap(work.expiry.checkpoint)
 
     def _prune(self) -> None:
-        if not self._context.store.daemons.claim_chore("housekeeping", self._context.owner, every=timedelta(hours=1)):
+        if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
         kept = self._runs_kept()
         count = self._context.store.runs.prune_runs(older_than=kept)
@@ -223,22 +225,22 @@ class Scheduler:
         try:
             self._context.store.claims.release(claim)
         except ClaimLostError:
-            self._context.events.emit(ClaimExpired(sync=claim.sync_id))
+            self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
 
-    def _round(self, chore: str, work: Callable[[], object]) -> bool:
-        """Do one round; return whether it succeeded. A failure is told once until it changes; the next tries again."""
+    def _round(self, chore: Chore, work: Callable[[], object]) -> bool:
+        """Do one round; return whether it succeeded. An event reports a failure once, until the failure changes."""
         try:
             work()
         except PhasesyncError as error:
-            former = self._failing.get(chore)
-            self._failing[chore] = error
+            former = self._failures.get(chore)
+            self._failures[chore] = error
             if type(former) is not type(error):
                 self._context.events.emit(ChoreFailed(chore=chore, error=type(error).__name__, message=error.message))
             return False
-        self._failing.pop(chore, None)
+        self._failures.pop(chore, None)
         return True
 
 
-def working(registry: DaemonRegistry) -> int:
-    """Return how many daemons call AWS now; those that stand by do not."""
-    return sum(one["role"] == MemberRole.ACTIVE for one in registry.alive())
+def count_active(registry: DaemonRegistry) -> int:
+    """Return how many daemons call AWS now. Those that stand by do not."""
+    return sum(daemon["role"] == DaemonRole.ACTIVE for daemon in registry.alive())

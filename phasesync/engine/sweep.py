@@ -12,9 +12,10 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential
+from phasesync.core.daemons import SWEEP_EVERY, Chore
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
-    Expected,
+    ExpectedListing,
     NotComparable,
     SyncTraits,
     expectation,
@@ -37,10 +38,7 @@ from phasesync.errors import (
 )
 from phasesync.ports.destination import Destination
 
-ROUND: Final = timedelta(seconds=10)
-"""How often it is worth asking what is due soon."""
-
-_AHEAD: Final = 2 * ROUND
+_AHEAD: Final = 2 * SWEEP_EVERY
 """Checks that are due within this time are swept: a round later they might be due already."""
 _CALL: Final = timedelta(milliseconds=100)
 """About what one list takes, generously: while one daemon sweeps a place, no other begins."""
@@ -53,11 +51,11 @@ _CUSTOMER: Final = "sweep"
 class _Ledger:
     """What is expected of the syncs of one group, as it is read."""
 
-    expected: dict[str, Expected] = field(default_factory=dict)
+    expected: dict[str, ExpectedListing] = field(default_factory=dict)
     syncs: dict[str, SweptSync] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     """Syncs that a list cannot settle: they become due."""
-    aspects: dict[str, SyncTraits] = field(default_factory=dict)
+    traits: dict[str, SyncTraits] = field(default_factory=dict)
     skipped: int = 0
     """Wanted objects that we changed lately."""
     wants: set[str] = field(default_factory=set)
@@ -79,7 +77,7 @@ class Sweeper:
 
     def sweep(self, stopping: Callable[[], bool]) -> None:
         """
-        Sweep every place where that takes fewer calls than the checks that are due soon. For a call every `ROUND`.
+        Sweep every place where that takes fewer calls than the checks that are due soon. Called every `SWEEP_EVERY`.
 
         Args:
             stopping: asked between objects and before anything is stored; True ends the sweep without a trace.
@@ -106,7 +104,9 @@ class Sweeper:
                 return
             except (DestinationError, NotFoundError) as error:
                 # Its checks become due, and their runs meet the same and say so with names and hints.
-                self._context.events.emit(ChoreFailed(chore="sweep", error=type(error).__name__, message=error.message))
+                self._context.events.emit(
+                    ChoreFailed(chore=Chore.SWEEP, error=type(error).__name__, message=error.message)
+                )
 
     def _sweep(self, group: SweepGroup, credentials: list[Credential], stopping: Callable[[], bool]) -> None:
         began = self._context.clock.monotonic()
@@ -127,7 +127,7 @@ class Sweeper:
                 continue  # Likewise.
             if stopping():
                 return
-            self._settle(ledger, {ledger.expected[name].aspect.sync_id for name in found})
+            self._settle(ledger, {ledger.expected[name].traits.sync_id for name in found})
             duration_s = self._context.clock.monotonic() - began
             self._took[_chore(group)] = timedelta(seconds=duration_s)
             self._context.events.emit(
@@ -154,7 +154,7 @@ class Sweeper:
             if sync.config.layout is Layout.JSON and sync.id not in ledger.wants:
                 ledger.aside.add(sync.id)  # Its one object is not in the journal.
         ledger.expected = {
-            name: expected for name, expected in ledger.expected.items() if expected.aspect.sync_id not in ledger.aside
+            name: expected for name, expected in ledger.expected.items() if expected.traits.sync_id not in ledger.aside
         }
         return ledger
 
@@ -166,19 +166,19 @@ class Sweeper:
         if entry is None or not shown_by_lists(sync.config):
             ledger.aside.add(sync.id)
             return
-        aspect = ledger.aspects.get(sync.id)
-        if aspect is None:
-            aspect = traits_of(sync.id, sync.config, region=group.region, instance_id=self._context.instance_id)
-            ledger.aspects = {sync.id: aspect}  # They come sync by sync.
+        traits = ledger.traits.get(sync.id)
+        if traits is None:
+            traits = traits_of(sync.id, sync.config, region=group.region, instance_id=self._context.instance_id)
+            ledger.traits = {sync.id: traits}  # They come sync by sync.
         if one.wanted:
             ledger.wants.add(sync.id)
-        expected = expectation(aspect, sync.config, entry, wanted=one.wanted, now=self._context.clock.now())
+        expected = expectation(traits, sync.config, entry, wanted=one.wanted, now=self._context.clock.now())
         if expected is NotComparable.SYNC:
             ledger.aside.add(sync.id)
         elif expected is NotComparable.OBJECT:
             ledger.skipped += one.wanted
         elif (other := ledger.expected.get(entry.remote_name)) is not None:
-            ledger.aside |= {sync.id, other.aspect.sync_id}  # Two want one object: their runs will say whose it is.
+            ledger.aside |= {sync.id, other.traits.sync_id}  # Two want one object: their runs will say whose it is.
         else:
             ledger.expected[entry.remote_name] = expected
 
@@ -223,4 +223,4 @@ def _chore(group: SweepGroup) -> str:
 
 def _at_most_every(group: SweepGroup) -> timedelta:
     """Return how long others keep off: until the sweep should be over, and never a whole round of a small one."""
-    return ROUND * 0.8 + pages(group.objects) * _CALL
+    return SWEEP_EVERY * 0.8 + pages(group.objects) * _CALL

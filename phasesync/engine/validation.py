@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from phasesync.core.arns import check_key_arn, check_neighbours, check_region, is_key_arn
-from phasesync.core.canonical import canonical_json, parse_json_document
+from phasesync.core.arns import check_key_arn, is_key_arn
+from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.credential import Credential
-from phasesync.core.lint.consumers import lint
+from phasesync.core.lint import lint
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.names import normalise_path
-from phasesync.core.planning.guard import LONGEST_WINDOW
+from phasesync.core.planning.losses import LONGEST_WINDOW
 from phasesync.core.planning.ownership import owner_tags
-from phasesync.core.remote_names import check_template, clashes, name_of_key, taken
+from phasesync.core.regions import check_region, check_same_partition
+from phasesync.core.remote_names import check_template, clashes, name_of_key, names_taken
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, Sync, SyncConfig
 from phasesync.core.sync_state import SyncDraft
 from phasesync.core.tags import check_tags
@@ -50,7 +51,7 @@ class SyncValidator:
             DestinationError: KMS refused to say what a key is.
         """
         config = draft.config
-        check_neighbours(check_region(draft.region), credential.region, of=f"the credential {credential.name}")
+        check_same_partition(check_region(draft.region), credential.region, of=f"the credential {credential.name}")
         _check_layout(config)
         _check_limits(config)
         check_tags(config.tags, ours=len(owner_tags("", "")), tells_case=True)
@@ -104,7 +105,7 @@ class SyncValidator:
                 hint="rename one of them, or use another --name-template",
             )
         theirs = _names_of(others, loaded)
-        for name, other in taken(names.values() or [draft.config.names], theirs).items():
+        for name, other in names_taken(names.values() or [draft.config.names], theirs).items():
             raise AlreadyExistsError(
                 f"the sync {other} already writes to {name} in this account and Region",
                 hint=f"choose another name; phasesync syncs show {other} shows the other sync",
@@ -214,7 +215,7 @@ def _check_limits(config: SyncConfig) -> None:
 
 def _check_replicas(config: SyncConfig, region: str) -> None:
     for replica, key in (config.replicas or {}).items():
-        check_neighbours(check_region(replica), region, of="the secret")
+        check_same_partition(check_region(replica), region, of="the secret")
         if replica == region:
             raise InvalidInputError(f"{replica} is the secret's own Region", hint="name other Regions for replicas")
         if key != AWS_MANAGED_KEY:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import Observed, Occupied, Payload, RemoteListing, Written
+from phasesync.core.remote import Observed, Payload, RemoteListing, ResourceExists, WriteResult
 
 
 class Destination(Protocol):
@@ -37,11 +37,11 @@ class Destination(Protocol):
         description: str | None,
         kms_key: str | None,
         tags: Mapping[str, str],
-    ) -> Written | Occupied:
+    ) -> WriteResult | ResourceExists:
         """Create an object with its first version. Occupied: the name is taken, by us or by somebody else."""
         ...
 
-    def put_value(self, arn: str, payload: Payload, *, token: str) -> Written | Occupied:
+    def put_value(self, arn: str, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         """Write a version. Occupied: the token is spent on another payload."""
         ...
 

@@ -1,4 +1,4 @@
-"""Settings: what can be set (`model.py`) and where it comes from (`load.py`)."""
+"""Settings: their names, defaults and bounds (`model.py`), and how they are read (`load.py`)."""
 
 from phasesync.settings.load import LoadedSettings, load_settings
 from phasesync.settings.model import Settings

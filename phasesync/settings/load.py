@@ -1,7 +1,7 @@
 """
-Where settings come from: defaults < TOML file < PHASESYNC_ environment variables < flags of the command line.
+Reads the settings: defaults < TOML file < PHASESYNC_ environment variables < flags of the command line.
 
-Opens nothing but the settings file and prints nothing. No message repeats a value.
+It opens no file but the settings file, and prints nothing. No message repeats a value.
 """
 
 import difflib
@@ -22,20 +22,20 @@ from phasesync.host_files import UnusableFileError, file_exists, read_regular_fi
 from phasesync.settings.model import PREFIX, Settings, setting_names, variable_of
 
 NOT_SETTINGS = frozenset({"PHASESYNC_CONFIG", "PHASESYNC_ACTOR", "PHASESYNC_DEBUG", "PHASESYNC_ISSUING"})
-"""Variables with our prefix that other parts of the program read."""
+"""Variables with our prefix that other modules read."""
 
 _MOST_BYTES: Final = 1 << 20
-"""Every setting together with all of its comments takes 4 KB."""
+"""All settings with all of their comments take 4 KB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedSettings:
     """
-    Settings and where they came from.
+    Settings and their source.
 
     Attributes:
         warnings: for the operator, one line each.
-        source: the file that was read, None when there is none.
+        source: the file that was read, None if there is none.
     """
 
     settings: Settings
@@ -52,7 +52,7 @@ def load_settings(
     Read all sources.
 
     Args:
-        config: the settings file; None looks at PHASESYNC_CONFIG and then at the usual places.
+        config: the settings file; None = the one that PHASESYNC_CONFIG names, else the first at the usual places.
         environ: environment variables.
         overrides: dotted name -> value, from flags.
 
@@ -60,7 +60,7 @@ def load_settings(
         SettingsError: a file that is missing, not TOML or writable by others; an unknown name; a value out of range.
         HostUnavailableError: the file cannot be read now.
     """
-    source, unseen = _find(config, environ)
+    source, unread = _find(config, environ)
     from_file = _read(source) if source else {}
     from_environment, warnings = _from_environment(environ)
 
@@ -69,15 +69,15 @@ def load_settings(
     try:
         settings = Settings(_build_sources=(sources, {}))
     except ValidationError as error:
-        raise SettingsError(_explained(error, source)) from None
-    return LoadedSettings(settings=settings, warnings=(*unseen, *warnings), source=source)
+        raise SettingsError(_explanation(error, source)) from None
+    return LoadedSettings(settings=settings, warnings=(*unread, *warnings), source=source)
 
 
 def _find(config: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, tuple[str, ...]]:
     """
-    Return the settings file, and warnings. The working directory is never looked at: it may belong to somebody else.
+    Return the settings file, and warnings. The working directory is not searched: it may belong to another user.
 
-    A usual place that this user may not look into is passed over: a HOME that was kept from another user leads there.
+    A usual place that this user may not read is skipped: HOME may still be that of another user.
     """
     if config is None and environ.get("PHASESYNC_CONFIG"):
         config = Path(environ["PHASESYNC_CONFIG"].strip())
@@ -109,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        # Only the place: the text of the error quotes the file.
+        # Only the position: the text of the error quotes the file.
         place = re.search(r"\((at .*)\)$", str(error))
         raise SettingsError(f"{path} is not valid TOML {place[1] if place else ''}".rstrip()) from None
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in {0, os.geteuid()}:
@@ -140,22 +140,22 @@ def _flattened(document: Mapping[str, Any], groups: Iterable[str]) -> Iterator[s
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     known = {variable_of(name): name for name, _ in setting_names()}
-    # White space at the ends comes from files whose last line a variable was made of, and belongs to no setting.
+    # White space at the ends comes from a file that a variable was read from, and belongs to no setting.
     values = {variable: environ.get(variable, "").strip() for variable in known}
-    # An empty variable counts as not set: that is how templates leave one out.
-    given = {known[variable]: value for variable, value in values.items() if value}
+    # An empty variable counts as not set: that is how templates omit one.
+    set_values = {known[variable]: value for variable, value in values.items() if value}
     warnings = [
         f"{variable} is not a setting and is ignored{_nearest(variable, known)}"
         for variable in sorted(environ)
         if variable.startswith(PREFIX) and variable not in known and variable not in NOT_SETTINGS
     ]
-    return _nested(given), tuple(warnings)
+    return _nested(set_values), tuple(warnings)
 
 
 def _nested(names: Mapping[str, object]) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _nested(names: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _places(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the defaults that the environment decides: systemd's state directory and XDG's."""
+    """Return the defaults that depend on the environment: the state directory of systemd, and XDG's."""
     places: dict[str, Any] = {}
     if environ.get("STATE_DIRECTORY"):
         places["data_dir"] = environ["STATE_DIRECTORY"].partition(":")[0]
@@ -182,8 +182,8 @@ def _places(environ: Mapping[str, str]) -> dict[str, Any]:
 _UNITS = {"_ms": " milliseconds", "_s": " seconds", "_days": " days"}
 
 
-def _explained(error: ValidationError, source: Path | None) -> str:
-    """Say what the first wrong setting must be, in one line; never what it is."""
+def _explanation(error: ValidationError, source: Path | None) -> str:
+    """Return in one line what the first wrong setting must be, never its value."""
     first = error.errors(include_url=False, include_context=True, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"][:2])
     info = dict(setting_names()).get(name)

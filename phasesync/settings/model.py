@@ -1,7 +1,7 @@
 """
-What can be set: names, units, defaults, bounds and the reason for each.
+The settings: names, units, defaults, bounds and the reason for each.
 
-Reads nothing from outside, and no message repeats a value: a database URL or a root key may be among them.
+It reads nothing from outside. No message repeats a value, which may be a database URL or a root key.
 """
 
 import os
@@ -31,7 +31,7 @@ def _expanded(path: Path) -> Path:
 
 
 def _in_home(path: str) -> Path:
-    """Return a default in the home directory; with its ~ where there is none, which counts once it is used."""
+    """Return a default in the home directory; with its ~ if there is no home, which is an error only if it is used."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -39,7 +39,7 @@ def _in_home(path: str) -> Path:
 
 
 def _in_data_dir(known: Mapping[str, Any]) -> str:
-    """Return the URL of the default database. In a URL, % and ? and what is not ASCII are written as % and digits."""
+    """Return the URL of the default database, with %, ? and non-ASCII characters percent-encoded."""
     return "sqlite:///" + quote(os.fsencode(f"{known.get('data_dir', '')}/phasesync.db"), safe=_PLAIN_IN_PATHS)
 
 
@@ -159,12 +159,12 @@ class Settings(BaseSettings):
 
     @property
     def named_root_key_file(self) -> Path | None:
-        """`root_key_file` where somebody set it, None where it is the default, which need not exist."""
+        """`root_key_file` if it is set, None if it is the default, which need not exist."""
         return self.root_key_file if "root_key_file" in self.model_fields_set else None
 
     @property
     def default_root_key_file(self) -> Path | None:
-        """Where `init` puts the root key, None where that would be the home directory and there is none."""
+        """Where `init` puts the root key, None if that is in the home directory and the user has none."""
         return None if self.root_key_file.parts[:1] == ("~",) else self.root_key_file
 
     @classmethod

@@ -16,9 +16,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.run import Run, RunError
+from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.core.times import JUMP
 from phasesync.errors import ClaimHeldError, ClaimLostError, InterruptedRunError, NotFoundError

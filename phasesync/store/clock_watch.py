@@ -19,7 +19,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.daemons import ClockSetBack
-from phasesync.core.lease import ENDED, moved_back
+from phasesync.core.lease import ENDED, shifted_back
 from phasesync.core.times import JUMP
 from phasesync.errors import CiphertextError
 from phasesync.store.base import BaseStore
@@ -87,7 +87,7 @@ class ClockWatch(BaseStore):
             if own <= _JUMP:
                 continue
             try:
-                lease = moved_back(to_lease(row, self._cipher), timedelta(microseconds=own))
+                lease = shifted_back(to_lease(row, self._cipher), timedelta(microseconds=own))
             except CiphertextError:
                 continue  # Nothing that it says is believed; a daemon's round notes what it is.
             values = to_columns(lease, self._cipher, row.data_key_id)

@@ -11,7 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
 from phasesync.store.database import Database, insert_or_update, repeat_methods, unlocked
@@ -28,13 +28,13 @@ class DaemonRegistry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> MemberRole:
+    def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> DaemonRole:
         """Say that a daemon is alive; return whether it works or stands by. On PostgreSQL every daemon works."""
         with self._database.write() as connection:
             note_time(connection, owner)
-            role = MemberRole.ACTIVE
+            role = DaemonRole.ACTIVE
             if self._database.is_sqlite and self._somebody_else_works(connection, owner):
-                role = MemberRole.STANDBY
+                role = DaemonRole.STANDBY
             insert = insert_or_update(connection, daemons).values(
                 owner=owner,
                 host=host,
@@ -76,7 +76,7 @@ class DaemonRegistry:
 
     def _somebody_else_works(self, connection: sa.Connection, owner: str) -> bool:
         other = sa.select(daemons.c.owner).where(
-            daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, is_alive()
+            daemons.c.owner != owner, daemons.c.role == DaemonRole.ACTIVE.value, is_alive()
         )
         return connection.scalar(other.limit(1)) is not None
 

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,

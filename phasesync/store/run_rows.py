@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, Trigger
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Trigger
 from phasesync.store.encryption import ColumnCipher
 from phasesync.store.serialization import members, to_member, to_plain
 from phasesync.store.tables import runs, syncs

@@ -11,9 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import Sync
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Sync, SyncStatus
 from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, full_id

@@ -16,9 +16,8 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.planning.listing_check import shown_by_lists
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import name_of_key
-from phasesync.core.status import SyncStatus
 from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
-from phasesync.core.sync import Layout, SyncConfig
+from phasesync.core.sync import Layout, SyncConfig, SyncStatus
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.store.base import BaseStore
 from phasesync.store.claims import grown

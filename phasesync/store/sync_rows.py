@@ -16,9 +16,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.arns import partition_of
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig
+from phasesync.core.regions import partition_of
+from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
 from phasesync.errors import AlreadyExistsError, CiphertextError
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds

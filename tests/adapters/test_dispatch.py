@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.adapters.dispatch import Threads
+from phasesync.adapters.dispatch import ThreadDispatcher
+from phasesync.core.daemons import Chore
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.errors import StoreUnavailableError
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -24,7 +25,7 @@ class Pool:
     def __init__(self) -> None:
         self.gates: dict[str, threading.Event] = {}
         self.steps: dict[str, threading.Semaphore] = {}
-        self.threads = Threads(self._work, threads=2, events=self, chore="test")
+        self.threads = ThreadDispatcher(self._work, threads=2, events=self, chore=Chore.RECONCILE)
 
         self.failures = 0
         self.failed_at = 0.0

@@ -24,11 +24,11 @@ def key_file(tmp_path):
 
 def test_a_new_key_is_private_and_loads_as_it_was_made(tmp_path):
     path = tmp_path / "keys" / "root.key"
-    made = write_new_root_key(path)
+    written = write_new_root_key(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     loaded = load_root_key(file=path, environ={})
-    assert (loaded.material, loaded.id, loaded.warnings) == (made.material, made.id, ())
+    assert (loaded.material, loaded.id, loaded.warnings) == (written.material, written.id, ())
     assert len(base64.b64decode(path.read_text())) == 32
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.aws.policy_size import MANAGED_POLICY_CHARACTERS, size_of
+from phasesync.core.iam.document import MANAGED_POLICY_CHARACTERS, size_of
 from tests.cli.conftest import CommandLine
 from tests.support.iam import allows
 

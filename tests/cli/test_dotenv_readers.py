@@ -16,7 +16,7 @@ import pytest
 from dotenv import dotenv_values
 
 from phasesync.cli.formats import Format, write
-from phasesync.core.dotenv import BASH, NODE, PYTHON, Written, dotenv_line, write_shell
+from phasesync.core.dotenv import BASH, NODE, PYTHON, DotenvLine, dotenv_line, write_shell
 from phasesync.core.model import SecretValue
 from tests.cli.conftest import CommandLine
 
@@ -40,7 +40,7 @@ def values() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def lines(values: list[str]) -> list[Written]:
+def lines(values: list[str]) -> list[DotenvLine]:
     return [dotenv_line(f"K{number}", value) for number, value in enumerate(values)]
 
 
@@ -58,7 +58,7 @@ def sourced(file: Path, names: list[str]) -> list[str]:
 
 
 @needs_bash
-def test_bash_reads_what_is_said_to_be_read(values: list[str], lines: list[Written], tmp_path: Path) -> None:
+def test_bash_reads_what_is_said_to_be_read(values: list[str], lines: list[DotenvLine], tmp_path: Path) -> None:
     file = tmp_path / "env"
     served = [n for n, line in enumerate(lines) if BASH in line.read_by]
     file.write_bytes("".join(lines[n].text for n in served).encode())
@@ -66,7 +66,7 @@ def test_bash_reads_what_is_said_to_be_read(values: list[str], lines: list[Writt
     assert len(served) > MANY // 2
 
 
-def test_lines_that_not_all_read_stand_last(values: list[str], lines: list[Written]) -> None:
+def test_lines_that_not_all_read_stand_last(values: list[str], lines: list[DotenvLine]) -> None:
     """Where a quote stays open for a reader, it misreads what follows as well."""
     written = write({f"K{n}": SecretValue(value) for n, value in enumerate(values)}, Format.DOTENV)
     read_by_all = sorted((f"K{n}", line.text) for n, line in enumerate(lines) if line.misread_by in ((), (PYTHON,)))
@@ -94,7 +94,7 @@ def test_bash_takes_values_for_all_its_variables_but_those_that_are_noted(tmp_pa
 
 
 @pytest.mark.skipif(not can_parse(), reason="node 20.12 or newer is not installed")
-def test_node_reads_what_is_said_to_be_read(values: list[str], lines: list[Written]) -> None:
+def test_node_reads_what_is_said_to_be_read(values: list[str], lines: list[DotenvLine]) -> None:
     served = [n for n, line in enumerate(lines) if NODE in line.read_by]
     text = "".join(lines[n].text for n in served)
     script = "process.stdout.write(JSON.stringify(require('util').parseEnv(require('fs').readFileSync(0, 'utf8'))))"
@@ -103,7 +103,9 @@ def test_node_reads_what_is_said_to_be_read(values: list[str], lines: list[Writt
     assert len(served) > MANY // 2
 
 
-def test_python_dotenv_reads_what_is_said_to_be_read(values: list[str], lines: list[Written], tmp_path: Path) -> None:
+def test_python_dotenv_reads_what_is_said_to_be_read(
+    values: list[str], lines: list[DotenvLine], tmp_path: Path
+) -> None:
     file = tmp_path / "env"
     file.write_bytes("".join(line.text for line in lines).encode())
     read = dotenv_values(file)

@@ -10,8 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from phasesync.cli.output import Output, instant, output_option
+from phasesync.cli.output import Output, output_option
 from phasesync.core.model import SecretValue
+from phasesync.core.times import instant_text
 
 ROWS = [
     {"name": "a", "made_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "count": 1, "tags": ["x", "y"]},
@@ -115,8 +116,8 @@ def test_a_secret_value_is_never_printed_by_accident():
 
 def test_an_instant_is_the_same_in_messages_and_in_tables():
     moment = datetime(2026, 1, 1, 0, 0, 0, 123_456, tzinfo=UTC)
-    assert instant(moment) == "2026-01-01 00:00:00Z"
-    assert instant(moment) in printed(show=lambda out: out.item({"at": moment})).stdout
+    assert instant_text(moment) == "2026-01-01 00:00:00Z"
+    assert instant_text(moment) in printed(show=lambda out: out.item({"at": moment})).stdout
 
 
 def test_durations_in_lists_are_written_as_they_are_typed():

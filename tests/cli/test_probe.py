@@ -17,12 +17,12 @@ from click.testing import CliRunner, Result
 
 from phasesync.cli.main import cli
 from phasesync.cli.status import probe
-from phasesync.daemon.http import HealthServer, Report
+from phasesync.daemon.http import HealthServer, ProbeResult
 from phasesync.errors import SettingsError, UnhealthyError
 from tests.support.raw_http import port_that_refuses
 
-HEALTHY = Report(ok=True, detail={"state": "active"})
-STUCK = Report(ok=False, detail={"state": "polls have stalled", "reason": "polls have stalled"})
+HEALTHY = ProbeResult(ok=True, detail={"state": "active"})
+STUCK = ProbeResult(ok=False, detail={"state": "polls have stalled", "reason": "polls have stalled"})
 # Nothing is at 192.0.2.0/24 (RFC 5737): whoever went through it would not come back in time.
 PROXIES = dict.fromkeys(
     ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), "http://192.0.2.1:3128"
@@ -33,7 +33,7 @@ PROXIES = dict.fromkeys(
 def serve() -> Iterator[Callable[..., int]]:
     servers: list[HealthServer] = []
 
-    def make(report: Report = HEALTHY, host: str = "127.0.0.1") -> int:
+    def make(report: ProbeResult = HEALTHY, host: str = "127.0.0.1") -> int:
         server = HealthServer(host=host, port=0, health=lambda: report, ready=lambda: report)
         server.start()
         servers.append(server)

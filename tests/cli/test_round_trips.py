@@ -17,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasesync.bootstrap import open_application
-from phasesync.core.exported_values import Entry, entries_of_json, export_json, literal_value
-from phasesync.core.imported_values import as_literal
+from phasesync.core.json_values import FileEntry, as_literal, entries_of_json, export_json, literal_value
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, SecretWrite, ValueType
-from phasesync.core.payloads import map_json
+from phasesync.core.payloads import build_json_payload
 from phasesync.core.references import Resolution, resolve
 from phasesync.engine.source import read_folder
 from phasesync.errors import InvalidInputError
@@ -66,11 +65,11 @@ values = (
     )
     | st.binary().map(lambda data: SecretValue(data, ValueType.BINARY))
 )
-entries = st.builds(lambda value, comment: Entry(value=value, comment=comment), values, st.just("") | texts)
+entries = st.builds(lambda value, comment: FileEntry(value=value, comment=comment), values, st.just("") | texts)
 folders = st.dictionaries(keys, entries, max_size=4)
 
 
-def content(folder: Mapping[str, Entry]) -> dict[str, tuple[ValueType, bytes, str]]:
+def content(folder: Mapping[str, FileEntry]) -> dict[str, tuple[ValueType, bytes, str]]:
     """Types, values as entered and comments, by key."""
     return {key: (one.value.type, one.value.reveal(), one.comment or "") for key, one in folder.items()}
 
@@ -82,7 +81,7 @@ def resolution(folder: Mapping[str, SecretValue]) -> Resolution:
 
 
 @given(folders)
-def test_an_export_in_json_restores_types_comments_and_values_as_entered(folder: Mapping[str, Entry]) -> None:
+def test_an_export_in_json_restores_types_comments_and_values_as_entered(folder: Mapping[str, FileEntry]) -> None:
     assert content(entries_of_json(export_json(folder))) == content(folder)
 
 
@@ -101,7 +100,7 @@ def test_an_object_from_elsewhere_is_literal(document: dict[str, object]) -> Non
     found = {key: one.value for key, one in entries_of_json(json.dumps(plain), allow_null=True).items()}
     resolved = resolution(found)
     assert resolved.complete
-    assert json.loads(map_json("x", resolved.values, FixedDigests()).value.reveal()) == plain
+    assert json.loads(build_json_payload("x", resolved.values, FixedDigests()).value.reveal()) == plain
 
 
 @given(values)
@@ -131,10 +130,10 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
         def stored(environment: str) -> dict[str, tuple[ValueType, bytes, str]]:
             found = store.list_secrets("shop", environment, path="/")
             return content(
-                {one.key: Entry(value=one.value, comment=one.comment) for one in found if one.value is not None}
+                {one.key: FileEntry(value=one.value, comment=one.comment) for one in found if one.value is not None}
             )
 
-        def fill(environment: str, folder: Mapping[str, Entry]) -> None:
+        def fill(environment: str, folder: Mapping[str, FileEntry]) -> None:
             writes = [
                 SecretWrite(path="/", key=key, value=one.value, comment=one.comment) for key, one in folder.items()
             ]
@@ -143,7 +142,7 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
 
         @settings(max_examples=settings().max_examples // FEWER)
         @given(folders)
-        def check(folder: Mapping[str, Entry]) -> None:
+        def check(folder: Mapping[str, FileEntry]) -> None:
             fill("prod", folder)
             fill("copy", {})
 
@@ -157,7 +156,7 @@ def test_an_export_is_restored_in_another_environment_and_resolve_prints_the_pay
                 assert (printed.exit_code, printed.stdout_bytes) != (0, b"")
                 assert source.problems[0].key in printed.stderr
             else:
-                payload = map_json("x", source.values, FixedDigests()).value.reveal()
+                payload = build_json_payload("x", source.values, FixedDigests()).value.reveal()
                 assert printed.stdout_bytes == payload + b"\n"
 
         check()

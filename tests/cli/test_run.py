@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.cli.output import Output
-from phasesync.cli.run.variables import tell_loading
+from phasesync.cli.run.variables import warn_of_loading
 from phasesync.emulator import Answer, Operation
 from tests.cli.conftest import CommandLine, add_dynamic, users
 from tests.support.aws import Aws
@@ -114,10 +114,10 @@ def test_a_command_that_is_only_in_the_secret_path_is_not_found(
 
 def test_secrets_by_which_programs_load_code_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     loading = ["BASH_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "NODE_OPTIONS", "PATH", "PYTHONPATH", "RUBYOPT"]
-    tell_loading(["A", *loading, "LD", "MY_PATH", "PYTHON_VERSION", "path"], Output(as_json=False))
+    warn_of_loading(["A", *loading, "LD", "MY_PATH", "PYTHON_VERSION", "path"], Output(as_json=False))
     told = capsys.readouterr().err
     assert told.startswith(f"warning: {', '.join(loading)}: ")
-    tell_loading(["A", "DATABASE_URL"], Output(as_json=False))
+    warn_of_loading(["A", "DATABASE_URL"], Output(as_json=False))
     assert capsys.readouterr().err == ""
 
 

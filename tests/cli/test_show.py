@@ -7,8 +7,8 @@ import pytest
 
 from phasesync.cli.output import Output
 from phasesync.cli.text import show_plan, show_run
-from phasesync.core.run import Run, RunError
-from phasesync.core.status import Outcome, Trigger
+from phasesync.core.run import Outcome, Run, RunError
+from phasesync.core.sync import Trigger
 
 
 def change(**members: Any) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_what_fails_after_the_issue_takes_the_lease_back(
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("phasesync.cli.leases.tell_issued", interrupted)
+    monkeypatch.setattr("phasesync.cli.leases.show_issued", interrupted)
 
     assert ci(*ISSUE).exit_code == 130
     assert users(aws) == set()

@@ -80,7 +80,7 @@ def test_status_says_how_large_the_log_is_and_why(phasesync: CommandLine, monkey
     """A reader keeps it; the limit is lowered here, since a log of 64 MB takes long to write."""
     assert phasesync.json("status")["database_log_bytes"] < 1_000_000
     assert "-wal" not in phasesync.done("status").stderr
-    monkeypatch.setattr("phasesync.cli.status.LARGE_LOG_BYTES", 10_000)
+    monkeypatch.setattr("phasesync.engine.status_summary.LARGE_LOG_BYTES", 10_000)
     path = phasesync.directory / "data" / "phasesync.db"
     with closing(sqlite3.connect(path)) as reader:
         reader.execute("BEGIN").execute("SELECT * FROM instance").fetchall()

@@ -291,7 +291,7 @@ INPUTS = [
     Wrong(
         line="syncs wait web --for synced",
         code=2,
-        message="invalid value for '--for': 'synced' is not one of 'pending', 'running', 'in-sync', 'drifted', 'held', 'halted', 'failing', 'paused', 'incomplete'",
+        message="invalid value for '--for': 'synced' is not one of 'pending', 'running', 'in-sync', 'held', 'halted', 'failing', 'paused', 'incomplete'",
         hint="phasesync syncs wait --help",
     ),
     Wrong(line="syncs pause", code=2, message="name one sync, or give --all"),

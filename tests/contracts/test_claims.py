@@ -7,9 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.remote import Action, Intent, JournalEntry
-from phasesync.core.run import RunError
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import SyncConfig
+from phasesync.core.run import Outcome, RunError
+from phasesync.core.sync import SyncConfig, SyncStatus, Trigger
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError, UnresolvedReferenceError
 from tests.support.stores import (
     EXPIRED,

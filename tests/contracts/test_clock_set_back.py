@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.daemons import ClockSetBack, MemberRole
-from phasesync.core.lease import Lease, LeaseStatus, begin, issued, moved_back
+from phasesync.core.daemons import ClockSetBack, DaemonRole
+from phasesync.core.lease import Lease, LeaseStatus, begin_issue, issued, shifted_back
 from phasesync.store import Store, tables
 from phasesync.store.db_time import Instant
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
@@ -38,7 +38,7 @@ SECOND = timedelta(seconds=1)
 backs = pytest.mark.parametrize("back", [timedelta(minutes=30), timedelta(days=30)], ids=["30min", "30d"])
 
 
-def beat(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> MemberRole:
+def beat(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> DaemonRole:
     return store.daemons.beat(owner, host="localhost", pid=7, ttl=ttl)
 
 
@@ -48,7 +48,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
             columns = to_columns(
-                moved_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
+                shifted_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
             )
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:
@@ -253,7 +253,7 @@ def test_the_end_of_a_session_is_what_aws_set(store) -> None:
     dynamic = add_dynamic(store, role_arn=f"arn:aws:iam::{ACCOUNT}:role/ci")
     claim, lease = request_lease(store, dynamic)
     leases, ends_at = store.leases(ttl=TTL), datetime.now(UTC) + LONG
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     leases.save(
         claim,
         lambda one, now: issued(one, now, principal="arn", access_key_id="ASIA", ends_at=ends_at),
@@ -291,7 +291,7 @@ def test_a_standby_follows_a_dead_daemon_no_later_than_before(store, back) -> No
 
     look(store, "standby")
 
-    assert beat(store, "standby") is MemberRole.STANDBY
+    assert beat(store, "standby") is DaemonRole.STANDBY
     with store.database.read() as connection:
         until = connection.scalar(sa.select(tables.daemons.c.until).where(tables.daemons.c.owner == "dead"))
     assert from_now(until) <= 15 * SECOND
@@ -305,7 +305,7 @@ def test_a_living_daemon_keeps_its_place_when_the_clock_is_set_back(store) -> No
 
     look(store, "standby")
 
-    assert [beat(store, "standby"), beat(store, "first")] == [MemberRole.STANDBY, MemberRole.ACTIVE]
+    assert [beat(store, "standby"), beat(store, "first")] == [DaemonRole.STANDBY, DaemonRole.ACTIVE]
     assert [one["owner"] for one in store.daemons.alive()] == ["first", "standby"]
 
 

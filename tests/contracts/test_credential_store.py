@@ -7,8 +7,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.model import SecretValue
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import SyncConfig
+from phasesync.core.sync import SyncConfig, SyncStatus, Trigger
 from phasesync.errors import AlreadyExistsError, IllegalTransitionError, InvalidInputError, NotFoundError
 from tests.support.stores import (
     access_key,

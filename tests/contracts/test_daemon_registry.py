@@ -5,42 +5,42 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
 from tests.support.stores import EXPIRED, LONG, TTL
 
 
-def beat(store, owner: str, ttl: timedelta = TTL) -> MemberRole:
+def beat(store, owner: str, ttl: timedelta = TTL) -> DaemonRole:
     return store.daemons.beat(owner, host="localhost", pid=7, ttl=ttl)
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_on_sqlite_one_works_and_a_second_stands_by(store):
     assert [beat(store, "a"), beat(store, "b"), beat(store, "a")] == [
-        MemberRole.ACTIVE,
-        MemberRole.STANDBY,
-        MemberRole.ACTIVE,
+        DaemonRole.ACTIVE,
+        DaemonRole.STANDBY,
+        DaemonRole.ACTIVE,
     ]
     store.daemons.leave("a")
-    assert beat(store, "b") is MemberRole.ACTIVE
-    assert beat(store, "a") is MemberRole.STANDBY
+    assert beat(store, "b") is DaemonRole.ACTIVE
+    assert beat(store, "a") is DaemonRole.STANDBY
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_on_sqlite_a_daemon_that_went_silent_is_replaced_and_stands_by_when_it_returns(store):
     beat(store, "frozen", EXPIRED)
-    assert beat(store, "b") is MemberRole.ACTIVE
-    assert beat(store, "frozen") is MemberRole.STANDBY
+    assert beat(store, "b") is DaemonRole.ACTIVE
+    assert beat(store, "frozen") is DaemonRole.STANDBY
 
 
 @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
 def test_on_postgresql_every_daemon_works(store):
-    assert {beat(store, owner) for owner in ("a", "b", "c")} == {MemberRole.ACTIVE}
+    assert {beat(store, owner) for owner in ("a", "b", "c")} == {DaemonRole.ACTIVE}
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_on_sqlite_a_daemon_that_died_when_the_clock_was_ahead_is_replaced(store):
     beat(store, "dead", timedelta(days=365))
-    assert beat(store, "b") is MemberRole.ACTIVE
+    assert beat(store, "b") is DaemonRole.ACTIVE
     assert [one["owner"] for one in store.daemons.alive()] == ["b"]
 
 

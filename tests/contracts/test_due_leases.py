@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, begin_revoke, is_due, missing, renew
+from phasesync.core.lease import Cause, Lease, LeaseStatus, begin_issue, begin_revoke, is_due, missing, renew
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.schedule import pause_of_lease
 from phasesync.errors import ThrottledError
@@ -51,7 +51,7 @@ def requested(store: Store) -> Lease:
 
 def issuing(store: Store) -> Lease:
     claim, _ = request_lease(store, add_dynamic(store))
-    return store.leases(ttl=EXPIRED).save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    return store.leases(ttl=EXPIRED).save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
 
 
 def not_arrived(store: Store) -> Lease:
@@ -273,7 +273,7 @@ def test_a_look_at_what_is_due_is_one_statement_and_locks_nothing(store: Store) 
 IN_EACH_STATUS: tuple[Callable[[Store, DynamicSecret], Lease], ...] = (
     lambda store, dynamic: request_lease(store, dynamic)[1],
     lambda store, dynamic: store.leases(ttl=TTL).save(
-        request_lease(store, dynamic)[0], lambda one, now: begin(one, ACCOUNT, now)
+        request_lease(store, dynamic)[0], lambda one, now: begin_issue(one, ACCOUNT, now)
     ),
     issue_lease,
     lambda store, dynamic: store.leases(ttl=TTL).get(revoke_lease(store, issue_lease(store, dynamic)).lease_id),

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.dispatch import ThreadDispatcher
+from phasesync.adapters.dispatch import SyncThreadDispatcher
 from phasesync.core.events import Event
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
-from phasesync.core.status import Trigger
-from phasesync.core.sync import Layout, SyncConfig
+from phasesync.core.sync import Layout, SyncConfig, Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Scheduler
@@ -139,7 +138,7 @@ class Fleet:
     def __init__(self, store: Store, threads: int) -> None:
         self.gate = threading.Event()
         self.shares: list[int] = []
-        self.dispatcher = ThreadDispatcher(self._work, threads=threads, events=self)
+        self.dispatcher = SyncThreadDispatcher(self._work, threads=threads, events=self)
         context = context_of(store, events=self, owner="daemon-1")
         self.scheduler = Scheduler(
             context,

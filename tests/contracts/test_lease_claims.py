@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.lease import Cause, Lease, LeaseStatus, begin, begin_revoke, revoked
+from phasesync.core.lease import Cause, Lease, LeaseStatus, begin_issue, begin_revoke, revoked
 from phasesync.core.lease_claim import Entry, LeaseClaim, LeaseEvent
 from phasesync.errors import ClaimHeldError, ClaimLostError, NotFoundError
 from phasesync.store import Store, tables
@@ -146,7 +146,9 @@ def test_a_claim_of_a_lease_that_was_removed_is_lost(store: Store) -> None:
 
 PROLONGED: dict[str, Callable[[Store, LeaseClaim], object]] = {
     "before a call": lambda store, claim: store.leases(ttl=TTL).extend(claim),
-    "by a step": lambda store, claim: store.leases(ttl=TTL).save(claim, lambda one, now: begin(one, ACCOUNT, now)),
+    "by a step": lambda store, claim: store.leases(ttl=TTL).save(
+        claim, lambda one, now: begin_issue(one, ACCOUNT, now)
+    ),
 }
 
 
@@ -210,6 +212,6 @@ def test_of_two_that_claim_one_lease_at_once_one_gets_it(store: Store, migrated_
 
 def test_what_a_holder_writes_is_what_its_successor_reads(store: Store) -> None:
     claim, _ = request_lease(store, add_dynamic(store), "dead")
-    about = store.leases(ttl=TTL).save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    about = store.leases(ttl=TTL).save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     alter(store, tables.leases, claim.lease_id, claim_until=about.requested_at)
     assert store.leases(ttl=TTL).claim(claim.lease_id, "alive").lease == about

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, begin, begin_revoke, issued, renew, revoked
+from phasesync.core.iam_users import TAG_LEASE, max_expires_at_of
+from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, begin_issue, begin_revoke, issued, renew, revoked
 from phasesync.core.lease_claim import Entry, LeaseEvent
-from phasesync.core.lease_users import TAG_LEASE, max_expires_at_of
 from phasesync.errors import IllegalTransitionError, NotFoundError, StalePlanError
 from phasesync.store import Store
 from tests.support.stores import (
@@ -136,7 +136,7 @@ def test_of_several_in_two_processes_that_ask_for_the_last_place_one_gets_it(
 def test_steps_are_stored_with_the_databases_time(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     claim, asked = request_lease(store, add_dynamic(store))
-    about = leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    about = leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     assert get(store, asked) == about
     assert about == replace(asked, status=LeaseStatus.ISSUING, account=ACCOUNT, issuing_at=about.issuing_at)
     assert about.issuing_at is not None
@@ -150,7 +150,7 @@ def test_steps_are_stored_with_the_databases_time(store: Store) -> None:
 def test_a_session_is_stored_with_the_end_that_aws_gave_it(store: Store) -> None:
     claim, lease = request_lease(store, add_dynamic(store))
     leases = store.leases(ttl=TTL)
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     end = lease.expires_at - timedelta(seconds=1)
     session = leases.save(claim, lambda one, now: issued(one, now, principal="a", access_key_id="b", ends_at=end))
     assert get(store, lease) == session
@@ -173,7 +173,7 @@ def test_entries_are_told_in_the_order_in_which_they_were_made(store: Store) -> 
     leases = store.leases(ttl=TTL)
     claim, lease = request_lease(store, add_dynamic(store))
     issue_failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor="ada", detail="denied: ümlaut")
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now), entry=issue_failed)
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now), entry=issue_failed)
     leases.save(claim, lambda one, now: begin_revoke(one, Cause.FAILURE, "why", now))
     leases.save(claim, revoked, entry=Entry(event=LeaseEvent.REVOKED, actor="phasesync"), done=True)
 

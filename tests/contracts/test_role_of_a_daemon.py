@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Scheduler
@@ -49,7 +49,7 @@ class Daemon:
 
     free = free_for_large = 1
 
-    def role(self) -> MemberRole | None:
+    def role(self) -> DaemonRole | None:
         return self.scheduler.role
 
     def emit(self, event: Event) -> None:
@@ -92,12 +92,12 @@ def daemon(store) -> Daemon:
 def test_a_role_lasts_as_long_as_the_heartbeat_that_brought_it(daemon) -> None:
     assert daemon.role() is None
     assert daemon.scheduler.beat()
-    assert daemon.role() is MemberRole.ACTIVE
+    assert daemon.role() is DaemonRole.ACTIVE
     daemon.errors["beat"] = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
 
     daemon.clock.turn(TTL - timedelta(seconds=1))
     assert not daemon.scheduler.beat()
-    assert daemon.role() is MemberRole.ACTIVE
+    assert daemon.role() is DaemonRole.ACTIVE
     assert daemon.scheduler.heartbeat_failure is daemon.errors["beat"]
     daemon.clock.turn(timedelta(seconds=2))
 
@@ -106,7 +106,7 @@ def test_a_role_lasts_as_long_as_the_heartbeat_that_brought_it(daemon) -> None:
     assert daemon.scheduler.poll() and daemon.claimed == claimed, "another may be at work by now"
     del daemon.errors["beat"]
     assert daemon.scheduler.beat()
-    assert daemon.role() is MemberRole.ACTIVE
+    assert daemon.role() is DaemonRole.ACTIVE
     assert daemon.scheduler.heartbeat_failure is None
 
 
@@ -133,10 +133,10 @@ def test_a_heartbeat_waits_once_for_a_database_that_is_not_there(daemon, monkeyp
 
 def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) -> None:
     daemon.scheduler.beat()
-    assert daemon.scheduler.poll() and daemon.scheduler.reap()
+    assert daemon.scheduler.poll() and daemon.scheduler.free_expired_claims()
     daemon.errors["claim"] = daemon.errors["reap"] = StoreUnavailableError("gone")
 
-    assert [daemon.scheduler.poll() or daemon.scheduler.reap() for _ in range(5)] == [False] * 5
+    assert [daemon.scheduler.poll() or daemon.scheduler.free_expired_claims() for _ in range(5)] == [False] * 5
 
     told = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
     assert told == ["poll", "reap"], "each chore has its own last failure"
@@ -145,7 +145,7 @@ def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) 
 def test_housekeeping_shortens_the_log_of_the_database(store, daemon) -> None:
     daemon.scheduler.beat()
     assert store.database.log_bytes() > 0
-    assert daemon.scheduler.keep_house()
+    assert daemon.scheduler.prune()
     assert store.database.log_bytes() == 0
 
 

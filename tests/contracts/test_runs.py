@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from phasesync.core.run import ChangeResult, RunError
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import ChangeResult, Outcome, RunError
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.errors import NotFoundError
 from tests.support.stores import TTL, add_sync, after, claim_one, run_of
 

@@ -9,9 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sweep import Check, SweepGroup, SweptObject
-from phasesync.core.sync import Layout, Paused, SyncConfig
+from phasesync.core.sync import Layout, Paused, SyncConfig, SyncStatus, Trigger
 from phasesync.store import Store
 from tests.support.sql import counted
 from tests.support.stores import (

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Adopt, Paused, SyncConfig, TagMode
+from phasesync.core.sync import Adopt, Paused, SyncConfig, SyncStatus, TagMode, Trigger
 from phasesync.errors import (
     AlreadyExistsError,
     ClaimHeldError,

@@ -9,8 +9,7 @@ import pytest
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import RunError
-from phasesync.core.status import SyncStatus
-from phasesync.core.sync import SyncConfig
+from phasesync.core.sync import SyncConfig, SyncStatus
 from phasesync.store import Store
 from tests.support.aws import ACCOUNT
 from tests.support.stores import access_key, add_sync, after, claim_due, run_of, sync_draft

@@ -11,14 +11,14 @@ from phasesync.core.lease import (
     ARRIVES_WITHIN,
     ENDED,
     GONE_AFTER,
-    LOOKED_AGAIN_AFTER,
+    RECHECK_AFTER,
     TRANSITIONS,
     Cause,
     Lease,
     LeaseStatus,
     abandoned,
     apply_renewals,
-    begin,
+    begin_issue,
     begin_revoke,
     deletion_sent,
     expired,
@@ -44,7 +44,7 @@ LATER = NOW + timedelta(minutes=1)
 
 def issuing() -> Lease:
     """A lease for which the first call is about to be made."""
-    return begin(lease(), ACCOUNT, NOW)
+    return begin_issue(lease(), ACCOUNT, NOW)
 
 
 def active(**changes: object) -> Lease:
@@ -67,7 +67,7 @@ EACH: dict[LeaseStatus, Lease] = {
     LeaseStatus.EXPIRED: revoked(revoking(Cause.EXPIRY), NOW),
 }
 STEPS: dict[str, Callable[[Lease], Lease]] = {
-    "begin": lambda one: begin(one, ACCOUNT, LATER),
+    "begin": lambda one: begin_issue(one, ACCOUNT, LATER),
     "issued": lambda one: issued(one, LATER, principal=ARN, access_key_id=KEY_ID),
     "renew": lambda one: renew(one, HOUR, LATER),
     "take_back": lambda one: begin_revoke(one, Cause.REQUEST, "why", LATER),
@@ -273,8 +273,8 @@ def test_what_could_not_be_taken_back_is_tried_again_and_the_attempts_are_counte
 def test_what_was_issued_and_is_missing_is_looked_at_twice_more() -> None:
     """IAM may not find for a moment what is there."""
     first = missing(revoking(), LATER)
-    assert first == replace(revoking(), missing_since=LATER, retry_at=LATER + LOOKED_AGAIN_AFTER)
-    second = missing(begin_revoke(first, Cause.REQUEST, "", LATER + LOOKED_AGAIN_AFTER), LATER + LOOKED_AGAIN_AFTER)
+    assert first == replace(revoking(), missing_since=LATER, retry_at=LATER + RECHECK_AFTER)
+    second = missing(begin_revoke(first, Cause.REQUEST, "", LATER + RECHECK_AFTER), LATER + RECHECK_AFTER)
     assert second == replace(first, retry_at=LATER + GONE_AFTER)
     assert missing(second, LATER + GONE_AFTER - SECOND).live
     end = LATER + GONE_AFTER
@@ -429,5 +429,5 @@ def test_a_deletion_that_iam_refused_or_found_nothing_for_was_not_sent() -> None
     assert not revoke_failed(sent, "denied", HOUR, LATER).deletion_sent
     assert revoke_failed(sent, "lost", HOUR, LATER, unknown=True).deletion_sent
     assert missing(sent, LATER) == replace(
-        revoking(), missing_since=LATER, retry_at=LATER + LOOKED_AGAIN_AFTER, deletion_sent=False
+        revoking(), missing_since=LATER, retry_at=LATER + RECHECK_AFTER, deletion_sent=False
     )

@@ -15,7 +15,7 @@ from phasesync.core.lease import (
     Cause,
     Lease,
     LeaseStatus,
-    begin,
+    begin_issue,
     begin_revoke,
     expired,
     is_due,
@@ -32,7 +32,7 @@ from tests.support.values import ACCOUNT, NOW, lease
 Walker = Callable[[Lease, datetime, timedelta], Lease]
 
 STEPS: Final[dict[str, Walker]] = {
-    "begin": lambda one, now, _: begin(one, ACCOUNT, now),
+    "begin": lambda one, now, _: begin_issue(one, ACCOUNT, now),
     "issued": lambda one, now, _: issued(one, now, principal="arn", access_key_id="AKIA"),
     "issued and kept": lambda one, now, _: issued(one, now, principal="arn", access_key_id="AKIA", kept=True),
     "session": lambda one, now, span: issued(one, now, principal="arn", access_key_id="ASIA", ends_at=now + span),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.payloads import LIMIT_BYTES, check_size, map_json
+from phasesync.core.payloads import LIMIT_BYTES, build_json_payload, check_size
 from phasesync.errors import InvalidInputError, PayloadTooLargeError
 from tests.support.digests import FixedDigests
 
@@ -19,7 +19,7 @@ texts = st.dictionaries(st.text(min_size=1, max_size=10), st.text(max_size=20), 
 
 
 def payload(values):
-    return map_json("shop/prod", {key: SecretValue(value) for key, value in values.items()}, digests)
+    return build_json_payload("shop/prod", {key: SecretValue(value) for key, value in values.items()}, digests)
 
 
 def test_nothing_is_an_empty_object():
@@ -33,7 +33,7 @@ def test_every_type_has_its_form():
         "B": SecretValue(b"\xff\x00", ValueType.BINARY),
         "ü": SecretValue("ü\n"),
     }
-    made = map_json("shop/prod", values, digests)
+    made = build_json_payload("shop/prod", values, digests)
     assert made.value.reveal_text() == '{"B":"/wA=","a":{"a":[1,"x"],"n":1.0},"z":"007","ü":"ü\\n"}'
     assert made.value.type is ValueType.TEXT
 
@@ -45,7 +45,7 @@ def test_text_comes_back_as_it_went_in(values):
 
 @given(st.binary(max_size=50))
 def test_binary_comes_back_as_base64(data):
-    made = map_json("x", {"k": SecretValue(data, ValueType.BINARY)}, digests)
+    made = build_json_payload("x", {"k": SecretValue(data, ValueType.BINARY)}, digests)
     assert base64.b64decode(json.loads(made.value.reveal())["k"]) == data
 
 
@@ -95,7 +95,7 @@ def test_what_is_too_large_names_its_three_largest_keys():
 @pytest.mark.parametrize("type_", [ValueType.TEXT, ValueType.JSON])
 def test_a_value_that_is_not_what_its_type_says_is_named_and_not_shown(type_):
     with pytest.raises(InvalidInputError) as caught:
-        map_json("x", {"BROKEN": SecretValue(b"canary\xff", type_)}, digests)
+        build_json_payload("x", {"BROKEN": SecretValue(b"canary\xff", type_)}, digests)
     assert "BROKEN" in caught.value.message
     assert "canary" not in repr(caught.value)
     assert caught.value.__cause__ is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from phasesync.core.remote_names import check_template, clashes, fill, key_of_name, name_of_key, taken
+from phasesync.core.remote_names import check_template, clashes, key_of_name, name_of_key, names_taken, render_name
 from phasesync.core.sync import Layout
 from phasesync.errors import InvalidInputError
 from tests.support.values import config
@@ -14,7 +14,7 @@ from tests.support.values import config
 
 def filled(template: str, *, path: str = "/", key: str = "URL") -> str:
     """A name of shop/production."""
-    return fill(template, app="shop", environment="production", path=path, key=key)
+    return render_name(template, app="shop", environment="production", path=path, key=key)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_template_that_cannot_tell_keys_apart_is_refused(template: str, said: 
 
 def test_what_is_filled_in_is_not_filled_in_again() -> None:
     """A key, an app or a folder may look like a placeholder."""
-    assert fill("{app}/{key}", app="{key}", environment="", path="/", key="{app}") == "{key}/{app}"
+    assert render_name("{app}/{key}", app="{key}", environment="", path="/", key="{app}") == "{key}/{app}"
 
 
 def test_a_key_has_the_one_name_of_layout_json_and_its_own_of_the_other() -> None:
@@ -86,7 +86,7 @@ def test_distinct_keys_have_distinct_names(
 ) -> None:
     assume(one != other)
     check_template(template)
-    names = {fill(template, app=app, environment=environment, path=path, key=key) for key in (one, other)}
+    names = {render_name(template, app=app, environment=environment, path=path, key=key) for key in (one, other)}
     assert len(names) == 2
 
 
@@ -95,8 +95,8 @@ def test_a_name_leads_back_to_its_key_and_to_no_other(
     template: str, app: str, environment: str, path: str, key: str
 ) -> None:
     place = {"app": app, "environment": environment, "path": path}
-    found = key_of_name(template, fill(template, **place, key=key), **place)
-    nothing_before = not fill(template, **place, key="\0").partition("\0")[0]
+    found = key_of_name(template, render_name(template, **place, key=key), **place)
+    nothing_before = not render_name(template, **place, key="\0").partition("\0")[0]
     assert found == (None if nothing_before or "/" in key else key)
 
 
@@ -104,7 +104,7 @@ def test_a_name_leads_back_to_its_key_and_to_no_other(
 def test_a_name_that_the_template_does_not_make_leads_to_no_key(template: str, path: str, name: str) -> None:
     place = {"app": "shop", "environment": "production", "path": path}
     found = key_of_name(template, name, **place)
-    assert found is None or fill(template, **place, key=found) == name
+    assert found is None or render_name(template, **place, key=found) == name
 
 
 # --- clashes
@@ -131,5 +131,5 @@ def test_whatever_clashes_is_named_and_nothing_else(names: dict[str, str]) -> No
 
 
 def test_names_of_another_sync_are_taken_whatever_their_case() -> None:
-    assert taken(["shop/URL", "shop/user"], {"shop/url": "web", "shop/else": "jobs"}) == {"shop/URL": "web"}
-    assert taken([], {"shop/url": "web"}) == {}
+    assert names_taken(["shop/URL", "shop/user"], {"shop/url": "web", "shop/else": "jobs"}) == {"shop/URL": "web"}
+    assert names_taken([], {"shop/url": "web"}) == {}

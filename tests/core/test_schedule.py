@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phasesync.core.run import Outcome
 from phasesync.core.schedule import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -15,7 +16,6 @@ from phasesync.core.schedule import (
     backoff,
     pause_of_lease,
 )
-from phasesync.core.status import Outcome
 from phasesync.errors import (
     AccountMismatchError,
     CiphertextError,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from phasesync.daemon.http import PATIENCE
+from phasesync.daemon.http import LISTEN_PATIENCE
 from phasesync.daemon.service import Service
 from phasesync.daemon.signals import Command, CommandQueue
 from phasesync.errors import PhasesyncError
@@ -31,7 +31,7 @@ class Running:
 
     world: World
     service: Service
-    inbox: CommandQueue
+    commands: CommandQueue
     thread: threading.Thread
     ended: list[int | PhasesyncError]
     exits: list[int]
@@ -55,7 +55,7 @@ class Running:
     @property
     def not_listening(self) -> str | None:
         """Why nobody can ask."""
-        return self.service._listening.problem
+        return self.service._listener.problem
 
     def wait_for(self, path: str, status: int) -> dict[str, Any]:
         """Return the body as soon as a probe answers with a status."""
@@ -69,7 +69,7 @@ class Running:
         return answers[-1][1]
 
     def stop(self) -> int | PhasesyncError:
-        self.inbox.put(Command.STOP)
+        self.commands.put(Command.STOP)
         self.thread.join(HANG_GUARD_S)
         assert not self.thread.is_alive()
         return self.ended[0]
@@ -77,14 +77,14 @@ class Running:
     def reload(self, outcome: LoadedSettings | PhasesyncError) -> None:
         """Have the settings read again; returns when that is done."""
         self.next_settings.append(outcome)
-        self.inbox.put(Command.RELOAD)
+        self.commands.put(Command.RELOAD)
         wait_until(lambda: not self.next_settings, what="the reload")
 
 
 def settings_with(**changes: Any) -> LoadedSettings:
     """Return settings that tests can live with: a free port, quick polls."""
-    given: dict[str, Any] = {"http": {"listen": "127.0.0.1:0"}, "daemon": {"poll_interval_ms": 10}, **changes}
-    return LoadedSettings(settings=Settings(**given))
+    values: dict[str, Any] = {"http": {"listen": "127.0.0.1:0"}, "daemon": {"poll_interval_ms": 10}, **changes}
+    return LoadedSettings(settings=Settings(**values))
 
 
 @pytest.fixture
@@ -101,15 +101,15 @@ def logs() -> Iterator[list[Any]]:
 @pytest.fixture
 def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     """Start a service; it is stopped at the end."""
-    monkeypatch.setattr("phasesync.daemon.service.LOOK_EVERY", world.look_every)
+    monkeypatch.setattr("phasesync.daemon.service.CHECK_SCHEMA_EVERY", world.check_every)
     monkeypatch.setattr("phasesync.daemon.service._TICK_S", 0.02)
-    monkeypatch.setattr("phasesync.daemon.http.AGAIN_S", 0.02)
+    monkeypatch.setattr("phasesync.daemon.http.RETRY_S", 0.02)
     started: list[Running] = []
     ours = logging.getLogger("phasesync")
     monkeypatch.setattr(ours, "level", ours.level)  # reloads change it
 
-    def start(loaded: LoadedSettings | None = None, *, listen_patience: timedelta = PATIENCE) -> Running:
-        inbox = CommandQueue()
+    def start(loaded: LoadedSettings | None = None, *, listen_patience: timedelta = LISTEN_PATIENCE) -> Running:
+        commands = CommandQueue()
         ended: list[int | PhasesyncError] = []
         exits: list[int] = []
         pending: list[LoadedSettings | PhasesyncError] = []
@@ -126,10 +126,10 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
         service = Service(
             loaded=loaded or settings_with(),
             reload=read_again,
-            look=world.look,
+            schema_status=world.schema_status,
             build=world.build,
             events=world,
-            inbox=inbox,
+            commands=commands,
             exit_now=exits.append,
             listen_patience=listen_patience,
         )
@@ -141,7 +141,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
                 ended.append(error)
 
         thread = threading.Thread(target=live, name="service", daemon=True)
-        running = Running(world, service, inbox, thread, ended, exits, pending)
+        running = Running(world, service, commands, thread, ended, exits, pending)
         started.append(running)
         thread.start()
         wait_until(lambda: running.listens or running.not_listening or not thread.is_alive(), what="listening")
@@ -150,14 +150,14 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     yield start
     world.let_go()
     for running in started:
-        running.inbox.put(Command.STOP)
+        running.commands.put(Command.STOP)
         running.thread.join(HANG_GUARD_S)
 
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """Stand for systemd; the function returns what it was told so far."""
-    told: list[str] = []
+    """Stand in for systemd; the function returns the messages so far."""
+    messages: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.setblocking(False)
@@ -166,8 +166,8 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         def read() -> list[str]:
             try:
                 while True:
-                    told.append(receiver.recv(4096).decode())
+                    messages.append(receiver.recv(4096).decode())
             except BlockingIOError:
-                return told
+                return messages
 
         yield read

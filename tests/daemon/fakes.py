@@ -1,22 +1,31 @@
-"""A database, a fleet of daemons and some work, as the service sees them."""
+"""A database, a fleet of daemons and some work, for the service. They stand in for `daemon.build.Components`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
 
-from phasesync.core.daemons import Load, MemberRole
+from phasesync.core.daemons import DaemonRole, Load
 from phasesync.core.events import Event
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.core.sync_state import Claim
-from phasesync.daemon.parts import Current, Parts
 from phasesync.errors import PhasesyncError, StoreUnavailableError
+from phasesync.ports.runtime import EventSink
+from phasesync.settings.model import Settings
+
+if TYPE_CHECKING:
+    # Not at run time: processes of tests start sooner without the database.
+    from phasesync.daemon.build import Components
+    from phasesync.store.migrate import SchemaStatus
 
 
 @dataclass(frozen=True)
 class FakeSchema:
+    """A `SchemaStatus`."""
+
     current: str | None = "0002"
     expected: str = "0002"
 
@@ -33,12 +42,11 @@ def a_claim(sync_id: str = "sync-1") -> Claim:
 class World:
     """What outlives the daemon, and switches that make it misbehave."""
 
-    look_every: timedelta = timedelta(milliseconds=20)
+    check_every: timedelta = timedelta(milliseconds=20)
     schema: FakeSchema = field(default_factory=FakeSchema)
     down: bool = False
-    role_to_give: MemberRole = MemberRole.ACTIVE
+    role_to_give: DaemonRole = DaemonRole.ACTIVE
     build_errors: list[PhasesyncError] = field(default_factory=list)
-    live: frozenset[str] = frozenset()
 
     events: list[Event] = field(default_factory=list)
     members: set[str] = field(default_factory=set)
@@ -46,49 +54,46 @@ class World:
     polls: int = 0
     polls_before_role: int = 0
     reaped: int = 0
-    looks: int = 0
+    checks: int = 0
     poll_error: Exception | None = None
     may_write: bool = True
     closed: bool = False
-    role: MemberRole | None = None
+    role: DaemonRole | None = None
     heartbeat_failure: PhasesyncError | None = None
     may_be_written: bool = True
     polls_succeed: bool = True
     load: Load = field(default_factory=lambda: Load(threads=8))
-    current: Current | None = None
+    current: Callable[[], Settings] | None = None
     _gate: threading.Event = field(default_factory=threading.Event)
-    look_error: PhasesyncError | None = None
+    check_error: PhasesyncError | None = None
     hang_in_poll: bool = False
-    hang_in_leave: bool = False
+    hang_in_sign_off: bool = False
     hang_in_work: bool = False
 
     def let_go(self) -> None:
         """End whatever hangs."""
         self._gate.set()
 
-    # what bootstrap gives
+    # what the service is given
 
-    def look(self) -> FakeSchema:
-        self.looks += 1
-        if self.look_error is not None:
-            raise self.look_error
+    def schema_status(self) -> SchemaStatus:
+        self.checks += 1
+        if self.check_error is not None:
+            raise self.check_error
         if self.down:
             raise StoreUnavailableError
-        return self.schema
+        return cast("SchemaStatus", self.schema)
 
-    def build(self, current: Current) -> Parts:
+    def build(self, current: Callable[[], Settings], events: EventSink) -> Components:
         if self.build_errors:
             raise self.build_errors.pop(0)
         self.current = current
-        return Parts(scheduler=self, keeper=Keeper(self), dispatcher=Work(self), close=self.close, live=self.live)
-
-    def close(self) -> None:
-        self.closed = True
+        return cast("Components", FakeComponents(self))
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
 
-    # rounds
+    # chores
 
     def poll(self) -> bool:
         if self.hang_in_poll:
@@ -108,7 +113,7 @@ class World:
         self.members.add("daemon-1")
         return True
 
-    def reap(self) -> bool:
+    def free_expired_claims(self) -> bool:
         self.reaped += 1
         return True
 
@@ -118,26 +123,47 @@ class World:
     def expire_leases(self) -> bool:
         return True
 
-    def reap_users(self) -> bool:
+    def remove_orphan_users(self) -> bool:
         return True
 
-    def keep_house(self) -> bool:
+    def prune(self) -> bool:
         return True
 
     def stop(self) -> None:
         if self.hang_in_poll:
             self._gate.wait()
 
-    def leave(self, unfinished: list[Claim]) -> None:
-        if self.hang_in_leave:
+    def sign_off(self, unfinished: list[Claim]) -> None:
+        if self.hang_in_sign_off:
             self._gate.wait()
         for claim in unfinished:
             self.claims.remove(claim)
         self.members.discard("daemon-1")
 
 
+class FakeComponents:
+    def __init__(self, world: World) -> None:
+        self.application = FakeApplication(world)
+        self.scheduler = world
+        self.keeper = FakeKeeper(world)
+        self.dispatcher = FakeDispatcher(world)
+        self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
+
+
 @dataclass
-class Keeper:
+class FakeApplication:
+    world: World
+    warnings: tuple[str, ...] = ()
+
+    def schema(self) -> SchemaStatus:
+        return self.world.schema_status()
+
+    def close(self) -> None:
+        self.world.closed = True
+
+
+@dataclass
+class FakeKeeper:
     world: World
 
     def stop(self) -> None:
@@ -145,7 +171,7 @@ class Keeper:
 
 
 @dataclass
-class Work:
+class FakeDispatcher:
     """Runs end as soon as they may not write any more, unless they hang."""
 
     world: World

@@ -31,7 +31,7 @@ def main(config: str, *switches: str) -> int:
         code = run_daemon(
             loaded=loaded,
             reload=lambda: load_settings(Path(config)),
-            look=world.look,
+            schema_status=world.schema_status,
             build=world.build,
             events=world,
         )

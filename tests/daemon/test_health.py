@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from phasesync.core.daemons import Load, MemberRole
-from phasesync.daemon.health import Condition, Heartbeat, Round
+from phasesync.core.daemons import DaemonRole, Load
+from phasesync.daemon.health import ChoreProgress, HealthState, Heartbeat
 from phasesync.errors import SettingsError, StoreUnavailableError
 from tests.daemon.fakes import FakeSchema
+
+if TYPE_CHECKING:
+    from phasesync.store.migrate import SchemaStatus
 
 S = timedelta(seconds=1)
 
 
-def goes_on(every=S, *, ended=S, succeeded=None) -> Round:
-    return Round(every=every, ended=ended, succeeded=ended if succeeded is None else succeeded)
+def goes_on(every=S, *, ended=S, succeeded=None) -> ChoreProgress:
+    return ChoreProgress(every=every, ended=ended, succeeded=ended if succeeded is None else succeeded)
 
 
-def working(**changes: Any) -> Condition:
+def working(**changes: Any) -> HealthState:
     """A daemon at work, with one thing changed."""
-    pulse = Heartbeat(role=MemberRole.ACTIVE, beat=goes_on(5 * S), poll=goes_on(), leases=goes_on())
-    condition = Condition()
-    condition.database_reachable = True
-    condition.schema = FakeSchema()
-    condition.pulse = lambda: replace(pulse, **changes)
-    return condition
+    heartbeat = Heartbeat(role=DaemonRole.ACTIVE, beat=goes_on(5 * S), poll=goes_on(), leases=goes_on())
+    state = HealthState()
+    state.database_reachable = True
+    state.schema = cast("SchemaStatus", FakeSchema())
+    state.heartbeat = lambda: replace(heartbeat, **changes)
+    return state
 
 
 def load(*quiet: timedelta, full_for: timedelta = timedelta(0)) -> list[Load]:
@@ -35,21 +38,21 @@ def load(*quiet: timedelta, full_for: timedelta = timedelta(0)) -> list[Load]:
 
 
 def test_a_daemon_at_work_is_healthy_and_ready() -> None:
-    condition = working(loads=load(S, 3 * S))
+    state = working(loads=load(S, 3 * S))
 
-    assert condition.health().detail == {
+    assert state.health().detail == {
         "state": "active",
         "last_heartbeat_s": 1.0,
         "last_poll_s": 1.0,
         "workers_busy": 2,
         "workers_stuck": 0,
     }
-    assert (condition.health().ok, condition.ready().ok) == (True, True)
-    assert condition.ready().detail == {"role": "active"}
+    assert (state.health().ok, state.ready().ok) == (True, True)
+    assert state.ready().detail == {"role": "active"}
 
 
 @pytest.mark.parametrize(
-    ("pulse", "reason"),
+    ("heartbeat", "reason"),
     [
         ({"poll": goes_on(ended=30 * S)}, None),
         ({"poll": goes_on(ended=30.1 * S)}, "polls have stalled"),
@@ -61,26 +64,26 @@ def test_a_daemon_at_work_is_healthy_and_ready() -> None:
         ({"beat": goes_on(5 * S, ended=30.1 * S)}, "heartbeats have stalled"),
         ({"beat": goes_on(200 * S, ended=599 * S)}, None),
         ({"beat": goes_on(200 * S, ended=601 * S)}, "heartbeats have stalled"),
-        ({"poll": goes_on(ended=31 * S), "role": MemberRole.STANDBY}, "polls have stalled"),
+        ({"poll": goes_on(ended=31 * S), "role": DaemonRole.STANDBY}, "polls have stalled"),
         ({"loads": load(119 * S, 0 * S)}, None),
         ({"loads": load(121 * S, 0 * S)}, "1 worker is stuck: no progress for more than 120 s"),
         ({"loads": load(*[121 * S] * 8)}, "8 workers are stuck: no progress for more than 120 s"),
         ({"loads": load(121 * S), "stuck_after": 300 * S}, None),
     ],
 )
-def test_what_a_restart_would_help_against_is_unhealthy_and_not_ready(pulse, reason) -> None:
-    condition = working(**pulse)
+def test_what_a_restart_would_help_against_is_unhealthy_and_not_ready(heartbeat, reason) -> None:
+    state = working(**heartbeat)
 
-    assert condition.health().ok is (reason is None)
-    assert condition.health().detail.get("reason") == reason
-    assert condition.ready().ok is (reason is None)
+    assert state.health().ok is (reason is None)
+    assert state.health().detail.get("reason") == reason
+    assert state.ready().ok is (reason is None)
 
 
 FULL = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
 
 
 @pytest.mark.parametrize(
-    ("pulse", "reason"),
+    ("heartbeat", "reason"),
     [
         ({"heartbeat_failure": FULL}, "the database cannot be written (SQLITE_FULL)"),
         ({"heartbeat_failure": SettingsError("no")}, "the database cannot be written: no"),
@@ -96,36 +99,36 @@ FULL = StoreUnavailableError("the disk is full", code="SQLITE_FULL")
         ),
     ],
 )
-def test_what_a_restart_does_not_help_against_is_healthy_and_not_ready(pulse, reason) -> None:
-    condition = working(**pulse)
+def test_what_a_restart_does_not_help_against_is_healthy_and_not_ready(heartbeat, reason) -> None:
+    state = working(**heartbeat)
 
-    assert condition.health().ok
-    assert (condition.ready().ok, condition.ready().detail) == (False, {"reason": reason})
-    assert condition.words() == reason == condition.health().detail["state"]
+    assert state.health().ok
+    assert (state.ready().ok, state.ready().detail) == (False, {"reason": reason})
+    assert state.status_line() == reason == state.health().detail["state"]
 
 
 def test_why_the_database_cannot_be_reached_is_told() -> None:
-    condition = working()
-    condition.database_reachable, condition.database_problem = False, "the database file was replaced"
+    state = working()
+    state.database_reachable, state.database_problem = False, "the database file was replaced"
 
-    assert condition.health().ok
-    assert condition.ready().detail == {"reason": "the database cannot be reached: the database file was replaced"}
+    assert state.health().ok
+    assert state.ready().detail == {"reason": "the database cannot be reached: the database file was replaced"}
 
 
 def test_workers_that_are_all_busy_are_shown_and_harm_nothing() -> None:
-    condition = working(loads=load(*[S] * 8, full_for=95 * S))
+    state = working(loads=load(*[S] * 8, full_for=95 * S))
 
-    assert condition.health().ok and condition.ready().ok
-    assert condition.health().detail["workers_full_for_s"] == 95.0
-    assert condition.words() == "active; every worker is busy and none has ended for 95 s"
+    assert state.health().ok and state.ready().ok
+    assert state.health().detail["workers_full_for_s"] == 95.0
+    assert state.status_line() == "active; every worker is busy and none has ended for 95 s"
 
 
 def test_lines_of_the_log_that_were_lost_are_shown_and_harm_nothing() -> None:
-    condition = working()
-    condition.lines_lost = lambda: 7
+    state = working()
+    state.lines_lost = lambda: 7
 
-    assert condition.health().ok and condition.ready().ok
-    assert condition.health().detail["log_lines_lost"] == 7
+    assert state.health().ok and state.ready().ok
+    assert state.health().detail["log_lines_lost"] == 7
 
 
 def test_before_the_role_is_known_it_is_not_ready() -> None:
@@ -133,15 +136,15 @@ def test_before_the_role_is_known_it_is_not_ready() -> None:
 
 
 def test_at_the_very_start_it_is_healthy_and_not_ready() -> None:
-    condition = Condition()
+    state = HealthState()
 
-    assert condition.health().ok
-    assert condition.ready().detail == {"reason": "starting"}
+    assert state.health().ok
+    assert state.ready().detail == {"reason": "starting"}
 
 
 def test_while_it_stops_it_is_healthy_and_not_ready() -> None:
-    condition = working(poll=goes_on(ended=60 * S), loads=load(600 * S))
-    condition.stopping = True
+    state = working(poll=goes_on(ended=60 * S), loads=load(600 * S))
+    state.stopping = True
 
-    assert condition.health().ok
-    assert (condition.ready().ok, condition.ready().detail) == (False, {"reason": "stopping"})
+    assert state.health().ok
+    assert (state.ready().ok, state.ready().detail) == (False, {"reason": "stopping"})

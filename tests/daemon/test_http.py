@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from phasesync.daemon import http
-from phasesync.daemon.http import HealthServer, Report
+from phasesync.daemon.http import HealthServer, ProbeResult
 from phasesync.errors import HostUnavailableError, SettingsError
 from tests.support.waiting import HANG_GUARD_S
 
-OK = Report(ok=True, detail={"role": "active"})
-NOT_OK = Report(ok=False, detail={"reason": "the database cannot be reached"})
+OK = ProbeResult(ok=True, detail={"role": "active"})
+NOT_OK = ProbeResult(ok=False, detail={"reason": "the database cannot be reached"})
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_head_is_an_answer_without_a_body(serve) -> None:
 
 
 def test_a_check_that_fails_is_a_no(serve) -> None:
-    def broken() -> Report:
+    def broken() -> ProbeResult:
         raise ValueError("hush")
 
     response, body = ask(serve(health=broken))

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import DaemonRole
 from phasesync.errors import HostUnavailableError
 from tests.daemon.conftest import settings_with
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -31,7 +31,7 @@ def test_a_daemon_works_without_its_address_and_has_it_as_soon_as_it_is_free(run
     wait_until(lambda: world.polls > 0, what="the first poll")
     problem = f"http.listen: 127.0.0.1:{occupied.getsockname()[1]} is in use by another process"
     line = f"STATUS=active; health is not served: {problem}"
-    wait_until(lambda: any(line in told for told in manager()), what="the status line")
+    wait_until(lambda: any(line in message for message in manager()), what="the status line")
 
     occupied.close()
     wait_until(lambda: running.listens, what="listening")
@@ -64,7 +64,7 @@ def test_it_ends_likewise_while_it_waits_for_the_database(run, world, occupied) 
 
 
 def test_a_standby_waits_for_the_address_without_end_and_takes_it_with_the_work(run, world, occupied, logs) -> None:
-    world.role_to_give = MemberRole.STANDBY
+    world.role_to_give = DaemonRole.STANDBY
     running = run(settings_at(occupied), listen_patience=BRIEFLY)
     tries = "standing by without an address; it is taken with the work"
     wait_until(lambda: any(line["event"] == tries for line in logs), what="the standby")
@@ -73,7 +73,7 @@ def test_a_standby_waits_for_the_address_without_end_and_takes_it_with_the_work(
         wait_until(lambda: not running.thread.is_alive(), within_s=3 * BRIEFLY.total_seconds())
 
     occupied.close()
-    world.role_to_give = MemberRole.ACTIVE
+    world.role_to_give = DaemonRole.ACTIVE
     wait_until(lambda: running.listens, what="listening")
     wait_until(lambda: running.get("/readyz")[1]["role"] == "active", what="the work")
     assert running.stop() == 0

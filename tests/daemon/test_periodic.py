@@ -18,10 +18,10 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def rounds() -> Iterator[PeriodicChores]:
-    rounds = PeriodicChores()
-    yield rounds
-    rounds.stop()
+def chores() -> Iterator[PeriodicChores]:
+    chores = PeriodicChores()
+    yield chores
+    chores.stop()
 
 
 class Chore:
@@ -43,55 +43,55 @@ class Chore:
         self.done += 1
 
 
-def test_a_round_comes_again_and_again(rounds) -> None:
+def test_a_round_comes_again_and_again(chores) -> None:
     chore = Chore()
-    rounds.add("chore", chore, every=10 * MS)
-    rounds.start()
+    chores.add("chore", chore, every=10 * MS)
+    chores.start()
 
     wait_until(lambda: chore.done > 5)
-    wait_until(lambda: rounds.age("chore") < 5)
+    wait_until(lambda: chores.age("chore") < 5)
 
 
-def test_the_first_round_may_wait(rounds) -> None:
+def test_the_first_round_may_wait(chores) -> None:
     early, late = Chore(), Chore()
-    rounds.add("late", late, every=10 * MS, first_in=timedelta(hours=1))
-    rounds.add("early", early, every=10 * MS)
-    rounds.start()
+    chores.add("late", late, every=10 * MS, first_in=timedelta(hours=1))
+    chores.add("early", early, every=10 * MS)
+    chores.start()
 
     wait_until(lambda: early.done > 5)
     assert late.done == 0
 
 
-def test_a_round_that_takes_long_is_not_overtaken(rounds) -> None:
+def test_a_round_that_takes_long_is_not_overtaken(chores) -> None:
     slow, other = Chore(), Chore()
     slow.gate.clear()
-    rounds.add("slow", slow, every=10 * MS)
-    rounds.add("other", other, every=10 * MS)
-    rounds.start()
+    chores.add("slow", slow, every=10 * MS)
+    chores.add("other", other, every=10 * MS)
+    chores.start()
     wait_until(lambda: other.done > 5)
 
     assert (slow.under_way, slow.done) == (1, 0)
-    assert rounds.age("slow") > rounds.age("other")
+    assert chores.age("slow") > chores.age("other")
     slow.gate.set()
     wait_until(lambda: slow.done > 2)
     assert slow.most_at_once == 1
 
 
-def test_a_failure_does_not_end_the_rounds_and_does_not_count_as_a_sign_of_life(rounds) -> None:
+def test_a_failure_does_not_end_the_rounds_and_does_not_count_as_a_sign_of_life(chores) -> None:
     chore = Chore()
     chore.error = ValueError("hush")
-    rounds.add("chore", chore, every=10 * MS)
+    chores.add("chore", chore, every=10 * MS)
     began = time.monotonic()
-    rounds.start()
+    chores.start()
     wait_until(lambda: time.monotonic() - began > 0.1)
 
-    assert rounds.age("chore") >= 0.1
+    assert chores.age("chore") >= 0.1
     chore.error = None
-    wait_until(lambda: rounds.age("chore") < 0.1)
+    wait_until(lambda: chores.age("chore") < 0.1)
     assert chore.done > 0
 
 
-def test_a_round_that_returns_false_has_ended_without_success(rounds) -> None:
+def test_a_round_that_returns_false_has_ended_without_success(chores) -> None:
     outcome = [False]
     done = []
 
@@ -99,28 +99,28 @@ def test_a_round_that_returns_false_has_ended_without_success(rounds) -> None:
         done.append(outcome[0])
         return outcome[0]
 
-    rounds.add("chore", chore, every=10 * MS)
-    rounds.start()
+    chores.add("chore", chore, every=10 * MS)
+    chores.start()
     wait_until(lambda: len(done) > 20)
 
-    assert rounds.age("chore") < rounds.success_age("chore")
-    assert rounds.success_age("chore") >= 0.1
+    assert chores.age("chore") < chores.success_age("chore")
+    assert chores.success_age("chore") >= 0.1
     outcome[0] = True
-    wait_until(lambda: rounds.success_age("chore") < 0.1)
+    wait_until(lambda: chores.success_age("chore") < 0.1)
 
 
-def test_the_rhythm_changes_at_once(rounds) -> None:
+def test_the_rhythm_changes_at_once(chores) -> None:
     chore = Chore()
-    rounds.add("chore", chore, every=timedelta(hours=1))
-    rounds.start()
+    chores.add("chore", chore, every=timedelta(hours=1))
+    chores.start()
     wait_until(lambda: chore.done == 1)
 
-    rounds.set_every("chore", 10 * MS)
+    chores.set_every("chore", 10 * MS)
 
     wait_until(lambda: chore.done > 5)
 
 
-def test_after_the_end_there_is_no_round(rounds) -> None:
+def test_after_the_end_there_is_no_round(chores) -> None:
     other = PeriodicChores()
     chore = Chore()
     other.add("chore", chore, every=10 * MS)
@@ -130,8 +130,8 @@ def test_after_the_end_there_is_no_round(rounds) -> None:
     wait_until(lambda: chore.under_way == 0)
     done = chore.done
     sign = Chore()
-    rounds.add("sign", sign, every=10 * MS)
-    rounds.start()
+    chores.add("sign", sign, every=10 * MS)
+    chores.start()
 
     wait_until(lambda: sign.done > 5)
     assert chore.done == done
@@ -146,28 +146,28 @@ def test_rounds_that_were_missed_are_made_up_once(late_by, following) -> None:
     assert _Every(50 * MS).get_next_fire_time(NOW, NOW + late_by) == NOW + late_by + following
 
 
-def test_a_clock_that_jumps_forwards_costs_nothing(rounds) -> None:
+def test_a_clock_that_jumps_forwards_costs_nothing(chores) -> None:
     chore = Chore()
     with time_machine.travel(NOW, tick=True) as clock:
-        rounds.add("chore", chore, every=10 * MS)
-        rounds.start()
+        chores.add("chore", chore, every=10 * MS)
+        chores.start()
         wait_until(lambda: chore.done > 2)
         clock.move_to(NOW + timedelta(days=400))
         done = chore.done
         wait_until(lambda: chore.done > done + 5)
 
 
-def test_a_clock_that_jumps_back_stops_nothing(rounds) -> None:
+def test_a_clock_that_jumps_back_stops_nothing(chores) -> None:
     chore = Chore()
     with time_machine.travel(NOW, tick=True) as clock:
-        rounds.add("chore", chore, every=10 * MS)
-        rounds.start()
+        chores.add("chore", chore, every=10 * MS)
+        chores.start()
         wait_until(lambda: chore.done > 2)
         clock.move_to(NOW - timedelta(hours=3))
         done = chore.done
 
         def goes_on() -> bool:
-            rounds.keep_time()
+            chores.correct_clock_jumps()
             return chore.done > done + 5
 
         wait_until(goes_on)

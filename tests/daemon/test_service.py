@@ -8,10 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.daemons import Load, MemberRole
+from phasesync.core.daemons import Chore, DaemonRole, Load
 from phasesync.core.events import ChoreFailed, SchemaWaiting
-from phasesync.daemon import health as condition
-from phasesync.daemon import shutdown as ending
+from phasesync.daemon import health, shutdown
 from phasesync.daemon.signals import Command
 from phasesync.errors import (
     AnotherDatabaseError,
@@ -39,16 +38,16 @@ def test_it_polls_and_is_ready(run, world) -> None:
 
 
 def test_a_standby_is_ready_and_says_so(run, world) -> None:
-    world.role_to_give = MemberRole.STANDBY
+    world.role_to_give = DaemonRole.STANDBY
 
     assert run().wait_for("/readyz", 200) == {"ok": True, "role": "standby"}
 
 
 def test_a_standby_takes_over_sooner_than_its_next_heartbeat(run, world) -> None:
-    world.role_to_give = MemberRole.STANDBY
+    world.role_to_give = DaemonRole.STANDBY
     running = run(settings_with(daemon={"claim_ttl_s": 60}))
     running.wait_for("/readyz", 200)
-    world.role_to_give = MemberRole.ACTIVE
+    world.role_to_give = DaemonRole.ACTIVE
 
     wait_until(lambda: running.get("/readyz")[1]["role"] == "active", what="taking over")
 
@@ -57,7 +56,7 @@ def test_it_waits_for_the_database(run, world) -> None:
     world.down = True
     running = run()
 
-    wait_until(lambda: world.looks > 3, what="looking again")
+    wait_until(lambda: world.checks > 3, what="looking again")
     assert running.get("/readyz") == (503, {"ok": False, "reason": DOWN})
     assert running.get("/healthz")[0] == 200
     assert [(event.chore, event.error) for event in world.events] == [("start", "StoreUnavailableError")], "told once"
@@ -73,7 +72,7 @@ def test_it_waits_for_the_schema_and_names_what_mends_it(found, command, run, wo
     world.schema = FakeSchema(current=found)
     running = run()
 
-    wait_until(lambda: world.looks > 3, what="looking again")
+    wait_until(lambda: world.checks > 3, what="looking again")
     assert world.events == [SchemaWaiting(found=found, expected="0002", command=command)], "told once"
     assert running.get("/readyz") == (
         503,
@@ -112,7 +111,7 @@ def test_what_waiting_does_not_mend_ends_the_start(run, world) -> None:
 def test_a_stop_while_waiting_ends_it(run, world) -> None:
     world.down = True
     running = run()
-    wait_until(lambda: world.looks > 0, what="looking")
+    wait_until(lambda: world.checks > 0, what="looking")
 
     assert running.stop() == 0
 
@@ -124,7 +123,7 @@ def test_an_address_that_can_never_be_had_ends_the_start_before_anything_else(ru
     (error,) = running.ended
     assert isinstance(error, SettingsError)
     assert "http.listen" in error.message
-    assert world.looks == 0
+    assert world.checks == 0
 
 
 # --- at work
@@ -139,10 +138,10 @@ def test_nothing_is_claimed_while_the_schema_does_not_match(run, world) -> None:
 
     assert body["command"] == "upgrade phasesync"
     assert running.get("/healthz")[0] == 200
-    looks = world.looks
-    wait_until(lambda: world.looks > looks + 1, what="a further look")
+    checks = world.checks
+    wait_until(lambda: world.checks > checks + 1, what="a further look")
     polls = world.polls
-    wait_until(lambda: world.looks > looks + 5, what="further looks")
+    wait_until(lambda: world.checks > checks + 5, what="further looks")
     assert world.polls == polls
     world.schema = FakeSchema()
     running.wait_for("/readyz", 200)
@@ -157,7 +156,7 @@ def test_a_database_that_is_down_makes_it_unready_but_leaves_it_healthy(run, wor
     assert running.wait_for("/readyz", 503)["reason"] == DOWN
     assert running.get("/healthz")[0] == 200
     assert [event for event in world.events if isinstance(event, ChoreFailed)] == [
-        ChoreFailed(chore="schema", error="StoreUnavailableError", message=StoreUnavailableError().message)
+        ChoreFailed(chore=Chore.SCHEMA, error="StoreUnavailableError", message=StoreUnavailableError().message)
     ]
     world.down = False
     running.wait_for("/readyz", 200)
@@ -167,7 +166,7 @@ def test_a_database_that_is_down_makes_it_unready_but_leaves_it_healthy(run, wor
 def test_another_installations_database_in_the_place_of_ours_ends_it(error, run, world) -> None:
     running = run()
     running.wait_for("/readyz", 200)
-    world.look_error = error
+    world.check_error = error
 
     running.thread.join(HANG_GUARD_S)
 
@@ -180,18 +179,18 @@ def test_another_installations_database_in_the_place_of_ours_ends_it(error, run,
 def test_a_database_that_is_gone_is_named_by_readiness_and_waited_for(run, world) -> None:
     running = run()
     running.wait_for("/readyz", 200)
-    world.look_error = StoreUnavailableError("the database /data/phasesync.db is gone")
+    world.check_error = StoreUnavailableError("the database /data/phasesync.db is gone")
 
     assert "/data/phasesync.db is gone" in running.wait_for("/readyz", 503)["reason"]
     assert running.get("/healthz")[0] == 200
 
-    world.look_error = None
+    world.check_error = None
     running.wait_for("/readyz", 200)
 
 
 @pytest.mark.parametrize("how", ["hang", "defect"])
 def test_polls_that_stall_make_it_unhealthy(how, run, world, monkeypatch, logs) -> None:
-    monkeypatch.setattr(condition, "STALLED_AFTER", timedelta(seconds=0.3))
+    monkeypatch.setattr(health, "STALLED_AFTER", timedelta(seconds=0.3))
     running = run()
     running.wait_for("/healthz", 200)
     if how == "hang":
@@ -241,12 +240,12 @@ def test_a_role_that_has_expired_is_taken_anew_without_waiting_for_the_next_hear
     running.wait_for("/readyz", 200)
     world.role = None
 
-    wait_until(lambda: world.role is MemberRole.ACTIVE, what="the role")
+    wait_until(lambda: world.role is DaemonRole.ACTIVE, what="the role")
     running.wait_for("/readyz", 200)
 
 
 def test_polls_that_do_not_succeed_make_it_unready(run, world, monkeypatch) -> None:
-    monkeypatch.setattr(condition, "STALLED_AFTER", timedelta(seconds=0.3))
+    monkeypatch.setattr(health, "STALLED_AFTER", timedelta(seconds=0.3))
     running = run()
     running.wait_for("/readyz", 200)
     world.polls_succeed = False
@@ -288,7 +287,7 @@ def test_a_stop_leaves_nothing_behind(run, world) -> None:
 
 
 def test_work_that_hangs_is_given_back_and_the_process_ends(run, world, monkeypatch) -> None:
-    monkeypatch.setattr(ending, "STOP_BEYOND_DRAIN", timedelta(seconds=0.6))
+    monkeypatch.setattr(shutdown, "STOP_BEYOND_DRAIN", timedelta(seconds=0.6))
     world.claims, world.hang_in_work = [a_claim()], True
     running = run(settings_with(daemon={"drain_s": 1}))
     running.wait_for("/readyz", 200)
@@ -301,9 +300,9 @@ def test_work_that_hangs_is_given_back_and_the_process_ends(run, world, monkeypa
     assert (world.claims, world.members) == ([], set())
 
 
-@pytest.mark.parametrize("switch", ["hang_in_poll", "hang_in_leave"])
+@pytest.mark.parametrize("switch", ["hang_in_poll", "hang_in_sign_off"])
 def test_a_database_that_hangs_does_not_hold_up_the_end(switch, run, world, monkeypatch) -> None:
-    monkeypatch.setattr(ending, "STOP_BEYOND_DRAIN", timedelta(seconds=0.6))
+    monkeypatch.setattr(shutdown, "STOP_BEYOND_DRAIN", timedelta(seconds=0.6))
     running = run(settings_with(daemon={"drain_s": 0}))
     running.wait_for("/readyz", 200)
     setattr(world, switch, True)
@@ -312,7 +311,7 @@ def test_a_database_that_hangs_does_not_hold_up_the_end(switch, run, world, monk
     running.stop()
 
     assert time.monotonic() - began < 4
-    assert running.exits == ([0] if switch == "hang_in_leave" else [])
+    assert running.exits == ([0] if switch == "hang_in_sign_off" else [])
     assert world.may_write is False
 
 
@@ -320,7 +319,7 @@ def test_while_it_stops_it_is_not_ready(run, world) -> None:
     world.claims, world.hang_in_work = [a_claim()], True
     running = run()
     running.wait_for("/readyz", 200)
-    running.inbox.put(Command.STOP)
+    running.commands.put(Command.STOP)
 
     assert running.wait_for("/readyz", 503) == {"ok": False, "reason": "stopping"}
     assert running.get("/healthz")[0] == 200
@@ -331,7 +330,6 @@ def test_while_it_stops_it_is_not_ready(run, world) -> None:
 
 
 def test_a_reload_takes_over_what_it_can_and_names_the_rest(run, world, logs) -> None:
-    world.live = frozenset({"retention.runs_days"})
     running = run(settings_with(daemon={"poll_interval_ms": 60_000}))
     running.wait_for("/readyz", 200)
     polls = world.polls
@@ -365,7 +363,7 @@ def test_settings_that_are_wrong_change_nothing(run, world, logs) -> None:
 def test_a_reload_while_waiting_is_heard(run, world, logs) -> None:
     world.down = True
     running = run()
-    wait_until(lambda: world.looks > 0, what="looking")
+    wait_until(lambda: world.checks > 0, what="looking")
 
     running.reload(settings_with(log={"level": "warning"}))
 
@@ -393,7 +391,7 @@ def test_systemd_hears_of_every_stage(run, world, manager, monkeypatch) -> None:
 
 
 def test_the_watchdog_is_not_fed_when_polls_stall(run, world, manager, monkeypatch) -> None:
-    monkeypatch.setattr(condition, "STALLED_AFTER", timedelta(seconds=0.2))
+    monkeypatch.setattr(health, "STALLED_AFTER", timedelta(seconds=0.2))
     monkeypatch.setenv("WATCHDOG_USEC", "100000")
     running = run()
     wait_until(lambda: "WATCHDOG=1" in manager(), what="signs of life")
@@ -401,6 +399,6 @@ def test_the_watchdog_is_not_fed_when_polls_stall(run, world, manager, monkeypat
     running.wait_for("/healthz", 503)
 
     fed = manager().count("WATCHDOG=1")
-    looks = world.looks
-    wait_until(lambda: world.looks > looks + 10, what="time passing")
+    checks = world.checks
+    wait_until(lambda: world.checks > checks + 10, what="time passing")
     assert manager().count("WATCHDOG=1") <= fed + 1

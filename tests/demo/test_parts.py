@@ -19,10 +19,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
-from phasesync.adapters.aws.policies import sync_policy
 from phasesync.cli.main import cli
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, Trigger
+from phasesync.core.iam.sync_policy import starter_sync_policy
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Trigger
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
 from phasesync.demo.failures import ClaimFailedError, OutOfTimeError
 from phasesync.demo.interruptions import Interruptions
@@ -88,7 +88,7 @@ def test_its_folder_is_private_and_goes_with_what_is_in_it() -> None:
 
 def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: AwsEmulator) -> None:
     account = Account(emulator, OTHER_ACCOUNT)
-    arn = account.make_role("waiting", trust=trust("right"), policy=sync_policy(region=REGION))
+    arn = account.make_role("waiting", trust=trust("right"), policy=starter_sync_policy(region=REGION))
     sts: Any = account._client("sts")
 
     assumed = sts.assume_role(RoleArn=arn, RoleSessionName="test", ExternalId="right")

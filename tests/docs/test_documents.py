@@ -11,7 +11,8 @@ import pytest
 from phasesync import errors
 from phasesync.cli.main import cli
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.settings.model import setting_names, variable_of
 
 ROOT = Path(__file__).parents[2]

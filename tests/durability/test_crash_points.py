@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt
 from phasesync.store import Store
 from tests.durability.moments import Moment, go_back, keep

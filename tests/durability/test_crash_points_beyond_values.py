@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, TagMode
 from phasesync.store import Store
 from tests.durability.moments import Moment, go_back, keep, picture

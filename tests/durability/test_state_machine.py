@@ -20,8 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import CURRENT, PREVIOUS, TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, OnDrift, OnRemove, TagMode
+from phasesync.core.sync import AWS_MANAGED_KEY, OnDrift, OnRemove, TagMode, Trigger
 from phasesync.errors import PhasesyncError
 from phasesync.store import Store
 from tests.durability.machine.dust import settle

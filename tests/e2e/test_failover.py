@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.status import SyncStatus
+from phasesync.core.sync import SyncStatus
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws
 from tests.support.daemon import Daemon

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from phasesync.adapters.telemetry.log_events import LogEvents
 from phasesync.core.sync import Layout
-from phasesync.daemon.build import build_machinery
+from phasesync.daemon.build import build_components
 from phasesync.daemon.http import MAX_CONNECTIONS
 from phasesync.emulator import Operation
 from phasesync.settings import load_settings
@@ -152,12 +152,12 @@ def test_a_run_makes_progress_with_every_call_and_none_while_aws_does_not_answer
     """What tells a worker that is stuck from one that has much to do; in this process, to look at it."""
     installation.add_syncs("web", values={f"KEY_{number}": "x" for number in range(4)}, **PER_KEY)
     settings = load_settings(installation.config, environ=installation.environ).settings
-    machinery = build_machinery(lambda: settings, LogEvents())
+    components = build_components(lambda: settings, LogEvents())
     quiet: list[float] = []
     opened = threading.Event()
 
     def longest_quiet() -> float:
-        return max((one.total_seconds() for one in machinery.dispatcher.load().quiet), default=0.0)
+        return max((quiet_for.total_seconds() for quiet_for in components.dispatcher.load().quiet), default=0.0)
 
     def hold_up(_operation: Operation) -> None:
         quiet.append(longest_quiet())
@@ -168,18 +168,18 @@ def test_a_run_makes_progress_with_every_call_and_none_while_aws_does_not_answer
     aws.server.do("DescribeSecret", hold_up, times=None)
     began = time.monotonic()
     try:
-        assert machinery.scheduler.beat() and machinery.scheduler.poll()
+        assert components.scheduler.beat() and components.scheduler.poll()
         wait_until(lambda: len(quiet) == 4, what="the fourth call")
         assert time.monotonic() - began > 1.2
         assert max(quiet) < 1.2, "every call is progress"
         wait_until(lambda: longest_quiet() > 1.5, what="a worker that makes no progress")
         opened.set()
-        wait_until(lambda: not machinery.dispatcher.running(), what="the end of the run")
+        wait_until(lambda: not components.dispatcher.running(), what="the end of the run")
         assert longest_quiet() == 0
     finally:
         opened.set()
-        machinery.dispatcher.drain(timedelta(seconds=HANG_GUARD_S))
-        machinery.application.close()
+        components.dispatcher.drain(timedelta(seconds=HANG_GUARD_S))
+        components.application.close()
 
 
 @on_sqlite

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.emulator import DROP, Answer, Operation, When
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import Aws

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from tests.e2e.conftest import versions_of
 from tests.support.aws import Aws
 from tests.support.installation import Installation

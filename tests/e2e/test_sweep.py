@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.emulator import Answer, Operation
 from tests.e2e.conftest import values_of
 from tests.support.aws import Aws

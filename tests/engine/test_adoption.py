@@ -8,7 +8,7 @@ import pytest
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.ownership import Ownership
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt, Layout, SyncConfig
 from phasesync.engine.import_values import ImportResult
 from phasesync.errors import (

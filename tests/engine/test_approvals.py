@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Layout, OnDrift, OnRemove
 from phasesync.errors import IllegalTransitionError
 from tests.support.operator import operations

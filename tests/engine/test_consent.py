@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 
 from phasesync.core.model import SecretValue
-from phasesync.core.payloads import map_json
+from phasesync.core.payloads import build_json_payload
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Adopt
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Adopt, SyncStatus, Trigger
 from phasesync.errors import OutcomeUnknownError, ThrottledError
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
@@ -136,7 +136,7 @@ def test_an_old_write_that_lands_at_the_last_moment_is_not_emptied_unattended(wo
     world.edit(**keys)
     world.destinations.fail("put_value", error=OutcomeUnknownError("no answer"))
     world.run()
-    late = map_json(NAME, {key: SecretValue(value) for key, value in keys.items()}, world.store.keys.digests)
+    late = build_json_payload(NAME, {key: SecretValue(value) for key, value in keys.items()}, world.store.keys.digests)
     token = world.entry.intent.token if world.entry.intent else ""
     world.edit(A=None, B=None, C=None)
 

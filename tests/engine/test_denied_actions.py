@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from phasesync.adapters.aws.least_privilege import grant_of, policy_of
-from phasesync.adapters.aws.policies import KMS_ACTIONS
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome
+from phasesync.core.iam.sync_policy import KMS_ACTIONS, grant_of, policy_of_grants
+from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from phasesync.engine.removal import remove_sync
 from phasesync.errors import PermissionDeniedError
@@ -171,7 +169,7 @@ def policy(world: AwsWorld, **options: Any) -> dict[str, Any]:
     """The policy that is printed for the sync as it is now."""
     state = world.store.syncs.state_of("web")
     grant = grant_of(state.sync, SPEC.actions, account=ACCOUNT, journal=state.journal, **options)
-    return policy_of([grant], instance_id=world.store.instance_id)
+    return policy_of_grants([grant], instance_id=world.store.instance_id)
 
 
 def test_every_action_of_the_printed_policies_is_tried_here():

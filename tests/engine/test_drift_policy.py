@@ -2,8 +2,8 @@
 
 import pytest
 
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import OnDrift
+from phasesync.core.run import Outcome
+from phasesync.core.sync import OnDrift, SyncStatus, Trigger
 from phasesync.errors import (
     DestinationError,
     DestinationUnavailableError,

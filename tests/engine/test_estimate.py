@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.planning.estimate import Estimate, estimate
+from phasesync.core.planning.plan import Estimate, estimate
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnRemove, TagMode
 from tests.support.stores import ACTOR
 from tests.support.world import KEY_ARN, NAME, World
@@ -125,7 +125,7 @@ def test_a_run_costs_what_its_plan_said(world: World, scene: Callable[[World], N
     scene(world)
 
     prepared = world.reconciler.prepare(world.store.syncs.state_of("web"))
-    said = estimate(prepared.guarded.go, looks=prepared.task.destination.calls)
+    said = estimate(prepared.guarded.go, observe_calls=prepared.task.destination.calls)
 
     run = world.run()
     assert said == Estimate(calls=run.aws_calls, writes=run.versions_written)

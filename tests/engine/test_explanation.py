@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.planning.explain import ObjectWhy
+from phasesync.core.planning.explain import ObjectExplanation
 from phasesync.core.sync import Layout, OnRemove, Paused
 from phasesync.engine import explanation
 from phasesync.engine.explanation import Explanation
@@ -20,7 +20,7 @@ def explain(world: World) -> Explanation:
     return explanation.explain(world.context, "web")
 
 
-def only(world: World) -> ObjectWhy:
+def only(world: World) -> ObjectExplanation:
     """The one object of an explanation."""
     (one,) = explain(world).objects
     return one

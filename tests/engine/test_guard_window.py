@@ -7,9 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.remote import Content
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome
+from phasesync.core.remote import KeyContent
+from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Layout, OnRemove
 from phasesync.engine.explanation import explain
 from phasesync.store.journal import _context, to_entry
@@ -85,7 +84,7 @@ def test_calls_that_fail_and_answers_that_are_lost_count_once(five: World) -> No
     five.destinations.fail("put_value", when="after")
     five.run()
     five.run()
-    assert [dict(step.former) for step in five.entry.steps] == [{"A": Content.FULL}]
+    assert [dict(step.former) for step in five.entry.steps] == [{"A": KeyContent.FULL}]
     assert unset(five, "B").outcome is Outcome.APPLIED
 
     five.remote.outside_put(NAME, "theirs")
@@ -210,4 +209,4 @@ def test_a_row_of_an_earlier_release_is_read(five: World) -> None:
     assert (read.empty, read.steps, read.created_at) == (None, (), None)
     assert five.run().outcome is Outcome.UNCHANGED
     assert unset(five, "B").outcome is Outcome.APPLIED
-    assert [dict(step.former) for step in five.entry.steps] == [{"B": Content.FULL}]
+    assert [dict(step.former) for step in five.entry.steps] == [{"B": KeyContent.FULL}]

@@ -6,7 +6,7 @@ import pytest
 
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import CrossAccountStatus
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt, Layout, OnRemove
 from phasesync.engine.explanation import explain
 from phasesync.engine.import_values import read_remote

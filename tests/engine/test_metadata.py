@@ -2,10 +2,10 @@
 
 import pytest
 
-from phasesync.core.canonical import canonical_json
+from phasesync.core.canonical_json import canonical_json
 from phasesync.core.remote import ReplicaStatus
-from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import AWS_MANAGED_KEY
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, SyncStatus
 from phasesync.errors import PermissionDeniedError
 from tests.support.world import NAME, World
 

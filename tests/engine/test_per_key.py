@@ -9,8 +9,8 @@ import pytest
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.budget import BURST
 from phasesync.core.remote import TAG_INSTANCE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove, SyncStatus, Trigger
 from phasesync.errors import (
     AccountMismatchError,
     DestinationRejectedError,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, OnRemove, TagMode
 from phasesync.engine.removal import remove_sync
 from phasesync.errors import PermissionDeniedError

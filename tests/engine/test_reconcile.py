@@ -9,8 +9,8 @@ import pytest
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Paused, TagMode
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Paused, SyncStatus, TagMode, Trigger
 from phasesync.errors import (
     ClaimLostError,
     CredentialRejectedError,

@@ -3,7 +3,7 @@
 import pytest
 
 from phasesync.core.remote import TAG_INSTANCE
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt, Layout, TagMode
 from phasesync.engine.removal import RELEASED, Released, release_sync
 from phasesync.errors import PermissionDeniedError

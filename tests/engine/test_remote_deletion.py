@@ -3,7 +3,7 @@
 import pytest
 
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout
 from phasesync.engine.removal import Deleted, deletable_objects, force_delete, remove_sync_and_objects
 from phasesync.errors import (

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from phasesync.core.fingerprint import write_token
 from phasesync.core.remote import CURRENT, Observed
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Adopt
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Adopt, SyncStatus, Trigger
 from phasesync.engine.stale_database import LOOK_AHEAD, check_not_restored
 from phasesync.errors import ClaimHeldError, CredentialRejectedError, StaleDatabaseError
 from phasesync.store.tables import journal

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import Layout
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Layout, SyncStatus
 from phasesync.store.tables import journal
 from tests.support.stores import open_test_store
 from tests.support.world import World

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.remote import TAG_INSTANCE
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.explanation import explain
 from phasesync.engine.removal import release_sync, remove_sync

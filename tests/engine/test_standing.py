@@ -3,9 +3,8 @@
 from datetime import timedelta
 
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.standing import status_of
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused
+from phasesync.core.sync import Paused, SyncStatus, Trigger
+from phasesync.core.sync_status import status_of
 from tests.support.stores import ACTOR, TTL
 from tests.support.world import World
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt
 from phasesync.engine.explanation import explain
 from phasesync.engine.observe import PAUSES_S

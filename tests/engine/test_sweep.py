@@ -6,13 +6,13 @@ from typing import cast
 
 import pytest
 
+from phasesync.core.daemons import SWEEP_EVERY
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Scheduler
-from phasesync.engine.sweep import ROUND
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
@@ -444,7 +444,7 @@ def test_nothing_due_means_no_call_and_no_claim(world: World) -> None:
     fleet.run()
 
     assert fleet.sweep() == []
-    assert world.store.daemons.claim_chore("sweep", "x", every=ROUND)
+    assert world.store.daemons.claim_chore("sweep", "x", every=SWEEP_EVERY)
 
 
 def scheduler_of(fleet: Fleet, owner: str) -> Scheduler:

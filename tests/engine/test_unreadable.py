@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.events import SyncUnreadable
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 from phasesync.engine.removal import remove_sync
 from phasesync.errors import CiphertextError, EnvironmentStoreError, PhasesyncError, SettingsError
 from phasesync.store.tables import journal, syncs

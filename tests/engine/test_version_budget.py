@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from phasesync.core.planning.budget import BURST
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 from tests.support.world import NAME, World
 
 DAY = timedelta(hours=24)

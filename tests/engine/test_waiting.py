@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.status import SyncStatus, Trigger
-from phasesync.core.sync import Paused, Sync
+from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
 from phasesync.engine.operations import SyncOperations
 from phasesync.errors import (
     CredentialRejectedError,

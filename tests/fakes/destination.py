@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
+from phasesync.core.remote import TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult
 from phasesync.errors import CredentialRejectedError, InvalidInputError, NotFoundError
 from tests.fakes.faults import FakeFaults
 from tests.fakes.remote import ACCOUNT, VALID_NAME, FakeObject, FakeRemote
@@ -117,7 +117,7 @@ class FakeDestination:
         description: str | None,
         kms_key: str | None,
         tags: Mapping[str, str],
-    ) -> Written | Occupied:
+    ) -> WriteResult | ResourceExists:
         """CreateSecret."""
         return self._call(
             "create",
@@ -133,7 +133,7 @@ class FakeDestination:
             ),
         )
 
-    def put_value(self, arn: str, payload: Payload, *, token: str) -> Written | Occupied:
+    def put_value(self, arn: str, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         """PutSecretValue."""
         return self._call("put_value", lambda: self._remote.put(self._find(arn), payload, token=token))
 

@@ -7,7 +7,7 @@ Rules: User Guide, resource-based policies and quotas; API reference, ValidateRe
 from collections.abc import Iterator
 from typing import Final
 
-from phasesync.core.canonical import Json, canonical_json, parse_json_document
+from phasesync.core.canonical_json import Json, canonical_json, parse_json_document
 from phasesync.errors import DestinationRejectedError, InvalidInputError
 from tests.fakes.objects import (
     ACCOUNT,

@@ -13,7 +13,7 @@ from typing import Final
 
 from phasesync.core.model import SecretValue
 from phasesync.core.payloads import check_size
-from phasesync.core.remote import CURRENT, Occupied, Payload, Written
+from phasesync.core.remote import CURRENT, Payload, ResourceExists, WriteResult
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, QuotaExceededError
 from tests.fakes.cross_account import FakeCrossAccount
@@ -71,7 +71,7 @@ class FakeRemote(FakeReplication, FakePolicies, FakeCrossAccount, FakeOutsiders)
         tags: Mapping[str, str],
         account: str,
         region: str,
-    ) -> Written | Occupied:
+    ) -> WriteResult | ResourceExists:
         """CreateSecret."""
         self._check(payload, token)
         if not VALID_NAME.fullmatch(name):
@@ -82,7 +82,9 @@ class FakeRemote(FakeReplication, FakePolicies, FakeCrossAccount, FakeOutsiders)
                 raise in_the_way("CreateSecret")
             former = there.versions.get(token)
             # The same request once more is answered as the first time.
-            return Occupied() if former is None or former.value != payload.value else _written(there, former, None)
+            return (
+                ResourceExists() if former is None or former.value != payload.value else _written(there, former, None)
+            )
         _check_tags({}, tags)
         made = self.add(name, account=account, region=region)
         made.description = description or ""
@@ -90,14 +92,14 @@ class FakeRemote(FakeReplication, FakePolicies, FakeCrossAccount, FakeOutsiders)
         made.tags = dict(tags)
         return _written(made, self.add_version(made, token, payload.value), None)
 
-    def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> Written | Occupied:
+    def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         """PutSecretValue without labels: the new version becomes current, the one before it previous."""
         self._check(payload, token)
         there = writable(found, "PutSecretValue", value=True)
         former = there.versions.get(token)
         if former is not None:
             same = former.value == payload.value
-            return _written(there, former, CURRENT in former.labels) if same else Occupied()
+            return _written(there, former, CURRENT in former.labels) if same else ResourceExists()
         self._prune(there)
         written = _written(there, self.add_version(there, token, payload.value), True)
         self.follow(there)
@@ -158,5 +160,5 @@ def _check_tags(there: Mapping[str, str], more: Mapping[str, str]) -> None:
         raise rejected("TagResource")
 
 
-def _written(there: FakeObject, version: FakeVersion, current: bool | None) -> Written:
-    return Written(arn=there.arn, version_id=version.id, current=current)
+def _written(there: FakeObject, version: FakeVersion, current: bool | None) -> WriteResult:
+    return WriteResult(arn=there.arn, version_id=version.id, current=current)

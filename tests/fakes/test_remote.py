@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.remote import PENDING, TAG_INSTANCE, Replica, ReplicaStatus, Written
+from phasesync.core.remote import PENDING, TAG_INSTANCE, Replica, ReplicaStatus, WriteResult
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, RemoteChangedError
 from tests.fakes.destination import FakeDestination, FakeDestinations
@@ -44,7 +44,7 @@ def create(destination: FakeDestination, name: str = NAME) -> str:
     made = destination.create(
         name, payload("one"), token=token(1), description=None, kms_key=None, tags={TAG_INSTANCE: INSTANCE}
     )
-    assert isinstance(made, Written)
+    assert isinstance(made, WriteResult)
     return made.arn
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, OnRemove
 from tests.fakes.remote import FakeObject
 from tests.support.stores import ACTOR

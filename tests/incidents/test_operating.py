@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Paused
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Paused, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.errors import (
     ClaimHeldError,

@@ -3,9 +3,8 @@
 import pytest
 
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import Adopt, Layout, OnDrift, SyncConfig
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Adopt, Layout, OnDrift, SyncConfig, SyncStatus, Trigger
 from phasesync.errors import AlreadyExistsError
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
 from tests.support.world import NAME, World

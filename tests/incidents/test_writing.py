@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.listing_check import pages
-from phasesync.core.status import Outcome, SyncStatus, Trigger
-from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, TagMode
+from phasesync.core.run import Outcome
+from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, SyncStatus, TagMode, Trigger
 from phasesync.errors import InvalidInputError, OutcomeUnknownError, PayloadTooLargeError, ThrottledError
 from tests.support.stores import ACTOR
 from tests.support.world import KEY_ARN, NAME, World

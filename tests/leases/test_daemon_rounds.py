@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from phasesync.adapters.dispatch import Threads
-from phasesync.core.daemons import MemberRole
+from phasesync.adapters.dispatch import ThreadDispatcher
+from phasesync.core.daemons import Chore, DaemonRole
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease
@@ -103,9 +103,9 @@ def test_who_stands_by_takes_nothing_back_and_reaps_nobody(world: LeaseWorld) ->
     before = len(world.calls())
 
     second.expire_leases()
-    second.reap_users()
+    second.remove_orphan_users()
 
-    assert (first.role, second.role) == (MemberRole.ACTIVE, MemberRole.STANDBY)
+    assert (first.role, second.role) == (DaemonRole.ACTIVE, DaemonRole.STANDBY)
     assert (world.users(), world.calls()[before:]) == ({lease.spec.name}, [])
 
 
@@ -116,7 +116,7 @@ def test_users_are_reaped_once_a_day_whichever_daemon_asks(world: LeaseWorld) ->
     before = len(world.calls())
 
     for rounds in (first, second, first):
-        rounds.reap_users()
+        rounds.remove_orphan_users()
 
     assert world.calls()[before:] == ["ListUsers"]
 
@@ -137,7 +137,9 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: Lea
     """A round that waited for a locked database comes to its claims after the threads take no more work."""
     lease = world.issue().lease
     world.let_time_pass(hours=2)
-    threads: Threads[ClaimedLease] = Threads(world.expiry.work, threads=1, events=world, chore="leases")
+    threads: ThreadDispatcher[ClaimedLease] = ThreadDispatcher(
+        world.expiry.work, threads=1, events=world, chore=Chore.LEASE
+    )
     assert threads.drain(timedelta(0))
 
     world.expiry.hand_out(threads)
@@ -152,7 +154,7 @@ def test_leases_that_ended_long_ago_are_deleted_with_their_log(world: LeaseWorld
     rounds = scheduler(world, kept=timedelta(microseconds=-1))
     rounds.beat()
 
-    rounds.keep_house()
+    rounds.prune()
 
     assert [one.id for one in world.leases.list_leases(ended=True)] == [live.id]
     assert [one for one in world.events if isinstance(one, RunsPruned)] == [RunsPruned(count=0, leases=1)]

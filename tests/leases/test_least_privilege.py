@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,14 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from phasesync.adapters.aws.dynamic_policies import STARTER_BOUNDARY, starter_policy
-from phasesync.cli.aws_documents import covered_by, policy_for
 from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
+from phasesync.core.iam_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.lease import LeaseStatus
-from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import Answer, Operation, When
 from phasesync.emulator.access import asks
+from phasesync.engine.iam_policies import policy_of_scope, policy_scope
 from phasesync.errors import NotFoundError
 from phasesync.store.tables import leases as lease_rows
 from tests.support.iam import allows
@@ -48,13 +47,12 @@ Policy = dict[str, Any]
 
 def printed(world: LeaseWorld, *, dynamic: str | None = "ci", credential: str | None = None) -> Policy:
     """The policy as `aws policy --dynamic ci` prints it, or for None, `aws policy --all --credential`."""
-    application: Any = SimpleNamespace(store=world.store, context=world.context)
-    covered = covered_by(application, sync=None, dynamic=dynamic, credential=credential)
-    return policy_for(application, covered, kms_key=None, with_import=False, sweep=True)
+    scope = policy_scope(world.context, dynamic=dynamic, credential=credential)
+    return policy_of_scope(scope, instance_id=world.store.instance_id, actions=lambda _kind: {})
 
 
 def starter(world: LeaseWorld, boundary: str | None = None) -> Policy:
-    return starter_policy(region=REGION, boundary=boundary, instance_id=world.store.instance_id)
+    return starter_lease_policy(region=REGION, boundary=boundary, instance_id=world.store.instance_id)
 
 
 class Judge:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from phasesync.adapters.issuers import iam_named as aws_iam_named
+from phasesync.adapters.issuers import eventual_consistency
 from phasesync.core.lease import LeaseStatus
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import DestinationRejectedError, DestinationUnavailableError
@@ -28,13 +27,8 @@ def pauses(world: LeaseWorld, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         made.append(seconds)
         world.aws.clock.advance(seconds=seconds)
 
-    init = aws_iam_named.PatientCalls.__init__
-
-    def patched(self: aws_iam_named.PatientCalls, iam: Any) -> None:
-        init(self, iam, sleep=sleep)
-
-    monkeypatch.setattr(aws_iam_named.PatientCalls, "__init__", patched)
-    monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.5, 1.0, 2.0, *(4.0,) * 14))
+    monkeypatch.setattr(eventual_consistency, "sleep", sleep)
+    monkeypatch.setattr(eventual_consistency, "_PAUSES_S", (0.5, 1.0, 2.0, *(4.0,) * 14))
     return made
 
 

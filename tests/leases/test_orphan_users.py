@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
+from phasesync.core.iam_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError
@@ -41,7 +41,7 @@ def fates(world: LeaseWorld) -> dict[str, OrphanVerdict]:
 
 
 def reaped(world: LeaseWorld) -> list[tuple[str, int, int]]:
-    return [(one.account, one.strays, one.removed) for one in world.events if isinstance(one, OrphanUsersRemoved)]
+    return [(one.account, one.orphans, one.removed) for one in world.events if isinstance(one, OrphanUsersRemoved)]
 
 
 def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> None:

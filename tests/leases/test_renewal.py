@@ -31,8 +31,8 @@ class Gone(io.StringIO):
 
 def look_after(world: LeaseWorld, issued: IssuedLease, *, asked_s_ago: float, until: Callable[[], bool]) -> None:
     """Look after a lease that was asked for a while ago, until a condition holds."""
-    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
-        upkeep.take(issued, since=time.monotonic() - asked_s_ago)
+    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as renewer:
+        renewer.add(issued.lease, since_s=time.monotonic() - asked_s_ago)
         wait_until(until, what="the renewal")
 
 
@@ -53,9 +53,9 @@ def test_a_lease_is_renewed_at_two_thirds_of_a_life_that_began_when_it_was_asked
 
 def test_one_that_was_just_asked_for_is_left_alone(world: LeaseWorld) -> None:
     old, new = world.issue(ttl=MINUTE), world.issue(ttl=MINUTE)
-    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
-        upkeep.take(new, since=time.monotonic())
-        upkeep.take(old, since=time.monotonic() - 41)
+    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as renewer:
+        renewer.add(new.lease, since_s=time.monotonic())
+        renewer.add(old.lease, since_s=time.monotonic() - 41)
         wait_until(lambda: renewals(world, old), what="the renewal")
 
     assert renewals(world, new) == []
@@ -82,7 +82,7 @@ def test_nobody_to_tell_keeps_no_lease_from_being_renewed(
     first, second = world.issue(ttl=MINUTE), world.issue(ttl=MINUTE)
     monkeypatch.setattr("sys.stderr", Gone())
 
-    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as upkeep:
+    with LeaseRenewer(world.operations, actor=ACTOR, out=Output(as_json=False)) as renewer:
         for one in (first, second):
-            upkeep.take(one, since=time.monotonic() - 41)
+            renewer.add(one.lease, since_s=time.monotonic() - 41)
         wait_until(lambda: renewals(world, first) and renewals(world, second), what="both renewals")

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from phasesync.adapters.aws.policies import principal_of, sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.core.credential import Credential
+from phasesync.core.iam.role_setup import principal_of, trust_policy
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.model import SecretValue
 from phasesync.ports.destination import Destination
 from tests.support.accounts import REGION, Account, Key, allow
@@ -91,4 +92,4 @@ def credential_of(key: Key) -> Credential:
 def add_trusting_role(target: Account, trusted_arn: str, *, external_id: str | None = EXTERNAL_ID) -> Credential:
     """Add a role that may do what syncs do, and that lets somebody in; return a credential for it."""
     trust = trust_policy(principal_arn=principal_of(trusted_arn), external_id=external_id)
-    return role_credential(target.add_role("phasesync", trust, sync_policy(region=REGION)))
+    return role_credential(target.add_role("phasesync", trust, starter_sync_policy(region=REGION)))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from phasesync.adapters.aws.policies import Document, sync_policy, trust_policy
+from phasesync.core.iam.document import Document
+from phasesync.core.iam.role_setup import trust_policy
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from tests.support.accounts import REGION, Account, Key, allow
 from tests.support.aws import environ_of
 from tests.support.aws_builders import EXTERNAL_ID
@@ -71,7 +73,9 @@ def test_the_lines_that_adding_a_credential_prints_make_its_role(installation: I
 
 
 def test_what_a_test_of_the_credential_says_is_so(installation: Installation, target: Account, host: Key) -> None:
-    role = target.add_role("open", trust_policy(principal_arn=host.arn, external_id=None), sync_policy(region=REGION))
+    role = target.add_role(
+        "open", trust_policy(principal_arn=host.arn, external_id=None), starter_sync_policy(region=REGION)
+    )
     installation.done("credentials", "add", "aws", "--type", "assume-role", "--region", REGION, "--role-arn", role)
 
     tested = installation.json("credentials", "test", "aws")
@@ -89,7 +93,7 @@ def test_what_a_test_of_the_credential_says_is_so(installation: Installation, ta
 
 def test_a_rejected_credential_adds_no_sync(installation: Installation, target: Account, host: Key) -> None:
     trust = trust_policy(principal_arn=host.arn, external_id="of-somebody-else")
-    role = target.add_role("phasesync", trust, sync_policy(region=REGION))
+    role = target.add_role("phasesync", trust, starter_sync_policy(region=REGION))
     installation.done("credentials", "add", "aws", "--type", "assume-role", "--region", REGION, "--role-arn", role)
 
     assert installation.run("credentials", "test", "aws").exit_code == 7
@@ -113,7 +117,7 @@ def test_a_role_without_rights_adds_no_sync_and_the_missing_action_is_named(
 def test_a_right_that_is_taken_away_stops_the_sync_until_it_is_given_back(
     installation: Installation, target: Account, host: Key
 ) -> None:
-    add_credential(installation, target, host, sync_policy(region=REGION))
+    add_credential(installation, target, host, starter_sync_policy(region=REGION))
     assert add_sync(installation).exit_code == 0
     installation.done("syncs", "run", "web")
 
@@ -126,7 +130,7 @@ def test_a_right_that_is_taken_away_stops_the_sync_until_it_is_given_back(
     assert installation.json("syncs", "show", "web")["status"] == "failing"
     assert target.secret_values(NAME) == {"URL": "postgres://db"}
 
-    target.set_role_policies("phasesync", sync_policy(region=REGION))
+    target.set_role_policies("phasesync", starter_sync_policy(region=REGION))
     installation.done("syncs", "run", "web")
 
     assert installation.json("syncs", "show", "web")["status"] == "in-sync"

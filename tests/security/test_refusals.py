@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import time_machine
 
-from phasesync.adapters.aws.policies import sync_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.destination import SPEC
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError
 from phasesync.ports.destination import Destination
@@ -194,7 +194,7 @@ def test_a_policy_that_is_put_in_place_helps_at_once(home: Account, open_as: Ope
     with pytest.raises(PermissionDeniedError):
         create(destination, "shop/web")
 
-    home.set_user_policies("writer", sync_policy(region=REGION))
+    home.set_user_policies("writer", starter_sync_policy(region=REGION))
 
     create(destination, "shop/web")
     assert home.secret_names() == ["shop/web"]
@@ -225,7 +225,9 @@ def test_a_policy_for_some_objects_opens_these_and_no_others(home: Account, open
 
 
 def test_a_policy_for_the_very_object_opens_no_object_of_a_longer_name(home: Account, open_as: OpenAs) -> None:
-    destination = open_as(credential_of(home.add_user("writer", sync_policy(region=REGION, names=["shop/web"]))))
+    destination = open_as(
+        credential_of(home.add_user("writer", starter_sync_policy(region=REGION, names=["shop/web"])))
+    )
     arn, longer = home.add_secret("shop/web"), home.add_secret("shop/web-internal")
 
     destination.put_value(arn, payload('{"KEY":"new"}'), token=token(1))
@@ -236,7 +238,7 @@ def test_a_policy_for_the_very_object_opens_no_object_of_a_longer_name(home: Acc
 
 
 def test_the_starter_policy_ends_at_its_region(home: Account, open_as: OpenAs) -> None:
-    key = credential_of(home.add_user("writer", sync_policy(region=REGION)))
+    key = credential_of(home.add_user("writer", starter_sync_policy(region=REGION)))
 
     create(open_as(key), "shop/web")
     with pytest.raises(PermissionDeniedError):

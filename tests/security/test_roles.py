@@ -10,9 +10,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from phasesync.adapters.aws.credential_tester import AwsCredentialTester
-from phasesync.adapters.aws.policies import sync_policy, trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
+from phasesync.core.iam.role_setup import trust_policy
+from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.errors import CredentialRejectedError, PermissionDeniedError
 from phasesync.ports.destination import Destination
 from tests.security.conftest import add_trusting_role, credential_of
@@ -218,7 +219,7 @@ def test_a_session_that_aws_has_ended_is_opened_anew_within_the_call(
     shortened = _shorten_sessions(clients, credential)
     destination = open_as(credential)
     assert destination.observe("shop/web") is None
-    session: Any = clients.secrets_manager(credential, REGION)
+    session: Any = clients.client(credential, "secretsmanager", REGION)
 
     def ended() -> bool:
         try:
@@ -243,7 +244,9 @@ def test_an_ended_session_of_the_default_chain_is_a_rejected_credential(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As where somebody pasted the variables of a session; nobody but them can renew it."""
-    role = home.add_role("shell", trust_policy(principal_arn=host.arn, external_id=None), sync_policy(region=REGION))
+    role = home.add_role(
+        "shell", trust_policy(principal_arn=host.arn, external_id=None), starter_sync_policy(region=REGION)
+    )
     session = home.assume(role, by=host, lifetime_s=1)
     for name, value in session.environ().items():
         monkeypatch.setenv(name, value)
@@ -273,6 +276,6 @@ def _shorten_sessions(clients: AwsClients, credential: Credential) -> list[str]:
         if lifetime:
             params["body"]["DurationSeconds"] = lifetime[0]
 
-    base: Any = clients.as_base(credential, lambda sts: sts)
+    base: Any = clients.call_as_base(credential, lambda sts: sts)
     base.meta.events.register("before-call.sts.AssumeRole", shorten)
     return lifetime

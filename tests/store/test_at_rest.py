@@ -10,9 +10,8 @@ import sqlalchemy as sa
 
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import Action, Intent
-from phasesync.core.run import ChangeResult, RunError
-from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import Paused
+from phasesync.core.run import ChangeResult, Outcome, RunError
+from phasesync.core.sync import Paused, SyncStatus
 from phasesync.demo.canary import (
     CANARY_ACCESS_KEY_ID,
     CANARY_COMMENT,

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from phasesync.core.run import verdict_of
 from phasesync.core.schedule import after_error
-from phasesync.core.status import SyncStatus, verdict_of
+from phasesync.core.sync import SyncStatus
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.errors import (
     AlreadyExistsError,

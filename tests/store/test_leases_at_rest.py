@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import begin, issued, revoke_failed
+from phasesync.core.lease import begin_issue, issued, revoke_failed
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue
 from phasesync.demo.canary import CANARY_ACCESS_KEY_ID, CANARY_KEY, CANARY_SECRET_ACCESS_KEY, find
@@ -62,7 +62,7 @@ def fill(store: Store) -> str:
     )
     leases = store.leases(ttl=TTL)
     claim, lease = request_lease(store, dynamic)
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     leases.save(
         claim,
         lambda one, now: issued(one, now, principal=USER_ARN, access_key_id=CANARY_ACCESS_KEY_ID, kept=True),

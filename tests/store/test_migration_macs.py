@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.model import SecretValue
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError
 from phasesync.store import Store, migrate, open_database, tables
 from phasesync.store import migration_macs as authenticate

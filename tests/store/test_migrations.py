@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.errors import SchemaMismatchError, SettingsError
 from phasesync.store import migrate, open_database
 from phasesync.store import migration_macs as authenticate

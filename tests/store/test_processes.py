@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phasesync.core.status import Outcome
+from phasesync.core.run import Outcome
 from phasesync.errors import ClaimLostError
 from tests.support.stores import TTL, add_sync, claim_due, claim_one, put, run_of, settle
 from tests.support.stores import after as left

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.run import ChangeResult
-from phasesync.core.status import Outcome
+from phasesync.core.run import ChangeResult, Outcome
 from tests.support.sql import counted
 from tests.support.stores import ACTOR, TTL, add_sync, after, claim_due, claim_one, put, run_of, write
 from tests.support.values import entry

@@ -14,7 +14,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from phasesync.adapters.aws.policies import Document
+from phasesync.core.iam.document import Document
 from tests.support.ministack import ROOT_SECRET, Ministack
 
 REGION = "eu-west-1"

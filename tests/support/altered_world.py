@@ -17,8 +17,7 @@ from typing import Any
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.status import Trigger
-from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig
+from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig, Trigger
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import PhasesyncError

@@ -54,7 +54,7 @@ def context_of(
         events=events or NoEvents(),
         owner=owner,
         claim_ttl=ttl,
-        lease_claim_ttl=ttl,
+        lease_claim_ttl=lambda: ttl,
         random=random,
         coalesce=lambda: timedelta(0),
         make_destinations=given(destinations),

@@ -27,9 +27,9 @@ from phasesync.bootstrap import Application, open_application
 from phasesync.cli.main import cli
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.standing import status_of
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync_status import status_of
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon
 from tests.support.stores import open_test_store, write_root_key

@@ -25,15 +25,14 @@ from botocore.config import Config
 from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.issuers import RegisteredIssuers
+from phasesync.adapters.issuers import RegisteredIssuers, eventual_consistency
 from phasesync.adapters.issuers import iam_client as iam_caller
-from phasesync.adapters.issuers import iam_named as aws_iam_named
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
+from phasesync.core.iam_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease
-from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
 from phasesync.engine.dynamic_admin import DynamicConfiguration
@@ -307,7 +306,7 @@ def make_lease_world(
     move_to(environ_of(lease_emulator.url) | keys, monkeypatch)
     # What AWS did not answer is asked once more after seconds; nothing else depends on how many.
     monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
-    monkeypatch.setattr(aws_iam_named, "_PAUSES_S", (0.0,) * 8)
+    monkeypatch.setattr(eventual_consistency, "_PAUSES_S", (0.0,) * 8)
     lease_emulator.reset()
     store = open_test_store(migrated_database_url)
     made: list[LeaseWorld] = []

@@ -14,13 +14,12 @@ import sqlalchemy as sa
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicDraft, DynamicSecret, lease_spec_of
-from phasesync.core.lease import Cause, Lease, LeaseSpec, begin, begin_revoke, issued, revoke_failed, revoked
+from phasesync.core.iam_users import user_owner_tags
+from phasesync.core.lease import Cause, Lease, LeaseSpec, begin_issue, begin_revoke, issued, revoke_failed, revoked
 from phasesync.core.lease_claim import LeaseClaim, Outputs
-from phasesync.core.lease_users import user_owner_tags
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import Sync, SyncConfig
+from phasesync.core.run import Outcome, Run
+from phasesync.core.sync import Sync, SyncConfig, SyncStatus
 from phasesync.core.sync_state import AfterRun, Claim, SyncDraft
 from phasesync.errors import PhasesyncError, SchemaMismatchError
 from phasesync.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
@@ -247,7 +246,7 @@ def request_lease(
 def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
     """Take a requested lease to active; the claim is given back."""
     leases = store.leases(ttl=TTL)
-    leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
     return leases.save(
         claim,
         lambda one, now: issued(

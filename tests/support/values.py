@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from phasesync.core.change import Plan, PlanContext
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.iam_users import user_owner_tags
 from phasesync.core.lease import Lease, LeaseSpec, LeaseStatus
-from phasesync.core.lease_users import user_owner_tags
 from phasesync.core.model import SecretValue
-from phasesync.core.payloads import map_json
+from phasesync.core.payloads import build_json_payload
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import (
@@ -49,7 +49,7 @@ HOUR = timedelta(hours=1)
 def payload(values: Mapping[str, str] | None = None) -> Payload:
     """A payload of these values; two keys where none are given."""
     values = {"URL": "postgres://db", "USER": "shop"} if values is None else values
-    return map_json(NAME, {key: SecretValue(value) for key, value in values.items()}, FixedDigests())
+    return build_json_payload(NAME, {key: SecretValue(value) for key, value in values.items()}, FixedDigests())
 
 
 def config(**changes: object) -> SyncConfig:

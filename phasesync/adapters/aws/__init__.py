@@ -1,1 +1,1 @@
-"""What every AWS adapter stands on: clients, calls, the table of errors, policies, identity."""
+"""What every AWS adapter uses: clients and calls, identities, the table of errors, rate limits, policies."""

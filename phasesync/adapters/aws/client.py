@@ -1,104 +1,128 @@
 """
-Calls of AWS under one credential: each waits for its turn, is counted, goes to one account only, and is made again with
-other keys where AWS refused those it was signed with.
+Calls of one AWS service under one credential.
 
-Every AWS adapter stands on this. Must not repeat a call for any other reason, and must not know what a call is for.
+Each call waits for its slot, is counted, goes to one account only, and is repeated with new keys if AWS refused those
+that signed it. Every AWS adapter makes its calls here. Must not repeat a call for any other reason, and must not know
+what a call is for.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
 
-from phasesync.adapters.aws.keys import Keys
+from phasesync.adapters.aws.login import Keys
 from phasesync.adapters.aws.rate_limiter import Tenant
-from phasesync.adapters.aws.sdk import invoke
+from phasesync.adapters.aws.sdk import Service, invoke
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.arns import account_of
 from phasesync.core.credential import Credential
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, PermissionDeniedError
 
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
+Response = Mapping[str, Any]
 
-C = TypeVar("C", bound="BaseClient")
-T = TypeVar("T")
+
+def _no_arns(_: Response) -> Iterable[str]:
+    return ()
 
 
 class AwsClient:
-    """One credential, for one run. Not for two threads at once."""
+    """One service in one Region under one credential, for one run. Not for two threads at once."""
 
-    def __init__(self, clients: AwsClients, credential: Credential, *, tenant: str = "") -> None:
+    def __init__(
+        self,
+        clients: AwsClients,
+        credential: Credential,
+        service: Service,
+        region: str,
+        *,
+        tenant: str = "",
+        arns_in: Callable[[Response], Iterable[str]] = _no_arns,
+    ) -> None:
         """
         Args:
             clients: shared clients; asked before every call, so that keys are renewed in a long run.
             credential: who calls.
-            tenant: for whom: customers take turns where calls have to wait for AWS's quotas.
+            service: that is called.
+            region: where it is called.
+            tenant: for whom; tenants are served in rotation if calls have to wait for AWS's quotas.
+            arns_in: returns the ARNs in a response that have to be of the account of this run; an empty one counts as
+                absent.
         """
         self._clients = clients
         self._credential = credential
-        self._name = tenant
+        self._service: Service = service
+        self._region = region
+        self._tenant_name = tenant
         self._tenant = Tenant(clients.rate_limiter, tenant)
+        self._arns_in = arns_in
         self._account: str | None = None
-        """The account that this run is about: what it was told first. None = it has not asked."""
+        """The account of this run: the first one that AWS reported. None = `account_id` was not called."""
         self.calls = 0
-        """How many calls were made through this object; the SDK's own repeats are not counted."""
+        """How many calls were made through this object; the SDK's own retries are not counted."""
 
     def account_id(self) -> str:
-        """Return the account that the credential leads to; asked once for its keys. CredentialRejectedError."""
+        """Return the account that the credential leads to; fetched once for its keys. CredentialRejectedError."""
         self._account = self._clients.identity_of(self._credential).account
         return self._account
 
-    def call(self, action: str, client: Callable[[Keys], C], call: Callable[[C], T], *, region: str, write: bool) -> T:
+    def call(self, operation: str, *, write: bool = False, once: bool = False, **arguments: Any) -> Response:
         """
-        Make one call; once more with other keys where AWS refused those of the first, and there are others.
+        Make one call; one more with new keys if AWS refused those of the first call.
 
         Args:
-            action: its IAM action.
-            client: returns the client to call, which signs with the keys given.
-            call: makes exactly one call of it.
-            region: where the call goes.
+            operation: its name in the API reference, such as `PutSecretValue`.
             write: whether it changes something.
+            once: the SDK does not retry it: a retry could create something twice.
+            arguments: of the call.
 
         Raises:
-            AccountMismatchError: the keys have come to belong to another account; nothing was called.
+            AccountMismatchError: the keys now belong to another account, and nothing was called; or the response is
+                about an object of another account.
+            PhasesyncError: the error of the table (`error_codes.py`).
         """
         keys = self._clients.keys_of(self._credential)
         try:
-            return self._call_with(keys, action, client, call, region=region, write=write)
+            return self._call_with(keys, operation, arguments, write=write, once=once)
         except (CredentialRejectedError, PermissionDeniedError) as error:
             newer = self._clients.newer_keys(self._credential, keys, error)
             if newer is None:
                 raise
-        return self._call_with(newer, action, client, call, region=region, write=write)
-
-    def check_arn(self, arn: str) -> None:
-        """
-        Make sure that AWS answers about the account that this run is about. Without a word about it, nothing is said.
-
-        Raises:
-            AccountMismatchError: it answers about another one.
-        """
-        told, meant = account_of(arn), self._account or self._credential.account
-        if told and meant and told != meant:
-            raise self._mismatch(told, meant)
+        return self._call_with(newer, operation, arguments, write=write, once=once)
 
     def _call_with(
-        self, keys: Keys, action: str, client: Callable[[Keys], C], call: Callable[[C], T], *, region: str, write: bool
-    ) -> T:
-        meant = self._account or self._credential.account
-        if meant is not None:
-            told = self._clients.identity_with(self._credential, keys).account
-            if told != meant:
-                raise self._mismatch(told, meant)
-        used = client(keys)
-        account = self._clients.caller_of(self._credential)
-        slot = self._tenant.take(action, account=account, region=region)
-        self.calls += 1
-        with self._clients.calling(self._name):
-            return invoke(lambda: call(used), action=action, write=write, throttled=slot.throttled)
+        self, keys: Keys, operation: str, arguments: Mapping[str, Any], *, write: bool, once: bool
+    ) -> Response:
+        from botocore import xform_name
 
-    def _mismatch(self, told: str, meant: str) -> AccountMismatchError:
+        expected = self._account or self._credential.account
+        if expected is not None:
+            reported = self._clients.identity_with(self._credential, keys).account
+            if reported != expected:
+                raise self._mismatch(reported, expected)
+        client = self._clients.client(self._credential, self._service, self._region, keys, once=once)
+        action = f"{self._service}:{operation}"
+        account = self._clients.account_key(self._credential)
+        slot = self._tenant.take(action, account=account, region=self._region)
+        self.calls += 1
+        method = getattr(client, xform_name(operation))
+        with self._clients.calling(self._tenant_name):
+            response: Response = invoke(
+                partial(method, **arguments), action=action, write=write, throttled=slot.throttled
+            )
+        self._check_arns(response)
+        return response
+
+    def _check_arns(self, response: Response) -> None:
+        """Make sure that a response is about the account of this run, if the response names one."""
+        expected = self._account or self._credential.account
+        for arn in self._arns_in(response):
+            reported = account_of(arn)
+            if reported and expected and reported != expected:
+                raise self._mismatch(reported, expected)
+
+    def _mismatch(self, reported: str, expected: str) -> AccountMismatchError:
         return AccountMismatchError(
-            f"the credential {self._credential.name} now leads to account {told}, pinned is {meant}",
+            f"the credential {self._credential.name} now leads to account {reported}, pinned is {expected}",
             hint="correct the identity that it takes its keys from, or accept the account: "
-            f"phasesync credentials update {self._credential.name} --account {told}",
+            f"phasesync credentials update {self._credential.name} --account {reported}",
         )

@@ -1,20 +1,23 @@
 """
-Who a credential is, and what the trust policy of its role lacks. The port `CredentialTester`.
+Tests a credential: who it is, and what the trust policy of its role lacks. Implements the port `CredentialTester`.
 
-AWS says of a refused AssumeRole only that it is refused. What is wrong is told by asking twice, with and without the
-External ID:
+AWS reports a refused AssumeRole without a reason. Two attempts, with and without the External ID, show the reason:
 
-    with      without   what it means
+    with      without   meaning
     allowed   refused   as it should be
-    allowed   allowed   the trust policy asks for no External ID: whoever gets us to use the role's ARN is let in
+    allowed   allowed   the trust policy requires no External ID: anyone who gets us to use the role's ARN is let in
     refused   allowed   the trust policy lets us in, but not with this External ID
-    refused   refused   no such role, it does not trust us, or it waits for another External ID; or we may not assume it
+    refused   refused   there is no such role, it does not trust us, it requires another External ID, or we lack
+                        sts:AssumeRole on it
 
-Must not change anything at AWS, and must not repeat what AWS says.
+Must not change anything at AWS, and must not repeat AWS's messages.
 """
 
-from phasesync.adapters.aws.errors import names_another_policy
-from phasesync.adapters.aws.policies import (
+from phasesync.adapters.aws.errors import is_about_other_policy
+from phasesync.adapters.aws.roles import ASSUME_ROLE, GET_CALLER_IDENTITY, AssumedRole, incomplete
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.core.credential import Credential, CredentialReport, CredentialType, Principal
+from phasesync.core.iam.role_setup import (
     path_note,
     principal_of,
     role_name,
@@ -22,20 +25,17 @@ from phasesync.adapters.aws.policies import (
     trust_policy,
     update_trust_command,
 )
-from phasesync.adapters.aws.roles import ASSUME_ROLE, GET_CALLER_IDENTITY, AssumedRole, incomplete
-from phasesync.adapters.aws.session import AwsClients
-from phasesync.core.credential import Credential, CredentialReport, CredentialType, Principal
 from phasesync.core.remote import CallerIdentity
 from phasesync.errors import AccountMismatchError, CredentialRejectedError, DestinationError
 
 
 class AwsCredentialTester:
-    """Asks STS. Every test asks anew: nothing that is kept for syncs is used for the credential itself."""
+    """Asks STS. Every test makes new calls: nothing that is cached for syncs is used for the credential itself."""
 
     def __init__(self, clients: AwsClients) -> None:
         """
         Args:
-            clients: where the clients of STS come from.
+            clients: shared clients.
         """
         self._clients = clients
 
@@ -44,16 +44,16 @@ class AwsCredentialTester:
         Ask AWS who the credential is.
 
         Raises:
-            CredentialRejectedError: AWS refuses it; for a role with what its trust policy lacks and the line that mends
-                it as hint.
-            AccountMismatchError: it leads to another account than the pinned one.
+            CredentialRejectedError: AWS refuses it; for a role it says what the trust policy lacks, and the hint is the
+                command that corrects it.
+            AccountMismatchError: it does not lead to the pinned account.
             DestinationUnavailableError, ThrottledError: AWS could not be asked.
         """
         try:
-            report = self._ask(credential)
+            report = self._report(credential)
         except CredentialRejectedError as error:
-            if error.hint == CredentialRejectedError.default_hint:  # It names this very test.
-                error.hint = _where_it_comes_from(credential)
+            if error.hint == CredentialRejectedError.default_hint:  # That hint names this very test.
+                error.hint = _hint_for_source(credential)
             raise
         if credential.account is not None and credential.account != report.identity.account:
             raise AccountMismatchError(
@@ -63,25 +63,25 @@ class AwsCredentialTester:
             )
         return report
 
-    def _ask(self, credential: Credential) -> CredentialReport:
+    def _report(self, credential: Credential) -> CredentialReport:
         self._clients.forget(credential)
         if credential.type is CredentialType.ASSUME_ROLE:
             return self._test_role(credential)
-        identity = self._clients.ask_identity(credential)
+        identity = self._clients.fetch_identity(credential)
         return CredentialReport(
             identity=identity, base=None, findings=(), open_without_external_id=None, tried=(GET_CALLER_IDENTITY,)
         )
 
     def base_identity(self, credential: Credential) -> CallerIdentity:
         """Return who would assume the credential's role: its source, or the default chain. CredentialRejectedError."""
-        return self._clients.ask_base_identity(credential)
+        return self._clients.fetch_base_identity(credential)
 
     def principal(self, credential: Credential) -> Principal:
         """
         Return who the trust policy of the credential's role should name.
 
         Raises:
-            CredentialRejectedError: AWS refuses who would assume it.
+            CredentialRejectedError: AWS refuses the identity that would assume it.
         """
         return self._principal(credential, self.base_identity(credential))
 
@@ -89,8 +89,8 @@ class AwsCredentialTester:
         role = role_of_session(base.arn)
         if role is not None:
             try:
-                return Principal(arn=self._clients.ask_base_role(credential, role), role=None)
-            except DestinationError:  # Most identities may not ask IAM; then nobody knows the path.
+                return Principal(arn=self._clients.fetch_base_role_arn(credential, role), role=None)
+            except DestinationError:  # Most identities may not call iam:GetRole; then the path is not known.
                 return Principal(arn=principal_of(base.arn), role=role)
         return Principal(arn=principal_of(base.arn), role=None)
 
@@ -99,19 +99,19 @@ class AwsCredentialTester:
         if role_arn is None:
             raise incomplete(credential)
         base = self.base_identity(credential)
-        session, refusal = self._try(credential, with_external_id=True)
+        session, refusal = self._try_to_assume(credential, with_external_id=True)
         if credential.external_id is None:
             if session is None:
                 raise self._rejected(_NO_ID_REFUSED, credential, role_arn, base, refusal)
             return CredentialReport(
-                identity=session.identity, base=base, findings=(), open_without_external_id=None, tried=_ROLE
+                identity=session.identity, base=base, findings=(), open_without_external_id=None, tried=_CALLS_FOR_ROLE
             )
-        bare, _ = self._try(credential, with_external_id=False)
+        bare_session, _ = self._try_to_assume(credential, with_external_id=False)
         if session is None:
-            why = _BOTH_REFUSED if bare is None else _ID_REFUSED
-            raise self._rejected(why, credential, role_arn, base, refusal)
+            reason = _BOTH_REFUSED if bare_session is None else _ID_REFUSED
+            raise self._rejected(reason, credential, role_arn, base, refusal)
         findings: tuple[str, ...] = ()
-        if bare is not None:
+        if bare_session is not None:
             findings = (
                 f"the role {role_name(role_arn)} can also be assumed without the External ID: its trust policy has no "
                 f"condition on sts:ExternalId. Correct it with: {self._correction(credential, role_arn, base)}",
@@ -120,39 +120,43 @@ class AwsCredentialTester:
             identity=session.identity,
             base=base,
             findings=findings,
-            open_without_external_id=bare is not None,
-            tried=_ROLE,
+            open_without_external_id=bare_session is not None,
+            tried=_CALLS_FOR_ROLE,
         )
 
     def _rejected(
         self,
-        why: str,
+        reason: str,
         credential: Credential,
         role_arn: str,
         base: CallerIdentity,
         refusal: CredentialRejectedError | None,
     ) -> CredentialRejectedError:
-        """Return the error that says what the trust policy lacks, with the line that corrects it as hint."""
-        said = "" if refusal is None else f" ({refusal.message})"
-        elsewhere = refusal is not None and names_another_policy(refusal.hint)  # Then the trust policy is no help.
+        """Return the error that says what the trust policy lacks, with the command that corrects it as hint."""
+        details = "" if refusal is None else f" ({refusal.message})"
+        if refusal is not None and is_about_other_policy(refusal.hint):  # Then another trust policy does not help.
+            hint = refusal.hint
+        else:
+            hint = self._correction(credential, role_arn, base)
         return CredentialRejectedError(
-            f"{base.arn} cannot assume {role_arn} as the credential {credential.name} wants it: {why}{said}",
-            hint=refusal.hint if refusal and elsewhere else self._correction(credential, role_arn, base),
+            f"{base.arn} cannot assume {role_arn} as the credential {credential.name} wants it: {reason}{details}",
+            hint=hint,
             code=None if refusal is None else refusal.code,
             request_id=None if refusal is None else refusal.request_id,
         )
 
     def _correction(self, credential: Credential, role_arn: str, base: CallerIdentity) -> str:
-        """Return the line that gives the role the trust policy it should have."""
+        """Return the command that gives the role the trust policy that it should have."""
         principal = self._principal(credential, base)
         trust = trust_policy(principal_arn=principal.arn, external_id=credential.external_id)
-        line = f"{update_trust_command(role_arn=role_arn, trust=trust)} (this replaces the role's whole trust policy)"
-        return line if principal.role is None else f"{line}; {path_note(principal.role)}"
+        command = update_trust_command(role_arn=role_arn, trust=trust)
+        text = f"{command} (this replaces the role's whole trust policy)"
+        return text if principal.role is None else f"{text}; {path_note(principal.role)}"
 
-    def _try(
+    def _try_to_assume(
         self, credential: Credential, *, with_external_id: bool
     ) -> tuple[AssumedRole | None, CredentialRejectedError | None]:
-        """Assume the role. That AWS denies it is an answer; whatever else goes wrong is raised."""
+        """Assume the role. Return the error if AWS denies it; any other error is raised."""
         try:
             return self._clients.assume(credential, with_external_id=with_external_id), None
         except CredentialRejectedError as error:
@@ -161,8 +165,8 @@ class AwsCredentialTester:
             return None, error
 
 
-_ROLE = (GET_CALLER_IDENTITY, ASSUME_ROLE)
-"""Asked of who assumes the role, and then of the role: its answer says who the session is."""
+_CALLS_FOR_ROLE = (GET_CALLER_IDENTITY, ASSUME_ROLE)
+"""The first as the identity that assumes the role; the response to the second says who the session is."""
 
 _DENIED = ("AccessDenied", "AccessDeniedException")
 
@@ -180,8 +184,8 @@ _NO_ID_REFUSED = (
 )
 
 
-def _where_it_comes_from(credential: Credential) -> str:
-    """Return where to mend what AWS knows nothing of, or refuses before it is asked for a role."""
+def _hint_for_source(credential: Credential) -> str:
+    """Return how to correct keys that AWS does not know or refuses."""
     if credential.type is CredentialType.ACCESS_KEY:
         return f"enter the key anew: phasesync credentials update {credential.name} --access-key-id ID"
     if credential.source_name is not None:

@@ -1,9 +1,9 @@
 """
-Which AWS endpoint is in use, and that it is one that secrets may be sent to. Reads no file, makes no call.
+Checks that secrets may be sent to an AWS endpoint, and names where it is set. Reads no file, makes no call.
 
-The SDK finds an endpoint itself, in AWS's order (AWS SDKs and Tools Reference, service-specific endpoints):
+The SDK resolves an endpoint itself, in AWS's order (AWS SDKs and Tools Reference, service-specific endpoints):
 AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL, the `services` section of the profile, its `endpoint_url`; none of them
-where AWS_IGNORE_CONFIGURED_ENDPOINT_URLS or `ignore_configured_endpoint_urls` says so. What it found is checked here.
+if AWS_IGNORE_CONFIGURED_ENDPOINT_URLS or `ignore_configured_endpoint_urls` is set. The result is checked here.
 """
 
 import ipaddress
@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from phasesync.errors import SettingsError
 
-_OF_ALL: Final = "AWS_ENDPOINT_URL"
-_OF_SERVICE: Final = {
+_VARIABLE_FOR_ALL: Final = "AWS_ENDPOINT_URL"
+_VARIABLE_OF_SERVICE: Final = {
     "iam": "AWS_ENDPOINT_URL_IAM",
     "kms": "AWS_ENDPOINT_URL_KMS",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
@@ -22,13 +22,13 @@ _OF_SERVICE: Final = {
 }
 """Service -> its variable (AWS SDKs and Tools Reference, identifiers for service-specific endpoints)."""
 
-ENDPOINT_VARIABLES: Final = (_OF_ALL, *_OF_SERVICE.values())
-"""All variables that may name an endpoint of a service that is called here."""
+ENDPOINT_VARIABLES: Final = (_VARIABLE_FOR_ALL, *_VARIABLE_OF_SERVICE.values())
+"""All variables that may set the endpoint of a service that is called here."""
 
 
 def source_of_endpoint(service: str, environ: Mapping[str, str]) -> str:
-    """Return where the endpoint of a service is set, for a message: its variable, or the configuration file."""
-    for variable in (_OF_SERVICE.get(service, ""), _OF_ALL):
+    """Return where the endpoint of a service is set, for messages: its variable, or the configuration file."""
+    for variable in (_VARIABLE_OF_SERVICE.get(service, ""), _VARIABLE_FOR_ALL):
         if environ.get(variable):
             return variable
     return f"endpoint_url in {environ.get('AWS_CONFIG_FILE') or '~/.aws/config'}"
@@ -36,7 +36,7 @@ def source_of_endpoint(service: str, environ: Mapping[str, str]) -> str:
 
 def check_endpoint(url: str, *, source: str) -> None:
     """
-    Refuse an endpoint over which secrets would travel in the clear.
+    Refuse an endpoint that would receive secrets unencrypted.
 
     Args:
         url: the endpoint.
@@ -58,7 +58,7 @@ def check_endpoint(url: str, *, source: str) -> None:
 
 
 def unreadable_endpoint(source: str) -> SettingsError:
-    """Return the error for an endpoint that the SDK cannot read; what stands there is not repeated."""
+    """Return the error for an endpoint that is not a URL; its text is not repeated."""
     return SettingsError(
         f"the AWS endpoint set by {source} is not a URL",
         hint=f"set {source.partition(' in ')[0]} to a URL with its scheme, such as https://vpce.example.com",
@@ -66,7 +66,7 @@ def unreadable_endpoint(source: str) -> SettingsError:
 
 
 def shown_endpoint(url: str) -> str:
-    """Return an endpoint as people may see it: without what may be a sign-in."""
+    """Return an endpoint without what may be a user name and password."""
     parts = _split(url)
     if parts is None or not parts.hostname:
         return "unreadable"
@@ -75,7 +75,7 @@ def shown_endpoint(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether what a URL leads to is on this machine."""
+    """Return whether a URL leads to this machine."""
     parts = _split(url)
     host = parts.hostname if parts is not None else None
     if host in (None, "localhost"):
@@ -87,10 +87,10 @@ def is_loopback(url: str) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL, None where it is none."""
+    """Return the parts of a URL; None = it is not a URL."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # Read only here: a port that is no number raises.
+        _ = parts.port  # Raises for a port that is no number.
     except ValueError:
         return None
     return parts

@@ -1,7 +1,7 @@
 """
-The table: what AWS and botocore call their errors, and which of our classes each one is.
+The table of errors: error codes of AWS and exceptions of botocore, with the class of ours for each.
 
-Data only. Classes of botocore stand here by name, so that a command that never calls AWS need not import it.
+Data only. Exceptions of botocore are given by name, so that a command that never calls AWS need not import it.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from phasesync.errors import (
 )
 
 _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
-    # Secrets Manager and IAM (errors of their API models) for: in the way of a write, or the object is gone.
+    # Errors of Secrets Manager and IAM (their API models) that mean: the object is gone, or not in the expected state.
     RemoteChangedError: (
         "InvalidRequestException ResourceExistsException ResourceNotFoundException"
         " NoSuchEntity EntityAlreadyExists DeleteConflict ConcurrentModification EntityTemporarilyUnmodifiable"
@@ -29,7 +29,7 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
     QuotaExceededError: "LimitExceededException LimitExceeded",
     PermissionDeniedError: (
         "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess"
-        # The state of a KMS key or our rights on it: mended by a person, so asked again slowly.
+        # The state of a KMS key or our permissions on it: a person has to correct it, so retries are slow.
         " EncryptionFailure DecryptionFailure DisabledException KMSInvalidStateException KeyUnavailableException"
     ),
     CredentialRejectedError: (
@@ -72,7 +72,7 @@ CODES: Final[Mapping[str, type[PhasesyncError]]] = {
     code: error for error, codes in _BY_CLASS.items() for code in codes.split()
 }
 """AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS and KMS, AWS's common errors, and
-status codes where an answer carries no code. What is not here is rejected by AWS and waits for a person."""
+status codes where a response has no code. A code that is not listed is a DestinationRejectedError."""
 
 TLS_FAILED: Final = "TLS failed"
 
@@ -91,9 +91,9 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "ConnectionError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
     "HTTPClientError": (DestinationUnavailableError, _MAYBE_SENT, "the connection failed"),
     "CallOverdueError": (DestinationUnavailableError, _UNSENT, "no answer within the time limit of the whole call"),
-    "NotOfAwsError": (DestinationUnavailableError, _MAYBE_SENT, "an answer that is not AWS's"),
-    "HalfAnswerError": (DestinationUnavailableError, _MAYBE_SENT, "half an answer"),
-    "AnswerTooLargeError": (DestinationUnavailableError, _MAYBE_SENT, "an answer larger than any of AWS's"),
+    "NotFromAwsError": (DestinationUnavailableError, _MAYBE_SENT, "an answer that is not AWS's"),
+    "IncompleteResponseError": (DestinationUnavailableError, _MAYBE_SENT, "half an answer"),
+    "ResponseTooLargeError": (DestinationUnavailableError, _MAYBE_SENT, "an answer larger than any of AWS's"),
     "IncompleteReadError": (DestinationUnavailableError, _MAYBE_SENT, "half an answer"),
     "ChecksumError": (DestinationUnavailableError, _MAYBE_SENT, "a garbled answer"),
     "ResponseParserError": (DestinationUnavailableError, _MAYBE_SENT, "a garbled answer"),
@@ -131,16 +131,16 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "BaseEndpointResolverError": (SettingsError, _UNSENT, "the service has no endpoint in this Region"),
     "EndpointProviderError": (SettingsError, _UNSENT, "the service has no endpoint in this Region"),
 }
-"""Exceptions of botocore by the name of their class or of a base of it."""
+"""Exceptions of botocore, and ours about a response, by the name of the class or of a base class."""
 
 
 def class_of_code(code: str, status: int) -> type[PhasesyncError]:
     """
-    Return the class for an answer of AWS.
+    Return the class for a response of AWS.
 
     Args:
         code: AWS's error code.
-        status: the HTTP status; an unknown code of a 5xx answer is a failure of the service, not a refusal.
+        status: the HTTP status; an unknown code with a 5xx status is a failure of the service, not a refusal.
     """
     return CODES.get(code, DestinationUnavailableError if status >= 500 else DestinationRejectedError)
 
@@ -149,9 +149,9 @@ def row_of_exception(exc: Exception) -> tuple[type[PhasesyncError], bool, str]:
     """
     Return the row of the nearest base class.
 
-    What is in no row may have been sent, and is no verdict of AWS: the SDK could not make sense of what it met.
+    An exception that is in no row may have happened after sending, and is no verdict of AWS: the SDK itself failed.
     """
-    inner = getattr(exc, "kwargs", {}).get("error")  # What botocore has wrapped without knowing it.
+    inner = getattr(exc, "kwargs", {}).get("error")  # An exception of ours that botocore has wrapped.
     if isinstance(inner, Exception) and type(inner).__name__ in EXCEPTIONS:
         return EXCEPTIONS[type(inner).__name__]
     for base in type(exc).__mro__:

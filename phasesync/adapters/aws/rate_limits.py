@@ -1,7 +1,7 @@
 """
-The table: which calls of AWS share a quota of calls a second, and how many it allows.
+The table of rate limits: which calls of AWS share a quota of calls per second, and how many it allows.
 
-Data only. Figures are AWS's own, but for those of IAM; how much of them we use is `core/rates.py`'s.
+Data only. The figures are AWS's own, except those of IAM. `core/rates.py` decides how much of a quota we use.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from typing import Final
 @dataclass(frozen=True, kw_only=True)
 class RateGroup:
     """
-    Calls that AWS counts together.
+    Calls that share one quota.
 
     Attributes:
         name: unique.
-        per_second: calls a second that AWS allows an account.
+        per_second: calls per second that AWS allows an account.
         actions: IAM actions of the calls.
-        region: where the service counts them, for services that know no Regions (IAM); None = in each Region apart.
+        region: where a service without Regions (IAM) counts them; None = in each Region separately.
     """
 
     name: str
@@ -60,7 +60,7 @@ SECRETS_MANAGER: Final = (
     _secrets_manager("read", 10_000, "GetSecretValue"),
     _secrets_manager("describe", 40_000, "DescribeSecret"),
 )
-"""Secrets Manager: calls a second of an account in a Region, none adjustable, throttled in the caller's account
+"""Secrets Manager: calls per second of an account in a Region, none adjustable, throttled in the caller's account
 (User Guide, "AWS Secrets Manager quotas")."""
 
 STS: Final = (
@@ -70,7 +70,7 @@ STS: Final = (
         actions=("sts:AssumeRole", "sts:GetCallerIdentity"),
     ),
 )
-"""STS: requests a second of an account in a Region, which these calls share (IAM User Guide, IAM and STS quotas)."""
+"""STS: requests per second of an account in a Region, shared by these calls (IAM User Guide, IAM and STS quotas)."""
 
 KMS: Final = (RateGroup(name="kms:describe", per_second=2_000, actions=("kms:DescribeKey",)),)
 """KMS: DescribeKey of an account in a Region (KMS Developer Guide, request quotas)."""
@@ -121,7 +121,7 @@ IAM: Final = tuple(
     for name, operations in (("write", _IAM_WRITES), ("read", _IAM_READS))
 )
 """IAM: AWS throttles by buckets whose figures it does not publish (AWS Security Blog, "How to monitor and query IAM
-resources at scale", part 2). 20 is ours to begin with; throttling slows it down. IAM knows no Regions."""
+resources at scale", part 2). 20 is our own assumption; throttling slows it down. IAM has no Regions."""
 
 RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM)
-"""Every group that is known."""
+"""All groups."""

@@ -1,1 +1,1 @@
-"""AWS Secrets Manager as a destination."""
+"""AWS Secrets Manager as a destination; `destination.SPEC` describes it."""

@@ -1,23 +1,42 @@
 """
-What an AWS secret may be called. Pure.
-
-Lists of the secrets of an account and Region.
-
-What AWS lists lags up to 5 minutes (API reference, ListSecrets). Must not take a missing entry for a missing object.
-
 AWS Secrets Manager as a destination.
 
-Values, deletion and the SPEC are here; metadata, resource policies, lists and keys are in files of their own. Reads,
-writes and reports evidence. Must not diff, repeat, decide whose an object is, or read a value except for an import.
-Values go out with CreateSecret and PutSecretValue only, whose token makes a repeated request harmless; UpdateSecret
-gives no such promise (API reference, ClientRequestToken).
+Reads, writes and reports evidence. Must not diff, retry, decide who owns an object, or read a value except for an
+import. Values are written with CreateSecret and PutSecretValue only: their token makes a repeated request harmless.
+UpdateSecret gives no such promise (API reference, ClientRequestToken).
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from phasesync.adapters.aws.policies import (
+from phasesync.adapters.aws.client import AwsClient, Response
+from phasesync.adapters.aws.session import AwsClients
+from phasesync.adapters.aws_secrets_manager.kms_keys import resolve_key, suspect_key
+from phasesync.adapters.aws_secrets_manager.limits import (
+    check_name,
+    check_payload,
+    check_policy_length,
+    check_recovery_days,
+    validate_name,
+)
+from phasesync.adapters.aws_secrets_manager.responses import (
+    INVALID_PARAMETER,
+    INVALID_REQUEST,
+    NOT_FOUND,
+    POLICY_HINTS,
+    RESOURCE_EXISTS,
+    check_policy_validation,
+    entries_of,
+    listing_of,
+    observed_of,
+    policy_of,
+    secret_arns,
+    value_of,
+    written_of,
+)
+from phasesync.adapters.destinations import DestinationSpec
+from phasesync.core.credential import Credential
+from phasesync.core.iam.sync_policy import (
     DELETE_ACTIONS,
     IMPORT_ACTIONS,
     KEY_ACTIONS,
@@ -26,132 +45,113 @@ from phasesync.adapters.aws.policies import (
     RESOURCE_POLICY_ACTIONS,
     SYNC_ACTIONS,
 )
-from phasesync.adapters.aws.session import AwsClients
-from phasesync.adapters.aws_secrets_manager.client import INVALID_PARAMETER, NOT_FOUND, SecretsManagerClient
-from phasesync.adapters.aws_secrets_manager.kms_keys import resolve_key
-from phasesync.adapters.aws_secrets_manager.metadata import AwsMetadata, AwsResourcePolicy, blaming_key, tag_list
-from phasesync.adapters.aws_secrets_manager.responses import listing_of, observed_of, told, value_of
-from phasesync.adapters.destinations import DestinationSpec
-from phasesync.core.credential import Credential
-from phasesync.core.cross_account import copies_in_other_accounts
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.payloads import LIMIT_BYTES, check_size
-from phasesync.core.remote import CURRENT, TAG_INSTANCE, Observed, Occupied, Payload, RemoteListing, Written
+from phasesync.core.planning.ownership import describe_copies
+from phasesync.core.remote import TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult
 from phasesync.core.sync import AWS_MANAGED_KEY
-from phasesync.errors import (
-    DestinationRejectedError,
-    DestinationUnavailableError,
-    InvalidInputError,
-    OutcomeUnknownError,
-    RemoteChangedError,
-)
+from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports.destination import Destination
 
-MAX_CHARACTERS: Final = 512
-
-_NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9/_+=.@-]")
-
-
-def validate_name(name: str) -> None:
-    """
-    Check the name of an AWS secret: 1 to 512 ASCII letters, digits and / _ + = . @ - (User Guide, create a secret).
-
-    Raises:
-        InvalidInputError: it says what is wrong.
-    """
-    if not 1 <= len(name) <= MAX_CHARACTERS:
-        raise InvalidInputError(f"the name of an AWS secret has 1 to {MAX_CHARACTERS} characters, not {len(name)}")
-    if "!" in name:
-        raise InvalidInputError(
-            "the name of an AWS secret may not contain '!': AWS keeps it for secrets that one of its services manages"
-        )
-    if name.startswith("arn:"):
-        raise InvalidInputError(
-            f"{name[:200]!r} is an ARN, not a name",
-            hint="give the name alone: what stands after :secret: without the hyphen and six characters at its end",
-        )
-    wrong = sorted(set(_NOT_ALLOWED.findall(name)))
-    if wrong:
-        raise InvalidInputError(
-            f"the name of an AWS secret may not contain {', '.join(repr(character) for character in wrong)}",
-            hint="allowed are letters, digits and / _ + = . @ -",
-        )
-
-
+KIND: Final = "aws-secrets-manager"
 PAGE: Final = 100
-"""Most entries of one answer of ListSecrets (API reference)."""
+"""Most entries of one response to ListSecrets (API reference)."""
 
 
-class AwsListing(SecretsManagerClient):
-    """The part of the adapter that lists."""
+class AwsSecretsManager:
+    """One account and Region under one credential, for one run (port `Destination`). Not for two threads at once."""
+
+    def __init__(
+        self, clients: AwsClients, credential: Credential, region: str, *, instance_id: str, tenant: str = ""
+    ) -> None:
+        """
+        Args:
+            clients: shared clients.
+            credential: who writes.
+            region: where.
+            instance_id: objects that carry it as a tag are listed as ours.
+            tenant: for whom; tenants are served in rotation if calls have to wait for AWS's quotas.
+        """
+        self._instance_id = instance_id
+        self._client = AwsClient(clients, credential, "secretsmanager", region, tenant=tenant, arns_in=secret_arns)
+
+    @property
+    def calls(self) -> int:
+        """How many calls of Secrets Manager were made through this object; the SDK's own retries are not counted."""
+        return self._client.calls
+
+    def account_id(self) -> str:
+        """Return the account that the credential leads to; asked once per session. CredentialRejectedError."""
+        return self._client.account_id()
+
+    # --- reading
+
+    def observe(self, remote_name: str) -> Observed | None:
+        """Describe one object, by name or ARN; None = it does not exist."""
+        try:
+            response = self._client.call("DescribeSecret", SecretId=remote_name)
+        except DestinationRejectedError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+        observed = observed_of(response)
+        if remote_name not in (observed.name, observed.arn):
+            # A part of an ARN also finds an object (User Guide, troubleshooting); we never send one.
+            raise DestinationRejectedError("DescribeSecret: the answer is about another object than the one asked for")
+        return observed
+
+    def read_value(self, remote_name: str) -> SecretValue | None:
+        """Read a current value, for import only; None = the object has none, or does not exist."""
+        try:
+            return value_of(self._client.call("GetSecretValue", SecretId=remote_name))
+        except DestinationRejectedError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
 
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
-        """List objects, those scheduled for deletion too."""
-        found: list[RemoteListing] = []
+        """
+        List objects, also those scheduled for deletion.
+
+        A list of AWS lags by up to 5 minutes (API reference, ListSecrets): a missing entry is no missing object.
+        """
+        listings: list[RemoteListing] = []
         arguments: dict[str, Any] = {"IncludePlannedDeletion": True}
-        while limit is None or len(found) < limit:
-            arguments["MaxResults"] = PAGE if limit is None else min(PAGE, limit - len(found))
-            entries, token = self._page(arguments)
-            found += [listing_of(entry, self._instance_id) for entry in entries]
-            if token is None:
+        while limit is None or len(listings) < limit:
+            arguments["MaxResults"] = PAGE if limit is None else min(PAGE, limit - len(listings))
+            response = self._client.call("ListSecrets", **arguments)
+            listings += [listing_of(entry, self._instance_id) for entry in entries_of(response)]
+            if not response.get("NextToken"):
                 break
-            arguments["NextToken"] = token
-        return found[:limit]
+            arguments["NextToken"] = response["NextToken"]
+        return listings[:limit]
 
     def sweep(self, instance_id: str) -> Iterator[Observed]:
-        """Yield the objects with our instance tag, those scheduled for deletion too; one call for each 100 of them."""
+        """
+        Yield the objects with our instance tag, also those scheduled for deletion; one call for each 100 of them.
+
+        The list lags as that of `list_names` does.
+        """
         arguments: dict[str, Any] = {
             "IncludePlannedDeletion": True,
             "MaxResults": PAGE,
-            # Two filters that know nothing of each other, and of beginnings (User Guide, find secrets) ...
+            # The two filters do not refer to the same tag, and match prefixes (User Guide, find secrets) ...
             "Filters": [
                 {"Key": "tag-key", "Values": [TAG_INSTANCE]},
                 {"Key": "tag-value", "Values": [instance_id]},
             ],
         }
         while True:
-            entries, token = self._page(arguments)
-            for entry in entries:
+            response = self._client.call("ListSecrets", **arguments)
+            for entry in entries_of(response):
                 observed = observed_of(entry, "ListSecrets")
-                # ... so what they let through is looked at.
+                # ... so the tag of each result is checked.
                 if observed.tags.get(TAG_INSTANCE) == instance_id:
                     yield observed
-            if token is None:
+            if not response.get("NextToken"):
                 return
-            arguments["NextToken"] = token
+            arguments["NextToken"] = response["NextToken"]
 
-    def _page(self, arguments: dict[str, Any]) -> tuple[list[Any], str | None]:
-        """Return the entries of a page, which may be none, and the token of the next one."""
-        answer = self._call("ListSecrets", lambda sm: sm.list_secrets(**arguments))
-        entries = answer.get("SecretList")
-        if not isinstance(entries, list):  # An empty page has an empty list.
-            raise DestinationUnavailableError("secretsmanager:ListSecrets: a garbled answer")
-        return entries, answer.get("NextToken") or None
-
-
-KIND: Final = "aws-secrets-manager"
-RECOVERY_DAYS: Final = range(7, 31)
-"""Recovery windows of a deletion, in days (API reference, DeleteSecret)."""
-
-_EXISTS: Final = "ResourceExistsException"
-
-
-class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
-    """One account and Region under one credential, for one run. Not for two threads at once."""
-
-    def observe(self, remote_name: str) -> Observed | None:
-        """Describe one object, by name or ARN; None = it does not exist."""
-        try:
-            answer = self._call("DescribeSecret", lambda sm: sm.describe_secret(SecretId=remote_name))
-        except DestinationRejectedError as error:
-            if error.code == NOT_FOUND:
-                return None
-            raise
-        observed = observed_of(answer)
-        if remote_name not in (observed.name, observed.arn):
-            # A part of an ARN also finds an object (User Guide, troubleshooting); we never ask with one.
-            raise DestinationRejectedError("DescribeSecret: the answer is about another object than the one asked for")
-        return observed
+    # --- values
 
     def create(
         self,
@@ -162,9 +162,9 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         description: str | None,
         kms_key: str | None,
         tags: Mapping[str, str],
-    ) -> Written | Occupied:
+    ) -> WriteResult | ResourceExists:
         """Create an object with its first version. Occupied: the name is taken, by us or by somebody else."""
-        _check_name(remote_name)
+        check_name(remote_name)
         check_payload(payload)
         arguments: dict[str, Any] = {"Name": remote_name, "ClientRequestToken": token, **_value_argument(payload)}
         if description is not None:
@@ -172,98 +172,163 @@ class AwsSecretsManager(AwsMetadata, AwsResourcePolicy, AwsListing):
         if kms_key is not None and kms_key != AWS_MANAGED_KEY:
             arguments["KmsKeyId"] = kms_key
         if tags:
-            arguments["Tags"] = tag_list(tags)
+            arguments["Tags"] = _tag_list(tags)
         try:
-            answer = self._call("CreateSecret", lambda sm: sm.create_secret(**arguments), write=True)
+            return written_of(self._client.call("CreateSecret", write=True, **arguments), "CreateSecret")
         except RemoteChangedError as error:
-            if error.code == _EXISTS:
-                return Occupied()
+            if error.code == RESOURCE_EXISTS:
+                return ResourceExists()
             if error.code != NOT_FOUND:
                 raise
-            # There is no object yet that could be missing, so nothing changed that a new plan would see.
+            # No object exists yet, so nothing has changed that a new plan could observe.
             refusal = DestinationRejectedError(
                 f"AWS rejected secretsmanager:CreateSecret ({NOT_FOUND})", code=error.code, request_id=error.request_id
             )
         except DestinationRejectedError as error:
             refusal = error
-        else:
-            return _written(answer, "CreateSecret")
-        raise blaming_key(refusal, arguments.get("KmsKeyId"))
+        raise suspect_key(refusal, arguments.get("KmsKeyId"))
 
-    def put_value(self, arn: str, payload: Payload, *, token: str) -> Written | Occupied:
+    def put_value(self, arn: str, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         """Write a version. Occupied: the token is spent on another payload."""
         check_payload(payload)
         arguments: dict[str, Any] = {"SecretId": arn, "ClientRequestToken": token, **_value_argument(payload)}
         try:
-            # Without VersionStages: then AWSCURRENT moves to the new version by itself.
-            answer = self._call("PutSecretValue", lambda sm: sm.put_secret_value(**arguments), write=True)
+            # Without VersionStages, so that AWSCURRENT moves to the new version by itself.
+            response = self._client.call("PutSecretValue", write=True, **arguments)
         except RemoteChangedError as error:
-            if error.code == _EXISTS:
-                return Occupied()
+            if error.code == RESOURCE_EXISTS:
+                return ResourceExists()
             raise
-        return _written(answer, "PutSecretValue")
+        return written_of(response, "PutSecretValue")
+
+    # --- deletion
 
     def restore(self, arn: str) -> None:
         """Cancel a scheduled deletion; nothing happens to an object that is not scheduled for deletion."""
-        self._call("RestoreSecret", lambda sm: sm.restore_secret(SecretId=arn), write=True)
+        self._client.call("RestoreSecret", write=True, SecretId=arn)
 
     def delete(self, arn: str, *, recovery_days: int | None) -> None:
         """
-        Schedule a deletion; None deletes at once and for good, and succeeds where nothing is (API reference).
+        Schedule a deletion; None deletes at once and for good, and succeeds if there is no object (API reference).
 
         Raises:
             RemoteChangedError: it has copies, in other accounts too, is scheduled already, or is gone.
             DestinationRejectedError: the recovery window is not 7 to 30 days.
         """
-        if recovery_days is not None and recovery_days not in RECOVERY_DAYS:
-            raise DestinationRejectedError(
-                f"a recovery window has {RECOVERY_DAYS.start} to {RECOVERY_DAYS.stop - 1} days, not {recovery_days}"
-            )
-        how: dict[str, Any] = {"ForceDeleteWithoutRecovery": True}
+        window: dict[str, Any] = {"ForceDeleteWithoutRecovery": True}
         if recovery_days is not None:
-            how = {"RecoveryWindowInDays": recovery_days}
+            check_recovery_days(recovery_days)
+            window = {"RecoveryWindowInDays": recovery_days}
         try:
-            self._call("DeleteSecret", lambda sm: sm.delete_secret(SecretId=arn, **how), write=True)
+            self._client.call("DeleteSecret", write=True, SecretId=arn, **window)
         except DestinationRejectedError as error:
             if error.code != INVALID_PARAMETER:
                 raise
             refusal = error
         else:
             return
-        # AWS has one code for copies that are in the way and for a request that is wrong.
-        seen = self.observe(arn)
-        if seen is None or not (seen.replicas or seen.cross_account_copies):
+        # AWS has one code for an object with copies and for a request that is wrong.
+        observed = self.observe(arn)
+        if observed is None or not (observed.replicas or observed.cross_account_copies):
             raise refusal
-        copies = f"it has copies in {', '.join(sorted(seen.replicas))}"
+        copies = f"it has copies in {', '.join(sorted(observed.replicas))}"
         raise RemoteChangedError(
-            f"{refusal.message}: {copies if seen.replicas else copies_in_other_accounts(seen)}",
+            f"{refusal.message}: {copies if observed.replicas else describe_copies(observed)}",
             code=refusal.code,
             request_id=refusal.request_id,
         )
 
-    def read_value(self, remote_name: str) -> SecretValue | None:
-        """Read a current value, for import only; None = the object has none, or does not exist."""
+    # --- metadata and copies
+
+    def update_metadata(
+        self,
+        arn: str,
+        *,
+        description: str | None = None,
+        kms_key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        untag: Sequence[str] = (),
+    ) -> None:
+        """Set what is given, one call for each, and leave the rest alone."""
+        if description is not None:
+            self._client.call("UpdateSecret", write=True, SecretId=arn, Description=description)
+        if kms_key is not None:
+            # An empty key id goes back to the AWS-managed key (API reference, UpdateSecret).
+            self._set_key(arn, "" if kms_key == AWS_MANAGED_KEY else kms_key)
+        if tags:
+            self._client.call("TagResource", write=True, SecretId=arn, Tags=_tag_list(tags))
+        if untag:
+            self._client.call("UntagResource", write=True, SecretId=arn, TagKeys=sorted(untag))
+
+    def _set_key(self, arn: str, key_id: str) -> None:
         try:
-            return value_of(self._call("GetSecretValue", lambda sm: sm.get_secret_value(SecretId=remote_name)))
+            self._client.call("UpdateSecret", write=True, SecretId=arn, KmsKeyId=key_id)
         except DestinationRejectedError as error:
-            if error.code == NOT_FOUND:
-                return None
+            refusal = error
+        else:
+            return
+        raise suspect_key(refusal, key_id)
+
+    def replicate(self, arn: str, regions: Mapping[str, str]) -> None:
+        """
+        Start copying it to other Regions, without waiting for the copies. No call is made without a Region.
+
+        If its name is taken in a Region, that copy fails later, and nothing there is overwritten.
+        """
+        if not regions:
+            return
+        added = [
+            {"Region": region} if key == AWS_MANAGED_KEY else {"Region": region, "KmsKeyId": key}
+            for region, key in sorted(regions.items())
+        ]
+        self._client.call(
+            "ReplicateSecretToRegions",
+            write=True,
+            SecretId=arn,
+            AddReplicaRegions=added,
+            ForceOverwriteReplicaSecret=False,
+        )
+
+    def remove_replicas(self, arn: str, regions: Sequence[str]) -> None:
+        """Delete the copies in these Regions, at once and for good. No call is made without a Region."""
+        if not regions:
+            return
+        # Never StopReplicationToReplica: that makes the copy an object of its own (User Guide, promote).
+        self._client.call(
+            "RemoveRegionsFromReplication", write=True, SecretId=arn, RemoveReplicaRegions=sorted(regions)
+        )
+
+    # --- the resource policy
+    #
+    # No call has a policy name, so that each is about the policy called `default`, the only one that can be changed.
+    # Other policies that AWS keeps are never read or touched (API reference, ListResourcePolicies and
+    # GetResourcePolicy, PolicyName).
+
+    def resource_policy(self, arn: str) -> str | None:
+        """
+        Return the resource policy as canonical JSON, None = it has none.
+
+        Raises:
+            RemoteChangedError: the object is gone or scheduled for deletion; AWS does not show its policy then.
+        """
+        return policy_of(_of_known_object(lambda: self._client.call("GetResourcePolicy", SecretId=arn)))
+
+    def put_resource_policy(self, arn: str, policy: str) -> None:
+        """
+        Replace the whole resource policy, after AWS has checked it. Broad access is always refused.
+
+        Raises:
+            DestinationRejectedError: too long, malformed, or failed checks of AWS, which it names.
+            RemoteChangedError: the object is gone, scheduled for deletion, or a copy.
+        """
+        check_policy_length(policy)
+        request: dict[str, Any] = {"SecretId": arn, "ResourcePolicy": policy}
+        try:
+            check_policy_validation(_of_known_object(lambda: self._client.call("ValidateResourcePolicy", **request)))
+            self._client.call("PutResourcePolicy", write=True, BlockPublicPolicy=True, **request)
+        except DestinationRejectedError as error:
+            error.hint = error.hint or POLICY_HINTS.get(error.code)
             raise
-
-
-def check_payload(payload: Payload) -> None:
-    """Refuse what AWS would refuse: PayloadTooLargeError, or DestinationRejectedError for an empty payload."""
-    check_size(payload)
-    if len(payload.value) == 0:
-        raise DestinationRejectedError("AWS does not take an empty value", hint="give the key a value, or unset it")
-
-
-def _check_name(remote_name: str) -> None:
-    """Refuse a name that AWS would refuse; names that come of a template grow with the keys."""
-    try:
-        validate_name(remote_name)
-    except InvalidInputError as error:
-        raise DestinationRejectedError(error.message, hint=error.hint) from None
 
 
 def _value_argument(payload: Payload) -> dict[str, str | bytes]:
@@ -274,17 +339,33 @@ def _value_argument(payload: Payload) -> dict[str, str | bytes]:
         return {"SecretString": payload.value.reveal_text()}
     except UnicodeDecodeError:
         error = DestinationRejectedError("the payload is not UTF-8 text")
-    # Out here, because the decoder's error carries the bytes and would hang on ours as its context.
+    # Raised here, because the decoder's error has the bytes and would become the context of ours.
     raise error
 
 
-def _written(answer: Mapping[str, Any], operation: str) -> Written:
-    """Read the answer to a write; one that cannot be read leaves open what has happened."""
-    arn, version_id = told(answer, "ARN"), told(answer, "VersionId")
-    if arn is None or version_id is None:
-        raise OutcomeUnknownError(f"secretsmanager:{operation}: a garbled answer; it may have been carried out")
-    labels = answer.get("VersionStages")
-    return Written(arn=arn, version_id=version_id, current=None if labels is None else CURRENT in labels)
+def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags in the form of AWS, by key."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+
+
+def _of_known_object(read: Callable[[], Response]) -> Response:
+    """
+    Read about an object that existed a moment ago.
+
+    Raises:
+        RemoteChangedError: it is gone or scheduled for deletion by now.
+    """
+    try:
+        return read()
+    except DestinationRejectedError as error:
+        if error.code not in (NOT_FOUND, INVALID_REQUEST):
+            raise
+        changed = RemoteChangedError(
+            f"{error.message}: the object is gone or scheduled for deletion",
+            code=error.code,
+            request_id=error.request_id,
+        )
+    raise changed
 
 
 def open_destination(
@@ -296,7 +377,6 @@ def open_destination(
 
 SPEC: Final = DestinationSpec(
     kind=KIND,
-    payload_limit_bytes=LIMIT_BYTES,
     validate_name=validate_name,
     actions={
         "sync": SYNC_ACTIONS,

@@ -1,11 +1,8 @@
 """
-What an issuer says of itself. Pure data: opens nothing by being read.
+The registry of issuers of short-lived credentials, and the port `LeaseIssuers`, which opens an issuer of any kind.
 
-Issuers of short-lived credentials, one line each.
-
-A kind is one module that ends in `SPEC`; it is imported when it is asked for, so that naming a kind costs nothing.
-
-The port `LeaseIssuers`: opens an issuer of any kind. Makes no call and keeps nothing but the shared clients.
+A new kind is one module that ends in `SPEC`, and one line in `REGISTRY`. A module is imported when its kind is used, so
+that the name of a kind costs nothing. Makes no call and keeps nothing but the shared clients.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,10 +24,10 @@ SESSION_TOKEN = "session_token"
 
 
 class Opener(Protocol):
-    """Makes an issuer for one lease or one look."""
+    """Opens an issuer for one lease or one scan."""
 
     def __call__(self, clients: AwsClients, credential: Credential, *, tenant: str) -> LeaseIssuer:
-        """Make it; makes no call yet."""
+        """Open it; makes no call yet."""
         ...
 
 
@@ -41,9 +38,9 @@ class IssuerSpec:
 
     Attributes:
         kind: its name on the command line and in the database.
-        traits: what it is like.
-        check: raises InvalidInputError that says what AWS would not take of a configuration.
-        open: makes an issuer.
+        traits: its properties.
+        check: raises InvalidInputError if AWS would refuse a configuration.
+        open: opens an issuer.
     """
 
     kind: str
@@ -60,7 +57,7 @@ REGISTRY: Final[Mapping[str, str]] = {
 
 
 def spec_of(kind: str) -> IssuerSpec:
-    """Return what an issuer can do. NotFoundError for a kind that does not exist."""
+    """Return the spec of a kind of issuer. NotFoundError if there is no such kind."""
     if kind not in REGISTRY:
         raise NotFoundError(f"{kind!r} is not an issuer", hint=f"issuers: {', '.join(REGISTRY)}")
     spec = import_module(REGISTRY[kind]).SPEC
@@ -85,8 +82,9 @@ class RegisteredIssuers:
 
         Args:
             kind: of the issuer.
-            credential: who makes and takes back.
-            tenant: for whom, such as a dynamic secret's id: customers take turns where calls have to wait for quotas.
+            credential: who issues and revokes.
+            tenant: for whom, such as a dynamic secret's id; tenants are served in rotation if calls have to wait for
+                quotas.
 
         Raises:
             CredentialRejectedError: the credential is incomplete.
@@ -98,13 +96,13 @@ class RegisteredIssuers:
         return spec.open(self._clients, credential, tenant=tenant)
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of issuers that there are."""
+        """Return the kinds of issuers."""
         return tuple(REGISTRY)
 
     def traits(self, kind: str) -> IssuerTraits:
-        """Return what an issuer is like. NotFoundError for the kind."""
+        """Return the properties of a kind of issuer. NotFoundError for the kind."""
         return spec_of(kind).traits
 
     def check(self, kind: str, config: DynamicConfig, credential: CredentialType) -> None:
-        """Make sure that AWS would take a configuration, without asking. InvalidInputError; NotFoundError."""
+        """Make sure that AWS would accept a configuration; makes no call. InvalidInputError; NotFoundError."""
         spec_of(kind).check(config, credential)

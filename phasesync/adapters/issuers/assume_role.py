@@ -1,7 +1,7 @@
 """
-Sessions of a role: credentials that end by themselves, so that nothing has to be taken back.
+The issuer of sessions of a role. They expire by themselves.
 
-A session that was handed out cannot be taken back, and is listed nowhere: only its end is known.
+A session cannot be revoked, and AWS has no list of sessions: only its expiry is known.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from phasesync.adapters.aws.client import AwsClient
-from phasesync.adapters.aws.errors import names_another_policy
-from phasesync.adapters.aws.roles import ASSUME_ROLE, assumed_role
+from phasesync.adapters.aws.errors import is_about_other_policy
+from phasesync.adapters.aws.roles import assumed_role
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN, USERNAME, IssuerSpec
-from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
+from phasesync.adapters.issuers.config_checks import check_policy_document, check_ttls, require_no
 from phasesync.core.arns import check_policy_arn, check_role_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.iam_users import MarkedUser
 from phasesync.core.lease import LeaseSpec
-from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports.issuer import Checkpoint, IssuedCredentials, IssuerTraits, LeaseIssuer, PartialIssue, RevokeOutcome
@@ -30,14 +30,14 @@ KIND: Final = "aws-assume-role"
 SHORTEST_TTL: Final = timedelta(minutes=15)
 LONGEST_TTL: Final = timedelta(hours=12)
 LONGEST_CHAINED_TTL: Final = timedelta(hours=1)
-"""Lives of sessions; one hour where a role assumes a role (STS, AssumeRole, DurationSeconds)."""
+"""TTLs of sessions; one hour if a role assumes a role (STS, AssumeRole, DurationSeconds)."""
 MAX_POLICIES: Final = 10
 MAX_POLICY_CHARACTERS: Final = 2_048
-"""Managed session policies, characters of a session policy (STS, AssumeRole, PolicyArns and Policy)."""
+"""Managed session policies, and characters of a session policy (STS, AssumeRole, PolicyArns and Policy)."""
 
 
 class AwsAssumeRole:
-    """Hands out sessions of a role (port `LeaseIssuer`)."""
+    """Issues sessions of a role (port `LeaseIssuer`)."""
 
     def __init__(self, clients: AwsClients, credential: Credential, *, tenant: str) -> None:
         """
@@ -48,23 +48,23 @@ class AwsAssumeRole:
         """
         self._clients = clients
         self._credential = credential
-        self._caller = AwsClient(clients, credential, tenant=tenant)
+        self._client = AwsClient(clients, credential, "sts", credential.region, tenant=tenant)
 
     @property
     def calls(self) -> int:
         """How many calls of STS were made through this object."""
-        return self._caller.calls
+        return self._client.calls
 
     def account_id(self) -> str:
         """Return the 12-digit account that the credential leads to; asked once per session. CredentialRejectedError."""
-        return self._caller.account_id()
+        return self._client.account_id()
 
     def account_now(self) -> str:
         """Ask AWS which account the credential leads to at this moment. CredentialRejectedError."""
-        return self._clients.ask_identity(self._credential).account
+        return self._clients.fetch_identity(self._credential).account
 
     def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
-        """Begin a session. One whose answer was lost is known to nobody and ends by itself. DestinationError."""
+        """Open a session. If the response is lost, nobody has its keys, and it expires by itself. DestinationError."""
         role_arn = spec.role_arn or ""
         request: AssumeRoleRequestTypeDef = {
             "RoleArn": role_arn,
@@ -77,25 +77,21 @@ class AwsAssumeRole:
             request["PolicyArns"] = [{"arn": arn} for arn in spec.policy_arns]
         checkpoint()
         try:
-            answer = self._caller.call(
-                ASSUME_ROLE,
-                lambda keys: self._clients.sts(self._credential, keys),
-                lambda sts: sts.assume_role(**request),
-                region=self._credential.region,
-                write=False,
-            )
+            response = self._client.call("AssumeRole", **request)
         except CredentialRejectedError as error:
             if error.code not in ("AccessDenied", "AccessDeniedException"):
                 raise
-            elsewhere = names_another_policy(error.hint)
+            hint = f"phasesync credentials test {self._credential.name} says who it is"
+            if is_about_other_policy(error.hint):
+                hint = error.hint or hint
             raise CredentialRejectedError(
                 f"the credential {self._credential.name} may not assume {role_arn}: the role does not exist, its trust "
                 f"policy does not name the credential's identity, or that identity lacks the right ({error.message})",
-                hint=error.hint if elsewhere else f"phasesync credentials test {self._credential.name} says who it is",
+                hint=hint,
                 code=error.code,
                 request_id=error.request_id,
             ) from None
-        session = assumed_role(answer)
+        session = assumed_role(response)
         return IssuedCredentials(
             principal=session.identity.arn,
             access_key_id=session.access_key_id,
@@ -109,23 +105,23 @@ class AwsAssumeRole:
         )
 
     def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
-        """Return True: a session is known from the moment it begins, and until it ends."""
+        """Return True: AWS knows a session from its beginning until it expires."""
         return True
 
     def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
-        """Return True: nobody can take the key of a session away."""
+        """Return True: nobody can delete the key of a session."""
         return True
 
     def tags_of(self, spec: LeaseSpec) -> None:
-        """Return None: a session is told by nobody."""
+        """Return None: a session has no tags that can be read."""
         return
 
     def find(self, spec: LeaseSpec, *, access_key_id: str | None, known: Callable[[str], bool]) -> None:
-        """Return None: sessions are listed nowhere."""
+        """Return None: AWS has no list of sessions."""
         return
 
     def renew(self, spec: LeaseSpec, end: datetime, *, number: int, checkpoint: Checkpoint) -> int:
-        """Refuse: AWS prolongs a session for nobody. IllegalTransitionError."""
+        """Refuse: AWS cannot prolong a session. IllegalTransitionError."""
         raise IllegalTransitionError(f"the session {spec.name} of a role cannot be prolonged")
 
     def revoke(
@@ -137,16 +133,16 @@ class AwsAssumeRole:
         checkpoint: Checkpoint,
         ending: Checkpoint | None = None,
     ) -> RevokeOutcome:
-        """Do nothing: what is not known to anybody ends by itself."""
+        """Do nothing: a session expires by itself."""
         return RevokeOutcome.MISSING
 
     def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
-        """Yield nothing: sessions are listed nowhere."""
+        """Yield nothing: AWS has no list of sessions."""
         return iter(())
 
 
 def check(config: DynamicConfig, credential: CredentialType) -> None:
-    """Raise InvalidInputError that says what STS would not take of a configuration."""
+    """Raise InvalidInputError if STS would refuse a configuration."""
     require_no(
         KIND,
         iam_path=config.iam_path,
@@ -172,7 +168,7 @@ def check(config: DynamicConfig, credential: CredentialType) -> None:
     if len(config.policy_arns) > MAX_POLICIES:
         raise InvalidInputError(f"a session takes {MAX_POLICIES} managed policies, not {len(config.policy_arns)}")
     if config.session_policy is not None:
-        check_policy_document(config.session_policy, MAX_POLICY_CHARACTERS, what="the session policy")
+        check_policy_document(config.session_policy, MAX_POLICY_CHARACTERS, name="the session policy")
 
 
 def _open(clients: AwsClients, credential: Credential, *, tenant: str) -> LeaseIssuer:

@@ -1,31 +1,29 @@
 """
-Calls of IAM for one credential: reads, changes that may be repeated, and creations, which are sent once.
+Calls of IAM under one credential: reads, writes that may be repeated, and creations that must not be repeated blindly.
 
-Operations and arguments are named as the API reference names them. Must not know what a call is for.
+Operations and arguments have their names of the API reference. Must not know what a call is for.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from phasesync.adapters.aws.client import AwsClient
+from phasesync.adapters.aws.client import AwsClient, Response
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
 from phasesync.errors import OutcomeUnknownError, PhasesyncError, RemoteChangedError, ThrottledError
 from phasesync.ports.issuer import Checkpoint
-
-Answer = Mapping[str, Any]
 
 NO_SUCH_ENTITY: Final = "NoSuchEntity"
 ALREADY_EXISTS: Final = "EntityAlreadyExists"
 DELETE_CONFLICT: Final = "DeleteConflict"
 _BUSY: Final = ("ConcurrentModification", "EntityTemporarilyUnmodifiable")
 _PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
-"""Before each further attempt at a creation; the SDK's own pauses are for calls that may be repeated."""
+"""Before each further attempt of a creation, for which the SDK makes no retries."""
 
 
 class IamClient:
-    """IAM under one credential, for one lease or one look. Not for two threads at once."""
+    """IAM under one credential, for one lease or one scan. Not for two threads at once."""
 
     def __init__(
         self,
@@ -39,50 +37,48 @@ class IamClient:
         Args:
             clients: shared clients.
             credential: who calls.
-            tenant: for whom: customers take turns where calls have to wait for quotas.
+            tenant: for whom; tenants are served in rotation if calls have to wait for quotas.
             sleep: waits for so many seconds.
         """
-        self._clients = clients
-        self._credential = credential
-        self._caller = AwsClient(clients, credential, tenant=tenant)
+        self._client = AwsClient(clients, credential, "iam", credential.region, tenant=tenant, arns_in=_user_arns)
         self._sleep = sleep
 
     @property
     def calls(self) -> int:
-        """How many calls of IAM were made through this object; the SDK's own repeats are not counted."""
-        return self._caller.calls
+        """How many calls of IAM were made through this object; the SDK's own retries are not counted."""
+        return self._client.calls
 
     def account_id(self) -> str:
         """Return the account that the credential leads to; asked once per session. CredentialRejectedError."""
-        return self._caller.account_id()
+        return self._client.account_id()
 
-    def read(self, operation: str, **arguments: Any) -> Answer | None:
-        """Make a call that changes nothing; None = what it is about does not exist."""
+    def read(self, operation: str, **arguments: Any) -> Response | None:
+        """Make a call that changes nothing; None = its object does not exist."""
         try:
-            return self._call(operation, arguments, write=False)
+            return self._client.call(operation, **arguments)
         except PhasesyncError as error:
             if error.code != NO_SUCH_ENTITY:
                 raise
             return None
 
     def pages(self, operation: str, member: str, **arguments: Any) -> Iterator[Any]:
-        """Yield the entries of a list, page by page; `member` of the answers has them."""
-        while (answer := self.read(operation, **arguments)) is not None:
-            yield from answer.get(member) or []
-            if not answer.get("IsTruncated"):
+        """Yield the entries of a list, page by page; they are the `member` of each response."""
+        while (response := self.read(operation, **arguments)) is not None:
+            yield from response.get(member) or []
+            if not response.get("IsTruncated"):
                 return
-            arguments["Marker"] = answer["Marker"]
+            arguments["Marker"] = response["Marker"]
 
     def put(self, operation: str, checkpoint: Checkpoint, **arguments: Any) -> None:
-        """Make a call that puts something on something, and may be repeated: what is so already stays so."""
+        """Make a call that adds something and may be repeated: a repeated call changes nothing."""
         checkpoint()
-        self._call(operation, arguments, write=True)
+        self._client.call(operation, write=True, **arguments)
 
-    def take_away(self, operation: str, checkpoint: Checkpoint, **arguments: Any) -> bool:
-        """Make a call that takes something away; return whether it was there."""
+    def remove(self, operation: str, checkpoint: Checkpoint, **arguments: Any) -> bool:
+        """Make a call that removes something; return whether it existed."""
         checkpoint()
         try:
-            self._call(operation, arguments, write=True)
+            self._client.call(operation, write=True, **arguments)
         except RemoteChangedError as error:
             if error.code != NO_SUCH_ENTITY:
                 raise
@@ -94,35 +90,36 @@ class IamClient:
         operation: str,
         checkpoint: Checkpoint,
         *,
-        look: Callable[[], Answer | None],
-        sent: Callable[[bool], None] = lambda _: None,
+        find_created: Callable[[], Response | None],
+        report: Callable[[bool], None] = lambda _: None,
         **arguments: Any,
-    ) -> Answer:
+    ) -> Response:
         """
-        Make a call that creates something, each time once: repeated blindly it might create it twice.
+        Make a call that creates something. The SDK does not retry it: a blind retry might create it twice.
 
         Args:
             operation: its name.
-            checkpoint: asked before each attempt.
-            look: called where the answer was lost, or the name is taken; returns what the call would have returned
-                where it was carried out, None where it was not, and raises where the name is somebody else's.
-            sent: told before each attempt that it may be carried out, and after one that certainly was not.
+            checkpoint: called before each attempt.
+            find_created: called if the response was lost, or the name is taken. It returns what the call would have
+                returned if it was carried out, None if it was not, and raises if the name belongs to another object.
+            report: called with True before each attempt, as it may be carried out, and with False after an attempt
+                that certainly was not.
             arguments: of the call.
         """
-        doubtful = False
+        in_doubt = False
         for pause_s in (*_PAUSES_S, None):
             checkpoint()
-            sent(True)
+            report(True)
             try:
-                return self._call(operation, arguments, write=True, once=True)
+                return self._client.call(operation, write=True, once=True, **arguments)
             except PhasesyncError as error:
                 failure = error
-            doubtful = doubtful or isinstance(failure, OutcomeUnknownError)
+            in_doubt = in_doubt or isinstance(failure, OutcomeUnknownError)
             if isinstance(failure, OutcomeUnknownError) or failure.code == ALREADY_EXISTS:
-                if (found := look()) is not None:
-                    return found
+                if (created := find_created()) is not None:
+                    return created
             else:
-                sent(doubtful)
+                report(in_doubt)
                 if not isinstance(failure, ThrottledError) and failure.code not in _BUSY:
                     raise failure
             if pause_s is None:
@@ -130,20 +127,8 @@ class IamClient:
             self._sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
-    def _call(self, operation: str, arguments: Mapping[str, Any], *, write: bool, once: bool = False) -> Answer:
-        def call(client: Any) -> Answer:
-            from botocore import xform_name
 
-            answer: Answer = getattr(client, xform_name(operation))(**arguments)
-            return answer
-
-        answered = self._caller.call(
-            f"iam:{operation}",
-            lambda keys: self._clients.iam(self._credential, keys, once=once),
-            call,
-            region=self._credential.region,
-            write=write,
-        )
-        for user in [answered.get("User") or {}, *(answered.get("Users") or [])]:
-            self._caller.check_arn(user.get("Arn") or "")
-        return answered
+def _user_arns(response: Response) -> list[str]:
+    """Return the ARNs of the users that a response is about."""
+    users = [response.get("User") or {}, *(response.get("Users") or [])]
+    return [user.get("Arn") or "" for user in users]

@@ -1,13 +1,9 @@
 """
-Takes off a user everything that keeps IAM from deleting it (API reference, DeleteUser: the list of what has to go).
+The issuer of IAM users: one user with one access key for each lease.
 
-Called only where IAM refused to delete a user that is proven ours. Must not delete the user itself.
-
-One IAM user for each lease, with an access key; and its end.
-
-Tags, path and boundary come with CreateUser, so that no user is ever without them. The key comes last, when the user
-may do what it shall, and goes first. What is known to have been put on a user is taken off without asking; only where
-IAM refuses to delete it is the rest looked for (`aws_iam_stripper.py`). Must not touch a user that is not proven ours.
+CreateUser sets tags, path and boundary, so that no user is ever without them. The key is created last, when the user
+has all of its permissions, and deleted first. Revoking removes what is known to have been added, without looking. Only
+if IAM refuses to delete the user, the rest is looked for. Must not touch a user that is not proven ours.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +11,22 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from phasesync.adapters.aws.client import Response
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.issuers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, USERNAME, IssuerSpec
-from phasesync.adapters.issuers.checks import check_policy_document, check_ttls, require_no
-from phasesync.adapters.issuers.iam_client import DELETE_CONFLICT, NO_SUCH_ENTITY, Answer, IamClient
-from phasesync.adapters.issuers.iam_named import Named, PatientCalls, boundary, group, policy
+from phasesync.adapters.issuers.config_checks import check_policy_document, check_ttls, require_no
+from phasesync.adapters.issuers.eventual_consistency import (
+    Reference,
+    boundary_reference,
+    group_reference,
+    policy_reference,
+    retry_until_consistent,
+)
+from phasesync.adapters.issuers.iam_client import DELETE_CONFLICT, NO_SUCH_ENTITY, IamClient
 from phasesync.core.arns import check_policy_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.lease import LeaseSpec
-from phasesync.core.lease_users import (
+from phasesync.core.iam_users import (
     MarkedUser,
     Renewal,
     check_iam_path,
@@ -32,6 +34,7 @@ from phasesync.core.lease_users import (
     renewal_of,
     user_owner_tags_renewed,
 )
+from phasesync.core.lease import LeaseSpec
 from phasesync.core.model import SecretValue
 from phasesync.errors import (
     AccountMismatchError,
@@ -52,88 +55,31 @@ from phasesync.ports.issuer import (
     UserLocation,
 )
 
-_LISTED: Final[tuple[tuple[str, str, str, Callable[[Any], dict[str, str]]], ...]] = (
-    # operation that lists, member of its answer, operation that takes one off, arguments for an entry. Keys come first.
-    ("ListAccessKeys", "AccessKeyMetadata", "DeleteAccessKey", lambda one: {"AccessKeyId": one["AccessKeyId"]}),
-    ("ListUserPolicies", "PolicyNames", "DeleteUserPolicy", lambda one: {"PolicyName": one}),
-    ("ListAttachedUserPolicies", "AttachedPolicies", "DetachUserPolicy", lambda one: {"PolicyArn": one["PolicyArn"]}),
-    ("ListGroupsForUser", "Groups", "RemoveUserFromGroup", lambda one: {"GroupName": one["GroupName"]}),
-    (
-        "ListSigningCertificates",
-        "Certificates",
-        "DeleteSigningCertificate",
-        lambda one: {"CertificateId": one["CertificateId"]},
-    ),
-    ("ListSSHPublicKeys", "SSHPublicKeys", "DeleteSSHPublicKey", lambda one: {"SSHPublicKeyId": one["SSHPublicKeyId"]}),
-    (
-        "ListServiceSpecificCredentials",
-        "ServiceSpecificCredentials",
-        "DeleteServiceSpecificCredential",
-        lambda one: {"ServiceSpecificCredentialId": one["ServiceSpecificCredentialId"]},
-    ),
-)
-_NOT_THERE: Final = "NotSupportedService"
-"""Said of services that a partition does not have: nothing of theirs hangs on a user."""
-
-
-def strip(iam: IamClient, user: str, checkpoint: Checkpoint) -> None:
-    """
-    Take off a user whatever hangs on it.
-
-    Args:
-        iam: who does it.
-        user: its name.
-        checkpoint: asked before every call that takes something off.
-
-    Raises:
-        DestinationError: something could not be listed or taken off.
-    """
-    for listing, member, taking_off, arguments in _LISTED:
-        for one in _items(iam, listing, member, user):
-            iam.take_away(taking_off, checkpoint, UserName=user, **arguments(one))
-    for device in _items(iam, "ListMFADevices", "MFADevices", user):
-        serial = device["SerialNumber"]
-        iam.take_away("DeactivateMFADevice", checkpoint, UserName=user, SerialNumber=serial)
-        if ":mfa/" in serial:  # A virtual device has an ARN of this form, and stays behind until it is deleted itself.
-            iam.take_away("DeleteVirtualMFADevice", checkpoint, SerialNumber=serial)
-    iam.take_away("DeleteLoginProfile", checkpoint, UserName=user)
-
-
-def _items(iam: IamClient, operation: str, member: str, user: str) -> list[Any]:
-    try:
-        return list(iam.pages(operation, member, UserName=user))
-    except PhasesyncError as error:
-        if error.code != _NOT_THERE:
-            raise
-        return []
-
-
 KIND: Final = "aws-iam-user"
 INLINE_POLICY_NAME: Final = "phasesync"
 SHORTEST_TTL: Final = timedelta(seconds=60)
 MAX_INLINE_CHARACTERS: Final = 2_048
-"""Of all inline policies of a user, white space not counted (IAM User Guide, quotas)."""
+"""Of all inline policies of a user, not counting white space (IAM User Guide, quotas)."""
 MAX_POLICIES: Final = 20
 MAX_GROUPS: Final = 10
-"""Managed policies of a user (10 unless AWS has raised the quota to at most 20), groups of a user (as above)."""
+"""Managed policies of a user (10 unless AWS has raised the quota, to 20 at most), and groups of a user (as above)."""
 _PAGE: Final = 1_000
-"""Users on one page of a list, at most (API reference, ListUsers, MaxItems)."""
+"""Most users on one page of a list (API reference, ListUsers, MaxItems)."""
 
 
 class AwsIamUser:
-    """Makes and removes the IAM user of a lease (port `LeaseIssuer`)."""
+    """Creates and removes the IAM user of a lease (port `LeaseIssuer`)."""
 
     def __init__(self, clients: AwsClients, credential: Credential, *, tenant: str) -> None:
         """
         Args:
             clients: shared clients.
-            credential: who makes the user; a session of its role is renewed in between.
+            credential: who creates the user; a session of its role is renewed in between.
             tenant: for whom.
         """
         self._clients = clients
         self._credential = credential
         self._iam = IamClient(clients, credential, tenant=tenant)
-        self._patient = PatientCalls(self._iam)
 
     @property
     def calls(self) -> int:
@@ -146,17 +92,18 @@ class AwsIamUser:
 
     def account_now(self) -> str:
         """Ask AWS which account the credential leads to at this moment. CredentialRejectedError."""
-        return self._clients.ask_identity(self._credential).account
+        return self._clients.fetch_identity(self._credential).account
 
-    # --- making
+    # --- issuing
 
     def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
-        """Make the user, put on it what was ordered, and make its key. DestinationError; what was made stays."""
+        """Create the user, give it its permissions, and create its key. DestinationError leaves what was created."""
         user, arn = spec.name, self._create_user(spec, checkpoint, partial)
-        for one in spec.policy_arns:
-            self._put("AttachUserPolicy", checkpoint, policy(one), UserName=user, PolicyArn=one)
-        for name in spec.groups:
-            self._put("AddUserToGroup", checkpoint, group(name), UserName=user, GroupName=name)
+        for policy_arn in spec.policy_arns:
+            reference = policy_reference(policy_arn)
+            self._put("AttachUserPolicy", checkpoint, reference, UserName=user, PolicyArn=policy_arn)
+        for group in spec.groups:
+            self._put("AddUserToGroup", checkpoint, group_reference(group), UserName=user, GroupName=group)
         if spec.inline_policy is not None:
             self._put(
                 "PutUserPolicy",
@@ -167,7 +114,7 @@ class AwsIamUser:
                 PolicyDocument=spec.inline_policy,
             )
         key = self._create_key(spec, checkpoint)
-        key_id, secret = _told(key, "AccessKeyId"), _told(key, "SecretAccessKey")
+        key_id, secret = _required(key, "AccessKeyId"), _required(key, "SecretAccessKey")
         return IssuedCredentials(
             principal=arn,
             access_key_id=key_id,
@@ -182,10 +129,10 @@ class AwsIamUser:
     def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
         """Return whether AWS knows an issued key. DestinationUnavailableError, ThrottledError."""
         key_id, secret = (outputs[name].reveal_text() for name in (ACCESS_KEY_ID, SECRET_ACCESS_KEY))
-        return self._clients.is_known(key_id, secret, self._credential)
+        return self._clients.is_key_known(key_id, secret, self._credential)
 
     def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
-        """Return whether a user still has a key, and it is active. DestinationError."""
+        """Return whether the user still has the key, and the key is active. DestinationError."""
         keys = self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=spec.name)
         return any(key["AccessKeyId"] == access_key_id and key.get("Status") == "Active" for key in keys)
 
@@ -193,15 +140,15 @@ class AwsIamUser:
         request: dict[str, Any] = {
             "UserName": spec.name,
             "Path": spec.iam_path or "/",
-            "Tags": [{"Key": key, "Value": value} for key, value in sorted(spec.tags.items())],
+            "Tags": _tag_list(spec.tags),
         }
         if spec.permission_boundary is not None:
             request["PermissionsBoundary"] = spec.permission_boundary
 
-        def sent(maybe: bool) -> None:
-            partial.possible = maybe
+        def report(possible: bool) -> None:
+            partial.possible = possible
 
-        def look() -> Answer | None:
+        def find_created() -> Response | None:
             user = self._user(spec.name)
             if user is not None and not is_made_for(_tags_of(user), spec.tags):
                 raise DestinationRejectedError(
@@ -209,54 +156,58 @@ class AwsIamUser:
                 )
             return None if user is None else {"User": user}
 
-        try:
-            answer = self._patient.call(
-                lambda: self._iam.create("CreateUser", checkpoint, look=look, sent=sent, **request),
-                user=None,
-                named=None if spec.permission_boundary is None else boundary(spec.permission_boundary),
-            )
-        except AccountMismatchError:
-            # The identity has just changed. Nothing hangs on the user yet, and no later look would find it there.
-            with suppress(PhasesyncError):
-                self._iam.take_away("DeleteUser", checkpoint, UserName=spec.name)
-                sent(False)
-            raise
-        return _told(answer.get("User") or {}, "Arn")
+        def create() -> Response:
+            return self._iam.create("CreateUser", checkpoint, find_created=find_created, report=report, **request)
 
-    def _create_key(self, spec: LeaseSpec, checkpoint: Checkpoint) -> Answer:
-        def look() -> None:
-            # One whose answer was lost is of no use to anybody: its secret part was in that answer alone.
+        boundary = spec.permission_boundary
+        reference = None if boundary is None else boundary_reference(boundary)
+        try:
+            response = retry_until_consistent(self._iam, create, user=None, reference=reference)
+        except AccountMismatchError:
+            # The identity has just changed. The user has nothing yet, and no later scan would find it in that account.
+            with suppress(PhasesyncError):
+                self._iam.remove("DeleteUser", checkpoint, UserName=spec.name)
+                report(False)
+            raise
+        return _required(response.get("User") or {}, "Arn")
+
+    def _create_key(self, spec: LeaseSpec, checkpoint: Checkpoint) -> Response:
+        def discard_lost_key() -> None:
+            # A key is of no use if the response was lost: only that response had its secret part.
             self._delete_keys(spec.name, checkpoint)
 
-        answer = self._patient.call(
-            lambda: self._iam.create("CreateAccessKey", checkpoint, look=look, UserName=spec.name), user=spec.name
-        )
-        return answer.get("AccessKey") or {}
+        def create() -> Response:
+            return self._iam.create("CreateAccessKey", checkpoint, find_created=discard_lost_key, UserName=spec.name)
 
-    def _put(self, operation: str, checkpoint: Checkpoint, named: Named | None, **arguments: Any) -> None:
-        """Put something on a new user. `named`: what the recipe names of it."""
-        self._patient.call(
-            lambda: self._iam.put(operation, checkpoint, **arguments), user=arguments["UserName"], named=named
+        response = retry_until_consistent(self._iam, create, user=spec.name)
+        return response.get("AccessKey") or {}
+
+    def _put(self, operation: str, checkpoint: Checkpoint, reference: Reference | None, **arguments: Any) -> None:
+        """Add something to a new user. `reference`: what the lease spec names of it."""
+        retry_until_consistent(
+            self._iam,
+            lambda: self._iam.put(operation, checkpoint, **arguments),
+            user=arguments["UserName"],
+            reference=reference,
         )
 
     def renew(self, spec: LeaseSpec, end: datetime, *, number: int, checkpoint: Checkpoint) -> int:
-        """Have a user that is ours say its new end. DestinationError; RemoteChangedError where there is none."""
+        """Write the new end into the tags of our user. DestinationError; RemoteChangedError if it is not there."""
         tags = self.tags_of(spec)
         if tags is None or not is_made_for(tags, spec.tags):
-            how = "IAM does not find" if tags is None else "our tags are no longer on"
+            reason = "IAM does not find" if tags is None else "our tags are no longer on"
             raise RemoteChangedError(
-                f"{how} the user {spec.name}, so the lease cannot be renewed",
+                f"{reason} the user {spec.name}, so the lease cannot be renewed",
                 hint=f"look at it: aws iam get-user --user-name {spec.name}; if it is gone, issue another lease",
                 code=NO_SUCH_ENTITY,
             )
         last = renewal_of(tags)
         number = max(number, 0 if last is None else last.number + 1)
-        written = sorted(user_owner_tags_renewed(spec.tags, Renewal(number=number, end=end)).items())
-        tagged = [{"Key": key, "Value": value} for key, value in written]
-        self._iam.put("TagUser", checkpoint, UserName=spec.name, Tags=tagged)
+        renewed = user_owner_tags_renewed(spec.tags, Renewal(number=number, end=end))
+        self._iam.put("TagUser", checkpoint, UserName=spec.name, Tags=_tag_list(renewed))
         return number
 
-    # --- taking back
+    # --- revoking
 
     def revoke(
         self,
@@ -267,59 +218,61 @@ class AwsIamUser:
         checkpoint: Checkpoint,
         ending: Checkpoint | None = None,
     ) -> RevokeOutcome:
-        """Take back a user: the key first, then what was put on it, then whatever IAM says is still on it."""
+        """Remove the user: first its key, then what the lease spec names, then what IAM says it still has."""
         name = spec.name
-        if not proven:
-            user = self._user(name)
-            if user is None:
-                return RevokeOutcome.MISSING
-            if not is_made_for(_tags_of(user), spec.tags):
-                return RevokeOutcome.THEIRS
+        if not proven and (not_ours := self._check_ownership(spec)) is not None:
+            return not_ours
         try:
-            if not self._take_key(spec, access_key_id, checkpoint):
-                # Somebody has been at it, and the user of this name may be another one by now.
-                user = self._user(name)
-                if user is None:
-                    return RevokeOutcome.MISSING
-                if not is_made_for(_tags_of(user), spec.tags):
-                    return RevokeOutcome.THEIRS
-            self._take_off(spec, checkpoint)
+            # If the key is gone, someone has changed the user, and by now another user may have this name.
+            key_existed = self._delete_key(spec, access_key_id, checkpoint)
+            if not key_existed and (not_ours := self._check_ownership(spec)) is not None:
+                return not_ours
+            self._remove_permissions(spec, checkpoint)
             return self._delete_user(name, ending or checkpoint)
         except PermissionDeniedError:
-            # A user that is gone has no path and no tags, so that a policy which asks for them refuses.
+            # A user that is gone has no path and no tags, so a policy with conditions on them denies the call.
             if not self._is_gone(name):
                 raise
             return RevokeOutcome.MISSING
         except RemoteChangedError as error:
             if error.code != DELETE_CONFLICT:
                 raise
-        return self._strip_and_delete(spec, checkpoint, ending or checkpoint)
+        return self._remove_everything_and_delete(spec, checkpoint, ending or checkpoint)
 
-    def _take_key(self, spec: LeaseSpec, access_key_id: str | None, checkpoint: Checkpoint) -> bool:
-        """Delete the key, or all there are where it is not known; return whether it was there, or nobody knows."""
+    def _check_ownership(self, spec: LeaseSpec) -> RevokeOutcome | None:
+        """Return None if the user of the lease exists and is ours; else the outcome of revoking it."""
+        user = self._user(spec.name)
+        if user is None:
+            return RevokeOutcome.MISSING
+        return None if is_made_for(_tags_of(user), spec.tags) else RevokeOutcome.THEIRS
+
+    def _delete_key(self, spec: LeaseSpec, access_key_id: str | None, checkpoint: Checkpoint) -> bool:
+        """Delete the key, or all keys if it is not known; return False if the known key did not exist."""
         if access_key_id is None:
             self._delete_keys(spec.name, checkpoint)
             return True
-        return self._iam.take_away("DeleteAccessKey", checkpoint, UserName=spec.name, AccessKeyId=access_key_id)
+        return self._iam.remove("DeleteAccessKey", checkpoint, UserName=spec.name, AccessKeyId=access_key_id)
 
-    def _take_off(self, spec: LeaseSpec, checkpoint: Checkpoint) -> None:
-        """Take off a user what was ordered for it."""
+    def _remove_permissions(self, spec: LeaseSpec, checkpoint: Checkpoint) -> None:
+        """Remove from the user what the lease spec names."""
         name = spec.name
         for arn in spec.policy_arns:
-            self._iam.take_away("DetachUserPolicy", checkpoint, UserName=name, PolicyArn=arn)
-        for one in spec.groups:
-            self._iam.take_away("RemoveUserFromGroup", checkpoint, UserName=name, GroupName=one)
+            self._iam.remove("DetachUserPolicy", checkpoint, UserName=name, PolicyArn=arn)
+        for group in spec.groups:
+            self._iam.remove("RemoveUserFromGroup", checkpoint, UserName=name, GroupName=group)
         if spec.inline_policy is not None:
-            self._iam.take_away("DeleteUserPolicy", checkpoint, UserName=name, PolicyName=INLINE_POLICY_NAME)
+            self._iam.remove("DeleteUserPolicy", checkpoint, UserName=name, PolicyName=INLINE_POLICY_NAME)
 
     def _is_gone(self, name: str) -> bool:
-        """Return whether IAM says that there is no such user; where it may not be asked, it does not."""
+        """Return whether IAM says that there is no such user; False if we may not ask."""
         try:
             return self._user(name) is None
         except PermissionDeniedError:
             return False
 
-    def _strip_and_delete(self, spec: LeaseSpec, checkpoint: Checkpoint, ending: Checkpoint) -> RevokeOutcome:
+    def _remove_everything_and_delete(
+        self, spec: LeaseSpec, checkpoint: Checkpoint, ending: Checkpoint
+    ) -> RevokeOutcome:
         user = self._user(spec.name)
         if user is None:
             return RevokeOutcome.MISSING
@@ -329,49 +282,46 @@ class AwsIamUser:
                 "is for is not known, and it is left alone",
                 hint=f"look at it: aws iam get-user --user-name {spec.name}; then delete it by hand, or tag it again",
             )
-        strip(self._iam, spec.name, checkpoint)
+        remove_everything(self._iam, spec.name, checkpoint)
         return self._delete_user(spec.name, ending)
 
     def _delete_user(self, name: str, checkpoint: Checkpoint) -> RevokeOutcome:
-        return (
-            RevokeOutcome.REMOVED
-            if self._iam.take_away("DeleteUser", checkpoint, UserName=name)
-            else RevokeOutcome.MISSING
-        )
+        existed = self._iam.remove("DeleteUser", checkpoint, UserName=name)
+        return RevokeOutcome.REMOVED if existed else RevokeOutcome.MISSING
 
     def _delete_keys(self, name: str, checkpoint: Checkpoint) -> None:
         for key in list(self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=name)):
-            self._iam.take_away("DeleteAccessKey", checkpoint, UserName=name, AccessKeyId=key["AccessKeyId"])
+            self._iam.remove("DeleteAccessKey", checkpoint, UserName=name, AccessKeyId=key["AccessKeyId"])
 
-    # --- looking
+    # --- finding users
 
     def marked(self, paths: Sequence[str], known: Callable[[str], bool]) -> Iterator[MarkedUser]:
-        """Yield the users under IAM paths with their tags: a call for 1,000 users, one for each that is not known."""
-        seen: set[str] = set()
+        """Yield the users under IAM paths with their tags: one call per 1,000 users, and one per unknown user."""
+        visited: set[str] = set()
         for path in _outermost(paths):
             for entry in self._iam.pages("ListUsers", "Users", PathPrefix=path, MaxItems=_PAGE):
                 name = entry["UserName"]
-                if name in seen or known(name):
+                if name in visited or known(name):
                     continue
-                seen.add(name)
+                visited.add(name)
                 try:
                     user = self._user(name)  # A list has no tags (API reference, ListUsers).
                 except PermissionDeniedError:
-                    continue  # Our own we may look at; whoever else is under the path is nothing to us.
+                    continue  # We may read our own users; other users under the path are not our concern.
                 if user is not None:
-                    yield MarkedUser(name=name, arn=_told(user, "Arn"), tags=_tags_of(user))
+                    yield MarkedUser(name=name, arn=_required(user, "Arn"), tags=_tags_of(user))
 
     def tags_of(self, spec: LeaseSpec) -> Mapping[str, str] | None:
-        """Return the tags of the user of that name, None = there is none. DestinationError."""
+        """Return the tags of the user with the name of the lease; None = there is no such user. DestinationError."""
         user = self._user(spec.name)
         return None if user is None else _tags_of(user)
 
     def find(self, spec: LeaseSpec, *, access_key_id: str | None, known: Callable[[str], bool]) -> UserLocation | None:
         """
-        Look for a user that is not under its name: by its key, then by its tags under its path.
+        Find a user that does not have its name any more: by its key, then by its tags under its path.
 
-        Whoever may not ask for the owner of a key gets the same answer as for a key that is not there, so that only an
-        owner says something. DestinationError.
+        IAM gives the same response for a key that does not exist and for a key about which we may not ask, so only a
+        response with an owner proves anything. DestinationError.
         """
         owner = None if access_key_id is None else self._owner_of(access_key_id)
         if owner is not None and owner == spec.name:
@@ -385,28 +335,28 @@ class AwsIamUser:
                 if is_made_for(user.tags, spec.tags):
                     return UserLocation(name=user.name, proven=False)
         except (PermissionDeniedError, DestinationRejectedError):
-            return None  # Then time has to do.
+            return None
         return None
 
     def _owner_of(self, access_key_id: str) -> str | None:
-        """Return the name of the user that a key belongs to; None = IAM does not say."""
+        """Return the name of the user that a key belongs to; None = IAM does not report it."""
         try:
-            answer = self._iam.read("GetAccessKeyLastUsed", AccessKeyId=access_key_id)
+            response = self._iam.read("GetAccessKeyLastUsed", AccessKeyId=access_key_id)
         except (PermissionDeniedError, DestinationRejectedError):
             return None
-        return None if answer is None else _told(answer, "UserName")
+        return None if response is None else _required(response, "UserName")
 
-    def _user(self, name: str) -> Answer | None:
-        """Return a user as GetUser tells it, tags included; None = there is none. AccountMismatchError."""
-        answer = self._iam.read("GetUser", UserName=name)
-        if answer is None:
+    def _user(self, name: str) -> Response | None:
+        """Return a user as GetUser reports it, tags included; None = there is no such user. AccountMismatchError."""
+        response = self._iam.read("GetUser", UserName=name)
+        if response is None:
             return None
-        user: Answer = answer.get("User") or {}
+        user: Response = response.get("User") or {}
         return user
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:
-    """Return paths without those that lie below another one."""
+    """Return paths without those below another one."""
     chosen: list[str] = []
     for path in sorted(set(paths)):
         if not chosen or not path.startswith(chosen[-1]):
@@ -418,18 +368,92 @@ def _tags_of(user: Mapping[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in user.get("Tags") or []}
 
 
-def _told(answer: Mapping[str, Any], name: str) -> str:
-    value = answer.get(name)
+def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags in the form of AWS, by key."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+
+
+def _required(response: Mapping[str, Any], name: str) -> str:
+    """Return a text that every response has. DestinationUnavailableError if it is missing."""
+    value = response.get(name)
     if not isinstance(value, str) or not value:
         raise DestinationUnavailableError(f"IAM gave an answer without {name}")
     return value
 
 
-# --- what IAM would take
+# --- whatever keeps IAM from deleting a user (API reference, DeleteUser: the list of what has to be removed first)
+
+_REMOVABLE: Final[tuple[tuple[str, str, str, Callable[[Any], dict[str, str]]], ...]] = (
+    # operation that lists, member of its response, operation that removes one, arguments for an entry. Keys come first.
+    ("ListAccessKeys", "AccessKeyMetadata", "DeleteAccessKey", lambda entry: {"AccessKeyId": entry["AccessKeyId"]}),
+    ("ListUserPolicies", "PolicyNames", "DeleteUserPolicy", lambda entry: {"PolicyName": entry}),
+    (
+        "ListAttachedUserPolicies",
+        "AttachedPolicies",
+        "DetachUserPolicy",
+        lambda entry: {"PolicyArn": entry["PolicyArn"]},
+    ),
+    ("ListGroupsForUser", "Groups", "RemoveUserFromGroup", lambda entry: {"GroupName": entry["GroupName"]}),
+    (
+        "ListSigningCertificates",
+        "Certificates",
+        "DeleteSigningCertificate",
+        lambda entry: {"CertificateId": entry["CertificateId"]},
+    ),
+    (
+        "ListSSHPublicKeys",
+        "SSHPublicKeys",
+        "DeleteSSHPublicKey",
+        lambda entry: {"SSHPublicKeyId": entry["SSHPublicKeyId"]},
+    ),
+    (
+        "ListServiceSpecificCredentials",
+        "ServiceSpecificCredentials",
+        "DeleteServiceSpecificCredential",
+        lambda entry: {"ServiceSpecificCredentialId": entry["ServiceSpecificCredentialId"]},
+    ),
+)
+_SERVICE_MISSING: Final = "NotSupportedService"
+"""Error code for services that a partition does not have: no user has anything of them."""
+
+
+def remove_everything(iam: IamClient, user: str, checkpoint: Checkpoint) -> None:
+    """
+    Remove from a user whatever keeps IAM from deleting it. Called only for a user that is proven ours.
+
+    Args:
+        iam: makes the calls.
+        user: its name.
+        checkpoint: called before every call that removes something.
+
+    Raises:
+        DestinationError: something could not be listed or removed.
+    """
+    for list_operation, member, remove_operation, arguments in _REMOVABLE:
+        for entry in _entries(iam, list_operation, member, user):
+            iam.remove(remove_operation, checkpoint, UserName=user, **arguments(entry))
+    for device in _entries(iam, "ListMFADevices", "MFADevices", user):
+        serial = device["SerialNumber"]
+        iam.remove("DeactivateMFADevice", checkpoint, UserName=user, SerialNumber=serial)
+        if ":mfa/" in serial:  # A virtual device has an ARN of this form, and exists until it is deleted itself.
+            iam.remove("DeleteVirtualMFADevice", checkpoint, SerialNumber=serial)
+    iam.remove("DeleteLoginProfile", checkpoint, UserName=user)
+
+
+def _entries(iam: IamClient, operation: str, member: str, user: str) -> list[Any]:
+    try:
+        return list(iam.pages(operation, member, UserName=user))
+    except PhasesyncError as error:
+        if error.code != _SERVICE_MISSING:
+            raise
+        return []
+
+
+# --- configuration
 
 
 def check(config: DynamicConfig, credential: CredentialType) -> None:
-    """Raise InvalidInputError that says what IAM would not take of a configuration."""
+    """Raise InvalidInputError if IAM would refuse a configuration."""
     require_no(KIND, role_arn=config.role_arn, session_policy=config.session_policy)
     check_ttls(config, shortest=SHORTEST_TTL, longest=None, why="")
     if config.iam_path is not None:
@@ -438,11 +462,11 @@ def check(config: DynamicConfig, credential: CredentialType) -> None:
         check_policy_arn(arn)
     if config.permission_boundary is not None:
         check_policy_arn(config.permission_boundary)
-    for what, given, most in (("policies", config.policy_arns, MAX_POLICIES), ("groups", config.groups, MAX_GROUPS)):
-        if len(given) > most:
-            raise InvalidInputError(f"{len(given)} {what} are more than a user takes: {most} (IAM quotas)")
+    for kind, names, limit in (("policies", config.policy_arns, MAX_POLICIES), ("groups", config.groups, MAX_GROUPS)):
+        if len(names) > limit:
+            raise InvalidInputError(f"{len(names)} {kind} are more than a user takes: {limit} (IAM quotas)")
     if config.inline_policy is not None:
-        check_policy_document(config.inline_policy, MAX_INLINE_CHARACTERS, what="the inline policy")
+        check_policy_document(config.inline_policy, MAX_INLINE_CHARACTERS, name="the inline policy")
 
 
 def _open(clients: AwsClients, credential: Credential, *, tenant: str) -> LeaseIssuer:

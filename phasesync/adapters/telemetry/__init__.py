@@ -1,1 +1,1 @@
-"""Tell what happens: log lines from events, from phasesync itself and from the libraries below it."""
+"""Telemetry: log lines for events of the core, for phasesync itself and for the libraries below it."""

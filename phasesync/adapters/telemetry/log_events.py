@@ -11,6 +11,7 @@ from typing import Final
 from structlog.stdlib import BoundLogger
 
 from phasesync.adapters.telemetry.logging import get_logger
+from phasesync.core.daemons import Chore
 from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,
@@ -30,7 +31,8 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import ENDED
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
     {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
@@ -38,22 +40,22 @@ _TELLING_ERRORS: Final = frozenset(
 """Classes whose messages are about the database or the settings: places and codes."""
 _CHORES: Final = frozenset(
     {
-        "poll",
-        "renewal",
-        "clock",
-        "heartbeat",
-        "reap",
-        "housekeeping",
-        "release",
-        "sign-off",
-        "schema",
-        "start",
-        "sweep",
-        "leases",
-        "reap-users",
+        Chore.START,
+        Chore.SCHEMA,
+        Chore.CLOCK,
+        Chore.RENEWAL,
+        Chore.HEARTBEAT,
+        Chore.POLL,
+        Chore.REAP,
+        Chore.SWEEP,
+        Chore.LEASES,
+        Chore.REAP_USERS,
+        Chore.HOUSEKEEPING,
+        Chore.RELEASE,
+        Chore.SIGN_OFF,
     }
 )
-"""What the daemon does without reading secrets. Not `reconcile`: what ends a run may name keys."""
+"""What the daemon does without reading secrets. Not `Chore.RECONCILE`: an error that ends a run may name keys."""
 
 _CALM: Final = frozenset({Outcome.UNCHANGED, Outcome.APPLIED})
 
@@ -127,8 +129,8 @@ class LogEvents:
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case OrphanUsersRemoved():
-                tell = self._log.warning if event.strays else self._log.info
-                tell("users reaped", account=event.account, strays=event.strays, removed=event.removed)
+                tell = self._log.warning if event.orphans else self._log.info
+                tell("users reaped", account=event.account, strays=event.orphans, removed=event.removed)
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at
@@ -193,6 +195,6 @@ class LogEvents:
 
     def _chore(self, failed: ChoreFailed) -> None:
         if failed.chore in _CHORES and failed.error in _TELLING_ERRORS:
-            self._log.warning("chore failed", chore=failed.chore, error=failed.error, message=failed.message)
+            self._log.warning("chore failed", chore=failed.chore.value, error=failed.error, message=failed.message)
         else:
-            self._log.warning("chore failed", chore=failed.chore, error=failed.error)
+            self._log.warning("chore failed", chore=failed.chore.value, error=failed.error)

@@ -1,16 +1,12 @@
 """
-What a log line says of an exception: its class and where it was, never its text and never a local variable.
+Sets up logging: one line per event on stderr, as JSON or for people, from phasesync and from the libraries below it.
 
-botocore and database drivers repeat arguments in the texts of their exceptions, secret values included, and our own
-texts may name secret keys. So `str(exc)` is not even computed here.
+No line may contain a secret value. An exception is logged as its class and its position, never with its text or local
+variables: botocore and database drivers repeat arguments in their texts, and our own texts may name secret keys. So
+`str(exc)` is not even computed here. Arguments of other libraries' log lines are masked, and their loggers never go
+below WARNING, since botocore prints requests at DEBUG. Uncaught exceptions and Python's warnings are logged here, too.
 
-Sets logging up: one line an event on stderr, JSON or for people, from phasesync and from the libraries below it.
-
-Nothing here may let a value out. Texts and locals of exceptions are not printed (`failures.py`); arguments of other
-libraries' log lines are masked; their loggers never go below WARNING, since botocore prints requests at DEBUG; and
-Python's own last resorts (uncaught exceptions, failures of logging itself) are led here as well.
-
-A daemon's lines go through a queue (`queued.py`), so that a stream that nobody reads stops no work.
+The lines of a daemon go through a queue (`queued_writer.py`), so that a stream that nobody reads blocks no work.
 """
 
 import logging
@@ -27,53 +23,56 @@ import structlog
 from structlog.stdlib import BoundLogger
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from phasesync.adapters.telemetry.queued import QueuedWriter
+from phasesync.adapters.telemetry.queued_writer import QueuedWriter
 
-Described = list[dict[str, object]]
-"""One item an exception of the chain, the newest first: `class` and `frames`."""
+# --- exceptions
 
-_MOST_FRAMES = 30
-_MOST_EXCEPTIONS = 10
+Description = list[dict[str, object]]
+"""One entry per exception of the chain, newest first: `class` and `frames`."""
+
+_MAX_FRAMES = 30
+_MAX_EXCEPTIONS = 10
 
 
-def describe(error: BaseException) -> Described:
+def describe(error: BaseException) -> Description:
     """Return class and frames of an exception, of its causes and of the members of its groups."""
-    described: Described = []
-    for each in _chain(error):
-        described.append({"class": class_name(each), "frames": _frames(each.__traceback__)})
-        if len(described) == _MOST_EXCEPTIONS:
+    description: Description = []
+    for exception in _chain(error):
+        description.append({"class": class_name(exception), "frames": _frames(exception.__traceback__)})
+        if len(description) == _MAX_EXCEPTIONS:
             break
-    return described
+    return description
 
 
 def class_name(error: BaseException) -> str:
-    """Return the class of an exception with its module, without the module for Python's own."""
+    """Return the class of an exception with its module, except for Python's built-in ones."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def as_text(described: Described) -> str:
+def as_text(description: Description) -> str:
     """Return a description as lines for people."""
     lines = []
-    for item in described:
-        lines.append(str(item["class"]))
-        frames = item["frames"]
+    for entry in description:
+        lines.append(str(entry["class"]))
+        frames = entry["frames"]
         lines.extend(f"    {frame}" for frame in (frames if isinstance(frames, list) else []))
     return "\n".join(lines)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop(0)
-        if each is None or id(each) in seen:
+    visited: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        exception = queue.pop(0)
+        if exception is None or id(exception) in visited:
             continue
-        seen.add(id(each))
-        yield each
-        if isinstance(each, BaseExceptionGroup):
-            waiting.extend(each.exceptions)
-        waiting.append(each.__cause__ or (None if each.__suppress_context__ else each.__context__))
+        visited.add(id(exception))
+        yield exception
+        if isinstance(exception, BaseExceptionGroup):
+            queue.extend(exception.exceptions)
+        context = None if exception.__suppress_context__ else exception.__context__
+        queue.append(exception.__cause__ or context)
 
 
 def _frames(trace: TracebackType | None) -> list[str]:
@@ -81,24 +80,26 @@ def _frames(trace: TracebackType | None) -> list[str]:
     frames = [
         f"{frame.f_code.co_filename}:{line} {frame.f_code.co_qualname}" for frame, line in traceback.walk_tb(trace)
     ]
-    if len(frames) > _MOST_FRAMES:
-        half = _MOST_FRAMES // 2
+    if len(frames) > _MAX_FRAMES:
+        half = _MAX_FRAMES // 2
         frames[half:-half] = [f"{len(frames) - 2 * half} more"]
     return frames
 
 
+# --- set-up
+
 OURS: Final = "phasesync"
 """Loggers of this name and below are ours; all others are foreign."""
 
-_TALKATIVE: Final = ("boto3", "botocore", "s3transfer", "urllib3", "sqlalchemy", "alembic", "psycopg")
-_FLOORS: Final = {
-    **dict.fromkeys(_TALKATIVE, logging.WARNING),
-    # A round that is still under way when the next one is due is a WARNING there, and nothing unusual here.
+_LIBRARIES: Final = ("boto3", "botocore", "s3transfer", "urllib3", "sqlalchemy", "alembic", "psycopg")
+_MINIMUM_LEVELS: Final = {
+    **dict.fromkeys(_LIBRARIES, logging.WARNING),
+    # It warns if a chore is still under way when the next one is due, which is not unusual here.
     "apscheduler": logging.ERROR,
 }
 
 FLUSH_WITHIN_S: Final = 0.5
-"""How long the end of a process waits for a queued log; the end as a whole has its own deadline."""
+"""How long a process waits for a queued log at its exit; the exit as a whole has its own deadline."""
 
 _LOG_METHODS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -111,14 +112,14 @@ def configure_logging(
     queued: bool = False,
 ) -> None:
     """
-    Send every log line of this process to one stream; what was set up before is replaced.
+    Send every log line of this process to one stream; this replaces any former set-up.
 
     Args:
-        level: debug, info, warning or error, for our own lines; foreign loggers stay at WARNING or above.
+        level: debug, info, warning or error, for our own loggers; foreign loggers stay at WARNING or above.
         format: json, console, or auto: console on a terminal and json elsewhere.
         stream: None = stderr.
-        queued: lines are written by a thread of its own, and lost where the stream does not take them: for a daemon,
-            whose work must not wait for whoever reads its log. The stream has to have a file descriptor.
+        queued: a separate thread writes the lines, and they are lost if the stream does not accept them: for a daemon,
+            which must not wait for the reader of its log. The stream must have a file descriptor.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -132,7 +133,7 @@ def configure_logging(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=BoundLogger,
-        # A cached logger would keep a former set-up.
+        # A cached logger would keep its former set-up.
         cache_logger_on_first_use=False,
     )
     handler = _QueuedHandler(stream.fileno()) if queued else _Handler(stream)
@@ -151,13 +152,13 @@ def configure_logging(
     logging.root.setLevel(logging.WARNING)
     # Otherwise a failure of logging prints the message and its arguments.
     logging.raiseExceptions = False
-    _clamp_foreign()
+    _limit_foreign_loggers()
     set_level(level)
-    _lead_last_resorts_here()
+    _log_uncaught()
 
 
 def set_level(level: str) -> None:
-    """Change the least important level of our own lines; may be called at any time."""
+    """Change the level of our own loggers; may be called at any time."""
     logging.getLogger(OURS).setLevel(_LOG_METHODS[level])
 
 
@@ -169,46 +170,46 @@ def get_logger(name: str = OURS) -> BoundLogger:
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:
-        """A line that cannot be written is lost; the daemon goes on, and nothing of the line goes elsewhere."""
+        """Lose a line that cannot be written: the daemon goes on, and no part of the line goes elsewhere."""
 
 
 class _QueuedHandler(logging.Handler):
-    """Formats a line where it is logged, so that nothing else of the event is kept, and has it written later."""
+    """Formats a line when it is logged, so that nothing else of the event is kept, and queues it."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self.writer = QueuedWriter(descriptor, on_lost=_tell_lost)
+        self.writer = QueuedWriter(descriptor, on_lost=_log_lost)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one line."""
         try:
             line = self.format(record)
-        except Exception:  # noqa: BLE001 -- a line that cannot be formatted is lost, and nothing of it goes elsewhere
+        except Exception:  # noqa: BLE001 -- a line that cannot be formatted is lost, and no part of it goes elsewhere
             return
         self.writer.put(f"{line}\n")
 
     def flush(self) -> None:
-        """Write what waits, within a deadline; `logging.shutdown` calls this at the end of the process."""
+        """Write the queue, within a deadline; `logging.shutdown` calls this at the exit of the process."""
         self.writer.flush(FLUSH_WITHIN_S)
 
 
-def _tell_lost(count: int) -> None:
+def _log_lost(count: int) -> None:
     get_logger().warning("log lines lost: nobody took them", count=count)
 
 
 def flush_log() -> None:
-    """Write what waits in a daemon's log, within a deadline; for the end of the process."""
+    """Write the queue of a daemon's log, within a deadline; for the exit of the process."""
     for handler in logging.root.handlers:
         handler.flush()
 
 
 def lines_lost() -> int:
-    """Return how many lines of a daemon's log were lost because nobody took them."""
+    """Return how many lines of a daemon's log were lost because the stream did not accept them."""
     return sum(handler.writer.lost for handler in logging.root.handlers if isinstance(handler, _QueuedHandler))
 
 
 class _Masked:
-    """Stands for an argument that is not shown."""
+    """Takes the place of an argument that is not shown."""
 
     def __repr__(self) -> str:
         return "…"
@@ -216,9 +217,9 @@ class _Masked:
 
 def _mask_foreign(record: logging.LogRecord) -> bool:
     """
-    Keep only numbers among the arguments of other libraries' log lines, and nothing where one is not a template.
+    Mask all arguments of other libraries' log lines except numbers, and the text of an exception that is logged.
 
-    Their authors do not know what is secret here: a URL, a repr of a connection, the text of an exception.
+    Other libraries do not know what is secret here: a URL, a repr of a connection, the text of an exception.
     """
     if record.name == OURS or record.name.startswith(f"{OURS}."):
         return True
@@ -238,7 +239,7 @@ def _masked(value: object) -> object:
 
 
 def _without_texts(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """Turn an exception into class and frames."""
+    """Replace an exception with its class and frames."""
     info = event.pop("exc_info", None)
     event.pop("stack_info", None)
     if isinstance(info, BaseException):
@@ -274,9 +275,9 @@ def _for_people(*, colors: bool) -> list[Processor]:
     ]
 
 
-def _clamp_foreign() -> None:
-    """Keep foreign loggers at their floor, those below them too, whatever was set before."""
-    for name, floor in _FLOORS.items():
+def _limit_foreign_loggers() -> None:
+    """Set foreign loggers, and those below them, to their minimum level or above, whatever was set before."""
+    for name, floor in _MINIMUM_LEVELS.items():
         logging.getLogger(name).setLevel(floor)
     for name in list(logging.root.manager.loggerDict):
         top = name.partition(".")[0]
@@ -286,11 +287,11 @@ def _clamp_foreign() -> None:
         logger.handlers.clear()
         logger.propagate = True
         if name != top and logger.level:
-            logger.setLevel(max(logger.level, _FLOORS.get(top, logging.WARNING)))
+            logger.setLevel(max(logger.level, _MINIMUM_LEVELS.get(top, logging.WARNING)))
 
 
-def _lead_last_resorts_here() -> None:
-    """Lead uncaught exceptions and Python's warnings into the log: by default they go to stderr with their texts."""
+def _log_uncaught() -> None:
+    """Log uncaught exceptions and Python's warnings: by default they go to stderr with their texts."""
     log = get_logger()
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: object) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from phasesync.cli.executable import NOT_EXECUTABLE, find_command, say_why
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.lease_revocation import give_back_all
+from phasesync.cli.lease_revocation import revoke_of_command
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, ENVIRONMENT, Name, comma_list, path_option
 from phasesync.cli.run.child import Child, Stopped
-from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, tell_loading
+from phasesync.cli.run.executable import NOT_EXECUTABLE, find_command, show_start_error
+from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, warn_of_loading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def run(
     recipes = [application.store.dynamics.get(name) for name in dynamics]
     check_names(recipes, dict.fromkeys(values, f"{'/'.join(environment)} {path}"))
     check_size(command, environ, values, leases=len(recipes))
-    tell_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
+    warn_of_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
     if not dynamics:
         application.close()
         _become(program, command, environ)
@@ -92,32 +92,33 @@ def _with_leases(
     values: "Mapping[str, str]",
     out: Output,
 ) -> int:
-    from phasesync.cli.leases import tell_issued
+    from phasesync.cli.leases import show_issued
     from phasesync.cli.run.renewal import LeaseRenewer
 
     operations, actor = application.lease_operations, invocation().actor
     issued: list[IssuedLease] = []
     with Child(out) as child:
         try:
-            with LeaseRenewer(operations, actor=actor, out=out) as upkeep:
+            with LeaseRenewer(operations, actor=actor, out=out) as renewer:
                 for name in dynamics:
-                    since = time.monotonic()
+                    since_s = time.monotonic()
                     issued.append(operations.issue(name, ttl=ttl, actor=actor))
-                    if application.context.issuers.traits(issued[-1].lease.issuer).takes_back:
-                        upkeep.take(issued[-1], since=since)
-                    tell_issued(application, issued[-1], out)
+                    lease = issued[-1].lease
+                    if application.context.issuers.traits(lease.issuer).takes_back:
+                        renewer.add(lease, since_s=since_s)
+                    show_issued(application, issued[-1], out)
                 return child.run(command, environ_with(values, issued), program)
         except Stopped as stopped:
             return 128 + stopped.number if child.code is None else child.code
         finally:
-            give_back_all(application, [one.lease for one in issued], actor, child, out)
+            revoke_of_command(application, [entry.lease for entry in issued], actor, child, out)
 
 
 def _become(program: str, command: "Sequence[str]", environ: "Mapping[str, str]") -> NoReturn:
-    """Put the command in the place of this process: nothing is left to do at its end."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored stays so.
+    """Replace this process by the command: nothing is left to do at its end."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the command would inherit that.
     try:
         os.execve(program, list(command), dict(environ))  # noqa: S606 - the operator's own command, no shell
     except OSError as error:
-        say_why(command[0], error)
+        show_start_error(command[0], error)
         raise SystemExit(NOT_EXECUTABLE) from None

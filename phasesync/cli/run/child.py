@@ -1,9 +1,8 @@
 """
-A child process that stands for this one: it gets our signals, and we end as it ended.
+The child process of `phasesync run`: it gets our signals, and we exit as it exits.
 
-A signal that comes before the child is there ends what is going on, so that it is undone; one that comes while it is
-being started waits until it can be passed on; one that comes after its end is put off once, so that its leases are
-revoked.
+A signal from before the start of the child ends what is in progress, so that it is undone. A signal during the start
+waits until it can be forwarded. A signal after the end is deferred once, so that the leases are revoked.
 """
 
 import os
@@ -14,8 +13,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from phasesync.cli.executable import NOT_EXECUTABLE, say_why
 from phasesync.cli.output import Output
+from phasesync.cli.run.executable import NOT_EXECUTABLE, show_start_error
 
 _FORWARDED: Final = (
     signal.SIGINT,
@@ -25,12 +24,12 @@ _FORWARDED: Final = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-_OF_TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT)
-"""A terminal sends these to the child as well."""
+_FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
+"""Signals that a terminal sends to the child as well."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came before the child was there, or a second one after its end."""
+    """A signal arrived before the child was started, or a second one after its end."""
 
     def __init__(self, number: int) -> None:
         """
@@ -41,28 +40,28 @@ class Stopped(KeyboardInterrupt):
 
 
 class Child:
-    """Runs one command. Holds this process's signals from `with` on; for the main thread."""
+    """Runs one command. Handles the signals of this process inside `with`; for the main thread."""
 
     def __init__(self, out: Output) -> None:
         """
         Args:
-            out: says why a signal is put off.
+            out: reports that a signal is deferred.
         """
         self._out = out
         self._former: dict[int, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._held: list[int] | None = None
-        """Signals that wait for the end of something that none may break off; None = nothing like that is going on."""
-        self._put_off = False
+        """Signals that wait for the end of an uninterruptible part; None outside of one."""
+        self._deferred = False
         self._stopped: int | None = None
         self.code: int | None = None
-        """What the command ended with, once it has."""
+        """Exit code of the command, once it has ended."""
         self.ends = False
-        """The command has ended, or will not be begun: what it was given is being taken back."""
+        """The command has ended, or will not be started: its leases are being revoked."""
 
     def __enter__(self) -> Self:
         for number in _FORWARDED:
-            # What whoever started us had ignored stays so, for us and for the child: nohup.
+            # A signal that was ignored when we were started stays ignored, for us and for the child: nohup.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._former[number] = signal.signal(number, self._take)
         return self
@@ -77,18 +76,18 @@ class Child:
 
         Args:
             command: its words.
-            environ: what it gets as its environment.
-            program: the file to execute; None looks for the first word in the PATH that the command gets.
+            environ: its environment.
+            program: the file to execute; None: the first word, searched in the PATH of `environ`.
         """
         try:
-            # Until Popen returns nobody knows the child, which is there already: a signal that broke it off here would
-            # leave a command that runs on without us.
+            # The child exists before Popen returns its id. A signal that interrupted it here would leave a command
+            # that runs on without us.
             with self.holding_signals():
                 if self._stopped is not None:
-                    raise Stopped(self._stopped)  # Whatever it was raised in took no notice.
+                    raise Stopped(self._stopped)  # The code that it was raised in swallowed it.
                 self._process = subprocess.Popen(command, executable=program, env=dict(environ))
         except OSError as error:
-            say_why(command[0], error)
+            show_start_error(command[0], error)
             return NOT_EXECUTABLE
         code = self._process.wait()
         self.code = code if code >= 0 else 128 - code
@@ -96,7 +95,7 @@ class Child:
 
     @contextmanager
     def holding_signals(self) -> Iterator[None]:
-        """Let no signal break off what is done here; those that come meanwhile count when it is done."""
+        """Let no signal interrupt what is done inside; signals that arrive meanwhile are handled at the end."""
         held: list[int] = []
         self._held = held
         try:
@@ -104,35 +103,35 @@ class Child:
         finally:
             self._held = None
         for number in held:
-            # A terminal's too is passed on: the child was not there yet, or it is dead of it.
-            self._heed(number, childs_too=False)
+            # One from a terminal is forwarded too: the child had not started, or has died of it.
+            self._handle(number, child_got_it=False)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self._held is not None:
             self._held.append(number)
         else:
-            self._heed(number, childs_too=number in _OF_TERMINALS and _in_foreground())
+            self._handle(number, child_got_it=number in _FROM_TERMINAL and _in_foreground())
 
-    def _heed(self, number: int, *, childs_too: bool) -> None:
+    def _handle(self, number: int, *, child_got_it: bool) -> None:
         process = self._process
         if process is not None and process.poll() is None:
-            if not childs_too:
+            if not child_got_it:
                 process.send_signal(number)
-        elif (process is None and not self.ends) or self._put_off:
-            # What follows is the end, which the next one does not break off at once.
+        elif (process is None and not self.ends) or self._deferred:
+            # From here on leases are revoked, which the next signal does not interrupt at once.
             self._stopped, self.ends = number, True
             raise Stopped(number)
         else:
-            self._put_off = True
+            self._deferred = True
             self._out.say("revoking the leases; a second signal leaves that to the daemon")
 
 
 def _in_foreground() -> bool:
-    """Return whether a terminal's signals reach us and our child together, whatever stdin is."""
+    """Return whether signals of a terminal reach us and our child together, whatever stdin is."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:
-        return False  # There is none that could send us anything.
+        return False  # There is no terminal that could send a signal.
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:

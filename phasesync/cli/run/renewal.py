@@ -1,37 +1,22 @@
 """
-Keeps leases alive while a command runs: renews each at two thirds of its life, up to its maximum.
+Keeps leases alive while a command runs, in a thread of its own.
 
-Each is looked after from its own request on, so that none ends while another is still being issued.
+Each lease is renewed from its own request on, so that none ends while another is still being issued. When a lease is
+renewed is decided by `engine.leases.renewal`.
 """
 
 import time
-from datetime import timedelta
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from phasesync.cli.output import Output, instant
-from phasesync.errors import IllegalTransitionError, NotFoundError, PhasesyncError
+from phasesync.cli.output import Output
+from phasesync.engine.leases.renewal import ScheduledRenewal, first_renewal, renew_once
 
 if TYPE_CHECKING:
-    from phasesync.engine.leases.issuance import IssuedLease
+    from phasesync.core.lease import Lease
     from phasesync.engine.leases.operations import LeaseOperations
-
-_TRY_AGAIN_S = 5.0
-
-
-class _Care:
-    """One lease, and when to renew it by the clock that never jumps."""
-
-    def __init__(self, lease_id: str, ttl: timedelta, since: float) -> None:
-        self.id = lease_id
-        self.ttl = ttl
-        self.renew_at = self.at_two_thirds(since)
-        self.told: str | None = None
-
-    def at_two_thirds(self, since: float) -> float:
-        return since + self.ttl.total_seconds() * 2 / 3
 
 
 class LeaseRenewer:
@@ -40,67 +25,53 @@ class LeaseRenewer:
     def __init__(self, operations: "LeaseOperations", *, actor: str, out: Output) -> None:
         """
         Args:
-            operations: renew leases.
+            operations: renews leases.
             actor: who asks, for the leases' logs.
-            out: says what cannot be renewed.
+            out: takes warnings about what cannot be renewed.
         """
         self._operations = operations
         self._actor = actor
         self._out = out
-        self._came: SimpleQueue[_Care | None] = SimpleQueue()
-        """Leases to look after; None ends it."""
-        self._thread = Thread(target=self._work, name="upkeep", daemon=True)
+        self._added: SimpleQueue[ScheduledRenewal | None] = SimpleQueue()
+        """First renewals of leases; None ends the thread."""
+        self._thread = Thread(target=self._work, name="lease-renewal", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._came.put(None)
+        self._added.put(None)
         self._thread.join()
 
-    def take(self, issued: "IssuedLease", *, since: float) -> None:
+    def add(self, lease: "Lease", *, since_s: float) -> None:
         """
-        Look after a lease from now on.
+        Renew a lease from now on.
 
         Args:
-            issued: a lease that can be renewed.
-            since: `time.monotonic` from before it was asked for; its life is counted from no earlier.
+            lease: it can be renewed.
+            since_s: `time.monotonic` from before it was requested; its life counts from no earlier.
         """
-        self._came.put(_Care(issued.lease.id, issued.lease.spec.ttl, since))
+        self._added.put(first_renewal(lease, since_s=since_s))
 
     def _work(self) -> None:
-        cares: list[_Care] = []
+        renewals: list[ScheduledRenewal] = []
         while True:
-            due = min(cares, key=lambda care: care.renew_at, default=None)
+            due = min(renewals, key=lambda renewal: renewal.due_s, default=None)
             try:
-                came = self._came.get(timeout=None if due is None else max(0.0, due.renew_at - time.monotonic()))
+                added = self._added.get(timeout=None if due is None else max(0.0, due.due_s - time.monotonic()))
             except Empty:
-                if due is not None and not self._renew(due):
-                    cares.remove(due)
+                if due is not None:
+                    renewals.remove(due)
+                    renewals += self._renew(due)
                 continue
-            if came is None:
+            if added is None:
                 return
-            cares.append(came)
+            renewals.append(added)
 
-    def _renew(self, care: _Care) -> bool:
-        """Renew a lease; return whether it is to be renewed again."""
-        now = time.monotonic()
-        try:
-            # How much is left until the maximum, the database knows: it counts by its own clock.
-            lease = self._operations.prolong(care.id, care.ttl, actor=self._actor)
-        except (IllegalTransitionError, NotFoundError) as error:
-            self._out.warn(f"the lease {care.id} is not renewed: {error.message}")
-            return False
-        except PhasesyncError as error:
-            if care.told != error.message:
-                care.told = error.message
-                self._out.warn(f"the lease {care.id} could not be renewed, which is tried again: {error.message}")
-            care.renew_at = now + _TRY_AGAIN_S
-            return True
-        care.told = None
-        care.renew_at = care.at_two_thirds(now)
-        if lease.expires_at >= lease.max_expires_at:
-            self._out.warn(f"the lease {care.id} ends at {instant(lease.expires_at)} for good: its maximum is reached")
-            return False
-        return True
+    def _renew(self, renewal: ScheduledRenewal) -> list[ScheduledRenewal]:
+        """Renew a lease; return its next renewal, if there is one."""
+        step = renew_once(self._operations, renewal, actor=self._actor, now_s=time.monotonic())
+        if step.warning is not None:
+            self._out.warn(step.warning)
+        return [] if step.next is None else [step.next]

@@ -1,4 +1,4 @@
-"""What `phasesync run` puts into the environment of its command, and what cannot stand there."""
+"""The environment of the command of `phasesync run`: secrets and leases as variables, and checks of what fits."""
 
 import os
 import re
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from phasesync.engine.leases.issuance import IssuedLease
 
 _OURS = ("PHASESYNC_ROOT_KEY",)
-"""Not for anybody else."""
+"""Variables that no command gets."""
 _TOKENS = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
-"""Of the shell's own session; beside another access key they make every call fail."""
+"""Variables of the shell's own session. Together with another access key they make every call fail."""
 
 _LOADING: Final = re.compile(
     r"""
@@ -43,27 +43,27 @@ _LOADING: Final = re.compile(
 """Variables by which the loader, a shell, an interpreter or a common tool finds code that it then runs."""
 
 _MAX_STRING: Final = 32 * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else None
-"""Bytes of one variable with its name and its end; None = no limit of its own (Linux: MAX_ARG_STRLEN)."""
+"""Most bytes of one variable with its name and its end; None: no such limit (Linux: MAX_ARG_STRLEN)."""
 _MAX_TOTAL: Final = 6 * 1024 * 1024
-"""Linux takes no more, however large the stack may be (execve(2), limits on size of arguments and environment)."""
+"""Linux takes no more, however large the stack is (execve(2), limits on size of arguments and environment)."""
 _HEADROOM: Final = 4_096
-"""For the path of the program, and for what the kernel puts beside it."""
+"""Bytes for the path of the program, and for what the kernel adds."""
 _LEASE: Final = 8_192
-"""Bytes of a lease's variables at most; a session token is the longest."""
+"""Most bytes of a lease's variables; a session token is the longest."""
 _SHOWN: Final = 3
 
 
 def read_variables(application: "Application", environment: tuple[str, str], path: str, out: Output) -> dict[str, str]:
     """
-    Return the secrets of a folder, references resolved; what no environment can have by its kind is told and left out.
+    Return the secrets of a folder, references resolved. Warn of those that cannot be variables, and leave them out.
 
     Raises:
         NotFoundError, and others: of reading and resolving.
-        InvalidInputError: a text that cannot stand in an environment, or not in this one.
+        InvalidInputError: a text that cannot be the value of a variable.
     """
     from phasesync.engine.source import read_folder
 
-    application.store.apps.get_environment(*environment)  # Where there is none, it says which there are.
+    application.store.apps.get_environment(*environment)  # If it is missing, the error names those that exist.
     source = read_folder(application.store.secrets, *environment, path)
     if (unresolved := source.error()) is not None:
         raise unresolved
@@ -83,15 +83,15 @@ def read_variables(application: "Application", environment: tuple[str, str], pat
 
 def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) -> None:
     """
-    Refuse recipes whose keys cannot be names of variables, or are the keys of something else.
+    Refuse recipes with keys that cannot be names of variables, or that are used already.
 
     Args:
-        recipes: whose leases a command is to get.
-        taken: key -> what it is a key of.
+        recipes: of the leases that a command gets.
+        taken: key -> what uses it.
 
     Raises:
         InvalidInputError: a key cannot be the name of a variable.
-        AlreadyExistsError: a key is that of something else.
+        AlreadyExistsError: a key is used already.
     """
     owners = dict(taken)
     for recipe in recipes:
@@ -110,19 +110,19 @@ def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) ->
 
 def check_size(command: Sequence[str], environ: Mapping[str, str], values: Mapping[str, str], *, leases: int) -> None:
     """
-    Refuse an environment that the system would not take, before anything is issued for it.
+    Refuse an environment that is too large for the system, before anything is issued for it.
 
     Args:
         command: its words, which share the limit.
-        environ: what the command gets as its environment, without leases.
-        values: the secrets among it.
-        leases: how many are to be added.
+        environ: of the command, without leases.
+        values: the secrets in it.
+        leases: number of leases to be added.
 
     Raises:
         InvalidInputError: names the largest keys.
     """
     sizes = {key: len(os.fsencode(f"{key}={value}")) + 1 for key, value in environ.items()}
-    largest = sorted(((sizes[key], key) for key in values), key=lambda one: (-one[0], one[1]))
+    largest = sorted(((sizes[key], key) for key in values), key=lambda sized: (-sized[0], sized[1]))
     hint = (
         "move it to a folder of its own, which is not read with this one, and have the command read it from a file: "
         "phasesync secrets get APP/ENV KEY --reveal > FILE"
@@ -146,31 +146,31 @@ def check_size(command: Sequence[str], environ: Mapping[str, str], values: Mappi
         )
 
 
-def tell_loading(names: Iterable[str], out: Output) -> None:
-    """Warn of variables that a command gets and by which programs find code to run."""
-    found = sorted(name for name in names if _LOADING.fullmatch(name))
-    if found:
+def warn_of_loading(names: Iterable[str], out: Output) -> None:
+    """Warn of variables by which programs find code to run."""
+    loading = sorted(name for name in names if _LOADING.fullmatch(name))
+    if loading:
         out.warn(
-            f"{', '.join(found)}: decides what code the command, or what it starts, loads and runs; who can edit this "
-            "environment can run code there"
+            f"{', '.join(loading)}: decides what code the command, or what it starts, loads and runs; who can edit "
+            "this environment can run code there"
         )
 
 
 def environ_with(values: Mapping[str, str], issued: "Sequence[IssuedLease]") -> dict[str, str]:
-    """Return the environment of the command: ours, the secrets, and what was issued; UTF-8 by `streams.use_utf8`."""
+    """Return the environment of the command: ours, the secrets and the leases; in UTF-8, see `streams.use_utf8`."""
     environ = {name: value for name, value in os.environ.items() if name not in _OURS}
     environ |= values
-    for one in issued:
-        handed_out = {key: value.reveal_text() for key, value in one.credentials.items()}
-        if "AWS_ACCESS_KEY_ID" in handed_out:
+    for lease in issued:
+        variables = {key: value.reveal_text() for key, value in lease.credentials.items()}
+        if "AWS_ACCESS_KEY_ID" in variables:
             for name in _TOKENS:
                 environ.pop(name, None)
-        environ |= handed_out
+        environ |= variables
     return environ
 
 
 def _unfit(key: str, value: "SecretValue") -> str | None:
-    """Return why a secret is no variable of an environment by its kind or its name, None = it is."""
+    """Return why a secret cannot be a variable; None if it can."""
     if value.type is ValueType.BINARY:
         return "it is binary"
     return "no variable has an equals sign in its name" if "=" in key else None

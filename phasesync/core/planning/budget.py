@@ -1,19 +1,19 @@
 """
 The version budget of one remote object.
 
-AWS keeps 100 versions of a secret and prunes none that is younger than 24 hours (User Guide, secret versions); what is
-written beyond that is refused. A bucket of 30 writes, refilled by one every 24 minutes, lets at most 90 versions come
-into being in any 24 hours; the 10 that are left are for runs that a person asks for.
+AWS keeps 100 versions of a secret and prunes no version that is younger than 24 hours (User Guide, secret versions). It
+refuses writes beyond that. A bucket of 30 writes, refilled by one every 24 minutes, allows at most 90 versions in any
+24 hours. The remaining 10 are for runs that a person asks for.
 
-The state is the list of what was written within the last 24 hours: how full the bucket is follows from it. So a clock
-that is set back changes no count; `core.clock` says how instants that lie ahead are moved.
+The state is the list of writes within the last 24 hours; the level of the bucket follows from it. So a clock that is
+set back changes no count (`times.py` moves instants of the future).
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from phasesync.core.times import none_ahead
+from phasesync.core.times import clamp_all
 
 DAY: Final = timedelta(hours=24)
 BURST: Final = 30
@@ -26,11 +26,11 @@ def full_at(versions_at: Iterable[datetime], now: datetime) -> datetime:
     Return when the bucket is full again; `now` or earlier = it is full.
 
     Args:
-        versions_at: when versions were written within the last 24 h; older ones do no harm.
+        versions_at: when versions were written within the last 24 h; older instants do no harm.
         now: the time.
     """
     until = now - DAY
-    for at in none_ahead(versions_at, now):
+    for at in clamp_all(versions_at, now):
         if now - at <= DAY:
             until = max(until, at) + REFILL
     return until
@@ -50,12 +50,12 @@ def writable_at(versions_at: Iterable[datetime], now: datetime, *, manual: bool 
     return full_at(versions_at, now) - (allowed - 1) * REFILL
 
 
-def left(versions_at: Iterable[datetime], now: datetime) -> int:
-    """Return how many versions may be written at once by runs that nobody asked for; never below 0."""
+def writes_left(versions_at: Iterable[datetime], now: datetime) -> int:
+    """Return how many versions scheduled runs may write at once; never below 0."""
     used = -((now - full_at(versions_at, now)) // REFILL)  # rounded up
     return min(BURST, max(0, BURST - used))
 
 
 def within_a_day(instants: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
-    """Return the instants of the last 24 hours, oldest first; those that lie ahead count as what they can have been."""
-    return tuple(at for at in none_ahead(instants, now) if now - at < DAY)
+    """Return the instants of the last 24 hours, oldest first; instants of the future are moved to the present."""
+    return tuple(at for at in clamp_all(instants, now) if now - at < DAY)

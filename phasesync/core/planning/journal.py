@@ -1,9 +1,9 @@
 """
-The life of one write in the journal: intent -> call -> settled. Pure; the engine stores what these return.
+The states of one write in the journal: intent -> call -> settled. Pure; the engine stores the entries returned here.
 
-An intent that is still open keeps its generation and token: a successor spends the same token with its own payload.
-Then a late old request is refused by AWS, whoever sends it. A token that may have carried two payloads proves nothing
-by being there; only a put that AWS accepts does.
+An intent that is still open keeps its generation and token: a successor uses the same token with its own payload. AWS
+then refuses a late old request, whoever sends it. The presence of a token that may have carried two payloads proves
+nothing; only a put that AWS accepts does.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from datetime import datetime
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.fingerprint import same
 from phasesync.core.planning.budget import within_a_day
-from phasesync.core.planning.guard import steps_after
+from phasesync.core.planning.losses import steps_after
 from phasesync.core.planning.metadata import differing, wanted_metadata
 from phasesync.core.planning.ownership import Ownership, ownership_of
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Payload
-from phasesync.core.times import none_ahead, not_ahead
+from phasesync.core.times import clamp, clamp_all
 
 
 def next_generation(entry: JournalEntry) -> int:
@@ -33,8 +33,8 @@ def intend_write(
     """
     Return the entry with the intent to write this payload under this token.
 
-    A version that may come of it is counted now, since a crash may come before anything else is noted; spending an open
-    token once more makes no second version.
+    The version that it may make is counted now, since a crash may come before anything else is recorded. To use an open
+    token again makes no second version.
 
     Args:
         entry: its journal entry.
@@ -113,13 +113,13 @@ def settle_write(
     )
 
 
-def settle_spent(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEntry:
+def settle_used_token(entry: JournalEntry, before: Intent, *, arn: str) -> JournalEntry:
     """
-    Return the entry after AWS answered that the token is spent on another payload: an earlier write had landed.
+    Return the entry after AWS answered that the token was used with another payload: an earlier write had landed.
 
     Args:
-        entry: with the intent whose call was refused.
-        before: the intent as it was before that call; with a single payload it tells what landed.
+        entry: with the intent of the refused call.
+        before: the intent as it was before that call; if it has a single payload, that is what landed.
         arn: the object's ARN.
     """
     return replace(
@@ -143,9 +143,9 @@ def _created_at(entry: JournalEntry, intent: Intent | None) -> datetime | None:
 
 def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
     """
-    Return the entry with its intent settled as far as looking alone can prove it; unchanged where it cannot.
+    Return the entry with its intent settled if the observed object alone proves the write; else unchanged.
 
-    A labelled version that carries the token proves the write when the token was only ever sent with one payload.
+    A labelled version that carries the token proves the write if the token was only ever sent with one payload.
     """
     intent = entry.intent
     if intent is None or observed is None:
@@ -154,86 +154,86 @@ def settle_by_evidence(entry: JournalEntry, observed: Observed | None) -> Journa
         return entry if observed.deleted_at is not None else settle_restore(entry)
     if intent.payloads != 1 or intent.token not in observed.versions:
         return entry
-    return settle_spent(entry, intent, arn=observed.arn)
+    return settle_used_token(entry, intent, arn=observed.arn)
 
 
-def note_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
+def clamp_to_clock(entry: JournalEntry, now: datetime) -> JournalEntry:
     """
-    Return the entry of which nothing that was noted of the present lies ahead of a clock that was set back since.
+    Return the entry without instants of the future, which a clock that was set back since has left in it.
 
-    What it has lost counts for the guard's window from now on, neither shorter nor until the old time is reached.
+    Its losses count in the guard's window from now on: not for less time, and not until the old time is reached.
     """
 
     def past(at: datetime | None) -> datetime | None:
-        return None if at is None else not_ahead(at, now)
+        return None if at is None else clamp(at, now)
 
-    noted = replace(
+    clamped = replace(
         entry,
-        versions_at=none_ahead(entry.versions_at, now),
-        enforced_at=none_ahead(entry.enforced_at, now),
+        versions_at=clamp_all(entry.versions_at, now),
+        enforced_at=clamp_all(entry.enforced_at, now),
         touched_at=past(entry.touched_at),
         unwanted_since=past(entry.unwanted_since),
         created_at=past(entry.created_at),
         deletion_at=past(entry.deletion_at),
-        steps=tuple(replace(step, at=not_ahead(step.at, now)) for step in entry.steps),
+        steps=tuple(replace(step, at=clamp(step.at, now)) for step in entry.steps),
     )
-    return entry if noted == entry else noted
+    return entry if clamped == entry else clamped
 
 
-def note_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
+def record_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | None, instance_id: str) -> JournalEntry:
     """
-    Return the entry with what looking told of an object that is wanted: which of its dimensions are in step.
+    Return the entry of an object that is wanted, after it was observed: which of its dimensions are in step.
 
     Args:
         entry: its journal entry.
         wanted: the object as it should be.
         observed: what AWS reports, None = absent.
-        instance_id: nothing is noted of an object that is not ours.
+        instance_id: of our instance; nothing is recorded about an object that is not ours.
     """
     if entry.unwanted_since is not None and (observed is None or observed.deleted_at is None):
-        entry = replace(_without_copies_gone(entry, observed), unwanted_since=None)
+        entry = replace(_without_removed_copies(entry, observed), unwanted_since=None)
     if observed is None:
         return forget_object(entry) if entry.deletion_at is not None else entry
     if observed.deleted_at is None and entry.deletion_at is not None:
-        entry = replace(entry, deletion_at=None, deletion_approved=False)  # Somebody else restored it.
+        entry = replace(entry, deletion_at=None, deletion_approved=False)  # Someone else restored it.
     if ownership_of(observed, entry, instance_id) is not Ownership.OURS:
         return entry
-    digests, off = wanted_metadata(wanted), differing(wanted, observed, entry)
-    in_step = {name: digest for name, digest in digests.items() if name not in off}
+    digests, differs = wanted_metadata(wanted), differing(wanted, observed, entry)
+    in_step = {name: digest for name, digest in digests.items() if name not in differs}
     kept = {name: digest for name, digest in entry.metadata.items() if name in digests}
     metadata = kept | in_step
     return entry if metadata == dict(entry.metadata) else replace(entry, metadata=metadata)
 
 
-def note_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool, now: datetime) -> JournalEntry:
+def record_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bool, now: datetime) -> JournalEntry:
     """
-    Return the entry of an object that is no longer wanted, with since when.
+    Return the entry of an object that is no longer wanted, after it was observed, with the time since when.
 
     Args:
         entry: its journal entry.
         observed: what AWS reports, None = absent.
-        asked: whether AWS was asked; where objects are retained it is not.
+        asked: whether AWS was asked; it is not asked about objects that are retained.
         now: the time.
     """
     if not asked:
         return entry
     if observed is None:
-        # A create whose answer was lost may still land; its token has to be known then.
+        # A create that got no answer may still land; its token has to be known then.
         return forget_object(entry) if entry.intent is None else entry
     if observed.deleted_at is None and entry.deletion_at is not None:
-        # Somebody restored it: that is a wish to keep it, so the grace begins anew.
+        # Someone restored it, and so wants to keep it: the grace period begins anew.
         return replace(entry, deletion_at=None, deletion_approved=False, unwanted_since=now)
-    entry, since = _without_copies_gone(entry, observed), entry.unwanted_since
-    # A clock that was ahead when it was noted and has been set back must not prolong the grace by as much.
+    entry, since = _without_removed_copies(entry, observed), entry.unwanted_since
+    # If the clock was ahead then and has been set back since, the grace period must not get longer by as much.
     return entry if since is not None and since <= now else replace(entry, unwanted_since=now)
 
 
-def _without_copies_gone(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
+def _without_removed_copies(entry: JournalEntry, observed: Observed | None) -> JournalEntry:
     """
-    Return the entry without the copies that are gone.
+    Return the entry without the copies that AWS no longer reports.
 
-    While an object is on its way out its copies are removed first. They count as ours until AWS shows them no more: a
-    removal may take its time, and what is still there then is nobody else's.
+    Before an object is deleted its copies are removed. They count as ours until AWS no longer reports them, because a
+    removal may take some time.
     """
     if observed is None:
         return entry
@@ -242,7 +242,7 @@ def _without_copies_gone(entry: JournalEntry, observed: Observed | None) -> Jour
 
 
 def forget_object(entry: JournalEntry) -> JournalEntry:
-    """Return the entry of an object that is gone for good; generations go on, so that no token comes twice."""
+    """Return the entry of an object that is gone for good; its generations go on, so that no token is used twice."""
     generation = entry.generation if entry.intent is None else max(entry.generation, entry.intent.generation)
     return JournalEntry(
         id=entry.id,
@@ -256,22 +256,22 @@ def forget_object(entry: JournalEntry) -> JournalEntry:
     )
 
 
-def give_back(entry: JournalEntry) -> JournalEntry:
+def release_object(entry: JournalEntry) -> JournalEntry:
     """
-    Return the entry of an object that is no business of ours any more, though it is still there.
+    Return the entry of an object that the sync has released and that still exists.
 
-    Generations go on, so that no token comes twice should it be taken over again; so does the count of its versions,
-    since AWS keeps counting.
+    Its generations go on, so that no token is used twice if it is adopted again. So does the count of its versions,
+    since AWS keeps counting them.
     """
     return replace(forget_object(entry), versions_at=entry.versions_at)
 
 
 def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
     """
-    Return the entry after an operator said that this database, older than AWS, is the one to go on with.
+    Return the entry after an operator accepted this database, which is older than AWS.
 
-    Its generations move past every token that the later state may have spent. What an open intent became is not known
-    any more, so the payload counts as unknown and is written anew. Which revisions were written before does not count.
+    Its generations move past every token that the later state may have used. The result of an open intent is not known,
+    so the payload counts as unknown and is written anew. The revisions that were written before no longer count.
 
     Args:
         entry: its journal entry.

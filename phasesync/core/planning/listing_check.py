@@ -1,29 +1,27 @@
 """
-What a list of remote objects says about drift. Pure.
+Which objects a list of remote objects makes suspect of drift. Pure.
 
-A list lags behind and hides what lost our tag (API reference, ListSecrets), so it settles nothing: where an object is
-not listed as it should be, that is a suspicion, and a run, which asks for each object by itself, finds out. What is
-compared with what is listed, and the suspicion where it differs:
+A list lags behind and omits objects that lost our tag (API reference, ListSecrets), so it decides nothing. An object
+that is not listed as expected is suspect: a run then asks for that object by itself. These make it suspect:
 
-    expected                 listed                                 suspicion
-    ----------------------   ------------------------------------   ----------
-    any                      not at all                             missing
-    deletion scheduled       not scheduled for deletion             restored
-    wanted                   rotation, a service, a partner, copy   taken-over
-    wanted                   scheduled for deletion                 deleted
-    wanted                   other owner tags                       owner
-    wanted                   another ARN: made anew                 replaced
-    wanted                   another current version, or none       value
-    wanted                   another description, key or tags       metadata
+    expected                 listed
+    ----------------------   -----------------------------------------------------
+    any                      not at all
+    deletion scheduled       not scheduled for deletion
+    wanted                   only AWS may write it: rotation, a service, a partner, a copy
+    wanted                   scheduled for deletion
+    wanted                   other owner tags
+    wanted                   another ARN: it was created again
+    wanted                   another current version, or none
+    wanted                   another description, key or tags
 
-Of objects that we changed lately, and of those that a sync no longer wants and leaves where they are, nothing is
-expected.
+Nothing is expected of objects that we changed lately, and of objects that a sync no longer wants and retains.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Final
 
 from phasesync.core.planning.metadata import is_other_key
@@ -33,37 +31,24 @@ from phasesync.core.sync import OnRemove, SyncConfig
 from phasesync.core.tags import desired_tags, unwanted_tags
 
 LAG: Final = timedelta(minutes=6)
-"""How long a change of ours may be missing from a list: AWS says up to 5 minutes (API reference, ListSecrets)."""
+"""How long a list may lack a change of ours: AWS says up to 5 minutes (API reference, ListSecrets)."""
 PAGE: Final = 100
-"""Most objects that one call lists (API reference, ListSecrets)."""
-
-
-class Suspicion(StrEnum):
-    """What a list shows otherwise than expected."""
-
-    MISSING = "missing"
-    RESTORED = "restored"
-    TAKEN_OVER = "taken-over"
-    DELETED = "deleted"
-    OWNER = "owner"
-    REPLACED = "replaced"
-    VALUE = "value"
-    METADATA = "metadata"
+"""How many objects one call lists at most (API reference, ListSecrets)."""
 
 
 class NotComparable(Enum):
     """Why nothing is expected of an object."""
 
     OBJECT = "object"
-    """A list cannot tell about it, or nobody asks."""
+    """A list cannot show its state, or its state does not matter."""
     SYNC = "sync"
-    """Something about it is under way, so its whole sync is left to a run."""
+    """A change of it is under way, so a run checks its whole sync."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncTraits:
     """
-    What all objects of one sync have in common. None = that dimension is left alone.
+    What all objects of a sync have in common. None = that dimension is left alone.
 
     Attributes:
         tags: all tags that they must carry, our owner marks included.
@@ -77,19 +62,19 @@ class SyncTraits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Expected:
+class ExpectedListing:
     """
-    How one remote object should stand in a list.
+    How a remote object should be listed.
 
     Attributes:
-        arn: None where AWS never told it.
+        arn: None if AWS never reported it.
         version_id: the version that we wrote last.
         unwanted_tags: tags that it must not carry.
-        leaving: it is not wanted any more and we had its deletion scheduled.
+        leaving: it is no longer wanted and we had its deletion scheduled.
     """
 
     remote_name: str
-    aspect: SyncTraits
+    traits: SyncTraits
     arn: str | None
     version_id: str | None
     unwanted_tags: tuple[str, ...] = ()
@@ -97,23 +82,23 @@ class Expected:
 
 
 def shown_by_lists(config: SyncConfig) -> bool:
-    """Return whether lists show all that a sync cares about: they tell nothing of replicas and resource policies."""
+    """Return whether lists show every dimension that a sync sets: they omit replicas and resource policies."""
     return config.replicas is None and config.resource_policy is None
 
 
 def worth_a_list(due: int, objects: int) -> bool:
     """
-    Return whether listing takes fewer calls than asking for each object by itself.
+    Return whether listing takes fewer calls than DescribeSecret for each object.
 
     Args:
-        due: objects whose check is due.
-        objects: all objects that the list will show, as far as is known.
+        due: objects that are due for a check.
+        objects: how many objects the list is expected to have.
     """
     return due > pages(objects)
 
 
 def pages(objects: int) -> int:
-    """Return how many calls list so many objects; an empty list takes one."""
+    """Return how many calls it takes to list this many objects; an empty list takes one."""
     return max(1, -(-objects // PAGE))
 
 
@@ -129,16 +114,16 @@ def traits_of(sync_id: str, config: SyncConfig, *, region: str, instance_id: str
 
 
 def expectation(
-    aspect: SyncTraits, config: SyncConfig, entry: JournalEntry, *, wanted: bool, now: datetime
-) -> Expected | NotComparable:
+    traits: SyncTraits, config: SyncConfig, entry: JournalEntry, *, wanted: bool, now: datetime
+) -> ExpectedListing | NotComparable:
     """
-    Return how an object of a sync that is in step should stand in a list.
+    Return how an object of a sync that is in sync should be listed.
 
     Args:
-        aspect: of its sync.
+        traits: of its sync.
         config: of its sync.
         entry: its journal entry, in the account and Region that are listed.
-        wanted: the sync wants it now; else it wrote it once.
+        wanted: the sync wants it now; False = it wrote it once.
         now: the time.
     """
     if wanted:
@@ -150,64 +135,55 @@ def expectation(
         return NotComparable.SYNC if leaves or entry.unwanted_since is not None else NotComparable.OBJECT
     if entry.touched_at is not None and abs(now - entry.touched_at) < LAG:
         return NotComparable.OBJECT
-    return Expected(
+    return ExpectedListing(
         remote_name=entry.remote_name,
-        aspect=aspect,
+        traits=traits,
         arn=entry.arn,
         version_id=entry.version_id,
-        unwanted_tags=unwanted_tags(config, aspect.tags, entry.tags_written),
+        unwanted_tags=unwanted_tags(config, traits.tags, entry.tags_written),
         leaving=not wanted,
     )
 
 
-def suspicion_of(expected: Expected, seen: Observed) -> Suspicion | None:
-    """Return the first thing in which a listed object is not as expected, None = it is as expected."""
-    aspect = expected.aspect
+def is_as_expected(expected: ExpectedListing, listed: Observed) -> bool:
+    """Return whether a listed object agrees with what is expected of it."""
     if expected.leaving:
-        return Suspicion.RESTORED if seen.deleted_at is None else None
-    if refusal_of(expected.remote_name, seen, aspect.region) is not None:
-        return Suspicion.TAKEN_OVER
-    if seen.deleted_at is not None:
-        return Suspicion.DELETED
-    if any(seen.tags.get(mark) != aspect.tags[mark] for mark in (TAG_INSTANCE, TAG_SYNC)):
-        return Suspicion.OWNER
-    if expected.arn not in (None, seen.arn):
-        return Suspicion.REPLACED
-    if seen.current_version != expected.version_id:
-        return Suspicion.VALUE
-    return None if _metadata_as_expected(expected, seen) else Suspicion.METADATA
+        return listed.deleted_at is not None
+    traits = expected.traits
+    return (
+        refusal_of(expected.remote_name, listed, traits.region) is None
+        and listed.deleted_at is None
+        and all(listed.tags.get(mark) == traits.tags[mark] for mark in (TAG_INSTANCE, TAG_SYNC))
+        and expected.arn in (None, listed.arn)
+        and listed.current_version == expected.version_id
+        and _metadata_as_expected(expected, listed)
+    )
 
 
-def mismatches(expected: Mapping[str, Expected], listed: Iterable[Observed]) -> dict[str, Suspicion]:
+def _metadata_as_expected(expected: ExpectedListing, listed: Observed) -> bool:
+    traits = expected.traits
+    return (
+        (traits.description is None or traits.description == listed.description)
+        and (traits.kms_key is None or not is_other_key(traits.kms_key, listed.kms_key))
+        and all(listed.tags.get(key) == value for key, value in traits.tags.items())
+        and not any(key in listed.tags for key in expected.unwanted_tags)
+    )
+
+
+def mismatches(expected: Mapping[str, ExpectedListing], listed: Iterable[Observed]) -> frozenset[str]:
     """
-    Return what has to be looked at.
+    Return the names of the objects that a run has to check.
+
+    An object that is listed twice, such as while an earlier object of its name is being deleted, is no suspect if one
+    of the entries fits.
 
     Args:
         expected: remote name -> how it should be listed.
-        listed: the whole list; entries that nobody expects are passed over. Keeps none of them.
-
-    Returns:
-        Remote name -> why. An object that is listed twice, as while another of its name goes, is well if one fits.
+        listed: the whole list, which may be longer than memory allows to keep; other objects in it are ignored.
     """
-    left = dict(expected)
-    found: dict[str, Suspicion] = {}
-    for seen in listed:
-        one = left.get(seen.name)
-        if one is None:
-            continue
-        suspicion = suspicion_of(one, seen)
-        if suspicion is None:
-            del left[seen.name]
-        else:
-            found[seen.name] = suspicion
-    return {name: found.get(name, Suspicion.MISSING) for name in left}
-
-
-def _metadata_as_expected(expected: Expected, seen: Observed) -> bool:
-    aspect = expected.aspect
-    return (
-        (aspect.description is None or aspect.description == seen.description)
-        and (aspect.kms_key is None or not is_other_key(aspect.kms_key, seen.kms_key))
-        and all(seen.tags.get(key) == value for key, value in aspect.tags.items())
-        and not any(key in seen.tags for key in expected.unwanted_tags)
-    )
+    remaining = dict(expected)
+    for remote in listed:
+        item = remaining.get(remote.name)
+        if item is not None and is_as_expected(item, remote):
+            del remaining[remote.name]
+    return frozenset(remaining)

@@ -6,7 +6,6 @@ What is due is in the database, so that an outage delays it and loses nothing.
 """
 
 import threading
-from datetime import timedelta
 from typing import Final
 
 from phasesync.core.events import LeaseUnreadable
@@ -17,9 +16,6 @@ from phasesync.engine.context import Context
 from phasesync.engine.leases.revocation import LeaseRevoker
 from phasesync.errors import ClaimLostError, InterruptedRunError
 from phasesync.ports.runtime import Dispatcher
-
-ROUND: Final = timedelta(seconds=1)
-"""How often it is asked what is due: a lease is over at most so long, and a few calls, after its end."""
 
 DAEMON: Final = "phasesync"
 """Actor of what a daemon does by itself."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from phasesync.core import lease as life
+from phasesync.core import lease as lease_states
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import Cause, Lease
 from phasesync.core.lease_claim import Entry, KeptLease, LeaseClaim, LeaseEvent, Outputs
@@ -110,12 +110,12 @@ class LeaseIssuance:
             self._context.leases.extend(claim)
 
         try:
-            lease = self._context.leases.save(claim, lambda one, now: life.begin(one, account, now))
+            lease = self._context.leases.save(claim, lambda one, now: lease_states.begin_issue(one, account, now))
             made = made_now = issuer.issue(lease.spec, checkpoint=checkpoint, partial=partial)
             known = None if probe_for is None else self._wait_until_known(issuer, made.outputs, probe_for, checkpoint)
             lease = self._context.leases.save(
                 claim,
-                lambda one, now: life.issued(
+                lambda one, now: lease_states.issued(
                     one,
                     now,
                     principal=made_now.principal,
@@ -169,8 +169,8 @@ class LeaseIssuance:
         failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor=actor, detail=why)
 
         def begin(one: Lease, now: datetime) -> Lease:
-            back = life.begin_revoke(one, Cause.FAILURE, reason, now)
-            return back if partial.possible or not back.live else life.revoked(back, now)
+            back = lease_states.begin_revoke(one, Cause.FAILURE, reason, now)
+            return back if partial.possible or not back.live else lease_states.revoked(back, now)
 
         def take_back(held: LeaseClaim) -> bool:
             """Return whether something of it may be left."""
@@ -291,7 +291,7 @@ class LeaseKeeper:
         """Note that the key of a lease is dead, and revoke what may be left; one process does."""
         reason = "AWS does not know its key any more"
         try:
-            self._context.leases.change(lease.id, lambda one, now: life.replace_dead(one, reason, now))
+            self._context.leases.change(lease.id, lambda one, now: lease_states.replace_dead(one, reason, now))
         except IllegalTransitionError:
             return  # Another process was faster.
         with suppress(PhasesyncError):  # The daemon goes on with it.

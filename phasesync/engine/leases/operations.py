@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from phasesync.core import lease as life
+from phasesync.core import lease as lease_states
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
+from phasesync.core.iam_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.lease import Cause, Lease, LeaseSpec
 from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent, MakeOrder, Step
-from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
 from phasesync.engine.context import Context
 from phasesync.engine.hints import LeaseNames, hints_for
@@ -179,11 +179,11 @@ class LeaseOperations:
                 hint=f"phasesync leases issue {lease.dynamic}",
             )
         self._check_life(lease.issuer, ttl)
-        return self._renew(lease_id, lambda one, now: life.renew(one, ttl, now), actor, patience)
+        return self._renew(lease_id, lambda one, now: lease_states.renew(one, ttl, now), actor, patience)
 
     def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
         """Move the end of a lease to `ttl` from now, or to its maximum where that is nearer. Raises as `renew` does."""
-        return self._renew(lease_id, lambda one, now: life.prolong(one, ttl, now), actor, PATIENCE)
+        return self._renew(lease_id, lambda one, now: lease_states.prolong(one, ttl, now), actor, PATIENCE)
 
     def _renew(self, lease_id: str, step: Step, actor: str, patience: timedelta) -> Lease:
         """
@@ -209,7 +209,7 @@ class LeaseOperations:
                 number, told = lease.renewals, f"{told}; its user was not told: {error.message}"
             entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=told)
             return self._context.leases.save(
-                claimed.claim, lambda one, _: life.renewed(one, number, ends[0]), entry=entry, done=True
+                claimed.claim, lambda one, _: lease_states.renewed(one, number, ends[0]), entry=entry, done=True
             )
         except BaseException:
             # Ctrl-C among them. The claim ends by itself where it cannot be given back.
@@ -227,7 +227,7 @@ class LeaseOperations:
     def begin_revoking(self, lease_id: str, *, actor: str) -> None:
         """Note that a lease is to be taken back, so that a daemon does it if nobody else does. Nothing is called."""
         with suppress(IllegalTransitionError):  # It has ended.
-            self._context.leases.change(lease_id, lambda one, now: life.begin_revoke(one, *_by(actor), now))
+            self._context.leases.change(lease_id, lambda one, now: lease_states.begin_revoke(one, *_by(actor), now))
 
     def revoke(
         self, lease_id: str, *, actor: str, patience: timedelta = PATIENCE, look_again: bool = False
@@ -297,7 +297,9 @@ class LeaseOperations:
         reason = f"let go by {actor}; AWS ends it by itself"
         entry = Entry(event=LeaseEvent.REVOKED, actor=actor, detail=reason)
         try:
-            return self._context.leases.change(lease.id, lambda one, now: life.abandoned(one, reason, now), entry=entry)
+            return self._context.leases.change(
+                lease.id, lambda one, now: lease_states.abandoned(one, reason, now), entry=entry
+            )
         except IllegalTransitionError:
             return self._context.leases.get(lease.id)  # Its time was over meanwhile.
 

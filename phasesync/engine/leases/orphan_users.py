@@ -11,11 +11,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from phasesync.core.credential import Credential
+from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.lease import Lease, LeaseSpec
-from phasesync.core.lease_claim import Entry, LeaseEvent
-from phasesync.core.lease_users import (
+from phasesync.core.iam_users import (
     OUR_PATH,
     REMOVED,
     TAG_LEASE,
@@ -24,6 +23,8 @@ from phasesync.core.lease_users import (
     max_expires_at_of,
     orphan_verdict_of,
 )
+from phasesync.core.lease import Lease, LeaseSpec
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.pinned_account import require_account
@@ -155,7 +156,7 @@ class OrphanCollector:
             if look.error is not None:
                 held = False
                 self._context.events.emit(
-                    ChoreFailed(chore="reap-users", error=type(look.error).__name__, message=look.error.message)
+                    ChoreFailed(chore=Chore.REAP_USERS, error=type(look.error).__name__, message=look.error.message)
                 )
             try:
                 done = self.remove((one for one in look.strays if one.goes), actor=DAEMON, checkpoint=checkpoint)
@@ -164,7 +165,7 @@ class OrphanCollector:
             removed = sum(result is RevokeOutcome.REMOVED for _, result in done)
             held = held and not any(isinstance(result, PhasesyncError) for _, result in done)
             self._context.events.emit(
-                OrphanUsersRemoved(account=look.account or "", strays=len(look.strays), removed=removed)
+                OrphanUsersRemoved(account=look.account or "", orphans=len(look.strays), removed=removed)
             )
         return held
 

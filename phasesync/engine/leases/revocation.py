@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from phasesync.core.events import LeaseEndMoved, LeaseRevoked
+from phasesync.core.iam_users import is_made_for, renewal_of
 from phasesync.core.lease import (
     Cause,
     Lease,
@@ -28,7 +29,6 @@ from phasesync.core.lease import (
     revoked,
 )
 from phasesync.core.lease_claim import Entry, LeaseClaim, LeaseEvent
-from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
 from phasesync.engine.context import Context
 from phasesync.engine.defects import internal_error

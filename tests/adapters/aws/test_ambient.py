@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 
 from phasesync.adapters.aws.ambient import find_keys, stamp_of_files
-from phasesync.adapters.aws.limited_process import kill_all
+from phasesync.adapters.aws.credential_process import kill_all
 from phasesync.demo.canary import CANARY_VALUE
 from phasesync.emulator import Answer
 from phasesync.errors import CredentialRejectedError, PhasesyncError
@@ -86,8 +86,12 @@ def test_a_process_gives_keys_with_their_end_and_runs_once(home: Home):
     count = home.folder / "count"
     keys = document(SessionToken="token", Expiration=ends.isoformat())
     home.process(home.script(f"echo once >> {count}\necho '{keys}'"))
-    found = find_keys(REGION, Config())
-    assert (found.access_key_id, found.session_token, found.expires_at) == ("AKIAPROCESSPROCESS00", "token", ends)
+    resolved = find_keys(REGION, Config())
+    assert (resolved.access_key_id, resolved.session_token, resolved.expires_at) == (
+        "AKIAPROCESSPROCESS00",
+        "token",
+        ends,
+    )
     assert count.read_text() == "once\n"
 
 

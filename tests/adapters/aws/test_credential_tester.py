@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.aws.credential_tester import AwsCredentialTester
-from phasesync.adapters.aws.policies import trust_policy
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.credential import Credential
+from phasesync.core.iam.role_setup import trust_policy
 from phasesync.emulator import Answer, Operation
 from phasesync.errors import (
     AccountMismatchError,
@@ -219,8 +219,8 @@ def session_of(aws: Aws, sources: dict[str, Credential], role_arn: str) -> Crede
 
 def test_a_role_with_a_path_is_named_with_its_path(aws: Aws, tester: AwsCredentialTester, sources: Any) -> None:
     document = json.dumps(trust_policy(principal_arn=f"arn:aws:iam::{ACCOUNT}:root", external_id=None))
-    made = aws.boto("iam").create_role(RoleName="host", Path="/teams/ops/", AssumeRolePolicyDocument=document)
-    principal = tester.principal(session_of(aws, sources, made["Role"]["Arn"]))
+    created = aws.boto("iam").create_role(RoleName="host", Path="/teams/ops/", AssumeRolePolicyDocument=document)
+    principal = tester.principal(session_of(aws, sources, created["Role"]["Arn"]))
     assert (principal.arn, principal.role) == (f"arn:aws:iam::{ACCOUNT}:role/teams/ops/host", None)
 
 
@@ -257,7 +257,10 @@ def test_tags_of_a_session_need_the_trust_policy(aws: Aws, tester: AwsCredential
     trust(aws, with_id=False, without_id=False, denial=Answer("AccessDenied", text, status=403))
     with pytest.raises(CredentialRejectedError, match="sts:TagSession") as caught:
         tester.test(role_credential(aws.role()))
-    assert [one["Action"] for one in policy_in(caught.value.hint)["Statement"]] == ["sts:AssumeRole", "sts:TagSession"]
+    assert [statement["Action"] for statement in policy_in(caught.value.hint)["Statement"]] == [
+        "sts:AssumeRole",
+        "sts:TagSession",
+    ]
     assert "--dynamic" not in str(caught.value.hint)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,10 +64,10 @@ class Host:
         """Return service -> the endpoint that its client calls."""
         clients, who = self.clients(), access_key_credential()
         made = {
-            "secretsmanager": clients.secrets_manager(who, REGION),
-            "sts": clients.sts(who),
-            "kms": clients.kms(who, REGION),
-            "iam": clients.iam(who),
+            "secretsmanager": clients.client(who, "secretsmanager", REGION),
+            "sts": clients.client(who, "sts", REGION),
+            "kms": clients.client(who, "kms", REGION),
+            "iam": clients.client(who, "iam", REGION),
         }
         return {service: client.meta.endpoint_url for service, client in made.items()}
 
@@ -203,7 +204,7 @@ def test_what_is_on_this_machine_is_called_through_no_proxy(host: Host, aws: Aws
         for name in ("NO_PROXY", "no_proxy"):
             host.environ.delenv(name, raising=False)
         host.set(**{variable: proxy.url, "AWS_ENDPOINT_URL": aws.server.url})
-        client = host.clients().secrets_manager(access_key_credential(), REGION)
+        client: Any = host.clients().client(access_key_credential(), "secretsmanager", REGION)
         client.create_secret(Name="shop", SecretString="value")
         assert proxy.requests == 0
     assert aws.secret_text("shop") == "value"
@@ -213,7 +214,7 @@ def test_what_is_elsewhere_is_called_through_the_proxy(host: Host) -> None:
     with RawServer(page(403)) as proxy:
         host.set(HTTPS_PROXY=proxy.url, https_proxy=proxy.url)
         with pytest.raises(DestinationUnavailableError, match="proxy"):
-            host.clients().ask_identity(access_key_credential())
+            host.clients().fetch_identity(access_key_credential())
         assert proxy.requests > 0
 
 
@@ -224,7 +225,7 @@ def test_where_tls_fails_the_settings_of_the_ca_are_named(host: Host, bundle: st
         if bundle is not None:
             host.set(AWS_CA_BUNDLE=bundle)
         with pytest.raises(DestinationUnavailableError, match="TLS failed") as caught:
-            host.clients().ask_identity(access_key_credential())
+            host.clients().fetch_identity(access_key_credential())
     for name in ("AWS_CA_BUNDLE", "ca_bundle", "REQUESTS_CA_BUNDLE"):
         assert name in str(caught.value.hint)
     assert ssl.OPENSSL_VERSION not in str(caught.value)

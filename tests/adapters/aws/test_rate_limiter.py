@@ -1,4 +1,4 @@
-"""Calls wait for their turn: fairly among syncs, not for ever, not beyond the daemon's end, slower when throttled."""
+"""Calls wait for their slots: fairly among syncs, with a limit, not beyond the daemon's end, slower when throttled."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 def take(
     rate_limiter: RateLimiter, tenant: str = "web", *, action: str = PUT, account: str = "1", region: str = REGION
 ) -> Slot:
-    """Take a turn that is there at once."""
-    return rate_limiter.take(action, account=account, region=region, tenant=tenant, patience=NO_TIME)
+    """Take a slot without a wait."""
+    return rate_limiter.take(action, account=account, region=region, tenant=tenant, max_wait=NO_TIME)
 
 
 def left(rate_limiter: RateLimiter, **where: str) -> int:
@@ -175,8 +175,8 @@ def test_being_throttled_halves_the_pace_until_it_has_recovered(rate_limiter: Ra
 
 
 def test_several_calls_under_way_slow_it_once(rate_limiter: RateLimiter, clock: HandClock) -> None:
-    turns = [take(rate_limiter) for _ in range(8)]
-    for slot in turns:
+    slots = [take(rate_limiter) for _ in range(8)]
+    for slot in slots:
         slot.throttled()
 
     clock.turn(timedelta(seconds=0.101))
@@ -234,7 +234,7 @@ def test_a_hard_quota_is_no_throttling(aws: Aws, destination: AwsSecretsManager,
     assert left(rate_limiter, action=CREATE, account="123456789012") == BURST - 1
 
 
-def test_a_call_without_a_turn_is_not_made(aws: Aws, destination: AwsSecretsManager, rate_limiter: RateLimiter) -> None:
+def test_a_call_without_a_slot_is_not_made(aws: Aws, destination: AwsSecretsManager, rate_limiter: RateLimiter) -> None:
     left(rate_limiter, action=CREATE, account="123456789012")
     rate_limiter.stop()
 
@@ -255,7 +255,7 @@ def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, rate_limiter:
         endpoint_url=aws.server.url,
         rate_limiter=rate_limiter,
     )
-    assert clients.caller_of(credential) == credential.id, "as long as nobody knows"
+    assert clients.account_key(credential) == credential.id, "as long as nobody knows"
     create(AwsSecretsManager(clients, credential, REGION, instance_id=INSTANCE))
     clients.close()
 
@@ -266,8 +266,8 @@ def test_calls_count_for_the_account_that_the_role_is_in(aws: Aws, rate_limiter:
 
 
 def test_one_of_300_does_not_starve_50_of_one(clock: HandClock, threads: ThreadPoolExecutor) -> None:
-    """They come when the large one's calls wait already, and each gets its turn within one round."""
-    rate_limiter = RateLimiter(clock.monotonic, patience=timedelta(hours=1))
+    """They come when the calls of the large one wait already, and each gets its slot within one rotation."""
+    rate_limiter = RateLimiter(clock.monotonic, max_wait=timedelta(hours=1))
     served: list[str] = []
     noting = threading.Lock()
 
@@ -285,9 +285,9 @@ def test_one_of_300_does_not_starve_50_of_one(clock: HandClock, threads: ThreadP
     wait_until(lambda: rate_limiter.waiting == 8, what="the large one waits with all of its calls")
     calls += [threads.submit(call, f"small-{number}") for number in range(50)]
     wait_until(lambda: rate_limiter.waiting == 58, what="all wait")
-    _let_time_pass(clock, until=lambda: all(one.done() for one in calls))
-    for one in calls:
-        one.result()
+    _let_time_pass(clock, until=lambda: all(future.done() for future in calls))
+    for future in calls:
+        future.result()
 
     before_the_last_small = len(served) - next(at for at, who in enumerate(reversed(served)) if who != "large")
     rounds = before_the_last_small - 50
@@ -339,10 +339,10 @@ def test_who_comes_does_not_pass_who_waits(
     first.result(timeout=10)
 
 
-# --- the end of patience
+# --- the limit of a wait
 
 
-def test_nobody_waits_for_longer_than_its_patience(
+def test_no_call_waits_longer_than_the_limit(
     rate_limiter: RateLimiter, clock: HandClock, threads: ThreadPoolExecutor
 ) -> None:
     """The run ends then, and is tried again; the place in the line is free."""
@@ -354,14 +354,14 @@ def test_nobody_waits_for_longer_than_its_patience(
     clock.turn(timedelta(seconds=10))
     rate_limiter.share_among(1_000)  # wakes the first, the others follow
 
-    for one in waiting:
+    for future in waiting:
         with pytest.raises(ThrottledError, match="waited 10 s for a call of secretsmanager:PutSecretValue") as caught:
-            one.result(timeout=15)
+            future.result(timeout=15)
         assert caught.value.retry_after == timedelta(seconds=10)
     assert rate_limiter.waiting == 0
 
 
-def test_a_turn_that_comes_too_late_is_not_taken(
+def test_a_slot_that_comes_too_late_is_not_taken(
     rate_limiter: RateLimiter, clock: HandClock, threads: ThreadPoolExecutor
 ) -> None:
     """A frozen process wakes up: its claim may be another's now."""
@@ -378,7 +378,7 @@ def test_a_turn_that_comes_too_late_is_not_taken(
 
 def test_once_in_vain_a_run_waits_no_more() -> None:
     """A run of 300 calls would otherwise wait 300 times in vain; the next run is patient again."""
-    rate_limiter = RateLimiter(patience=timedelta(milliseconds=1))
+    rate_limiter = RateLimiter(max_wait=timedelta(milliseconds=1))
     rate_limiter.share_among(1_000)
     left(rate_limiter)
     hurried = Tenant(rate_limiter, "web")
@@ -403,9 +403,9 @@ def test_a_stop_ends_every_wait_at_once(rate_limiter: RateLimiter, threads: Thre
 
     rate_limiter.stop()
 
-    for one in waiting:
+    for future in waiting:
         with pytest.raises(InterruptedRunError):
-            one.result(timeout=10)
+            future.result(timeout=10)
     assert rate_limiter.waiting == 0
     take(rate_limiter, account="3")
 

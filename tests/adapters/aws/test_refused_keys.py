@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.aws import login as logins
-from phasesync.adapters.aws import shared_answer
+from phasesync.adapters.aws import single_flight
 from phasesync.adapters.aws.ambient import find_keys
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
@@ -92,18 +92,18 @@ class World:
 
     def callers(self, operation: str) -> list[str | None]:
         """Return the access keys that an operation came from."""
-        return [one.access_key_id for one in self.aws.server.operations if one.name == operation]
+        return [call.access_key_id for call in self.aws.server.operations if call.name == operation]
 
     def writes(self) -> list[str]:
         """Return the accounts that something was written to."""
-        return [one.account for one in self.aws.server.operations if one.name in ("CreateSecret", "PutSecretValue")]
+        return [call.account for call in self.aws.server.operations if call.name in ("CreateSecret", "PutSecretValue")]
 
 
 @pytest.fixture
 def world(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    made = World(aws, tmp_path, monkeypatch)
-    yield made
-    made.clients.close()
+    host = World(aws, tmp_path, monkeypatch)
+    yield host
+    host.clients.close()
 
 
 def create(destination: AwsSecretsManager, name: str = "shop") -> Any:
@@ -155,7 +155,7 @@ def test_keys_without_an_end_are_asked_for_again_now_and_then(world: World, monk
     world.clients.keys_of(ambient_credential())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASECONDSECOND0000")
     assert world.clients.keys_of(ambient_credential()).access_key_id == "AKIAFIRSTFIRSTFIRST0"
-    world.clock.turn(logins.NO_END_FOR)
+    world.clock.turn(logins.RESOLVE_KEYS_WITHOUT_END_AFTER)
     assert world.clients.keys_of(ambient_credential()).access_key_id == "AKIASECONDSECOND0000"
 
 
@@ -263,7 +263,7 @@ def test_an_account_that_is_right_again_is_not_refused_any_more(world: World):
 @pytest.fixture
 def hanging(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """The default chain hangs until what is returned is called; short limits."""
-    monkeypatch.setattr(shared_answer, "FOLLOW_S", 0.2)
+    monkeypatch.setattr(single_flight, "FOLLOWER_WAIT_S", 0.2)
     released = threading.Event()
 
     def hang(*_: object, **__: object) -> None:

@@ -45,15 +45,15 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def make(clock: HandClock) -> Iterator[Make]:
-    made: list[AwsClients] = []
+    opened: list[AwsClients] = []
 
     def make_clients(**changes: Any) -> AwsClients:
         arguments: dict[str, Any] = {"source_of": no_sources, "clock": clock, "instance_id": INSTANCE, **changes}
-        made.append(AwsClients(**arguments))
-        return made[-1]
+        opened.append(AwsClients(**arguments))
+        return opened[-1]
 
     yield make_clients
-    for clients in made:
+    for clients in opened:
         clients.close()
 
 
@@ -87,7 +87,7 @@ def test_threads_that_ask_at_once_get_one_client_and_assume_the_role_once(aws: A
 
     def ask(_: int) -> Any:
         together.wait()
-        return clients.secrets_manager(credential, REGION)
+        return clients.client(credential, "secretsmanager", REGION)
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(16)))
@@ -97,20 +97,21 @@ def test_threads_that_ask_at_once_get_one_client_and_assume_the_role_once(aws: A
 
 def test_a_session_serves_every_region_and_the_question_for_the_account(aws: Aws, clients: AwsClients):
     credential = role_credential(aws.role())
-    clients.secrets_manager(credential, "eu-west-1")
-    clients.secrets_manager(credential, "us-east-1")
+    clients.client(credential, "secretsmanager", "eu-west-1")
+    clients.client(credential, "secretsmanager", "us-east-1")
     assert clients.identity_of(credential).account == OTHER_ACCOUNT
     assert aws.server.names("sts") == ["AssumeRole"]
 
 
 def test_a_session_is_used_until_five_minutes_before_its_end(aws: Aws, clients: AwsClients, pass_time: PassTime):
     credential = role_credential(aws.role())
-    first = clients.secrets_manager(credential, REGION)
+    first: Any = clients.client(credential, "secretsmanager", REGION)
     pass_time(timedelta(minutes=54))
-    assert clients.secrets_manager(credential, REGION) is first
+    same: Any = clients.client(credential, "secretsmanager", REGION)
+    assert same is first
     assert aws.server.count("AssumeRole") == 1
     pass_time(timedelta(minutes=2))
-    renewed = clients.secrets_manager(credential, REGION)
+    renewed: Any = clients.client(credential, "secretsmanager", REGION)
     assert renewed is not first
     assert aws.server.count("AssumeRole") == 2
     renewed.list_secrets()
@@ -121,10 +122,10 @@ def test_a_session_is_used_until_five_minutes_before_its_end(aws: Aws, clients: 
 
 def test_threads_that_find_a_session_ending_renew_it_once(aws: Aws, clients: AwsClients, pass_time: PassTime):
     credential = role_credential(aws.role())
-    clients.secrets_manager(credential, REGION)
+    clients.client(credential, "secretsmanager", REGION)
     pass_time(timedelta(minutes=56))
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: clients.secrets_manager(credential, REGION), range(16)))
+        answers = list(pool.map(lambda _: clients.client(credential, "secretsmanager", REGION), range(16)))
     assert len({id(client) for client in answers}) == 1
     assert aws.server.count("AssumeRole") == 2
 
@@ -132,8 +133,9 @@ def test_threads_that_find_a_session_ending_renew_it_once(aws: Aws, clients: Aws
 def test_a_changed_credential_gets_a_client_of_its_own(aws: Aws, clients: AwsClients):
     before = access_key_credential()
     after = access_key_credential(version=2, access_key_id="AKIACHANGEDCHANGED00")
-    clients.secrets_manager(before, REGION)
-    clients.secrets_manager(after, REGION).list_secrets()
+    clients.client(before, "secretsmanager", REGION)
+    client: Any = clients.client(after, "secretsmanager", REGION)
+    client.list_secrets()
     assert aws.server.operations[-1].access_key_id == "AKIACHANGEDCHANGED00"
 
 
@@ -153,18 +155,18 @@ def test_the_default_chain_is_used_for_ambient(aws: Aws, clients: AwsClients, mo
 def test_clients_are_bounded(make: Make, aws: Aws):
     clients = make(endpoint_url=aws.server.url, max_clients=2)
     credential = access_key_credential()
-    first = clients.secrets_manager(credential, "eu-west-1")
-    clients.secrets_manager(credential, "eu-west-2")
-    assert clients.secrets_manager(credential, "eu-west-1") is first
-    clients.secrets_manager(credential, "eu-west-3")  # eu-west-2 was used least recently
-    assert clients.secrets_manager(credential, "eu-west-1") is first
+    first = clients.client(credential, "secretsmanager", "eu-west-1")
+    clients.client(credential, "secretsmanager", "eu-west-2")
+    assert clients.client(credential, "secretsmanager", "eu-west-1") is first
+    clients.client(credential, "secretsmanager", "eu-west-3")  # eu-west-2 was used least recently
+    assert clients.client(credential, "secretsmanager", "eu-west-1") is first
 
 
 def test_a_forgotten_session_is_opened_anew(aws: Aws, clients: AwsClients):
     credential = role_credential(aws.role())
-    clients.secrets_manager(credential, REGION)
+    clients.client(credential, "secretsmanager", REGION)
     clients.forget(credential)
-    clients.secrets_manager(credential, REGION)
+    clients.client(credential, "secretsmanager", REGION)
     assert aws.server.count("AssumeRole") == 2
 
 
@@ -197,7 +199,7 @@ def test_sources_that_go_round_in_a_circle_are_refused(make: Make, aws: Aws):
     two = role_credential(aws.role("two"), id="two", name="second", source_id="one")
     clients = make(source_of=sources(one, two), endpoint_url=aws.server.url)
     with pytest.raises(CredentialRejectedError, match="first -> second -> first"):
-        clients.secrets_manager(one, REGION)
+        clients.client(one, "secretsmanager", REGION)
     assert aws.server.operations == []
 
 
@@ -205,9 +207,9 @@ def test_a_refused_role_is_asked_for_again_the_next_time(aws: Aws, clients: AwsC
     credential = role_credential(aws.role())
     aws.server.fail("AssumeRole", Answer("AccessDenied", status=403))
     with pytest.raises(CredentialRejectedError) as caught:
-        clients.secrets_manager(credential, REGION)
+        clients.client(credential, "secretsmanager", REGION)
     assert caught.value.code == "AccessDenied"
-    clients.secrets_manager(credential, REGION)
+    clients.client(credential, "secretsmanager", REGION)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_a_refused_role_is_asked_for_again_the_next_time(aws: Aws, clients: AwsC
 )
 def test_an_incomplete_credential_is_rejected_without_a_call(aws: Aws, clients: AwsClients, credential: Credential):
     with pytest.raises(CredentialRejectedError, match="incomplete"):
-        clients.secrets_manager(credential, REGION)
+        clients.client(credential, "secretsmanager", REGION)
     assert aws.server.operations == []
 
 
@@ -228,16 +230,16 @@ def test_an_incomplete_credential_is_rejected_without_a_call(aws: Aws, clients: 
     ],
 )
 def test_session_names_stay_in_the_alphabet_and_length_of_aws(name: str, expected: str):
-    made = session_name(INSTANCE, name)
-    assert made == expected
-    assert len(made) <= 64
+    actual = session_name(INSTANCE, name)
+    assert actual == expected
+    assert len(actual) <= 64
 
 
 # --- how clients are set up
 
 
 def test_clients_fail_fast_and_say_who_we_are(aws: Aws, clients: AwsClients):
-    config: Any = clients.secrets_manager(access_key_credential(), REGION).meta.config
+    config: Any = clients.client(access_key_credential(), "secretsmanager", REGION).meta.config
     assert (config.connect_timeout, config.read_timeout, config.tcp_keepalive) == (3, 5, True)
     assert config.retries == {"mode": "standard", "total_max_attempts": 3}
     assert config.max_pool_connections == 10
@@ -249,8 +251,8 @@ def test_as_many_threads_as_a_daemon_has_discard_no_connection_and_log_no_warnin
 ):
     workers = 24
     settings = Settings(daemon=DaemonSettings(workers=workers))
-    client: Any = make(endpoint_url=aws.server.url, limits=call_limits(settings)).secrets_manager(
-        access_key_credential(), REGION
+    client: Any = make(endpoint_url=aws.server.url, limits=call_limits(settings)).client(
+        access_key_credential(), "secretsmanager", REGION
     )
     together = threading.Barrier(workers)
 
@@ -271,8 +273,11 @@ def test_sts_is_asked_in_the_region_of_the_credential(make: Make, monkeypatch: p
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-environment")
     clients = make()
     credential = access_key_credential(region="eu-central-1")
-    assert clients.sts(credential).meta.endpoint_url == "https://sts.eu-central-1.amazonaws.com"
-    base: Any = clients.as_base(role_credential("arn:aws:iam::1:role/r", region="eu-central-1"), lambda sts: sts)
+    assert (
+        clients.client(credential, "sts", credential.region).meta.endpoint_url
+        == "https://sts.eu-central-1.amazonaws.com"
+    )
+    base: Any = clients.call_as_base(role_credential("arn:aws:iam::1:role/r", region="eu-central-1"), lambda sts: sts)
     assert base.meta.endpoint_url == "https://sts.eu-central-1.amazonaws.com"
 
 
@@ -280,7 +285,7 @@ def test_the_host_of_the_guide_is_used_even_where_dual_stack_is_switched_on(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
-    client = make().secrets_manager(access_key_credential(), REGION)
+    client = make().client(access_key_credential(), "secretsmanager", REGION)
     assert client.meta.endpoint_url == "https://secretsmanager.eu-west-1.amazonaws.com"
 
 
@@ -292,13 +297,13 @@ def test_an_endpoint_in_the_clear_is_refused(make: Make):
 def test_an_endpoint_in_the_clear_from_anywhere_else_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://aws.example.com")
     with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL_SECRETS_MANAGER"):
-        make().secrets_manager(access_key_credential(), REGION)
+        make().client(access_key_credential(), "secretsmanager", REGION)
 
 
 @pytest.mark.parametrize("region", ["not a region", "", "eu_west_1"])
 def test_a_region_that_is_none_gives_a_clean_error(clients: AwsClients, region: str):
     with pytest.raises(SettingsError, match="Region"):
-        clients.secrets_manager(access_key_credential(), region)
+        clients.client(access_key_credential(), "secretsmanager", region)
 
 
 def test_a_profile_that_does_not_exist_gives_a_clean_error(
@@ -306,7 +311,7 @@ def test_a_profile_that_does_not_exist_gives_a_clean_error(
 ):
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(CredentialRejectedError, match=r"'nobody'.*AWS_PROFILE"):
-        clients.secrets_manager(ambient_credential(), REGION)
+        clients.client(ambient_credential(), "secretsmanager", REGION)
 
 
 def test_no_credentials_at_all_give_a_clean_error(aws: Aws, clients: AwsClients, monkeypatch: pytest.MonkeyPatch):
@@ -330,7 +335,7 @@ def test_nobody_at_the_endpoint_gives_a_clean_error(make: Make):
 def test_loggers_of_the_sdk_do_not_fall_below_info(aws: Aws, clients: AwsClients, caplog: pytest.LogCaptureFixture):
     for name in ("", "botocore", "botocore.endpoint", "urllib3"):
         caplog.set_level(logging.DEBUG, logger=name)
-    client = clients.secrets_manager(access_key_credential(), REGION)
+    client: Any = clients.client(access_key_credential(), "secretsmanager", REGION)
     client.create_secret(Name="shop", SecretString="canary-value-2b61")
     assert "canary-value-2b61" not in caplog.text
     for name in ("boto3", "botocore", "botocore.endpoint", "botocore.parsers", "urllib3.connectionpool"):
@@ -348,6 +353,6 @@ def test_a_session_does_not_show_its_keys(aws: Aws, clients: AwsClients):
 def test_keys_of_the_wrong_type_do_not_show_in_the_error(secret: bytes, aws: Aws, clients: AwsClients):
     broken = access_key_credential(secret_access_key=SecretValue(secret))
     with pytest.raises(CredentialRejectedError) as caught:
-        clients.secrets_manager(broken, REGION)
+        clients.client(broken, "secretsmanager", REGION)
     assert "canary" not in str(caught.value)
     assert caught.value.__context__ is None

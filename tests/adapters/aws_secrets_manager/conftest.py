@@ -26,11 +26,11 @@ def emulator(aws: Aws) -> AwsEmulator:
 def emulator_clients(emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsClients]:
     """Clients that reach it. The SDK does not wait between its attempts."""
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
-    made = AwsClients(
+    shared = AwsClients(
         source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=emulator.url
     )
-    yield made
-    made.close()
+    yield shared
+    shared.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import TAG_INSTANCE, Occupied, Payload, Written
+from phasesync.core.remote import TAG_INSTANCE, Payload, ResourceExists, WriteResult
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.demo.canary import CANARY_VALUE, assert_absent
 from phasesync.emulator import DROP, Answer
@@ -60,9 +60,9 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def clients(aws: Aws, clock: HandClock) -> Iterator[AwsClients]:
-    made = AwsClients(source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url)
-    yield made
-    made.close()
+    shared = AwsClients(source_of=no_sources, clock=clock, instance_id=INSTANCE, endpoint_url=aws.server.url)
+    yield shared
+    shared.close()
 
 
 def destination_of(clients: AwsClients, credential: Credential | None = None) -> AwsSecretsManager:
@@ -74,14 +74,14 @@ def destination(clients: AwsClients) -> AwsSecretsManager:
     return destination_of(clients)
 
 
-def create(destination: AwsSecretsManager, value: str = "one", **changes: Any) -> Written | Occupied:
+def create(destination: AwsSecretsManager, value: str = "one", **changes: Any) -> WriteResult | ResourceExists:
     arguments: dict[str, Any] = {"token": token(1), "description": None, "kms_key": None, "tags": {}, **changes}
     return destination.create(NAME, payload(value), **arguments)
 
 
 def sent(aws: Aws, operation: str) -> dict[str, Any]:
     """The arguments of the newest request for an operation."""
-    bodies = [found.body for found in aws.server.operations if found.name == operation]
+    bodies = [call.body for call in aws.server.operations if call.name == operation]
     arguments: dict[str, Any] = json.loads(bodies[-1])
     return arguments
 
@@ -103,7 +103,7 @@ def test_a_key_that_cannot_be_is_named_as_the_likely_cause(aws: Aws, destination
     ) as created:
         create(destination, kms_key=key)
     written = create(destination)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     with pytest.raises(
         DestinationRejectedError, match=r"UpdateSecret \(InvalidParameterException\).*KMS key"
     ) as updated:
@@ -149,14 +149,14 @@ def test_a_name_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSecr
 def test_a_name_of_the_greatest_length_is_sent(destination: AwsSecretsManager):
     name = "x" * 512
     assert isinstance(
-        destination.create(name, payload(), token=token(1), description=None, kms_key=None, tags={}), Written
+        destination.create(name, payload(), token=token(1), description=None, kms_key=None, tags={}), WriteResult
     )
 
 
 def test_a_value_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSecretsManager):
     """The limit counts bytes: AWS refuses this text although it has half as many characters."""
     written = create(destination, "ü" * 32_768)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     calls = len(aws.server.operations)
     for text in ("ü" * 32_769, "x" * 65_537):
         with pytest.raises(PayloadTooLargeError):
@@ -166,7 +166,7 @@ def test_a_value_that_aws_would_refuse_is_not_sent(aws: Aws, destination: AwsSec
 
 def test_what_aws_finds_too_long_is_rejected_and_waits_for_a_person(aws: Aws, destination: AwsSecretsManager):
     written = create(destination)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     with pytest.raises(DestinationRejectedError) as caught:
         destination.update_metadata(written.arn, description="x" * 2_049)
     assert (caught.value.code, caught.value.disposition) == ("ValidationException", Disposition.HALT)
@@ -202,13 +202,13 @@ def test_throttling_before_a_refusal_hides_nothing(aws: Aws, destination: AwsSec
 
 def test_a_lost_answer_that_the_sdk_repeats_leaves_one_version(aws: Aws, destination: AwsSecretsManager):
     arn = create(destination, "one")
-    assert isinstance(arn, Written)
+    assert isinstance(arn, WriteResult)
     aws.server.fail("PutSecretValue", DROP, when="after")
     written = destination.put_value(arn.arn, payload("two"), token=token(2))
-    assert isinstance(written, Written)
-    seen = destination.observe(NAME)
-    assert seen is not None
-    assert set(seen.versions) == {token(1), token(2)}
+    assert isinstance(written, WriteResult)
+    observed = destination.observe(NAME)
+    assert observed is not None
+    assert set(observed.versions) == {token(1), token(2)}
     assert aws.server.count("PutSecretValue") == 2
 
 
@@ -223,7 +223,7 @@ def test_a_connection_that_is_refused_sent_nothing(clock: HandClock):
 def test_a_garbled_answer_to_a_write_leaves_open_what_happened(
     aws: Aws, clients: AwsClients, destination: AwsSecretsManager, body: str
 ):
-    client = clients.secrets_manager(access_key_credential(), REGION)
+    client = clients.client(access_key_credential(), "secretsmanager", REGION)
     garble(client, body)
     with pytest.raises(OutcomeUnknownError):
         create(destination)
@@ -233,7 +233,7 @@ def test_a_garbled_answer_to_a_write_leaves_open_what_happened(
 @pytest.mark.parametrize("body", ["{}", "not json", "[]"])
 def test_a_garbled_answer_to_a_read_is_not_absence(clients: AwsClients, destination: AwsSecretsManager, body: str):
     create(destination)
-    garble(clients.secrets_manager(access_key_credential(), REGION), body)
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), body)
     with pytest.raises(DestinationUnavailableError):
         destination.observe(NAME)
 
@@ -273,7 +273,7 @@ def test_a_put_sends_the_token_and_no_labels(aws: Aws, destination: AwsSecretsMa
 def test_values_never_go_out_with_update_secret(aws: Aws, destination: AwsSecretsManager):
     create(destination)
     destination.update_metadata(NAME, description="new", kms_key=AWS_MANAGED_KEY)
-    bodies = [json.loads(found.body) for found in aws.server.operations if found.name == "UpdateSecret"]
+    bodies = [json.loads(operation.body) for operation in aws.server.operations if operation.name == "UpdateSecret"]
     for body in bodies:
         del body["ClientRequestToken"]  # the SDK always adds one
     assert bodies == [{"SecretId": NAME, "Description": "new"}, {"SecretId": NAME, "KmsKeyId": ""}]
@@ -290,7 +290,7 @@ def test_each_thing_that_is_given_is_one_call(aws: Aws, destination: AwsSecretsM
 
 def test_looking_and_writing_read_no_value(aws: Aws, destination: AwsSecretsManager):
     written = create(destination)
-    assert isinstance(written, Written)
+    assert isinstance(written, WriteResult)
     destination.observe(NAME)
     destination.put_value(written.arn, payload("two"), token=token(2))
     destination.list_names()
@@ -300,9 +300,9 @@ def test_looking_and_writing_read_no_value(aws: Aws, destination: AwsSecretsMana
 def test_the_key_is_reported_as_aws_names_it(aws: Aws, destination: AwsSecretsManager):
     aws.boto("kms").create_alias(AliasName="alias/mine", TargetKeyId=aws.server.outside.create_key())
     aws.server.outside.create(NAME, KmsKeyId="alias/mine")
-    seen = destination.observe(NAME)
-    assert seen is not None
-    assert seen.kms_key == f"arn:aws:kms:{REGION}:123456789012:alias/mine"
+    observed = destination.observe(NAME)
+    assert observed is not None
+    assert observed.kms_key == f"arn:aws:kms:{REGION}:123456789012:alias/mine"
 
 
 def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, destination: AwsSecretsManager):
@@ -317,18 +317,18 @@ def test_reports_who_else_manages_an_object(aws: Aws, clients: AwsClients, desti
         "VersionIdsToStages": {"v1": ["AWSCURRENT", "mine"], "v2": []},
         "Tags": [{"Key": TAG_INSTANCE, "Value": INSTANCE}, {"Key": "bare"}],
     }
-    garble(clients.secrets_manager(access_key_credential(), REGION), json.dumps(answer))
-    seen = destination.observe(NAME)
-    assert seen is not None
-    assert (seen.owning_service, seen.rotation_enabled, seen.primary_region) == ("rds", True, "us-east-1")
-    assert seen.versions == {"v1": frozenset({"AWSCURRENT", "mine"})}
-    assert seen.tags == {TAG_INSTANCE: INSTANCE, "bare": ""}
-    assert seen.deleted_at == datetime.fromtimestamp(1_900_000_000, UTC)
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), json.dumps(answer))
+    observed = destination.observe(NAME)
+    assert observed is not None
+    assert (observed.owning_service, observed.rotation_enabled, observed.primary_region) == ("rds", True, "us-east-1")
+    assert observed.versions == {"v1": frozenset({"AWSCURRENT", "mine"})}
+    assert observed.tags == {TAG_INSTANCE: INSTANCE, "bare": ""}
+    assert observed.deleted_at == datetime.fromtimestamp(1_900_000_000, UTC)
 
 
 def test_an_answer_about_another_object_is_not_believed(aws: Aws, clients: AwsClients, destination: AwsSecretsManager):
     create(destination)
-    garble(clients.secrets_manager(access_key_credential(), REGION), json.dumps({"ARN": ARN, "Name": "other"}))
+    garble(clients.client(access_key_credential(), "secretsmanager", REGION), json.dumps({"ARN": ARN, "Name": "other"}))
     with pytest.raises(DestinationRejectedError, match="another object"):
         destination.observe(NAME)
 
@@ -343,14 +343,16 @@ def test_a_long_run_outlives_its_session(aws: Aws, clients: AwsClients, clock: H
     aws.server.clock.advance(minutes=58)
     destination.observe(NAME)
     assert aws.server.count("AssumeRole") == 2
-    first, second = (found.access_key_id for found in aws.server.operations if found.service == "secretsmanager")
+    first, second = (
+        operation.access_key_id for operation in aws.server.operations if operation.service == "secretsmanager"
+    )
     assert first != second
 
 
 def test_a_session_that_aws_has_ended_is_opened_anew_once(aws: Aws, clients: AwsClients):
     destination = destination_of(clients, role_credential(aws.role()))
     aws.server.fail("CreateSecret", Answer("ExpiredTokenException"))
-    assert isinstance(create(destination), Written)
+    assert isinstance(create(destination), WriteResult)
     assert aws.server.count("AssumeRole") == 2
     aws.server.fail("DescribeSecret", Answer("ExpiredTokenException"), times=10)
     with pytest.raises(CredentialRejectedError):

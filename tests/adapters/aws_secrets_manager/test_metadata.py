@@ -29,12 +29,12 @@ POLICY = (
 
 def sent(emulator: AwsEmulator, operation: str) -> list[dict[str, Any]]:
     """The arguments of all requests for an operation."""
-    return [json.loads(found.body) for found in emulator.operations if found.name == operation]
+    return [json.loads(call.body) for call in emulator.operations if call.name == operation]
 
 
-def answering(**told: Any) -> Answer:
+def answering(**fields: Any) -> Answer:
     """An answer of AWS, of our making."""
-    return garbled(json.dumps(told).encode())
+    return garbled(json.dumps(fields).encode())
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_every_call_that_is_made_is_among_the_actions_of_what_it_is_for(
             list(on_emulator.sweep(INSTANCE))
         case "delete":
             on_emulator.delete(arn, recovery_days=7)
-    called = {f"{found.service}:{found.name}" for found in emulator.operations}
+    called = {f"{operation.service}:{operation.name}" for operation in emulator.operations}
     assert called
     assert called <= set(SPEC.actions[what_for])
 
@@ -220,7 +220,7 @@ def test_a_sweep_goes_on_after_an_empty_page_and_believes_no_filter(
     emulator.fail(
         "ListSecrets", answering(SecretList=[entry("theirs", f"{INSTANCE}0"), entry("ours", INSTANCE)]), nth=2
     )
-    assert [seen.name for seen in on_emulator.sweep(INSTANCE)] == ["ours"]
+    assert [observed.name for observed in on_emulator.sweep(INSTANCE)] == ["ours"]
     assert sent(emulator, "ListSecrets")[1]["NextToken"] == "more"
 
 
@@ -233,9 +233,9 @@ def test_an_entry_that_cannot_be_read_does_not_vanish(emulator: AwsEmulator, on_
 # --- answers
 
 
-def described(**told: Any) -> dict[str, Any]:
+def described(**fields: Any) -> dict[str, Any]:
     """An answer of DescribeSecret."""
-    return {"ARN": ARN, "Name": NAME, **told}
+    return {"ARN": ARN, "Name": NAME, **fields}
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_policies_beside_the_default_one_are_never_read_or_touched(
     emulator: AwsEmulator, on_emulator: AwsSecretsManager
 ):
     """Secrets Manager keeps one of its own on copies between accounts."""
-    theirs = emulator.outside.at(account="222222222222")
-    theirs.create("shop/copy")
-    copied = theirs.copy_to("123456789012", "shop/copy")
+    other_account = emulator.outside.at(account="222222222222")
+    other_account.create("shop/copy")
+    copied = other_account.copy_to("123456789012", "shop/copy")
     kept = {"SecretId": copied, "PolicyName": "cross-account-replication"}
     before = emulator.outside.call("GetResourcePolicy", **kept)
 
@@ -291,11 +291,11 @@ OTHER_ARN = "arn:aws:secretsmanager:eu-west-1:222222222222:secret:shop-GhIjKl"
 def test_reads_both_ends_of_a_replication_between_accounts():
     role = "arn:aws:iam::111122223333:role/replication"
     entry = {"ReplicaSecretARN": OTHER_ARN, "ReplicationRoleARN": role, "ReplicationStatus": "Failed"}
-    seen = observed_of(described(CrossAccountReplicas=[entry]))
-    assert seen.cross_account_copies == (
+    observed = observed_of(described(CrossAccountReplicas=[entry]))
+    assert observed.cross_account_copies == (
         CrossAccountLink(arn=OTHER_ARN, status=CrossAccountStatus.FAILED, role_arn=role),
     )
-    assert seen.cross_account_primary is None
+    assert observed.cross_account_primary is None
     copied = observed_of(described(CrossAccountPrimary={"PrimarySecretARN": OTHER_ARN, "ReplicationStatus": "Pending"}))
     assert copied.cross_account_primary == CrossAccountLink(arn=OTHER_ARN, status=CrossAccountStatus.PENDING)
     assert copied.cross_account_copies == ()
@@ -305,15 +305,15 @@ def test_reads_both_ends_of_a_replication_between_accounts():
 @pytest.mark.parametrize("arn", [OTHER_ARN, None, "arn:aws:secretsmanager:x; rm -rf ~", 7])
 def test_a_replication_that_is_not_understood_counts_all_the_same(status: str | None, arn: object):
     """That the field is there is what matters. No text goes into a command unless it is an ARN."""
-    for told in ({"ReplicationStatus": status, "ReplicaSecretARN": arn, "PrimarySecretARN": arn}, {}, "new form"):
-        seen = observed_of(described(CrossAccountPrimary=told, CrossAccountReplicas=[told]))
-        assert seen.cross_account_primary is not None
-        assert len(seen.cross_account_copies) == 1
-        assert seen.cross_account_primary.arn in (None, OTHER_ARN)
+    for link in ({"ReplicationStatus": status, "ReplicaSecretARN": arn, "PrimarySecretARN": arn}, {}, "new form"):
+        observed = observed_of(described(CrossAccountPrimary=link, CrossAccountReplicas=[link]))
+        assert observed.cross_account_primary is not None
+        assert len(observed.cross_account_copies) == 1
+        assert observed.cross_account_primary.arn in (None, OTHER_ARN)
 
 
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("fields", "read"),
     [
         ({}, None),
         ({"Type": ""}, None),
@@ -323,9 +323,9 @@ def test_a_replication_that_is_not_understood_counts_all_the_same(status: str | 
         ({"Type": "x\x1b[2Jy"}, r"'x\x1b[2Jy'"),
     ],
 )
-def test_reads_who_holds_a_managed_external_secret(told: dict[str, Any], read: str | None):
-    assert observed_of(described(**told)).external_type == read
-    assert listing_of(described(**told), INSTANCE).external_type == read
+def test_reads_who_holds_a_managed_external_secret(fields: dict[str, Any], read: str | None):
+    assert observed_of(described(**fields)).external_type == read
+    assert listing_of(described(**fields), INSTANCE).external_type == read
 
 
 def test_fields_that_nobody_knows_yet_change_nothing():
@@ -358,6 +358,6 @@ def test_the_aws_managed_key_is_told_as_none(key: str | None):
 
 def test_the_last_read_is_a_day(emulator: AwsEmulator, on_emulator: AwsSecretsManager, arn: str):
     emulator.fail("DescribeSecret", answering(ARN=arn, Name=NAME, LastAccessedDate=1_900_022_400))
-    seen = on_emulator.observe(NAME)
-    assert seen is not None
-    assert seen.last_read_on == date(2030, 3, 18)
+    observed = on_emulator.observe(NAME)
+    assert observed is not None
+    assert observed.last_read_on == date(2030, 3, 18)

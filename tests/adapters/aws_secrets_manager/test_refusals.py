@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.aws_secrets_manager.destination import AwsSecretsManager
-from phasesync.core.remote import Occupied, Written
+from phasesync.core.remote import ResourceExists, WriteResult
 from phasesync.emulator import DROP, Answer, AwsEmulator, garbled
 from phasesync.errors import (
     CredentialRejectedError,
@@ -29,7 +29,7 @@ POLICY = (
 )
 
 
-def create(destination: AwsSecretsManager) -> Written | Occupied:
+def create(destination: AwsSecretsManager) -> WriteResult | ResourceExists:
     return destination.create("other", payload(), token=token(1), description=None, kms_key=None, tags={})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.telemetry.log_events import LogEvents
-from phasesync.core.daemons import MemberRole
+from phasesync.core.daemons import Chore, DaemonRole
 from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,
@@ -30,7 +30,8 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import Cause, LeaseStatus
-from phasesync.core.status import Outcome, SyncStatus, Trigger
+from phasesync.core.run import Outcome
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.demo.canary import CANARY_KEY
 
 RUN = RunFinished(
@@ -76,7 +77,7 @@ EVENTS: list[Event] = [
     ClaimExpired(sync="billing"),
     ClaimLost(sync_id="sync-1"),
     SyncUnreadable(sync_id="sync-1", run_id="run-1", error="CiphertextError"),
-    RoleChanged(role=MemberRole.STANDBY),
+    RoleChanged(role=DaemonRole.STANDBY),
     ClockJumped(back_s=1800.0, leases=2),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),
@@ -87,8 +88,8 @@ EVENTS: list[Event] = [
     TAKEN_BACK,
     LeaseEndMoved(dynamic="ci", lease_id="lease-1", expires_at=RETRY_AT),
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
-    OrphanUsersRemoved(account="111122223333", strays=0, removed=0),
-    ChoreFailed(chore="poll", error="StoreUnavailableError", message="the database is locked"),
+    OrphanUsersRemoved(account="111122223333", orphans=0, removed=0),
+    ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
 
 
@@ -231,7 +232,7 @@ def test_a_lease_that_cannot_be_read_needs_a_person(lines) -> None:
 
 @pytest.mark.parametrize(("strays", "removed", "level"), [(0, 0, "info"), (2, 2, "warning"), (2, 0, "warning")])
 def test_users_that_nobody_would_have_taken_back_are_a_warning(strays, removed, level, lines) -> None:
-    LogEvents().emit(OrphanUsersRemoved(account="111122223333", strays=strays, removed=removed))
+    LogEvents().emit(OrphanUsersRemoved(account="111122223333", orphans=strays, removed=removed))
 
     assert only_line(lines) == {
         "level": level,
@@ -250,13 +251,13 @@ def test_old_leases_that_were_deleted_are_counted(lines) -> None:
 
 @pytest.mark.parametrize("chore", ["leases", "reap-users"])
 def test_chores_about_leases_show_what_the_database_said(chore, lines) -> None:
-    LogEvents().emit(ChoreFailed(chore=chore, error="StoreUnavailableError", message="the database is locked"))
+    LogEvents().emit(ChoreFailed(chore=Chore(chore), error="StoreUnavailableError", message="the database is locked"))
 
     assert lines()[0]["message"] == "the database is locked"
 
 
 def test_the_message_of_a_chore_at_the_database_is_shown(lines) -> None:
-    LogEvents().emit(ChoreFailed(chore="poll", error="StoreUnavailableError", message="the database is locked"))
+    LogEvents().emit(ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"))
 
     assert lines()[0]["message"] == "the database is locked"
 
@@ -266,7 +267,7 @@ def test_the_message_of_a_chore_at_the_database_is_shown(lines) -> None:
     [("reconcile", "StoreUnavailableError"), ("reconcile", "KeyError"), ("poll", "UnresolvedReferenceError")],
 )
 def test_a_message_that_may_name_a_key_is_not_shown(chore, error, lines, stream) -> None:
-    LogEvents().emit(ChoreFailed(chore=chore, error=error, message=f"{CANARY_KEY} is missing"))
+    LogEvents().emit(ChoreFailed(chore=Chore(chore), error=error, message=f"{CANARY_KEY} is missing"))
 
     assert lines()[0]["error"] == error
     assert CANARY_KEY not in stream.getvalue()

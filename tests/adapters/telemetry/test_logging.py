@@ -68,7 +68,7 @@ def every_path() -> None:
         warnings.simplefilter("always")
         shown = warnings.showwarning
         configure = sys.modules["phasesync.adapters.telemetry.logging"]
-        configure._lead_last_resorts_here()  # catch_warnings has put Python's back
+        configure._log_uncaught()  # catch_warnings has put Python's back
         warnings.warn(CANARY_VALUE, stacklevel=1)
         warnings.showwarning = shown
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.remote import Occupied
+from phasesync.core.remote import ResourceExists
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, OutcomeUnknownError, PayloadTooLargeError, RemoteChangedError
 from phasesync.ports.destination import Destination
@@ -41,7 +41,7 @@ def test_creates_with_the_aws_managed_key(destination: Destination):
 def test_a_name_that_is_taken_is_not_written_over(destination: Destination, world: World):
     world.outside_create(NAME, "theirs")
     answer = destination.create(NAME, payload("ours"), token=token(1), description=None, kms_key=None, tags=OURS)
-    assert answer == Occupied()
+    assert answer == ResourceExists()
     assert world.text(NAME) == "theirs"
 
 
@@ -56,7 +56,7 @@ def test_the_same_create_again_changes_nothing(destination: Destination):
 def test_a_create_whose_token_is_spent_on_another_payload_is_occupied(destination: Destination, world: World):
     create(destination, "one")
     answer = destination.create(NAME, payload("two"), token=token(1), description=None, kms_key=None, tags=OURS)
-    assert answer == Occupied()
+    assert answer == ResourceExists()
     assert world.text(NAME) == "one"
 
 
@@ -110,7 +110,7 @@ def test_the_same_put_again_adds_no_version(destination: Destination, world: Wor
 def test_a_token_that_is_spent_on_another_payload_is_refused(destination: Destination, world: World):
     arn = create(destination, "one").arn
     put(destination, arn, "two", 2)
-    assert destination.put_value(arn, payload("other"), token=token(2)) == Occupied()
+    assert destination.put_value(arn, payload("other"), token=token(2)) == ResourceExists()
     assert world.text(NAME) == "two"
 
 
@@ -118,7 +118,7 @@ def test_a_late_put_under_a_spent_token_does_not_bring_back_an_old_value(destina
     arn = create(destination, "one").arn
     put(destination, arn, "two", 2)
     put(destination, arn, "three", 3)
-    assert destination.put_value(arn, payload("late"), token=token(2)) == Occupied()
+    assert destination.put_value(arn, payload("late"), token=token(2)) == ResourceExists()
     assert world.text(NAME) == "three"
 
 

@@ -17,7 +17,7 @@ from botocore.config import Config
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.destinations import RegisteredDestinations
 from phasesync.core.credential import Credential
-from phasesync.core.remote import TAG_INSTANCE, Written
+from phasesync.core.remote import TAG_INSTANCE, WriteResult
 from phasesync.emulator import AwsEmulator
 from phasesync.ports.destination import Destination, Destinations
 from tests.fakes.destination import FakeDestinations
@@ -297,16 +297,16 @@ def open_in(world: World, region: str, credential: Credential | None = None) -> 
     return world.destinations().open(KIND, credential or access_key_credential(), region)
 
 
-def create(destination: Destination, value: str | bytes = "one", *, name: str = NAME, **changes: Any) -> Written:
+def create(destination: Destination, value: str | bytes = "one", *, name: str = NAME, **changes: Any) -> WriteResult:
     """Create an object of ours; AssertionError where the name is taken."""
     arguments: dict[str, Any] = {"token": token(1), "description": None, "kms_key": None, "tags": OURS, **changes}
     answer = destination.create(name, payload(value), **arguments)
-    assert isinstance(answer, Written)
+    assert isinstance(answer, WriteResult)
     return answer
 
 
-def put(destination: Destination, arn: str, value: str | bytes, number: int) -> Written:
+def put(destination: Destination, arn: str, value: str | bytes, number: int) -> WriteResult:
     """Write a value; AssertionError where the token is spent."""
     answer = destination.put_value(arn, payload(value), token=token(number))
-    assert isinstance(answer, Written)
+    assert isinstance(answer, WriteResult)
     return answer

@@ -11,11 +11,11 @@ from phasesync.core.planning.budget import (
     DAY,
     MANUAL_EXTRA,
     REFILL,
-    left,
     within_a_day,
     writable_at,
+    writes_left,
 )
-from phasesync.core.times import none_ahead
+from phasesync.core.times import clamp_all
 from tests.support.values import NOW
 
 KEPT = 100
@@ -46,7 +46,7 @@ class Bucket:
 
     def attempt(self, *, manual: bool = False) -> bool:
         """Write if that is allowed; return whether it was."""
-        self.noted = none_ahead(self.noted, self.clock)
+        self.noted = clamp_all(self.noted, self.clock)
         if writable_at(self.noted, self.clock, manual=manual) > self.clock:
             return False
         self.noted = (*within_a_day(self.noted, self.clock), self.clock)
@@ -95,7 +95,7 @@ def test_a_full_bucket_lets_a_burst_through(manual: bool, most: int) -> None:
     bucket = Bucket()
     allowed = [bucket.attempt(manual=manual) for _ in range(most + 5)]
     assert allowed == [True] * most + [False] * 5
-    assert left(bucket.noted, bucket.clock) == 0
+    assert writes_left(bucket.noted, bucket.clock) == 0
 
 
 @given(attempts, bursts)
@@ -105,7 +105,7 @@ def test_what_is_left_is_what_is_let_through(attempts: list[tuple[timedelta, boo
         bucket.at += pause
         for _ in range(burst % 7):
             bucket.attempt(manual=manual)
-    promised = left(bucket.noted, bucket.clock)
+    promised = writes_left(bucket.noted, bucket.clock)
     assert sum(bucket.attempt() for _ in range(BURST + 1)) == promised
 
 
@@ -117,7 +117,7 @@ def test_after_a_day_of_silence_the_bucket_is_full_again(attempts: list[tuple[ti
         for _ in range(burst):
             bucket.attempt(manual=manual)
     bucket.at += DAY
-    assert left(bucket.noted, bucket.clock) == BURST
+    assert writes_left(bucket.noted, bucket.clock) == BURST
     assert all(bucket.attempt(manual=True) for _ in range(BURST + MANUAL_EXTRA))
 
 
@@ -167,7 +167,7 @@ def test_a_clock_that_is_set_back_does_not_block_for_a_day(
             bucket.attempt(manual=manual)
     assert writable_at(bucket.noted, bucket.clock) <= bucket.clock + DAY
     bucket.at += DAY
-    assert left(bucket.noted, bucket.clock) == BURST
+    assert writes_left(bucket.noted, bucket.clock) == BURST
     assert bucket.attempt()
 
 
@@ -182,7 +182,7 @@ def test_a_clock_that_is_set_back_costs_no_write(written: int, back: timedelta) 
 
     bucket.behind += back
 
-    assert left(bucket.noted, bucket.clock) == BURST - written
+    assert writes_left(bucket.noted, bucket.clock) == BURST - written
     assert all(bucket.attempt() for _ in range(BURST - written))
     assert not bucket.attempt()
     assert writable_at(bucket.noted, bucket.clock) <= bucket.clock + REFILL

@@ -7,8 +7,8 @@ import pytest
 
 from phasesync.core.change import PlanContext
 from phasesync.core.planning.budget import BURST, REFILL
-from phasesync.core.planning.explain import ObjectWhy, explain_object, explain_unseen, worth_showing
-from phasesync.core.planning.guard import judge
+from phasesync.core.planning.explain import ObjectExplanation, explain_object, explain_undecided, worth_showing
+from phasesync.core.planning.guard import apply_guard
 from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.planning.plan import make_plan
@@ -42,22 +42,21 @@ def why(
     wanted: Desired | None = None,
     settings: SyncConfig | None = None,
     **policy: object,
-) -> ObjectWhy:
+) -> ObjectExplanation:
     """Plan, judge and explain one object that is wanted."""
     wanted = wanted or desired()
     rules = replace(PlanContext(instance_id=INSTANCE, account=ACCOUNT, region=REGION, now=NOW), **policy)  # type: ignore[arg-type]
     plan = make_plan([wanted], {NAME: seen}, {NAME: journal}, [], rules)
-    guarded = judge(plan, settings or config(), None, now=NOW)
+    guarded = apply_guard(plan, settings or config(), None, now=NOW)
     return explain_object(
         journal,
         wanted=wanted,
-        seen=seen,
+        observed=seen,
         changes=plan.changes,
         held=guarded.held,
         delayed=guarded.delayed,
         sync="web",
         instance_id=INSTANCE,
-        region=REGION,
         now=NOW,
     )
 
@@ -185,13 +184,12 @@ def test_an_object_on_its_way_out_says_until_when() -> None:
     found = explain_object(
         journal,
         wanted=None,
-        seen=observed(),
+        observed=observed(),
         changes=plan.changes,
         held=(),
         delayed=(),
         sync="web",
         instance_id=INSTANCE,
-        region=REGION,
         now=NOW,
     )
 
@@ -199,7 +197,7 @@ def test_an_object_on_its_way_out_says_until_when() -> None:
 
 
 def test_what_aws_did_not_say_is_unknown() -> None:
-    found = explain_unseen(entry(), "not looked at: no network", now=NOW)
+    found = explain_undecided(entry(), "not looked at: no network", now=NOW)
 
     assert (found.ownership, found.decision, found.row) == ("unknown", None, None)
     assert found.reason == "not looked at: no network"

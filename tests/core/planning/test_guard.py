@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.change import Change, Plan, PlanContext
+from phasesync.core.change import Change, DecisionRow, Plan, PlanContext
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import build_payload
 from phasesync.core.planning import guard
 from phasesync.core.planning.budget import BURST, MANUAL_EXTRA, REFILL
-from phasesync.core.planning.guard import MAX_ENFORCEMENTS, Guarded, Rule
+from phasesync.core.planning.guard import MAX_ENFORCEMENTS, GuardedPlan, GuardRule
 from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.planning.plan import make_plan
 from phasesync.core.remote import CURRENT, Action
@@ -42,9 +42,9 @@ def of_keys(count: int) -> dict[str, str]:
     return {f"KEY{number:02}": "x" for number in range(count)}
 
 
-def judge(plan: Plan, config: SyncConfig, approved: str | None, **rest: object) -> Guarded:
+def judge(plan: Plan, config: SyncConfig, approved: str | None, **rest: object) -> GuardedPlan:
     """Judge at a fixed time."""
-    return guard.judge(plan, config, approved, now=NOW, **rest)  # type: ignore[arg-type]
+    return guard.apply_guard(plan, config, approved, now=NOW, **rest)  # type: ignore[arg-type]
 
 
 def held(before: int, after: int, **limits: object) -> bool:
@@ -160,7 +160,7 @@ def test_drift_is_repaired_or_held_as_the_sync_says() -> None:
     assert ([change.action for change in enforced.go], enforced.held) == ([Action.PUT], ())
 
     (waits,) = judge(drifted(), config(on_drift=OnDrift.HOLD), None).held
-    assert (waits.rule, waits.change.action) == (Rule.DRIFT, Action.PUT)
+    assert (waits.rule, waits.change.action) == (GuardRule.DRIFT, Action.PUT)
     assert "the sync holds on drift" in waits.reason
 
 
@@ -170,7 +170,7 @@ def test_drift_of_a_description_is_held_too_and_a_change_of_the_sync_is_not() ->
     theirs = plan(wanted, observed(description="theirs"), entry(metadata=wanted_metadata(wanted)))
     of_the_sync = plan(wanted, observed(description="theirs"), entry())
 
-    assert [one.rule for one in judge(theirs, config(on_drift=OnDrift.HOLD), None).held] == [Rule.DRIFT]
+    assert [one.rule for one in judge(theirs, config(on_drift=OnDrift.HOLD), None).held] == [GuardRule.DRIFT]
     assert judge(of_the_sync, config(on_drift=OnDrift.HOLD), None).held == ()
 
 
@@ -181,7 +181,7 @@ def test_drift_of_a_description_is_held_too_and_a_change_of_the_sync_is_not() ->
 def test_what_was_repaired_three_times_within_a_day_is_contested(hours_ago: tuple[int, ...], contested: bool) -> None:
     enforced = tuple(NOW - timedelta(hours=hours) for hours in hours_ago)
     held = judge(drifted(enforced_at=enforced), config(), None).held
-    assert [one.rule for one in held] == ([Rule.CONTESTED] if contested else [])
+    assert [one.rule for one in held] == ([GuardRule.CONTESTED] if contested else [])
     if contested:
         assert "repaired 3 times within 24 h (limit 3)" in held[0].reason
 
@@ -204,7 +204,7 @@ def test_text_that_would_become_binary_waits(was: bool | None, becomes: bool, wa
     value = SecretValue(b"\xff", ValueType.BINARY) if becomes else SecretValue("new")
     new = build_payload(NAME, "URL", value, FixedDigests())
     changes = plan(desired(payload=new), observed(), entry(binary=was, keys={"URL": "x"}))
-    assert [one.rule for one in judge(changes, config(), None).held] == ([Rule.BINARY] if waits else [])
+    assert [one.rule for one in judge(changes, config(), None).held] == ([GuardRule.BINARY] if waits else [])
 
 
 # --- deletions
@@ -215,7 +215,13 @@ def deletions(count: int, *, of: int, waiting: int = 0, step: Action = Action.DE
 
     def change(number: int, **what: object) -> Change:
         name = f"shop/{number:02}"
-        made = Change(action=Action.NOOP, remote_name=name, reason="gone", entry=entry(remote_name=name))
+        made = Change(
+            action=Action.NOOP,
+            remote_name=name,
+            row=DecisionRow.NO_LONGER_WANTED,
+            reason="gone",
+            entry=entry(remote_name=name),
+        )
         return replace(made, **what)  # type: ignore[arg-type]
 
     going = [change(number, action=step, deletes=True) for number in range(count)]
@@ -242,7 +248,7 @@ def deletions(count: int, *, of: int, waiting: int = 0, step: Action = Action.DE
 def test_many_deletions_wait_and_so_does_the_last_of_several(count: int, objects: int, waits: bool) -> None:
     """From three objects and more than a fifth on; or all of two or more."""
     guarded = judge(deletions(count, of=objects), config(), None)
-    assert {one.rule for one in guarded.held} == ({Rule.DELETIONS} if waits else set())
+    assert {one.rule for one in guarded.held} == ({GuardRule.DELETIONS} if waits else set())
     assert len(guarded.held) == (count if waits else 0)
     assert len(guarded.go) == (0 if waits else count)
 
@@ -364,8 +370,8 @@ def test_a_digest_is_another_where_the_same_payload_trips_another_rule() -> None
     binary = plan(desired(payload=new), observed(), entry(binary=False, keys=new.keys, fingerprint="before"))
     dropped = plan(desired(payload=new), observed(), entry(keys=payload(of_keys(9)).keys, fingerprint="before"))
 
-    assert [one.rule for one in judge(binary, config(), None).held] == [Rule.BINARY]
-    assert [one.rule for one in judge(dropped, config(), None).held] == [Rule.SHRINKING]
+    assert [one.rule for one in judge(binary, config(), None).held] == [GuardRule.BINARY]
+    assert [one.rule for one in judge(dropped, config(), None).held] == [GuardRule.SHRINKING]
     assert digest(binary) != digest(dropped)
 
 

@@ -8,30 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.change import VALUE_WRITES, Change, Plan
+from phasesync.core.change import VALUE_WRITES, Change, DecisionRow, Plan
 from phasesync.core.model import SecretValue, ValueType
-from phasesync.core.payloads import build_payload, map_json
-from phasesync.core.planning.guard import LONGEST_WINDOW, Guarded, Rule, judge, object_losses, recent_lives
+from phasesync.core.payloads import build_json_payload, build_payload
+from phasesync.core.planning.guard import GuardedPlan, GuardRule, apply_guard
 from phasesync.core.planning.journal import (
+    clamp_to_clock,
     intend_write,
-    note_clock,
     settle_by_evidence,
-    settle_spent,
+    settle_used_token,
     settle_write,
 )
-from phasesync.core.remote import CURRENT, Action, Content, JournalEntry, Life, Payload, Step
+from phasesync.core.planning.losses import LONGEST_WINDOW, object_losses, recent_lifetimes
+from phasesync.core.remote import CURRENT, Action, JournalEntry, KeyContent, KeyStep, Lifetime, Payload
 from phasesync.core.sync import SyncConfig
 from phasesync.errors import InvalidInputError
 from tests.support.digests import FixedDigests
 from tests.support.values import ARN, HOUR, NAME, NOW, VERSION, config, desired, entry, new_entry, observed, plan
 
 DAY = 24 * HOUR
-LIMITED = (Rule.EMPTYING, Rule.SHRINKING)
+LIMITED = (GuardRule.EMPTYING, GuardRule.SHRINKING)
 
 
 def payload(values: Mapping[str, str], *, referring: tuple[str, ...] = ()) -> Payload:
     """A payload of these texts, of which some have references in the store."""
-    return map_json(
+    return build_json_payload(
         NAME, {key: SecretValue(value) for key, value in values.items()}, FixedDigests(), referring=referring
     )
 
@@ -45,7 +46,7 @@ class Object:
         self.entry = new_entry()
         self._write(payload(values), approved=True)
 
-    def run(self, values: Mapping[str, str], *, referring: tuple[str, ...] = (), approved: bool = False) -> Guarded:
+    def run(self, values: Mapping[str, str], *, referring: tuple[str, ...] = (), approved: bool = False) -> GuardedPlan:
         """Write these values if the guard lets them out, or a person approves them; return what it says."""
         wanted = payload(values, referring=referring)
         found = self.judge(wanted)
@@ -56,11 +57,11 @@ class Object:
                 self._write(wanted, approved=change.approved)
         return found
 
-    def judge(self, wanted: Payload, approved: str | None = None) -> Guarded:
+    def judge(self, wanted: Payload, approved: str | None = None) -> GuardedPlan:
         """Return what the guard says of a payload now."""
         seen = observed(versions={self.entry.version_id or VERSION: frozenset({CURRENT})})
-        rested = replace(note_clock(self.entry, self.now), versions_at=())
-        return judge(plan(desired(payload=wanted), seen, rested), self.config, approved, now=self.now)
+        rested = replace(clamp_to_clock(self.entry, self.now), versions_at=())
+        return apply_guard(plan(desired(payload=wanted), seen, rested), self.config, approved, now=self.now)
 
     def _write(self, wanted: Payload, *, approved: bool) -> None:
         action = Action.PUT if self.entry.written_before else Action.CREATE
@@ -73,7 +74,7 @@ def of_keys(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, "x")
 
 
-def rules(found: Guarded) -> list[Rule]:
+def rules(found: GuardedPlan) -> list[GuardRule]:
     """Why something waits."""
     return [one.rule for one in found.held]
 
@@ -86,7 +87,7 @@ def test_small_steps_take_no_more_than_one() -> None:
     assert rules(one.run(of_keys("A", "B", "C"))) == []
     (held,) = one.run(of_keys("A", "B")).held
 
-    assert held.rule is Rule.SHRINKING
+    assert held.rule is GuardRule.SHRINKING
     assert held.reason == (
         "would drop 3 of 5 keys within 24 h since the last approval, 1 of them with this change; "
         "the limit is 50 % (from 2 keys on), in one step and within 24 h"
@@ -98,7 +99,7 @@ def test_it_stays_held_until_the_window_has_passed() -> None:
     one.run(of_keys("A", "B", "C", "D"))
     one.run(of_keys("A", "B", "C"))
     one.now += DAY - timedelta(seconds=1)
-    assert rules(one.run(of_keys("A", "B"))) == [Rule.SHRINKING]
+    assert rules(one.run(of_keys("A", "B"))) == [GuardRule.SHRINKING]
 
     one.now += timedelta(seconds=1)
 
@@ -112,7 +113,7 @@ def test_a_step_that_drops_nothing_is_not_held_for_others() -> None:
 
     assert rules(one.run({"A": "another"})) == []
     assert rules(one.run(of_keys("A", "Z"))) == []
-    assert rules(one.run(of_keys("A"))) == [Rule.SHRINKING]
+    assert rules(one.run(of_keys("A"))) == [GuardRule.SHRINKING]
 
 
 def test_an_approval_begins_anew() -> None:
@@ -138,7 +139,7 @@ def test_keys_that_are_added_meanwhile_make_no_loss_look_small() -> None:
     one.run(of_keys("A", "B", "C", "D") | many)
 
     assert rules(one.run(of_keys("A", "B") | many)) == []
-    assert rules(one.run(of_keys("A") | many)) == [Rule.SHRINKING]
+    assert rules(one.run(of_keys("A") | many)) == [GuardRule.SHRINKING]
 
 
 def test_keys_that_came_and_went_within_the_window_are_lost_too() -> None:
@@ -149,7 +150,7 @@ def test_keys_that_came_and_went_within_the_window_are_lost_too() -> None:
     for left in range(9, 4, -1):
         assert rules(one.run(of_keys(*names[:left]))) == []
 
-    assert rules(one.run(of_keys(*names[:4]))) == [Rule.SHRINKING]
+    assert rules(one.run(of_keys(*names[:4]))) == [GuardRule.SHRINKING]
 
 
 def test_the_window_is_the_sync_s() -> None:
@@ -170,7 +171,7 @@ def test_values_that_become_empty_are_dropped_ones() -> None:
 
     (held,) = one.run({"A": "", "B": "", "C": "x"}).held
 
-    assert held.rule is Rule.SHRINKING
+    assert held.rule is GuardRule.SHRINKING
     assert "would drop 2 of 3 keys, all by becoming empty" in held.reason
     assert held.change.keys.emptied == ("A", "B")
 
@@ -187,13 +188,13 @@ def test_emptied_in_small_steps_and_removed_afterwards_is_lost_once() -> None:
     assert rules(one.run({"B": "", "C": "x", "D": "x"})) == []
     assert rules(one.run({"C": "x", "D": "x"})) == []  # still 2 of 4
 
-    assert rules(one.run({"D": "x"})) == [Rule.SHRINKING]
+    assert rules(one.run({"D": "x"})) == [GuardRule.SHRINKING]
 
 
 @pytest.mark.parametrize("values", [{"A": ""}, {"A": "", "B": ""}, {"NEW": ""}])
 def test_a_payload_that_has_nothing_but_empty_values_left_is_emptied(values: dict[str, str]) -> None:
     one = Object(of_keys("A", "B"), shrink_limit_percent=100)
-    assert rules(one.run(values)) == [Rule.EMPTYING]
+    assert rules(one.run(values)) == [GuardRule.EMPTYING]
 
 
 def test_one_value_that_a_reference_empties_waits() -> None:
@@ -202,7 +203,7 @@ def test_one_value_that_a_reference_empties_waits() -> None:
 
     (held,) = one.run({"A": "", "B": "x", "C": "x"}, referring=("A",)).held
 
-    assert held.rule is Rule.EMPTY_REFERENCE
+    assert held.rule is GuardRule.EMPTY_REFERENCE
     assert held.reason == "a value that had content would be empty, because what the reference leads to is empty"
     assert one.run({"A": "", "B": "x", "C": "x"}, referring=("A",), approved=True).approved
     assert rules(one.run({"A": "", "B": "y", "C": "x"}, referring=("A",))) == []
@@ -217,7 +218,7 @@ def test_what_was_never_more_than_empty_may_stay_so() -> None:
     ("text", "nothing"), [('""', True), ("null", True), (" { } ", True), ("[]", True), ("0", False), ('[""]', False)]
 )
 def test_documents_that_are_nothing(text: str, nothing: bool) -> None:
-    made = map_json(NAME, {"A": SecretValue(text, ValueType.JSON)}, FixedDigests())
+    made = build_json_payload(NAME, {"A": SecretValue(text, ValueType.JSON)}, FixedDigests())
     assert made.empty == ({"A"} if nothing else frozenset())
 
 
@@ -239,7 +240,7 @@ def test_an_earlier_journal_does_not_say_what_was_empty() -> None:
 
     assert rules(one.run({"A": "", "B": "", "C": "x", "D": "x", "E": ""})) == []
     assert one.entry.empty == ("A", "B", "E")
-    assert one.entry.steps == (Step(at=NOW, former={"E": Content.FULL}),)
+    assert one.entry.steps == (KeyStep(at=NOW, former={"E": KeyContent.FULL}),)
 
 
 # --- retries, crashes, clocks
@@ -256,11 +257,11 @@ def test_a_write_that_is_tried_again_counts_once() -> None:
 
     settled = [
         settle_write(again, fewer, arn=ARN, version_id="t"),
-        settle_spent(again, again.intent, arn=ARN),
+        settle_used_token(again, again.intent, arn=ARN),
         settle_by_evidence(again, observed(versions={"t": frozenset({CURRENT})})),
     ]
 
-    step = Step(at=NOW + HOUR, former={"C": Content.FULL, "D": Content.FULL})
+    step = KeyStep(at=NOW + HOUR, former={"C": KeyContent.FULL, "D": KeyContent.FULL})
     assert [one.steps for one in settled] == [(step,)] * 3
 
 
@@ -286,10 +287,10 @@ def test_a_clock_that_was_set_back_neither_ends_nor_prolongs_the_window(back: ti
     one.run(of_keys("A", "B", "C"))
     one.now -= back
 
-    assert rules(one.run(of_keys("A", "B"))) == [Rule.SHRINKING]
-    one.entry = note_clock(one.entry, one.now)
+    assert rules(one.run(of_keys("A", "B"))) == [GuardRule.SHRINKING]
+    one.entry = clamp_to_clock(one.entry, one.now)
     one.now += DAY - timedelta(seconds=1)
-    assert rules(one.run(of_keys("A", "B"))) == [Rule.SHRINKING]
+    assert rules(one.run(of_keys("A", "B"))) == [GuardRule.SHRINKING]
     one.now += timedelta(seconds=1)
     assert rules(one.run(of_keys("A", "B"))) == []
 
@@ -344,7 +345,7 @@ def test_no_sequence_of_steps_takes_more_than_the_limit_since_the_last_approval(
         values = {key: value for key, value in store.items() if value is not None}
         one.now += later
         states = [(min(at, one.now), state) for at, state in states]
-        one.entry = note_clock(one.entry, one.now)
+        one.entry = clamp_to_clock(one.entry, one.now)
         current = states[-1][1]
         recent = [state for at, state in states if one.now - at < DAY]
         start = next((state for at, state in reversed(states) if one.now - at >= DAY), states[0][1])
@@ -381,7 +382,7 @@ def test_objects_that_were_deleted_within_the_window_count() -> None:
     """Ten objects, one after the other: the third is more than a fifth."""
     gone = [made("a", deletion_at=NOW - HOUR), made("b", deletion_at=NOW - 2 * HOUR)]
     standing = [made(name) for name in "cdefghij"]
-    lives = list(recent_lives(standing, gone, {"c"}))
+    lives = list(recent_lifetimes(standing, gone, {"c"}))
 
     losses = object_losses(1, 8, lives, now=NOW, window=DAY)
 
@@ -392,12 +393,19 @@ def test_objects_that_were_deleted_within_the_window_count() -> None:
 @pytest.mark.parametrize(("before", "waits"), [(1, False), (2, True)])
 def test_a_deletion_waits_for_what_others_before_it_deleted(before: int, waits: bool) -> None:
     """Two of ten may go unattended, in one run or in several."""
-    change = Change(action=Action.DELETE, remote_name="z", reason="gone", entry=made("z"), deletes=True)
-    lives = tuple(Life(died=NOW - HOUR) for _ in range(before))
+    change = Change(
+        action=Action.DELETE,
+        remote_name="z",
+        row=DecisionRow.NO_LONGER_WANTED,
+        reason="gone",
+        entry=made("z"),
+        deletes=True,
+    )
+    lives = tuple(Lifetime(deleted_at=NOW - HOUR) for _ in range(before))
 
-    found = judge(Plan(changes=(change,), objects=10 - before, lives=lives), config(), None, now=NOW)
+    found = apply_guard(Plan(changes=(change,), objects=10 - before, lifetimes=lives), config(), None, now=NOW)
 
-    assert rules(found) == ([Rule.DELETIONS] if waits else [])
+    assert rules(found) == ([GuardRule.DELETIONS] if waits else [])
 
 
 def test_deletions_before_an_approved_one_do_not_count() -> None:
@@ -406,13 +414,13 @@ def test_deletions_before_an_approved_one_do_not_count() -> None:
         made("b", deletion_at=NOW - 2 * HOUR, deletion_approved=True),
         made("c", deletion_at=NOW - HOUR),
     ]
-    assert [one.died for one in recent_lives([], gone, ())] == [NOW - HOUR]
+    assert [lifetime.deleted_at for lifetime in recent_lifetimes([], gone, ())] == [NOW - HOUR]
 
 
 def test_objects_that_were_made_meanwhile_make_no_deletion_look_small() -> None:
     gone = [made("a", deletion_at=NOW - HOUR)]
     standing = [made("b"), *(made(f"new{number}", created_at=NOW - HOUR) for number in range(8))]
-    lives = list(recent_lives(standing, gone, {"b"}))
+    lives = list(recent_lifetimes(standing, gone, {"b"}))
 
     losses = object_losses(1, 9, lives, now=NOW, window=DAY)
 

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.planning.journal import (
     accept_restore,
+    clamp_to_clock,
     forget_object,
-    give_back,
     intend_restore,
     intend_write,
     next_generation,
-    note_clock,
-    note_unwanted,
-    note_wanted,
+    record_unwanted,
+    record_wanted,
+    release_object,
     settle_by_evidence,
     settle_restore,
-    settle_spent,
+    settle_used_token,
     settle_write,
 )
 from phasesync.core.planning.metadata import wanted_metadata
@@ -90,8 +90,8 @@ def test_no_evidence_leaves_the_intent_open() -> None:
 
 def test_a_spent_token_tells_what_landed_only_when_it_carried_one_payload() -> None:
     """Of two it is not known which."""
-    once = settle_spent(entry(intent=intent()), intent(), arn=ARN)
-    twice = settle_spent(entry(intent=intent()), intent(payloads=2), arn=ARN)
+    once = settle_used_token(entry(intent=intent()), intent(), arn=ARN)
+    twice = settle_used_token(entry(intent=intent()), intent(payloads=2), arn=ARN)
 
     assert once.fingerprint == payload().fingerprint
     assert twice.fingerprint is None
@@ -137,7 +137,7 @@ def test_dimensions_that_are_as_wanted_are_noted_and_others_are_not() -> None:
     wanted = desired(description="text", tags=owner_tags(INSTANCE, SYNC) | {"team": "web"})
     seen = observed(description="text")
 
-    noted = note_wanted(entry(), wanted, seen, INSTANCE)
+    noted = record_wanted(entry(), wanted, seen, INSTANCE)
 
     assert noted.metadata == {"description": wanted_metadata(wanted)["description"]}
 
@@ -147,47 +147,47 @@ def test_a_dimension_that_differs_keeps_what_was_in_step_before() -> None:
     wanted = desired(description="text")
     in_step = entry(metadata=wanted_metadata(wanted))
 
-    assert note_wanted(in_step, wanted, observed(description="theirs"), INSTANCE).metadata == in_step.metadata
+    assert record_wanted(in_step, wanted, observed(description="theirs"), INSTANCE).metadata == in_step.metadata
 
 
 def test_a_dimension_that_is_no_longer_set_is_forgotten() -> None:
     in_step = entry(metadata=wanted_metadata(desired(description="text")))
-    assert set(note_wanted(in_step, desired(), observed(), INSTANCE).metadata) == {"tags"}
+    assert set(record_wanted(in_step, desired(), observed(), INSTANCE).metadata) == {"tags"}
 
 
 def test_looking_again_changes_nothing() -> None:
     """Whatever is unchanged need not be stored."""
-    noted = note_wanted(entry(), desired(), observed(), INSTANCE)
-    assert note_wanted(noted, desired(), observed(), INSTANCE) is noted
+    noted = record_wanted(entry(), desired(), observed(), INSTANCE)
+    assert record_wanted(noted, desired(), observed(), INSTANCE) is noted
 
 
 @pytest.mark.parametrize("tags", [{}, owner_tags(INSTANCE, "another"), owner_tags("another", SYNC)])
 def test_nothing_is_noted_of_an_object_that_is_not_ours(tags: dict[str, str]) -> None:
     unnoted = entry()
-    assert note_wanted(unnoted, desired(description=""), observed(tags=tags), INSTANCE) is unnoted
+    assert record_wanted(unnoted, desired(description=""), observed(tags=tags), INSTANCE) is unnoted
 
 
 def test_what_is_wanted_again_is_not_unwanted_any_more_unless_it_has_to_be_restored_first() -> None:
     """The day counts for who still read it, until the restore is settled."""
     gone = entry(unwanted_since=AGO)
 
-    assert note_wanted(gone, desired(), observed(), INSTANCE).unwanted_since is None
-    assert note_wanted(gone, desired(), None, INSTANCE).unwanted_since is None
+    assert record_wanted(gone, desired(), observed(), INSTANCE).unwanted_since is None
+    assert record_wanted(gone, desired(), None, INSTANCE).unwanted_since is None
     scheduled = entry(unwanted_since=AGO, deletion_at=LATER)
-    assert note_wanted(scheduled, desired(), observed(deleted_at=NOW), INSTANCE).unwanted_since == AGO
+    assert record_wanted(scheduled, desired(), observed(deleted_at=NOW), INSTANCE).unwanted_since == AGO
 
 
 def test_what_somebody_else_restored_is_not_on_its_way_out() -> None:
-    noted = note_wanted(entry(deletion_at=LATER), desired(), observed(), INSTANCE)
+    noted = record_wanted(entry(deletion_at=LATER), desired(), observed(), INSTANCE)
     assert noted.deletion_at is None
     assert noted.written_before
 
 
 def test_an_object_whose_deletion_we_asked_for_and_that_is_gone_is_made_anew() -> None:
     """One that somebody else removed is drift: it stays known."""
-    assert note_wanted(entry(deletion_at=LATER), desired(), None, INSTANCE) == forget_object(entry())
+    assert record_wanted(entry(deletion_at=LATER), desired(), None, INSTANCE) == forget_object(entry())
     removed_by_others = entry()
-    assert note_wanted(removed_by_others, desired(), None, INSTANCE) is removed_by_others
+    assert record_wanted(removed_by_others, desired(), None, INSTANCE) is removed_by_others
 
 
 # --- and of one that is not
@@ -195,33 +195,33 @@ def test_an_object_whose_deletion_we_asked_for_and_that_is_gone_is_made_anew() -
 
 def test_a_clock_that_is_set_back_does_not_prolong_the_grace() -> None:
     ahead = entry(unwanted_since=NOW + timedelta(days=365))
-    assert note_unwanted(ahead, observed(), asked=True, now=NOW).unwanted_since == NOW
+    assert record_unwanted(ahead, observed(), asked=True, now=NOW).unwanted_since == NOW
 
 
 def test_the_grace_begins_when_it_is_first_found_unwanted() -> None:
-    first = note_unwanted(entry(), observed(), asked=True, now=NOW)
+    first = record_unwanted(entry(), observed(), asked=True, now=NOW)
     assert first.unwanted_since == NOW
-    assert note_unwanted(first, observed(), asked=True, now=LATER) is first
+    assert record_unwanted(first, observed(), asked=True, now=LATER) is first
 
 
 def test_where_aws_was_not_asked_nothing_begins() -> None:
     untouched = entry()
-    assert note_unwanted(untouched, None, asked=False, now=NOW) is untouched
-    assert note_unwanted(untouched, observed(), asked=False, now=NOW) is untouched
+    assert record_unwanted(untouched, None, asked=False, now=NOW) is untouched
+    assert record_unwanted(untouched, observed(), asked=False, now=NOW) is untouched
 
 
 def test_a_restore_by_somebody_else_begins_the_grace_anew() -> None:
     scheduled = entry(unwanted_since=AGO, deletion_at=LATER)
 
-    assert note_unwanted(scheduled, observed(deleted_at=NOW), asked=True, now=NOW) is scheduled
-    restored = note_unwanted(scheduled, observed(), asked=True, now=NOW)
+    assert record_unwanted(scheduled, observed(deleted_at=NOW), asked=True, now=NOW) is scheduled
+    restored = record_unwanted(scheduled, observed(), asked=True, now=NOW)
     assert (restored.unwanted_since, restored.deletion_at) == (NOW, None)
 
 
 def test_what_is_gone_is_forgotten_but_not_while_a_write_may_still_land() -> None:
-    assert note_unwanted(entry(unwanted_since=AGO), None, asked=True, now=NOW) == forget_object(entry())
+    assert record_unwanted(entry(unwanted_since=AGO), None, asked=True, now=NOW) == forget_object(entry())
     creating = replace(new_entry(), intent=intent(action=Action.CREATE, generation=1))
-    assert note_unwanted(creating, None, asked=True, now=NOW) is creating
+    assert record_unwanted(creating, None, asked=True, now=NOW) is creating
 
 
 # --- the end of an object, and of a restored database
@@ -244,7 +244,7 @@ def test_the_generation_of_an_open_intent_counts_as_spent(settled: int, open_one
 
 def test_what_is_given_back_keeps_its_budget_since_aws_keeps_counting() -> None:
     known = entry(versions_at=(NOW,))
-    given = give_back(known)
+    given = release_object(known)
     assert given.versions_at == (NOW,)
     assert replace(given, versions_at=()) == forget_object(known)
 
@@ -277,7 +277,7 @@ def test_no_generation_ever_comes_back(settled: int, ahead: int, action: Action 
     known = entry(generation=settled, intent=open_one)
     spent = open_one.generation if open_one is not None else settled
     assert next_generation(forget_object(known)) > spent
-    assert next_generation(give_back(known)) > spent
+    assert next_generation(release_object(known)) > spent
     assert next_generation(accept_restore(known, ahead)) > spent + ahead
 
 
@@ -297,21 +297,21 @@ def test_what_a_clock_noted_that_was_set_back_since_is_as_of_now(back: timedelta
         unwanted_since=ahead,
     )
 
-    noted = note_clock(known, NOW)
+    noted = clamp_to_clock(known, NOW)
 
     assert noted.versions_at == (NOW - timedelta(minutes=20), NOW)
     assert noted.enforced_at == (NOW,)
     assert (noted.touched_at, noted.unwanted_since) == (NOW, NOW)
-    assert note_clock(noted, NOW) is noted
+    assert clamp_to_clock(noted, NOW) is noted
 
 
 def test_what_is_not_ahead_stays_as_it_is() -> None:
     second = timedelta(seconds=1)
     known = entry(versions_at=(NOW - HOUR, NOW + second), touched_at=NOW + second, unwanted_since=NOW - HOUR)
-    assert note_clock(known, NOW) is known
-    assert note_clock(entry(), NOW) == entry()
+    assert clamp_to_clock(known, NOW) is known
+    assert clamp_to_clock(entry(), NOW) == entry()
 
 
 def test_versions_of_the_right_time_stay_beside_one_of_a_clock_that_was_years_ahead() -> None:
     before = (NOW - 2 * HOUR, NOW - HOUR)
-    assert note_clock(entry(versions_at=(*before, NOW + timedelta(days=3650))), NOW).versions_at == (*before, NOW)
+    assert clamp_to_clock(entry(versions_at=(*before, NOW + timedelta(days=3650))), NOW).versions_at == (*before, NOW)

@@ -9,8 +9,8 @@ from datetime import timedelta
 from phasesync.core.planning.metadata import is_other_key
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import CURRENT, PREVIOUS
-from phasesync.core.status import Outcome, SyncStatus
-from phasesync.core.sync import OnRemove
+from phasesync.core.run import Outcome
+from phasesync.core.sync import OnRemove, SyncStatus
 from tests.durability.machine.stage import KEYED, WHOLE, Stage
 from tests.fakes.remote import FakeObject
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import PENDING, TAG_INSTANCE, TAG_SYNC, Intent, JournalEntry, Observed
-from phasesync.core.status import Outcome, Trigger
-from phasesync.core.sync import Layout, OnDrift, OnRemove, Sync
+from phasesync.core.run import Outcome
+from phasesync.core.sync import Layout, OnDrift, OnRemove, Sync, Trigger
 from tests.durability.machine.ledger import Write
 
 if TYPE_CHECKING:

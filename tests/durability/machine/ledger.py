@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import Observed, Occupied, Payload, Written
+from phasesync.core.remote import Observed, Payload, ResourceExists, WriteResult
 from tests.fakes.remote import FakeObject, FakeRemote
 
 if TYPE_CHECKING:
@@ -91,12 +91,12 @@ class Ledger(FakeRemote):
 
     # Positional names and keywords are those of the fake.
 
-    def create(self, name: str, payload: Payload, **more: Any) -> Written | Occupied:
+    def create(self, name: str, payload: Payload, **more: Any) -> WriteResult | ResourceExists:
         account, region = str(more["account"]), str(more["region"])
         before = self.find(name, account=account, region=region)
         return self._noted("create", before, lambda: super(Ledger, self).create(name, payload, **more), name=name)
 
-    def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> Written | Occupied:
+    def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         return self._noted("put", found, lambda: super(Ledger, self).put(found, payload, token=token))
 
     def update(self, found: FakeObject | None, **more: Any) -> None:

@@ -17,7 +17,7 @@ from phasesync.core.events import Event
 from phasesync.core.model import EnvironmentSnapshot
 from phasesync.core.remote import Observed
 from phasesync.core.run import Run
-from phasesync.core.status import Trigger
+from phasesync.core.sync import Trigger
 from phasesync.core.sync_state import Claim, SyncState
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.reconcile import Reconciler

@@ -1,0 +1,96 @@
+"""
+Writes log lines to a stream that may block: a full pipe, a stopped terminal, a disk that hangs.
+
+The threads that log never wait. One thread writes. If the queue is full, lines are dropped and counted. Lines are
+finished text; their content does not matter here.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+MAX_BYTES: Final = 4 << 20
+"""Most bytes in the queue: about ten thousand lines."""
+
+
+class QueuedWriter:
+    """Writes lines to a file descriptor, in a thread that never keeps the process alive."""
+
+    def __init__(self, descriptor: int, *, on_lost: Callable[[int], None], max_bytes: int = MAX_BYTES) -> None:
+        """
+        Args:
+            descriptor: of the stream. Python's own stream object is not used: a thread that hangs in a write holds its
+                lock, and the interpreter would wait for that lock at its exit.
+            on_lost: called with the number of lost lines, as soon as the stream accepts lines again.
+            max_bytes: most bytes in the queue.
+        """
+        self.lost = 0
+        """How many lines were lost since the start."""
+        self._descriptor = descriptor
+        self._on_lost = on_lost
+        self._max_bytes = max_bytes
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._unreported = 0
+        self._writing = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+
+    def put(self, line: str) -> None:
+        """Queue a line; it is lost if the queue is full."""
+        data = line.encode(errors="backslashreplace")
+        with self._changed:
+            if self._bytes + len(data) > self._max_bytes:
+                self._lose(1)
+                return
+            self._lines.append(data)
+            self._bytes += len(data)
+            self._changed.notify_all()
+
+    def flush(self, within_s: float) -> bool:
+        """Wait until all lines are written, but not longer than `within_s`; return whether they are."""
+        deadline = time.monotonic() + within_s
+        with self._changed:
+            while self._lines or self._writing:
+                if (left := deadline - time.monotonic()) <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        self._unreported += count
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                while not self._lines:
+                    self._changed.wait()
+                line = self._lines.popleft()
+                self._writing = True
+            written = _write(self._descriptor, line)
+            with self._changed:
+                self._bytes -= len(line)
+                self._writing = False
+                if not written:
+                    self._lose(1)
+                unreported, self._unreported = (self._unreported, 0) if written else (0, self._unreported)
+                self._changed.notify_all()
+            if unreported:
+                self._on_lost(unreported)
+
+
+def _write(descriptor: int, data: bytes) -> bool:
+    """Write all of it; return False if the other end is gone or the disk is full."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:  # Another process that shares the descriptor made it non-blocking.
+            time.sleep(0.05)
+        except OSError:
+            return False
+    return True

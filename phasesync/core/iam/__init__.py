@@ -1,0 +1,1 @@
+"""IAM policies as plain values: what they have to allow, and how AWS takes them."""

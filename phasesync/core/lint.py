@@ -1,0 +1,330 @@
+"""
+Lint: warnings about a sync that works, but breaks tools that read what it writes. Pure.
+
+It raises nothing and forbids nothing. A warning names remote names and secret keys, never a value or a part of one (a
+member of a JSON value is a part of it).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from phasesync.core.key_material import ADVICE, KeyMaterial, materials_in, object_in
+from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.remote_names import name_of_key
+from phasesync.core.sync import Layout, SyncConfig
+
+
+class LintCode(StrEnum):
+    """Kind of a warning."""
+
+    NAME_LIKE_ARN = "name-like-arn"
+    NAME_OF_A_SERVICE = "name-of-a-service"
+    GITHUB_NAME = "github-name"
+    GITHUB_JSON_NAME = "github-json-name"
+    CLOUDFORMATION_KEY = "cloudformation-key"
+    EKS_FILE_NAME = "eks-file-name"
+    EKS_JMESPATH = "eks-jmespath"
+    KEY_CASE = "key-case"
+    AWS_CREDENTIAL = "aws-credential"
+    SSH_KEY = "ssh-key"
+    CERTIFICATE = "certificate"
+    ENCRYPTION_KEY = "encryption-key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LintWarning:
+    """
+    One warning.
+
+    Attributes:
+        subject: the remote names or secret keys that it is about, as text; long lists are shortened.
+        text: one line for the operator: what breaks, and what to do.
+    """
+
+    code: LintCode
+    subject: str
+    text: str
+
+
+def lint(
+    config: SyncConfig,
+    *,
+    app: str,
+    environment: str,
+    path: str,
+    secrets: Mapping[str, SecretValue],
+    others: Iterable[str] = (),
+) -> tuple[LintWarning, ...]:
+    """
+    Return what may break for the readers of a sync's objects, in the order of `LintCode`.
+
+    Args:
+        config: a checked configuration: its layout, and its name or template.
+        app: name of the app.
+        environment: name of the environment.
+        path: the sync's folder.
+        secrets: key -> value of that folder; resolved or as they were entered.
+        others: remote names that other syncs write to in the same account and Region.
+    """
+    keys = sorted(secrets)
+    whole = config.layout is Layout.JSON
+    by_key = {key: name_of_key(config, app=app, environment=environment, path=path, key=key) for key in keys}
+    names = [config.names] if whole else sorted(set(by_key.values()))
+    foreign = sorted(set(others) - set(names))
+    warnings = [*_lint_names(names), *_lint_github(names, foreign)]
+    warnings += _lint_github_json(
+        {names[0]: secrets} if whole else {by_key[key]: secrets[key] for key in keys}, foreign
+    )
+    warnings += _lint_files(names, foreign)
+    if whole:
+        warnings += _lint_json_keys(keys)
+    warnings += _lint_case(keys)
+    warnings += _lint_material(secrets)
+    order = {code: position for position, code in enumerate(LintCode)}
+    return tuple(sorted(warnings, key=lambda warning: (order[warning.code], warning.subject, warning.text)))
+
+
+_LIKE_AN_ARN: Final = re.compile(r"-.{6}", re.DOTALL)
+_PREFIXES: Final = {
+    "AwsGlueDataBrew": "AWS Glue DataBrew",
+    "redshiftqueryeditor": "the query editor of Amazon Redshift",
+}
+"""Name prefix -> service that makes such secrets without marking them (User Guide, secrets of other services)."""
+
+
+def _lint_names(names: Sequence[str]) -> Iterable[LintWarning]:
+    like_arn = [name for name in names if _LIKE_AN_ARN.fullmatch(name[-7:])]
+    if like_arn:
+        yield _warning(
+            LintCode.NAME_LIKE_ARN,
+            like_arn,
+            "{} ends in a hyphen and six characters, like an ARN: who looks it up by a shortened ARN may not find it. "
+            "Choose another name, or have readers use the plain name or the full ARN",
+        )
+    managed = [name for name in names if "!" in name]
+    if managed:
+        yield _warning(
+            LintCode.NAME_OF_A_SERVICE,
+            managed,
+            "{} has a '!', which marks secrets that an AWS service manages: AWS refuses it. Choose another name",
+        )
+    for prefix, service in _PREFIXES.items():
+        if theirs := [name for name in names if name.lower().startswith(prefix.lower())]:
+            yield _warning(
+                LintCode.NAME_OF_A_SERVICE,
+                theirs,
+                f"{{}} begins like the secrets that {service} makes for itself: people and IAM policies there "
+                "will take it for one of those. Choose another beginning",
+            )
+
+
+_ALIAS: Final = "Give one of them an alias in the workflow's secret-ids (ALIAS,name), or another name here"
+
+
+def _lint_github(names: Sequence[str], others: Sequence[str]) -> Iterable[LintWarning]:
+    variables = _NameOwners()
+    for name in others:
+        variables.add(variable_name(name), f"{name} (of another sync)")
+    ours = {variables.add(variable_name(name), name) for name in names}
+    for variable, owners in variables.duplicates():
+        if variable in ours:
+            yield _warning(
+                LintCode.GITHUB_NAME,
+                owners,
+                "{} become the same variable in the GitHub action aws-secretsmanager-get-secrets: a step that fetches "
+                f"more than one of them fails. {_ALIAS}",
+            )
+
+
+def _lint_github_json(
+    objects: Mapping[str, Mapping[str, SecretValue] | SecretValue], others: Sequence[str]
+) -> Iterable[LintWarning]:
+    members = _NameOwners()
+    whole = {variable_name(name): f"{name} (of another sync)" for name in others}
+    for name, content in objects.items():
+        pairs = variables_of(name, content)
+        if pairs is None:
+            whole[variable_name(name)] = name
+        for variable, owner in pairs or ():
+            members.add(variable, owner)
+    reported: set[tuple[str, ...]] = set()
+    for _, owners in members.duplicates():
+        subjects = tuple(sorted(set(owners)))
+        clause = (
+            "{} become, as such or with members of their JSON,"
+            if len(subjects) > 1
+            else "members of the JSON in {} become"
+        )
+        if subjects not in reported:
+            reported.add(subjects)
+            yield _warning(
+                LintCode.GITHUB_JSON_NAME,
+                subjects,
+                f"{clause} the same variable in the GitHub action aws-secretsmanager-get-secrets with "
+                "parse-json-secrets: the step fails. Rename one, or have the workflow parse the JSON itself",
+            )
+    for variable, owner in sorted(set(members.all())):
+        if variable in whole:
+            yield _warning(
+                LintCode.GITHUB_JSON_NAME,
+                [owner, whole[variable]],
+                "{} become the same variable in the GitHub action aws-secretsmanager-get-secrets with "
+                f"parse-json-secrets: a step that fetches both fails. {_ALIAS}",
+            )
+
+
+def _lint_files(names: Sequence[str], others: Sequence[str]) -> Iterable[LintWarning]:
+    files = _NameOwners()
+    for name in others:
+        files.add(name.replace("/", "_"), f"{name} (of another sync)")
+    ours = {files.add(name.replace("/", "_"), name) for name in names}
+    for file, owners in files.duplicates():
+        if file in ours:
+            yield _warning(
+                LintCode.EKS_FILE_NAME,
+                owners,
+                "{} become the same file in a pod, because the AWS provider of the Secrets Store CSI driver (EKS) "
+                "writes / as _: one hides the other. Set objectAlias or pathTranslation there, or choose another name",
+            )
+
+
+_JMESPATH_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""An identifier that needs no quotes (JMESPath specification, grammar)."""
+
+
+def _lint_json_keys(keys: Sequence[str]) -> Iterable[LintWarning]:
+    if with_colon := [key for key in keys if ":" in key]:
+        yield _warning(
+            LintCode.CLOUDFORMATION_KEY,
+            with_colon,
+            "{} has a ':': a CloudFormation template cannot name it as the json-key of a dynamic reference. Rename it "
+            "where a template has to read it",
+        )
+    if with_backslash := [key for key in keys if key.endswith("\\")]:
+        yield _warning(
+            LintCode.CLOUDFORMATION_KEY,
+            with_backslash,
+            "{} ends in a backslash: CloudFormation cannot resolve a dynamic reference that ends in one, and the stack "
+            "fails. Rename it where a template has to read it",
+        )
+    if odd := [key for key in keys if not _JMESPATH_WORD.fullmatch(key)]:
+        yield _warning(
+            LintCode.EKS_JMESPATH,
+            odd,
+            "{} has to stand in double quotes within single quotes as the path of a jmesPath entry of the Secrets "
+            "Store CSI driver (EKS), such as path: '\"a-key\"'; without them the pod does not start. Letters, digits "
+            "and _ need none",
+        )
+
+
+def _lint_case(keys: Sequence[str]) -> Iterable[LintWarning]:
+    folded = _NameOwners()
+    for key in keys:
+        folded.add(key.lower(), key)
+    for _, owners in folded.duplicates():
+        yield _warning(
+            LintCode.KEY_CASE,
+            owners,
+            "{} differ in case only: whoever turns keys into environment variables in upper case, or reads them on "
+            "Windows, gets one of them. Rename one",
+        )
+
+
+def _lint_material(secrets: Mapping[str, SecretValue]) -> Iterable[LintWarning]:
+    kinds = {key: materials_in(key, secrets[key]) for key in sorted(secrets)}
+    for kind in KeyMaterial:
+        if keys := [key for key, materials in kinds.items() if kind in materials]:
+            yield _warning(LintCode(kind), keys, f"{{}} {ADVICE[kind]}")
+
+
+_SHOWN: Final = 5
+_SHOWN_CHARACTERS: Final = 80
+
+
+def _warning(code: LintCode, subjects: Sequence[str], text: str) -> LintWarning:
+    """Make a warning; `{}` in its text is replaced by the subjects."""
+    shown = [name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 3]}..." for name in subjects]
+    subject = ", ".join(shown[:_SHOWN])
+    if len(shown) > _SHOWN:
+        subject += f" and {len(shown) - _SHOWN} more"
+    return LintWarning(code=code, subject=subject, text=text.replace("{}", subject, 1))
+
+
+# --- Environment variables that the GitHub action aws-secretsmanager-get-secrets (v2) makes of secrets.
+#
+# Sources: its functions `injectSecret` and `transformToValidEnvName`, and the User Guide, secrets in GitHub jobs. The
+# step fails if two secrets make the same variable.
+
+_NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_]")
+_DEEPEST: Final = 100
+"""Deeper members are not followed: no workflow reads them as variables."""
+
+
+class _NameOwners:
+    """Names with the secrets or keys that get them."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, list[str]] = {}
+
+    def add(self, name: str, owner: str) -> str:
+        """Record that an owner gets a name; return the name."""
+        self._owners.setdefault(name, []).append(owner)
+        return name
+
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Yield every (name, owner)."""
+        return ((name, owner) for name, owners in self._owners.items() for owner in owners)
+
+    def duplicates(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the names that more than one owner gets, with these owners."""
+        return ((name, sorted(owners)) for name, owners in sorted(self._owners.items()) if len(owners) > 1)
+
+
+def variable_name(text: str) -> str:
+    """Return the variable for a name: in upper case, with _ for every character but ASCII letters, digits and _."""
+    if text[:1] in set("0123456789"):
+        text = f"_{text}"
+    return _NOT_ALLOWED.sub("_", text).upper()
+
+
+def variables_of(name: str, content: Mapping[str, SecretValue] | SecretValue) -> list[tuple[str, str]] | None:
+    """
+    Return (variable, owner) of a secret with parse-json-secrets; a variable that it makes twice is in two pairs.
+
+    Args:
+        name: the remote name.
+        content: key -> value of its JSON object; or its one value, if phasesync writes no object.
+
+    Returns:
+        The owner is the key, or the remote name if there is no key: a member of a value is a part of the value. None if
+        the value is no JSON object, so that the whole secret becomes `variable_name(name)`.
+    """
+    beginning = variable_name(name)
+    if isinstance(content, SecretValue):
+        members = object_in(_text_of(content))
+        return None if members is None else [(variable, name) for variable in _expand(beginning, members)]
+    return [
+        (variable, key)
+        for key, value in content.items()
+        for variable in _expand(f"{beginning}_{variable_name(key)}", _text_of(value))
+    ]
+
+
+def _expand(beginning: str, value: Any) -> Iterator[str]:
+    """Yield a variable for each leaf of nested JSON objects, and of texts that are JSON objects."""
+    waiting: list[tuple[str, Any, int]] = [(beginning, value, 0)]
+    while waiting:
+        variable, node, depth = waiting.pop()
+        members = object_in(node) if isinstance(node, str) else node
+        if not isinstance(members, dict) or depth >= _DEEPEST:
+            yield variable
+            continue
+        waiting += [(f"{variable}_{variable_name(key)}", member, depth + 1) for key, member in members.items()]
+
+
+def _text_of(value: SecretValue) -> str:
+    """Return a value as the action reads it, empty for binary."""
+    return "" if value.type is ValueType.BINARY else value.reveal().decode("utf-8", "replace")
