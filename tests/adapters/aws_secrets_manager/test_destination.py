@@ -423,7 +423,7 @@ def assert_shows_nothing(error: PhasesyncError) -> None:
 def test_boto3_is_not_imported_before_it_is_needed():
     code = (
         "import sys\n"
-        "from phasesync.adapters.aws import credential_tester, policies, session\n"
+        "from phasesync.adapters.aws import credential_tester, session\n"
         "from phasesync.adapters.destinations import RegisteredDestinations, spec_of\n"
         "spec_of('aws-secrets-manager').validate_name('shop')\n"
         "session.AwsClients(source_of=None, clock=None, instance_id='i')\n"
