@@ -19,9 +19,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.support.postgres import PostgresServer, start_server
+from tests.support.postgres import PostgresServer, create_database, drop_database, start_server
 
 BACKENDS = ("sqlite", "postgresql")
 TEMPLATE = "phasesync_template"
@@ -76,6 +77,13 @@ def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
     return _server_of(pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def postgres_administrator(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
+    """One connection that makes and drops the databases of all tests of this process: each new one costs a process."""
+    with postgres_server.connect() as connection:
+        yield connection
+
+
 @pytest.fixture(params=BACKENDS)
 def database_backend(request: pytest.FixtureRequest) -> str:
     """`sqlite`, then `postgresql`: whoever asks for it runs once on each."""
@@ -88,7 +96,7 @@ def database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureR
     if database_backend == "sqlite":
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
-        yield from _fresh_postgres_database(request.getfixturevalue("postgres_server"), template=None)
+        yield from _fresh_postgres_database(request, template=None)
 
 
 @pytest.fixture
@@ -100,7 +108,7 @@ def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
         template = request.getfixturevalue("migrated_postgres_template")
-        yield from _fresh_postgres_database(request.getfixturevalue("postgres_server"), template=template)
+        yield from _fresh_postgres_database(request, template=template)
 
 
 @pytest.fixture(scope="session")
@@ -131,8 +139,10 @@ def _sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def _fresh_postgres_database(server: PostgresServer, template: str | None) -> Iterator[str]:
+def _fresh_postgres_database(request: pytest.FixtureRequest, template: str | None) -> Iterator[str]:
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    administrator: psycopg.Connection = request.getfixturevalue("postgres_administrator")
     name = f"test_{secrets.token_hex(8)}"
-    server.create_database(name, template)
+    create_database(administrator, name, template)
     yield server.url(name)
-    server.drop_database(name)
+    drop_database(administrator, name)
