@@ -105,7 +105,7 @@ class _Planted:
     def _plant(
         self, application: Application, connection: sa.Connection, endpoint: Endpoint, count: int, keys: int
     ) -> None:
-        ring, sealer = application.store.keys, application.store.journal._cipher
+        ring = application.store.keys
         endpoint.plant({"shop/web" if keys == 1 else "shop/web/KEY_0": None})
         first = {rows: _only(connection, rows) for rows in (environments, syncs, sync_reads, secrets)}
         (entry,) = application.store.syncs.state_of("web").journal
@@ -148,7 +148,7 @@ class _Planted:
                         first[secrets] | {"id": uuid.uuid4().hex, "environment_id": environment_id, "lookup": lookup}
                     )
         arns, data_key_id = endpoint.plant(there), first[environments]["data_key_id"]
-        made[journal] = [to_row(sealer, data_key_id, replace(one, arn=arns[one.remote_name])) for one in written]
+        made[journal] = [to_row(ring, data_key_id, replace(one, arn=arns[one.remote_name])) for one in written]
         for rows, values in made.items():
             for start in range(0, len(values), _MANY):
                 connection.execute(rows.insert(), values[start : start + _MANY])

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from phasesync.adapters.clock import SystemClock
@@ -11,7 +12,7 @@ from phasesync.bootstrap.app import Application
 from phasesync.errors import KeyUnavailableError, SettingsError
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
-from phasesync.store import Database, WrappedKeyTable, initialise, open_database, open_store, read_instance_id
+from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.keys import KeyRing, RootKey
 from phasesync.store.migrate import check, upgrade
 
@@ -31,7 +32,7 @@ def open_application(
         # Asked for before the key: a daemon that starts beside `init` waits for it and does not miss a key yet to come.
         read_instance_id(database)
         root_key = find_root_key(settings)
-        store = open_store(database, KeyRing([root_key], WrappedKeyTable(database).list_all))
+        store = open_store(database, KeyRing([root_key], partial(read_wrapped_keys, database)))
     except BaseException:
         database.close()
         raise
@@ -80,7 +81,6 @@ def initialise_application(settings: Settings) -> Initialised:
     migrate_application(settings)
     database = open_database(settings.database_url)
     try:
-        stored = WrappedKeyTable(database)
         made = False
         try:
             root_key = find_root_key(settings)
@@ -88,7 +88,7 @@ def initialise_application(settings: Settings) -> Initialised:
             key_file = settings.default_root_key_file
             if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
                 raise
-            wrapped = stored.list_all()
+            wrapped = read_wrapped_keys(database)
             if wrapped:
                 raise KeyUnavailableError(
                     f"the root key is missing: this database was made with the key {wrapped[0].root_key_id}; "
@@ -101,7 +101,7 @@ def initialise_application(settings: Settings) -> Initialised:
                     hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
                 ) from error
             root_key, made = write_new_root_key(key_file), True
-        instance_id = initialise(database, KeyRing([root_key], stored.list_all))
+        instance_id = initialise(database, KeyRing([root_key], partial(read_wrapped_keys, database)))
     finally:
         database.close()
     warnings = (*root_key.warnings, *database.warnings())
@@ -140,7 +140,7 @@ def _keys_of(find: Callable[[], RootKey]) -> Callable[[Database], KeyRing]:
     """Return what opens the keys of a database, with a root key that is looked for when it is needed."""
 
     def open_keys(database: Database) -> KeyRing:
-        keys = KeyRing([find()], WrappedKeyTable(database).list_all)
+        keys = KeyRing([find()], partial(read_wrapped_keys, database))
         keys.verify()
         return keys
 

@@ -4,25 +4,26 @@ Apps and environments: adding, listing, renaming, removing. Secrets are in `secr
 Names are unique regardless of case. A rename or a new name wakes the syncs whose references it may concern.
 """
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from phasesync.core.lease import ENDED
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name
-from phasesync.errors import AlreadyExistsError, IllegalTransitionError, NotFoundError
-from phasesync.store.base import BaseStore, absent, listed, live_leases, new_id
+from phasesync.errors import AlreadyExistsError, CiphertextError, IllegalTransitionError, NotFoundError
+from phasesync.store.base import BaseStore, absent, listed, live_leases, new_id, not_found
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import not_found
-from phasesync.store.environment_macs import authenticated, columns_of_app, follow_app, mac_of, store_mac
-from phasesync.store.keys import KeyRing
-from phasesync.store.registry import locked_registry
+from phasesync.store.encryption import same_mac
+from phasesync.store.instance import locked_registry
+from phasesync.store.keys import KeyRing, insert_key
 from phasesync.store.run_requests import wake_readers, wake_unresolved
+from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
-from phasesync.store.wrapped_keys import insert_key
 
 ENVIRONMENT_KEY = "environment"
 """Purpose of data keys; every environment has its own."""
@@ -290,3 +291,79 @@ def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: 
 
 def _one(table: sa.Table, row_id: str) -> sa.Update:
     return table.update().where(table.c.id == row_id)
+
+
+# --- the MAC of an environment
+
+COVERED: Final = ("id", "app_id", "app", "app_key", "name", "name_key", "revision", "data_key_id")
+"""Columns of `select_environments` that the MAC covers: the environment's own, and the names of its app."""
+
+
+class Pointer(NamedTuple):
+    """Which version of a secret is current, as the MAC covers it. A tuple, since they come by the thousand."""
+
+    id: str
+    lookup: bytes
+    version: int
+    is_set: bool
+
+
+def mac_of(keys: KeyRing, environment: Mapping[str, Any], pointers: Iterable[Pointer]) -> bytes:
+    """Return the MAC of an environment; `environment` has the columns of `COVERED`."""
+    covered = {name: environment[name] for name in COVERED}
+    rows = sorted((secret_id, lookup.hex(), version, is_set) for secret_id, lookup, version, is_set in pointers)
+    return keys.digests.digest("environment", to_json(covered).encode(), json.dumps(rows).encode())
+
+
+def check_mac(keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer]) -> None:
+    """Raise CiphertextError where a row of `select_environments`, or what it has, was altered."""
+    try:
+        authentic = same_mac(environment.mac, mac_of(keys, environment._asdict(), pointers))
+    except (AttributeError, TypeError):  # SQLite keeps whatever is put into a column.
+        authentic = False
+    if not authentic:
+        raise CiphertextError(
+            f"the environment {environment.app}/{environment.name} in table environments does not authenticate: its "
+            "names, its revision, or which secrets it has in which version were altered outside phasesync",
+            hint="restore a backup: phasesync db restore FILE; nothing of it is read or written until then",
+        )
+
+
+def pointers_of(connection: sa.Connection, environment_ids: Sequence[str]) -> dict[str, list[Pointer]]:
+    """Return environment id -> its secrets, in one statement."""
+    found: dict[str, list[Pointer]] = {one: [] for one in environment_ids}
+    columns = (secrets.c.environment_id, secrets.c.id, secrets.c.lookup, secrets.c.version, secrets.c.is_set)
+    for environment_id, *pointer in connection.execute(sa.select(*columns).where(secrets.c.environment_id.in_(found))):
+        found[environment_id].append(Pointer._make(pointer))
+    return found
+
+
+def authenticated(connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any]) -> list[Pointer]:
+    """Return the secrets of a row of `select_environments`. CiphertextError where it or they were altered."""
+    pointers = pointers_of(connection, [environment.id])[environment.id]
+    check_mac(keys, environment, pointers)
+    return pointers
+
+
+def store_mac(
+    connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer], **changes: Any
+) -> None:
+    """Store changes to an environment, locked and authenticated before, with its new MAC."""
+    values = {name: value for name, value in changes.items() if name in environments.c}
+    mac = mac_of(keys, {**environment._asdict(), **changes}, pointers)
+    connection.execute(environments.update().where(environments.c.id == environment.id).values(**values, mac=mac))
+
+
+def follow_app(
+    connection: sa.Connection, keys: KeyRing, rows: Sequence[sa.Row[Any]], *, name: str, name_key: str
+) -> None:
+    """Give environments, locked rows of `select_environments`, the new names of their app, and a new revision each."""
+    pointers = pointers_of(connection, [row.id for row in rows])
+    for row in rows:
+        check_mac(keys, row, pointers[row.id])
+        store_mac(connection, keys, row, pointers[row.id], app=name, app_key=name_key, revision=row.revision + 1)
+
+
+def columns_of_app() -> tuple[sa.ColumnElement[str], ...]:
+    """Return the columns of an app that the MACs of its environments cover, as `COVERED` names them."""
+    return apps.c.name.label("app"), apps.c.name_key.label("app_key")

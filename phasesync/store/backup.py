@@ -29,14 +29,13 @@ from phasesync.errors import (
 from phasesync.host_files import UnusableFileError, file_exists
 from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database
-from phasesync.store.database_url import parse_database_url, prepare_sqlite_file, sqlite_file_exists, sqlite_url
+from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_errors import translated
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.initialise import read_instance_id
+from phasesync.store.instance import locked_registry, read_instance_id
 from phasesync.store.keys import KeyRing
 from phasesync.store.migrate import status_of, upgrade
-from phasesync.store.registry import locked_registry
-from phasesync.store.sqlite_file import uri_of
+from phasesync.store.sqlite_file import prepare_sqlite_file, sqlite_file_exists, uri_of
 from phasesync.store.tables import leases
 
 

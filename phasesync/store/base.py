@@ -5,13 +5,12 @@ What every part of the store stands on: the database, the key ring, and ids. Kno
 """
 
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
+from phasesync.errors import CiphertextError, IllegalTransitionError, InvalidInputError, NotFoundError, PhasesyncError
 from phasesync.store.database import Database, repeat_methods
-from phasesync.store.encryption import ColumnCipher
 from phasesync.store.keys import KeyRing
 
 SHORTEST: Final = 4
@@ -59,7 +58,6 @@ class BaseStore:
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
-        self._cipher = ColumnCipher(keys)
 
 
 def new_id() -> str:
@@ -92,3 +90,36 @@ def live_leases(what: str, live: int, command: str) -> IllegalTransitionError:
     """Return the error for the removal of something that has live leases."""
     counted = "1 live lease" if live == 1 else f"{live} live leases"
     return IllegalTransitionError(f"{what} has {counted}", hint=f"to revoke them first: {command}")
+
+
+def check_name_key(table: sa.Table, row: sa.Row[Any]) -> None:
+    """Raise CiphertextError where a row would be found by a name that is not its own, which is authenticated."""
+    if row.name_key != row.name.lower():
+        raise _altered_name(table, row.name)
+
+
+def not_found(
+    connection: sa.Connection, table: sa.Table, name: str, error: NotFoundError, *where: sa.ColumnElement[bool]
+) -> PhasesyncError:
+    """
+    Return the error for a name by which no row is found: `error`, but where a row shows that name.
+
+    Such a row would be listed, and the name from the list would be unknown to every command.
+
+    Args:
+        connection: in the transaction of the search.
+        table: of the rows.
+        name: what was looked for.
+        error: says that there is none.
+        where: what else was looked for.
+    """
+    altered = sa.select(table.c.name).where(table.c.name_key != name.lower(), *where)
+    shows_it = any(one.lower() == name.lower() for one in connection.scalars(altered))
+    return _altered_name(table, name) if shows_it else error
+
+
+def _altered_name(table: sa.Table, name: str) -> CiphertextError:
+    return CiphertextError(
+        f"name and name_key of {name} in table {table.name} do not belong together: one was altered outside phasesync",
+        hint="restore a backup: phasesync db restore FILE",
+    )

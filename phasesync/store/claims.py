@@ -21,14 +21,15 @@ from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.core.times import JUMP
-from phasesync.errors import ClaimHeldError, ClaimLostError, InterruptedRunError, NotFoundError
+from phasesync.errors import ClaimHeldError, InterruptedRunError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
-from phasesync.store.database import lock_rows, ordered, row_lock
+from phasesync.store.database import lock_rows, ordered
 from phasesync.store.db_time import AHEAD, after, from_microseconds, next_fence, now, to_microseconds
-from phasesync.store.encryption import ColumnCipher
+from phasesync.store.keys import KeyRing
 from phasesync.store.run_requests import WAKER
-from phasesync.store.run_rows import insert_runs
-from phasesync.store.tables import credentials, environments, sync_reads, syncs
+from phasesync.store.runs import insert_runs
+from phasesync.store.sync_rows import grown, held_by
+from phasesync.store.tables import credentials, environments, syncs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Interrupted:
     started_at: datetime
 
 
-def log_interrupted(connection: sa.Connection, cipher: ColumnCipher, former: Sequence[Interrupted]) -> None:
+def log_interrupted(connection: sa.Connection, keys: KeyRing, former: Sequence[Interrupted]) -> None:
     """Store a run `interrupted` for each; their syncs are pending."""
     if not former:
         return
@@ -79,7 +80,7 @@ def log_interrupted(connection: sa.Connection, cipher: ColumnCipher, former: Seq
             changes=(),
         )
         runs.append((run, row.data_key_id))
-    insert_runs(connection, cipher, runs)
+    insert_runs(connection, keys, runs)
     connection.execute(
         syncs.update()
         .where(syncs.c.id == sa.bindparam("sync"))
@@ -203,7 +204,7 @@ class ClaimStore(BaseStore):
                 Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at)
                 for row in rows
             ]
-            log_interrupted(connection, self._cipher, former)
+            log_interrupted(connection, self._keys, former)
             # Set by a clock that was ahead and has been set back since, their times would not come for as long.
             connection.execute(syncs.update().where(ahead).values(claimed_at=now(), retry_at=None, next_due_at=now()))
         return sorted(row.name for row in rows)
@@ -215,25 +216,7 @@ class ClaimStore(BaseStore):
             for row in rows
             if row.interrupted_at is not None
         ]
-        log_interrupted(connection, self._cipher, former)
-
-
-def locked_claim(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
-    """Return sync id and `data_key_id` of a claim that is still ours, its row locked. ClaimLostError."""
-    statement = (
-        sa.select(syncs.c.id, environments.c.data_key_id)
-        .join(environments, environments.c.id == syncs.c.environment_id)
-        .where(held_by(claim))
-    )
-    row = connection.execute(row_lock(statement, syncs)).first()
-    if row is None:
-        raise ClaimLostError
-    return row
-
-
-def held_by(claim: Claim) -> sa.ColumnElement[bool]:
-    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
-    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)
+        log_interrupted(connection, self._keys, former)
 
 
 def _free() -> sa.ColumnElement[bool]:
@@ -273,19 +256,6 @@ def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
         .limit(limit)
         .with_for_update(skip_locked=True, of=syncs, key_share=True)
         .cte(name)
-    )
-
-
-def grown() -> sa.ColumnElement[bool]:
-    """Return the condition that an environment that the sync read has a newer revision."""
-    return (
-        sa.exists()
-        .where(
-            sync_reads.c.sync_id == syncs.c.id,
-            environments.c.id == sync_reads.c.environment_id,
-            environments.c.revision > sync_reads.c.revision,
-        )
-        .correlate(syncs)
     )
 
 

@@ -87,10 +87,10 @@ class ClockWatch(BaseStore):
             if own <= _JUMP:
                 continue
             try:
-                lease = moved_back(to_lease(row, self._cipher), timedelta(microseconds=own))
+                lease = moved_back(to_lease(row, self._keys), timedelta(microseconds=own))
             except CiphertextError:
                 continue  # Nothing that it says is believed; a daemon's round notes what it is.
-            values = to_columns(lease, self._cipher, row.data_key_id)
+            values = to_columns(lease, self._keys, row.data_key_id)
             claim_until = _claim_until(leases, clock, own)
             connection.execute(leases.update().where(leases.c.id == row.id).values(**values, claim_until=claim_until))
             count += 1

@@ -22,16 +22,15 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from phasesync.store.base import BaseStore, absent, listed, new_id
+from phasesync.store.base import BaseStore, absent, check_name_key, listed, new_id, not_found
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import ColumnCipher, check_name_key, not_found
-from phasesync.store.registry import locked_registry, read_registry
+from phasesync.store.instance import locked_registry, read_registry
+from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
 from phasesync.store.run_requests import wake_leases, wake_refused, wake_users
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import follow_account
 from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
-from phasesync.store.wrapped_keys import CREDENTIALS_KEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class CredentialStore(BaseStore):
             users = _users(connection)
             registry = read_registry(connection, self._keys)
             rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
-        found = [to_credential(row, self._cipher, users.get(row.id, ())) for row in rows]
+        found = [to_credential(row, self._keys, users.get(row.id, ())) for row in rows]
         for row in rows:
             registry.check(credentials, row)
         return found
@@ -142,7 +141,7 @@ class CredentialStore(BaseStore):
                 values["verified_at"] = now()
             if row.account is None and account is not None:
                 pinned = {**row._asdict(), "account": account}
-                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._cipher))}
+                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._keys))}
                 follow_account(
                     connection,
                     self._keys,
@@ -199,13 +198,13 @@ class CredentialStore(BaseStore):
         }
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
-        return self._cipher.json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
         row = connection.execute(select_credentials().where(which)).first()
         if row is None:
             raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
-        credential = to_credential(row, self._cipher, _users(connection, row.id).get(row.id, ()))
+        credential = to_credential(row, self._keys, _users(connection, row.id).get(row.id, ()))
         read_registry(connection, self._keys).check(credentials, row)
         return credential
 
@@ -230,10 +229,10 @@ def select_credentials() -> sa.Select[Any]:
     )
 
 
-def to_credential(row: sa.Row[Any], cipher: ColumnCipher, used_by: tuple[str, ...]) -> Credential:
+def to_credential(row: sa.Row[Any], keys: KeyRing, used_by: tuple[str, ...]) -> Credential:
     """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
     check_name_key(credentials, row)
-    sealed = _open(row, cipher)
+    sealed = _open(row, keys)
     return Credential(
         id=row.id,
         name=row.name,
@@ -254,9 +253,9 @@ def to_credential(row: sa.Row[Any], cipher: ColumnCipher, used_by: tuple[str, ..
     )
 
 
-def _open(row: sa.Row[Any], cipher: ColumnCipher) -> _Sealed:
+def _open(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     try:
-        return cipher.open_json(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json(_Sealed, _context(row._asdict()), row.sealed)
     except CiphertextError as error:
         raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
 

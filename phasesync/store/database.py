@@ -22,9 +22,17 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError, StoreUnavailableError
-from phasesync.store.database_url import access_warnings, parse_database_url, prepare_sqlite_file
+from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import CONFLICTS, spoils_connections, translate, translated
-from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS, Files, Installation, SqliteConnection, SqliteFile
+from phasesync.store.sqlite_file import (
+    BUSY_TIMEOUT_MS,
+    Files,
+    Installation,
+    SqliteConnection,
+    SqliteFile,
+    access_warnings,
+    prepare_sqlite_file,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,6 +14,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -30,13 +31,32 @@ from phasesync.errors import (
     StoreUnavailableError,
 )
 from phasesync.host_files import out_of_descriptors
-from phasesync.store.postgresql_login import Refusal
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 """SQLSTATEs of a transaction that another one stood in the way of: serialization failure, deadlock. Repeat it."""
 
 _RESTORE: Final = "restore the newest backup that phasesync db backup made"
 _LOGIN: Final = "check user and password in PHASESYNC_DATABASE_URL, and the server's pg_hba.conf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """
+    Why an attempt to connect failed.
+
+    Attributes:
+        states: the SQLSTATE that each server answered with.
+        elsewhere: a server was not reached at all, or failed in a way that is not known.
+        read_only: servers were reached, and none that can be written.
+        option: the connection option whose value libpq does not take.
+        tls: what is wrong with TLS, and what is to be done.
+    """
+
+    states: tuple[str, ...] = ()
+    elsewhere: bool = False
+    read_only: bool = False
+    option: str | None = None
+    tls: tuple[str, str] | None = None
 
 
 @contextmanager

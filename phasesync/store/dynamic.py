@@ -16,15 +16,14 @@ from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.lease import ENDED
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import find_environment
-from phasesync.store.base import BaseStore, absent, live_leases, new_id
+from phasesync.store.apps import authenticated, find_environment
+from phasesync.store.base import BaseStore, absent, live_leases, new_id, not_found
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import ColumnCipher, not_found
-from phasesync.store.environment_macs import authenticated
+from phasesync.store.instance import Registry, locked_registry, read_registry
+from phasesync.store.keys import KeyRing
 from phasesync.store.lease_rows import check_leases_mac, leases_mac_of, live_leases_of
-from phasesync.store.registry import Registry, locked_registry, read_registry
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 
@@ -65,7 +64,7 @@ class DynamicStore(BaseStore):
                 "issuer": draft.issuer,
                 "version": 1,
             }
-            values["config"] = self._cipher.json(environment.data_key_id, _context(values), draft.config)
+            values["config"] = self._keys.encrypt_json(environment.data_key_id, _context(values), draft.config)
             values["leases_mac"] = leases_mac_of(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
@@ -113,7 +112,7 @@ class DynamicStore(BaseStore):
                 .values(
                     credential_id=values["credential_id"],
                     version=values["version"],
-                    config=self._cipher.json(row.data_key_id, _context(values), config),
+                    config=self._keys.encrypt_json(row.data_key_id, _context(values), config),
                     # An operator who sets a recipe again goes on with the leases that there are now.
                     leases_mac=leases_mac_of(self._keys, row.id, live_leases_of(connection, [row.id])[row.id]),
                 )
@@ -157,7 +156,7 @@ class DynamicStore(BaseStore):
         )
         label = f"{environment.app}/{environment.name} {path}"
         stands = {lookups[bytes(one)]: "" for one in taken}
-        handed_out = keys_handed_out(connection, environment.id, self._cipher, but=but)
+        handed_out = keys_handed_out(connection, environment.id, self._keys, but=but)
         holders = stands | {key: handed_out[path, key] for key in lookups.values() if (path, key) in handed_out}
         if not holders:
             return
@@ -182,7 +181,7 @@ class DynamicStore(BaseStore):
             return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
 
     def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
-        dynamic = _dynamic_of(row, _open_config(row, self._cipher))
+        dynamic = _dynamic_of(row, _open_config(row, self._keys))
         if registry is not None:
             registry.check(dynamic_secrets, row)
         return dynamic
@@ -225,7 +224,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
 
 
 def keys_handed_out(
-    connection: sa.Connection, environment_id: str, cipher: ColumnCipher, *, but: str = ""
+    connection: sa.Connection, environment_id: str, keys: KeyRing, *, but: str = ""
 ) -> dict[tuple[str, str], str]:
     """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""
     rows = connection.execute(
@@ -234,18 +233,18 @@ def keys_handed_out(
     found: dict[tuple[str, str], str] = {}
     for row in rows:
         try:
-            config = _open_config(row, cipher)
+            config = _open_config(row, keys)
         except CiphertextError:
             continue  # Nothing that it says is believed, and it must not stand in the way of others.
         found |= {(row.path, key): row.name for key in config.keys.values()}
     return found
 
 
-def _open_config(row: sa.Row[Any], cipher: ColumnCipher) -> DynamicConfig:
+def _open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:
-        return cipher.open_json(DynamicConfig, _context(row._asdict()), row.config)
+        return keys.decrypt_json(DynamicConfig, _context(row._asdict()), row.config)
     except CiphertextError:
         raise _unauthentic(row) from None
 

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync_state import Claim
 from phasesync.store.base import BaseStore, new_id
-from phasesync.store.claims import locked_claim
-from phasesync.store.encryption import ColumnCipher
+from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import members, to_plain
+from phasesync.store.sync_rows import locked_claim
 from phasesync.store.tables import journal
 
 _PLAIN: Final = (
@@ -50,38 +50,38 @@ class JournalStore(BaseStore):
         with self._database.write() as connection:
             data_key_id = locked_claim(connection, claim).data_key_id
             if entry.id is None:
-                connection.execute(journal.insert().values(**to_row(self._cipher, data_key_id, stored)))
+                connection.execute(journal.insert().values(**to_row(self._keys, data_key_id, stored)))
             else:
-                update_entry(connection, self._cipher, data_key_id, stored)
+                update_entry(connection, self._keys, data_key_id, stored)
         return stored
 
 
-def update_entry(connection: sa.Connection, cipher: ColumnCipher, data_key_id: str, entry: JournalEntry) -> None:
+def update_entry(connection: sa.Connection, keys: KeyRing, data_key_id: str, entry: JournalEntry) -> None:
     """Replace a stored entry."""
-    values = to_row(cipher, data_key_id, entry)
+    values = to_row(keys, data_key_id, entry)
     connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
 
 
-def load_journal(connection: sa.Connection, sync_id: str, cipher: ColumnCipher) -> tuple[JournalEntry, ...]:
+def load_journal(connection: sa.Connection, sync_id: str, keys: KeyRing) -> tuple[JournalEntry, ...]:
     """Return the entries of a sync by Region and name. CiphertextError."""
     rows = connection.execute(
         sa.select(journal).where(journal.c.sync_id == sync_id).order_by(journal.c.region, journal.c.remote_name)
     )
-    return tuple(to_entry(row, cipher) for row in rows)
+    return tuple(to_entry(row, keys) for row in rows)
 
 
-def to_row(cipher: ColumnCipher, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
+def to_row(keys: KeyRing, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
     """Return the columns of an entry that has an id."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
     details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
-    values["details"] = cipher.json(data_key_id, _context(entry), details)
+    values["details"] = keys.encrypt_json(data_key_id, _context(entry), details)
     return values
 
 
-def to_entry(row: sa.Row[Any], cipher: ColumnCipher) -> JournalEntry:
+def to_entry(row: sa.Row[Any], keys: KeyRing) -> JournalEntry:
     """Return the entry that a row of the journal tells of. CiphertextError."""
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
-    details = json.loads(cipher.keys.decrypt(_context(plain), row.details))
+    details = json.loads(keys.decrypt(_context(plain), row.details))
     return replace(plain, **members(JournalEntry, details))
 
 

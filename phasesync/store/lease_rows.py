@@ -29,7 +29,7 @@ from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, ColumnCipher, same_mac
+from phasesync.store.encryption import UNVERSIONED, same_mac
 from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import members, to_json, to_member, to_plain
 from phasesync.store.tables import dynamic_secrets, environments, lease_events, leases
@@ -140,7 +140,7 @@ def select_leases() -> sa.Select[Any]:
     )
 
 
-def to_lease(row: sa.Row[Any], cipher: ColumnCipher) -> Lease:
+def to_lease(row: sa.Row[Any], keys: KeyRing) -> Lease:
     """Return the lease that a row of `select_leases` tells of. CiphertextError."""
     values = row._asdict()
     unauthentic = CiphertextError(
@@ -148,10 +148,10 @@ def to_lease(row: sa.Row[Any], cipher: ColumnCipher) -> Lease:
         hint=f"restore a backup, or drop it with its recipe: phasesync dynamic remove {row.dynamic} --revoke; what "
         "it issued is then removed by phasesync leases reap, once its end has come",
     )
-    if not is_authentic(cipher.keys, row):
+    if not is_authentic(keys, row):
         raise unauthentic
     try:
-        details = json.loads(cipher.keys.decrypt(_context(values), row.details))
+        details = json.loads(keys.decrypt(_context(values), row.details))
         status = LeaseStatus(row.status)
     except (CiphertextError, ValueError):
         raise unauthentic from None
@@ -164,10 +164,10 @@ def to_lease(row: sa.Row[Any], cipher: ColumnCipher) -> Lease:
     )
 
 
-def to_listed_lease(row: sa.Row[Any], cipher: ColumnCipher) -> Lease:
+def to_listed_lease(row: sa.Row[Any], keys: KeyRing) -> Lease:
     """Return a lease for a list: one that somebody altered stands in it with the reason, so that it hides no other."""
     try:
-        return to_lease(row, cipher)
+        return to_lease(row, keys)
     except CiphertextError as error:
         return Lease(
             **{name: getattr(row, name) for name in _PLAIN},
@@ -180,16 +180,16 @@ def to_listed_lease(row: sa.Row[Any], cipher: ColumnCipher) -> Lease:
         )
 
 
-def to_columns(lease: Lease, cipher: ColumnCipher, data_key_id: str) -> dict[str, Any]:
+def to_columns(lease: Lease, keys: KeyRing, data_key_id: str) -> dict[str, Any]:
     """Return the columns of a lease, but for what is kept with it."""
     values: dict[str, Any] = {name: getattr(lease, name) for name in _PLAIN} | {"status": lease.status}
     details = {one.name: to_plain(getattr(lease, one.name)) for one in fields(lease) if one.name not in _ELSEWHERE}
-    values["details"] = cipher.json(data_key_id, _context(values), details)
-    values["mac"] = mac_of(cipher.keys, values)
+    values["details"] = keys.encrypt_json(data_key_id, _context(values), details)
+    values["mac"] = mac_of(keys, values)
     return values
 
 
-def revocable_columns(row: sa.Row[Any], cipher: ColumnCipher) -> dict[str, Any] | None:
+def revocable_columns(row: sa.Row[Any], keys: KeyRing) -> dict[str, Any] | None:
     """
     Return the columns that have a lease revoked of which somebody altered the state; None where that is not all.
 
@@ -198,28 +198,28 @@ def revocable_columns(row: sa.Row[Any], cipher: ColumnCipher) -> dict[str, Any] 
     """
     values = row._asdict()
     try:
-        cipher.keys.decrypt(_context(values), row.details)
+        keys.decrypt(_context(values), row.details)
     except CiphertextError:
         return None
     changes = {"status": LeaseStatus.REVOKE_FAILED, "ended_at": None}
-    return {**changes, "mac": mac_of(cipher.keys, {**values, **changes})}
+    return {**changes, "mac": mac_of(keys, {**values, **changes})}
 
 
-def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], cipher: ColumnCipher, data_key_id: str) -> bytes:
+def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], keys: KeyRing, data_key_id: str) -> bytes:
     """Encrypt what was handed out."""
     plain = {name: value.reveal_text() for name, value in outputs.items()}
-    return cipher.json(data_key_id, _kept_context(lease_id), plain)
+    return keys.encrypt_json(data_key_id, _kept_context(lease_id), plain)
 
 
-def open_outputs(lease_id: str, sealed: bytes, cipher: ColumnCipher) -> dict[str, SecretValue]:
+def open_outputs(lease_id: str, sealed: bytes, keys: KeyRing) -> dict[str, SecretValue]:
     """Decrypt what was handed out. CiphertextError."""
-    plain = json.loads(cipher.keys.decrypt(_kept_context(lease_id), sealed))
+    plain = json.loads(keys.decrypt(_kept_context(lease_id), sealed))
     return {name: SecretValue(text) for name, text in plain.items()}
 
 
 def insert_event(
     connection: sa.Connection,
-    cipher: ColumnCipher,
+    keys: KeyRing,
     data_key_id: str,
     lease_id: str,
     *,
@@ -234,19 +234,19 @@ def insert_event(
             at=now(),
             event=event,
             actor=actor,
-            detail=cipher.text(data_key_id, _detail_context(lease_id), detail),
+            detail=keys.encrypt_text(data_key_id, _detail_context(lease_id), detail),
         )
     )
 
 
-def to_record(row: sa.Row[Any], cipher: ColumnCipher) -> LeaseRecord:
+def to_record(row: sa.Row[Any], keys: KeyRing) -> LeaseRecord:
     """Return the entry that a row of `lease_events` tells of. CiphertextError."""
     return LeaseRecord(
         lease_id=row.lease_id,
         at=row.at,
         event=to_member(LeaseEvent, row.event, "event in table lease_events"),
         actor=row.actor,
-        detail=cipher.open_text(_detail_context(row.lease_id), row.detail),
+        detail=keys.decrypt_text(_detail_context(row.lease_id), row.detail),
     )
 
 

@@ -39,6 +39,7 @@ from phasesync.store.base import BaseStore, full_id, new_id
 from phasesync.store.database import Database, row_lock, unlocked
 from phasesync.store.db_time import AHEAD, after, before, from_microseconds, next_fence, now
 from phasesync.store.dynamic import find_dynamic
+from phasesync.store.instance import read_registry
 from phasesync.store.keys import KeyRing
 from phasesync.store.lease_rows import (
     check_leases_mac,
@@ -56,7 +57,6 @@ from phasesync.store.lease_rows import (
     to_listed_lease,
     to_record,
 )
-from phasesync.store.registry import read_registry
 from phasesync.store.tables import (
     apps,
     credentials,
@@ -150,7 +150,7 @@ class LeaseStore(BaseStore):
                 max_expires_at=most,
                 for_keep=for_keep,
             )
-            columns = to_columns(lease, self._cipher, row.data_key_id)
+            columns = to_columns(lease, self._keys, row.data_key_id)
             connection.execute(
                 leases.insert().values(**columns, fence=1, claim_owner=owner, claim_until=after(self._ttl))
             )
@@ -181,7 +181,7 @@ class LeaseStore(BaseStore):
         live = select_leases().where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
         for row in connection.execute(live if which is None else live.where(which)).all():
             with suppress(CiphertextError):
-                yield to_lease(row, self._cipher)
+                yield to_lease(row, self._keys)
 
     def save(
         self,
@@ -232,12 +232,12 @@ class LeaseStore(BaseStore):
         **columns: Any,
     ) -> Lease:
         # Asked for once the row is locked: a statement that waited for that knows the time from before.
-        lease = step(to_lease(row, self._cipher), from_microseconds(connection.scalar(sa.select(now())) or 0))
+        lease = step(to_lease(row, self._keys), from_microseconds(connection.scalar(sa.select(now())) or 0))
         if keep is not None and lease.kept:
-            columns["kept"] = seal_outputs(row.id, keep, self._cipher, row.data_key_id)
+            columns["kept"] = seal_outputs(row.id, keep, self._keys, row.data_key_id)
         elif not lease.kept:
             columns["kept"] = None
-        values = to_columns(lease, self._cipher, row.data_key_id) | columns
+        values = to_columns(lease, self._keys, row.data_key_id) | columns
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
         if not lease.live:
             drop_live(connection, self._keys, row.dynamic_id, row.id)
@@ -248,7 +248,7 @@ class LeaseStore(BaseStore):
     def _log(self, connection: sa.Connection, row: sa.Row[Any], entry: Entry) -> None:
         insert_event(
             connection,
-            self._cipher,
+            self._keys,
             row.data_key_id,
             row.id,
             event=entry.event,
@@ -314,7 +314,7 @@ class LeaseStore(BaseStore):
             if row is None:
                 raise _unknown(lease_id)
             try:
-                to_lease(row, self._cipher)
+                to_lease(row, self._keys)
             except CiphertextError:
                 connection.execute(leases.delete().where(leases.c.id == lease_id))
                 drop_live(connection, self._keys, row.dynamic_id, lease_id)
@@ -337,7 +337,7 @@ class LeaseStore(BaseStore):
             if row is None:
                 return
             # Of an active one the pause is not heeded; it stands for one that is being revoked.
-            values = revocable_columns(row, self._cipher) or {"status": LeaseStatus.REVOKE_FAILED}
+            values = revocable_columns(row, self._keys) or {"status": LeaseStatus.REVOKE_FAILED}
             if "mac" in values and not is_authentic(self._keys, row):
                 pause = timedelta(0)
             connection.execute(
@@ -375,7 +375,7 @@ class LeaseStore(BaseStore):
     def _claimed(self, row: sa.Row[Any], owner: str) -> ClaimedLease:
         claim = LeaseClaim(lease_id=row.id, owner=owner, fence=row.fence)
         try:
-            return ClaimedLease(claim=claim, lease=to_lease(row, self._cipher))
+            return ClaimedLease(claim=claim, lease=to_lease(row, self._keys))
         except CiphertextError as error:
             return ClaimedLease(claim=claim, lease=None, error=error.message)
 
@@ -387,7 +387,7 @@ class LeaseStore(BaseStore):
             row = connection.execute(select_leases().where(leases.c.id == lease_id)).first()
         if row is None:
             raise _unknown(lease_id)
-        return to_lease(row, self._cipher)
+        return to_lease(row, self._keys)
 
     def full_id(self, given: str) -> str:
         """Return the id of the one lease that begins with what was given. NotFoundError, InvalidInputError."""
@@ -434,7 +434,7 @@ class LeaseStore(BaseStore):
             if not ended:
                 statement = statement.where(leases.c.status.not_in(ENDED))
             rows = connection.execute(statement).all()
-        return [to_listed_lease(row, self._cipher) for row in rows]
+        return [to_listed_lease(row, self._keys) for row in rows]
 
     def statuses(self, lease_ids: Sequence[str]) -> Mapping[str, LeaseStatus]:
         """Return lease id -> status, of those that exist and whose row authenticates."""
@@ -444,7 +444,7 @@ class LeaseStore(BaseStore):
                 some = list(lease_ids[start : start + _AT_A_TIME])
                 for row in connection.execute(select_leases().where(leases.c.id.in_(some))):
                     try:
-                        found[row.id] = to_lease(row, self._cipher).status
+                        found[row.id] = to_lease(row, self._keys).status
                     except CiphertextError:
                         continue  # Nothing that it says is believed; the user's own tags say when it is over.
         return found
@@ -475,9 +475,9 @@ class LeaseStore(BaseStore):
             check_leases_mac(self._keys, recipe, live_leases_of(connection, [dynamic.id])[dynamic.id])
         for row in connection.execute(kept).all():
             try:
-                lease = to_lease(row, self._cipher)
+                lease = to_lease(row, self._keys)
                 if is_reusable(lease, from_microseconds(row.clock)):
-                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._cipher))
+                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._keys))
             except CiphertextError:
                 continue  # What somebody altered hides no other, and is given to nobody.
         return None
@@ -490,7 +490,7 @@ class LeaseStore(BaseStore):
             rows = connection.execute(
                 sa.select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.number)
             ).all()
-        return [to_record(row, self._cipher) for row in rows]
+        return [to_record(row, self._keys) for row in rows]
 
     def prune(self, *, older_than: timedelta) -> int:
         """Delete leases that ended longer ago than that, with their log; return how many."""

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
 from phasesync.store.database import BUSY_TIMEOUT_MS, Database, open_database, repeated
-from phasesync.store.database_url import missing_database, parse_database_url, sqlite_file_exists
+from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.keys import KeyRing
-from phasesync.store.migration_macs import SINCE, authenticate, refuse_beside_others
+from phasesync.store.migration_0003 import SINCE, authenticate, refuse_beside_others
+from phasesync.store.sqlite_file import missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
 if TYPE_CHECKING:

@@ -5,14 +5,20 @@ During a failover a name, a proxy or a pooler may lead to a standby, or to a ser
 there may be old, and nothing can be written, so such a connection is refused before anything is asked of it.
 """
 
+import re
+import select
+import sys
+import time
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 import sqlalchemy as sa
 from psycopg import errors
 from sqlalchemy import exc
 
-from phasesync.store.db_errors import not_writable, wrong_encoding
-from phasesync.store.postgresql_login import Refusal, diagnose
+from phasesync.store.db_errors import Refusal, not_writable, wrong_encoding
 from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS
 
 _CONNECT_TIMEOUT_S: Final = 5
@@ -72,3 +78,130 @@ def refusal_of(error: exc.DBAPIError, engine: sa.Engine) -> Refusal:
 
 _OF_PSYCOPG: Final = ("context", "prepare_threshold")
 """Arguments that are psycopg's own and not libpq's."""
+
+
+# --- why a server refused a connection
+
+_SQLSTATE_ONLY: Final = 3
+"""PQERRORS_SQLSTATE of libpq-fe.h, from version 12."""
+_PATIENCE_S: Final = 5.0
+
+_SERVERS_ANSWER: Final = re.compile(r": +([0-9A-Z]{5})\s*$", re.MULTILINE)
+
+_OPTION_OF: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r'^invalid (?:integer )?value ".*" for connection option "(\w+)"$',
+        r'^invalid (\w+) value: ".*"$',
+        r'^weak (sslmode) ".*" may not be used with sslrootcert=system',
+        r'^definition of (service) ".*" not found$',
+    )
+)
+_READ_ONLY: Final = re.compile(r"(?:session is read-only|server is in hot standby mode)$", re.MULTILINE)
+"""What libpq says of a host that target_session_attrs has it pass over."""
+_TLS: Final = (
+    (
+        re.compile(r"server does not support SSL, but SSL was required$", re.MULTILINE),
+        "the server does not offer TLS, which sslmode asks for",
+        "enable ssl in the server's settings; sslmode=prefer is for networks that nobody else reads",
+    ),
+    (
+        re.compile(r"SSL error: certificate verify failed", re.MULTILINE),
+        "the server's certificate is not signed by an authority that this host trusts",
+        "name the authority's certificate: sslrootcert=FILE in the database URL",
+    ),
+    (
+        re.compile(r'(?:server certificate for ".*"|server certificate) .*does not match host name ', re.MULTILINE),
+        "the server's certificate is for another host name than the one in the database URL",
+        "use the name that the certificate has, or have one made for this name",
+    ),
+    (
+        re.compile(r'root certificate file ".*" does not exist$|could not read root certificate file ', re.MULTILINE),
+        "the certificate of the authority (sslrootcert) is missing or cannot be read",
+        "put it to ~/.postgresql/root.crt, or name it: sslrootcert=FILE, or sslrootcert=system for this host's own",
+    ),
+    (
+        re.compile(
+            r"could not (?:read|open|load) (?:certificate|private key) file |certificate present, but not private key "
+            r"|private key file .* (?:has group or world access|must be owned by)"
+            r"|certificate does not match private key",
+            re.MULTILINE,
+        ),
+        "the client's own certificate or its private key (sslcert, sslkey) cannot be used",
+        "check both files; the key must be readable by this user alone",
+    ),
+    (
+        re.compile(r"host name must be specified for a verified SSL connection$", re.MULTILINE),
+        "a server is verified by its host name, and the database URL has none",
+        "put the server's host name into the database URL",
+    ),
+)
+
+
+def diagnose(parameters: Mapping[str, Any]) -> Refusal:
+    """Connect once more, with these parameters of libpq, and return why it failed; Refusal() where that is not told."""
+    text = _attempt(parameters)
+    return Refusal() if text is None else read_refusal(text)
+
+
+def read_refusal(text: str) -> Refusal:
+    """Return what libpq's text of a failure tells at verbosity "sqlstate"."""
+    text = text.strip()
+    for pattern in _OPTION_OF:
+        if found := pattern.search(text):
+            return Refusal(option=found[1])
+    states = tuple(_SERVERS_ANSWER.findall(text))
+    for pattern, problem, hint in _TLS:
+        if not states and pattern.search(text):
+            return Refusal(tls=(problem, hint))
+    # With several hosts there is a line for each attempt, and further lines with advice that begin with a tab.
+    attempts = [line for line in text.splitlines() if line and not line.startswith("\t")]
+    return Refusal(
+        states=states,
+        elsewhere=len(attempts) > len(states),
+        read_only=not states and _READ_ONLY.search(text) is not None,
+    )
+
+
+def _attempt(parameters: Mapping[str, Any]) -> str | None:
+    """Return libpq's text of a failed attempt; None where it did not fail, or cannot be asked for codes."""
+    from psycopg import conninfo, pq
+
+    set_verbosity = _verbosity_of_libpq()
+    if set_verbosity is None:
+        return None
+    connection = pq.PGconn.connect_start(conninfo.make_conninfo("", **parameters).encode())
+    try:
+        if (pointer := getattr(connection, "pgconn_ptr", None)) is not None:
+            set_verbosity(pointer, _SQLSTATE_ONLY)
+        deadline = time.monotonic() + _PATIENCE_S
+        while connection.status != pq.ConnStatus.BAD and time.monotonic() < deadline:
+            match connection.connect_poll():
+                case pq.PollingStatus.OK:
+                    return None
+                case pq.PollingStatus.READING:
+                    select.select([connection.socket], [], [], 0.5)
+                case pq.PollingStatus.WRITING:
+                    select.select([], [connection.socket], [], 0.5)
+        return connection.error_message.decode(errors="replace")
+    finally:
+        connection.finish()
+
+
+@cache
+def _verbosity_of_libpq() -> Any:
+    """Return PQsetErrorVerbosity of the libpq that psycopg uses; it has no name for it itself. None = not found."""
+    import ctypes  # needed once in a while, and not quick to load
+
+    from psycopg import pq
+
+    try:
+        if pq.__impl__ == "python":
+            library = import_module("psycopg.pq._pq_ctypes").pq
+        else:
+            # Looked up in psycopg's extension module and in what that is linked with.
+            library = ctypes.CDLL(str(sys.modules[pq.PGconn.__module__].__file__))
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+        return prototype(("PQsetErrorVerbosity", library))
+    except (OSError, AttributeError, ImportError):
+        return None

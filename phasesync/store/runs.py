@@ -5,25 +5,28 @@ The sync log: what a run leaves behind, and reading it.
 one transaction.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from phasesync.core.run import Run
-from phasesync.core.status import Outcome, SyncStatus
+from phasesync.core.status import Outcome, SyncStatus, Trigger
 from phasesync.core.sync import Sync
 from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, full_id
-from phasesync.store.claims import held_by, locked_claim
 from phasesync.store.database import insert_or_update, row_lock, unlocked
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before
-from phasesync.store.restored import note_restored
-from phasesync.store.run_rows import insert_runs, select_runs, to_run
-from phasesync.store.sync_rows import pinned, reason_context, select_syncs, to_syncs
+from phasesync.store.keys import KeyRing
+from phasesync.store.restore_mark import note_restored
+from phasesync.store.serialization import members, to_member, to_plain
+from phasesync.store.sync_rows import held_by, locked_claim, pinned, reason_context, select_syncs, to_syncs
 from phasesync.store.tables import environments, runs, sync_reads, syncs
 
 
@@ -51,8 +54,8 @@ class RunStore(BaseStore):
             )
             if after.reads is not None:
                 _store_reads(connection, row.id, rows, after.reads)
-            insert_runs(connection, self._cipher, [(run, row.data_key_id)])
-            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._cipher)[0]
+            insert_runs(connection, self._keys, [(run, row.data_key_id)])
+            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._keys)[0]
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
         """
@@ -69,12 +72,13 @@ class RunStore(BaseStore):
         with self._database.write() as connection:
             row = locked_claim(connection, claim)
             reason = run.error.message if run.error else None
+            context = reason_context(row.id, "status_reason")
             connection.execute(
                 syncs.update()
                 .where(syncs.c.id == row.id)
                 .values(
                     settled_status=SyncStatus.HALTED,
-                    status_reason=self._cipher.text(row.data_key_id, reason_context(row.id, "status_reason"), reason),
+                    status_reason=self._keys.encrypt_text(row.data_key_id, context, reason),
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
                     retry_at=later(retry_in),
@@ -85,7 +89,7 @@ class RunStore(BaseStore):
                     claim_until=None,
                 )
             )
-            insert_runs(connection, self._cipher, [(run, row.data_key_id)])
+            insert_runs(connection, self._keys, [(run, row.data_key_id)])
 
     def list_runs(
         self,
@@ -115,7 +119,7 @@ class RunStore(BaseStore):
             else:
                 statement = statement.order_by(runs.c.number.desc())
             rows = connection.execute(statement).all()
-        return [to_run(row, self._cipher) for row in rows]
+        return [to_run(row, self._keys) for row in rows]
 
     def get_run(self, run_id: str) -> Run:
         """Return one run. NotFoundError."""
@@ -123,7 +127,7 @@ class RunStore(BaseStore):
             row = connection.execute(select_runs().where(runs.c.id == run_id)).first()
         if row is None:
             raise _no_run(run_id)
-        return to_run(row, self._cipher)
+        return to_run(row, self._keys)
 
     def full_run_id(self, given: str) -> str:
         """Return the id of the one run that begins with what was given. NotFoundError, InvalidInputError."""
@@ -149,10 +153,11 @@ class RunStore(BaseStore):
         answered = syncs.c.request_number == syncs.c.claim_request
         due_in = after.due_in
         if due_in is None and after.status is SyncStatus.PENDING:
-            due_in = timedelta(0)  # what is pending is always owed a run
+            due_in = timedelta(0)  # a pending sync always gets another run
+        context = reason_context(row.id, "status_reason")
         return {
             "settled_status": after.status,
-            "status_reason": self._cipher.text(row.data_key_id, reason_context(row.id, "status_reason"), after.reason),
+            "status_reason": self._keys.encrypt_text(row.data_key_id, context, after.reason),
             "error_class": None if run.error is None else run.error.cls,
             "failures": after.failures,
             "last_run_id": run.id,
@@ -220,3 +225,65 @@ def _sync_id(connection: sa.Connection, name: str) -> str:
 
 def _no_run(run_id: str) -> NotFoundError:
     return NotFoundError(f"there is no run {run_id}", hint="phasesync runs list")
+
+
+# --- rows
+
+_PLAIN: Final = (
+    "id",
+    "sync_id",
+    "trigger",
+    "actor",
+    "attempt",
+    "outcome",
+    "started_at",
+    "ended_at",
+    "next_attempt_at",
+    "aws_calls",
+    "versions_written",
+)
+"""Columns that stand in the clear; every other member of a run but the sync's name is in `details`."""
+
+_ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
+"""Advisory lock of PostgreSQL ("phaserun"): held from the numbering of a run to its commit."""
+
+
+def insert_runs(connection: sa.Connection, keys: KeyRing, entries: Sequence[tuple[Run, str]]) -> None:
+    """Store runs, each with the id of the data key that encrypts its details."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger()))))
+    connection.execute(runs.insert(), [_values(run, data_key_id, keys) for run, data_key_id in entries])
+
+
+@cache
+def select_runs() -> sa.Select[Any]:
+    """Return the select behind `to_run`."""
+    return sa.select(runs, syncs.c.name.label("sync")).join_from(runs, syncs)
+
+
+def to_run(row: sa.Row[Any], keys: KeyRing) -> Run:
+    """Decrypt a row of `select_runs`. CiphertextError."""
+    plain = {name: getattr(row, name) for name in _PLAIN}
+    plain |= {
+        "trigger": to_member(Trigger, row.trigger, "trigger in table runs"),
+        "outcome": to_member(Outcome, row.outcome, "outcome in table runs"),
+        "sync": row.sync,
+    }
+    details = json.loads(keys.decrypt(_context(row.id, row.sync_id), row.details))
+    return Run(**plain, **members(Run, details))
+
+
+def _values(run: Run, data_key_id: str, keys: KeyRing) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(run, name) for name in _PLAIN}
+    details = {
+        one.name: to_plain(getattr(run, one.name))
+        for one in fields(run)
+        if one.name not in _PLAIN and one.name != "sync"
+    }
+    values["error_class"] = None if run.error is None else run.error.cls
+    values["details"] = keys.encrypt_json(data_key_id, _context(run.id, run.sync_id), details)
+    return values
+
+
+def _context(run_id: str, sync_id: str) -> tuple[str, ...]:
+    return ("runs", run_id, "details", "1", sync_id)

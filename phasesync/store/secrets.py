@@ -23,16 +23,18 @@ from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, 
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError
 from phasesync.store.apps import (
+    Pointer,
+    authenticated,
+    check_mac,
     find_app,
     find_environment,
     insert_environment,
     select_environments,
+    store_mac,
     to_environment,
 )
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
-from phasesync.store.encryption import ColumnCipher
-from phasesync.store.environment_macs import Pointer, authenticated, check_mac, store_mac
 from phasesync.store.keys import KeyRing
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
 
@@ -51,9 +53,9 @@ _TYPES = {mark: type_ for type_, mark in _MARKS.items()}
 class SnapshotReader:
     """Reads environments in one database snapshot (port `SnapshotReader`)."""
 
-    def __init__(self, connection: sa.Connection, cipher: ColumnCipher) -> None:
+    def __init__(self, connection: sa.Connection, keys: KeyRing) -> None:
         self._connection = connection
-        self._cipher = cipher
+        self._keys = keys
 
     def load(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], EnvironmentSnapshot]:
         """
@@ -77,9 +79,9 @@ class SnapshotReader:
             select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
         ).all()
         values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
-        for environment_id, rows in current_rows(self._connection, self._cipher.keys, found).items():
+        for environment_id, rows in current_rows(self._connection, self._keys, found).items():
             for row in rows:
-                version = to_version(row, self._cipher)
+                version = to_version(row, self._keys)
                 if version.value is not None:
                     values[environment_id][version.path, version.key] = version.value
         return {
@@ -146,24 +148,24 @@ def _missing() -> CiphertextError:
     return CiphertextError("a stored value in table secret_versions is missing: it was removed outside phasesync")
 
 
-def to_version(row: sa.Row[Any], cipher: ColumnCipher) -> SecretVersion:
+def to_version(row: sa.Row[Any], keys: KeyRing) -> SecretVersion:
     """Decrypt a row of `select_versions`. CiphertextError."""
     if row.version is None:
         raise _missing()
-    path, key = cipher.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
+    path, key = keys.decrypt_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
     return SecretVersion(
         path=path,
         key=key,
         version=row.version,
-        value=open_value(row, cipher),
-        comment=open_comment(row, cipher),
+        value=open_value(row, keys),
+        comment=open_comment(row, keys),
         changed_at=row.changed_at,
         changed_by=row.changed_by,
         origin=row.origin,
     )
 
 
-def open_value(row: sa.Row[Any], cipher: ColumnCipher) -> SecretValue | None:
+def open_value(row: sa.Row[Any], keys: KeyRing) -> SecretValue | None:
     """Decrypt the value of a version; None where it was unset. CiphertextError."""
     if row.version == row.current_version and (row.value is None) == row.is_set:
         raise _missing()
@@ -171,13 +173,13 @@ def open_value(row: sa.Row[Any], cipher: ColumnCipher) -> SecretValue | None:
         if row.origin != "unset":
             raise _missing()
         return None
-    plain = cipher.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
+    plain = keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
     return SecretValue(plain[1:], _TYPES[plain[:1]])
 
 
-def open_comment(row: sa.Row[Any], cipher: ColumnCipher) -> str:
+def open_comment(row: sa.Row[Any], keys: KeyRing) -> str:
     """Decrypt the comment of a version; empty where there is none. CiphertextError."""
-    return cipher.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
+    return keys.decrypt_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
 
 
 def plain_value(value: SecretValue) -> bytes:
@@ -228,7 +230,7 @@ class SecretStore(BaseStore):
     def snapshot(self) -> Iterator[SnapshotReader]:
         """Open a reader whose every answer is of one moment."""
         with self._database.read() as connection:
-            yield SnapshotReader(connection, self._cipher)
+            yield SnapshotReader(connection, self._keys)
 
     def list_secrets(self, app: str, environment: str, *, path: str | None = None) -> list[SecretVersion]:
         """Return the current version of every key, by path and key; of one folder or of all."""
@@ -236,7 +238,7 @@ class SecretStore(BaseStore):
         with self._database.read() as connection:
             found = find_environment(connection, app, environment)
             rows = current_rows(connection, self._keys, [found])[found.id]
-        versions = [to_version(row, self._cipher) for row in rows]
+        versions = [to_version(row, self._keys) for row in rows]
         return sorted(
             (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
         )
@@ -246,7 +248,7 @@ class SecretStore(BaseStore):
         newest, rows = self._versions(app, environment, path, key, select_current())
         if newest is None or not newest.is_set:
             raise not_set(app, environment, path, key)
-        return to_version(_found(newest, rows), self._cipher)
+        return to_version(_found(newest, rows), self._keys)
 
     def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
         """Return every version of a key, newest first. NotFoundError when it was never set."""
@@ -256,7 +258,7 @@ class SecretStore(BaseStore):
         if newest is None:
             raise not_set(app, environment, path, key)
         _found(newest, rows)
-        return [to_version(row, self._cipher) for row in rows if row.version <= newest.version]
+        return [to_version(row, self._keys) for row in rows if row.version <= newest.version]
 
     def _versions(
         self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
@@ -323,7 +325,7 @@ class SecretStore(BaseStore):
             source = find_environment(connection, app, name, lock=True)
             insert_environment(connection, self._keys, owner, target)
             rows = current_rows(connection, self._keys, [source])[source.id]
-            copies = [to_version(row, self._cipher) for row in rows]
+            copies = [to_version(row, self._keys) for row in rows]
             wanted: dict[Place, SecretWrite | None] = {
                 (one.path, one.key): SecretWrite(path=one.path, key=one.key, value=one.value, comment=one.comment)
                 for one in copies
@@ -346,8 +348,8 @@ class SecretStore(BaseStore):
         steps = []
         for place, write in wanted.items():
             row = rows.get(lookups[place])
-            former = open_value(row, self._cipher) if row is not None else None
-            comment = open_comment(row, self._cipher) if row is not None and former is not None else ""
+            former = open_value(row, self._keys) if row is not None else None
+            comment = open_comment(row, self._keys) if row is not None and former is not None else ""
             if write is None:
                 if former is None:
                     raise not_set(environment.app, environment.name, *place)
@@ -366,7 +368,7 @@ class SecretStore(BaseStore):
             return
         from phasesync.store.dynamic import keys_handed_out  # Most environments have no dynamic secrets.
 
-        handed_out = keys_handed_out(connection, environment.id, self._cipher)
+        handed_out = keys_handed_out(connection, environment.id, self._keys)
         for path, key in new:
             if (name := handed_out.get((path, key))) is not None:
                 raise AlreadyExistsError(
@@ -402,7 +404,7 @@ class SecretStore(BaseStore):
                         "id": secret_id,
                         "environment_id": environment.id,
                         "lookup": step.lookup,
-                        "name": self._cipher.json(
+                        "name": self._keys.encrypt_json(
                             environment.data_key_id, name_context(environment.id, secret_id), step.place
                         ),
                         "version": version,
@@ -416,7 +418,7 @@ class SecretStore(BaseStore):
                     "secret_id": secret_id,
                     "version": version,
                     "value": self._seal_value(environment, secret_id, version, step.value),
-                    "comment": self._cipher.text(
+                    "comment": self._keys.encrypt_text(
                         environment.data_key_id,
                         version_context(environment.id, secret_id, "comment", version),
                         step.comment or None,

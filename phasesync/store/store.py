@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from phasesync.store.apps import AppStore
 from phasesync.store.database import Database
-from phasesync.store.initialise import read_installation
+from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.keys import KeyRing
-from phasesync.store.registry import read_registry
 from phasesync.store.secrets import SecretStore
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from phasesync.store.dynamic import DynamicStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
-    from phasesync.store.restored import RestoredDatabase
+    from phasesync.store.restore_mark import RestoredDatabase
     from phasesync.store.runs import RunStore
     from phasesync.store.sweeps import SweepStore
     from phasesync.store.syncs import SyncStore
@@ -84,7 +83,7 @@ class Store:
     @cached_property
     def restored(self) -> "RestoredDatabase":
         """Whether this database counts as older than AWS."""
-        from phasesync.store.restored import RestoredDatabase
+        from phasesync.store.restore_mark import RestoredDatabase
 
         return RestoredDatabase(self.database, self.keys)
 

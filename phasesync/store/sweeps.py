@@ -21,15 +21,14 @@ from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.core.sync import Layout, SyncConfig
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.store.base import BaseStore
-from phasesync.store.claims import grown
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.db_time import after, now
 from phasesync.store.encryption import same_mac
+from phasesync.store.instance import read_registry
 from phasesync.store.journal import to_entry
-from phasesync.store.registry import read_registry
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
-from phasesync.store.sync_rows import COVERED, mac_of
+from phasesync.store.sync_rows import COVERED, grown, mac_of
 from phasesync.store.tables import apps, credentials, environments, journal, secrets, syncs
 
 _AT_A_TIME: Final = 500
@@ -129,7 +128,7 @@ class SweepStore(BaseStore):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
                 registry.check(credentials, row)
-                found.setdefault(place, []).append(to_credential(row, self._cipher, used_by=()))
+                found.setdefault(place, []).append(to_credential(row, self._keys, used_by=()))
             except (CiphertextError, KeyUnavailableError):
                 continue  # The syncs that use it are halted by their next run, which says why.
         return found
@@ -155,7 +154,7 @@ class SweepStore(BaseStore):
             entry = None
             if authentic:
                 try:
-                    entry = to_entry(row, self._cipher)
+                    entry = to_entry(row, self._keys)
                 except (CiphertextError, KeyUnavailableError):
                     authentic = False  # Its run will say so, and halt it.
             yield SweptObject(

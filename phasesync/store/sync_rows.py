@@ -19,10 +19,11 @@ import sqlalchemy as sa
 from phasesync.core.arns import partition_of
 from phasesync.core.status import SyncStatus, Trigger
 from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig
-from phasesync.errors import AlreadyExistsError, CiphertextError
+from phasesync.core.sync_state import Claim
+from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, ColumnCipher, same_mac
+from phasesync.store.encryption import UNVERSIONED, same_mac
 from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import from_json, to_json, to_member
 from phasesync.store.tables import apps, credentials, environments, sync_reads, syncs
@@ -100,18 +101,18 @@ def select_syncs() -> sa.Select[Any]:
     )
 
 
-def to_syncs(rows: Sequence[sa.Row[Any]], cipher: ColumnCipher) -> list[Sync]:
+def to_syncs(rows: Sequence[sa.Row[Any]], keys: KeyRing) -> list[Sync]:
     """Return the syncs that rows of `select_syncs` tell of. CiphertextError."""
-    return [_to_sync(list(group), cipher) for _, group in groupby(rows, key=lambda row: row.id)]
+    return [_to_sync(list(group), keys) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
-def to_listed_syncs(rows: Sequence[sa.Row[Any]], cipher: ColumnCipher) -> list[Sync]:
+def to_listed_syncs(rows: Sequence[sa.Row[Any]], keys: KeyRing) -> list[Sync]:
     """
     Return the syncs for a list: one that somebody altered stands in it as halted, so that it hides no other.
 
     What an altered row says is shown, and is good for nothing else.
     """
-    return [_to_listed(list(group), cipher) for _, group in groupby(rows, key=lambda row: row.id)]
+    return [_to_listed(list(group), keys) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
 def is_paused(row: sa.Row[Any], clock: int) -> bool:
@@ -135,9 +136,9 @@ def reason_context(sync_id: str, column: str) -> tuple[str, ...]:
     return ("syncs", sync_id, column, UNVERSIONED)
 
 
-def _to_listed(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
+def _to_listed(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
     try:
-        return _to_sync(rows, cipher)
+        return _to_sync(rows, keys)
     except CiphertextError as error:
         return Sync(
             **_in_the_clear(rows[0]),
@@ -155,9 +156,9 @@ def _to_listed(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
         )
 
 
-def _to_sync(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
+def _to_sync(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
     row = rows[0]
-    check_mac(row, cipher.keys)
+    check_mac(row, keys)
     return Sync(
         **_in_the_clear(row),
         config=from_json(SyncConfig, row.config),
@@ -165,10 +166,10 @@ def _to_sync(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
         adopt=None if row.adopt is None else Adopt(row.adopt),
         adopt_versions={} if row.adopt_versions is None else from_json(dict[str, str], row.adopt_versions),
         approved_digest=row.approved_digest,
-        paused=_paused(row, cipher),
+        paused=_paused(row, keys),
         reads={one.read_id: one.read_revision for one in rows if one.read_id is not None},
         settled_status=to_member(SyncStatus, row.settled_status, "settled_status in table syncs"),
-        status_reason=cipher.open_text(reason_context(row.id, "status_reason"), row.status_reason),
+        status_reason=keys.decrypt_text(reason_context(row.id, "status_reason"), row.status_reason),
         requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
         running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
         pending=any(one.read_source is not None and one.read_source > one.read_revision for one in rows),
@@ -202,13 +203,13 @@ def _in_the_clear(row: sa.Row[Any]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _IN_THE_CLEAR}
 
 
-def _paused(row: sa.Row[Any], cipher: ColumnCipher) -> Paused | None:
+def _paused(row: sa.Row[Any], keys: KeyRing) -> Paused | None:
     if not is_paused(row, row.clock):
         return None
     return Paused(
         by=row.paused_by,
         at=row.paused_at,
-        reason=cipher.open_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
+        reason=keys.decrypt_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
         until=row.paused_until,
     )
 
@@ -272,3 +273,34 @@ def already_written(other: str) -> AlreadyExistsError:
         f"the sync {other} already writes to this remote name in this account and Region",
         hint=f"choose another --secret-name; phasesync syncs show {other}",
     )
+
+
+def grown() -> sa.ColumnElement[bool]:
+    """Return the condition that an environment that the sync read has a newer revision."""
+    return (
+        sa.exists()
+        .where(
+            sync_reads.c.sync_id == syncs.c.id,
+            environments.c.id == sync_reads.c.environment_id,
+            environments.c.revision > sync_reads.c.revision,
+        )
+        .correlate(syncs)
+    )
+
+
+def locked_claim(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
+    """Return sync id and `data_key_id` of a claim that is still ours, its row locked. ClaimLostError."""
+    statement = (
+        sa.select(syncs.c.id, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(held_by(claim))
+    )
+    row = connection.execute(row_lock(statement, syncs)).first()
+    if row is None:
+        raise ClaimLostError
+    return row
+
+
+def held_by(claim: Claim) -> sa.ColumnElement[bool]:
+    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
+    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)

@@ -26,15 +26,13 @@ from phasesync.errors import (
     PhasesyncError,
 )
 from phasesync.store.apps import find_environment
-from phasesync.store.base import BaseStore, absent, new_id
-from phasesync.store.claims import held_by
+from phasesync.store.base import BaseStore, absent, new_id, not_found
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import not_found
+from phasesync.store.instance import read_registry
 from phasesync.store.journal import load_journal
-from phasesync.store.registry import read_registry
-from phasesync.store.restored import known_restored
+from phasesync.store.restore_mark import known_restored
 from phasesync.store.run_requests import WAKER, wake_refused
 from phasesync.store.serialization import to_json
 from phasesync.store.sync_rows import (
@@ -42,6 +40,7 @@ from phasesync.store.sync_rows import (
     already_written,
     check_mac,
     destination_key,
+    held_by,
     holder_of,
     is_paused,
     mac_of,
@@ -116,7 +115,7 @@ class SyncStore(BaseStore):
         """Return all syncs by name, in one statement; one that was altered outside is in it as halted."""
         with self._database.read() as connection:
             rows = connection.execute(select_syncs()).all()
-        return to_listed_syncs(rows, self._cipher)
+        return to_listed_syncs(rows, self._keys)
 
     def get_sync(self, name: str) -> Sync:
         """Return one sync. NotFoundError."""
@@ -158,7 +157,7 @@ class SyncStore(BaseStore):
             if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock:
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
             try:
-                entries = load_journal(connection, row.id, self._cipher)
+                entries = load_journal(connection, row.id, self._keys)
             except CiphertextError:
                 entries = ()  # What cannot be trusted must not keep the sync from being removed.
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
@@ -168,7 +167,7 @@ class SyncStore(BaseStore):
         """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            reason = self._cipher.text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
+            reason = self._keys.encrypt_text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
             changes = {"paused_by": paused.by, "paused_at": paused.at, "paused_until": paused.until}
             _set(connection, row, paused_reason=reason, **pinned(connection, self._keys, row, changes))
 
@@ -223,7 +222,7 @@ class SyncStore(BaseStore):
         rows = connection.execute(select_syncs().where(which)).all()
         if not rows:
             raise self._unknown(connection, shown)
-        return to_syncs(rows, self._cipher)[0]
+        return to_syncs(rows, self._keys)[0]
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
         names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
@@ -261,16 +260,16 @@ class SyncStore(BaseStore):
         rows = connection.execute(_select_state().where(which)).all()
         if not rows:
             return None
-        (sync,) = to_syncs(rows, self._cipher)
+        (sync,) = to_syncs(rows, self._keys)
         registry = read_registry(connection, self._keys)
         credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
         # Who else uses the credential is nothing to a run, and would take another statement.
-        opened = to_credential(credential, self._cipher, used_by=())
+        opened = to_credential(credential, self._keys, used_by=())
         registry.check(credentials, credential)
         return SyncState(
             sync=sync,
             credential=opened,
-            journal=load_journal(connection, sync.id, self._cipher),
+            journal=load_journal(connection, sync.id, self._keys),
             restored=bool(rows[0].restored),
             generation_floor=registry.generation_floor,
         )

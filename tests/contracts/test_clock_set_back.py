@@ -47,9 +47,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     microseconds = by // timedelta(microseconds=1)
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
-            columns = to_columns(
-                moved_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
-            )
+            columns = to_columns(moved_back(to_lease(row, store.keys), -by), store.keys, row.data_key_id)
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:
             names = [one.name for one in table.c if isinstance(one.type, Instant)]

@@ -15,7 +15,7 @@ from phasesync.engine.explanation import explain
 from phasesync.engine.removal import release_sync, remove_sync
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
-from phasesync.store.registry import locked_registry
+from phasesync.store.instance import locked_registry
 from phasesync.store.tables import journal, syncs
 from tests.fakes.remote import REGION
 from tests.support.operator import operations

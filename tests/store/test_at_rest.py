@@ -3,6 +3,7 @@ What lies on the disk: no value, key name, folder, comment, reason or credential
 moved there is noticed.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,7 @@ from phasesync.demo.canary import (
     find,
 )
 from phasesync.errors import CiphertextError
-from phasesync.store import WrappedKeyTable, tables
-from phasesync.store.encryption import ColumnCipher
+from phasesync.store import read_wrapped_keys, tables
 from phasesync.store.keys import KeyRing
 from phasesync.store.secrets import select_current, to_version
 from tests.support.stores import (
@@ -122,9 +122,9 @@ def test_a_removed_environment_takes_its_key_along(store):
     with store.database.read() as connection:
         row = connection.execute(select_current()).one()
     store.apps.remove_environment("shop", "production")
-    later = KeyRing([ROOT_KEY], WrappedKeyTable(store.database).list_all)
+    later = KeyRing([ROOT_KEY], partial(read_wrapped_keys, store.database))
     with pytest.raises(CiphertextError, match="a key that this database does not have"):
-        to_version(row, ColumnCipher(later))
+        to_version(row, later)
 
 
 # --- tampering: whoever can write to the database but has no key

@@ -21,7 +21,7 @@ from phasesync.store.database import ATTEMPTS, repeated
 from phasesync.store.dynamic import DynamicStore
 from phasesync.store.journal import JournalStore
 from phasesync.store.leases import LeaseStore
-from phasesync.store.restored import RestoredDatabase
+from phasesync.store.restore_mark import RestoredDatabase
 from phasesync.store.runs import RunStore
 from phasesync.store.secrets import SecretStore
 from phasesync.store.sweeps import SweepStore

@@ -20,8 +20,8 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.store.db_errors import spoils_connections, translate
-from phasesync.store.postgresql_login import Refusal, read_refusal
+from phasesync.store.db_errors import Refusal, spoils_connections, translate
+from phasesync.store.postgresql import read_refusal
 from tests.support.stores import LONG
 
 URL = sa.make_url("postgresql+psycopg://ada:hunter2@db/shop")

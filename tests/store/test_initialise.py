@@ -1,12 +1,13 @@
 """The first start: what is made, that it is made once, and whose keys are refused."""
 
 import threading
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
-from phasesync.store import WrappedKeyTable, initialise, open_database, open_store
+from phasesync.store import initialise, open_database, open_store, read_wrapped_keys
 from phasesync.store.keys import KeyRing
 from phasesync.store.tables import data_keys, instance
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, put, values_of, write
@@ -24,7 +25,7 @@ def database(migrated_database_url):
 
 
 def ring(database, root_key=ROOT_KEY):
-    return KeyRing([root_key], WrappedKeyTable(database).list_all)
+    return KeyRing([root_key], partial(read_wrapped_keys, database))
 
 
 def purposes(database):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from phasesync.core.status import Outcome, SyncStatus
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.core.sync_state import AfterRun, Claim, SyncDraft
 from phasesync.errors import PhasesyncError
-from phasesync.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
+from phasesync.store import Database, Store, initialise, open_database, open_store, read_wrapped_keys, tables
 from phasesync.store.keys import KeyRing, RootKey
 from phasesync.store.lease_rows import is_authentic, mac_of
 from tests.support.values import ACCOUNT, dynamic_config
@@ -43,7 +44,7 @@ def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
     """Open a migrated database, with keys made if it has none."""
     # A test does not outlive a power cut; processes that die lose nothing either way.
     database = open_database(database_url, synchronous="OFF")
-    keys = KeyRing([root_key], WrappedKeyTable(database).list_all)
+    keys = KeyRing([root_key], partial(read_wrapped_keys, database))
     try:
         initialise(database, keys)
         return open_store(database, keys)
@@ -56,7 +57,7 @@ def opens_with(root_key: RootKey = ROOT_KEY) -> Callable[[Database], KeyRing]:
     """What bootstrap gives to migrations and restores: it opens a database's keys, or raises."""
 
     def open_keys(database: Database) -> KeyRing:
-        keys = KeyRing([root_key], WrappedKeyTable(database).list_all)
+        keys = KeyRing([root_key], partial(read_wrapped_keys, database))
         keys.verify()
         return keys
 

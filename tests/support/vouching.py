@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from phasesync.store import Database, open_database
 from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.instance import locked_registry
 from phasesync.store.lease_rows import leases_mac_of, live_leases_of, mac_of
-from phasesync.store.registry import locked_registry
 from phasesync.store.tables import dynamic_secrets, leases
 from tests.support.stores import opens_with
 

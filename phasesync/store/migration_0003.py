@@ -13,16 +13,14 @@ import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, IllegalTransitionError
 from phasesync.store import lease_rows as lease_macs
-from phasesync.store.apps import select_environments
+from phasesync.store.apps import mac_of as environment_mac_of
+from phasesync.store.apps import pointers_of, select_environments
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import AHEAD, after, now
-from phasesync.store.encryption import ColumnCipher
-from phasesync.store.environment_macs import mac_of as environment_mac_of
-from phasesync.store.environment_macs import pointers_of
+from phasesync.store.instance import REGISTERED, seal_registry
 from phasesync.store.journal import to_entry
-from phasesync.store.keys import KeyRing
+from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
 from phasesync.store.lease_rows import leases_mac_of, live_leases_of
-from phasesync.store.registry import REGISTERED, seal_registry
 from phasesync.store.serialization import to_json
 from phasesync.store.sync_rows import mac_of as sync_mac_of
 from phasesync.store.tables import (
@@ -34,7 +32,6 @@ from phasesync.store.tables import (
     leases,
     syncs,
 )
-from phasesync.store.wrapped_keys import CREDENTIALS_KEY
 
 SINCE: Final = "0003"
 """Revision of the schema whose columns are filled here."""
@@ -99,10 +96,9 @@ def refuse_beside_others(connection: sa.Connection) -> None:
 
 
 def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:
-    cipher = ColumnCipher(keys)
     for row in connection.execute(sa.select(journal)):
         try:
-            entry = to_entry(row, cipher)
+            entry = to_entry(row, keys)
         except CiphertextError:
             continue  # Its run says so.
         if entry.sync_version is not None:

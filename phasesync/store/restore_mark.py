@@ -15,9 +15,9 @@ from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
 from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
+from phasesync.store.instance import locked_registry, read_registry
 from phasesync.store.journal import load_journal, update_entry
 from phasesync.store.keys import KeyRing
-from phasesync.store.registry import locked_registry, read_registry
 from phasesync.store.run_requests import wake
 from phasesync.store.sync_rows import select_syncs
 from phasesync.store.tables import instance, leases, syncs
@@ -86,12 +86,12 @@ class RestoredDatabase(BaseStore):
                 )
             for row in rows:
                 try:
-                    entries = load_journal(connection, row.id, self._cipher)
+                    entries = load_journal(connection, row.id, self._keys)
                 except CiphertextError:
                     unread.append(row.name)
                     continue
                 for entry in entries:
-                    update_entry(connection, self._cipher, row.data_key_id, accept_restore(entry, ahead))
+                    update_entry(connection, self._keys, row.data_key_id, accept_restore(entry, ahead))
                 moved += len(entries)
             # What was made since the backup is in no journal; its tokens are passed over all the same.
             registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)

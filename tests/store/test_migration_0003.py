@@ -13,7 +13,7 @@ from phasesync.core.model import SecretValue
 from phasesync.core.status import Trigger
 from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError
 from phasesync.store import Store, migrate, open_database, tables
-from phasesync.store import migration_macs as authenticate
+from phasesync.store import migration_0003 as authenticate
 from phasesync.store.backup import backup, restore
 from phasesync.store.db_time import after, now
 from phasesync.store.serialization import to_json
@@ -38,9 +38,9 @@ from tests.support.values import NOW, entry
 
 KILLED = """
 import os, sys
-from phasesync.store import migrate, migration_macs
+from phasesync.store import migrate, migration_0003
 from tests.support.stores import opens_with
-migration_macs._instance = lambda *_: os.kill(os.getpid(), 9)
+migration_0003._instance = lambda *_: os.kill(os.getpid(), 9)
 migrate.upgrade(sys.argv[1], opens_with())
 """
 
