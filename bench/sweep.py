@@ -34,7 +34,7 @@ from phasesync.core.sync import Layout
 from phasesync.store.journal import to_row
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import to_json
-from phasesync.store.sync_rows import destination_key, mac_of
+from phasesync.store.sync_rows import destination_key, sync_mac
 from phasesync.store.tables import chores, environments, journal, secrets, sync_reads, syncs
 from tests.support.installation import REGION, Installation
 from tests.support.sql import counted
@@ -120,7 +120,7 @@ class _Planted:
                 config["remote_name"] = f"shop/{name}"
             named = {"name": name, "name_key": name}
             sync = first[syncs] | named | {"id": sync_id, "environment_id": environment_id, "config": to_json(config)}
-            sync |= {"destination_key": destination_key(sync), "mac": mac_of(ring, sync), "objects": keys}
+            sync |= {"destination_key": destination_key(sync), "mac": sync_mac(ring, sync), "objects": keys}
             if keys > 1:
                 made[environments].append(first[environments] | named | {"id": environment_id})
             made[syncs].append(sync)

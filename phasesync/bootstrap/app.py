@@ -180,7 +180,7 @@ class Application:
         from phasesync.engine.leases.operations import LeaseOperations
 
         # What a clock noted that was set back since is moved before anything is noted by the clock as it is.
-        self.store.clock_watch.look(self._owner)
+        self.store.clock_watch.check(self._owner)
         return LeaseOperations(
             self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),

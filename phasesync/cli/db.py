@@ -58,7 +58,7 @@ def status(out: Output) -> int:
     found = schema_status(invocation().settings().settings.database_url)
     out.item(_document(found))
     if not found.is_current:
-        out.warn(f"the schema is not the one of this release; next: {found.mend}")
+        out.warn(f"the schema is not the one of this release; next: {found.fix}")
     return 0 if found.is_current else 6
 
 
@@ -124,7 +124,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     from phasesync.engine.stale_database import LOOK_AHEAD
 
     confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
-    accepted = application.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    accepted = application.store.restore_mark.accept(ahead=LOOK_AHEAD)
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(

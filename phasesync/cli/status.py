@@ -195,7 +195,7 @@ def _show(application: "Application", out: Output) -> None:
     log_bytes = application.store.database.log_bytes()
     summary = {
         "instance_id": application.context.instance_id,
-        "restored": application.store.restored.is_restored(),
+        "restored": application.store.restore_mark.is_set(),
         "daemons": daemons,
         "syncs": counts,
         "needs_attention": needing,
@@ -267,7 +267,7 @@ def _overdue(application: "Application", leases: "Sequence[Lease]") -> list[dict
     """Return active leases that a daemon would take back now; sessions of roles end by themselves."""
     from phasesync.core.lease import LeaseStatus, is_due
 
-    now, restored = application.context.clock.now(), application.store.restored.is_restored()
+    now, restored = application.context.clock.now(), application.store.restore_mark.is_set()
     return [
         {"lease": one.id, "dynamic": one.dynamic, "expires_at": one.expires_at}
         for one in leases

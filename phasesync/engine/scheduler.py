@@ -164,7 +164,7 @@ class Scheduler:
         if self._lease_work is not None:
             for claimed in self._lease_work.dispatcher.running():
                 self._round("release", partial(self._lease_work.expiry.give_back, claimed))
-        self._round("sign-off", lambda: self._context.store.daemons.leave(self._context.owner))
+        self._round("sign-off", lambda: self._context.store.daemons.deregister(self._context.owner))
 
     def _works(self) -> bool:
         return not self._stopped and self.role is MemberRole.ACTIVE
@@ -179,11 +179,11 @@ class Scheduler:
                 self._round("release", partial(self._release, claim))
 
     def _look_at_clock(self) -> None:
-        if (jumped := self._context.store.clock_watch.look(self._context.owner)) is not None:
+        if (jumped := self._context.store.clock_watch.check(self._context.owner)) is not None:
             self._context.events.emit(ClockJumped(back_s=round(jumped.by.total_seconds(), 3), leases=jumped.leases))
 
     def _reap(self) -> None:
-        for name in self._context.store.claims.reap_expired():
+        for name in self._context.store.claims.release_expired():
             self._context.events.emit(ClaimExpired(sync=name))
 
     def _learn_role(self) -> None:
@@ -200,7 +200,7 @@ class Scheduler:
             self._share_among(working(self._context.store.daemons))
             if not self._refused_woken:
                 # Keys, proxies and endpoints are those of the process: this one may reach what a former one did not.
-                self._context.store.syncs.wake_refused()
+                self._context.store.syncs.retry_refused()
                 self._refused_woken = True
 
     def _reap_users(self, work: "LeaseWork") -> None:

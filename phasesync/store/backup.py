@@ -30,9 +30,9 @@ from phasesync.host_files import UnusableFileError, file_exists
 from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database
 from phasesync.store.database_url import parse_database_url, sqlite_url
-from phasesync.store.db_errors import translated
+from phasesync.store.db_errors import translate_errors
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.instance import locked_registry, read_instance_id
+from phasesync.store.instance import lock_registry, read_instance_id
 from phasesync.store.keys import KeyRing
 from phasesync.store.migrate import status_of, upgrade
 from phasesync.store.sqlite_file import prepare_sqlite_file, sqlite_file_exists, uri_of
@@ -64,7 +64,7 @@ def backup(database_url: str, target: Path) -> None:
             hint="name a file in a folder that exists and that you may write to",
         ) from None
     try:
-        with translated(url.set(database=str(target))):
+        with translate_errors(url.set(database=str(target))):
             _copy(source, target)
         _sync(target)
         _sync(target.parent)
@@ -138,7 +138,7 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
             kept = _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
             backup(database_url, kept)
         prepare_sqlite_file(url, create=True)
-        with translated(url):
+        with translate_errors(url):
             _copy_backup(candidate, target, what=f"{target} could not be written")
     finally:
         _remove(leftovers)
@@ -197,7 +197,7 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
         keys = open_keys(database)
         with database.write() as connection:
             clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
-            locked_registry(connection, keys).store(restored_at=clock)
+            lock_registry(connection, keys).store(restored_at=clock)
             # Their users may have been removed since; another lease is cheaper than a dead key.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
     except SchemaMismatchError:

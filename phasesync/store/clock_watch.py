@@ -38,16 +38,14 @@ _JUMP: Final = JUMP // timedelta(microseconds=1)
 _HORIZON: Final = timedelta(days=36_525) // timedelta(microseconds=1)
 """What lies a century ahead was written by no clock."""
 
-Moved = dict[str, Any]
-
 
 class ClockWatch(BaseStore):
     """Watches the database's clock (port `ClockWatch`)."""
 
-    def look(self, owner: str) -> ClockSetBack | None:
+    def check(self, owner: str) -> ClockSetBack | None:
         """Note the time for the next look, and put right what lies ahead of a clock that was set back since."""
         with self._database.read() as connection:
-            clock, stale = connection.execute(_LOOK).one()[:2]
+            clock, stale = connection.execute(_CHECK).one()[:2]
             evidence = _evidence(connection, clock)
         if max(evidence.values()) <= clock + _JUMP:
             if stale:
@@ -67,7 +65,7 @@ class ClockWatch(BaseStore):
             _set_back_daemons(connection, clock, max(noted, evidence["daemons"]) - clock)
             connection.execute(
                 chores.update()
-                .where(_plain(chores.c.claimed_at) > clock)
+                .where(_as_number(chores.c.claimed_at) > clock)
                 .values(_earlier(chores, ["claimed_at"], clock, by))
             )
             note_time(connection, owner)
@@ -108,26 +106,26 @@ def note_time(connection: sa.Connection, owner: str) -> None:
         insert.on_conflict_do_update(
             index_elements=["name"],
             set_={"owner": insert.excluded.owner, "claimed_at": insert.excluded.claimed_at},
-            where=~_plain(chores.c.claimed_at).between(now() + _JUMP, now() + _HORIZON),
+            where=~_as_number(chores.c.claimed_at).between(now() + _JUMP, now() + _HORIZON),
         )
     )
 
 
-def _plain(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+def _as_number(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     """Return a column of instants as the number that it is."""
     return sa.type_coerce(column, sa.BigInteger())
 
 
-_LOOK: Final = sa.select(
+_CHECK: Final = sa.select(
     now().label("clock"),
     ~sa.exists().where(chores.c.name == _NOTE, chores.c.claimed_at >= before(_NOTED_EVERY)),
 )
 
 _EVIDENCE: Final = {
-    "chores": sa.select(sa.func.max(_plain(chores.c.claimed_at))),
-    "syncs": sa.select(sa.func.max(_plain(syncs.c.claimed_at))),
-    "leases": sa.select(sa.func.max(_plain(leases.c.requested_at))).where(leases.c.status.not_in(ENDED)),
-    "daemons": sa.select(sa.func.max(_plain(daemons.c.beat_at))),
+    "chores": sa.select(sa.func.max(_as_number(chores.c.claimed_at))),
+    "syncs": sa.select(sa.func.max(_as_number(syncs.c.claimed_at))),
+    "leases": sa.select(sa.func.max(_as_number(leases.c.requested_at))).where(leases.c.status.not_in(ENDED)),
+    "daemons": sa.select(sa.func.max(_as_number(daemons.c.beat_at))),
 }
 _ALL_EVIDENCE: Final = sa.select(*(one.scalar_subquery().label(table) for table, one in _EVIDENCE.items()))
 
@@ -139,17 +137,19 @@ def _evidence(connection: sa.Connection, clock: int) -> dict[str, int]:
     return {table: at if isinstance(at, int) and at < clock + _HORIZON else 0 for table, at in found.items()}
 
 
-def _earlier(table: sa.Table, names: Iterable[str], clock: int, by: int) -> Moved:
+def _earlier(table: sa.Table, names: Iterable[str], clock: int, by: int) -> dict[str, Any]:
     """Return the columns with what lies ahead moved back."""
     return {
-        name: sa.case((_plain(table.c[name]) > clock, _plain(table.c[name]) - by), else_=_plain(table.c[name]))
+        name: sa.case(
+            (_as_number(table.c[name]) > clock, _as_number(table.c[name]) - by), else_=_as_number(table.c[name])
+        )
         for name in names
     }
 
 
 def _claim_until(table: sa.Table, clock: int, by: int) -> sa.ColumnElement[int]:
     """Return the end of a claim, moved back where it lies ahead."""
-    until = _plain(table.c.claim_until)
+    until = _as_number(table.c.claim_until)
     return sa.case((until > clock + by + _LEFT, until - by), (until > clock + _LEFT, clock + _LEFT), else_=until)
 
 
@@ -162,9 +162,9 @@ def _set_back_syncs(connection: sa.Connection, clock: int, by: int) -> None:
     if by <= _JUMP:
         return
     moved = ("next_due_at", "claimed_at", "interrupted_at")
-    ahead = sa.or_(*(_plain(syncs.c[name]) > clock for name in (*moved, "retry_at", "claim_until")))
+    ahead = sa.or_(*(_as_number(syncs.c[name]) > clock for name in (*moved, "retry_at", "claim_until")))
     connection.execute(row_lock(sa.select(syncs.c.id).where(ahead).order_by(syncs.c.id), syncs)).all()
-    retry_at = sa.case((_plain(syncs.c.retry_at) > clock, None), else_=_plain(syncs.c.retry_at))
+    retry_at = sa.case((_as_number(syncs.c.retry_at) > clock, None), else_=_as_number(syncs.c.retry_at))
     connection.execute(
         syncs.update()
         .where(ahead)
@@ -181,6 +181,6 @@ def _set_back_daemons(connection: sa.Connection, clock: int, by: int) -> None:
     if by <= _JUMP:
         return
     moved = ("until", "beat_at", "started_at")
-    ahead = _plain(daemons.c.beat_at) > clock
+    ahead = _as_number(daemons.c.beat_at) > clock
     connection.execute(row_lock(sa.select(daemons.c.owner).where(ahead).order_by(daemons.c.owner), daemons)).all()
     connection.execute(daemons.update().where(ahead).values(**_earlier(daemons, moved, clock, by)))

@@ -22,14 +22,14 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from phasesync.store.base import BaseStore, absent, check_name_key, listed, new_id, not_found
+from phasesync.store.base import BaseStore, check_name_key, lookup_error, name_list, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.instance import locked_registry, read_registry
+from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
-from phasesync.store.run_requests import wake_leases, wake_refused, wake_users
+from phasesync.store.run_requests import request_users, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
-from phasesync.store.sync_rows import follow_account
+from phasesync.store.sync_rows import pin_account
 from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
 
 
@@ -50,7 +50,7 @@ class CredentialStore(BaseStore):
         """Add a credential. AlreadyExistsError; NotFoundError for the source."""
         check_name(name, "credential")
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             taken = connection.scalar(sa.select(credentials.c.name).where(credentials.c.name_key == name.lower()))
             if taken is not None:
                 raise AlreadyExistsError(f"the credential {taken} exists already")
@@ -101,7 +101,7 @@ class CredentialStore(BaseStore):
             InvalidInputError: its source would lead back to itself.
         """
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             drafted = self._drafted(connection, draft)
             _refuse_circle(connection, row.id, drafted["source_id"])
@@ -118,8 +118,8 @@ class CredentialStore(BaseStore):
             registry.note(credentials, row.id, values["version"])
             registry.store()
             if account != row.account:
-                follow_account(connection, self._keys, syncs.c.credential_id == row.id, account)
-            wake_users(connection, row.id)
+                pin_account(connection, self._keys, syncs.c.credential_id == row.id, account)
+            request_users(connection, row.id)
             return self._get(connection, credentials.c.id == row.id, name)
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
@@ -142,7 +142,7 @@ class CredentialStore(BaseStore):
             if row.account is None and account is not None:
                 pinned = {**row._asdict(), "account": account}
                 values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._keys))}
-                follow_account(
+                pin_account(
                     connection,
                     self._keys,
                     (syncs.c.credential_id == row.id) & syncs.c.account.is_(None),
@@ -151,23 +151,23 @@ class CredentialStore(BaseStore):
                 )
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
             if status is CredentialStatus.VERIFIED:
-                wake_refused(connection, row.id)
-                wake_leases(connection, row.id)
+                retry_refused(connection, row.id)
+                retry_leases(connection, row.id)
 
     def remove(self, name: str) -> None:
         """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             if used_by := _names(connection, syncs, row.id):
                 raise IllegalTransitionError(
-                    f"the credential {row.name} is used by syncs: {listed(used_by)}",
+                    f"the credential {row.name} is used by syncs: {name_list(used_by)}",
                     hint=f"phasesync syncs update {used_by[0]} --credential OTHER, or "
                     f"phasesync syncs remove {used_by[0]}",
                 )
             if used_by := _names(connection, dynamic_secrets, row.id):
                 raise IllegalTransitionError(
-                    f"the credential {row.name} is used by dynamic secrets: {listed(used_by)}",
+                    f"the credential {row.name} is used by dynamic secrets: {name_list(used_by)}",
                     hint=f"phasesync dynamic remove {used_by[0]}; all of them with their leases: "
                     f"phasesync credentials remove {row.name} --revoke",
                 )
@@ -181,7 +181,7 @@ class CredentialStore(BaseStore):
                 )
             others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))
             if others:
-                raise IllegalTransitionError(f"the credential {row.name} is the source of: {listed(sorted(others))}")
+                raise IllegalTransitionError(f"the credential {row.name} is the source of: {name_list(sorted(others))}")
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
             registry.store()
@@ -215,7 +215,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
-        raise not_found(connection, credentials, name, absent("credential", name, names, "credentials"))
+        raise lookup_error(connection, credentials, name, no_such("credential", name, names, "credentials"))
     check_name_key(credentials, row)
     return row
 

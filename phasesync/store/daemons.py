@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from phasesync.core.daemons import MemberRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
-from phasesync.store.database import Database, insert_or_update, repeat_methods, unlocked
-from phasesync.store.db_time import AHEAD, after, before, now
+from phasesync.store.database import Database, insert_or_update, not_locked, retry_methods
+from phasesync.store.db_time import LONGEST_WAIT, after, before, now
 from phasesync.store.tables import chores, daemons
 
-_FORGOTTEN: Final = timedelta(hours=1)
+_REMOVED_AFTER: Final = timedelta(hours=1)
 
 
-@repeat_methods
+@retry_methods
 class DaemonRegistry:
     """Daemons and chores (port `DaemonRegistry`)."""
 
@@ -33,7 +33,7 @@ class DaemonRegistry:
         with self._database.write() as connection:
             note_time(connection, owner)
             role = MemberRole.ACTIVE
-            if self._database.is_sqlite and self._somebody_else_works(connection, owner):
+            if self._database.is_sqlite and self._another_is_active(connection, owner):
                 role = MemberRole.STANDBY
             insert = insert_or_update(connection, daemons).values(
                 owner=owner,
@@ -46,10 +46,10 @@ class DaemonRegistry:
             )
             renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until")}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
-            connection.execute(daemons.delete().where(unlocked(daemons, daemons.c.until < before(_FORGOTTEN))))
+            connection.execute(daemons.delete().where(not_locked(daemons, daemons.c.until < before(_REMOVED_AFTER))))
             return role
 
-    def leave(self, owner: str) -> None:
+    def deregister(self, owner: str) -> None:
         """Sign off; a standby takes over with its next beat."""
         with self._database.write() as connection:
             connection.execute(daemons.delete().where(daemons.c.owner == owner))
@@ -74,7 +74,7 @@ class DaemonRegistry:
             ).returning(chores.c.name)
             return connection.scalar(claimed) is not None
 
-    def _somebody_else_works(self, connection: sa.Connection, owner: str) -> bool:
+    def _another_is_active(self, connection: sa.Connection, owner: str) -> bool:
         other = sa.select(daemons.c.owner).where(
             daemons.c.owner != owner, daemons.c.role == MemberRole.ACTIVE.value, is_alive()
         )
@@ -83,4 +83,4 @@ class DaemonRegistry:
 
 def is_alive() -> sa.ColumnElement[bool]:
     """Return the condition that a daemon is alive."""
-    return daemons.c.until.between(now(), after(AHEAD)) & (daemons.c.beat_at <= after(JUMP))
+    return daemons.c.until.between(now(), after(LONGEST_WAIT)) & (daemons.c.beat_at <= after(JUMP))

@@ -60,7 +60,9 @@ class Refusal:
 
 
 @contextmanager
-def translated(url: sa.URL, judged: Callable[[PhasesyncError], PhasesyncError] = lambda error: error) -> Iterator[None]:
+def translate_errors(
+    url: sa.URL, judged: Callable[[PhasesyncError], PhasesyncError] = lambda error: error
+) -> Iterator[None]:
     """
     Raise our errors for SQLAlchemy's and the drivers'.
 
@@ -99,7 +101,7 @@ def translate(error: Exception, url: sa.URL, refusal: Refusal | None = None) -> 
     return InternalError(f"the database layer failed ({type(error).__name__})")
 
 
-def spoils_connections(error: PhasesyncError) -> bool:
+def invalidates_connections(error: PhasesyncError) -> bool:
     """
     Return whether the connections to the database must not be used again.
 

@@ -16,14 +16,14 @@ from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.lease import ENDED
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import authenticated, find_environment
-from phasesync.store.base import BaseStore, absent, live_leases, new_id, not_found
+from phasesync.store.apps import authentic_pointers, find_environment
+from phasesync.store.base import BaseStore, has_live_leases, lookup_error, new_id, no_such
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.instance import Registry, locked_registry, read_registry
+from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.keys import KeyRing
-from phasesync.store.lease_rows import check_leases_mac, leases_mac_of, live_leases_of
+from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 
@@ -42,7 +42,7 @@ class DynamicStore(BaseStore):
         """
         check_name(draft.name, "dynamic secret")
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             taken = connection.scalar(
                 sa.select(dynamic_secrets.c.name).where(dynamic_secrets.c.name_key == draft.name.lower())
             )
@@ -51,7 +51,7 @@ class DynamicStore(BaseStore):
                     f"the dynamic secret {taken} exists already", hint=f"phasesync dynamic update {taken}"
                 )
             environment = find_environment(connection, draft.app, draft.environment, lock=True)
-            authenticated(connection, self._keys, environment)
+            authentic_pointers(connection, self._keys, environment)
             hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
             self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
             values = {
@@ -65,7 +65,7 @@ class DynamicStore(BaseStore):
                 "version": 1,
             }
             values["config"] = self._keys.encrypt_json(environment.data_key_id, _context(values), draft.config)
-            values["leases_mac"] = leases_mac_of(self._keys, values["id"], ())
+            values["leases_mac"] = live_leases_mac(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
             registry.store()
@@ -81,7 +81,7 @@ class DynamicStore(BaseStore):
         with self._database.read() as connection:
             rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
             registry = read_registry(connection, self._keys)
-            live = live_leases_of(connection, [row.id for row in rows])
+            live = load_live_leases(connection, [row.id for row in rows])
         return [self._to_listed(row, registry, live[row.id]) for row in rows]
 
     def get(self, name: str) -> DynamicSecret:
@@ -93,13 +93,13 @@ class DynamicStore(BaseStore):
     def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
         """Replace credential and configuration; leases that were issued stay as they are. As `add` raises."""
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_dynamic(connection, name)
             # In the order in which everybody locks: the environment, then what is in it.
             environment = find_environment(connection, row.app, row.environment, lock=True)
             row = find_dynamic(connection, name, lock=True)
             self._to_dynamic(row, registry)  # What was altered is not blessed with a new ciphertext.
-            authenticated(connection, self._keys, environment)
+            authentic_pointers(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             values = {
                 **row._asdict(),
@@ -114,7 +114,7 @@ class DynamicStore(BaseStore):
                     version=values["version"],
                     config=self._keys.encrypt_json(row.data_key_id, _context(values), config),
                     # An operator who sets a recipe again goes on with the leases that there are now.
-                    leases_mac=leases_mac_of(self._keys, row.id, live_leases_of(connection, [row.id])[row.id]),
+                    leases_mac=live_leases_mac(self._keys, row.id, load_live_leases(connection, [row.id])[row.id]),
                 )
             )
             registry.note(dynamic_secrets, row.id, values["version"])
@@ -124,11 +124,11 @@ class DynamicStore(BaseStore):
     def remove(self, name: str) -> None:
         """Remove a dynamic secret with its ended leases. NotFoundError; IllegalTransitionError while one is live."""
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_dynamic(connection, name, lock=True)
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
-                raise live_leases(f"the dynamic secret {row.name}", live, command)
+                raise has_live_leases(f"the dynamic secret {row.name}", live, command)
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
@@ -156,8 +156,8 @@ class DynamicStore(BaseStore):
         )
         label = f"{environment.app}/{environment.name} {path}"
         stands = {lookups[bytes(one)]: "" for one in taken}
-        handed_out = keys_handed_out(connection, environment.id, self._keys, but=but)
-        holders = stands | {key: handed_out[path, key] for key in lookups.values() if (path, key) in handed_out}
+        issued = issued_keys(connection, environment.id, self._keys, but=but)
+        holders = stands | {key: issued[path, key] for key in lookups.values() if (path, key) in issued}
         if not holders:
             return
         told = []
@@ -174,7 +174,7 @@ class DynamicStore(BaseStore):
     def _to_listed(self, row: sa.Row[Any], registry: Registry, live: Sequence[str]) -> DynamicSecret:
         try:
             dynamic = self._to_dynamic(row, registry)
-            check_leases_mac(self._keys, row, live)
+            check_live_leases_mac(self._keys, row, live)
             return dynamic
         except CiphertextError as error:
             none = timedelta(0)
@@ -217,13 +217,13 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
     row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
-        raise not_found(connection, dynamic_secrets, name, absent("dynamic secret", name, names, "dynamic"))
+        raise lookup_error(connection, dynamic_secrets, name, no_such("dynamic secret", name, names, "dynamic"))
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     return row
 
 
-def keys_handed_out(
+def issued_keys(
     connection: sa.Connection, environment_id: str, keys: KeyRing, *, but: str = ""
 ) -> dict[tuple[str, str], str]:
     """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""

@@ -29,7 +29,7 @@ _SHORTEST: Final = _HEADER_BYTES + 16
 
 
 def join_parts(parts: Sequence[bytes]) -> bytes:
-    """Return bytes that no other sequence of parts makes: every part after its length."""
+    """Return bytes that no other sequence of parts gives: each part follows its length."""
     return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
@@ -47,9 +47,9 @@ def seal(cipher: AESGCM, key_id: str, context: Sequence[str], plaintext: bytes) 
 
 def key_id_of(ciphertext: object) -> str | None:
     """
-    Return the id of the key that a ciphertext names; None when it has no header that this release knows.
+    Return the id of the key that a ciphertext names; None if it has no header that this release knows.
 
-    SQLite keeps whatever is put into a column, so that a ciphertext may be anything.
+    SQLite stores a value of any type in any column, so the argument may be anything.
     """
     if not isinstance(ciphertext, bytes) or len(ciphertext) < _SHORTEST or ciphertext[0] != FORMAT:
         return None
@@ -78,5 +78,5 @@ def _associated(header: bytes, context: Sequence[str]) -> bytes:
 
 
 def same_mac(stored: object, expected: bytes) -> bool:
-    """Return whether a stored MAC is the expected one; NULL, or whatever SQLite keeps in such a column, is not."""
+    """Return whether a stored MAC is the expected one; NULL and other types, which SQLite may hold, are not."""
     return isinstance(stored, bytes) and hmac.compare_digest(stored, expected)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, SchemaMismatchError
 from phasesync.store.base import new_id
-from phasesync.store.database import Database, repeated, row_lock
+from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.encryption import UNVERSIONED
 from phasesync.store.keys import CREDENTIALS_KEY, KeyRing, insert_key
@@ -89,7 +89,7 @@ class Registry:
     def store(self, **changes: Any) -> None:
         """Store the registry with changes to other columns of the instance."""
         values = {**self._row, **changes}
-        sealed = seal_registry(self._keys, self._keys.data_key(CREDENTIALS_KEY), values, self._versions)
+        sealed = encrypt_registry(self._keys, self._keys.data_key(CREDENTIALS_KEY), values, self._versions)
         self._connection.execute(instance.update().values(**changes, registry=sealed))
 
 
@@ -108,13 +108,13 @@ def read_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
     return Registry(connection, keys, values, opened.versions)
 
 
-def locked_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
+def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
     """Read the registry to change it; the transaction must not hold a lock yet. CiphertextError."""
     connection.execute(row_lock(sa.select(instance.c.id))).all()
     return read_registry(connection, keys)
 
 
-def seal_registry(
+def encrypt_registry(
     keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
 ) -> bytes:
     """Encrypt a registry for an instance's row, under the data key of credentials."""
@@ -138,7 +138,7 @@ _LOCK: Final = 0x70_68_61_73_65_69_6E_69
 """Advisory lock of PostgreSQL ("phaseini"), so that two first starts make one set of keys."""
 
 
-@repeated
+@retry_on_conflict
 def initialise(database: Database, keys: KeyRing) -> str:
     """
     Make what is missing; safe to repeat.
@@ -163,7 +163,7 @@ def initialise(database: Database, keys: KeyRing) -> str:
             made_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
             values = {"id": 1, "instance_id": new_id(), "created_at": made_at, "restored_at": None}
             values |= {"generation_floor": 0}
-            registry = seal_registry(keys, there[CREDENTIALS_KEY], values, {})
+            registry = encrypt_registry(keys, there[CREDENTIALS_KEY], values, {})
             connection.execute(instance.insert().values(**values, registry=registry))
     keys.verify()  # another process may have come first, with another root key
     return read_instance_id(database)

@@ -1,8 +1,8 @@
 """
 The journal of remote objects: what we wrote where, and the open intent to write.
 
-Only the holder of the claim writes it. What is digested by key name, tags and intents is encrypted, bound to the rest
-of the row, so that nobody makes an object look ours, or a write look settled.
+Only the holder of a claim writes it. Digests by key name, tags and intents are one ciphertext, bound to the rest of the
+row, so that an attacker cannot make an object look ours, or a write look settled.
 """
 
 import json
@@ -16,7 +16,7 @@ from phasesync.core.sync_state import Claim
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import members, to_plain
-from phasesync.store.sync_rows import locked_claim
+from phasesync.store.sync_rows import lock_claimed
 from phasesync.store.tables import journal
 
 _PLAIN: Final = (
@@ -30,11 +30,11 @@ _PLAIN: Final = (
     "generation",
     "fingerprint",
 )
-"""Columns that stand in the clear; every other member of an entry is in `details`."""
+"""Plain columns; every other member of an entry is in `details`."""
 
 
 class JournalStore(BaseStore):
-    """The journal of the port `StateStore`."""
+    """The journal of remote objects."""
 
     def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
         """
@@ -48,7 +48,7 @@ class JournalStore(BaseStore):
         """
         stored = entry if entry.id is not None else replace(entry, id=new_id())
         with self._database.write() as connection:
-            data_key_id = locked_claim(connection, claim).data_key_id
+            data_key_id = lock_claimed(connection, claim).data_key_id
             if entry.id is None:
                 connection.execute(journal.insert().values(**to_row(self._keys, data_key_id, stored)))
             else:
@@ -73,13 +73,15 @@ def load_journal(connection: sa.Connection, sync_id: str, keys: KeyRing) -> tupl
 def to_row(keys: KeyRing, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:
     """Return the columns of an entry that has an id."""
     values: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
-    details = {one.name: to_plain(getattr(entry, one.name)) for one in fields(entry) if one.name not in _PLAIN}
+    details = {
+        member.name: to_plain(getattr(entry, member.name)) for member in fields(entry) if member.name not in _PLAIN
+    }
     values["details"] = keys.encrypt_json(data_key_id, _context(entry), details)
     return values
 
 
 def to_entry(row: sa.Row[Any], keys: KeyRing) -> JournalEntry:
-    """Return the entry that a row of the journal tells of. CiphertextError."""
+    """Return the entry of a row of the journal. CiphertextError."""
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
     details = json.loads(keys.decrypt(_context(plain), row.details))
     return replace(plain, **members(JournalEntry, details))

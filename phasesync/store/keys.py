@@ -1,7 +1,7 @@
 """
 The key ring: root keys open data keys, data keys encrypt columns, and the digest key makes keyed digests.
 
-Data keys are unwrapped once and kept in memory. The table `data_keys` holds them wrapped; a root key is never stored.
+Data keys are unwrapped once and kept in memory. The table `data_keys` holds them wrapped. A root key is never stored.
 """
 
 import hmac
@@ -42,11 +42,11 @@ ENVIRONMENT_KEY: Final = "environment"
 @dataclass(frozen=True, kw_only=True)
 class RootKey:
     """
-    A root key and where it came from. Neither repr nor str shows it.
+    A root key and its source. Neither repr nor str shows the key.
 
     Attributes:
         source: for the operator: a path or the name of a variable.
-        warnings: what should be better about the source; empty = nothing.
+        warnings: what the operator should improve about the source.
     """
 
     material: bytes = field(repr=False)
@@ -59,7 +59,7 @@ class RootKey:
 
     @property
     def id(self) -> str:
-        """Short keyed digest of the key: names it, tells nothing of it."""
+        """Short keyed digest of the key: identifies it and reveals nothing."""
         return hmac.digest(self.material, b"phasesync root key id", "sha256")[:6].hex()
 
 
@@ -74,9 +74,9 @@ class WrappedKey:
     A data key as the store keeps it: encrypted under the root key.
 
     Attributes:
-        id: short name of the data key; stands in every ciphertext made with it.
+        id: short name of the data key; part of every ciphertext made with it.
         purpose: `environment`, `credentials` or `digest`.
-        root_key_id: id of the root key that it is wrapped under.
+        root_key_id: id of the root key that wraps it.
         wrapped: the wrapped key.
     """
 
@@ -92,8 +92,8 @@ class KeyRing:
     def __init__(self, roots: Sequence[RootKey], read_wrapped_keys: Callable[[], list[WrappedKey]]) -> None:
         """
         Args:
-            roots: the current root key first, then former ones that may still be in use: the first wraps, all unwrap.
-            read_wrapped_keys: returns every wrapped key, oldest first.
+            roots: the current root key, then former ones that may still be in use. The first one wraps, all unwrap.
+            read_wrapped_keys: returns every wrapped key of the database, oldest first; see `read_wrapped_keys`.
         """
         self._roots = {root.id: AESGCM(_derive(root.material, "wrap")) for root in roots}
         self._current_root_id = roots[0].id
@@ -110,7 +110,7 @@ class KeyRing:
 
     @property
     def digests(self) -> Digests:
-        """The keyed digests. KeyUnavailableError where the database has no keys yet."""
+        """The keyed digests. KeyUnavailableError if the database has no keys yet."""
         if self._digests is None:
             key = self._newest(DIGEST_KEY)
             self._digests = _KeyedDigests(key.id, self._unwrap(key))
@@ -118,10 +118,10 @@ class KeyRing:
 
     def verify(self) -> None:
         """
-        Make sure that the root key opens what this database has; nothing happens where it has no keys yet.
+        Make sure that the root key unwraps all keys of this database. A database without keys passes.
 
         Raises:
-            KeyUnavailableError: its keys are wrapped under another root key; names both.
+            KeyUnavailableError: the keys are wrapped under another root key; names both.
             CiphertextError: a wrapped key was altered.
         """
         with self._lock:
@@ -131,7 +131,7 @@ class KeyRing:
             self._unwrap(key)
 
     def new_data_key(self, purpose: str) -> WrappedKey:
-        """Make a data key; the caller stores it in the transaction that stores what it protects."""
+        """Make a data key; the caller stores it in the transaction that stores the data it protects."""
         key_id, material, nonce = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
         wrapped = nonce + self._roots[self._current_root_id].encrypt(nonce, material, _wrap_context(key_id, purpose))
         self._open[key_id] = AESGCM(material)
@@ -147,8 +147,7 @@ class KeyRing:
 
         Args:
             key_id: id of the data key.
-            context: table, row, column, version and whatever else belongs to it: bound to the ciphertext as
-                associated data.
+            context: table, row, column, version, and more where needed; bound to the ciphertext as associated data.
             plaintext: any bytes.
         """
         cipher = self._cipher(key_id)
@@ -157,7 +156,7 @@ class KeyRing:
         return seal(cipher, key_id, context, plaintext)
 
     def decrypt(self, context: Sequence[str], ciphertext: bytes) -> bytes:
-        """Decrypt one column; the data key's id stands in the ciphertext. CiphertextError, KeyUnavailableError."""
+        """Decrypt one column; the ciphertext names its data key. CiphertextError, KeyUnavailableError."""
         key_id = key_id_of(ciphertext)
         cipher = self._cipher(key_id) if key_id is not None else None
         if cipher is None:
@@ -181,7 +180,7 @@ class KeyRing:
         return from_json(expected, self.decrypt(context, ciphertext))
 
     def _cipher(self, key_id: str) -> AESGCM | None:
-        """Return an unwrapped data key; None where the database has none of this id."""
+        """Return an unwrapped data key; None if the database has no key of this id."""
         if (cipher := self._open.get(key_id)) is not None:
             return cipher
         with self._lock:
@@ -202,7 +201,7 @@ class KeyRing:
         return found[-1]
 
     def _reload(self) -> None:
-        # All at once: one statement, however many environments a run reads.
+        # All keys at once: one statement, however many environments a run reads.
         self._wrapped = {key.id: key for key in self._read_wrapped_keys()}
 
     def _unwrap(self, key: WrappedKey) -> bytes:
@@ -241,7 +240,7 @@ class _KeyedDigests:
 
 
 def _derive(material: bytes, purpose: str) -> bytes:
-    """Return a key for one purpose (HKDF-SHA256, RFC 5869); keys for different purposes tell nothing of each other."""
+    """Return a key for one purpose (HKDF-SHA256, RFC 5869); keys for different purposes are independent."""
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"phasesync v1 {purpose}".encode()).derive(
         material
     )

@@ -34,7 +34,7 @@ from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import members, to_json, to_member, to_plain
 from phasesync.store.tables import dynamic_secrets, environments, lease_events, leases
 
-COVERED: Final = (
+MAC_COLUMNS: Final = (
     "id",
     "dynamic_id",
     "credential_id",
@@ -47,25 +47,25 @@ COVERED: Final = (
 """Columns of a lease that its MAC covers, beside its details."""
 
 
-def mac_of(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
+def lease_mac(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
     """Return the MAC of a lease's columns."""
-    covered = {name: values[name] for name in COVERED}
+    covered = {name: values[name] for name in MAC_COLUMNS}
     return keys.digests.digest("lease", to_json(covered).encode(), values["details"])
 
 
 def is_authentic(keys: KeyRing, row: sa.Row[Any]) -> bool:
     """Return whether the columns of a lease are as we wrote them."""
-    return isinstance(row.details, bytes) and same_mac(row.mac, mac_of(keys, row._asdict()))
+    return isinstance(row.details, bytes) and same_mac(row.mac, lease_mac(keys, row._asdict()))
 
 
-def leases_mac_of(keys: KeyRing, dynamic_id: str, live: Iterable[str]) -> bytes:
+def live_leases_mac(keys: KeyRing, dynamic_id: str, live: Iterable[str]) -> bytes:
     """Return the MAC of which live leases a dynamic secret has."""
     return keys.digests.digest("live-leases", dynamic_id.encode(), to_json(sorted(live)).encode())
 
 
-def check_leases_mac(keys: KeyRing, dynamic: sa.Row[Any], live: Iterable[str]) -> None:
+def check_live_leases_mac(keys: KeyRing, dynamic: sa.Row[Any], live: Iterable[str]) -> None:
     """Raise CiphertextError where live leases of a row of dynamic_secrets were deleted, or ended ones put back."""
-    if not _fits(keys, dynamic.id, dynamic.leases_mac, live):
+    if not _mac_matches(keys, dynamic.id, dynamic.leases_mac, live):
         raise CiphertextError(
             f"the leases of the dynamic secret {dynamic.name} in table leases are not those that it has: some were "
             "deleted, put back, or called ended outside phasesync",
@@ -74,7 +74,7 @@ def check_leases_mac(keys: KeyRing, dynamic: sa.Row[Any], live: Iterable[str]) -
         )
 
 
-def live_leases_of(connection: sa.Connection, dynamic_ids: Sequence[str]) -> dict[str, list[str]]:
+def load_live_leases(connection: sa.Connection, dynamic_ids: Sequence[str]) -> dict[str, list[str]]:
     """Return id of a dynamic secret -> ids of its live leases, in one statement."""
     found: dict[str, list[str]] = {one: [] for one in dynamic_ids}
     rows = connection.execute(
@@ -85,7 +85,7 @@ def live_leases_of(connection: sa.Connection, dynamic_ids: Sequence[str]) -> dic
     return found
 
 
-def drop_live(connection: sa.Connection, keys: KeyRing, dynamic_id: str, lease_id: str) -> None:
+def drop_live_lease(connection: sa.Connection, keys: KeyRing, dynamic_id: str, lease_id: str) -> None:
     """
     Note that a lease has ended or was removed, which is stored already.
 
@@ -94,17 +94,17 @@ def drop_live(connection: sa.Connection, keys: KeyRing, dynamic_id: str, lease_i
     former = connection.scalar(
         row_lock(sa.select(dynamic_secrets.c.leases_mac).where(dynamic_secrets.c.id == dynamic_id))
     )
-    live = live_leases_of(connection, [dynamic_id])[dynamic_id]
-    if _fits(keys, dynamic_id, former, [*live, lease_id]):
+    live = load_live_leases(connection, [dynamic_id])[dynamic_id]
+    if _mac_matches(keys, dynamic_id, former, [*live, lease_id]):
         connection.execute(
             dynamic_secrets.update()
             .where(dynamic_secrets.c.id == dynamic_id)
-            .values(leases_mac=leases_mac_of(keys, dynamic_id, live))
+            .values(leases_mac=live_leases_mac(keys, dynamic_id, live))
         )
 
 
-def _fits(keys: KeyRing, dynamic_id: str, mac: bytes | None, live: Iterable[str]) -> bool:
-    return same_mac(mac, leases_mac_of(keys, dynamic_id, live))
+def _mac_matches(keys: KeyRing, dynamic_id: str, mac: bytes | None, live: Iterable[str]) -> bool:
+    return same_mac(mac, live_leases_mac(keys, dynamic_id, live))
 
 
 _PLAIN: Final = (
@@ -185,7 +185,7 @@ def to_columns(lease: Lease, keys: KeyRing, data_key_id: str) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(lease, name) for name in _PLAIN} | {"status": lease.status}
     details = {one.name: to_plain(getattr(lease, one.name)) for one in fields(lease) if one.name not in _ELSEWHERE}
     values["details"] = keys.encrypt_json(data_key_id, _context(values), details)
-    values["mac"] = mac_of(keys, values)
+    values["mac"] = lease_mac(keys, values)
     return values
 
 
@@ -202,16 +202,16 @@ def revocable_columns(row: sa.Row[Any], keys: KeyRing) -> dict[str, Any] | None:
     except CiphertextError:
         return None
     changes = {"status": LeaseStatus.REVOKE_FAILED, "ended_at": None}
-    return {**changes, "mac": mac_of(keys, {**values, **changes})}
+    return {**changes, "mac": lease_mac(keys, {**values, **changes})}
 
 
-def seal_outputs(lease_id: str, outputs: Mapping[str, SecretValue], keys: KeyRing, data_key_id: str) -> bytes:
+def encrypt_outputs(lease_id: str, outputs: Mapping[str, SecretValue], keys: KeyRing, data_key_id: str) -> bytes:
     """Encrypt what was handed out."""
     plain = {name: value.reveal_text() for name, value in outputs.items()}
     return keys.encrypt_json(data_key_id, _kept_context(lease_id), plain)
 
 
-def open_outputs(lease_id: str, sealed: bytes, keys: KeyRing) -> dict[str, SecretValue]:
+def decrypt_outputs(lease_id: str, sealed: bytes, keys: KeyRing) -> dict[str, SecretValue]:
     """Decrypt what was handed out. CiphertextError."""
     plain = json.loads(keys.decrypt(_kept_context(lease_id), sealed))
     return {name: SecretValue(text) for name, text in plain.items()}

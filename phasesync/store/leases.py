@@ -36,21 +36,21 @@ from phasesync.errors import (
     StalePlanError,
 )
 from phasesync.store.base import BaseStore, full_id, new_id
-from phasesync.store.database import Database, row_lock, unlocked
-from phasesync.store.db_time import AHEAD, after, before, from_microseconds, next_fence, now
+from phasesync.store.database import Database, not_locked, row_lock
+from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, next_fence, now
 from phasesync.store.dynamic import find_dynamic
 from phasesync.store.instance import read_registry
 from phasesync.store.keys import KeyRing
 from phasesync.store.lease_rows import (
-    check_leases_mac,
-    drop_live,
+    check_live_leases_mac,
+    decrypt_outputs,
+    drop_live_lease,
+    encrypt_outputs,
     insert_event,
     is_authentic,
-    leases_mac_of,
-    live_leases_of,
-    open_outputs,
+    live_leases_mac,
+    load_live_leases,
     revocable_columns,
-    seal_outputs,
     select_leases,
     to_columns,
     to_lease,
@@ -68,7 +68,7 @@ from phasesync.store.tables import (
 
 _ID_CHARACTERS: Final = 16
 _CLEARED: Final = {"claim_owner": None, "claim_until": None}
-_TAKEN_BACK: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
+_REVOCABLE: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
 """In these a lease that nobody is at work on is a daemon's, once its pause is over; `core.lease.is_due`."""
 _due_since: Final = sa.func.coalesce(leases.c.retry_at, leases.c.expires_at)
 
@@ -121,8 +121,8 @@ class LeaseStore(BaseStore):
                     f"the dynamic secret {dynamic.name} was changed meanwhile", hint="repeat the command"
                 )
             read_registry(connection, self._keys).check(dynamic_secrets, row)
-            ids = live_leases_of(connection, [row.id])[row.id]
-            check_leases_mac(self._keys, row, ids)
+            ids = load_live_leases(connection, [row.id])[row.id]
+            check_live_leases_mac(self._keys, row, ids)
             if for_keep:
                 # Under the lock on the recipe's row: whoever asks next finds the row of this one.
                 self._refuse_second_for_keep(connection, dynamic)
@@ -157,7 +157,7 @@ class LeaseStore(BaseStore):
             connection.execute(
                 dynamic_secrets.update()
                 .where(dynamic_secrets.c.id == row.id)
-                .values(leases_mac=leases_mac_of(self._keys, row.id, [*ids, lease_id]))
+                .values(leases_mac=live_leases_mac(self._keys, row.id, [*ids, lease_id]))
             )
         return LeaseClaim(lease_id=lease_id, owner=owner, fence=1), lease
 
@@ -234,15 +234,15 @@ class LeaseStore(BaseStore):
         # Asked for once the row is locked: a statement that waited for that knows the time from before.
         lease = step(to_lease(row, self._keys), from_microseconds(connection.scalar(sa.select(now())) or 0))
         if keep is not None and lease.kept:
-            columns["kept"] = seal_outputs(row.id, keep, self._keys, row.data_key_id)
+            columns["kept"] = encrypt_outputs(row.id, keep, self._keys, row.data_key_id)
         elif not lease.kept:
             columns["kept"] = None
         values = to_columns(lease, self._keys, row.data_key_id) | columns
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
         if not lease.live:
-            drop_live(connection, self._keys, row.dynamic_id, row.id)
-        if (told := entry(lease) if callable(entry) else entry) is not None:
-            self._log(connection, row, told)
+            drop_live_lease(connection, self._keys, row.dynamic_id, row.id)
+        if (log_entry := entry(lease) if callable(entry) else entry) is not None:
+            self._log(connection, row, log_entry)
         return lease
 
     def _log(self, connection: sa.Connection, row: sa.Row[Any], entry: Entry) -> None:
@@ -271,7 +271,7 @@ class LeaseStore(BaseStore):
     def claim(self, lease_id: str, owner: str) -> ClaimedLease:
         """Claim one lease. NotFoundError; ClaimHeldError while another process is at work on it."""
         with self._database.write() as connection:
-            rows = self._take(connection, owner, (leases.c.id == lease_id) & _free())
+            rows = self._claim_rows(connection, owner, (leases.c.id == lease_id) & _free())
             if rows:
                 return self._claimed(rows[0], owner)
             holder = connection.execute(sa.select(leases.c.claim_owner).where(leases.c.id == lease_id)).first()
@@ -299,8 +299,8 @@ class LeaseStore(BaseStore):
                 return []
         failed = leases.c.status == LeaseStatus.REVOKE_FAILED
         with self._database.write() as connection:
-            rows = self._take_first(connection, owner, due & ~failed, limit)
-            rows += self._take_first(connection, owner, due & failed, min(again, limit - len(rows)))
+            rows = self._claim_first(connection, owner, due & ~failed, limit)
+            rows += self._claim_first(connection, owner, due & failed, min(again, limit - len(rows)))
             return [self._claimed(row, owner) for row in rows]
 
     def drop_altered(self, lease_id: str) -> None:
@@ -317,7 +317,7 @@ class LeaseStore(BaseStore):
                 to_lease(row, self._keys)
             except CiphertextError:
                 connection.execute(leases.delete().where(leases.c.id == lease_id))
-                drop_live(connection, self._keys, row.dynamic_id, lease_id)
+                drop_live_lease(connection, self._keys, row.dynamic_id, lease_id)
                 return
             raise IllegalTransitionError(f"the lease {lease_id} is as we wrote it")
 
@@ -344,7 +344,7 @@ class LeaseStore(BaseStore):
                 leases.update().where(leases.c.id == row.id).values(**_CLEARED, **values, retry_at=after(pause))
             )
 
-    def _take_first(
+    def _claim_first(
         self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool], limit: int
     ) -> list[sa.Row[Any]]:
         """Claim those that have been due longest."""
@@ -358,10 +358,12 @@ class LeaseStore(BaseStore):
             .with_for_update(skip_locked=True, of=leases, key_share=True)
             .cte("due")
         )
-        rows = self._take(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
+        rows = self._claim_rows(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
         return sorted(rows, key=lambda row: row.retry_at or row.expires_at)
 
-    def _take(self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+    def _claim_rows(
+        self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool]
+    ) -> Sequence[sa.Row[Any]]:
         taken = list(
             connection.scalars(
                 leases.update()
@@ -440,8 +442,8 @@ class LeaseStore(BaseStore):
         """Return lease id -> status, of those that exist and whose row authenticates."""
         found: dict[str, LeaseStatus] = {}
         with self._database.read() as connection:
-            for start in range(0, len(lease_ids), _AT_A_TIME):
-                some = list(lease_ids[start : start + _AT_A_TIME])
+            for start in range(0, len(lease_ids), _IDS_PER_STATEMENT):
+                some = list(lease_ids[start : start + _IDS_PER_STATEMENT])
                 for row in connection.execute(select_leases().where(leases.c.id.in_(some))):
                     try:
                         found[row.id] = to_lease(row, self._keys).status
@@ -472,12 +474,12 @@ class LeaseStore(BaseStore):
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
         recipe = connection.execute(sa.select(dynamic_secrets).where(dynamic_secrets.c.id == dynamic.id)).first()
         if recipe is not None:
-            check_leases_mac(self._keys, recipe, live_leases_of(connection, [dynamic.id])[dynamic.id])
+            check_live_leases_mac(self._keys, recipe, load_live_leases(connection, [dynamic.id])[dynamic.id])
         for row in connection.execute(kept).all():
             try:
                 lease = to_lease(row, self._keys)
                 if is_reusable(lease, from_microseconds(row.clock)):
-                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._keys))
+                    return row, KeptLease(lease=lease, outputs=decrypt_outputs(row.id, row.kept, self._keys))
             except CiphertextError:
                 continue  # What somebody altered hides no other, and is given to nobody.
         return None
@@ -496,7 +498,7 @@ class LeaseStore(BaseStore):
         """Delete leases that ended longer ago than that, with their log; return how many."""
         old = leases.c.status.in_(ENDED) & (leases.c.ended_at < before(older_than))
         with self._database.write() as connection:
-            return connection.execute(leases.delete().where(unlocked(leases, old))).rowcount
+            return connection.execute(leases.delete().where(not_locked(leases, old))).rowcount
 
 
 def _is_due(restored: bool) -> sa.ColumnElement[bool]:
@@ -506,15 +508,15 @@ def _is_due(restored: bool) -> sa.ColumnElement[bool]:
         end |= leases.c.expires_at <= now()
     over = (leases.c.status == LeaseStatus.ACTIVE) & (end | (leases.c.requested_at > after(CLOCK_AHEAD)))
     # A pause beyond what any can be comes of a clock that was ahead and has been set back since.
-    pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(AHEAD))
+    pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(LONGEST_WAIT))
     # A status that there is not was put there by somebody: the row is looked at, and noted for what it is.
-    taken_back = leases.c.status.in_(_TAKEN_BACK) | leases.c.status.not_in(tuple(LeaseStatus))
-    return _free() & (over | (taken_back & pause_over))
+    revocable = leases.c.status.in_(_REVOCABLE) | leases.c.status.not_in(tuple(LeaseStatus))
+    return _free() & (over | (revocable & pause_over))
 
 
 def _free() -> sa.ColumnElement[bool]:
     until = leases.c.claim_until
-    return leases.c.claim_owner.is_(None) | until.is_(None) | (until < now()) | (until > after(AHEAD))
+    return leases.c.claim_owner.is_(None) | until.is_(None) | (until < now()) | (until > after(LONGEST_WAIT))
 
 
 def _held_by(claim: LeaseClaim) -> sa.ColumnElement[bool]:
@@ -526,5 +528,5 @@ def _unknown(lease_id: str) -> NotFoundError:
     return NotFoundError(f"there is no lease {lease_id}", hint="phasesync leases list --all")
 
 
-_AT_A_TIME: Final = 500
+_IDS_PER_STATEMENT: Final = 500
 """Ids in one statement."""

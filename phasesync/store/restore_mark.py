@@ -15,17 +15,17 @@ from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
 from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
-from phasesync.store.instance import locked_registry, read_registry
+from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.journal import load_journal, update_entry
 from phasesync.store.keys import KeyRing
-from phasesync.store.run_requests import wake
+from phasesync.store.run_requests import request_runs
 from phasesync.store.sync_rows import select_syncs
 from phasesync.store.tables import instance, leases, syncs
 
 _MET_THE_PROOF: Final = syncs.c.error_class == StaleDatabaseError.__name__
 
 
-def known_restored() -> sa.ColumnElement[bool]:
+def is_marked() -> sa.ColumnElement[bool]:
     """
     Return the condition that this database counts as older than AWS, whichever sync met the proof.
 
@@ -35,30 +35,30 @@ def known_restored() -> sa.ColumnElement[bool]:
     return noted | sa.exists().where(_MET_THE_PROOF).correlate(None)
 
 
-def note_restored(connection: sa.Connection, keys: KeyRing) -> None:
+def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
     """
     Note for the whole database that a run met the proof; it counts until an operator accepts it.
 
     The transaction must not hold a lock yet. CiphertextError where the instance's row was altered.
     """
-    registry = locked_registry(connection, keys)
+    registry = lock_registry(connection, keys)
     if registry.restored_at is None:
         registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
 
 
-class RestoredDatabase(BaseStore):
+class RestoreMark(BaseStore):
     """Restored databases, of the port `StateStore`."""
 
-    def is_restored(self) -> bool:
+    def is_set(self) -> bool:
         """Return whether this database counts as older than AWS: it was put in place, or a run has met the proof."""
         with self._database.read() as connection:
             try:
                 read_registry(connection, self._keys)
             except CiphertextError:
                 return True  # Nothing that it says is believed. Leases end at their maximum all the same.
-            return bool(connection.scalar(sa.select(known_restored())))
+            return bool(connection.scalar(sa.select(is_marked())))
 
-    def accept_restore(self, *, ahead: int) -> Acceptance:
+    def accept(self, *, ahead: int) -> Acceptance:
         """
         Go on with a database that is older than AWS: move every journal entry on and have every sync reconciled.
 
@@ -71,7 +71,7 @@ class RestoredDatabase(BaseStore):
         moved = 0
         unread: list[str] = []
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             lock_rows(connection, syncs, sa.true())
             found = connection.execute(select_syncs()).all()
             rows = list({row.id: row for row in found}.values())
@@ -98,5 +98,5 @@ class RestoredDatabase(BaseStore):
             connection.execute(syncs.update().where(_MET_THE_PROOF).values(error_class=None))
             # Keys that were kept may be those of users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
-            wake(connection, sa.true())
+            request_runs(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))

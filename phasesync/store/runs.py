@@ -1,8 +1,11 @@
 """
-The sync log: what a run leaves behind, and reading it.
+Runs: the sync log, and the end of a run.
 
-`finish` is the one place where a run ends: its row, the sync's status and due times, what it read, and the claim, in
-one transaction.
+`RunStore.finish` is the only place where a run ends: in one transaction it stores the run, the sync's status and due
+times and what the run read, and releases the claim.
+
+Counts, revisions, error and changes of a run are one ciphertext: messages and reasons may name keys. Numbers follow the
+order of commits, so that a reader who follows the log misses no run.
 """
 
 import json
@@ -20,30 +23,30 @@ from phasesync.core.sync import Sync
 from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, full_id
-from phasesync.store.database import insert_or_update, row_lock, unlocked
+from phasesync.store.database import insert_or_update, not_locked, row_lock
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before
 from phasesync.store.keys import KeyRing
-from phasesync.store.restore_mark import note_restored
+from phasesync.store.restore_mark import set_mark
 from phasesync.store.serialization import members, to_member, to_plain
-from phasesync.store.sync_rows import held_by, locked_claim, pinned, reason_context, select_syncs, to_syncs
+from phasesync.store.sync_rows import is_claimed_by, lock_claimed, reason_context, select_syncs, to_syncs, with_mac
 from phasesync.store.tables import environments, runs, sync_reads, syncs
 
 
 class RunStore(BaseStore):
-    """Runs of the port `StateStore`."""
+    """Runs of syncs."""
 
     def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
         """
-        Store a run, its changes and what it leaves behind, and release the claim, in one transaction.
+        Store a run with its changes and the state that it leaves behind, and release the claim, in one transaction.
 
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
         """
         with self._database.write() as connection:
             if run.error is not None and run.error.cls == StaleDatabaseError.__name__:
-                note_restored(connection, self._keys)
-            rows = connection.execute(row_lock(select_syncs().where(held_by(claim)), syncs)).all()
+                set_mark(connection, self._keys)
+            rows = connection.execute(row_lock(select_syncs().where(is_claimed_by(claim)), syncs)).all()
             if not rows:
                 raise ClaimLostError
             row = rows[0]
@@ -59,18 +62,18 @@ class RunStore(BaseStore):
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
         """
-        Log a failed run of a sync whose configuration or journal does not authenticate, and halt it. Reads neither.
+        Log a failed run of a sync with an altered configuration or journal, and halt the sync. Reads neither of them.
 
         Args:
-            claim: of the sync.
-            run: what is logged.
-            retry_in: when it is looked at again.
+            claim: the claim of the sync.
+            run: the run to log.
+            retry_in: time until the sync is checked again.
 
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
         """
         with self._database.write() as connection:
-            row = locked_claim(connection, claim)
+            row = lock_claimed(connection, claim)
             reason = run.error.message if run.error else None
             context = reason_context(row.id, "status_reason")
             connection.execute(
@@ -100,9 +103,7 @@ class RunStore(BaseStore):
         after: str | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """
-        Return runs, newest first; with `after` (a run id) those that came later, oldest first. Changes included.
-        """
+        """Return runs with their changes, newest first; with `after` (a run id), later runs, oldest first."""
         statement = select_runs().limit(limit)
         with self._database.read() as connection:
             if sync is not None:
@@ -129,27 +130,27 @@ class RunStore(BaseStore):
             raise _no_run(run_id)
         return to_run(row, self._keys)
 
-    def full_run_id(self, given: str) -> str:
-        """Return the id of the one run that begins with what was given. NotFoundError, InvalidInputError."""
+    def full_run_id(self, prefix: str) -> str:
+        """Return the id of the only run that begins with a prefix. NotFoundError, InvalidInputError."""
         with self._database.read() as connection:
-            found = full_id(connection, runs.c.id, given, what="run", lists="phasesync runs list")
-        if found is None:
-            raise _no_run(given)
-        return found
+            run_id = full_id(connection, runs.c.id, prefix, what="run", lists="phasesync runs list")
+        if run_id is None:
+            raise _no_run(prefix)
+        return run_id
 
     def prune_runs(self, *, older_than: timedelta) -> int:
-        """Delete runs older than that, except the newest of each sync; return how many."""
+        """Delete runs older than this, except the newest of each sync; return how many were deleted."""
         newest = sa.select(sa.func.max(runs.c.number)).group_by(runs.c.sync_id)
         with self._database.write() as connection:
             return connection.execute(
                 runs.delete().where(
-                    unlocked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
+                    not_locked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
                 )
             ).rowcount
 
     def _settled(self, row: sa.Row[Any], run: Run, after: AfterRun) -> dict[str, Any]:
-        """Return the columns of a sync that a run settles."""
-        # A request that came while the run was under way leads to one more run.
+        """Return the status columns of a sync after a run."""
+        # A request that arrived during the run leads to one more run.
         answered = syncs.c.request_number == syncs.c.claim_request
         due_in = after.due_in
         if due_in is None and after.status is SyncStatus.PENDING:
@@ -175,8 +176,8 @@ class RunStore(BaseStore):
         """
         Return the configuration columns that a run changes.
 
-        Where an operator asked for anything since the claim, the run may have worked with what was before: the run that
-        follows says it again.
+        If there was a request since the claim, the run may have used an older configuration, and changes nothing here:
+        the next run does it again.
         """
         if row.request_number != row.claim_request:
             return {}
@@ -187,27 +188,27 @@ class RunStore(BaseStore):
             changes |= {"adopt": None, "adopt_versions": None}
         if after.approval_used:
             changes["approved_digest"] = None
-        return pinned(connection, self._keys, row, changes, lenient=True) if changes else {}
+        return with_mac(connection, self._keys, row, changes, lenient=True) if changes else {}
 
 
 def _store_reads(
     connection: sa.Connection, sync_id: str, rows: Sequence[sa.Row[Any]], reads: Mapping[str, int]
 ) -> None:
-    """Replace what a sync read last; statements only for what differs."""
+    """Replace what a sync read last; send statements only for differences."""
     stored = {row.read_id: row.read_revision for row in rows if row.read_id is not None}
-    gone = [environment_id for environment_id in stored if environment_id not in reads]
-    if gone:
+    obsolete = [environment_id for environment_id in stored if environment_id not in reads]
+    if obsolete:
         connection.execute(
-            sync_reads.delete().where(sync_reads.c.sync_id == sync_id, sync_reads.c.environment_id.in_(gone))
+            sync_reads.delete().where(sync_reads.c.sync_id == sync_id, sync_reads.c.environment_id.in_(obsolete))
         )
     newer = {key: revision for key, revision in sorted(reads.items()) if stored.get(key) != revision}
     if not newer:
         return
-    # An environment that was removed since is left out; its removal has woken the sync.
-    found = sa.select(
+    # An environment that was removed meanwhile is left out; its removal has requested a run.
+    existing = sa.select(
         sa.bindparam("reader", type_=sa.String), environments.c.id, sa.bindparam("seen", type_=sa.BigInteger)
     ).where(environments.c.id == sa.bindparam("read"))
-    insert = insert_or_update(connection, sync_reads).from_select(["sync_id", "environment_id", "revision"], found)
+    insert = insert_or_update(connection, sync_reads).from_select(["sync_id", "environment_id", "revision"], existing)
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=["sync_id", "environment_id"], set_={"revision": insert.excluded.revision}
@@ -217,10 +218,10 @@ def _store_reads(
 
 
 def _sync_id(connection: sa.Connection, name: str) -> str:
-    found: str | None = connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower()))
-    if found is None:
+    sync_id: str | None = connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower()))
+    if sync_id is None:
         raise NotFoundError(f"there is no sync {name}", hint="phasesync syncs list")
-    return found
+    return sync_id
 
 
 def _no_run(run_id: str) -> NotFoundError:
@@ -242,7 +243,7 @@ _PLAIN: Final = (
     "aws_calls",
     "versions_written",
 )
-"""Columns that stand in the clear; every other member of a run but the sync's name is in `details`."""
+"""Plain columns; every other member of a run, except the name of its sync, is in `details`."""
 
 _ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
 """Advisory lock of PostgreSQL ("phaserun"): held from the numbering of a run to its commit."""
@@ -276,9 +277,9 @@ def to_run(row: sa.Row[Any], keys: KeyRing) -> Run:
 def _values(run: Run, data_key_id: str, keys: KeyRing) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(run, name) for name in _PLAIN}
     details = {
-        one.name: to_plain(getattr(run, one.name))
-        for one in fields(run)
-        if one.name not in _PLAIN and one.name != "sync"
+        member.name: to_plain(getattr(run, member.name))
+        for member in fields(run)
+        if member.name not in _PLAIN and member.name != "sync"
     }
     values["error_class"] = None if run.error is None else run.error.cls
     values["details"] = keys.encrypt_json(data_key_id, _context(run.id, run.sync_id), details)

@@ -34,7 +34,7 @@ _WAL_PATIENCE_S: Final = 10.0
 
 _ATTEMPTS: Final = 3
 
-_SAVING_MS: Final = 200
+_SAVE_LOG_PATIENCE_MS: Final = 200
 """How long the log of a file that lost its name waits for others."""
 
 FileId = tuple[int, int]
@@ -75,7 +75,7 @@ class SqliteConnection(sqlite3.Connection):
     def save_log(self) -> bool:
         """Write what stands in the log into the file, in any thread; return whether that was all. sqlite3.Error."""
         with self._ending:
-            self.execute(f"PRAGMA busy_timeout = {_SAVING_MS}")
+            self.execute(f"PRAGMA busy_timeout = {_SAVE_LOG_PATIENCE_MS}")
             try:
                 saved: int = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             finally:
@@ -141,7 +141,7 @@ class SqliteFile:
             raise
         return connection
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """
         BaseStore with a file that lost its name, after which every connection to it has to be closed.
 

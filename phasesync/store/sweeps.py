@@ -28,12 +28,12 @@ from phasesync.store.instance import read_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
-from phasesync.store.sync_rows import COVERED, grown, mac_of
+from phasesync.store.sync_rows import MAC_COLUMNS, has_newer_revision, sync_mac
 from phasesync.store.tables import apps, credentials, environments, journal, secrets, syncs
 
-_AT_A_TIME: Final = 500
+_FETCH_ROWS: Final = 500
 """Rows fetched at once."""
-_IN_ONE_TRANSACTION: Final = 1000
+_SYNCS_PER_TRANSACTION: Final = 1000
 """Syncs set in one transaction: an edit waits for it on SQLite, where writes are one at a time."""
 
 _PLACE: Final = (syncs.c.destination_kind, syncs.c.account, syncs.c.region)
@@ -42,9 +42,11 @@ _PLACE: Final = (syncs.c.destination_kind, syncs.c.account, syncs.c.region)
 class SweepStore(BaseStore):
     """What sweeps read and settle (port `SweepStore`)."""
 
-    def sweepable(self, *, within: timedelta) -> list[SweepGroup]:
+    def due_groups(self, *, within: timedelta) -> list[SweepGroup]:
         """Return the groups with checks that are due within this time, in a fixed number of statements."""
-        soon = _in_step(sa.select(*_PLACE, syncs.c.config, syncs.c.objects)).where(syncs.c.next_due_at <= after(within))
+        soon = _only_settled(sa.select(*_PLACE, syncs.c.config, syncs.c.objects)).where(
+            syncs.c.next_due_at <= after(within)
+        )
         with self._database.read() as connection:
             due: dict[tuple[str, str, str], int] = {}
             for row in connection.execute(soon):
@@ -53,14 +55,14 @@ class SweepStore(BaseStore):
                     due[tuple(row[:3])] = due.get(tuple(row[:3]), 0) + max(1, row.objects)
             if not due:
                 return []
-            here = sa.tuple_(*_PLACE).in_(list(due))
+            in_places = sa.tuple_(*_PLACE).in_(list(due))
             objects = {
                 tuple(row[:3]): int(row[3])
                 for row in connection.execute(
-                    sa.select(*_PLACE, sa.func.sum(syncs.c.objects)).where(here).group_by(*_PLACE)
+                    sa.select(*_PLACE, sa.func.sum(syncs.c.objects)).where(in_places).group_by(*_PLACE)
                 )
             }
-            usable = self._credentials(connection, here)
+            usable = self._credentials(connection, in_places)
         return [
             SweepGroup(
                 destination_kind=place[0],
@@ -73,7 +75,7 @@ class SweepStore(BaseStore):
             for place, count in sorted(due.items())
         ]
 
-    def swept(self, group: SweepGroup) -> Iterator[SweptObject]:
+    def objects_of(self, group: SweepGroup) -> Iterator[SweptObject]:
         """
         Yield the objects of all syncs of a group, due or not, sync by sync, in a fixed number of statements.
 
@@ -82,11 +84,11 @@ class SweepStore(BaseStore):
         """
         with self._database.read() as connection:
             is_set = self._keys_that_are_set(connection, group)
-            rows = connection.execute(_select_objects(group), execution_options={"yield_per": _AT_A_TIME})
-            for _, of_one in groupby(rows, key=lambda row: row.sync_id):
-                yield from self._objects(of_one, is_set)
+            rows = connection.execute(_select_objects(group), execution_options={"yield_per": _FETCH_ROWS})
+            for _, sync_rows in groupby(rows, key=lambda row: row.sync_id):
+                yield from self._objects(sync_rows, is_set)
 
-    def checked(self, checks: Sequence[Check]) -> int:
+    def schedule_checks(self, checks: Sequence[Check]) -> int:
         """
         Set when syncs are checked next, of those that nobody has claimed, changed or asked for since they were read.
 
@@ -97,7 +99,7 @@ class SweepStore(BaseStore):
         """
         ordered = sorted(checks, key=lambda check: check.sync.id)
         count = 0
-        for start in range(0, len(ordered), _IN_ONE_TRANSACTION):
+        for start in range(0, len(ordered), _SYNCS_PER_TRANSACTION):
             values = [
                 {
                     "which": check.sync.id,
@@ -105,16 +107,16 @@ class SweepStore(BaseStore):
                     "former_version": check.sync.version,
                     "pause": check.due_in // timedelta(microseconds=1),
                 }
-                for check in ordered[start : start + _IN_ONE_TRANSACTION]
+                for check in ordered[start : start + _SYNCS_PER_TRANSACTION]
             ]
             with self._database.write() as connection:
                 count += connection.execute(_SET_NEXT_CHECK, values).rowcount
         return count
 
     def _credentials(
-        self, connection: sa.Connection, here: sa.ColumnElement[bool]
+        self, connection: sa.Connection, in_places: sa.ColumnElement[bool]
     ) -> dict[tuple[str, str, str], list[Credential]]:
-        used = sa.select(*_PLACE, syncs.c.credential_id).where(here).distinct().subquery("used")
+        used = sa.select(*_PLACE, syncs.c.credential_id).where(in_places).distinct().subquery("used")
         statement = (
             select_credentials()
             .add_columns(*(used.c[column.name].label(f"at_{column.name}") for column in _PLACE))
@@ -137,7 +139,7 @@ class SweepStore(BaseStore):
         """Return the lookups of keys that are set, in the environments of the group's syncs of layout per-key."""
         # What else has these characters in its configuration brings lookups that nobody asks for.
         per_key = syncs.c.config.contains(f'"layout":"{Layout.PER_KEY}"', autoescape=True)
-        of_those = sa.select(syncs.c.environment_id).where(_at(group), per_key)
+        of_those = sa.select(syncs.c.environment_id).where(_in_group(group), per_key)
         statement = sa.select(secrets.c.lookup).where(secrets.c.is_set, secrets.c.environment_id.in_(of_those))
         return {bytes(lookup) for lookup in connection.scalars(statement)}
 
@@ -150,7 +152,7 @@ class SweepStore(BaseStore):
                 sync = SweptSync(
                     id=row.sync_id, fence=row.fence, version=row.version, config=from_json(SyncConfig, row.config)
                 )
-                authentic = same_mac(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
+                authentic = same_mac(row.mac, sync_mac(self._keys, {**row._asdict(), "id": row.sync_id}))
             entry = None
             if authentic:
                 try:
@@ -172,7 +174,7 @@ class SweepStore(BaseStore):
         )
 
 
-def _in_step(statement: sa.Select[Any]) -> sa.Select[Any]:
+def _only_settled(statement: sa.Select[Any]) -> sa.Select[Any]:
     """Narrow a select of syncs down to those that are settled and that nobody works on or is about to."""
     return statement.join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id).where(
         syncs.c.account.is_not(None),
@@ -183,11 +185,11 @@ def _in_step(statement: sa.Select[Any]) -> sa.Select[Any]:
         syncs.c.next_due_at.is_not(None),
         syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
         credentials.c.status != CredentialStatus.INCOMPLETE,
-        ~grown(),
+        ~has_newer_revision(),
     )
 
 
-def _at(group: SweepGroup) -> sa.ColumnElement[bool]:
+def _in_group(group: SweepGroup) -> sa.ColumnElement[bool]:
     return (
         (syncs.c.destination_kind == group.destination_kind)
         & (syncs.c.account == group.account)
@@ -199,16 +201,18 @@ def _select_objects(group: SweepGroup) -> sa.Select[Any]:
     """Return journal rows with what is set on their sync, sync by sync. `id` is the entry's."""
     entries = (journal.c.sync_id == syncs.c.id) & (journal.c.account == syncs.c.account)
     return (
-        _in_step(sa.select(*_OF_SYNC, *_OF_ENTRY, apps.c.name.label("app"), environments.c.name.label("environment")))
+        _only_settled(
+            sa.select(*_OF_SYNC, *_OF_ENTRY, apps.c.name.label("app"), environments.c.name.label("environment"))
+        )
         .join(environments, environments.c.id == syncs.c.environment_id)
         .join(apps, apps.c.id == environments.c.app_id)
         .join(journal, entries & (journal.c.region == syncs.c.region))
-        .where(_at(group))
+        .where(_in_group(group))
         .order_by(syncs.c.id)
     )
 
 
-_OF_SYNC: Final = tuple(syncs.c[name] for name in (*COVERED, "mac", "fence") if name != "id")
+_OF_SYNC: Final = tuple(syncs.c[name] for name in (*MAC_COLUMNS, "mac", "fence") if name != "id")
 """What an operator set on a sync, but for its id, and its fence."""
 _OF_ENTRY: Final = tuple(column for column in journal.c if column.name not in ("account", "region"))
 """A journal entry, but for what the join makes equal to its sync's."""

@@ -63,7 +63,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
 
 
 def look(store: Store, owner: str = "daemon-1") -> ClockSetBack | None:
-    return store.clock_watch.look(owner)
+    return store.clock_watch.check(owner)
 
 
 def from_now(at: datetime | None) -> timedelta:
@@ -158,7 +158,7 @@ def test_a_claim_of_the_dead_stands_no_longer_than_before(store, back) -> None:
     with store.database.read() as connection:
         until = connection.scalar(sa.select(tables.syncs.c.claim_until))
     assert timedelta(0) < from_now(until) <= 20 * SECOND
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
 
 
 @backs
@@ -171,7 +171,7 @@ def test_a_claim_of_the_living_is_renewed_and_stays(store, back) -> None:
 
     look(store)
 
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
     assert claim_due(store, "other") == []
     assert store.claims.renew([claim], ttl=TTL) == {claim.sync_id}
 
@@ -184,7 +184,7 @@ def test_without_a_note_a_sync_shows_by_itself_that_the_clock_was_set_back(store
     set_clock_back(store, back)
     put(store, write(value="new"))
 
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
 
     assert len(claim_due(store)) == 1
 

@@ -20,7 +20,7 @@ def test_on_sqlite_one_works_and_a_second_stands_by(store):
         MemberRole.STANDBY,
         MemberRole.ACTIVE,
     ]
-    store.daemons.leave("a")
+    store.daemons.deregister("a")
     assert beat(store, "b") is MemberRole.ACTIVE
     assert beat(store, "a") is MemberRole.STANDBY
 
@@ -64,7 +64,7 @@ def test_those_alive_are_listed(store):
     again = store.daemons.alive()[0]
     assert again["started_at"] == alive[0]["started_at"]
     assert (again["host"], again["pid"]) == ("localhost", 7)
-    store.daemons.leave("a")
+    store.daemons.deregister("a")
     assert [one["owner"] for one in store.daemons.alive()] == ["b"]
 
 

@@ -14,10 +14,10 @@ from phasesync.store import Store, tables
 from tests.support.stores import (
     LONG,
     TTL,
+    activate_lease,
     add_dynamic,
     end_lease,
     fail_lease,
-    hand_out,
     issue_lease,
     move_lease,
     request_lease,
@@ -182,5 +182,5 @@ def test_a_lease_is_given_again_through_a_change_of_its_recipe(store: Store) -> 
 def test_keeping_and_handing_out_are_one_step(store: Store) -> None:
     """No lease is active whose values were to be kept and are not."""
     claim, _ = request_lease(store, add_dynamic(store))
-    lease: Lease = hand_out(store, claim, keep=OUTPUTS)
+    lease: Lease = activate_lease(store, claim, keep=OUTPUTS)
     assert (lease.status, lease.kept, kept_in_the_database(store)) == (LeaseStatus.ACTIVE, True, 1)

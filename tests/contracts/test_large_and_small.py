@@ -216,7 +216,7 @@ def test_a_heartbeat_tells_how_many_daemons_share_the_quotas(store: Store, fleet
     fleet.scheduler.beat()
     role = store.daemons.beat("daemon-2", host="localhost", pid=2, ttl=TTL)
     fleet.scheduler.beat()
-    store.daemons.leave("daemon-2")
+    store.daemons.deregister("daemon-2")
     fleet.scheduler.beat()
 
     assert fleet.shares == [1, 2 if role == "active" else 1, 1]

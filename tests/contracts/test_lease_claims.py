@@ -12,11 +12,11 @@ from phasesync.store import Store, tables
 from tests.support.stores import (
     EXPIRED,
     TTL,
+    activate_lease,
     add_dynamic,
     alter,
     at_once,
     end_lease,
-    hand_out,
     issue_lease,
     move_lease,
     open_test_store,
@@ -118,7 +118,7 @@ def test_a_late_holder_whom_nobody_replaced_may_go_on(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     leases.extend(claim)
     assert not is_free(store, claim)
-    assert hand_out(store, claim).status is LeaseStatus.ACTIVE
+    assert activate_lease(store, claim).status is LeaseStatus.ACTIVE
 
 
 def test_a_claim_that_was_given_back_is_good_for_nothing(store: Store) -> None:

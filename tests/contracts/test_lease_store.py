@@ -13,11 +13,11 @@ from phasesync.store import Store
 from tests.support.stores import (
     LONG,
     TTL,
+    activate_lease,
     add_dynamic,
     at_once,
     end_lease,
     fail_lease,
-    hand_out,
     issue_lease,
     open_test_store,
     request_lease,
@@ -166,7 +166,7 @@ def test_a_step_that_cannot_be_taken_stores_nothing_and_keeps_the_claim(store: S
         )
     assert get(store, lease) == lease
     assert told(store, lease) == []
-    assert hand_out(store, claim).status is LeaseStatus.ACTIVE
+    assert activate_lease(store, claim).status is LeaseStatus.ACTIVE
 
 
 def test_entries_are_told_in_the_order_in_which_they_were_made(store: Store) -> None:
@@ -203,7 +203,7 @@ def test_an_entry_may_depend_on_what_became_of_the_lease(store: Store) -> None:
 def test_a_step_without_calls_needs_no_claim_and_leaves_that_of_others(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     claim, asked = request_lease(store, add_dynamic(store))
-    lease = hand_out(store, claim, done=False)
+    lease = activate_lease(store, claim, done=False)
     entry = Entry(event=LeaseEvent.RENEWED, actor="ada", detail="for 7200 s")
 
     renewed = leases.change(lease.id, lambda one, now: renew(one, 2 * HOUR, now), entry=entry)

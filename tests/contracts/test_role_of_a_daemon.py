@@ -77,11 +77,11 @@ class Daemon:
         return self._store.runs.prune_runs(**given)
 
     def wake_refused(self) -> None:
-        self._or_fail("wake", self._store.syncs.wake_refused)
+        self._or_fail("wake", self._store.syncs.retry_refused)
         self.woken += 1
 
     def reap_expired(self) -> object:
-        return self._or_fail("reap", self._store.claims.reap_expired)
+        return self._or_fail("reap", self._store.claims.release_expired)
 
 
 @pytest.fixture

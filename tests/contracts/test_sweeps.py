@@ -55,7 +55,7 @@ def journalled(sync_id: str, name: str, **changes: object) -> JournalEntry:
 
 
 def group_of(store: Store) -> SweepGroup:
-    (group,) = store.sweeps.sweepable(within=WITHIN)
+    (group,) = store.sweeps.due_groups(within=WITHIN)
     return group
 
 
@@ -66,14 +66,16 @@ def swept(store: Store) -> dict[str, list[SweptObject]]:
     )
     names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     found: dict[str, list[SweptObject]] = {}
-    for one in store.sweeps.swept(group):
+    for one in store.sweeps.objects_of(group):
         found.setdefault(names[one.sync.id], []).append(one)
     return found
 
 
 def check(store: Store, due_in: timedelta) -> int:
     """Set the next check of everything that is swept."""
-    return store.sweeps.checked([Check(sync=objects[0].sync, due_in=due_in) for objects in swept(store).values()])
+    return store.sweeps.schedule_checks(
+        [Check(sync=objects[0].sync, due_in=due_in) for objects in swept(store).values()]
+    )
 
 
 def test_checks_that_are_due_soon_are_told_by_place(store: Store) -> None:
@@ -104,10 +106,12 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
     add_sync(store, "there", region="eu-west-1")
     settle_all(store)
 
-    found = store.sweeps.sweepable(within=WITHIN)
+    found = store.sweeps.due_groups(within=WITHIN)
 
     assert [(group.region, group.due) for group in found] == [("eu-central-1", 1), ("eu-west-1", 1)]
-    assert [one.sync.id for group in found for one in store.sweeps.swept(group)] == [store.syncs.get_sync("here").id]
+    assert [one.sync.id for group in found for one in store.sweeps.objects_of(group)] == [
+        store.syncs.get_sync("here").id
+    ]
 
 
 def pause(store: Store) -> None:
@@ -116,7 +120,7 @@ def pause(store: Store) -> None:
 
 def run_into(store: Store, **changes: Any) -> None:
     store.claims.claim(store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
-    store.claims.reap_expired()
+    store.claims.release_expired()
     settle_all(store, **changes)
 
 
@@ -148,7 +152,7 @@ def test_a_sync_that_is_not_settled_and_in_step_is_none_of_a_sweep(
 
     happening(store)
 
-    assert store.sweeps.sweepable(within=WITHIN) == []
+    assert store.sweeps.due_groups(within=WITHIN) == []
     assert swept(store) == {}
 
 
@@ -156,7 +160,7 @@ def test_what_lists_do_not_show_makes_no_sweep_worth_while(store: Store) -> None
     in_step(store, "replicated", replicas={"eu-west-1": "default"})
     in_step(store, "ruled", resource_policy='{"Statement":[]}')
 
-    assert store.sweeps.sweepable(within=WITHIN) == []
+    assert store.sweeps.due_groups(within=WITHIN) == []
     assert len(swept(store)) == 2, "what a sweep does with them is the engine's to say"
 
 
@@ -223,7 +227,7 @@ def test_a_check_puts_the_next_one_off_and_logs_nothing(store: Store) -> None:
     assert after.next_due_at is not None
     assert timedelta(minutes=59) < after.next_due_at - before.next_due_at < timedelta(minutes=61)
     assert len(store.runs.list_runs()) == runs
-    assert store.sweeps.sweepable(within=WITHIN) == []
+    assert store.sweeps.due_groups(within=WITHIN) == []
 
 
 def test_a_suspect_is_due_at_once_as_a_check(store: Store) -> None:
@@ -261,7 +265,7 @@ def test_what_happened_since_wins_over_a_check(store: Store, happening: Callable
     happening(store)
     before = [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"]
 
-    assert store.sweeps.checked(checks) == 1
+    assert store.sweeps.schedule_checks(checks) == 1
 
     assert [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"] == before
 
@@ -283,7 +287,7 @@ def test_a_check_does_not_wait_for_who_holds_a_sync(store: Store) -> None:
     with store.database.write() as connection:
         connection.execute(sa.text("SELECT id FROM syncs WHERE name = 'web' FOR UPDATE"))
 
-        assert store.sweeps.checked(checks) == 1
+        assert store.sweeps.schedule_checks(checks) == 1
 
 
 @pytest.mark.parametrize("size", [1, 20])
@@ -297,9 +301,9 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
     with counted(store.database.engine) as statements:
         group = group_of(store)
         assert len(statements) == 4
-        objects = list(store.sweeps.swept(group))
+        objects = list(store.sweeps.objects_of(group))
         assert len(statements) == 6
-        assert store.sweeps.checked([Check(sync=one.sync, due_in=LONG) for one in objects]) == size
+        assert store.sweeps.schedule_checks([Check(sync=one.sync, due_in=LONG) for one in objects]) == size
         assert len(statements) == 7
-        assert store.sweeps.sweepable(within=WITHIN) == []
+        assert store.sweeps.due_groups(within=WITHIN) == []
         assert len(statements) == 8

@@ -38,7 +38,7 @@ def a_test_succeeds(store: Store) -> None:
 
 
 def a_daemon_starts(store: Store) -> None:
-    store.syncs.wake_refused()
+    store.syncs.retry_refused()
 
 
 WAKES = [a_test_succeeds, a_daemon_starts]

@@ -20,7 +20,7 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.store.db_errors import Refusal, spoils_connections, translate
+from phasesync.store.db_errors import Refusal, invalidates_connections, translate
 from phasesync.store.postgresql import read_refusal
 from tests.support.stores import LONG
 
@@ -194,12 +194,12 @@ def test_even_what_a_person_has_to_change_is_looked_at_again(error):
 
 @pytest.mark.parametrize("state", ["25006", "0A000", "57P01", "XX000", "54000", "F0000", "08006", "40003", None])
 def test_connections_that_may_lead_astray_are_dropped(state):
-    assert spoils_connections(of_postgresql(state))
+    assert invalidates_connections(of_postgresql(state))
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "57014", "23505", "42601"])
 def test_connections_that_are_good_are_kept(state):
-    assert not spoils_connections(of_postgresql(state))
+    assert not invalidates_connections(of_postgresql(state))
 
 
 # --- connections that were refused: libpq's texts at verbosity "sqlstate"

@@ -129,7 +129,7 @@ def test_without_the_root_key_nothing_is_changed(former: tuple[str, tuple[Any, .
 
 def _daemon(store: Store) -> Callable[[], None]:
     store.daemons.beat("former-1", host="host-1", pid=4711, ttl=TTL)
-    return lambda: store.daemons.leave("former-1")
+    return lambda: store.daemons.deregister("former-1")
 
 
 def _run(store: Store) -> Callable[[], None]:

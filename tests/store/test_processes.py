@@ -96,7 +96,7 @@ def test_the_claim_of_a_killed_holder_is_taken_over_when_it_has_expired(store, u
     assert claim_due(store, "successor") == []
     assert store.syncs.get_sync("web").running
 
-    wait_until(lambda: store.claims.reap_expired() == ["web"], what="the end of the claim")
+    wait_until(lambda: store.claims.release_expired() == ["web"], what="the end of the claim")
     assert claim_one(store, "successor").fence == int(fence) + 1
     assert [run.outcome for run in store.runs.list_runs()] == [Outcome.INTERRUPTED]
 
@@ -147,7 +147,7 @@ for _ in range(30):
     connections = [file.connect() for _ in range(12)]
     connections[0].execute("INSERT INTO t VALUES (1)")
     path.rename(away)
-    threads = [threading.Thread(target=file.give_up) for _ in range(2)]
+    threads = [threading.Thread(target=file.abandon) for _ in range(2)]
     for one in threads:
         one.start()
     for one in connections:

@@ -38,7 +38,7 @@ def test_a_claim_is_a_look_and_one_statement(store, size):
     assert count(store, lambda: claim_due(store)) == 1
     assert count(store, lambda: store.claims.renew(claimed, ttl=TTL)) == 1
     assert count(store, lambda: store.claims.paused(claimed[0].sync_id)) == 1
-    assert count(store, store.claims.reap_expired) == 1, "a look finds nothing that expired"
+    assert count(store, store.claims.release_expired) == 1, "a look finds nothing that expired"
 
 
 def test_a_snapshot_loads_any_number_of_environments_in_two(store, size):

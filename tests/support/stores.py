@@ -26,7 +26,7 @@ from phasesync.core.sync_state import AfterRun, Claim, SyncDraft
 from phasesync.errors import PhasesyncError
 from phasesync.store import Database, Store, initialise, open_database, open_store, read_wrapped_keys, tables
 from phasesync.store.keys import KeyRing, RootKey
-from phasesync.store.lease_rows import is_authentic, mac_of
+from phasesync.store.lease_rows import is_authentic, lease_mac
 from tests.support.values import ACCOUNT, dynamic_config
 
 T = TypeVar("T")
@@ -242,7 +242,7 @@ def request_lease(
     return store.leases(ttl=claim_ttl).request(dynamic, make_spec, ttl=ttl, owner=owner)
 
 
-def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
+def activate_lease(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
     """Take a requested lease to active; the claim is given back."""
     leases = store.leases(ttl=TTL)
     leases.save(claim, lambda one, now: begin(one, ACCOUNT, now))
@@ -258,7 +258,7 @@ def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, do
 
 def issue_lease(store: Store, dynamic: DynamicSecret, *, ttl: timedelta = LONG, keep: Outputs | None = None) -> Lease:
     """An active lease that nobody is at work on."""
-    return hand_out(store, request_lease(store, dynamic, ttl=ttl)[0], keep=keep)
+    return activate_lease(store, request_lease(store, dynamic, ttl=ttl)[0], keep=keep)
 
 
 def revoke_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) -> LeaseClaim:
@@ -294,7 +294,7 @@ def move_lease(store: Store, lease: Lease, by: timedelta, *columns: str) -> None
     moved = {name: sa.type_coerce(tables.leases.c[name], sa.BigInteger()) + microseconds for name in columns}
     alter(store, tables.leases, lease.id, **moved)
     if was_authentic:
-        alter(store, tables.leases, lease.id, mac=mac_of(store.keys, _lease_row(store, lease.id)._asdict()))
+        alter(store, tables.leases, lease.id, mac=lease_mac(store.keys, _lease_row(store, lease.id)._asdict()))
 
 
 def _lease_row(store: Store, lease_id: str) -> sa.Row[Any]:
