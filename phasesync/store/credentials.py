@@ -1,7 +1,8 @@
 """
-Credentials: how we authenticate to AWS. Role ARN, External ID and access key are one ciphertext, bound to the rest.
+Credentials: how phasesync authenticates to AWS.
 
-An incomplete credential (a role that does not exist yet) is stored like any other; no sync of it is claimed.
+Role ARN, External ID and access key are one ciphertext, bound to the other columns. An incomplete credential (a role
+that does not exist yet) is stored like any other; its syncs are not claimed.
 """
 
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
 
 @dataclass(frozen=True, kw_only=True)
 class _Sealed:
-    """The columns that exist encrypted only."""
+    """The members that are stored encrypted."""
 
     role_arn: str | None
     external_id: str | None = field(repr=False)
@@ -44,10 +45,10 @@ class _Sealed:
 
 
 class CredentialStore(BaseStore):
-    """Credentials, encrypted at rest (port `CredentialStore`)."""
+    """Credentials, encrypted at rest."""
 
     def add(self, name: str, draft: CredentialDraft) -> Credential:
-        """Add a credential. AlreadyExistsError; NotFoundError for the source."""
+        """Add a credential. AlreadyExistsError; NotFoundError for its source."""
         check_name(name, "credential")
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
@@ -74,10 +75,10 @@ class CredentialStore(BaseStore):
             users = _users(connection)
             registry = read_registry(connection, self._keys)
             rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
-        found = [to_credential(row, self._keys, users.get(row.id, ())) for row in rows]
+        listed = [to_credential(row, self._keys, users.get(row.id, ())) for row in rows]
         for row in rows:
             registry.check(credentials, row)
-        return found
+        return listed
 
     def get(self, name: str) -> Credential:
         """Return a credential by name. NotFoundError."""
@@ -91,14 +92,14 @@ class CredentialStore(BaseStore):
 
     def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
         """
-        Replace what is known of a credential; the syncs that use it are due at once.
+        Replace a credential; the syncs that use it are due at once.
 
-        Where the pinned account changes, its syncs follow.
+        If the pinned account changes, its syncs are pinned to the new one.
 
         Raises:
-            NotFoundError: it, or its source.
+            NotFoundError: the credential, or its source.
             AlreadyExistsError: in the new account another sync writes to the same remote object.
-            InvalidInputError: its source would lead back to itself.
+            InvalidInputError: its sources would form a circle.
         """
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
@@ -124,10 +125,10 @@ class CredentialStore(BaseStore):
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
         """
-        Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError.
+        Store the result of a test; `account` is pinned if no account is pinned yet. The version stays. NotFoundError.
 
-        One that AWS accepts has the syncs that were refused, and the leases that could not be revoked, tried again at
-        once: what was in their way, such as a policy at AWS, may be corrected.
+        If AWS accepts the credential, syncs that were refused and leases that could not be revoked are tried again at
+        once: the cause, such as a policy at AWS, may be corrected.
         """
         with self._database.write() as connection:
             row = connection.execute(
@@ -187,7 +188,7 @@ class CredentialStore(BaseStore):
             registry.store()
 
     def _drafted(self, connection: sa.Connection, draft: CredentialDraft) -> dict[str, Any]:
-        """Return the columns that a draft decides."""
+        """Return the columns of a draft."""
         source = None if draft.source_name is None else find_credential(connection, draft.source_name)
         incomplete = draft.type is CredentialType.ASSUME_ROLE and draft.role_arn is None
         return {
@@ -222,7 +223,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
 
 @cache
 def select_credentials() -> sa.Select[Any]:
-    """Return the select behind `to_credential`."""
+    """Return the select that `to_credential` reads."""
     sources = credentials.alias("sources")
     return sa.select(credentials, sources.c.name.label("source_name")).outerjoin_from(
         credentials, sources, sources.c.id == credentials.c.source_id
@@ -230,7 +231,7 @@ def select_credentials() -> sa.Select[Any]:
 
 
 def to_credential(row: sa.Row[Any], keys: KeyRing, used_by: tuple[str, ...]) -> Credential:
-    """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
+    """Decrypt a row of `select_credentials`. CiphertextError also if a plain column was altered."""
     check_name_key(credentials, row)
     sealed = _open(row, keys)
     return Credential(
@@ -261,7 +262,7 @@ def _open(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
 
 
 def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where a credential leads is bound to its secrets: nobody swaps type, Region, source or account underneath."""
+    """Return the context of the ciphertext: it binds the secrets to type, Region, source and account."""
     bound = ("name", "type", "region", "source_id", "account")
     return (
         "credentials",

@@ -1,8 +1,8 @@
 """
-Which daemons are alive, which one works where only one may, and who does a chore.
+Daemons: which are alive, which one is active where only one may be, and which one does a chore.
 
-On SQLite one daemon works and the others stand by; on PostgreSQL all work. No leader is elected: a beat asks whether
-somebody else works, in the same transaction that says so.
+On SQLite one daemon is active and the others stand by; on PostgreSQL all are active. There is no leader election: a
+heartbeat checks for another active daemon in the transaction that stores its own role.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ _REMOVED_AFTER: Final = timedelta(hours=1)
 
 @retry_methods
 class DaemonRegistry:
-    """Daemons and chores (port `DaemonRegistry`)."""
+    """Daemons and their chores."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> MemberRole:
-        """Say that a daemon is alive; return whether it works or stands by. On PostgreSQL every daemon works."""
+        """Store a heartbeat; return the daemon's role. On PostgreSQL every daemon is active."""
         with self._database.write() as connection:
             note_time(connection, owner)
             role = MemberRole.ACTIVE
@@ -50,12 +50,12 @@ class DaemonRegistry:
             return role
 
     def deregister(self, owner: str) -> None:
-        """Sign off; a standby takes over with its next beat."""
+        """Remove a daemon that ends; a standby takes over with its next heartbeat."""
         with self._database.write() as connection:
             connection.execute(daemons.delete().where(daemons.c.owner == owner))
 
     def alive(self) -> list[Mapping[str, object]]:
-        """Return daemons that are alive: owner, host, pid, role, started_at, beat_at; the longest at work first."""
+        """Return the daemons that are alive: owner, host, pid, role, started_at, beat_at; the oldest first."""
         shown = [daemons.c[name] for name in ("owner", "host", "pid", "role", "started_at", "beat_at")]
         with self._database.read() as connection:
             rows = connection.execute(
@@ -64,7 +64,7 @@ class DaemonRegistry:
             return [row._asdict() for row in rows]
 
     def claim_chore(self, name: str, owner: str, *, every: timedelta) -> bool:
-        """Return True for the one daemon that shall do a chore now; at most once in `every`."""
+        """Return True for the one daemon that does a chore now; at most once in each period `every`."""
         with self._database.write() as connection:
             insert = insert_or_update(connection, chores).values(name=name, owner=owner, claimed_at=now())
             claimed = insert.on_conflict_do_update(

@@ -1,12 +1,8 @@
 """
-Reads the URL of a PostgreSQL database, strictly: what is accepted is unambiguous, and safe to show without password.
+Parses the URL of a database, strictly: what is accepted is unambiguous, and safe to show without its password.
 
-libpq's forms, several hosts included: https://www.postgresql.org/docs/current/libpq-connect.html. No error repeats a
-part of a URL, except for the name of an option: any other part may be the tail of a password.
-
-Where a database lies: URLs made uniform, and a SQLite file checked before it is opened.
-
-Makes the folder and the file with tight modes; never opens a database itself.
+PostgreSQL's forms, several hosts included: https://www.postgresql.org/docs/current/libpq-connect.html. No error repeats
+a part of a URL, except the name of an option: any other part may be the end of a password. Opens nothing.
 """
 
 import os
@@ -41,7 +37,7 @@ def is_postgresql(text: str) -> bool:
 
 def parse_postgresql_url(text: str) -> sa.URL:
     """
-    Return the URL with the driver that we use; several hosts and ports are in its query, separated by commas.
+    Return the URL for our driver; several hosts and ports are in its query, separated by commas.
 
     Raises:
         SettingsError: it does not parse strictly, or has an option that PostgreSQL's client library does not know.
@@ -53,7 +49,7 @@ def parse_postgresql_url(text: str) -> sa.URL:
     authority, _, path = before.partition("/")
     user_info, at, host_list = authority.rpartition("@")
     if "@" in user_info or "@" in path or "/" in path or "@" in query:
-        # Whatever follows may be the tail of a password, so nothing more of it is looked at.
+        # The rest may be the end of a password, so it is not parsed any further.
         raise _unusable("it has one @ or one / too many", _ENCODE)
     user, _, password = user_info.partition(":")
     hosts, ports = _hosts(host_list) if host_list else ([], [])
@@ -80,12 +76,12 @@ def parse_postgresql_url(text: str) -> sa.URL:
 def _hosts(text: str) -> tuple[list[str], list[str]]:
     """Return hosts and ports, in order; an empty port is the default one."""
     hosts, ports = [], []
-    for one in text.split(","):
-        found = _HOST_AND_PORT.fullmatch(one)
-        if found is None:
+    for part in text.split(","):
+        match = _HOST_AND_PORT.fullmatch(part)
+        if match is None:
             raise _unusable("its host or port is not valid", _ENCODE)
-        hosts.append(_host(found["host"]))
-        ports.append(_port(found["port"] or ""))
+        hosts.append(_host(match["host"]))
+        ports.append(_port(match["port"] or ""))
     return hosts, ports
 
 
@@ -116,7 +112,7 @@ def _options(query: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not _OPTION.fullmatch(name):
             raise _unusable("its options are not of the form name=value&name=value", _ENCODE)
-        if (name, value) == ("ssl", "true"):  # as libpq understands what JDBC has
+        if (name, value) == ("ssl", "true"):  # JDBC's option, which libpq accepts too
             name, value = "sslmode", "require"
         if name not in known:
             raise _unknown_option(name)
@@ -136,20 +132,20 @@ def _known_options() -> frozenset[str]:
 
 
 def _named_in_options(options: dict[str, str], hosts: list[str], ports: list[str]) -> tuple[list[str], list[str]]:
-    """Return hosts and ports with those of the options `host` and `port`, which are taken out; they go first."""
+    """Return hosts and ports; the options `host` and `port`, which are removed, take precedence."""
     named = options.pop("host", "")
     if named:
         hosts, ports = [], []
-        for one in named.split(","):
-            found = _HOST_AND_PORT.fullmatch(one)
-            if one.startswith(("/", "@")) or found is None:
-                hosts.append(_socket_or_address(one))
+        for part in named.split(","):
+            match = _HOST_AND_PORT.fullmatch(part)
+            if part.startswith(("/", "@")) or match is None:
+                hosts.append(_socket_or_address(part))
                 ports.append("")
             else:
-                hosts.append(_host(found["host"]))
-                ports.append(_port(found["port"] or ""))
-    if (given := options.pop("port", "")) != "":
-        ports = [_port(one) for one in given.split(",")]
+                hosts.append(_host(match["host"]))
+                ports.append(_port(match["port"] or ""))
+    if (port_list := options.pop("port", "")) != "":
+        ports = [_port(port) for port in port_list.split(",")]
         if len(ports) == 1:
             ports *= max(1, len(hosts))
         if hosts and len(ports) != len(hosts):
@@ -191,12 +187,12 @@ _EXAMPLE: Final = "sqlite:////var/lib/phasesync/phasesync.db"
 
 def parse_database_url(text: str) -> sa.URL:
     """
-    Return the URL with the driver that we use.
+    Return the URL for our driver.
 
-    `postgres://` and `postgresql://` mean psycopg 3. White space at the ends is dropped.
+    `postgres://` and `postgresql://` mean psycopg 3. White space at the ends is removed.
 
     Raises:
-        SettingsError: no URL, another database, a SQLite database in memory, or psycopg is not installed.
+        SettingsError: not a URL, another kind of database, a SQLite database in memory, or psycopg is not installed.
     """
     text = text.strip()
     if is_postgresql(text):
@@ -206,12 +202,12 @@ def parse_database_url(text: str) -> sa.URL:
                 hint="pip install 'phasesync[postgres]'",
             )
         return parse_postgresql_url(text)
-    found = _SQLITE_URL.fullmatch(text)
-    if found is None:
+    match = _SQLITE_URL.fullmatch(text)
+    if match is None:
         raise _not_a_url()
     if "?" in text:
         raise SettingsError("a SQLite URL takes no options; a ? in its path is written %3F", hint=_EXAMPLE)
-    path = os.fsdecode(unquote_to_bytes(found["path"].removeprefix("/")))
+    path = os.fsdecode(unquote_to_bytes(match["path"].removeprefix("/")))
     if not path or "\0" in path or path == ":memory:" or path.startswith("file:"):
         raise SettingsError("a SQLite database must be a file", hint=_EXAMPLE)
     try:

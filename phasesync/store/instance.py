@@ -1,11 +1,12 @@
 """
-The registry: which credentials and dynamic secrets there are, each in which version; one ciphertext on the instance.
+The row of this installation: its id, its first keys, and the registry of credentials and dynamic secrets.
 
-A ciphertext that is bound to its row says nothing of whether the row is the newest, or should be there at all. The
-registry does, so that somebody who can write to the database but has no key cannot put back one credential or one
-recipe as it was. It is bound to the other columns of the instance, which are authenticated with it.
+A ciphertext that is bound to its row does not prove that the row is the newest, or should exist at all. The registry
+does: it is one ciphertext with the id and version of every credential and dynamic secret. So an attacker who can write
+to the database but has no key cannot restore an older credential or definition. It is bound to the other columns of the
+row, which it thereby authenticates.
 
-Whoever changes it locks the instance's row before any other, so that no two wait for each other.
+A transaction that changes the registry locks this row before any other, so that no two transactions deadlock.
 """
 
 from collections.abc import Mapping
@@ -28,12 +29,12 @@ REGISTERED: Final = (credentials, dynamic_secrets)
 """Tables whose rows are registered by id and version."""
 
 BOUND: Final = ("id", "instance_id", "created_at", "restored_at", "generation_floor")
-"""Columns of the instance that the registry is bound to."""
+"""Columns of the row that the registry is bound to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Versions:
-    """What is encrypted: table -> row id -> version."""
+    """The content of the ciphertext: table -> row id -> version."""
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -55,17 +56,17 @@ class Registry:
 
     @property
     def restored_at(self) -> datetime | None:
-        """Since when this database counts as put in place of a later state; None = it does not."""
-        found: datetime | None = self._row["restored_at"]
-        return found
+        """Since when this database counts as older than AWS; None = it does not."""
+        restored_at: datetime | None = self._row["restored_at"]
+        return restored_at
 
     @property
     def generation_floor(self) -> int:
-        """Generations of objects that the journal does not know begin above this."""
+        """Generations of objects that are not in the journal begin above this."""
         return int(self._row["generation_floor"])
 
     def check(self, table: sa.Table, row: sa.Row[Any]) -> None:
-        """Raise CiphertextError where a row is not the one that was stored last."""
+        """Raise CiphertextError if a row is not the one that was stored last."""
         if self._versions[table.name].get(row.id) != row.version:
             what = table.name.replace("_", " ").removesuffix("s")
             raise CiphertextError(
@@ -75,15 +76,15 @@ class Registry:
             )
 
     def next_version(self, table: sa.Table, row: sa.Row[Any]) -> int:
-        """Return the version of a row that is replaced: above any that it had, also where an older one stands there."""
+        """Return the next version of a row: above all that it had, even if an older row was put in its place."""
         return max(int(row.version), self._versions[table.name].get(row.id, 0)) + 1
 
     def note(self, table: sa.Table, row_id: str, version: int) -> None:
-        """Note that a row is there in a version; `store` has to follow."""
+        """Register a row in a version; `store` has to follow."""
         self._versions[table.name][row_id] = version
 
     def forget(self, table: sa.Table, row_id: str) -> None:
-        """Note that a row is removed; `store` has to follow."""
+        """Remove a row from the registry; `store` has to follow."""
         self._versions[table.name].pop(row_id, None)
 
     def store(self, **changes: Any) -> None:
@@ -94,7 +95,7 @@ class Registry:
 
 
 def read_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
-    """Read the registry. CiphertextError where the instance's row was altered."""
+    """Read the registry. CiphertextError if the row was altered; SchemaMismatchError if there is no row."""
     row = connection.execute(sa.select(instance)).first()
     if row is None:
         raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
@@ -109,7 +110,7 @@ def read_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
 
 
 def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
-    """Read the registry to change it; the transaction must not hold a lock yet. CiphertextError."""
+    """Lock and read the registry to change it; the transaction must not hold other locks yet. CiphertextError."""
     connection.execute(row_lock(sa.select(instance.c.id))).all()
     return read_registry(connection, keys)
 
@@ -117,7 +118,7 @@ def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
 def encrypt_registry(
     keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
 ) -> bytes:
-    """Encrypt a registry for an instance's row, under the data key of credentials."""
+    """Encrypt a registry for the row of the instance, under the data key of credentials."""
     return keys.encrypt_json(key_id, _context(values), _Versions(versions=versions))
 
 
@@ -141,7 +142,7 @@ _LOCK: Final = 0x70_68_61_73_65_69_6E_69
 @retry_on_conflict
 def initialise(database: Database, keys: KeyRing) -> str:
     """
-    Make what is missing; safe to repeat.
+    Create the row of the instance and the first keys if they are missing; safe to repeat.
 
     Returns:
         The instance id.
@@ -154,32 +155,32 @@ def initialise(database: Database, keys: KeyRing) -> str:
     with database.write() as connection:
         if not database.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
-        there = {row.purpose: row.id for row in connection.execute(sa.select(data_keys.c.purpose, data_keys.c.id))}
+        key_ids = {row.purpose: row.id for row in connection.execute(sa.select(data_keys.c.purpose, data_keys.c.id))}
         for purpose in (DIGEST_KEY, CREDENTIALS_KEY):
-            if purpose not in there:
+            if purpose not in key_ids:
                 insert_key(connection, key := keys.new_data_key(purpose))
-                there[purpose] = key.id
+                key_ids[purpose] = key.id
         if connection.scalar(sa.select(instance.c.instance_id)) is None:
-            made_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
-            values = {"id": 1, "instance_id": new_id(), "created_at": made_at, "restored_at": None}
+            created_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            values = {"id": 1, "instance_id": new_id(), "created_at": created_at, "restored_at": None}
             values |= {"generation_floor": 0}
-            registry = encrypt_registry(keys, there[CREDENTIALS_KEY], values, {})
+            registry = encrypt_registry(keys, key_ids[CREDENTIALS_KEY], values, {})
             connection.execute(instance.insert().values(**values, registry=registry))
-    keys.verify()  # another process may have come first, with another root key
+    keys.verify()  # another process may have been first, with another root key
     return read_instance_id(database)
 
 
 def read_instance_id(database: Database) -> str:
-    """Return the instance id. SchemaMismatchError where `init` has not been run: the tables alone are not enough."""
+    """Return the instance id. SchemaMismatchError if `init` was not run: the tables alone are not enough."""
     with database.read() as connection:
-        found: str | None = connection.scalar(sa.select(instance.c.instance_id))
-    if found is None:
+        instance_id: str | None = connection.scalar(sa.select(instance.c.instance_id))
+    if instance_id is None:
         raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
-    return found
+    return instance_id
 
 
 def read_installation(database: Database) -> Installation:
-    """Return what tells this database from another installation's. SchemaMismatchError as `read_instance_id`."""
+    """Return the identity of this installation. SchemaMismatchError as `read_instance_id`."""
     instance_id = read_instance_id(database)
     with database.read() as connection:
         root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct())

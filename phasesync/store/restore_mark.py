@@ -1,8 +1,8 @@
 """
-An operator's word that this database, although older than AWS, is the one to go on with.
+The mark on a database that is older than what AWS has, and how an operator accepts such a database.
 
-Moves the generations of every remote object past what the later state may have spent, so that nothing that comes from
-here is taken for one of its writes, and has every sync looked at again.
+Accepting moves the generations of every remote object beyond those that the later state may have used, so that no new
+write is mistaken for one of its writes, and requests a run of every sync.
 """
 
 from typing import Final
@@ -22,24 +22,24 @@ from phasesync.store.run_requests import request_runs
 from phasesync.store.sync_rows import select_syncs
 from phasesync.store.tables import instance, leases, syncs
 
-_MET_THE_PROOF: Final = syncs.c.error_class == StaleDatabaseError.__name__
+_STALE: Final = syncs.c.error_class == StaleDatabaseError.__name__
 
 
 def is_marked() -> sa.ColumnElement[bool]:
     """
-    Return the condition that this database counts as older than AWS, whichever sync met the proof.
+    Return the condition that this database counts as older than AWS, whichever sync found the proof.
 
-    Runs note the proof for the whole database; those of an earlier release left it on their sync alone.
+    A run sets the mark for the whole database; a run of an earlier release left it on its sync alone.
     """
-    noted = sa.select(instance.c.restored_at).scalar_subquery().is_not(None)
-    return noted | sa.exists().where(_MET_THE_PROOF).correlate(None)
+    marked = sa.select(instance.c.restored_at).scalar_subquery().is_not(None)
+    return marked | sa.exists().where(_STALE).correlate(None)
 
 
 def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
     """
-    Note for the whole database that a run met the proof; it counts until an operator accepts it.
+    Mark the whole database as older than AWS, until an operator accepts it.
 
-    The transaction must not hold a lock yet. CiphertextError where the instance's row was altered.
+    The transaction must not hold other locks yet. CiphertextError if the row of the instance was altered.
     """
     registry = lock_registry(connection, keys)
     if registry.restored_at is None:
@@ -47,23 +47,23 @@ def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
 
 
 class RestoreMark(BaseStore):
-    """Restored databases, of the port `StateStore`."""
+    """The mark on a database that is older than what AWS has."""
 
     def is_set(self) -> bool:
-        """Return whether this database counts as older than AWS: it was put in place, or a run has met the proof."""
+        """Return whether this database counts as older than AWS: a backup was restored, or a run found the proof."""
         with self._database.read() as connection:
             try:
                 read_registry(connection, self._keys)
             except CiphertextError:
-                return True  # Nothing that it says is believed. Leases end at their maximum all the same.
+                return True  # An altered row is not trusted. Leases end at their maximum nevertheless.
             return bool(connection.scalar(sa.select(is_marked())))
 
     def accept(self, *, ahead: int) -> Acceptance:
         """
-        Go on with a database that is older than AWS: move every journal entry on and have every sync reconciled.
+        Accept a database that is older than AWS: advance every journal entry, and request a run of every sync.
 
         Args:
-            ahead: how many generations are skipped.
+            ahead: the number of generations to skip.
 
         Raises:
             ClaimHeldError: a sync is being reconciled.
@@ -73,8 +73,7 @@ class RestoreMark(BaseStore):
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             lock_rows(connection, syncs, sa.true())
-            found = connection.execute(select_syncs()).all()
-            rows = list({row.id: row for row in found}.values())
+            rows = list({row.id: row for row in connection.execute(select_syncs()).all()}.values())
             busy = [
                 row.name
                 for row in rows
@@ -93,10 +92,10 @@ class RestoreMark(BaseStore):
                 for entry in entries:
                     update_entry(connection, self._keys, row.data_key_id, accept_restore(entry, ahead))
                 moved += len(entries)
-            # What was made since the backup is in no journal; its tokens are passed over all the same.
+            # Objects created since the backup are in no journal; the floor skips their tokens too.
             registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)
-            connection.execute(syncs.update().where(_MET_THE_PROOF).values(error_class=None))
-            # Keys that were kept may be those of users that were removed after the backup.
+            connection.execute(syncs.update().where(_STALE).values(error_class=None))
+            # Kept keys may belong to users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             request_runs(connection, sa.true())
         return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))

@@ -1,9 +1,9 @@
 """
-The file of a SQLite database, and whether it is still the one that was opened.
+The file of a SQLite database: its place before it is opened, connections to it, and whether it was replaced.
 
-SQLite goes on with the files that it opened, whatever happens to their names: after a file was replaced, what is
-written would be lost, and another process would work on other data. So connections remember which files they have, and
-are used no longer than these are the ones that the names lead to. A new connection never makes a file.
+SQLite keeps working with the files that it opened, whatever happens to their names. After a file was replaced, writes
+would be lost, and another process would work on other data. So connections remember which files they opened, and are
+used only while the names still lead to these files. A new connection never creates a file.
 """
 
 import os
@@ -25,17 +25,17 @@ from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, Settings
 from phasesync.host_files import MOUNTS, is_passing, make_private_folder, mount_of
 
 BUSY_TIMEOUT_MS: Final = 10_000
-"""How long a write waits for another process's; ours take milliseconds."""
+"""How long a write waits for a write of another process; ours take milliseconds."""
 
 LOG_LIMIT_BYTES: Final = 32 * 1024 * 1024
-"""What SQLite shortens a longer log to, once nobody needs it; it begins a new one after 4 MB where nobody reads."""
+"""SQLite shortens a longer log to this once no reader needs it; without readers it restarts the log after 4 MB."""
 
 _WAL_PATIENCE_S: Final = 10.0
 
 _ATTEMPTS: Final = 3
 
 _SAVE_LOG_PATIENCE_MS: Final = 200
-"""How long the log of a file that lost its name waits for others."""
+"""How long saving the log of a replaced file waits for other connections."""
 
 FileId = tuple[int, int]
 """Device and inode."""
@@ -43,7 +43,7 @@ FileId = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Which files a connection has: the database, its write-ahead log and the log's index. None = there is none."""
+    """The files of a connection: the database, its write-ahead log and the log's index. None = no such file."""
 
     database: FileId | None
     log: FileId | None
@@ -52,14 +52,14 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """What tells one installation's database from another's."""
+    """The identity of an installation: what differs between the databases of two installations."""
 
     instance_id: str
     root_key_ids: frozenset[str]
 
 
 class SqliteConnection(sqlite3.Connection):
-    """A connection that knows which files it has open."""
+    """A connection that knows which files it opened."""
 
     files: Files
 
@@ -68,12 +68,12 @@ class SqliteConnection(sqlite3.Connection):
         self._ending = threading.Lock()
 
     def close(self) -> None:
-        """Close it; not while another thread saves the log through it, which would end the process."""
+        """Close the connection; wait while another thread saves the log through it, or the process would crash."""
         with self._ending:
             super().close()
 
     def save_log(self) -> bool:
-        """Write what stands in the log into the file, in any thread; return whether that was all. sqlite3.Error."""
+        """Write the log into the database file, in any thread; return whether all was written. sqlite3.Error."""
         with self._ending:
             self.execute(f"PRAGMA busy_timeout = {_SAVE_LOG_PATIENCE_MS}")
             try:
@@ -89,8 +89,8 @@ class SqliteFile:
     def __init__(self, path: Path, *, synchronous: str) -> None:
         """
         Args:
-            path: of the database.
-            synchronous: what SQLite waits for at a commit.
+            path: path of the database.
+            synchronous: SQLite's setting for what a commit waits for.
         """
         self.path = Path(os.path.abspath(path))
         self._synchronous = synchronous
@@ -100,16 +100,16 @@ class SqliteFile:
         self._expected: Installation | None = None
 
     def expect(self, installation: Installation) -> None:
-        """Accept a file in the place of the one that was opened only if it is of this installation."""
+        """Accept a replacement of the opened file only if it belongs to this installation."""
         self._expected = installation
 
     def connect(self) -> SqliteConnection:
         """
-        Open a connection; nothing is made.
+        Open a connection; no file is created.
 
         Raises:
-            StoreUnavailableError: the file is gone, or was replaced and cannot be read yet.
-            AnotherDatabaseError, KeyUnavailableError: it was replaced by another installation's.
+            StoreUnavailableError: the file is missing, or was replaced and cannot be read yet.
+            AnotherDatabaseError, KeyUnavailableError: it was replaced by the file of another installation.
         """
         opened, (log, index) = self._opened, self._side_files()
         for _ in range(_ATTEMPTS):
@@ -126,7 +126,7 @@ class SqliteFile:
                     self._connections.add(connection)
                 self._opened = connection.files
                 return connection
-            connection.close()  # It was replaced at the same time, and nothing says which of the two this is.
+            connection.close()  # The file was replaced at this moment, and it is unknown which one was opened.
         raise self._replaced()
 
     def _open(self) -> SqliteConnection:
@@ -143,16 +143,16 @@ class SqliteFile:
 
     def abandon(self) -> None:
         """
-        BaseStore with a file that lost its name, after which every connection to it has to be closed.
+        Give up a file that was moved or replaced; afterwards every connection to it has to be closed.
 
-        What stands in the log goes into the file that it belongs to, wherever that is now. The log loses its name too:
-        SQLite would use it for the next file of this name, while others still use it for the former one.
+        The log is written into the file that it belongs to, wherever that is now, and then removed: SQLite would use it
+        for the next file of this name, while others still use it for the former one.
         """
         now = _id_of(self.path)
         with self._lock:
-            former = [one for one in self._connections if one.files.database != now]
+            former = [connection for connection in self._connections if connection.files.database != now]
         for connection in former:
-            with suppress(sqlite3.Error):  # It is in use or closed; another one will do.
+            with suppress(sqlite3.Error):  # It is in use or closed; try the next one.
                 if connection.save_log():
                     break
         if self._opened is not None and self._opened.database != now:
@@ -174,31 +174,31 @@ class SqliteFile:
         try:
             return self._side_files()[0].stat().st_size
         except OSError:
-            return 0  # There is none once the last connection was closed.
+            return 0  # SQLite removes the log when the last connection is closed.
 
     @property
     def opened(self) -> Files | None:
-        """The files of the connection that was opened last; None = there was none."""
+        """The files of the newest connection; None if there was no connection."""
         return self._opened
 
     def files(self) -> Files:
-        """Return the files that the names lead to now."""
+        """Return the files that have the names now."""
         log, index = self._side_files()
         return Files(database=_id_of(self.path), log=_id_of(log), index=_id_of(index))
 
     @property
     def has_moved(self) -> bool:
-        """Whether the names lead to other files than those of the connection that was opened last."""
+        """Whether other files have the names now than those of the newest connection."""
         return self._opened is not None and self._opened != self.files()
 
     def has_lost(self, files: Files) -> bool:
-        """Return whether what was just written to files may not be found under their names."""
+        """Return whether a write to these files may be lost, because their names lead elsewhere now."""
         now = self.files()
-        # SQLite itself removes the log when the last connection is closed, and has saved what was in it then.
+        # SQLite itself removes the log when the last connection is closed, after saving its content.
         return now.database != files.database or now.log not in (None, files.log)
 
     def check(self, files: Files) -> None:
-        """Raise StoreUnavailableError unless a connection's files are the ones that the names lead to."""
+        """Raise StoreUnavailableError unless a connection's files still have their names."""
         now = self.files()
         if now.database is None:
             raise self._gone()
@@ -206,7 +206,7 @@ class SqliteFile:
             raise self._replaced()
 
     def _configure(self, connection: sqlite3.Connection) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN comes too late for a snapshot
+        connection.isolation_level = None  # the driver's own BEGIN would be too late for a snapshot
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         _use_write_ahead_log(connection)
         connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
@@ -216,14 +216,14 @@ class SqliteFile:
         connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log and its index
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """Make sure that a file that was put in the place of ours holds the same installation."""
+        """Raise an error unless a replacement of the opened file belongs to the same installation."""
         if self._expected is None:
             return
         try:
             found = connection.execute("SELECT instance_id FROM instance").fetchone()
             keys = frozenset(row[0] for row in connection.execute("SELECT DISTINCT root_key_id FROM data_keys"))
         except sqlite3.Error:
-            # It may be on its way: a copy that is not complete yet.
+            # It may be a copy that is not complete yet.
             raise self._replaced("what is there now is no database of phasesync, or not a whole one") from None
         if found is None:
             raise self._replaced("what is there now was never initialised")
@@ -253,22 +253,22 @@ class SqliteFile:
 
 
 def uri_of(path: Path, mode: str = "rw") -> str:
-    """Return SQLite's URI for a file that is there: whatever its characters are, and never made by opening it."""
+    """Return SQLite's URI of an existing file; opening it never creates a file."""
     return f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={mode}"
 
 
 def _id_of(path: Path) -> FileId | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreUnavailableError(f"the database {path} cannot be looked at: {error.strerror}") from None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """The switch is made once in a database's life and does not wait for locks by itself."""
+    """Switch to the write-ahead log; this happens once for a database, and SQLite does not wait for locks here."""
     deadline = time.monotonic() + _WAL_PATIENCE_S
     while True:
         try:
@@ -285,7 +285,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "davfs"),
-        # Folders of a host that a hypervisor shows to its guest; disks that several hosts share.
+        # Folders that a hypervisor shares with its guest; disks that several hosts share.
         *("vboxsf", "vmhgfs", "prl_fs", "ocfs2", "gfs", "gfs2", "gpfs", "orangefs", "pvfs2", "wekafs", "acfs"),
     }
 )
@@ -294,30 +294,30 @@ _NETWORK_FUSE: Final = (
     *("mountpoint-s3", "blobfuse", "goofys", "geesefs", "vmhgfs", "prl_fs", "gvfsd", "curlftpfs", "smbnetfs", "mfs"),
 )
 """
-How the programs behind FUSE mounts are named, at the beginning. Many name themselves as what is mounted only.
+Beginnings of the names of programs behind FUSE mounts. Many programs show their name only as the mount's source.
 
-9p and virtiofs are not in these lists: they also carry a machine's own disk into a virtual machine or a sandbox, where
+9p and virtiofs are not in these lists: they also carry the host's own disk into a virtual machine or a sandbox, where
 one kernel does all the locking.
 """
 
 _LONGEST_NAME: Final = 255 - len("-journal")
-"""Of 255 bytes, which a name may have on the file systems that matter (NAME_MAX)."""
+"""Bytes; a name has at most 255 bytes on the file systems that matter (NAME_MAX)."""
 
 _OLDEST_SQLITE: Final = (3, 35, 0)
-"""The first with RETURNING."""
+"""The first version with RETURNING."""
 
 
 def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = MOUNTS) -> Path:
     """
-    Check the place of a SQLite database, and make folder (0700) and file (0600) where asked.
+    Check the place of a SQLite database, and create folder (0700) and file (0600) on request.
 
     Args:
-        url: of the database.
-        create: make what is missing; otherwise a missing file is an error.
+        url: URL of the database.
+        create: create folder and file if they are missing; otherwise a missing file is an error.
         mounts: the kernel's list of mounts.
 
     Raises:
-        SettingsError: a network file system, no right to write there, no database, or SQLite is too old.
+        SettingsError: a network file system, no write permission, no database, or SQLite is too old.
     """
     check_sqlite_version(sqlite3.sqlite_version_info)
     path = Path(url.database or "")
@@ -346,9 +346,9 @@ def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = MOUNTS) -> 
 
 def missing_database(path: Path) -> tuple[str, str]:
     """
-    Return message and hint for a database that is not there; `init` comes first only where nothing of ours is.
+    Return message and hint for a missing database; the hint names `init` first only if nothing of ours is there.
 
-    A new database beside what an old one has left would look right, and would have lost everything.
+    A new database beside the remains of an old one would look right, and everything would be lost.
     """
     place = "set PHASESYNC_DATABASE_URL or PHASESYNC_DATA_DIR to where it is"
     if not path.parent.is_dir():
@@ -356,21 +356,21 @@ def missing_database(path: Path) -> tuple[str, str]:
             f"there is no database at {path}: there is no folder {path.parent}",
             f"phasesync init makes a new one; where there should be one already: is a disk not mounted? {place}",
         )
-    left = sorted(one.name for one in path.parent.iterdir() if one.is_file() and not one.name.startswith("."))
-    if not left:
+    files = sorted(file.name for file in path.parent.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
         return (
             f"there is no database at {path}: the folder is empty",
             f"phasesync init makes a new one; where there should be one already: {place}",
         )
     return (
-        f"there is no database at {path}; in its folder there is: {', '.join(left[:10])}",
+        f"there is no database at {path}; in its folder there is: {', '.join(files[:10])}",
         f"bring it back from a backup: phasesync db restore FILE; or {place}; phasesync init makes a new one, which is "
         "empty",
     )
 
 
 def sqlite_file_exists(url: sa.URL) -> bool:
-    """Return whether a SQLite database is there. SettingsError where its folder may not be searched."""
+    """Return whether the file of a SQLite database exists. SettingsError if its folder may not be searched."""
     path = Path(url.database or "")
     try:
         path.stat()
@@ -382,20 +382,20 @@ def sqlite_file_exists(url: sa.URL) -> bool:
 
 
 def check_sqlite_version(version: Sequence[int]) -> None:
-    """Raise SettingsError for a SQLite library that lacks what we use."""
+    """Raise SettingsError for a SQLite library that is too old."""
     if tuple(version) < _OLDEST_SQLITE:
-        found, needed = (".".join(map(str, numbers)) for numbers in (version, _OLDEST_SQLITE))
+        installed, needed = (".".join(map(str, numbers)) for numbers in (version, _OLDEST_SQLITE))
         raise SettingsError(
-            f"the SQLite library of this Python is {found}, {needed} or newer is needed",
+            f"the SQLite library of this Python is {installed}, {needed} or newer is needed",
             hint="use a newer Python, or PostgreSQL",
         )
 
 
 def access_warnings(url: sa.URL) -> tuple[str, ...]:
     """
-    Return what should be better about who can reach a SQLite database, one line each; empty = nothing.
+    Return warnings about who can read or write a SQLite database, one line each.
 
-    Whoever may write to it can do what docs/security.md lists. A group is how Kubernetes gives a volume to a pod.
+    docs/security.md lists what a writer can do. A group is no warning: Kubernetes uses one to give a volume to a pod.
     """
     path = Path(os.path.abspath(url.database or ""))
     warnings = []
@@ -419,7 +419,7 @@ def access_warnings(url: sa.URL) -> tuple[str, ...]:
 
 
 def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """Return the type of the network file system that a path lies on; None for a local one, or where nothing tells."""
+    """Return the type of the network file system of a path; None for a local or an unknown one."""
     mount = mount_of(path, mounts)
     if mount is None:
         return None
@@ -434,7 +434,7 @@ def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
 
 
 def _make_file(path: Path) -> None:
-    """Make an empty file that only we may read; SQLite gives its side files the mode of the first."""
+    """Create an empty file that only this user may read; SQLite gives its side files the same mode."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:

@@ -1,7 +1,7 @@
 """
-Syncs for a sweep: which are due soon, what is journalled of them, and when they are checked next.
+Syncs for a sweep: which are due soon, their journalled objects, and when they are checked next.
 
-Whether a key is still set is told from its keyed digest: no environment is decrypted. Must not decide what counts as
+Whether a key is still set is found by its keyed digest: no environment is decrypted. Must not decide what counts as
 drift.
 """
 
@@ -34,23 +34,23 @@ from phasesync.store.tables import apps, credentials, environments, journal, sec
 _FETCH_ROWS: Final = 500
 """Rows fetched at once."""
 _SYNCS_PER_TRANSACTION: Final = 1000
-"""Syncs set in one transaction: an edit waits for it on SQLite, where writes are one at a time."""
+"""Syncs updated in one transaction: on SQLite, where writes are one at a time, an edit waits for it."""
 
 _PLACE: Final = (syncs.c.destination_kind, syncs.c.account, syncs.c.region)
 
 
 class SweepStore(BaseStore):
-    """What sweeps read and settle (port `SweepStore`)."""
+    """Syncs for a sweep."""
 
     def due_groups(self, *, within: timedelta) -> list[SweepGroup]:
-        """Return the groups with checks that are due within this time, in a fixed number of statements."""
+        """Return the groups of syncs with checks due within this time, in a fixed number of statements."""
         soon = _only_settled(sa.select(*_PLACE, syncs.c.config, syncs.c.objects)).where(
             syncs.c.next_due_at <= after(within)
         )
         with self._database.read() as connection:
             due: dict[tuple[str, str, str], int] = {}
             for row in connection.execute(soon):
-                # Not authenticated: a config that somebody altered could at most bring a sweep about.
+                # Not authenticated: an altered config could at most cause a sweep.
                 if shown_by_lists(from_json(SyncConfig, row.config)):
                     due[tuple(row[:3])] = due.get(tuple(row[:3]), 0) + max(1, row.objects)
             if not due:
@@ -79,8 +79,8 @@ class SweepStore(BaseStore):
         """
         Yield the objects of all syncs of a group, due or not, sync by sync, in a fixed number of statements.
 
-        Not of syncs that are pending, held, halted, failing, paused, asked for or claimed. Holds a snapshot of the
-        database until it is exhausted or closed, and keeps no more than a few hundred objects in memory.
+        Leaves out syncs that are pending, held, halted, failing, paused, requested or claimed. Holds a snapshot of the
+        database until it is exhausted or closed, and keeps at most a few hundred objects in memory.
         """
         with self._database.read() as connection:
             is_set = self._keys_that_are_set(connection, group)
@@ -90,12 +90,12 @@ class SweepStore(BaseStore):
 
     def schedule_checks(self, checks: Sequence[Check]) -> int:
         """
-        Set when syncs are checked next, of those that nobody has claimed, changed or asked for since they were read.
+        Set the next check of syncs that were not claimed, changed or requested since they were read.
 
-        Waits for no run and no edit, and keeps none waiting for longer than a short transaction.
+        Does not wait for runs or edits, and blocks none for longer than a short transaction.
 
         Returns:
-            How many were set.
+            The number of syncs that were set.
         """
         ordered = sorted(checks, key=lambda check: check.sync.id)
         count = 0
@@ -124,20 +124,20 @@ class SweepStore(BaseStore):
             .where(credentials.c.status != CredentialStatus.INCOMPLETE)
             .order_by(credentials.c.name_key)
         )
-        found: dict[tuple[str, str, str], list[Credential]] = {}
+        usable: dict[tuple[str, str, str], list[Credential]] = {}
         registry = read_registry(connection, self._keys)
         for row in connection.execute(statement):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
                 registry.check(credentials, row)
-                found.setdefault(place, []).append(to_credential(row, self._keys, used_by=()))
+                usable.setdefault(place, []).append(to_credential(row, self._keys, used_by=()))
             except (CiphertextError, KeyUnavailableError):
-                continue  # The syncs that use it are halted by their next run, which says why.
-        return found
+                continue  # The next run of its syncs reports this and halts them.
+        return usable
 
     def _keys_that_are_set(self, connection: sa.Connection, group: SweepGroup) -> set[bytes]:
-        """Return the lookups of keys that are set, in the environments of the group's syncs of layout per-key."""
-        # What else has these characters in its configuration brings lookups that nobody asks for.
+        """Return the lookups of keys that are set, in the environments of the group's syncs with layout per-key."""
+        # Another configuration that happens to contain these characters only adds lookups that are not used.
         per_key = syncs.c.config.contains(f'"layout":"{Layout.PER_KEY}"', autoescape=True)
         of_those = sa.select(syncs.c.environment_id).where(_in_group(group), per_key)
         statement = sa.select(secrets.c.lookup).where(secrets.c.is_set, secrets.c.environment_id.in_(of_those))
@@ -158,7 +158,7 @@ class SweepStore(BaseStore):
                 try:
                     entry = to_entry(row, self._keys)
                 except (CiphertextError, KeyUnavailableError):
-                    authentic = False  # Its run will say so, and halt it.
+                    authentic = False  # The sync's next run reports this and halts it.
             yield SweptObject(
                 sync=sync, entry=entry, wanted=entry is not None and self._wants(row, sync.config, entry, is_set)
             )
@@ -175,7 +175,7 @@ class SweepStore(BaseStore):
 
 
 def _only_settled(statement: sa.Select[Any]) -> sa.Select[Any]:
-    """Narrow a select of syncs down to those that are settled and that nobody works on or is about to."""
+    """Restrict a select of syncs to those that are settled, and neither claimed nor requested."""
     return statement.join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id).where(
         syncs.c.account.is_not(None),
         syncs.c.settled_status == SyncStatus.IN_SYNC,
@@ -198,7 +198,7 @@ def _in_group(group: SweepGroup) -> sa.ColumnElement[bool]:
 
 
 def _select_objects(group: SweepGroup) -> sa.Select[Any]:
-    """Return journal rows with what is set on their sync, sync by sync. `id` is the entry's."""
+    """Return the select of journal rows with the configuration of their sync, ordered by sync. `id` is the entry's."""
     entries = (journal.c.sync_id == syncs.c.id) & (journal.c.account == syncs.c.account)
     return (
         _only_settled(
@@ -213,16 +213,16 @@ def _select_objects(group: SweepGroup) -> sa.Select[Any]:
 
 
 _OF_SYNC: Final = tuple(syncs.c[name] for name in (*MAC_COLUMNS, "mac", "fence") if name != "id")
-"""What an operator set on a sync, but for its id, and its fence."""
+"""The configuration columns of a sync without its id, and its fence."""
 _OF_ENTRY: Final = tuple(column for column in journal.c if column.name not in ("account", "region"))
-"""A journal entry, but for what the join makes equal to its sync's."""
+"""The columns of a journal entry without those that equal its sync's."""
 
 _which: Final = sa.bindparam("which", type_=sa.String)
 _SET_NEXT_CHECK: Final = (
     syncs.update()
     .where(
-        # Where somebody else holds the row, this one need not be set; waiting for one after the other would be a
-        # dead lock in the making.
+        # A row that another transaction has locked need not be set; waiting for one row after the other could
+        # deadlock.
         syncs.c.id.in_(
             sa.select(syncs.c.id)
             .where(
