@@ -1,7 +1,8 @@
 """
 Apps and environments: adding, listing, renaming, removing, and the keyed MAC of an environment.
 
-Names are unique regardless of case. A rename or a new name requests runs of the syncs whose references it may change.
+Names are unique regardless of case. A rename or a new name requests runs of the syncs with references that it may
+change.
 
 The MAC covers the names of an environment, its revision, and which secrets it has in which version. Each value is bound
 to its row, but which rows exist and which version is current are plain columns. The MAC covers those, so that an
@@ -111,7 +112,7 @@ class AppStore(BaseStore):
             return to_environment(find_environment(connection, app, name))
 
     def update_environment(self, app: str, name: str, *, new_name: str) -> Environment:
-        """Rename an environment; syncs whose references name it become pending. NotFoundError, AlreadyExistsError."""
+        """Rename an environment; syncs that refer to it become pending. NotFoundError, AlreadyExistsError."""
         check_name(new_name, "environment")
         with self._database.write() as connection:
             environment = find_environment(connection, app, name, lock=True)
@@ -340,11 +341,13 @@ def check_environment_mac(keys: KeyRing, environment: sa.Row[Any], pointers: Ite
 
 def load_pointers(connection: sa.Connection, environment_ids: Sequence[str]) -> dict[str, list[Pointer]]:
     """Return environment id -> pointers to its secrets, in one statement."""
-    found: dict[str, list[Pointer]] = {environment_id: [] for environment_id in environment_ids}
+    pointers: dict[str, list[Pointer]] = {environment_id: [] for environment_id in environment_ids}
     columns = (secrets.c.environment_id, secrets.c.id, secrets.c.lookup, secrets.c.version, secrets.c.is_set)
-    for environment_id, *pointer in connection.execute(sa.select(*columns).where(secrets.c.environment_id.in_(found))):
-        found[environment_id].append(Pointer._make(pointer))
-    return found
+    for environment_id, *pointer in connection.execute(
+        sa.select(*columns).where(secrets.c.environment_id.in_(pointers))
+    ):
+        pointers[environment_id].append(Pointer._make(pointer))
+    return pointers
 
 
 def authentic_pointers(connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any]) -> list[Pointer]:

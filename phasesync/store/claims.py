@@ -127,8 +127,8 @@ class ClaimStore(BaseStore):
         elif large <= 0:
             due = _next_due("due", limit, _SMALL)
         else:
-            some = _next_due("large", large, ~_SMALL)
-            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(some.c.id)))
+            large_due = _next_due("large", large, ~_SMALL)
+            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(large_due.c.id)))
         statement = _claim_update(owner, ttl, _trigger_of_due(), sa.func.coalesce(syncs.c.requested_by, REQUESTER))
         with self._database.write() as connection:
             rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()

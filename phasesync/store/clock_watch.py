@@ -39,7 +39,7 @@ _HORIZON: Final = timedelta(days=36_525) // timedelta(microseconds=1)
 
 
 class ClockWatch(BaseStore):
-    """Watches the database's clock (port `ClockWatch`)."""
+    """Watches the database's clock."""
 
     def check(self, owner: str) -> ClockSetBack | None:
         """

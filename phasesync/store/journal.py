@@ -6,6 +6,7 @@ row, so that an attacker cannot make an object look ours, or a write look settle
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -49,17 +50,21 @@ class JournalStore(BaseStore):
         stored = entry if entry.id is not None else replace(entry, id=new_id())
         with self._database.write() as connection:
             data_key_id = lock_claimed(connection, claim).data_key_id
+            values = to_row(self._keys, data_key_id, stored)
             if entry.id is None:
-                connection.execute(journal.insert().values(**to_row(self._keys, data_key_id, stored)))
+                connection.execute(journal.insert().values(**values))
             else:
-                update_entry(connection, self._keys, data_key_id, stored)
+                connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
         return stored
 
 
-def update_entry(connection: sa.Connection, keys: KeyRing, data_key_id: str, entry: JournalEntry) -> None:
-    """Replace a stored entry."""
-    values = to_row(keys, data_key_id, entry)
-    connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
+def update_entries(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace stored entries by values of `to_row`, in one statement."""
+    if rows:
+        statement = journal.update().where(journal.c.id == sa.bindparam("entry_id"))
+        new = {name: sa.bindparam(f"new_{name}") for name in rows[0] if name != "id"}
+        parameters = [{"entry_id" if name == "id" else f"new_{name}": row[name] for name in row} for row in rows]
+        connection.execute(statement.values(new), parameters)
 
 
 def load_journal(connection: sa.Connection, sync_id: str, keys: KeyRing) -> tuple[JournalEntry, ...]:

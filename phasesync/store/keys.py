@@ -195,10 +195,10 @@ class KeyRing:
         with self._lock:
             if not any(key.purpose == purpose for key in self._wrapped.values()):
                 self._reload()
-            found = [key for key in self._wrapped.values() if key.purpose == purpose]
-        if not found:
+            keys = [key for key in self._wrapped.values() if key.purpose == purpose]
+        if not keys:
             raise KeyUnavailableError("this database has no keys yet", hint="phasesync init")
-        return found[-1]
+        return keys[-1]
 
     def _reload(self) -> None:
         # All keys at once: one statement, however many environments a run reads.

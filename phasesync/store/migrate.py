@@ -124,9 +124,9 @@ def check(database_url: str) -> None:
     if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         message, hint = missing_database(Path(url.database or ""))
         raise SchemaMismatchError(message, hint=hint)
-    found = status(database_url)
-    if not found.is_current:
-        raise _mismatch(found.current)
+    schema = status(database_url)
+    if not schema.is_current:
+        raise _mismatch(schema.current)
 
 
 def migrations_folder() -> Path:
@@ -193,16 +193,16 @@ def _current(connection: sa.Connection) -> str | None:
         _require_schema(connection)
         return None
     table = sa.table(_VERSION_TABLE, sa.column("version_num", sa.String))
-    found = connection.scalars(sa.select(table.c.version_num).distinct().limit(_MOST_NAMED)).all()
+    versions = connection.scalars(sa.select(table.c.version_num).distinct().limit(_MOST_NAMED)).all()
     rows = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
     if rows > 1:
         raise SchemaMismatchError(
             f"the database says in {rows} rows of {_VERSION_TABLE} which schema it has, and one is right: "
-            f"{', '.join(map(str, found))}",
+            f"{', '.join(map(str, versions))}",
             hint="it was altered outside: restore the newest backup that phasesync db backup made",
         )
     # SQLite stores a value of any type in any column.
-    return str(found[0]) if found and found[0] is not None else None
+    return str(versions[0]) if versions and versions[0] is not None else None
 
 
 def _require_schema(connection: sa.Connection) -> None:

@@ -5,7 +5,8 @@ Accepting moves the generations of every remote object beyond those that the lat
 write is mistaken for one of its writes, and requests a run of every sync.
 """
 
-from typing import Final
+from collections import defaultdict
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -16,11 +17,11 @@ from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.instance import lock_registry, read_registry
-from phasesync.store.journal import load_journal, update_entry
+from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.keys import KeyRing
 from phasesync.store.run_requests import request_runs
 from phasesync.store.sync_rows import select_syncs
-from phasesync.store.tables import instance, leases, syncs
+from phasesync.store.tables import instance, journal, leases, syncs
 
 _STALE: Final = syncs.c.error_class == StaleDatabaseError.__name__
 
@@ -68,8 +69,9 @@ class RestoreMark(BaseStore):
         Raises:
             ClaimHeldError: a sync is being reconciled.
         """
-        moved = 0
         unread: list[str] = []
+        advanced: list[dict[str, Any]] = []
+        journals: dict[str, list[sa.Row[Any]]] = defaultdict(list)
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             lock_rows(connection, syncs, sa.true())
@@ -83,19 +85,20 @@ class RestoreMark(BaseStore):
                 raise ClaimHeldError(
                     f"the sync {busy[0]} is being reconciled", hint="stop the daemons first: phasesync status"
                 )
+            for entry_row in connection.execute(sa.select(journal).order_by(journal.c.id)):
+                journals[entry_row.sync_id].append(entry_row)
             for row in rows:
                 try:
-                    entries = load_journal(connection, row.id, self._keys)
+                    entries = [to_entry(entry_row, self._keys) for entry_row in journals[row.id]]
                 except CiphertextError:
                     unread.append(row.name)
                     continue
-                for entry in entries:
-                    update_entry(connection, self._keys, row.data_key_id, accept_restore(entry, ahead))
-                moved += len(entries)
+                advanced += [to_row(self._keys, row.data_key_id, accept_restore(entry, ahead)) for entry in entries]
+            update_entries(connection, advanced)
             # Objects created since the backup are in no journal; the floor skips their tokens too.
             registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)
             connection.execute(syncs.update().where(_STALE).values(error_class=None))
             # Kept keys may belong to users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             request_runs(connection, sa.true())
-        return Acceptance(syncs=len(rows), objects=moved, unread=tuple(unread))
+        return Acceptance(syncs=len(rows), objects=len(advanced), unread=tuple(unread))

@@ -73,12 +73,12 @@ class SnapshotReader:
         wanted = sorted({(app.lower(), environment.lower()) for app, environment in names})
         if not wanted:
             return {}
-        found = self._connection.execute(
+        rows = self._connection.execute(
             select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
         ).all()
-        values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
-        for environment_id, rows in current_rows(self._connection, self._keys, found).items():
-            for row in rows:
+        values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in rows}
+        for environment_id, secret_rows in current_rows(self._connection, self._keys, rows).items():
+            for row in secret_rows:
                 version = to_version(row, self._keys)
                 if version.value is not None:
                     values[environment_id][version.path, version.key] = version.value
@@ -86,7 +86,7 @@ class SnapshotReader:
             (row.app_key, row.name_key): EnvironmentSnapshot(
                 environment_id=row.id, app=row.app, name=row.name, revision=row.revision, secrets=values[row.id]
             )
-            for row in found
+            for row in rows
         }
 
 
@@ -119,17 +119,17 @@ def _select_contents() -> sa.Select[Any]:
 
 
 def current_rows(
-    connection: sa.Connection, keys: KeyRing, found: Sequence[sa.Row[Any]]
+    connection: sa.Connection, keys: KeyRing, environment_rows: Sequence[sa.Row[Any]]
 ) -> dict[str, list[sa.Row[Any]]]:
     """
     Return environment id -> rows of `select_current` of the keys that are set, in one statement.
 
-    `found`: rows of `select_environments`. CiphertextError if one of them, or the set of its secrets, was altered.
+    `environment_rows`: rows of `select_environments`. CiphertextError if one, or the set of its secrets, was altered.
     """
-    rows: dict[str, list[sa.Row[Any]]] = {environment.id: [] for environment in found}
+    rows: dict[str, list[sa.Row[Any]]] = {environment.id: [] for environment in environment_rows}
     for row in connection.execute(_select_contents().where(secrets.c.environment_id.in_(rows))):
         rows[row.environment_id].append(row)
-    for environment in found:
+    for environment in environment_rows:
         pointers = [Pointer(row.id, row.lookup, row.current_version, row.is_set) for row in rows[environment.id]]
         check_environment_mac(keys, environment, pointers)
     return {environment_id: [row for row in own if row.is_set] for environment_id, own in rows.items()}
@@ -235,8 +235,8 @@ class SecretStore(BaseStore):
         """Return the current version of every key, sorted by path and key; of one folder or of all."""
         folder = None if path is None else normalise_path(path)
         with self._database.read() as connection:
-            found = find_environment(connection, app, environment)
-            rows = current_rows(connection, self._keys, [found])[found.id]
+            environment_row = find_environment(connection, app, environment)
+            rows = current_rows(connection, self._keys, [environment_row])[environment_row.id]
         versions = [to_version(row, self._keys) for row in rows]
         return sorted(
             (version for version in versions if folder in (None, version.path)),
@@ -266,9 +266,9 @@ class SecretStore(BaseStore):
         """Return the pointer of a key (None if it was never set) and its rows of a select."""
         path, key = normalise_path(path), check_stored_key(key)
         with self._database.read() as connection:
-            found = find_environment(connection, app, environment)
-            pointers = authentic_pointers(connection, self._keys, found)
-            wanted = lookup_of(self._keys, found.id, path, key)
+            environment_row = find_environment(connection, app, environment)
+            pointers = authentic_pointers(connection, self._keys, environment_row)
+            wanted = lookup_of(self._keys, environment_row.id, path, key)
             newest = next((pointer for pointer in pointers if pointer.lookup == wanted), None)
             if newest is None:
                 return None, []
@@ -306,16 +306,16 @@ class SecretStore(BaseStore):
         """
         wanted = _edits_by_key(writes, unsets)
         with self._database.write() as connection:
-            found = find_environment(connection, app, environment, lock=True)
-            pointers = authentic_pointers(connection, self._keys, found)
-            edits = self._key_edits(connection, found, wanted)
+            environment_row = find_environment(connection, app, environment, lock=True)
+            pointers = authentic_pointers(connection, self._keys, environment_row)
+            edits = self._key_edits(connection, environment_row, wanted)
             if not edits:
-                return to_environment(found)
+                return to_environment(environment_row)
             for edit in edits:
                 if edit.row is None:
                     check_key(edit.key_path[1])
-            self._refuse_issued_keys(connection, found, edits)
-            self._commit(connection, found, pointers, edits, actor, origin)
+            self._refuse_issued_keys(connection, environment_row, edits)
+            self._commit(connection, environment_row, pointers, edits, actor, origin)
             return to_environment(find_environment(connection, app, environment))
 
     def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
@@ -369,8 +369,8 @@ class SecretStore(BaseStore):
     ) -> None:
         """Raise AlreadyExistsError if a dynamic secret of the same folder issues values under one of the new keys."""
         new = [edit.key_path for edit in edits if edit.value is not None and (edit.row is None or not edit.row.is_set)]
-        some = sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id).limit(1)
-        if not new or connection.scalar(some) is None:
+        any_dynamic = sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id).limit(1)
+        if not new or connection.scalar(any_dynamic) is None:
             return
         from phasesync.store.dynamic import issued_keys  # Most environments have no dynamic secrets.
 

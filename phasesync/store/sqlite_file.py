@@ -220,16 +220,16 @@ class SqliteFile:
         if self._expected is None:
             return
         try:
-            found = connection.execute("SELECT instance_id FROM instance").fetchone()
+            instance_row = connection.execute("SELECT instance_id FROM instance").fetchone()
             keys = frozenset(row[0] for row in connection.execute("SELECT DISTINCT root_key_id FROM data_keys"))
         except sqlite3.Error:
             # It may be a copy that is not complete yet.
             raise self._replaced("what is there now is no database of phasesync, or not a whole one") from None
-        if found is None:
+        if instance_row is None:
             raise self._replaced("what is there now was never initialised")
-        if found[0] != self._expected.instance_id:
+        if instance_row[0] != self._expected.instance_id:
             raise AnotherDatabaseError(
-                f"{self.path} was replaced by the database of another installation ({found[0]}; this one is "
+                f"{self.path} was replaced by the database of another installation ({instance_row[0]}; this one is "
                 f"{self._expected.instance_id})",
                 hint="put the database of this installation back, or restart the daemon to work with the other one",
             )

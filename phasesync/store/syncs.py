@@ -190,7 +190,7 @@ class SyncStore(BaseStore):
             _request_run(connection, row, trigger, actor)
 
     def retry_refused(self) -> None:
-        """Request a run of the syncs whose newest run was refused by AWS, or did not reach it."""
+        """Request runs of the syncs that AWS refused, or that did not reach it, in their newest run."""
         with self._database.write() as connection:
             retry_refused(connection)
 
