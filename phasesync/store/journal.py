@@ -62,7 +62,7 @@ def update_entries(connection: sa.Connection, rows: Sequence[Mapping[str, Any]])
     """Replace stored entries by values of `to_row`, in one statement."""
     if rows:
         statement = journal.update().where(journal.c.id == sa.bindparam("entry_id"))
-        new = {name: sa.bindparam(f"new_{name}") for name in rows[0] if name != "id"}
+        new: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in rows[0] if name != "id"}
         parameters = [{"entry_id" if name == "id" else f"new_{name}": row[name] for name in row} for row in rows]
         connection.execute(statement.values(new), parameters)
 

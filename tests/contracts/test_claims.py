@@ -1,4 +1,4 @@
-"""What every StateStore promises of claims: who gets one, when, and what a stale holder may not do."""
+"""Claims of syncs: who gets one, when, and what a stale holder may not do."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises a daemon: which leases it has to act on, and that no two daemons get the same one."""
+"""Leases that a daemon has to act on: which ones, and that no two daemons get the same one."""
 
 from collections import Counter
 from collections.abc import Callable

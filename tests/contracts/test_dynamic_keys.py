@@ -1,4 +1,4 @@
-"""A key of a folder has one owner: a secret, or the dynamic secret that hands something out under it."""
+"""A key of a folder has one owner: a secret, or the dynamic secret that issues values under it."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of values that are kept with a lease: they come back, and go with its end."""
+"""Values that are kept with a lease: they can be read again, and are deleted when the lease ends."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of claims: who works on a lease, for how long, and what a stale holder may not do."""
+"""Claims of leases: who works on a lease, for how long, and what a stale holder may not do."""
 
 from collections.abc import Callable
 from datetime import timedelta

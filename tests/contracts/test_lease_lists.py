@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of many leases: lists, how they stand, and which are deleted in the end."""
+"""Many leases: lists, their statuses, and which ones are deleted in the end."""
 
 from datetime import timedelta
 

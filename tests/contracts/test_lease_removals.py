@@ -1,4 +1,4 @@
-"""What may be removed while leases are live, and what goes with it: nothing that somebody still has to take back."""
+"""Removals while leases are live: refused while a lease has to be revoked, and what they delete."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every SweepStore promises: which checks lists can make, of what, and that nothing newer is set back by them."""
+"""Syncs for a sweep: which checks lists can make, of which objects, and that newer state is never overwritten."""
 
 from collections.abc import Callable
 from dataclasses import replace

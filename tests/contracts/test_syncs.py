@@ -1,4 +1,4 @@
-"""What every StateStore promises of syncs: adding, changing, pausing, asking, and one sync for one remote object."""
+"""Syncs: adding, changing, pausing and requesting them, and one sync for one remote object."""
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Whoever can write to the database but has no key: no secret is rolled back, hidden, or read under another name."""
+"""An attacker with write access and no key cannot restore or hide a secret, nor read it under another name."""
 
 from collections.abc import Callable
 from functools import partial

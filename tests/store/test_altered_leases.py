@@ -1,4 +1,4 @@
-"""Whoever can write to the database but has no key: an altered recipe or lease is noticed, and stops nothing else."""
+"""An attacker with write access and no key: an altered dynamic secret or lease is noticed, and blocks nothing else."""
 
 from collections.abc import Callable
 from dataclasses import replace

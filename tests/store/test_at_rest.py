@@ -1,6 +1,6 @@
 """
-What lies on the disk: no value, key name, folder, comment, reason or credential in any form; and what is altered or
-moved there is noticed.
+What is on the disk: no value, key name, folder, comment, reason or credential in any form; and an alteration or a move
+is noticed.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""Writes in each other's way on PostgreSQL: rows are locked in one order, and what was given up is repeated."""
+"""Conflicts between writes on PostgreSQL: rows are locked in one order, and a conflict leads to a repetition."""
 
 import inspect
 import threading

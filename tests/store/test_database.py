@@ -1,4 +1,4 @@
-"""Transactions, the database's time, and errors in our words."""
+"""Transactions, the database's time, and the errors that they raise."""
 
 import socket
 import sqlite3

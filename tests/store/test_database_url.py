@@ -1,4 +1,4 @@
-"""Where a database may lie, and how its URL may be written."""
+"""The place of a database, and the forms of its URL."""
 
 import os
 import stat

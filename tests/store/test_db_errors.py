@@ -1,4 +1,4 @@
-"""What becomes of each error of the two databases: what a person must change, and what is tried again."""
+"""Errors of the two databases: which ones a person must fix, and which ones are tried again."""
 
 import sqlite3
 

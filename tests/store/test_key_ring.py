@@ -1,4 +1,4 @@
-"""Envelope encryption: what is bound to what, and what a wrong or altered key does."""
+"""Envelope encryption: what a ciphertext is bound to, and what a wrong or altered key does."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""URLs of PostgreSQL databases: libpq's forms, read strictly, and nothing of a password in any message."""
+"""URLs of PostgreSQL databases: the forms of libpq, parsed strictly, without any part of a password in a message."""
 
 import pytest
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""A backup in the place of a database: checked before, atomic, and remembered as older."""
+"""Restoring a backup: it is checked before, replaced atomically, and marked as older."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""How many statements the hot paths send: constant, whatever an environment, a run or a fleet holds."""
+"""The number of statements of the hot paths is constant, whatever the size of an environment, a run or a fleet."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What every CredentialStore promises."""
+"""Credentials: adding, marking, updating and removing them, and what that does to their syncs."""
 
 from dataclasses import replace
 from datetime import timedelta

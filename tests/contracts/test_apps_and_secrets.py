@@ -1,4 +1,4 @@
-"""What every EnvironmentStore promises."""
+"""Apps, environments and secrets: names, edits, history, clones and snapshots."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The first start: what is made, that it is made once, and whose keys are refused."""
+"""The first start: keys and id are made once, and the keys of another root key are refused."""
 
 import threading
 from functools import partial

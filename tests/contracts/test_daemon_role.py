@@ -1,4 +1,4 @@
-"""A daemon's role ends with its own lease, and what fails is told once for each chore."""
+"""A daemon's role ends with its own membership, and a failure is reported once for each chore."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class Daemon:
     def prune_runs(self, **given: object) -> object:
         return self._store.runs.prune_runs(**given)
 
-    def wake_refused(self) -> None:
+    def retry_refused(self) -> None:
         self._or_fail("wake", self._store.syncs.retry_refused)
         self.woken += 1
 
-    def reap_expired(self) -> object:
+    def release_expired(self) -> object:
         return self._or_fail("reap", self._store.claims.release_expired)
 
 

@@ -1,5 +1,5 @@
 """
-What a clock that was set back leaves behind, and that nothing waits for it: on each database.
+A clock that was set back: what it leaves behind is corrected, and nothing waits for it, on each database.
 
 The clock of a database cannot be set here. Every instant in it is moved ahead instead, which is the same.
 """

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of single leases: asking for one, its steps, and its log."""
+"""Single leases: requesting one, its steps, and its log."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What dynamic secrets and leases leave on the disk: no policy, tag, key, name of a user or reason in any form."""
+"""Dynamic secrets and leases on the disk: no policy, tag, key, user name or reason in any form."""
 
 from pathlib import Path
 

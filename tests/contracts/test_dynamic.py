@@ -1,4 +1,4 @@
-"""What every DynamicStore promises: recipes come back as given, one to a name, and change without their leases."""
+"""Dynamic secrets: they are stored as given, one for each name, and change without their leases."""
 
 from dataclasses import replace
 from datetime import timedelta

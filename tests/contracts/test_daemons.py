@@ -1,4 +1,4 @@
-"""What every DaemonRegistry promises."""
+"""Daemons and chores: which daemon is active, which ones are alive, and who does a chore."""
 
 from datetime import timedelta
 
