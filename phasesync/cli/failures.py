@@ -54,7 +54,7 @@ def report(error: BaseException, args: Sequence[str]) -> int:
             _tell(type(error).__name__, _message_of(error), _help_hint(error), args)
             return error.exit_code
         case click.Abort() | KeyboardInterrupt() | EOFError():
-            _tell("ExpiredClaim", "interrupted", None, args)
+            _tell("Interrupted", "interrupted", None, args)
             return INTERRUPTED
         case BrokenPipeError():
             _give_up(sys.stdout)
