@@ -268,7 +268,7 @@ def test_reaping_frees_what_expired_and_says_so_once(store):
     dead = store.syncs.get_sync("dead")
     assert (dead.settled_status, dead.running, dead.last_run_id) == (SyncStatus.PENDING, False, run.id)
     assert store.syncs.load(claim).sync.running
-    assert [one.sync_id for one in claim_due(store)] == [by_name["dead"]]
+    assert [claim.sync_id for claim in claim_due(store)] == [by_name["dead"]]
 
 
 def test_a_run_by_hand_that_died_is_done_again_even_if_nothing_else_is_due(store):

@@ -167,9 +167,9 @@ class Fleet:
 
 @pytest.fixture
 def fleet(store: Store) -> Iterator[Fleet]:
-    made = Fleet(store, threads=4)
-    yield made
-    made.end()
+    fleet = Fleet(store, threads=4)
+    yield fleet
+    fleet.end()
 
 
 def test_small_ones_are_done_while_large_ones_go_on(store: Store, fleet: Fleet) -> None:

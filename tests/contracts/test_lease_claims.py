@@ -30,7 +30,7 @@ REVOKED = Entry(event=LeaseEvent.REVOKED, actor="ada")
 
 def revoke(store: Store, claim: LeaseClaim, *, done: bool = False) -> Lease:
     return store.leases(ttl=TTL).save(
-        claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=REVOKED, done=done
+        claim, lambda lease, now: begin_revoke(lease, Cause.REQUEST, "why", now), entry=REVOKED, done=done
     )
 
 
@@ -146,7 +146,7 @@ def test_a_claim_of_a_lease_that_was_removed_is_lost(store: Store) -> None:
 
 PROLONGED: dict[str, Callable[[Store, LeaseClaim], object]] = {
     "before a call": lambda store, claim: store.leases(ttl=TTL).extend(claim),
-    "by a step": lambda store, claim: store.leases(ttl=TTL).save(claim, lambda one, now: begin(one, ACCOUNT, now)),
+    "by a step": lambda store, claim: store.leases(ttl=TTL).save(claim, lambda lease, now: begin(lease, ACCOUNT, now)),
 }
 
 
@@ -202,14 +202,14 @@ def test_of_two_that_claim_one_lease_at_once_one_gets_it(store: Store, migrated_
     other = open_test_store(migrated_database_url)
     stores = (store, other, store, other)
 
-    results = at_once(*(lambda one=one: one.leases(ttl=TTL).claim(lease.id, "me") for one in stores))
+    results = at_once(*(lambda opened=opened: opened.leases(ttl=TTL).claim(lease.id, "me") for opened in stores))
 
     other.close()
-    assert sorted(type(one).__name__ for one in results) == ["ClaimHeldError"] * 3 + ["ClaimedLease"]
+    assert sorted(type(result).__name__ for result in results) == ["ClaimHeldError"] * 3 + ["ClaimedLease"]
 
 
 def test_what_a_holder_writes_is_what_its_successor_reads(store: Store) -> None:
     claim, _ = request_lease(store, add_dynamic(store), "dead")
-    about = store.leases(ttl=TTL).save(claim, lambda one, now: begin(one, ACCOUNT, now))
+    about = store.leases(ttl=TTL).save(claim, lambda lease, now: begin(lease, ACCOUNT, now))
     alter(store, tables.leases, claim.lease_id, claim_until=about.requested_at)
     assert store.leases(ttl=TTL).claim(claim.lease_id, "alive").lease == about

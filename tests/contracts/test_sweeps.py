@@ -65,10 +65,10 @@ def swept(store: Store) -> dict[str, list[SweptObject]]:
         destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION, due=1, objects=1, credentials=()
     )
     names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
-    found: dict[str, list[SweptObject]] = {}
-    for one in store.sweeps.objects_of(group):
-        found.setdefault(names[one.sync.id], []).append(one)
-    return found
+    by_sync: dict[str, list[SweptObject]] = {}
+    for swept_object in store.sweeps.objects_of(group):
+        by_sync.setdefault(names[swept_object.sync.id], []).append(swept_object)
+    return by_sync
 
 
 def check(store: Store, due_in: timedelta) -> int:
@@ -86,19 +86,23 @@ def test_checks_that_are_due_soon_are_told_by_place(store: Store) -> None:
 
     assert (group.destination_kind, group.account, group.region) == ("aws-secrets-manager", ACCOUNT, REGION)
     assert (group.due, group.objects) == (2, 3)
-    assert [one.name for one in group.credentials] == ["aws"]
+    assert [credential.name for credential in group.credentials] == ["aws"]
     assert group.credentials == (replace(store.credentials.get("aws"), used_by=()),)
 
 
 def test_an_object_is_told_with_what_is_journalled_and_set(store: Store) -> None:
     in_step(store, "web", description="of the web shop")
 
-    ((one,),) = swept(store).values()
+    ((swept_object,),) = swept(store).values()
 
     (journal_entry,) = store.syncs.state_of("web").journal
     sync = store.syncs.get_sync("web")
-    assert (one.entry, one.wanted) == (journal_entry, True)
-    assert (one.sync.id, one.sync.version, one.sync.config) == (sync.id, sync.version, sync.config)
+    assert (swept_object.entry, swept_object.wanted) == (journal_entry, True)
+    assert (swept_object.sync.id, swept_object.sync.version, swept_object.sync.config) == (
+        sync.id,
+        sync.version,
+        sync.config,
+    )
 
 
 def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
@@ -106,10 +110,10 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
     add_sync(store, "there", region="eu-west-1")
     settle_all(store)
 
-    found = store.sweeps.due_groups(within=WITHIN)
+    groups = store.sweeps.due_groups(within=WITHIN)
 
-    assert [(group.region, group.due) for group in found] == [("eu-central-1", 1), ("eu-west-1", 1)]
-    assert [one.sync.id for group in found for one in store.sweeps.objects_of(group)] == [
+    assert [(group.region, group.due) for group in groups] == [("eu-central-1", 1), ("eu-west-1", 1)]
+    assert [swept_object.sync.id for group in groups for swept_object in store.sweeps.objects_of(group)] == [
         store.syncs.get_sync("here").id
     ]
 
@@ -178,7 +182,11 @@ def test_keys_that_are_gone_are_not_wanted_any_more(store: Store) -> None:
     settle_all(store, objects=3)
 
     assert group_of(store).due == 3
-    assert {one.entry.remote_name: one.wanted for one in swept(store)["web"] if one.entry} == {
+    assert {
+        swept_object.entry.remote_name: swept_object.wanted
+        for swept_object in swept(store)["web"]
+        if swept_object.entry
+    } == {
         "shop/production/A": True,
         "shop/production/B": True,
         "shop/production/GONE": False,
@@ -193,7 +201,11 @@ def test_a_former_name_is_not_wanted_any_more(store: Store) -> None:
     store.journal.save_entry(claim, replace(journalled(claim.sync_id, "shop/web"), region="us-east-1"))
     settle(store, claim, due_in=SOON)
 
-    assert {one.entry.remote_name: one.wanted for one in swept(store)["web"] if one.entry} == {
+    assert {
+        swept_object.entry.remote_name: swept_object.wanted
+        for swept_object in swept(store)["web"]
+        if swept_object.entry
+    } == {
         "shop/web": True,
         "shop/former": False,
     }
@@ -209,9 +221,9 @@ def test_what_does_not_authenticate_is_told_as_such(store: Store, forgery: str) 
     with store.database.write() as connection:
         connection.execute(sa.text(forgery))
 
-    ((one,),) = swept(store).values()
+    ((swept_object,),) = swept(store).values()
 
-    assert (one.entry, one.wanted) == (None, False)
+    assert (swept_object.entry, swept_object.wanted) == (None, False)
 
 
 def test_a_check_puts_the_next_one_off_and_logs_nothing(store: Store) -> None:
@@ -303,7 +315,10 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
         assert len(statements) == 4
         objects = list(store.sweeps.objects_of(group))
         assert len(statements) == 6
-        assert store.sweeps.schedule_checks([Check(sync=one.sync, due_in=LONG) for one in objects]) == size
+        assert (
+            store.sweeps.schedule_checks([Check(sync=swept_object.sync, due_in=LONG) for swept_object in objects])
+            == size
+        )
         assert len(statements) == 7
         assert store.sweeps.due_groups(within=WITHIN) == []
         assert len(statements) == 8

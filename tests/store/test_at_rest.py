@@ -139,8 +139,8 @@ def change(store, table: sa.Table, **values: object) -> None:
 def flipped(store, column: sa.Column) -> bytes:
     """The first ciphertext of a column with its last bit flipped."""
     with store.database.read() as connection:
-        found: bytes = connection.scalar(sa.select(column).where(column.is_not(None)).limit(1))
-    return found[:-1] + bytes([found[-1] ^ 1])
+        ciphertext: bytes = connection.scalar(sa.select(column).where(column.is_not(None)).limit(1))
+    return ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])
 
 
 def swap(store, table: sa.Table, column: sa.Column, keys: tuple[sa.Column, ...]) -> None:

@@ -47,9 +47,11 @@ def of_sqlite(name: str, text: str = CANARY_VALUE, at: sa.URL = SQLITE) -> Phase
 def wrapped(error: Exception) -> sa.exc.DBAPIError:
     """As SQLAlchemy raises a driver's error."""
     base = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
-    made = sa.exc.DBAPIError.instance("SELECT 1", {"value": CANARY_VALUE}, error, base, hide_parameters=True)
-    assert isinstance(made, sa.exc.DBAPIError)
-    return made
+    error_of_sqlalchemy = sa.exc.DBAPIError.instance(
+        "SELECT 1", {"value": CANARY_VALUE}, error, base, hide_parameters=True
+    )
+    assert isinstance(error_of_sqlalchemy, sa.exc.DBAPIError)
+    return error_of_sqlalchemy
 
 
 def is_tried_again(error: PhasesyncError) -> bool:

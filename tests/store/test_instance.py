@@ -72,16 +72,16 @@ def test_a_database_without_tables_says_so(database_url):
 
 
 def test_two_first_starts_at_once_make_one_set_of_keys(database):
-    found: list[str] = []
+    instance_ids: list[str] = []
 
     def start() -> None:
-        found.append(initialise(database, ring(database)))
+        instance_ids.append(initialise(database, ring(database)))
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    assert len(set(found)) == 1
+    assert len(instance_ids) == 4
+    assert len(set(instance_ids)) == 1
     assert purposes(database) == ["credentials", "digest"]

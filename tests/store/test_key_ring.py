@@ -159,7 +159,7 @@ def test_keys_are_read_once_and_again_only_for_a_new_one(ring, shelf):
     fresh = KeyRing([ROOT], shelf.list_all)
     fresh.verify()
     sealed = [ring.encrypt(key.id, PLACE, b"x") for key in shelf.keys]
-    assert [fresh.decrypt(PLACE, one) for one in sealed] == [b"x"] * 4
+    assert [fresh.decrypt(PLACE, ciphertext) for ciphertext in sealed] == [b"x"] * 4
     assert fresh.digests.key_id == shelf.keys[0].id
     assert shelf.reads == 1
     shelf.keys.append(ring.new_data_key("environment"))
@@ -178,7 +178,7 @@ def test_digests_are_keyed_and_kept_apart(ring, shelf):
         digests.digest("lookup"),
     }
     assert len(different) == 5
-    assert {len(one) for one in different} == {32}
+    assert {len(digest) for digest in different} == {32}
 
 
 def test_nothing_of_a_key_is_shown(ring):

@@ -9,10 +9,10 @@ from phasesync.store.db_errors import translate
 
 
 def parameters(text: str) -> dict[str, object]:
-    """What the client library is given, apart from what we always give it."""
+    """What the client library is arguments, apart from what we always give it."""
     url = parse_database_url(text)
-    _, given = sa.create_engine(url).dialect.create_connect_args(url)
-    return {name: value for name, value in given.items() if name != "context"}
+    _, arguments = sa.create_engine(url).dialect.create_connect_args(url)
+    return {name: value for name, value in arguments.items() if name != "context"}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def parameters(text: str) -> dict[str, object]:
 )
 def test_a_url_means_what_libpq_says(text, expected):
     if expected is None:
-        with pytest.raises(SettingsError, match="sslmode is given twice"):
+        with pytest.raises(SettingsError, match="sslmode is arguments twice"):
             parameters(text)
     else:
         assert parameters(text) == expected

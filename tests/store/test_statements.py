@@ -48,7 +48,7 @@ def test_a_snapshot_loads_any_number_of_environments_in_two(store, size):
     with store.secrets.snapshot() as reader:
         loaded = {}
         assert count(store, lambda: loaded.update(reader.load(names))) == 2
-    assert {len(one.secrets) for one in loaded.values()} == {size}
+    assert {len(snapshot.secrets) for snapshot in loaded.values()} == {size}
 
 
 def test_an_edit_does_not_depend_on_the_number_of_keys(store, size):
