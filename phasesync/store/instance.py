@@ -21,7 +21,7 @@ from phasesync.store.base import new_id
 from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.encryption import UNVERSIONED
-from phasesync.store.keys import CREDENTIALS_KEY, KeyRing, insert_key
+from phasesync.store.keys import CREDENTIALS_KEY, DIGEST_KEY, KeyRing, insert_key
 from phasesync.store.sqlite_file import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance
 
@@ -131,9 +131,6 @@ def _plain(value: object) -> str:
         return ""
     return str(to_microseconds(value)) if isinstance(value, datetime) else str(value)
 
-
-DIGEST_KEY: Final = "digest"
-"""Purpose of the key behind fingerprints, tokens and lookups; never replaced."""
 
 _LOCK: Final = 0x70_68_61_73_65_69_6E_69
 """Advisory lock of PostgreSQL ("phaseini"), so that two first starts make one set of keys."""

@@ -205,7 +205,7 @@ def not_set_error(app: str, environment: str, path: str, key: str) -> NotFoundEr
 
 
 _READ_ALL_FROM: Final = 500
-"""From so many keys on, all of an environment are read in key_path of naming each."""
+"""An edit of this many keys or more reads all secrets of the environment instead of naming each key."""
 
 KeyPath = tuple[str, str]
 """Path and key."""
