@@ -30,13 +30,10 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.encryption import same_mac
 from phasesync.store.instance import lock_registry
-from phasesync.store.keys import KeyRing, insert_key
+from phasesync.store.keys import ENVIRONMENT_KEY, KeyRing, insert_key
 from phasesync.store.run_requests import request_readers, retry_unresolved
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
-
-ENVIRONMENT_KEY = "environment"
-"""Purpose of data keys; every environment has its own."""
 
 
 class AppStore(BaseStore):
