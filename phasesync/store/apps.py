@@ -31,7 +31,7 @@ from phasesync.store.db_time import now
 from phasesync.store.encryption import same_mac
 from phasesync.store.instance import lock_registry
 from phasesync.store.keys import ENVIRONMENT_KEY, KeyRing, insert_key
-from phasesync.store.run_requests import request_readers, retry_unresolved
+from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 
@@ -40,7 +40,7 @@ class AppStore(BaseStore):
     """Apps and environments."""
 
     def add_app(self, name: str, *, description: str = "") -> App:
-        """Add an app. AlreadyExistsError, case ignored."""
+        """Add an app. AlreadyExistsError: names are unique regardless of case."""
         check_name(name, "app")
         with self._database.write() as connection:
             _refuse_taken_app(connection, name)
@@ -90,7 +90,7 @@ class AppStore(BaseStore):
             connection.execute(apps.delete().where(apps.c.id == app.id))
 
     def add_environment(self, app: str, name: str) -> Environment:
-        """Add an environment. NotFoundError for the app; AlreadyExistsError, case ignored."""
+        """Add an environment. NotFoundError for the app; AlreadyExistsError: names are unique regardless of case."""
         with self._database.write() as connection:
             insert_environment(connection, self._keys, find_app(connection, app, lock=True), name)
             return to_environment(find_environment(connection, app, name))
@@ -164,7 +164,7 @@ class AppStore(BaseStore):
             if live:
                 label = f"{environment.app}/{environment.name}"
                 raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
-            request_readers(connection, environment.id)
+            request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
                 registry.forget(dynamic_secrets, dynamic)

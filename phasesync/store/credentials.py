@@ -28,7 +28,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
-from phasesync.store.run_requests import request_users, retry_leases, retry_refused
+from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import pin_account
 from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
@@ -120,7 +120,7 @@ class CredentialStore(BaseStore):
             registry.store()
             if account != row.account:
                 pin_account(connection, self._keys, syncs.c.credential_id == row.id, account)
-            request_users(connection, row.id)
+            request_runs_of_credential(connection, row.id)
             return self._get(connection, credentials.c.id == row.id, name)
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:

@@ -62,7 +62,7 @@ def retry_unresolved(connection: sa.Connection) -> None:
     )
 
 
-def request_readers(connection: sa.Connection, environment_id: str) -> None:
+def request_runs_of_readers(connection: sa.Connection, environment_id: str) -> None:
     """
     Request runs of the syncs that read an environment that is being removed.
 
@@ -72,7 +72,7 @@ def request_readers(connection: sa.Connection, environment_id: str) -> None:
     request_runs(connection, syncs.c.id.in_(readers) | syncs.c.claim_owner.is_not(None))
 
 
-def request_users(connection: sa.Connection, credential_id: str) -> None:
+def request_runs_of_credential(connection: sa.Connection, credential_id: str) -> None:
     """
     Request runs of the syncs of a credential, and of the credentials that it is the source of, however indirectly.
 
