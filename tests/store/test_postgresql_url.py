@@ -9,7 +9,7 @@ from phasesync.store.db_errors import translate
 
 
 def parameters(text: str) -> dict[str, object]:
-    """What the client library is arguments, apart from what we always give it."""
+    """The parameters of the client library for a URL, apart from those that we always set."""
     url = parse_database_url(text)
     _, arguments = sa.create_engine(url).dialect.create_connect_args(url)
     return {name: value for name, value in arguments.items() if name != "context"}
@@ -37,7 +37,7 @@ def parameters(text: str) -> dict[str, object]:
 )
 def test_a_url_means_what_libpq_says(text, expected):
     if expected is None:
-        with pytest.raises(SettingsError, match="sslmode is arguments twice"):
+        with pytest.raises(SettingsError, match="sslmode is given twice"):
             parameters(text)
     else:
         assert parameters(text) == expected
