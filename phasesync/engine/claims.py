@@ -139,7 +139,7 @@ class ClaimKeeper:
         if heed_pause and self._context.store.claims.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
         # A run of another sync may have met the proof since this one began.
-        if self._context.store.restored.is_restored():
+        if self._context.store.restore_mark.is_set():
             raise not_accepted()
 
 

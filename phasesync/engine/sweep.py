@@ -86,7 +86,7 @@ class Sweeper:
             StoreUnavailableError: the database cannot be asked.
         """
         # A sweep that takes long begins earlier, or its objects would be asked for one by one meanwhile.
-        for group in self._context.store.sweeps.sweepable(
+        for group in self._context.store.sweeps.due_groups(
             within=_AHEAD + max(self._took.values(), default=timedelta(0))
         ):
             credentials = [one for one in group.credentials if not self._is_denied(one, group.region)]
@@ -146,7 +146,7 @@ class Sweeper:
     def _read(self, group: SweepGroup, stopping: Callable[[], bool]) -> _Ledger:
         """Return what is expected; of each journal entry only what a list can tell is kept."""
         ledger = _Ledger()
-        for one in self._context.store.sweeps.swept(group):
+        for one in self._context.store.sweeps.objects_of(group):
             if stopping():
                 raise InterruptedRunError
             self._expect(ledger, one, group)
@@ -190,7 +190,7 @@ class Sweeper:
             yield seen
 
     def _settle(self, ledger: _Ledger, suspected: set[str]) -> None:
-        self._context.store.sweeps.checked(
+        self._context.store.sweeps.schedule_checks(
             [
                 Check(sync=sync, due_in=timedelta(0) if sync.id in suspected else sync.config.interval)
                 for sync in ledger.settled()

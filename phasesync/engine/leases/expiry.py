@@ -43,7 +43,7 @@ class LeaseExpiry:
             # Calls that AWS does not answer take their time: what failed before has half of the threads, no more.
             again = max(0, (free + len(running) + 1) // 2 - failed)
             due = self._context.leases.claim_due(
-                self._context.owner, limit=free, again=again, restored=self._context.store.restored.is_restored()
+                self._context.owner, limit=free, again=again, restored=self._context.store.restore_mark.is_set()
             )
             # They may come late, from a database that was locked, when the end has begun already.
             late = [one for one in due if not dispatcher.submit(one)]

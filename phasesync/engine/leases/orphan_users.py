@@ -149,7 +149,7 @@ class OrphanCollector:
 
     def reap(self, checkpoint: Callable[[], None]) -> bool:
         """Look and remove; for a daemon. Tells what came of it; returns whether it all held. StoreUnavailableError."""
-        if self._context.store.restored.is_restored():
+        if self._context.store.restore_mark.is_set():
             return True
         held = True
         for look in self.look():
