@@ -19,7 +19,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from phasesync.emulator import AwsEmulator
 from urllib.request import ProxyHandler, Request, build_opener
 
 _QUOTAS: Final = "quotas"
@@ -139,20 +142,6 @@ def _main(rate_limiter: bool) -> None:
             arrivals.clear()
             faults.update(share=0.0, failed=0)
 
-    def plant(secrets: Mapping[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
-        there, arns = set(aws.outside.names()), {}
-        for name, planted in secrets.items():
-            if planted is None:
-                aws.outside.delete(name, recovery_days=None)
-                continue
-            version, tags = planted
-            if name in there:
-                aws.outside.put(name, "planted again", ClientRequestToken=version)
-                arns[name] = str(aws.outside.describe(name)["ARN"])
-            else:
-                arns[name] = aws.outside.create(name, "planted", tags=tags, ClientRequestToken=version)
-        return arns
-
     def seen() -> Seen:
         with aws.state.lock:
             versions = {str(one.name): len(one.versions) for one in aws.state.secrets(ACCOUNT, REGION)}
@@ -166,7 +155,7 @@ def _main(rate_limiter: bool) -> None:
             case "GET":
                 answer = vars(seen())
             case "PUT":
-                answer = plant(json.loads(body))
+                answer = _plant(aws, json.loads(body))
             case "PATCH":
                 faults["share"] = json.loads(body)
             case "DELETE":
@@ -176,6 +165,21 @@ def _main(rate_limiter: bool) -> None:
     empty()
     print(aws.url, LoopbackServer(control).url, flush=True)
     sys.stdin.read()
+
+
+def _plant(aws: "AwsEmulator", secrets: Mapping[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
+    present, arns = set(aws.outside.names()), {}
+    for name, planted in secrets.items():
+        if planted is None:
+            aws.outside.delete(name, recovery_days=None)
+            continue
+        version, tags = planted
+        if name in present:
+            aws.outside.put(name, "planted again", ClientRequestToken=version)
+            arns[name] = str(aws.outside.describe(name)["ARN"])
+        else:
+            arns[name] = aws.outside.create(name, "planted", tags=tags, ClientRequestToken=version)
+    return arns
 
 
 if __name__ == "__main__":

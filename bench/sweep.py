@@ -34,7 +34,7 @@ from phasesync.core.sync import Layout
 from phasesync.store.journal import to_row
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import to_json
-from phasesync.store.sync_rows import destination_key, mac_of
+from phasesync.store.sync_rows import destination_key, sync_mac
 from phasesync.store.tables import chores, environments, journal, secrets, sync_reads, syncs
 from tests.support.installation import REGION, Installation
 from tests.support.sql import counted
@@ -105,7 +105,7 @@ class _Planted:
     def _plant(
         self, application: Application, connection: sa.Connection, endpoint: Endpoint, count: int, keys: int
     ) -> None:
-        ring, sealer = application.store.keys, application.store.journal._cipher
+        ring = application.store.keys
         endpoint.plant({"shop/web" if keys == 1 else "shop/web/KEY_0": None})
         first = {rows: _only(connection, rows) for rows in (environments, syncs, sync_reads, secrets)}
         (entry,) = application.store.syncs.state_of("web").journal
@@ -120,7 +120,7 @@ class _Planted:
                 config["remote_name"] = f"shop/{name}"
             named = {"name": name, "name_key": name}
             sync = first[syncs] | named | {"id": sync_id, "environment_id": environment_id, "config": to_json(config)}
-            sync |= {"destination_key": destination_key(sync), "mac": mac_of(ring, sync), "objects": keys}
+            sync |= {"destination_key": destination_key(sync), "mac": sync_mac(ring, sync), "objects": keys}
             if keys > 1:
                 made[environments].append(first[environments] | named | {"id": environment_id})
             made[syncs].append(sync)
@@ -148,7 +148,7 @@ class _Planted:
                         first[secrets] | {"id": uuid.uuid4().hex, "environment_id": environment_id, "lookup": lookup}
                     )
         arns, data_key_id = endpoint.plant(there), first[environments]["data_key_id"]
-        made[journal] = [to_row(sealer, data_key_id, replace(one, arn=arns[one.remote_name])) for one in written]
+        made[journal] = [to_row(ring, data_key_id, replace(one, arn=arns[one.remote_name])) for one in written]
         for rows, values in made.items():
             for start in range(0, len(values), _MANY):
                 connection.execute(rows.insert(), values[start : start + _MANY])

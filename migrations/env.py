@@ -1,5 +1,5 @@
 """
-Alembic's entry point. Migrations run on a connection that `adapters.store.migrate` opened, locked and commits.
+Alembic's entry point. Migrations run on a connection that `phasesync.store.migrate` opened, locked and commits.
 
 There is no alembic.ini: `python -m phasesync db migrate` is the way in. To write a migration, copy `script.py.mako`.
 """

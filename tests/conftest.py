@@ -6,7 +6,9 @@ for `tests/cli/test_round_trips.py`.
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import signal
 from importlib.util import find_spec
 
@@ -17,6 +19,7 @@ from tests.support.sql_cache import share_compiled_statements
 
 # A module that another change brings is loaded as soon as it is there.
 _FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.support.world", "tests.support.host"]
+_FIXTURE_MODULES += ["tests.support.preloaded"]
 pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
 
 # Deadlines measure the machine, not the code, when two workers share a core.
@@ -32,3 +35,16 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 
 keep_models()
 share_compiled_statements()
+
+# Databases of tests are small and short-lived: in memory, a commit waits for no disk. It is pytest's own variable for
+# the folder of all tmp_path; what a test that passed leaves there is removed at once.
+_MEMORY, _ROOM = "/dev/shm", 4 << 30
+_NOEXEC = getattr(os, "ST_NOEXEC", 0)  # Some tests run scripts of their own.
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM and not os.statvfs(_MEMORY).f_flag & _NOEXEC:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
+
+
+def pytest_collection_finish() -> None:
+    """Have Python's garbage collector leave out what is there by now: all modules and tests, a million objects."""
+    gc.collect()
+    gc.freeze()

@@ -4,7 +4,7 @@ Columns for keyed MACs over what ciphertexts do not cover: pointers, names, stat
 Revision: 0003
 Follows: 0002
 
-Adds columns only. The MACs themselves need the root key: `adapters.store.authenticate` computes them in the same
+Adds columns only. The MACs themselves need the root key: `phasesync.store.migration_0003` computes them in the same
 transaction, once the schema is the newest.
 """
 

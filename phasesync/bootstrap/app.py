@@ -177,7 +177,7 @@ class Application:
         from phasesync.engine.leases.operations import LeaseOperations
 
         # Instants that a clock left ahead are moved before the clock as it is writes any.
-        self.store.clock_watch.look(self._owner)
+        self.store.clock_watch.check(self._owner)
         return LeaseOperations(
             self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),

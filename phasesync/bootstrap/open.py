@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from phasesync.adapters.clock import SystemClock
@@ -12,7 +13,7 @@ from phasesync.bootstrap.app import Application
 from phasesync.errors import KeyUnavailableError, SettingsError
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
-from phasesync.store import Database, WrappedKeyTable, initialise, open_database, open_store, read_instance_id
+from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.keys import KeyRing, RootKey
 from phasesync.store.migrate import check, upgrade
 
@@ -127,7 +128,7 @@ def _load_or_make_root_key(settings: Settings, database: Database) -> tuple[Root
         key_file = settings.default_root_key_file
         if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
             raise
-        wrapped_keys = WrappedKeyTable(database).list_all()
+        wrapped_keys = read_wrapped_keys(database)
         if wrapped_keys:
             raise KeyUnavailableError(
                 f"the root key is missing: this database was made with the key {wrapped_keys[0].root_key_id}; "
@@ -143,7 +144,7 @@ def _load_or_make_root_key(settings: Settings, database: Database) -> tuple[Root
 
 
 def _key_ring(database: Database, root_key: RootKey) -> KeyRing:
-    return KeyRing([root_key], WrappedKeyTable(database).list_all)
+    return KeyRing([root_key], partial(read_wrapped_keys, database))
 
 
 def _verified_keys(database: Database, root_key: RootKey) -> KeyRing:

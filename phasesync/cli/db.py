@@ -59,7 +59,7 @@ def status(out: Output) -> int:
     schema = schema_status(invocation().settings().settings.database_url)
     out.item(schema_document(schema))
     if not schema.is_current:
-        out.warn(f"the schema is not the one of this release; next: {schema.mend}")
+        out.warn(f"the schema is not the one of this release; next: {schema.fix}")
     return 0 if schema.is_current else 6
 
 
@@ -125,7 +125,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     from phasesync.engine.stale_database import LOOK_AHEAD
 
     confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
-    accepted = application.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    accepted = application.store.restore_mark.accept(ahead=LOOK_AHEAD)
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(

@@ -167,7 +167,7 @@ def _show(application: "Application", out: Output) -> None:
         leases=application.context.leases.list_leases(),
         daemons=application.store.daemons.alive(),
         is_revocable=lambda lease: application.context.issuers.traits(lease.issuer).revocable,
-        restored=application.store.restored.is_restored(),
+        restored=application.store.restore_mark.is_set(),
         now=application.context.clock.now(),
         log_bytes=application.store.database.log_bytes(),
     )

@@ -141,7 +141,7 @@ class ClaimKeeper:
         if heed_pause and self._context.store.claims.paused(claim.sync_id):
             raise InterruptedRunError("the sync was paused")
         # Another run may have found meanwhile that the database is older than AWS.
-        if self._context.store.restored.is_restored():
+        if self._context.store.restore_mark.is_set():
             raise not_accepted_error()
 
 

@@ -143,7 +143,7 @@ def remove_sync(context: Context, name: str, *, actor: str) -> tuple[str, ...]:
     if state is None:
         context.store.syncs.remove_sync(name)
         return (f"what {name} wrote keeps our tags: its journal or credential was altered",)
-    restored = context.store.restored.is_restored()
+    restored = context.store.restore_mark.is_set()
     entries = context.store.syncs.remove_sync(name)
     if restored:
         return tuple(

@@ -166,13 +166,13 @@ class Scheduler:
         if self._lease_work is not None:
             for claimed in self._lease_work.dispatcher.running():
                 self._round(Chore.RELEASE, partial(self._lease_work.expiry.release, claimed))
-        self._round(Chore.SIGN_OFF, partial(self._context.store.daemons.leave, self._context.owner))
+        self._round(Chore.SIGN_OFF, partial(self._context.store.daemons.deregister, self._context.owner))
 
     def _active(self) -> bool:
         return not self._stopped and self.role is DaemonRole.ACTIVE
 
     def _check_clock(self) -> None:
-        if (jump := self._context.store.clock_watch.look(self._context.owner)) is not None:
+        if (jump := self._context.store.clock_watch.check(self._context.owner)) is not None:
             self._context.events.emit(ClockJumped(back_s=round(jump.by.total_seconds(), 3), leases=jump.leases))
 
     def _learn_role(self) -> None:
@@ -189,7 +189,7 @@ class Scheduler:
             self._share_among(count_active(self._context.store.daemons))
             if not self._refused_woken:
                 # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
-                self._context.store.syncs.wake_refused()
+                self._context.store.syncs.retry_refused()
                 self._refused_woken = True
 
     def _claim(self, free: int) -> None:
@@ -202,7 +202,7 @@ class Scheduler:
                 self._round(Chore.RELEASE, partial(self._release, claim))
 
     def _free_expired_claims(self) -> None:
-        for name in self._context.store.claims.reap_expired():
+        for name in self._context.store.claims.release_expired():
             self._context.events.emit(ClaimExpired(sync=name))
 
     def _remove_orphan_users(self, work: LeaseWork) -> None:

@@ -72,7 +72,7 @@ def token_may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
 
 def check_may_release(context: Context) -> None:
     """Refuse to restore former tags while this database counts as older than AWS. IllegalTransitionError."""
-    if context.store.restored.is_restored():
+    if context.store.restore_mark.is_set():
         raise IllegalTransitionError(
             "this database is an older backup that was not accepted, so nothing is written at AWS",
             hint="phasesync db accept-restore, and repeat it",
@@ -81,7 +81,7 @@ def check_may_release(context: Context) -> None:
 
 def check_may_delete(context: Context) -> None:
     """Refuse to delete anything while this database counts as older than AWS. IllegalTransitionError."""
-    if context.store.restored.is_restored():
+    if context.store.restore_mark.is_set():
         raise IllegalTransitionError(
             "this database is an older backup that nobody has accepted, so nothing is deleted at AWS",
             hint="phasesync db accept-restore, and repeat it",

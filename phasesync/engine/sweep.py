@@ -86,7 +86,7 @@ class Sweeper:
             StoreUnavailableError: the database cannot be asked.
         """
         # A sweep that takes long begins earlier. Otherwise its objects would be checked one by one meanwhile.
-        for group in self._context.store.sweeps.sweepable(
+        for group in self._context.store.sweeps.due_groups(
             within=_AHEAD + max(self._took.values(), default=timedelta(0))
         ):
             credentials = [
@@ -148,7 +148,7 @@ class Sweeper:
     def _read(self, group: SweepGroup, stopping: Callable[[], bool]) -> _Expectations:
         """Return what is expected; only what a list shows is kept of each journal entry."""
         expectations = _Expectations()
-        for swept in self._context.store.sweeps.swept(group):
+        for swept in self._context.store.sweeps.objects_of(group):
             if stopping():
                 raise InterruptedRunError
             self._expect(expectations, swept, group)
@@ -194,7 +194,7 @@ class Sweeper:
             yield observed
 
     def _settle(self, expectations: _Expectations, suspected: set[str]) -> None:
-        self._context.store.sweeps.checked(
+        self._context.store.sweeps.schedule_checks(
             [
                 Check(sync=sync, due_in=timedelta(0) if sync.id in suspected else sync.config.interval)
                 for sync in expectations.settled()

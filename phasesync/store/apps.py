@@ -1,41 +1,49 @@
 """
-Apps and environments: adding, listing, renaming, removing. Secrets are in `secret_edits.py` and `secret_reads.py`.
+Apps and environments: adding, listing, renaming, removing, and the keyed MAC of an environment.
 
-Names are unique regardless of case. A rename or a new name wakes the syncs whose references it may concern.
+Names are unique regardless of case. A rename or a new name requests runs of the syncs with references that it may
+change.
+
+The MAC covers the names of an environment, its revision, and which secrets it has in which version. Each value is bound
+to its row, but which rows exist and which version is current are plain columns. The MAC covers those, so that an
+attacker who can write to the database but has no key cannot restore an older version of one secret, hide one, or give
+an environment the name of another. Every edit makes the MAC anew in its own transaction. Every read of values checks
+it, over rows of the same moment.
+
+The MAC is computed over all rows and not incrementally: a select of four narrow columns is cheap beside the rest of an
+edit, and no proof about sums of digests is needed.
 """
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from phasesync.core.lease import ENDED
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name
-from phasesync.errors import AlreadyExistsError, IllegalTransitionError, NotFoundError
-from phasesync.store.base import BaseStore, absent, listed, live_leases, new_id
+from phasesync.errors import AlreadyExistsError, CiphertextError, IllegalTransitionError, NotFoundError
+from phasesync.store.base import BaseStore, has_live_leases, lookup_error, name_list, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import not_found
-from phasesync.store.environment_macs import authenticated, columns_of_app, follow_app, mac_of, store_mac
-from phasesync.store.keys import KeyRing
-from phasesync.store.registry import locked_registry
-from phasesync.store.run_requests import wake_readers, wake_unresolved
+from phasesync.store.encryption import same_mac
+from phasesync.store.instance import lock_registry
+from phasesync.store.keys import ENVIRONMENT_KEY, KeyRing, insert_key
+from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
+from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
-from phasesync.store.wrapped_keys import insert_key
-
-ENVIRONMENT_KEY = "environment"
-"""Purpose of data keys; every environment has its own."""
 
 
 class AppStore(BaseStore):
-    """Apps and environments of the port `EnvironmentStore`."""
+    """Apps and environments."""
 
     def add_app(self, name: str, *, description: str = "") -> App:
-        """Add an app. AlreadyExistsError also where a name differs in case only."""
+        """Add an app. AlreadyExistsError: names are unique regardless of case."""
         check_name(name, "app")
         with self._database.write() as connection:
-            _refuse_app(connection, name)
+            _refuse_taken_app(connection, name)
             connection.execute(
                 apps.insert().values(
                     id=new_id(), name=name, name_key=name.lower(), description=description, created_at=now()
@@ -49,24 +57,24 @@ class AppStore(BaseStore):
             return [_to_app(row) for row in connection.execute(sa.select(apps).order_by(apps.c.name_key))]
 
     def update_app(self, name: str, *, new_name: str | None = None, description: str | None = None) -> App:
-        """Change an app; None leaves alone. NotFoundError, AlreadyExistsError."""
+        """Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError."""
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
             if new_name is not None and new_name != app.name:
                 check_name(new_name, "app")
                 if new_name.lower() != app.name_key:
-                    _refuse_app(connection, new_name)
-                follow_app(
+                    _refuse_taken_app(connection, new_name)
+                update_app_names(
                     connection,
                     self._keys,
                     _locked_environments(connection, app.id),
                     name=new_name,
                     name_key=new_name.lower(),
                 )
-                connection.execute(_one(apps, app.id).values(name=new_name, name_key=new_name.lower()))
-                wake_unresolved(connection)
+                connection.execute(_update_row(apps, app.id).values(name=new_name, name_key=new_name.lower()))
+                retry_unresolved(connection)
             if description is not None:
-                connection.execute(_one(apps, app.id).values(description=description))
+                connection.execute(_update_row(apps, app.id).values(description=description))
             return _to_app(find_app(connection, new_name or name))
 
     def remove_app(self, name: str) -> None:
@@ -76,13 +84,13 @@ class AppStore(BaseStore):
             names = _environment_names(connection, app.id)
             if names:
                 raise IllegalTransitionError(
-                    f"the app {app.name} still has environments: {listed(names)}",
+                    f"the app {app.name} still has environments: {name_list(names)}",
                     hint=f"phasesync envs remove {app.name}/{names[0]}",
                 )
             connection.execute(apps.delete().where(apps.c.id == app.id))
 
     def add_environment(self, app: str, name: str) -> Environment:
-        """Add an environment. NotFoundError for the app; AlreadyExistsError also for another case."""
+        """Add an environment. NotFoundError for the app; AlreadyExistsError: names are unique regardless of case."""
         with self._database.write() as connection:
             insert_environment(connection, self._keys, find_app(connection, app, lock=True), name)
             return to_environment(find_environment(connection, app, name))
@@ -101,33 +109,33 @@ class AppStore(BaseStore):
             return to_environment(find_environment(connection, app, name))
 
     def update_environment(self, app: str, name: str, *, new_name: str) -> Environment:
-        """Rename an environment; syncs whose references name it become pending. NotFoundError, AlreadyExistsError."""
+        """Rename an environment; syncs that refer to it become pending. NotFoundError, AlreadyExistsError."""
         check_name(new_name, "environment")
         with self._database.write() as connection:
             environment = find_environment(connection, app, name, lock=True)
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
-                    _refuse_environment(connection, environment.app_id, environment.app, new_name)
-                store_mac(
+                    _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
+                update_environment_row(
                     connection,
                     self._keys,
                     environment,
-                    authenticated(connection, self._keys, environment),
+                    authentic_pointers(connection, self._keys, environment),
                     name=new_name,
                     name_key=new_name.lower(),
                     revision=environment.revision + 1,
                 )
-                wake_unresolved(connection)
+                retry_unresolved(connection)
             return to_environment(find_environment(connection, app, new_name))
 
     def remove_environment(self, app: str, name: str) -> None:
         """
-        Remove an environment with its secrets, dynamic ones too.
+        Remove an environment with its secrets and dynamic secrets.
 
         NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
         """
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             environment = find_environment(connection, app, name, lock=True)
             users = list(
                 connection.scalars(
@@ -136,10 +144,10 @@ class AppStore(BaseStore):
             )
             if users:
                 raise IllegalTransitionError(
-                    f"{environment.app}/{environment.name} is used by syncs: {listed(users)}",
+                    f"{environment.app}/{environment.name} is used by syncs: {name_list(users)}",
                     hint=f"phasesync syncs remove {users[0]} --remote keep",
                 )
-            # Locked, so that none of them has a lease issued meanwhile that would go with it.
+            # Locked, so that no lease of theirs is issued meanwhile and deleted with the environment.
             dynamics = connection.scalars(
                 row_lock(
                     sa.select(dynamic_secrets.c.id)
@@ -155,20 +163,20 @@ class AppStore(BaseStore):
             )
             if live:
                 label = f"{environment.app}/{environment.name}"
-                raise live_leases(label, live, f"phasesync envs remove {label} --revoke")
-            wake_readers(connection, environment.id)
+                raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
+            request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
                 registry.forget(dynamic_secrets, dynamic)
             registry.store()
-            # Without its key, copies of the rows in backups and on the disk say nothing any more.
+            # Without the key, copies of the rows in backups and on the disk cannot be decrypted.
             connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
 
 
 def insert_environment(connection: sa.Connection, keys: KeyRing, app: sa.Row[Any], name: str) -> None:
-    """Add an environment; the app's row is locked, since the MAC covers its names."""
+    """Add an environment. The caller has locked the app's row, since the MAC covers its names."""
     check_name(name, "environment")
-    _refuse_environment(connection, app.id, app.name, name)
+    _refuse_taken_environment(connection, app.id, app.name, name)
     key = keys.new_data_key(ENVIRONMENT_KEY)
     insert_key(connection, key)
     values = {
@@ -179,9 +187,9 @@ def insert_environment(connection: sa.Connection, keys: KeyRing, app: sa.Row[Any
         "revision": 0,
         "data_key_id": key.id,
     }
-    mac = mac_of(keys, {**values, "app": app.name, "app_key": app.name_key}, ())
+    mac = environment_mac(keys, {**values, "app": app.name, "app_key": app.name_key}, ())
     connection.execute(environments.insert().values(**values, mac=mac, created_at=now()))
-    wake_unresolved(connection)
+    retry_unresolved(connection)
 
 
 def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
@@ -190,9 +198,9 @@ def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
-        error = absent("app", name, names, "apps")
+        error = no_such("app", name, names, "apps")
         error.hint = f"{error.hint}; to make it: phasesync apps add {name}" if names else f"phasesync apps add {name}"
-        raise not_found(connection, apps, name, error)
+        raise lookup_error(connection, apps, name, error)
     return row
 
 
@@ -200,32 +208,32 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
     """Return an environment's row with `app`, `key_count` and `clock`. NotFoundError names what exists instead."""
     statement = select_environments().where(apps.c.name_key == app.lower(), environments.c.name_key == name.lower())
     if lock:
-        _lock(connection, statement)
+        _lock_environments(connection, statement)
     row = connection.execute(statement).first()
     if row is None:
         owner = find_app(connection, app)
         error = NotFoundError(
             f"there is no environment {owner.name}/{name}; {owner.name} has: "
-            f"{listed(_environment_names(connection, owner.id))}",
+            f"{name_list(_environment_names(connection, owner.id))}",
             hint=f"phasesync envs list; to make it: phasesync envs add {owner.name}/{name}",
         )
-        raise not_found(connection, environments, name, error, environments.c.app_id == owner.id)
+        raise lookup_error(connection, environments, name, error, environments.c.app_id == owner.id)
     return row
 
 
 def _locked_environments(connection: sa.Connection, app_id: str) -> list[sa.Row[Any]]:
     """Return all environments of an app, locked in the order of their ids."""
     statement = select_environments().where(environments.c.app_id == app_id).order_by(environments.c.id)
-    _lock(connection, statement)
+    _lock_environments(connection, statement)
     return list(connection.execute(statement))
 
 
-def _lock(connection: sa.Connection, statement: sa.Select[Any]) -> None:
+def _lock_environments(connection: sa.Connection, statement: sa.Select[Any]) -> None:
     """
-    Lock the environments of a select, which is to be sent after this.
+    Lock the environments of a select; the caller sends the select afterwards.
 
-    A select that waits for a lock reads the locked row anew, but not what is joined to it: an app's new name would be
-    missed, with a MAC that covers it. On SQLite the transaction has locked everything already.
+    A select that waits for a lock reads the locked row anew, but not the joined rows: it would miss a new name of the
+    app, which the MAC covers. On SQLite the transaction has locked everything already.
     """
     if connection.dialect.name != "sqlite":
         connection.execute(row_lock(statement.with_only_columns(environments.c.id), environments)).all()
@@ -246,7 +254,7 @@ def select_environments() -> sa.Select[Any]:
 
 
 def to_environment(row: sa.Row[Any]) -> Environment:
-    """Return the noun for a row of `select_environments`."""
+    """Return the environment of a row of `select_environments`."""
     return Environment(
         id=row.id,
         app_id=row.app_id,
@@ -270,7 +278,7 @@ def _environment_names(connection: sa.Connection, app_id: str) -> list[str]:
     )
 
 
-def _refuse_app(connection: sa.Connection, name: str) -> None:
+def _refuse_taken_app(connection: sa.Connection, name: str) -> None:
     taken = connection.scalar(sa.select(apps.c.name).where(apps.c.name_key == name.lower()))
     if taken is not None:
         raise AlreadyExistsError(
@@ -278,7 +286,7 @@ def _refuse_app(connection: sa.Connection, name: str) -> None:
         )
 
 
-def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: str) -> None:
+def _refuse_taken_environment(connection: sa.Connection, app_id: str, app: str, name: str) -> None:
     taken = connection.scalar(
         sa.select(environments.c.name).where(environments.c.app_id == app_id, environments.c.name_key == name.lower())
     )
@@ -288,5 +296,85 @@ def _refuse_environment(connection: sa.Connection, app_id: str, app: str, name: 
         )
 
 
-def _one(table: sa.Table, row_id: str) -> sa.Update:
+def _update_row(table: sa.Table, row_id: str) -> sa.Update:
     return table.update().where(table.c.id == row_id)
+
+
+# --- the MAC of an environment
+
+MAC_COLUMNS: Final = ("id", "app_id", "app", "app_key", "name", "name_key", "revision", "data_key_id")
+"""Columns of `select_environments` that the MAC covers: the environment's own, and the names of its app."""
+
+
+class Pointer(NamedTuple):
+    """The current version of a secret, as the MAC covers it. A tuple, since there may be thousands."""
+
+    id: str
+    lookup: bytes
+    version: int
+    is_set: bool
+
+
+def environment_mac(keys: KeyRing, environment: Mapping[str, Any], pointers: Iterable[Pointer]) -> bytes:
+    """Return the MAC of an environment; `environment` has the columns of `MAC_COLUMNS`."""
+    covered = {name: environment[name] for name in MAC_COLUMNS}
+    rows = sorted((secret_id, lookup.hex(), version, is_set) for secret_id, lookup, version, is_set in pointers)
+    return keys.digests.digest("environment", to_json(covered).encode(), json.dumps(rows).encode())
+
+
+def check_environment_mac(keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer]) -> None:
+    """Raise CiphertextError if a row of `select_environments`, or the set of its secrets, was altered."""
+    try:
+        authentic = same_mac(environment.mac, environment_mac(keys, environment._asdict(), pointers))
+    except (AttributeError, TypeError):  # SQLite stores a value of any type in any column.
+        authentic = False
+    if not authentic:
+        raise CiphertextError(
+            f"the environment {environment.app}/{environment.name} in table environments does not authenticate: its "
+            "names, its revision, or which secrets it has in which version were altered outside phasesync",
+            hint="restore a backup: phasesync db restore FILE; nothing of it is read or written until then",
+        )
+
+
+def load_pointers(connection: sa.Connection, environment_ids: Sequence[str]) -> dict[str, list[Pointer]]:
+    """Return environment id -> pointers to its secrets, in one statement."""
+    pointers: dict[str, list[Pointer]] = {environment_id: [] for environment_id in environment_ids}
+    columns = (secrets.c.environment_id, secrets.c.id, secrets.c.lookup, secrets.c.version, secrets.c.is_set)
+    for environment_id, *pointer in connection.execute(
+        sa.select(*columns).where(secrets.c.environment_id.in_(pointers))
+    ):
+        pointers[environment_id].append(Pointer._make(pointer))
+    return pointers
+
+
+def authentic_pointers(connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any]) -> list[Pointer]:
+    """Return the pointers of a row of `select_environments`. CiphertextError if the row or they were altered."""
+    pointers = load_pointers(connection, [environment.id])[environment.id]
+    check_environment_mac(keys, environment, pointers)
+    return pointers
+
+
+def update_environment_row(
+    connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer], **changes: Any
+) -> None:
+    """Store changes to an environment with its new MAC. The caller has locked and authenticated it."""
+    values = {name: value for name, value in changes.items() if name in environments.c}
+    mac = environment_mac(keys, {**environment._asdict(), **changes}, pointers)
+    connection.execute(environments.update().where(environments.c.id == environment.id).values(**values, mac=mac))
+
+
+def update_app_names(
+    connection: sa.Connection, keys: KeyRing, rows: Sequence[sa.Row[Any]], *, name: str, name_key: str
+) -> None:
+    """Store a new name of an app in the MACs of its environments (locked rows); each gets a new revision."""
+    pointers = load_pointers(connection, [row.id for row in rows])
+    for row in rows:
+        check_environment_mac(keys, row, pointers[row.id])
+        update_environment_row(
+            connection, keys, row, pointers[row.id], app=name, app_key=name_key, revision=row.revision + 1
+        )
+
+
+def columns_of_app() -> tuple[sa.ColumnElement[str], ...]:
+    """Return the columns of an app that the MACs of its environments cover, as `MAC_COLUMNS` names them."""
+    return apps.c.name.label("app"), apps.c.name_key.label("app_key")

@@ -1,12 +1,11 @@
 """
-Copies a SQLite database while it is in use.
+Backup of a SQLite database while it is in use, and restore of a backup in its place.
 
-What is copied is as encrypted as it was: a backup is useless without the root key, and the root key is not in it.
+A backup is as encrypted as the database: it is useless without the root key, which is not in it.
 
-Puts a backup in the place of a SQLite database, and remembers that it is an older state.
-
-The backup is checked, migrated and marked as a copy beside the database before anything is replaced; the database that
-was there is kept under another name. The last step is one transaction of SQLite, so a crash leaves one or the other.
+A restore checks, migrates and marks a copy of the backup beside the database before anything is replaced; the former
+database is kept under another name. The last step is one transaction of SQLite, so after a crash one or the other is
+complete.
 """
 
 import os
@@ -29,23 +28,22 @@ from phasesync.errors import (
 from phasesync.host_files import UnusableFileError, file_exists
 from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database
-from phasesync.store.database_url import parse_database_url, prepare_sqlite_file, sqlite_file_exists, sqlite_url
-from phasesync.store.db_errors import translated
+from phasesync.store.database_url import parse_database_url, sqlite_url
+from phasesync.store.db_errors import translate_errors
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.initialise import read_instance_id
+from phasesync.store.instance import lock_registry, read_instance_id
 from phasesync.store.keys import KeyRing
 from phasesync.store.migrate import status_of, upgrade
-from phasesync.store.registry import locked_registry
-from phasesync.store.sqlite_file import uri_of
+from phasesync.store.sqlite_file import prepare_sqlite_file, sqlite_file_exists, uri_of
 from phasesync.store.tables import leases
 
 
 def backup(database_url: str, target: Path) -> None:
     """
-    Copy a database to a new file, mode 0600, on disk before this returns.
+    Copy a database to a new file with mode 0600; it is on disk when this returns.
 
     Raises:
-        AlreadyExistsError: something is at the target; it is left alone.
+        AlreadyExistsError: the target exists; it is left alone.
         SettingsError: a PostgreSQL database, or the target cannot be written.
         StoreUnavailableError: the disk is full, or the database is locked.
     """
@@ -65,22 +63,23 @@ def backup(database_url: str, target: Path) -> None:
             hint="name a file in a folder that exists and that you may write to",
         ) from None
     try:
-        with translated(url.set(database=str(target))):
-            _copy(source, target)
+        with translate_errors(url.set(database=str(target))):
+            _copy_live(source, target)
         _sync(target)
         _sync(target.parent)
     except BaseException:
-        target.unlink(missing_ok=True)  # half a backup is worse than none
+        target.unlink(missing_ok=True)  # an incomplete backup is worse than none
         raise
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_live(source: Path, target: Path) -> None:
+    """Copy a database that other processes may be writing."""
     with (
         closing(sqlite3.connect(uri_of(source), uri=True, timeout=10)) as live,
         closing(sqlite3.connect(uri_of(target), uri=True)) as copy,
     ):
         live.backup(copy)
-        # One file: the log beside it would be left behind when it is moved.
+        # A single file: a log beside it would be left behind when the backup is moved.
         copy.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -98,23 +97,23 @@ _LONGEST_NAME: Final = 255
 
 def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime) -> Path | None:
     """
-    Replace a SQLite database by a backup; no daemon may be at work on it.
+    Replace a SQLite database with a backup; no daemon may be running on it.
 
     Args:
         database_url: the database.
         file: the backup; it is not changed.
-        open_keys: opens a database's keys; raises where the root key does not open them.
-        at: the time, for the name of what is kept.
+        open_keys: returns the key ring of a database; raises if the root key does not fit.
+        at: the time, for the name of the former database.
 
     Returns:
-        Where the former database was kept, None where there was none.
+        Where the former database was kept; None if there was no database.
 
     Raises:
         NotFoundError: there is no such file.
-        SettingsError: a PostgreSQL database, or a file that is no database of phasesync.
-        SchemaMismatchError: the backup is of a newer release.
-        KeyUnavailableError, CiphertextError: what `open_keys` says, or it was altered. Nothing was changed.
-        IllegalTransitionError: a daemon is at work.
+        SettingsError: a PostgreSQL database, or a file that is not a database of phasesync.
+        SchemaMismatchError: the backup is from a newer release.
+        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
+        IllegalTransitionError: a daemon is running.
     """
     url = parse_database_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -124,23 +123,23 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
         )
     target = Path(url.database or "")
     _require_file(file)
-    there = sqlite_file_exists(url)
-    if there:
+    exists = sqlite_file_exists(url)
+    if exists:
         _require_no_daemon(database_url)
     candidate = _beside(target, ".restoring")
     leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
-    _remove(leftovers)  # of a restore that was killed
+    _remove(leftovers)  # from a restore that was killed
     try:
         prepare_sqlite_file(url.set(database=str(candidate)), create=True)
-        _copy_backup(file, candidate, what=f"{file} is not a database")
+        _copy_checked(file, candidate, message=f"{file} is not a database")
         _make_ready(sqlite_url(candidate), file, open_keys)
         kept = None
-        if there:
+        if exists:
             kept = _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
             backup(database_url, kept)
         prepare_sqlite_file(url, create=True)
-        with translated(url):
-            _copy_backup(candidate, target, what=f"{target} could not be written")
+        with translate_errors(url):
+            _copy_checked(candidate, target, message=f"{target} could not be written")
     finally:
         _remove(leftovers)
     return kept
@@ -148,18 +147,18 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
 
 def _require_file(file: Path) -> None:
     try:
-        there = file_exists(file)
+        exists = file_exists(file)
     except UnusableFileError as error:
         raise SettingsError(f"the backup {file} cannot be read: {error.reason}") from None
-    if not there:
+    if not exists:
         raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
     if not file.is_file():
         raise SettingsError(f"{file} is no backup: a regular file is needed")
 
 
 def _beside(target: Path, end: str) -> Path:
-    """Return a path beside a database; of a long name, only as much stays as a file system has room for."""
-    room = _LONGEST_NAME - len(end) - len("-journal")  # SQLite makes files of its own beside it
+    """Return a path beside a database; a long name is shortened to what a file system allows."""
+    room = _LONGEST_NAME - len(end) - len("-journal")  # SQLite creates files of its own beside it
     return target.with_name(os.fsdecode(os.fsencode(target.name)[:room]) + end)
 
 
@@ -184,7 +183,7 @@ def _require_no_daemon(database_url: str) -> None:
 
 
 def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> None:
-    """Bring the copy of a backup to this release's schema, make sure that it can be used, and mark it as older."""
+    """Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark."""
     database = open_database(candidate_url)
     try:
         if status_of(database).current is None:
@@ -198,8 +197,8 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
         keys = open_keys(database)
         with database.write() as connection:
             clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
-            locked_registry(connection, keys).store(restored_at=clock)
-            # Their users may have been removed since; another lease is cheaper than a dead key.
+            lock_registry(connection, keys).store(restored_at=clock)
+            # Their users may have been removed since; a new lease is cheaper than a key that does not work.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
     except SchemaMismatchError:
         raise SettingsError(f"{file} was never initialised, so nothing is in it") from None
@@ -207,18 +206,15 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
         database.close()
 
 
-def _copy_backup(source: Path, target: Path, *, what: str) -> None:
+def _copy_checked(source: Path, target: Path, *, message: str) -> None:
+    """Check a database that is not in use, and copy it; it is on disk when this returns. SettingsError(message)."""
     try:
         # Opened read-only, so that a backup on a read-only disk works and stays as it is.
-        with closing(sqlite3.connect(uri_of(source, "ro"), uri=True, timeout=10)) as from_:
-            if from_.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        with closing(sqlite3.connect(uri_of(source, "ro"), uri=True, timeout=10)) as original:
+            if original.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
-            with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as to:
-                from_.backup(to)
+            with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as copy:
+                original.backup(copy)
     except sqlite3.DatabaseError:
-        raise SettingsError(what) from None
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise SettingsError(message) from None
+    _sync(target)

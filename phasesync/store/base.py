@@ -1,65 +1,59 @@
-"""
-Ids may be shortened to a beginning that only one of them has, as git does it with hashes.
-
-What every part of the store stands on: the database, the key ring, and ids. Knows no table.
-"""
+"""What every class of the store needs: `BaseStore`, ids and their short forms, names, and errors for unknown names."""
 
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.errors import IllegalTransitionError, InvalidInputError, NotFoundError
-from phasesync.store.database import Database, repeat_methods
-from phasesync.store.encryption import ColumnCipher
+from phasesync.errors import CiphertextError, IllegalTransitionError, InvalidInputError, NotFoundError, PhasesyncError
+from phasesync.store.database import Database, retry_methods
 from phasesync.store.keys import KeyRing
 
-SHORTEST: Final = 4
-"""Characters; less is more likely a mistake."""
+MIN_PREFIX: Final = 4
+"""Characters; a shorter prefix is probably a mistake."""
 
-_SHOWN: Final = 3
+_MAX_SHOWN: Final = 3
 
 
-def full_id(connection: sa.Connection, column: sa.Column[str], given: str, *, what: str, lists: str) -> str | None:
+def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, what: str, lists: str) -> str | None:
     """
-    Return the id that begins with what was given, None where there is none.
+    Return the only id that begins with a prefix, as git does with hashes; None if there is no such id.
 
     Args:
         connection: to the database.
-        column: of the ids.
-        given: an id, or its beginning.
-        what: what has such ids, for the message.
+        column: the ids.
+        prefix: an id, or its beginning.
+        what: the kind of thing, for the message.
         lists: the command that lists them.
 
     Raises:
-        InvalidInputError: several begin so, or it is too short to tell.
+        InvalidInputError: several ids begin with the prefix, or it is too short.
     """
-    if connection.scalar(sa.select(column).where(column == given)) is not None:
-        return given
-    beginning = column.startswith(given.lower(), autoescape=True)
-    found = list(connection.scalars(sa.select(column).where(beginning).order_by(column).limit(_SHOWN + 1)))
-    if not found:
+    if connection.scalar(sa.select(column).where(column == prefix)) is not None:
+        return prefix
+    matches = column.startswith(prefix.lower(), autoescape=True)
+    ids = list(connection.scalars(sa.select(column).where(matches).order_by(column).limit(_MAX_SHOWN + 1)))
+    if not ids:
         return None
-    if len(given) < SHORTEST:
+    if len(prefix) < MIN_PREFIX:
         raise InvalidInputError(
-            f"{given!r} is too short for the id of a {what}", hint=f"{SHORTEST} characters at least"
+            f"{prefix!r} is too short for the id of a {what}", hint=f"{MIN_PREFIX} characters at least"
         )
-    if len(found) > 1:
-        shown = ", ".join(found[:_SHOWN]) + (" and more" if len(found) > _SHOWN else "")
-        raise InvalidInputError(f"several {what}s begin with {given}: {shown}", hint=f"more of the id: {lists}")
-    return found[0]
+    if len(ids) > 1:
+        shown = ", ".join(ids[:_MAX_SHOWN]) + (" and more" if len(ids) > _MAX_SHOWN else "")
+        raise InvalidInputError(f"several {what}s begin with {prefix}: {shown}", hint=f"more of the id: {lists}")
+    return ids[0]
 
 
 class BaseStore:
-    """One part of the store; the stores are put together from several. Its public methods are repeated where needed."""
+    """Base of the store's classes: database and key ring. Public methods are repeated after a database conflict."""
 
     def __init_subclass__(cls) -> None:
-        repeat_methods(cls)
+        retry_methods(cls)
 
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
-        self._cipher = ColumnCipher(keys)
 
 
 def new_id() -> str:
@@ -67,28 +61,61 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def listed(names: list[str]) -> str:
-    """Return names for a message: the first ten, and how many more there are."""
+def name_list(names: list[str]) -> str:
+    """Return names for a message: the first ten and the number of the others."""
     shown = ", ".join(names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "none"
 
 
-def absent(what: str, name: str, names: list[str], group: str) -> NotFoundError:
+def no_such(what: str, name: str, names: list[str], group: str) -> NotFoundError:
     """
-    Return the error for a name that nothing has; the hint is `list` where there is something to see.
+    Return the error for an unknown name; it lists the names that exist.
 
     Args:
         what: the kind of thing.
-        name: what was looked for.
-        names: what there is.
+        name: the unknown name.
+        names: the names that exist.
         group: the group of commands for this kind.
     """
     if names:
-        return NotFoundError(f"there is no {what} {name}; there is: {listed(names)}", hint=f"phasesync {group} list")
+        return NotFoundError(f"there is no {what} {name}; there is: {name_list(names)}", hint=f"phasesync {group} list")
     return NotFoundError(f"there is no {what} {name}, and no other either", hint=f"phasesync {group} add --help")
 
 
-def live_leases(what: str, live: int, command: str) -> IllegalTransitionError:
+def has_live_leases(what: str, live: int, command: str) -> IllegalTransitionError:
     """Return the error for the removal of something that has live leases."""
     counted = "1 live lease" if live == 1 else f"{live} live leases"
     return IllegalTransitionError(f"{what} has {counted}", hint=f"to revoke them first: {command}")
+
+
+def check_name_key(table: sa.Table, row: sa.Row[Any]) -> None:
+    """Raise CiphertextError if the search key of a row does not belong to its name, which is authenticated."""
+    if row.name_key != row.name.lower():
+        raise _altered_name(table, row.name)
+
+
+def lookup_error(
+    connection: sa.Connection, table: sa.Table, name: str, error: NotFoundError, *where: sa.ColumnElement[bool]
+) -> PhasesyncError:
+    """
+    Return the error for a name that finds no row: `error`, or a CiphertextError if a row has that name.
+
+    The search key of such a row was altered: lists would show a name that no command finds.
+
+    Args:
+        connection: in the transaction of the search.
+        table: the table that was searched.
+        name: the name that finds no row.
+        error: says that there is no such name.
+        where: other conditions of the search.
+    """
+    altered = sa.select(table.c.name).where(table.c.name_key != name.lower(), *where)
+    has_row = any(other.lower() == name.lower() for other in connection.scalars(altered))
+    return _altered_name(table, name) if has_row else error
+
+
+def _altered_name(table: sa.Table, name: str) -> CiphertextError:
+    return CiphertextError(
+        f"name and name_key of {name} in table {table.name} do not belong together: one was altered outside phasesync",
+        hint="restore a backup: phasesync db restore FILE",
+    )

@@ -1,10 +1,9 @@
 """
-Logs the runs of claims that expired without a result. Knows nothing of how they are found.
-
 Claims: the time-limited right to reconcile a sync, on the sync's own row.
 
-The database's clock decides what has expired. The fence grows with every claim, so that whoever lost one can write
-nothing any more. On PostgreSQL claimers skip rows that others hold; on SQLite writes are one at a time anyway.
+The database's clock decides what has expired. The fence grows with every claim, so that a holder that lost its claim
+can write nothing. On PostgreSQL claimers skip rows that others hold; on SQLite writes are one at a time anyway. A claim
+that expired without a result is logged as a run `interrupted`.
 """
 
 from collections.abc import Sequence
@@ -21,18 +20,19 @@ from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_state import Claim
 from phasesync.core.times import JUMP
-from phasesync.errors import ClaimHeldError, ClaimLostError, InterruptedRunError, NotFoundError
+from phasesync.errors import ClaimHeldError, InterruptedRunError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
-from phasesync.store.database import lock_rows, ordered, row_lock
-from phasesync.store.db_time import AHEAD, after, from_microseconds, next_fence, now, to_microseconds
-from phasesync.store.encryption import ColumnCipher
-from phasesync.store.run_requests import WAKER
-from phasesync.store.run_rows import insert_runs
-from phasesync.store.tables import credentials, environments, sync_reads, syncs
+from phasesync.store.database import in_id_order, lock_rows
+from phasesync.store.db_time import LONGEST_WAIT, after, from_microseconds, next_fence, now, to_microseconds
+from phasesync.store.keys import KeyRing
+from phasesync.store.run_requests import REQUESTER
+from phasesync.store.runs import insert_runs
+from phasesync.store.sync_rows import has_newer_revision, is_claimed_by
+from phasesync.store.tables import credentials, environments, syncs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interrupted:
+class ExpiredClaim:
     """A claim that expired without a result."""
 
     sync_id: str
@@ -41,11 +41,11 @@ class Interrupted:
     started_at: datetime
 
 
-def log_interrupted(connection: sa.Connection, cipher: ColumnCipher, former: Sequence[Interrupted]) -> None:
-    """Store a run `interrupted` for each; their syncs are pending."""
+def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Sequence[ExpiredClaim]) -> None:
+    """Store a run `interrupted` for each expired claim; their syncs become pending."""
     if not former:
         return
-    claims = {one.sync_id: one for one in former}
+    claims = {claim.sync_id: claim for claim in former}
     rows = connection.execute(
         sa.select(syncs.c.id, syncs.c.name, syncs.c.failures, environments.c.data_key_id, now().label("clock"))
         .join(environments, environments.c.id == syncs.c.environment_id)
@@ -79,7 +79,7 @@ def log_interrupted(connection: sa.Connection, cipher: ColumnCipher, former: Seq
             changes=(),
         )
         runs.append((run, row.data_key_id))
-    insert_runs(connection, cipher, runs)
+    insert_runs(connection, keys, runs)
     connection.execute(
         syncs.update()
         .where(syncs.c.id == sa.bindparam("sync"))
@@ -106,7 +106,7 @@ _returned: Final = (
 
 
 class ClaimStore(BaseStore):
-    """Claims of the port `StateStore`."""
+    """Claims of syncs."""
 
     def claim_due(self, owner: str, *, limit: int, ttl: timedelta, large: int | None = None) -> list[Claim]:
         """
@@ -114,11 +114,11 @@ class ClaimStore(BaseStore):
 
         At most `large` of them are large (`core.schedule.LARGE_ABOVE`); None = any number.
 
-        A claim that expired is free too, and its run is logged `interrupted`; call `reap_expired` first where somebody
-        is to be told.
+        A sync with an expired claim is free, and the expired run is logged `interrupted`. To report such runs, call
+        `release_expired` first.
         """
         large = limit if large is None else large
-        # Nearly always nothing is due: a look locks nothing, and its statement is made once for all.
+        # Nearly always nothing is due: this read locks nothing, and its statement is built once.
         with self._database.read() as connection:
             if connection.scalar(_ANY_DUE if large > 0 else _ANY_SMALL_DUE) is None:
                 return []
@@ -127,17 +127,17 @@ class ClaimStore(BaseStore):
         elif large <= 0:
             due = _next_due("due", limit, _SMALL)
         else:
-            some = _next_due("large", large, ~_SMALL)
-            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(some.c.id)))
-        statement = _take(owner, ttl, _trigger(), sa.func.coalesce(syncs.c.requested_by, WAKER))
+            large_due = _next_due("large", large, ~_SMALL)
+            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(large_due.c.id)))
+        statement = _claim_update(owner, ttl, _trigger_of_due(), sa.func.coalesce(syncs.c.requested_by, REQUESTER))
         with self._database.write() as connection:
             rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
-            self._log_former(connection, rows)
+            self._log_taken_over(connection, rows)
         return [_to_claim(row, owner) for row in rows]
 
     def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
-        """Claim one sync whatever is due. ClaimHeldError; NotFoundError when it is gone."""
-        statement = _take(owner, ttl, sa.literal(trigger.value), sa.literal(actor))
+        """Claim one sync, due or not. ClaimHeldError; NotFoundError if it was removed."""
+        statement = _claim_update(owner, ttl, sa.literal(trigger.value), sa.literal(actor))
         with self._database.write() as connection:
             rows = connection.execute(statement.where(syncs.c.id == sync_id, _free()).returning(*_returned)).all()
             if not rows:
@@ -147,17 +147,17 @@ class ClaimStore(BaseStore):
                 if holder is None:
                     raise NotFoundError("the sync was removed")
                 raise ClaimHeldError(f"the sync {holder.name} is being reconciled by {holder.claim_owner}")
-            self._log_former(connection, rows)
+            self._log_taken_over(connection, rows)
         return _to_claim(rows[0], owner)
 
     def renew(self, claims: Sequence[Claim], *, ttl: timedelta) -> set[str]:
-        """Prolong claims; return the ids of the syncs whose claim is still ours."""
+        """Extend claims; return the ids of the syncs that their holders still have."""
         if not claims:
             return set()
         ours = [(claim.sync_id, claim.fence, claim.owner) for claim in claims]
         statement = (
             syncs.update()
-            .where(ordered(syncs, sa.tuple_(syncs.c.id, syncs.c.fence, syncs.c.claim_owner).in_(ours)))
+            .where(in_id_order(syncs, sa.tuple_(syncs.c.id, syncs.c.fence, syncs.c.claim_owner).in_(ours)))
             .values(claim_until=after(ttl))
             .returning(syncs.c.id)
         )
@@ -165,34 +165,37 @@ class ClaimStore(BaseStore):
             return set(connection.scalars(statement))
 
     def release(self, claim: Claim) -> None:
-        """Give a claim back without a result; the sync stays as due as it was."""
+        """Release a claim without a result; the sync stays as due as it was."""
         with self._database.write() as connection:
-            connection.execute(syncs.update().where(held_by(claim)).values(**_CLEARED))
+            connection.execute(syncs.update().where(is_claimed_by(claim)).values(**_CLEARED))
 
     def paused(self, sync_id: str) -> bool:
-        """Return whether it is paused or gone now; one indexed read, asked before every AWS write."""
+        """Return whether a sync is paused or removed now; one indexed read, done before every write to AWS."""
         free = sa.select(syncs.c.id).where(
             syncs.c.id == sync_id, syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now())
         )
         with self._database.read() as connection:
             return connection.scalar(free) is None
 
-    def reap_expired(self) -> list[str]:
+    def release_expired(self) -> list[str]:
         """
-        Log a run `interrupted` for every claim that expired without a result, and free it; return names.
+        Release every claim that expired without a result, and log a run `interrupted` for each.
 
-        What was last claimed by a clock that was ahead is due at once.
+        A sync that was last claimed while the clock was ahead becomes due at once.
+
+        Returns:
+            The names of the syncs, sorted.
         """
         expired = syncs.c.claim_owner.is_not(None) & _expired()
         ahead = syncs.c.claim_owner.is_(None) & (syncs.c.claimed_at > after(JUMP))
         statement = (
             syncs.update()
             .where(expired)
-            # The run that was asked for is still owed, whatever woke it.
+            # The requested run has not happened, whatever triggered it.
             .values(**_CLEARED, next_due_at=now())
             .returning(syncs.c.id, syncs.c.name, syncs.c.claim_trigger, syncs.c.claim_actor, syncs.c.claimed_at)
         )
-        # Nearly always there is none: a look locks nothing.
+        # Nearly always there is none: this read locks nothing.
         with self._database.read() as connection:
             if connection.scalar(sa.select(syncs.c.id).where(expired | ahead).limit(1)) is None:
                 return []
@@ -200,40 +203,26 @@ class ClaimStore(BaseStore):
             lock_rows(connection, syncs, expired | ahead)
             rows = connection.execute(statement).all()
             former = [
-                Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at)
+                ExpiredClaim(
+                    sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.claimed_at
+                )
                 for row in rows
             ]
-            log_interrupted(connection, self._cipher, former)
-            # Set by a clock that was ahead and has been set back since, their times would not come for as long.
+            log_interrupted_runs(connection, self._keys, former)
+            # A clock that was ahead set these times; since it was set back, they would be reached much too late.
             connection.execute(syncs.update().where(ahead).values(claimed_at=now(), retry_at=None, next_due_at=now()))
         return sorted(row.name for row in rows)
 
-    def _log_former(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
-        """Log the runs whose expired claims were just taken over. What woke them woke these too."""
+    def _log_taken_over(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
+        """Log the interrupted runs of expired claims that were just taken over."""
         former = [
-            Interrupted(sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.interrupted_at)
+            ExpiredClaim(
+                sync_id=row.id, trigger=row.claim_trigger, actor=row.claim_actor, started_at=row.interrupted_at
+            )
             for row in rows
             if row.interrupted_at is not None
         ]
-        log_interrupted(connection, self._cipher, former)
-
-
-def locked_claim(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
-    """Return sync id and `data_key_id` of a claim that is still ours, its row locked. ClaimLostError."""
-    statement = (
-        sa.select(syncs.c.id, environments.c.data_key_id)
-        .join(environments, environments.c.id == syncs.c.environment_id)
-        .where(held_by(claim))
-    )
-    row = connection.execute(row_lock(statement, syncs)).first()
-    if row is None:
-        raise ClaimLostError
-    return row
-
-
-def held_by(claim: Claim) -> sa.ColumnElement[bool]:
-    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
-    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)
+        log_interrupted_runs(connection, self._keys, former)
 
 
 def _free() -> sa.ColumnElement[bool]:
@@ -242,12 +231,12 @@ def _free() -> sa.ColumnElement[bool]:
 
 def _expired() -> sa.ColumnElement[bool]:
     until = syncs.c.claim_until
-    return until.is_(None) | (until < now()) | (until > after(AHEAD))
+    return until.is_(None) | (until < now()) | (until > after(LONGEST_WAIT))
 
 
 @cache
 def _select_due() -> sa.Select[tuple[str]]:
-    """Syncs that a daemon may claim now."""
+    """Return the select of the syncs that a daemon may claim now."""
     return (
         sa.select(syncs.c.id)
         .join(credentials, credentials.c.id == syncs.c.credential_id)
@@ -255,61 +244,50 @@ def _select_due() -> sa.Select[tuple[str]]:
             _free(),
             syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
             credentials.c.status != CredentialStatus.INCOMPLETE,
-            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_may_follow_edits() & grown()),
+            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_back_off_over() & has_newer_revision()),
         )
     )
 
 
 def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
     """
-    Return the syncs that come first among those that may be claimed, locked.
+    Return the most urgent syncs among those that may be claimed, locked.
 
-    A CTE, because PostgreSQL may run a subquery with LIMIT more than once and then takes more than that.
+    A CTE, because PostgreSQL may run a subquery with LIMIT more than once and would then lock more rows.
     """
     return (
         _select_due()
         .where(*which)
-        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (grown(), 1), else_=2), syncs.c.next_due_at)
+        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (has_newer_revision(), 1), else_=2), syncs.c.next_due_at)
         .limit(limit)
         .with_for_update(skip_locked=True, of=syncs, key_share=True)
         .cte(name)
     )
 
 
-def grown() -> sa.ColumnElement[bool]:
-    """Return the condition that an environment that the sync read has a newer revision."""
-    return (
-        sa.exists()
-        .where(
-            sync_reads.c.sync_id == syncs.c.id,
-            environments.c.id == sync_reads.c.environment_id,
-            environments.c.revision > sync_reads.c.revision,
-        )
-        .correlate(syncs)
-    )
-
-
-def _may_follow_edits() -> sa.ColumnElement[bool]:
+def _back_off_over() -> sa.ColumnElement[bool]:
     return syncs.c.retry_at.is_(None) | (syncs.c.retry_at <= now())
 
 
-def _trigger() -> sa.ColumnElement[str]:
+def _trigger_of_due() -> sa.ColumnElement[str]:
     return sa.case(
         (syncs.c.requested.is_not(None), syncs.c.requested),
         ((syncs.c.failures > 0) & (syncs.c.next_due_at <= now()), sa.literal(Trigger.RETRY.value)),
-        (grown(), sa.literal(Trigger.CHANGE.value)),
+        (has_newer_revision(), sa.literal(Trigger.CHANGE.value)),
         else_=sa.literal(Trigger.SCHEDULE.value),
     )
 
 
-def _take(owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.ColumnElement[str]) -> sa.Update:
+def _claim_update(
+    owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.ColumnElement[str]
+) -> sa.Update:
     return syncs.update().values(
         claim_owner=owner,
         claim_until=after(ttl),
         fence=next_fence(syncs.c.fence),
         claim_trigger=trigger,
         claim_actor=actor,
-        # Nothing that woke the run is cleared before it has a result, so that a crash loses nothing.
+        # What triggered the run is kept until it has a result, so that a crash loses nothing.
         claim_request=syncs.c.request_number,
         interrupted_at=sa.case((syncs.c.claim_owner.is_not(None), syncs.c.claimed_at)),
         claimed_at=now(),

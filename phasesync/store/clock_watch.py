@@ -1,15 +1,14 @@
 """
-Finds out that the database's clock was set back, and moves what lies ahead of it back by as much.
+Finds out that the database's clock was set back, and moves stored instants back by as much.
 
-Every wait in the database is an instant. After a clock is set back by a day, each of them would last a day longer:
-edits would wait, claims of the dead would stand, leases would live on. So daemons note the database's time every few
-seconds (row `clock` of `chores`). Where that, or another instant that was noted of the present, lies ahead, the clock
-was set back by at least the difference. What a person set as a date (the end of a pause) stays, and so does what AWS
-set (the end of a session). What the journal holds is encrypted, and put right where it is read:
-`core.journal.note_clock`.
+Every wait in the database is an instant. After a clock is set back by a day, each wait would last a day longer: edits
+would wait, claims of dead processes would stay, leases would live on. So daemons store the database's time every few
+seconds (row `clock` of `chores`). If this instant, or another that was stored as the present, lies ahead, the clock was
+set back by at least the difference. A date that a person set (the end of a pause) stays, and so does one that AWS set
+(the end of a session). The journal is encrypted, and corrected when it is read: `core.planning.journal.note_clock`.
 
-A clock that was set back while no daemon ran shows at the next start in the same way. It does not show where it was set
-back by less than no daemon ran for; no wait is then longer than it was when the last daemon stopped.
+If the clock was set back while no daemon ran, the next start finds it in the same way, unless it was set back by less
+than the time without a daemon; then no wait is longer than it was when the last daemon stopped.
 """
 
 from collections.abc import Iterable
@@ -29,25 +28,28 @@ from phasesync.store.lease_rows import select_leases, to_columns, to_lease
 from phasesync.store.tables import chores, daemons, leases, syncs
 
 _NOTE: Final = "clock"
-"""The chore that stands for the time."""
+"""Name of the row in `chores` that holds the time."""
 _NOTED_EVERY: Final = timedelta(seconds=10)
-"""A note older than this is renewed; heartbeats renew it more often, in the same transaction as their own row."""
+"""A time older than this is renewed; heartbeats renew it more often, in the transaction of their own row."""
 _LEFT: Final = timedelta(seconds=15) // timedelta(microseconds=1)
-"""What is left of a claim at least: its holder may live, and may have renewed it by the new time already."""
+"""A claim keeps at least this: its holder may live, and may have extended it by the new time already."""
 _JUMP: Final = JUMP // timedelta(microseconds=1)
 _HORIZON: Final = timedelta(days=36_525) // timedelta(microseconds=1)
-"""What lies a century ahead was written by no clock."""
-
-Moved = dict[str, Any]
+"""An instant a century ahead was not written by a clock."""
 
 
 class ClockWatch(BaseStore):
-    """Watches the database's clock (port `ClockWatch`)."""
+    """Watches the database's clock."""
 
-    def look(self, owner: str) -> ClockSetBack | None:
-        """Note the time for the next look, and put right what lies ahead of a clock that was set back since."""
+    def check(self, owner: str) -> ClockSetBack | None:
+        """
+        Store the time for the next check, and correct the instants ahead of a clock that was set back.
+
+        Returns:
+            By how much the clock was set back; None if it was not.
+        """
         with self._database.read() as connection:
-            clock, stale = connection.execute(_LOOK).one()[:2]
+            clock, stale = connection.execute(_CHECK).one()[:2]
             evidence = _evidence(connection, clock)
         if max(evidence.values()) <= clock + _JUMP:
             if stale:
@@ -55,7 +57,7 @@ class ClockWatch(BaseStore):
                     note_time(connection, owner)
             return None
         with self._database.write() as connection:
-            # Locks the note, whether or not it is changed: of several daemons one does it, the others find it done.
+            # Locks the stored time, changed or not: one of several daemons corrects, the others find nothing to do.
             note_time(connection, owner)
             clock = int(connection.scalar(sa.select(now())) or 0)
             evidence = _evidence(connection, clock)
@@ -67,7 +69,7 @@ class ClockWatch(BaseStore):
             _set_back_daemons(connection, clock, max(noted, evidence["daemons"]) - clock)
             connection.execute(
                 chores.update()
-                .where(_plain(chores.c.claimed_at) > clock)
+                .where(_as_number(chores.c.claimed_at) > clock)
                 .values(_earlier(chores, ["claimed_at"], clock, by))
             )
             note_time(connection, owner)
@@ -75,10 +77,10 @@ class ClockWatch(BaseStore):
 
     def _set_back_leases(self, connection: sa.Connection, clock: int, by: int) -> int:
         """
-        Move the lives of leases back; return of how many.
+        Move the lives of leases back; return the number of leases.
 
-        Their end at the latest is bound to a ciphertext, so each is encrypted anew. One that was asked for after the
-        time was last noted shows by itself how much its own clock was ahead.
+        The maximum end is bound to a ciphertext, so each lease is encrypted anew. The request time of a lease shows
+        how far the clock was ahead at that moment, which may be more than the stored time shows.
         """
         live = select_leases().where(leases.c.status.not_in(ENDED)).order_by(leases.c.id)
         count = 0
@@ -87,10 +89,10 @@ class ClockWatch(BaseStore):
             if own <= _JUMP:
                 continue
             try:
-                lease = shifted_back(to_lease(row, self._cipher), timedelta(microseconds=own))
+                lease = shifted_back(to_lease(row, self._keys), timedelta(microseconds=own))
             except CiphertextError:
-                continue  # Nothing that it says is believed; a daemon's round notes what it is.
-            values = to_columns(lease, self._cipher, row.data_key_id)
+                continue  # An altered row is not trusted; the daemon's next round reports it.
+            values = to_columns(lease, self._keys, row.data_key_id)
             claim_until = _claim_until(leases, clock, own)
             connection.execute(leases.update().where(leases.c.id == row.id).values(**values, claim_until=claim_until))
             count += 1
@@ -99,72 +101,74 @@ class ClockWatch(BaseStore):
 
 def note_time(connection: sa.Connection, owner: str) -> None:
     """
-    Note the database's time.
+    Store the database's time.
 
-    A note that lies ahead stays: it is the evidence that the clock was set back, until `look` has put that right.
+    A stored time that lies ahead stays: it is the evidence that the clock was set back, until `check` has used it.
     """
     insert = insert_or_update(connection, chores).values(name=_NOTE, owner=owner, claimed_at=now())
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=["name"],
             set_={"owner": insert.excluded.owner, "claimed_at": insert.excluded.claimed_at},
-            where=~_plain(chores.c.claimed_at).between(now() + _JUMP, now() + _HORIZON),
+            where=~_as_number(chores.c.claimed_at).between(now() + _JUMP, now() + _HORIZON),
         )
     )
 
 
-def _plain(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
-    """Return a column of instants as the number that it is."""
+def _as_number(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return a column of instants as integers."""
     return sa.type_coerce(column, sa.BigInteger())
 
 
-_LOOK: Final = sa.select(
+_CHECK: Final = sa.select(
     now().label("clock"),
     ~sa.exists().where(chores.c.name == _NOTE, chores.c.claimed_at >= before(_NOTED_EVERY)),
 )
 
 _EVIDENCE: Final = {
-    "chores": sa.select(sa.func.max(_plain(chores.c.claimed_at))),
-    "syncs": sa.select(sa.func.max(_plain(syncs.c.claimed_at))),
-    "leases": sa.select(sa.func.max(_plain(leases.c.requested_at))).where(leases.c.status.not_in(ENDED)),
-    "daemons": sa.select(sa.func.max(_plain(daemons.c.beat_at))),
+    "chores": sa.select(sa.func.max(_as_number(chores.c.claimed_at))),
+    "syncs": sa.select(sa.func.max(_as_number(syncs.c.claimed_at))),
+    "leases": sa.select(sa.func.max(_as_number(leases.c.requested_at))).where(leases.c.status.not_in(ENDED)),
+    "daemons": sa.select(sa.func.max(_as_number(daemons.c.beat_at))),
 }
-_ALL_EVIDENCE: Final = sa.select(*(one.scalar_subquery().label(table) for table, one in _EVIDENCE.items()))
+_ALL_EVIDENCE: Final = sa.select(*(newest.scalar_subquery().label(table) for table, newest in _EVIDENCE.items()))
 
 
 def _evidence(connection: sa.Connection, clock: int) -> dict[str, int]:
-    """Return table -> the newest instant in it that was noted of the present; 0 where there is none that can be."""
-    found = connection.execute(_ALL_EVIDENCE).one()._asdict()
-    # SQLite keeps whatever somebody puts into a column.
-    return {table: at if isinstance(at, int) and at < clock + _HORIZON else 0 for table, at in found.items()}
+    """Return table -> its newest instant that was stored as the present; 0 if there is no plausible one."""
+    newest = connection.execute(_ALL_EVIDENCE).one()._asdict()
+    # SQLite stores a value of any type in any column.
+    return {table: at if isinstance(at, int) and at < clock + _HORIZON else 0 for table, at in newest.items()}
 
 
-def _earlier(table: sa.Table, names: Iterable[str], clock: int, by: int) -> Moved:
-    """Return the columns with what lies ahead moved back."""
+def _earlier(table: sa.Table, names: Iterable[str], clock: int, by: int) -> dict[str, Any]:
+    """Return the columns, with instants ahead of the clock moved back."""
     return {
-        name: sa.case((_plain(table.c[name]) > clock, _plain(table.c[name]) - by), else_=_plain(table.c[name]))
+        name: sa.case(
+            (_as_number(table.c[name]) > clock, _as_number(table.c[name]) - by), else_=_as_number(table.c[name])
+        )
         for name in names
     }
 
 
 def _claim_until(table: sa.Table, clock: int, by: int) -> sa.ColumnElement[int]:
-    """Return the end of a claim, moved back where it lies ahead."""
-    until = _plain(table.c.claim_until)
+    """Return the end of a claim, moved back if it lies ahead."""
+    until = _as_number(table.c.claim_until)
     return sa.case((until > clock + by + _LEFT, until - by), (until > clock + _LEFT, clock + _LEFT), else_=until)
 
 
 def _set_back_syncs(connection: sa.Connection, clock: int, by: int) -> None:
     """
-    Move what syncs wait for. Edits go out at once: how long they still had to be held back is not worth knowing.
+    Move the due times and claims of syncs back. Edits are applied at once: their remaining delay does not matter.
 
-    Rows are locked in one order, as everybody does who locks several.
+    Rows are locked in the order of their ids, as everywhere.
     """
     if by <= _JUMP:
         return
     moved = ("next_due_at", "claimed_at", "interrupted_at")
-    ahead = sa.or_(*(_plain(syncs.c[name]) > clock for name in (*moved, "retry_at", "claim_until")))
+    ahead = sa.or_(*(_as_number(syncs.c[name]) > clock for name in (*moved, "retry_at", "claim_until")))
     connection.execute(row_lock(sa.select(syncs.c.id).where(ahead).order_by(syncs.c.id), syncs)).all()
-    retry_at = sa.case((_plain(syncs.c.retry_at) > clock, None), else_=_plain(syncs.c.retry_at))
+    retry_at = sa.case((_as_number(syncs.c.retry_at) > clock, None), else_=_as_number(syncs.c.retry_at))
     connection.execute(
         syncs.update()
         .where(ahead)
@@ -174,13 +178,13 @@ def _set_back_syncs(connection: sa.Connection, clock: int, by: int) -> None:
 
 def _set_back_daemons(connection: sa.Connection, clock: int, by: int) -> None:
     """
-    Move the memberships of daemons: those of the dead end as soon as they would have.
+    Move the memberships of daemons back, so that those of dead daemons end when they would have.
 
-    One whose heartbeat came since the clock was set back has the new time already.
+    A daemon with a heartbeat since the clock was set back has the new time already.
     """
     if by <= _JUMP:
         return
     moved = ("until", "beat_at", "started_at")
-    ahead = _plain(daemons.c.beat_at) > clock
+    ahead = _as_number(daemons.c.beat_at) > clock
     connection.execute(row_lock(sa.select(daemons.c.owner).where(ahead).order_by(daemons.c.owner), daemons)).all()
     connection.execute(daemons.update().where(ahead).values(**_earlier(daemons, moved, clock, by)))

@@ -1,7 +1,8 @@
 """
-Credentials: how we authenticate to AWS. Role ARN, External ID and access key are one ciphertext, bound to the rest.
+Credentials: how phasesync authenticates to AWS.
 
-An incomplete credential (a role that does not exist yet) is stored like any other; no sync of it is claimed.
+Role ARN, External ID and access key are one ciphertext, bound to the other columns. An incomplete credential (a role
+that does not exist yet) is stored like any other; its syncs are not claimed.
 """
 
 from collections.abc import Mapping
@@ -22,21 +23,20 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from phasesync.store.base import BaseStore, absent, listed, new_id
+from phasesync.store.base import BaseStore, check_name_key, lookup_error, name_list, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import ColumnCipher, check_name_key, not_found
-from phasesync.store.registry import locked_registry, read_registry
-from phasesync.store.run_requests import wake_leases, wake_refused, wake_users
+from phasesync.store.instance import lock_registry, read_registry
+from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
+from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
-from phasesync.store.sync_rows import follow_account
+from phasesync.store.sync_rows import pin_account
 from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
-from phasesync.store.wrapped_keys import CREDENTIALS_KEY
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sealed:
-    """The columns that exist encrypted only."""
+    """The members that are stored encrypted."""
 
     role_arn: str | None
     external_id: str | None = field(repr=False)
@@ -45,13 +45,13 @@ class _Sealed:
 
 
 class CredentialStore(BaseStore):
-    """Credentials, encrypted at rest (port `CredentialStore`)."""
+    """Credentials, encrypted at rest."""
 
     def add(self, name: str, draft: CredentialDraft) -> Credential:
-        """Add a credential. AlreadyExistsError; NotFoundError for the source."""
+        """Add a credential. AlreadyExistsError; NotFoundError for its source."""
         check_name(name, "credential")
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             taken = connection.scalar(sa.select(credentials.c.name).where(credentials.c.name_key == name.lower()))
             if taken is not None:
                 raise AlreadyExistsError(f"the credential {taken} exists already")
@@ -75,10 +75,10 @@ class CredentialStore(BaseStore):
             users = _users(connection)
             registry = read_registry(connection, self._keys)
             rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
-        found = [to_credential(row, self._cipher, users.get(row.id, ())) for row in rows]
+        listed = [to_credential(row, self._keys, users.get(row.id, ())) for row in rows]
         for row in rows:
             registry.check(credentials, row)
-        return found
+        return listed
 
     def get(self, name: str) -> Credential:
         """Return a credential by name. NotFoundError."""
@@ -92,17 +92,17 @@ class CredentialStore(BaseStore):
 
     def update(self, name: str, draft: CredentialDraft, *, account: str | None) -> Credential:
         """
-        Replace what is known of a credential; the syncs that use it are due at once.
+        Replace a credential; the syncs that use it are due at once.
 
-        Where the pinned account changes, its syncs follow.
+        If the pinned account changes, its syncs are pinned to the new one.
 
         Raises:
-            NotFoundError: it, or its source.
+            NotFoundError: the credential, or its source.
             AlreadyExistsError: in the new account another sync writes to the same remote object.
-            InvalidInputError: its source would lead back to itself.
+            InvalidInputError: its sources would form a circle.
         """
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             drafted = self._drafted(connection, draft)
             _refuse_circle(connection, row.id, drafted["source_id"])
@@ -119,16 +119,16 @@ class CredentialStore(BaseStore):
             registry.note(credentials, row.id, values["version"])
             registry.store()
             if account != row.account:
-                follow_account(connection, self._keys, syncs.c.credential_id == row.id, account)
-            wake_users(connection, row.id)
+                pin_account(connection, self._keys, syncs.c.credential_id == row.id, account)
+            request_runs_of_credential(connection, row.id)
             return self._get(connection, credentials.c.id == row.id, name)
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
         """
-        Note the result of a test; a given account is pinned if none is yet. The version stays. NotFoundError.
+        Store the result of a test; `account` is pinned if no account is pinned yet. The version stays. NotFoundError.
 
-        One that AWS accepts has the syncs that were refused, and the leases that could not be revoked, tried again at
-        once: what was in their way, such as a policy at AWS, may be corrected.
+        If AWS accepts the credential, syncs that were refused and leases that could not be revoked are tried again at
+        once: the cause, such as a policy at AWS, may be corrected.
         """
         with self._database.write() as connection:
             row = connection.execute(
@@ -142,8 +142,8 @@ class CredentialStore(BaseStore):
                 values["verified_at"] = now()
             if row.account is None and account is not None:
                 pinned = {**row._asdict(), "account": account}
-                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._cipher))}
-                follow_account(
+                values |= {"account": account, "sealed": self._seal(pinned, _open(row, self._keys))}
+                pin_account(
                     connection,
                     self._keys,
                     (syncs.c.credential_id == row.id) & syncs.c.account.is_(None),
@@ -152,23 +152,23 @@ class CredentialStore(BaseStore):
                 )
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
             if status is CredentialStatus.VERIFIED:
-                wake_refused(connection, row.id)
-                wake_leases(connection, row.id)
+                retry_refused(connection, row.id)
+                retry_leases(connection, row.id)
 
     def remove(self, name: str) -> None:
         """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
             if used_by := _names(connection, syncs, row.id):
                 raise IllegalTransitionError(
-                    f"the credential {row.name} is used by syncs: {listed(used_by)}",
+                    f"the credential {row.name} is used by syncs: {name_list(used_by)}",
                     hint=f"phasesync syncs update {used_by[0]} --credential OTHER, or "
                     f"phasesync syncs remove {used_by[0]}",
                 )
             if used_by := _names(connection, dynamic_secrets, row.id):
                 raise IllegalTransitionError(
-                    f"the credential {row.name} is used by dynamic secrets: {listed(used_by)}",
+                    f"the credential {row.name} is used by dynamic secrets: {name_list(used_by)}",
                     hint=f"phasesync dynamic remove {used_by[0]}; all of them with their leases: "
                     f"phasesync credentials remove {row.name} --revoke",
                 )
@@ -182,13 +182,13 @@ class CredentialStore(BaseStore):
                 )
             others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))
             if others:
-                raise IllegalTransitionError(f"the credential {row.name} is the source of: {listed(sorted(others))}")
+                raise IllegalTransitionError(f"the credential {row.name} is the source of: {name_list(sorted(others))}")
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
             registry.store()
 
     def _drafted(self, connection: sa.Connection, draft: CredentialDraft) -> dict[str, Any]:
-        """Return the columns that a draft decides."""
+        """Return the columns of a draft."""
         source = None if draft.source_name is None else find_credential(connection, draft.source_name)
         incomplete = draft.type is CredentialType.ASSUME_ROLE and draft.role_arn is None
         return {
@@ -199,13 +199,13 @@ class CredentialStore(BaseStore):
         }
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
-        return self._cipher.json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
         row = connection.execute(select_credentials().where(which)).first()
         if row is None:
             raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
-        credential = to_credential(row, self._cipher, _users(connection, row.id).get(row.id, ()))
+        credential = to_credential(row, self._keys, _users(connection, row.id).get(row.id, ()))
         read_registry(connection, self._keys).check(credentials, row)
         return credential
 
@@ -216,24 +216,24 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
-        raise not_found(connection, credentials, name, absent("credential", name, names, "credentials"))
+        raise lookup_error(connection, credentials, name, no_such("credential", name, names, "credentials"))
     check_name_key(credentials, row)
     return row
 
 
 @cache
 def select_credentials() -> sa.Select[Any]:
-    """Return the select behind `to_credential`."""
+    """Return the select that `to_credential` reads."""
     sources = credentials.alias("sources")
     return sa.select(credentials, sources.c.name.label("source_name")).outerjoin_from(
         credentials, sources, sources.c.id == credentials.c.source_id
     )
 
 
-def to_credential(row: sa.Row[Any], cipher: ColumnCipher, used_by: tuple[str, ...]) -> Credential:
-    """Decrypt a row of `select_credentials`. CiphertextError also where a plain column was altered."""
+def to_credential(row: sa.Row[Any], keys: KeyRing, used_by: tuple[str, ...]) -> Credential:
+    """Decrypt a row of `select_credentials`. CiphertextError also if a plain column was altered."""
     check_name_key(credentials, row)
-    sealed = _open(row, cipher)
+    sealed = _open(row, keys)
     return Credential(
         id=row.id,
         name=row.name,
@@ -254,15 +254,15 @@ def to_credential(row: sa.Row[Any], cipher: ColumnCipher, used_by: tuple[str, ..
     )
 
 
-def _open(row: sa.Row[Any], cipher: ColumnCipher) -> _Sealed:
+def _open(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     try:
-        return cipher.open_json(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json(_Sealed, _context(row._asdict()), row.sealed)
     except CiphertextError as error:
         raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
 
 
 def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where a credential leads is bound to its secrets: nobody swaps type, Region, source or account underneath."""
+    """Return the context of the ciphertext: it binds the secrets to type, Region, source and account."""
     bound = ("name", "type", "region", "source_id", "account")
     return (
         "credentials",

@@ -1,8 +1,8 @@
 """
-Which daemons are alive, which one works where only one may, and who does a chore.
+Daemons: which are alive, which one is active where only one may be, and which one does a chore.
 
-On SQLite one daemon works and the others stand by; on PostgreSQL all work. No leader is elected: a beat asks whether
-somebody else works, in the same transaction that says so.
+On SQLite one daemon is active and the others stand by; on PostgreSQL all are active. There is no leader election: a
+heartbeat checks for another active daemon in the transaction that stores its own role.
 """
 
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ import sqlalchemy as sa
 from phasesync.core.daemons import DaemonRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
-from phasesync.store.database import Database, insert_or_update, repeat_methods, unlocked
-from phasesync.store.db_time import AHEAD, after, before, now
+from phasesync.store.database import Database, insert_or_update, not_locked, retry_methods
+from phasesync.store.db_time import LONGEST_WAIT, after, before, now
 from phasesync.store.tables import chores, daemons
 
-_FORGOTTEN: Final = timedelta(hours=1)
+_REMOVED_AFTER: Final = timedelta(hours=1)
 
 
-@repeat_methods
+@retry_methods
 class DaemonRegistry:
-    """Daemons and chores (port `DaemonRegistry`)."""
+    """Daemons and their chores."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> DaemonRole:
-        """Say that a daemon is alive; return whether it works or stands by. On PostgreSQL every daemon works."""
+        """Store a heartbeat; return the daemon's role. On PostgreSQL every daemon is active."""
         with self._database.write() as connection:
             note_time(connection, owner)
             role = DaemonRole.ACTIVE
-            if self._database.is_sqlite and self._somebody_else_works(connection, owner):
+            if self._database.is_sqlite and self._another_is_active(connection, owner):
                 role = DaemonRole.STANDBY
             insert = insert_or_update(connection, daemons).values(
                 owner=owner,
@@ -46,16 +46,16 @@ class DaemonRegistry:
             )
             renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until")}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
-            connection.execute(daemons.delete().where(unlocked(daemons, daemons.c.until < before(_FORGOTTEN))))
+            connection.execute(daemons.delete().where(not_locked(daemons, daemons.c.until < before(_REMOVED_AFTER))))
             return role
 
-    def leave(self, owner: str) -> None:
-        """Sign off; a standby takes over with its next beat."""
+    def deregister(self, owner: str) -> None:
+        """Remove a daemon that ends; a standby takes over with its next heartbeat."""
         with self._database.write() as connection:
             connection.execute(daemons.delete().where(daemons.c.owner == owner))
 
     def alive(self) -> list[Mapping[str, object]]:
-        """Return daemons that are alive: owner, host, pid, role, started_at, beat_at; the longest at work first."""
+        """Return the daemons that are alive: owner, host, pid, role, started_at, beat_at; the oldest first."""
         shown = [daemons.c[name] for name in ("owner", "host", "pid", "role", "started_at", "beat_at")]
         with self._database.read() as connection:
             rows = connection.execute(
@@ -64,7 +64,7 @@ class DaemonRegistry:
             return [row._asdict() for row in rows]
 
     def claim_chore(self, name: str, owner: str, *, every: timedelta) -> bool:
-        """Return True for the one daemon that shall do a chore now; at most once in `every`."""
+        """Return True for the one daemon that does a chore now; at most once in each period `every`."""
         with self._database.write() as connection:
             insert = insert_or_update(connection, chores).values(name=name, owner=owner, claimed_at=now())
             claimed = insert.on_conflict_do_update(
@@ -74,7 +74,7 @@ class DaemonRegistry:
             ).returning(chores.c.name)
             return connection.scalar(claimed) is not None
 
-    def _somebody_else_works(self, connection: sa.Connection, owner: str) -> bool:
+    def _another_is_active(self, connection: sa.Connection, owner: str) -> bool:
         other = sa.select(daemons.c.owner).where(
             daemons.c.owner != owner, daemons.c.role == DaemonRole.ACTIVE.value, is_alive()
         )
@@ -83,4 +83,4 @@ class DaemonRegistry:
 
 def is_alive() -> sa.ColumnElement[bool]:
     """Return the condition that a daemon is alive."""
-    return daemons.c.until.between(now(), after(AHEAD)) & (daemons.c.beat_at <= after(JUMP))
+    return daemons.c.until.between(now(), after(LONGEST_WAIT)) & (daemons.c.beat_at <= after(JUMP))

@@ -1,13 +1,7 @@
 """
-Repeats what the database gave up because other transactions stood in its way.
+Opens a database and runs transactions on it: read snapshots, short writes, and repetitions after a conflict.
 
-PostgreSQL ends one of two transactions that wait for each other (40P01), and one whose snapshot does not fit what
-others committed (40001). Nothing of it was stored, and the same work goes through a moment later. Rows are locked in
-the order of their ids, so that this is rare; foreign keys, indexes and cascades take locks in orders of their own.
-
-Opens a database and runs transactions on it: read snapshots and short writes.
-
-One place knows how the two databases begin a transaction; everything above speaks SQLAlchemy Core.
+Only this module knows how SQLite and PostgreSQL begin a transaction; the code above it uses SQLAlchemy Core.
 """
 
 import inspect
@@ -22,9 +16,16 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError, StoreUnavailableError
-from phasesync.store.database_url import access_warnings, parse_database_url, prepare_sqlite_file
-from phasesync.store.db_errors import CONFLICTS, spoils_connections, translate, translated
-from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS, Files, Installation, SqliteConnection, SqliteFile
+from phasesync.store.database_url import parse_database_url
+from phasesync.store.db_errors import CONFLICTS, invalidates_connections, translate, translate_errors
+from phasesync.store.sqlite_file import (
+    Files,
+    Installation,
+    SqliteConnection,
+    SqliteFile,
+    access_warnings,
+    prepare_sqlite_file,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,8 +36,14 @@ ATTEMPTS: Final = 6
 _FIRST_PAUSE_S: Final = 0.02
 
 
-def repeated(work: Callable[P, T]) -> Callable[P, T]:
-    """Return a function that does its work again, after a short random pause, when the database gave it up."""
+def retry_on_conflict(work: Callable[P, T]) -> Callable[P, T]:
+    """
+    Return a function that repeats its work, after a short random pause, if the database rolled it back.
+
+    PostgreSQL ends one of two transactions that wait for each other (40P01), and one with a snapshot that does not fit
+    what others committed (40001). Nothing of it was stored, and the same work succeeds a moment later. Rows are locked
+    in the order of their ids, so this is rare; foreign keys, indexes and cascades take locks in orders of their own.
+    """
 
     @wraps(work)
     def repeating(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -46,36 +53,25 @@ def repeated(work: Callable[P, T]) -> Callable[P, T]:
             except StoreUnavailableError as error:
                 if error.code not in CONFLICTS:
                     raise
-                # At random, so that two that met do not meet again.
+                # A random pause, so that the same two transactions do not collide again.
                 time.sleep(_FIRST_PAUSE_S * 2**attempt * secrets.SystemRandom().random())
         return work(*args, **kwargs)
 
     return repeating
 
 
-def repeat_methods(cls: C) -> C:
+def retry_methods(cls: C) -> C:
     """
-    Have every public method of a class repeated that the database gave up.
+    Wrap every public method of a class in `retry_on_conflict`.
 
-    Each of them is one piece of work on the database: nothing that it did before the error is stored, or storing it
+    Each method is one piece of work on the database: nothing that it did before the error is stored, or storing it
     twice makes no difference.
     """
     for name, member in vars(cls).copy().items():
         if not name.startswith("_") and inspect.isfunction(member) and not inspect.isgeneratorfunction(member):
-            setattr(cls, name, repeated(member))
+            setattr(cls, name, retry_on_conflict(member))
     return cls
 
-
-__all__ = [
-    "BUSY_TIMEOUT_MS",
-    "Database",
-    "insert_or_update",
-    "lock_rows",
-    "open_database",
-    "ordered",
-    "row_lock",
-    "unlocked",
-]
 
 _IMMEDIATE: Final = "phasesync_immediate"
 
@@ -89,8 +85,8 @@ class Database:
     def __init__(self, engine: sa.Engine, file: SqliteFile | None = None) -> None:
         """
         Args:
-            engine: makes and keeps connections.
-            file: of a SQLite database.
+            engine: opens and pools connections.
+            file: the file of a SQLite database; None for PostgreSQL.
         """
         self.engine = engine
         self.url = engine.url
@@ -105,11 +101,11 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether one host has it all: no SKIP LOCKED, one writer at a time."""
+        """Whether this is SQLite: one host, one writer at a time, no SKIP LOCKED."""
         return self.engine.dialect.name == "sqlite"
 
     def expect(self, installation: Installation) -> None:
-        """Refuse a file that is put in the place of the database later and is of another installation."""
+        """Refuse a file that replaces the database later and belongs to another installation."""
         if self._file is not None:
             self._file.expect(installation)
 
@@ -120,15 +116,15 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """
-        Open a write; committed at the end of the block, undone by any error. On SQLite the only one at a time.
+        Open a write: committed at the end of the block, rolled back by any error. SQLite allows one at a time.
 
-        On PostgreSQL another write may be in the way in a manner that only a repetition solves: see `repeating.py`.
+        On PostgreSQL a conflict with another write may need a repetition: see `retry_on_conflict`.
         """
         with self._transaction(self._writers) as connection:
             files = _files_of(connection)
             yield connection
         if self._file is not None and files is not None and self._file.has_lost(files):
-            self._file.give_up()
+            self._file.abandon()
             raise StoreUnavailableError(
                 f"the database {self._file.path} was moved or replaced during the write, so the change may be lost",
                 hint="check whether the change is there; if it is not, repeat the command",
@@ -144,22 +140,22 @@ class Database:
             connection.execute(sa.select(1))
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what should be better about who can reach it, one line each."""
+        """Return warnings about who can read or write the database, one line each."""
         return access_warnings(self.url) if self.is_sqlite else ()
 
     def log_bytes(self) -> int:
-        """Return the size of SQLite's write-ahead log; 0 on PostgreSQL, which looks after its own."""
+        """Return the size of SQLite's write-ahead log; 0 on PostgreSQL."""
         return 0 if self._file is None else self._file.log_bytes()
 
     def checkpoint(self) -> None:
         """
-        Bring what stands in SQLite's write-ahead log into the database, and shorten the log, as far as readers allow.
+        Move SQLite's write-ahead log into the database file and shorten the log, as far as readers allow.
 
-        Nobody is held up: where somebody reads, the log stays as it is until the next time.
+        Does not wait for readers: while one is active, the log stays as it is until the next checkpoint.
         """
         if self._file is None:
             return
-        with translated(self.url, self._softened), closing(self._file.connect()) as connection:
+        with translate_errors(self.url, self._as_transient), closing(self._file.connect()) as connection:
             connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
@@ -169,20 +165,20 @@ class Database:
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        with translated(self.url, self._softened):
+        with translate_errors(self.url, self._as_transient):
             if self._file is not None and self._file.has_moved:
-                # Closed before a new one is opened, so that what is only in a log that was deleted is not lost.
-                self._file.give_up()
+                # The old connections are closed before a new one is opened, so that a log without a name is not lost.
+                self._file.abandon()
                 self.engine.dispose()
-            with self._connect(engine) as connection, self._given_back(connection), connection.begin():
+            with self._connect(engine) as connection, self._returned_to_pool(connection), connection.begin():
                 if self._file is not None and (files := _files_of(connection)) is not None:
-                    # Once a write has begun, nobody empties the log: from here on it goes where the names lead to.
+                    # Once a write has begun, no other process empties the log: the write goes to these files.
                     self._file.check(files)
                 yield connection
         self._was_usable = True
 
     def _connect(self, engine: sa.Engine) -> sa.Connection:
-        """Return a connection; where a server refuses it, find out why."""
+        """Return a connection; if the server refuses it, find out why."""
         try:
             return engine.connect()
         except exc.DBAPIError as error:
@@ -190,23 +186,23 @@ class Database:
                 raise
             from phasesync.store.postgresql import refusal_of
 
-            raise self._softened(translate(error, self.url, refusal_of(error, engine))) from None
+            raise self._as_transient(translate(error, self.url, refusal_of(error, engine))) from None
         except PhasesyncError as error:
-            raise self._softened(error) from None
+            raise self._as_transient(error) from None
 
     @contextmanager
-    def _given_back(self, connection: sa.Connection) -> Iterator[None]:
-        """Give a connection back to the pool; one that has files without names is closed."""
+    def _returned_to_pool(self, connection: sa.Connection) -> Iterator[None]:
+        """Return a connection to the pool at the end; close it if its files were moved or replaced."""
         files, pool = _files_of(connection), self.engine.pool
         try:
             yield
         finally:
             if self._file is not None and (self._file.opened != files or self.engine.pool is not pool):
-                self._file.give_up()
+                self._file.abandon()
                 connection.invalidate()
 
-    def _softened(self, error: PhasesyncError) -> PhasesyncError:
-        """These settings have led to the database before: what stands in the way now may pass, and is no verdict."""
+    def _as_transient(self, error: PhasesyncError) -> PhasesyncError:
+        """Return an error as transient if the database was usable with these settings before."""
         if not self._was_usable or not isinstance(error, SettingsError) or isinstance(error, AnotherDatabaseError):
             return error
         return StoreUnavailableError(error.message, hint=error.hint, code=error.code)
@@ -224,12 +220,12 @@ def open_database(database_url: str, *, create: bool = False, synchronous: str =
 
     Args:
         database_url: `sqlite:///file`, `postgres://…` or `postgresql://…`.
-        create: make folder and file of a SQLite database where they are missing.
-        synchronous: what SQLite waits for at a commit. FULL: a committed intent survives a power cut. Anything else is
-            for measuring.
+        create: create folder and file of a SQLite database if they are missing.
+        synchronous: what SQLite waits for at a commit. FULL: a committed intent survives a power cut. Other values are
+            for tests and measurements.
 
     Raises:
-        SettingsError: the URL, the place or the driver is not usable.
+        SettingsError: the URL, the file or the driver is not usable.
     """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite":
@@ -246,12 +242,12 @@ def _sqlite_engine(url: sa.URL, file: SqliteFile) -> sa.Engine:
         immediate = connection.get_execution_options().get(_IMMEDIATE, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
-    _drop_spoilt_connections(engine)
+    _invalidate_on_error(engine)
     return engine
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
-    # Imported here: whoever works on SQLite does not pay for it.
+    # Imported here, so that a user of SQLite does not pay for it.
     from phasesync.store.postgresql import configure, connect_arguments
 
     engine = sa.create_engine(
@@ -271,48 +267,48 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
             connection.close()
             raise
 
-    _drop_spoilt_connections(engine)
+    _invalidate_on_error(engine)
     return engine
 
 
-def _drop_spoilt_connections(engine: sa.Engine) -> None:
-    """Have the pool use no connection again that was open when an error came that may be theirs."""
+def _invalidate_on_error(engine: sa.Engine) -> None:
+    """Have the pool drop its connections after an error that may be theirs."""
 
     @event.listens_for(engine, "handle_error")
     def judge(context: sa.ExceptionContext) -> None:
         if isinstance(context.sqlalchemy_exception, exc.DBAPIError):
-            context.is_disconnect |= spoils_connections(translate(context.sqlalchemy_exception, engine.url))
+            context.is_disconnect |= invalidates_connections(translate(context.sqlalchemy_exception, engine.url))
 
 
 def row_lock(statement: sa.Select[Any], *tables: sa.Table) -> sa.Select[Any]:
     """
     Lock the rows that a select in a write transaction returns.
 
-    On SQLite nothing has to be done: only one write runs at a time. On PostgreSQL the lock lets rows that refer to
-    these be added (NO KEY UPDATE).
+    SQLite needs no lock: only one write runs at a time. On PostgreSQL, rows that refer to the locked ones can still be
+    added (NO KEY UPDATE).
     """
     return statement.with_for_update(key_share=True, of=tables or None)
 
 
-def ordered(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def in_id_order(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """
-    Return a condition for the update of several rows: it locks those that `which` names, in the order of their ids.
+    Return a condition for an update of several rows that locks the rows of `which` in the order of their ids.
 
-    Two writes that lock the same rows in the same order wait for each other; in different orders each would wait for a
-    row of the other's, without end. An update alone locks rows in whatever order it finds them.
+    If two writes lock the same rows in the same order, one waits for the other; in different orders they deadlock. A
+    plain update locks rows in the order in which it finds them.
     """
     return table.c.id.in_(sa.select(_locked(table, which).cte("ordered").c.id))
 
 
-def unlocked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Return a condition for the removal of old rows: those of `which` that no other write has locked just now."""
+def not_locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition for the removal of old rows: the rows of `which` that no other write has locked."""
     key = next(iter(table.primary_key.columns))
-    # No CTE: Python's SQLite counts no rows of a statement that begins with one.
+    # No CTE: Python's sqlite3 reports no row count for a statement that begins with one.
     return key.in_(sa.select(key).where(which).order_by(key).with_for_update(skip_locked=True, of=table))
 
 
 def lock_rows(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> None:
-    """Lock rows in the order of their ids, before a write that finds them in another."""
+    """Lock rows in the order of their ids, before a write that may find them in another order."""
     connection.execute(_locked(table, which)).all()
 
 
@@ -321,8 +317,8 @@ def _locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 def insert_or_update(connection: sa.Connection, table: sa.Table) -> Any:
-    """Return an insert with ON CONFLICT; SQLAlchemy has one class of it for each database, with the same methods."""
-    # Imported here: whoever works on one database does not pay for the other's dialect.
+    """Return an insert with ON CONFLICT; SQLAlchemy has one such class for each database, with the same methods."""
+    # Imported here, so that a user of one database does not pay for the dialect of the other.
     if connection.dialect.name == "sqlite":
         from sqlalchemy.dialects import sqlite
 

@@ -1,19 +1,13 @@
 """
-Reads the URL of a PostgreSQL database, strictly: what is accepted is unambiguous, and safe to show without password.
+Parses the URL of a database, strictly: what is accepted is unambiguous, and safe to show without its password.
 
-libpq's forms, several hosts included: https://www.postgresql.org/docs/current/libpq-connect.html. No error repeats a
-part of a URL, except for the name of an option: any other part may be the tail of a password.
-
-Where a database lies: URLs made uniform, and a SQLite file checked before it is opened.
-
-Makes the folder and the file with tight modes; never opens a database itself.
+PostgreSQL's forms, several hosts included: https://www.postgresql.org/docs/current/libpq-connect.html. No error repeats
+a part of a URL, except the name of an option: any other part may be the end of a password. Opens nothing.
 """
 
 import os
 import re
-import sqlite3
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -21,8 +15,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 import sqlalchemy as sa
 
-from phasesync.errors import SettingsError, StoreUnavailableError
-from phasesync.host_files import MOUNTS, is_passing, make_private_folder, mount_of
+from phasesync.errors import SettingsError
 
 DRIVER: Final = "postgresql+psycopg"
 
@@ -44,7 +37,7 @@ def is_postgresql(text: str) -> bool:
 
 def parse_postgresql_url(text: str) -> sa.URL:
     """
-    Return the URL with the driver that we use; several hosts and ports are in its query, separated by commas.
+    Return the URL for our driver; several hosts and ports are in its query, separated by commas.
 
     Raises:
         SettingsError: it does not parse strictly, or has an option that PostgreSQL's client library does not know.
@@ -56,7 +49,7 @@ def parse_postgresql_url(text: str) -> sa.URL:
     authority, _, path = before.partition("/")
     user_info, at, host_list = authority.rpartition("@")
     if "@" in user_info or "@" in path or "/" in path or "@" in query:
-        # Whatever follows may be the tail of a password, so nothing more of it is looked at.
+        # The rest may be the end of a password, so it is not parsed any further.
         raise _unusable("it has one @ or one / too many", _ENCODE)
     user, _, password = user_info.partition(":")
     hosts, ports = _hosts(host_list) if host_list else ([], [])
@@ -83,12 +76,12 @@ def parse_postgresql_url(text: str) -> sa.URL:
 def _hosts(text: str) -> tuple[list[str], list[str]]:
     """Return hosts and ports, in order; an empty port is the default one."""
     hosts, ports = [], []
-    for one in text.split(","):
-        found = _HOST_AND_PORT.fullmatch(one)
-        if found is None:
+    for part in text.split(","):
+        match = _HOST_AND_PORT.fullmatch(part)
+        if match is None:
             raise _unusable("its host or port is not valid", _ENCODE)
-        hosts.append(_host(found["host"]))
-        ports.append(_port(found["port"] or ""))
+        hosts.append(_host(match["host"]))
+        ports.append(_port(match["port"] or ""))
     return hosts, ports
 
 
@@ -119,7 +112,7 @@ def _options(query: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not _OPTION.fullmatch(name):
             raise _unusable("its options are not of the form name=value&name=value", _ENCODE)
-        if (name, value) == ("ssl", "true"):  # as libpq understands what JDBC has
+        if (name, value) == ("ssl", "true"):  # JDBC's option, which libpq accepts too
             name, value = "sslmode", "require"
         if name not in known:
             raise _unknown_option(name)
@@ -139,20 +132,20 @@ def _known_options() -> frozenset[str]:
 
 
 def _named_in_options(options: dict[str, str], hosts: list[str], ports: list[str]) -> tuple[list[str], list[str]]:
-    """Return hosts and ports with those of the options `host` and `port`, which are taken out; they go first."""
+    """Return hosts and ports; the options `host` and `port`, which are removed, take precedence."""
     named = options.pop("host", "")
     if named:
         hosts, ports = [], []
-        for one in named.split(","):
-            found = _HOST_AND_PORT.fullmatch(one)
-            if one.startswith(("/", "@")) or found is None:
-                hosts.append(_socket_or_address(one))
+        for part in named.split(","):
+            match = _HOST_AND_PORT.fullmatch(part)
+            if part.startswith(("/", "@")) or match is None:
+                hosts.append(_socket_or_address(part))
                 ports.append("")
             else:
-                hosts.append(_host(found["host"]))
-                ports.append(_port(found["port"] or ""))
-    if (given := options.pop("port", "")) != "":
-        ports = [_port(one) for one in given.split(",")]
+                hosts.append(_host(match["host"]))
+                ports.append(_port(match["port"] or ""))
+    if (port_list := options.pop("port", "")) != "":
+        ports = [_port(port) for port in port_list.split(",")]
         if len(ports) == 1:
             ports *= max(1, len(hosts))
         if hosts and len(ports) != len(hosts):
@@ -191,39 +184,15 @@ def _unusable(why: str, hint: str) -> SettingsError:
 _SQLITE_URL: Final = re.compile(r"sqlite(?:\+\w+)?://(?P<path>/.*|)", re.DOTALL | re.ASCII)
 _EXAMPLE: Final = "sqlite:////var/lib/phasesync/phasesync.db"
 
-_NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {
-        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "davfs"),
-        # Folders of a host that a hypervisor shows to its guest; disks that several hosts share.
-        *("vboxsf", "vmhgfs", "prl_fs", "ocfs2", "gfs", "gfs2", "gpfs", "orangefs", "pvfs2", "wekafs", "acfs"),
-    }
-)
-_NETWORK_FUSE: Final = (
-    *("sshfs", "glusterfs", "s3fs", "gcsfuse", "rclone", "davfs", "juicefs", "ceph", "seaweedfs", "mount-s3"),
-    *("mountpoint-s3", "blobfuse", "goofys", "geesefs", "vmhgfs", "prl_fs", "gvfsd", "curlftpfs", "smbnetfs", "mfs"),
-)
-"""
-How the programs behind FUSE mounts are named, at the beginning. Many name themselves as what is mounted only.
-
-9p and virtiofs are not in these lists: they also carry a machine's own disk into a virtual machine or a sandbox, where
-one kernel does all the locking.
-"""
-
-_LONGEST_NAME: Final = 255 - len("-journal")
-"""Of 255 bytes, which a name may have on the file systems that matter (NAME_MAX)."""
-
-_OLDEST_SQLITE: Final = (3, 35, 0)
-"""The first with RETURNING."""
-
 
 def parse_database_url(text: str) -> sa.URL:
     """
-    Return the URL with the driver that we use.
+    Return the URL for our driver.
 
-    `postgres://` and `postgresql://` mean psycopg 3. White space at the ends is dropped.
+    `postgres://` and `postgresql://` mean psycopg 3. White space at the ends is removed.
 
     Raises:
-        SettingsError: no URL, another database, a SQLite database in memory, or psycopg is not installed.
+        SettingsError: not a URL, another kind of database, a SQLite database in memory, or psycopg is not installed.
     """
     text = text.strip()
     if is_postgresql(text):
@@ -233,12 +202,12 @@ def parse_database_url(text: str) -> sa.URL:
                 hint="pip install 'phasesync[postgres]'",
             )
         return parse_postgresql_url(text)
-    found = _SQLITE_URL.fullmatch(text)
-    if found is None:
+    match = _SQLITE_URL.fullmatch(text)
+    if match is None:
         raise _not_a_url()
     if "?" in text:
         raise SettingsError("a SQLite URL takes no options; a ? in its path is written %3F", hint=_EXAMPLE)
-    path = os.fsdecode(unquote_to_bytes(found["path"].removeprefix("/")))
+    path = os.fsdecode(unquote_to_bytes(match["path"].removeprefix("/")))
     if not path or "\0" in path or path == ":memory:" or path.startswith("file:"):
         raise SettingsError("a SQLite database must be a file", hint=_EXAMPLE)
     try:
@@ -254,148 +223,6 @@ def parse_database_url(text: str) -> sa.URL:
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite database, whatever characters its path has."""
     return f"sqlite:///{quote(os.fsencode(path))}"
-
-
-def prepare_sqlite_file(url: sa.URL, *, create: bool, mounts: Path = MOUNTS) -> Path:
-    """
-    Check the place of a SQLite database, and make folder (0700) and file (0600) where asked.
-
-    Args:
-        url: of the database.
-        create: make what is missing; otherwise a missing file is an error.
-        mounts: the kernel's list of mounts.
-
-    Raises:
-        SettingsError: a network file system, no right to write there, no database, or SQLite is too old.
-    """
-    check_sqlite_version(sqlite3.sqlite_version_info)
-    path = Path(url.database or "")
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise SettingsError(
-            f"the name of the database {path} is too long: {_LONGEST_NAME} bytes are possible, since SQLite names "
-            "files of its own after it",
-            hint="choose another one with PHASESYNC_DATABASE_URL",
-        )
-    if (kind := network_file_system(path, mounts)) is not None:
-        raise SettingsError(
-            f"{path} lies on a network file system ({kind}), where SQLite's locks do not hold",
-            hint="use a local disk, or PostgreSQL: PHASESYNC_DATABASE_URL=postgresql://…",
-        )
-    try:
-        if create:
-            make_private_folder(path.parent)
-            _make_file(path)
-    except OSError as error:
-        raise _unusable_file(path, error) from None
-    if not sqlite_file_exists(url):
-        message, hint = missing_database(path)
-        raise SettingsError(message, hint=hint)
-    return path
-
-
-def missing_database(path: Path) -> tuple[str, str]:
-    """
-    Return message and hint for a database that is not there; `init` comes first only where nothing of ours is.
-
-    A new database beside what an old one has left would look right, and would have lost everything.
-    """
-    place = "set PHASESYNC_DATABASE_URL or PHASESYNC_DATA_DIR to where it is"
-    if not path.parent.is_dir():
-        return (
-            f"there is no database at {path}: there is no folder {path.parent}",
-            f"phasesync init makes a new one; where there should be one already: is a disk not mounted? {place}",
-        )
-    left = sorted(one.name for one in path.parent.iterdir() if one.is_file() and not one.name.startswith("."))
-    if not left:
-        return (
-            f"there is no database at {path}: the folder is empty",
-            f"phasesync init makes a new one; where there should be one already: {place}",
-        )
-    return (
-        f"there is no database at {path}; in its folder there is: {', '.join(left[:10])}",
-        f"bring it back from a backup: phasesync db restore FILE; or {place}; phasesync init makes a new one, which is "
-        "empty",
-    )
-
-
-def sqlite_file_exists(url: sa.URL) -> bool:
-    """Return whether a SQLite database is there. SettingsError where its folder may not be searched."""
-    path = Path(url.database or "")
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise _unusable_file(path, error) from None
-    return True
-
-
-def check_sqlite_version(version: Sequence[int]) -> None:
-    """Raise SettingsError for a SQLite library that lacks what we use."""
-    if tuple(version) < _OLDEST_SQLITE:
-        found, needed = (".".join(map(str, numbers)) for numbers in (version, _OLDEST_SQLITE))
-        raise SettingsError(
-            f"the SQLite library of this Python is {found}, {needed} or newer is needed",
-            hint="use a newer Python, or PostgreSQL",
-        )
-
-
-def access_warnings(url: sa.URL) -> tuple[str, ...]:
-    """
-    Return what should be better about who can reach a SQLite database, one line each; empty = nothing.
-
-    Whoever may write to it can do what docs/security.md lists. A group is how Kubernetes gives a volume to a pod.
-    """
-    path = Path(os.path.abspath(url.database or ""))
-    warnings = []
-    try:
-        folder, file = os.stat(path.parent), os.stat(path)
-    except OSError:
-        return ()  # Opening the database says what is wrong.
-    if folder.st_mode & stat.S_IWOTH:
-        mode = stat.S_IMODE(folder.st_mode)
-        warnings.append(
-            f"everybody on this machine may put files into {path.parent}, where the database is (mode {mode:04o}): "
-            f"chmod 700 {path.parent}"
-        )
-    if file.st_mode & stat.S_IRWXO:
-        mode, what = stat.S_IMODE(file.st_mode), "write" if file.st_mode & stat.S_IWOTH else "read"
-        side_files = " ".join(f"{path}{end}" for end in ("", "-wal", "-shm") if os.path.exists(f"{path}{end}"))
-        warnings.append(
-            f"everybody on this machine may {what} the database {path} (mode {mode:04o}): chmod 600 {side_files}"
-        )
-    return tuple(warnings)
-
-
-def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """Return the type of the network file system that a path lies on; None for a local one, or where nothing tells."""
-    mount = mount_of(path, mounts)
-    if mount is None:
-        return None
-    family, _, program = mount.kind.partition(".")
-    if mount.kind in _NETWORK_FILE_SYSTEMS:
-        return mount.kind
-    if family == "fuse" and program.startswith(_NETWORK_FUSE):
-        return mount.kind
-    if family == "fuse" and not program and mount.source.startswith(_NETWORK_FUSE):
-        return f"fuse, {mount.source}"
-    return None
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty file that only we may read; SQLite gives its side files the mode of the first."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    os.close(descriptor)
-
-
-def _unusable_file(path: Path, error: OSError) -> SettingsError | StoreUnavailableError:
-    message = f"the database {path} cannot be made or read: {error.strerror}"
-    if is_passing(error):
-        return StoreUnavailableError(message)
-    return SettingsError(message, hint="choose another place with PHASESYNC_DATA_DIR, or correct the permissions")
 
 
 def _not_a_url() -> SettingsError:

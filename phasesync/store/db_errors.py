@@ -1,12 +1,12 @@
 """
-From the database's errors to ours, in one place.
+Translates errors of the database to ours, in one place.
 
-An error says one of four things: a person must change something (a wrong password, a missing table), what was asked for
-cannot be (a name is taken), this is a defect of ours (a statement that no database takes), or the database cannot do
-this now. Whatever is not known is the last: it is tried again, and never a verdict on what was to be done.
+An error means one of four things: a person must change something (a wrong password, a missing table), the request is
+impossible (a name is taken), phasesync has a defect (a statement that no database accepts), or the database cannot do
+this now. An unknown error counts as the last: the work is tried again, and never judged impossible.
 
-Told by SQLSTATEs, by SQLite's names of errors and by classes. Messages are made from codes and class names, never from
-the text of a driver's error: drivers repeat statements and parameters in theirs.
+Errors are recognised by SQLSTATEs, SQLite's names of errors, and classes. Messages are made from codes and class names,
+never from the text of a driver's error: drivers repeat statements and parameters in theirs.
 """
 
 import os
@@ -14,6 +14,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -30,40 +31,61 @@ from phasesync.errors import (
     StoreUnavailableError,
 )
 from phasesync.host_files import out_of_descriptors
-from phasesync.store.postgresql_login import Refusal
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})
-"""SQLSTATEs of a transaction that another one stood in the way of: serialization failure, deadlock. Repeat it."""
+"""SQLSTATEs of a conflict between transactions: serialization failure, deadlock. The transaction can be repeated."""
 
 _RESTORE: Final = "restore the newest backup that phasesync db backup made"
 _LOGIN: Final = "check user and password in PHASESYNC_DATABASE_URL, and the server's pg_hba.conf"
 
 
-@contextmanager
-def translated(url: sa.URL, judged: Callable[[PhasesyncError], PhasesyncError] = lambda error: error) -> Iterator[None]:
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
     """
-    Raise our errors for SQLAlchemy's and the drivers'.
+    Why an attempt to connect failed.
+
+    Attributes:
+        states: the SQLSTATE that each server answered with.
+        elsewhere: a server was not reached at all, or failed in an unknown way.
+        read_only: servers were reached, and none of them accepts writes.
+        option: the connection option with a value that libpq does not accept.
+        tls: the problem with TLS, and a hint.
+    """
+
+    states: tuple[str, ...] = ()
+    elsewhere: bool = False
+    read_only: bool = False
+    option: str | None = None
+    tls: tuple[str, str] | None = None
+
+
+@contextmanager
+def translate_errors(
+    url: sa.URL, adjust: Callable[[PhasesyncError], PhasesyncError] = lambda error: error
+) -> Iterator[None]:
+    """
+    Raise our errors in place of those of SQLAlchemy and the drivers.
 
     Args:
-        url: names the database in messages, without password.
-        judged: has the last word on what is raised.
+        url: names the database in messages, without its password.
+        adjust: changes the error before it is raised.
     """
     try:
         yield
     except (exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise judged(translate(error, url)) from None
+        raise adjust(translate(error, url)) from None
     except UnicodeEncodeError:
         raise InvalidInputError("text that has no UTF-8 form cannot be stored") from None
 
 
 def translate(error: Exception, url: sa.URL, refusal: Refusal | None = None) -> PhasesyncError:
     """
-    Return our error for one of SQLAlchemy's or of a driver's.
+    Return our error for an error of SQLAlchemy or of a driver.
 
     Args:
-        error: what was raised.
+        error: the error.
         url: names the database.
-        refusal: why a server could not be connected to, where that was asked.
+        refusal: why a server refused a connection, if that was found out.
     """
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     if isinstance(error, exc.TimeoutError):
@@ -79,18 +101,18 @@ def translate(error: Exception, url: sa.URL, refusal: Refusal | None = None) -> 
     return InternalError(f"the database layer failed ({type(error).__name__})")
 
 
-def spoils_connections(error: PhasesyncError) -> bool:
+def invalidates_connections(error: PhasesyncError) -> bool:
     """
-    Return whether the connections to the database must not be used again.
+    Return whether an error means that the open connections must not be used again.
 
-    They may lead to a server that was replaced or that only answers reads; each new one proves that it can write.
+    They may lead to a server that was replaced or that only answers reads; a new one proves that it can write.
     """
-    return isinstance(error, StoreUnavailableError) and not (error.code or "").startswith(_CONNECTION_IS_GOOD)
+    return isinstance(error, StoreUnavailableError) and not (error.code or "").startswith(_CONNECTION_IS_USABLE)
 
 
-_CONNECTION_IS_GOOD: Final = (
+_CONNECTION_IS_USABLE: Final = (
     *sorted(CONFLICTS),
-    "55P03",  # a lock was not to be had in time
+    "55P03",  # a lock was not available in time
     "57014",  # a statement took too long
     "SQLITE_BUSY",
     "SQLITE_LOCKED",
@@ -138,12 +160,12 @@ def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
 
 
 def _not_opened(file: str, name: str) -> PhasesyncError:
-    """SQLite has these codes for whatever keeps it from a file; only a right that is missing is a verdict."""
+    """SQLite has these codes for every obstacle to a file; only a missing permission is a final error."""
     if out_of_descriptors():
         return _too_many_files(f"the database {file}", name)
-    verdict = name in ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM", "SQLITE_AUTH")
+    is_final = name in ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM", "SQLITE_AUTH")
     may_write = all(os.access(path, os.R_OK | os.W_OK) for path in (file, os.path.dirname(os.path.abspath(file))))
-    if not verdict and may_write and os.path.isfile(file):
+    if not is_final and may_write and os.path.isfile(file):
         return StoreUnavailableError(
             f"the database {file} cannot be opened now ({name})", hint="check its disk, and its folder", code=name
         )
@@ -173,7 +195,7 @@ def _constraint(name: str) -> PhasesyncError:
 
 
 def _refused_by_sqlite(error: sqlite3.Error, file: str, name: str) -> PhasesyncError:
-    """SQLite has one code for every statement that it does not take; its sentences are the same everywhere."""
+    """SQLite has one code for every statement that it rejects; its sentences are the same everywhere."""
     if str(error).startswith(("no such table: ", "no such column: ")):
         return SchemaMismatchError(code=name)
     if re.match(r"table \S+ already exists$", str(error)):
@@ -193,7 +215,7 @@ def _from_postgresql(error: exc.DBAPIError, url: sa.URL, refusal: Refusal | None
 
 
 def sqlstate_of(error: exc.DBAPIError) -> str | None:
-    """Return the SQLSTATE of an error; None where it is not of the server, or of its refusal of a connection."""
+    """Return the SQLSTATE of an error; None if it is not from the server, or is a refused connection."""
     state: str | None = getattr(error.orig, "sqlstate", None)
     return state
 
@@ -263,7 +285,7 @@ def not_writable(url: sa.URL, why: str) -> StoreUnavailableError:
 
 
 def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
-    """Return the error for a connection that was refused, or lost: a verdict only where every server says the same."""
+    """Return the error for a connection that was refused or lost; final only if every server gives the same reason."""
     place = _place(url)
     if out_of_descriptors():
         return _too_many_files(f"a connection to the database at {place}", None)
@@ -278,10 +300,10 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
         return SettingsError(f"no TLS connection to the database at {place}: {problem}", hint=hint)
     if refusal.read_only:
         return not_writable(url, "none of its hosts accepts writes")
-    found = {type(one): one for one in (_from_sqlstate(state, url) for state in refusal.states)}
-    if len(found) == 1 and not refusal.elsewhere:
-        return next(iter(found.values()))
-    if (unavailable := found.get(StoreUnavailableError)) is not None:
+    errors = {type(error): error for error in (_from_sqlstate(state, url) for state in refusal.states)}
+    if len(errors) == 1 and not refusal.elsewhere:
+        return next(iter(errors.values()))
+    if (unavailable := errors.get(StoreUnavailableError)) is not None:
         return unavailable
     return StoreUnavailableError(
         f"the database at {place} cannot be reached",
@@ -290,7 +312,7 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
 
 
 def no_schema(url: sa.URL) -> SettingsError:
-    """Return the error for a PostgreSQL database in which search_path leads to no schema."""
+    """Return the error for a PostgreSQL database with a search_path that leads to no schema."""
     return SettingsError(
         f"no schema of search_path is there in {_place(url)}, or none that this database user may use",
         hint="CREATE SCHEMA it, GRANT USAGE, CREATE on it, or correct search_path: in the URL "
@@ -300,7 +322,7 @@ def no_schema(url: sa.URL) -> SettingsError:
 
 
 def wrong_encoding(url: sa.URL, encoding: str) -> SettingsError:
-    """Return the error for a PostgreSQL database that does not hold Unicode."""
+    """Return the error for a PostgreSQL database with an encoding other than UTF8."""
     return SettingsError(
         f"the database at {_place(url)} has the encoding {encoding}; phasesync needs UTF8",
         hint=f"make a new one: createdb -E UTF8 -T template0 {url.database}",
@@ -321,10 +343,10 @@ def _place(url: sa.URL) -> str:
 
 def _defect(code: str) -> InternalError:
     """
-    Return the error for a statement that the database does not take, and never will.
+    Return the error for a statement that the database will never accept.
 
-    It is tried again all the same, with growing pauses: the next release may send another statement, and what was to be
-    done is not to blame.
+    The work is tried again nevertheless, with growing pauses: the next release may send another statement, and the
+    request itself is not wrong.
     """
     return InternalError(
         f"the database refused a statement ({code})",

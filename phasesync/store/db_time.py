@@ -1,8 +1,8 @@
 """
-Time as the database knows it: integer microseconds since 1970, UTC, the same on both databases.
+Time of the database: integer microseconds since 1970, UTC, the same on both databases.
 
-Claims and due times are compared by the database's clock, so that replicas need not agree on theirs. Nothing in the
-store asks the process for the time.
+Claims and due times are compared by the database's clock, so replicas need not agree on theirs. The store never asks
+the process for the time.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Return microseconds since 1970 of an aware instant; exact, no float on the way."""
+    """Return the microseconds since 1970 of an aware instant; exact, without floats."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
@@ -26,8 +26,8 @@ def from_microseconds(count: int) -> datetime:
     """
     Return the aware UTC instant of microseconds since 1970.
 
-    What no calendar has is somebody's alteration, and becomes the nearest instant: whoever reads many rows must not
-    fail over one.
+    A number beyond the calendar can only be an alteration. It becomes the nearest instant, so that one bad row does not
+    fail a read of many.
     """
     try:
         return _EPOCH + count * _MICROSECOND
@@ -35,10 +35,10 @@ def from_microseconds(count: int) -> datetime:
         return _EARLIEST if count < 0 else _LATEST
 
 
-AHEAD: Final = timedelta(hours=1)
+LONGEST_WAIT: Final = timedelta(hours=1)
 """
-No claim, membership or pause is longer: what ends later was noted by a clock that has been set back since. Most such
-instants are put right as soon as a daemon notices (`clock.py`); this is for whoever reads them before.
+No claim, membership or pause is longer: an instant further ahead was stored by a clock that has been set back since.
+A daemon corrects most such instants when it notices (`clock_watch.py`); this bound covers reads before that.
 """
 
 
@@ -49,18 +49,18 @@ class Instant(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
-        """Python to database. TypeError for an instant without a time zone."""
+        """Convert Python to database. TypeError for an instant without a time zone."""
         return None if value is None else to_microseconds(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        """Database to Python. SQLite keeps whatever is put into a column; a text sorts after every number there."""
+        """Convert database to Python. SQLite may hold text in this column, which sorts after every number there."""
         if value is None:
             return None
         return from_microseconds(value) if isinstance(value, int) else _LATEST
 
 
 def next_fence(fence: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    """Return the number of a new claim; one that cannot be counted on from, which nobody but a tamperer writes, too."""
+    """Return the fence of a new claim; 1 after a fence that cannot grow, which only an attacker can have written."""
     return sa.case(((fence >= 0) & (fence < _LAST_FENCE), fence + 1), else_=1)
 
 
@@ -71,10 +71,10 @@ class now(sa.sql.functions.FunctionElement[int]):
     """
     The database's time in microseconds, as an SQL expression.
 
-    It is a scalar subquery, so that the clock is asked once and not for every row, and an index on the other side of a
-    comparison can be used. PostgreSQL asks anew for every `now()` that stands in a statement: they may be microseconds
-    apart. A statement that waits for a lock goes by the time from before: claims come out shorter, and nothing is due
-    early. Where that would not do, lock first and ask then.
+    It is a scalar subquery, so that the clock is read once and not for every row, and a comparison can use an index.
+    PostgreSQL reads the clock for each `now()` in a statement: they may be microseconds apart. A statement that waits
+    for a lock uses the time from before the wait: claims become shorter, and nothing is due early. Where this is not
+    enough, lock first and read the time afterwards.
     """
 
     type = sa.BigInteger()

@@ -1,8 +1,8 @@
 """
-Dynamic secrets: recipes for short-lived credentials.
+Dynamic secrets: definitions of short-lived credentials.
 
-What is set on one is one ciphertext, bound to the rest of its row. So somebody who can write to the database but has no
-key cannot give its users another policy, nor another account.
+The configuration is one ciphertext, bound to the rest of its row. So an attacker who can write to the database but has
+no key cannot give the users of a dynamic secret another policy, nor another account.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,20 @@ from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.lease import ENDED
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import find_environment
-from phasesync.store.base import BaseStore, absent, live_leases, new_id
+from phasesync.store.apps import authentic_pointers, find_environment
+from phasesync.store.base import BaseStore, has_live_leases, lookup_error, new_id, no_such
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import ColumnCipher, not_found
-from phasesync.store.environment_macs import authenticated
-from phasesync.store.lease_rows import check_leases_mac, leases_mac_of, live_leases_of
-from phasesync.store.registry import Registry, locked_registry, read_registry
+from phasesync.store.instance import Registry, lock_registry, read_registry
+from phasesync.store.keys import KeyRing
+from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
 
 
 class DynamicStore(BaseStore):
-    """Dynamic secrets (port `DynamicStore`)."""
+    """Dynamic secrets."""
 
     def add(self, draft: DynamicDraft) -> DynamicSecret:
         """
@@ -38,12 +37,12 @@ class DynamicStore(BaseStore):
 
         Raises:
             NotFoundError: app, environment or credential.
-            AlreadyExistsError: the name is taken, or one of its keys: by a secret or by another dynamic secret of the
-                same folder.
+            AlreadyExistsError: the name is taken, or a secret or another dynamic secret of the same folder has one of
+                its keys.
         """
         check_name(draft.name, "dynamic secret")
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             taken = connection.scalar(
                 sa.select(dynamic_secrets.c.name).where(dynamic_secrets.c.name_key == draft.name.lower())
             )
@@ -52,7 +51,7 @@ class DynamicStore(BaseStore):
                     f"the dynamic secret {taken} exists already", hint=f"phasesync dynamic update {taken}"
                 )
             environment = find_environment(connection, draft.app, draft.environment, lock=True)
-            authenticated(connection, self._keys, environment)
+            authentic_pointers(connection, self._keys, environment)
             hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
             self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
             values = {
@@ -65,8 +64,8 @@ class DynamicStore(BaseStore):
                 "issuer": draft.issuer,
                 "version": 1,
             }
-            values["config"] = self._cipher.json(environment.data_key_id, _context(values), draft.config)
-            values["leases_mac"] = leases_mac_of(self._keys, values["id"], ())
+            values["config"] = self._keys.encrypt_json(environment.data_key_id, _context(values), draft.config)
+            values["leases_mac"] = live_leases_mac(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
             registry.store()
@@ -76,13 +75,13 @@ class DynamicStore(BaseStore):
         """
         Return all dynamic secrets by name, in a fixed number of statements.
 
-        One whose row does not authenticate stands in the list with the reason and an empty configuration, so that it
-        hides no other.
+        If a row does not authenticate, it is listed with the reason and an empty configuration, so that it hides no
+        other.
         """
         with self._database.read() as connection:
             rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
             registry = read_registry(connection, self._keys)
-            live = live_leases_of(connection, [row.id for row in rows])
+            live = load_live_leases(connection, [row.id for row in rows])
         return [self._to_listed(row, registry, live[row.id]) for row in rows]
 
     def get(self, name: str) -> DynamicSecret:
@@ -92,15 +91,15 @@ class DynamicStore(BaseStore):
             return self._to_dynamic(row, read_registry(connection, self._keys))
 
     def update(self, name: str, *, credential: str, config: DynamicConfig) -> DynamicSecret:
-        """Replace credential and configuration; leases that were issued stay as they are. As `add` raises."""
+        """Replace credential and configuration; issued leases stay as they are. Raises as `add` does."""
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_dynamic(connection, name)
-            # In the order in which everybody locks: the environment, then what is in it.
+            # Locks are taken in one order everywhere: the environment, then its dynamic secrets.
             environment = find_environment(connection, row.app, row.environment, lock=True)
             row = find_dynamic(connection, name, lock=True)
-            self._to_dynamic(row, registry)  # What was altered is not blessed with a new ciphertext.
-            authenticated(connection, self._keys, environment)
+            self._to_dynamic(row, registry)  # An altered row must not get a new ciphertext.
+            authentic_pointers(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             values = {
                 **row._asdict(),
@@ -113,9 +112,9 @@ class DynamicStore(BaseStore):
                 .values(
                     credential_id=values["credential_id"],
                     version=values["version"],
-                    config=self._cipher.json(row.data_key_id, _context(values), config),
-                    # An operator who sets a recipe again goes on with the leases that there are now.
-                    leases_mac=leases_mac_of(self._keys, row.id, live_leases_of(connection, [row.id])[row.id]),
+                    config=self._keys.encrypt_json(row.data_key_id, _context(values), config),
+                    # An update by an operator accepts the leases that exist now.
+                    leases_mac=live_leases_mac(self._keys, row.id, load_live_leases(connection, [row.id])[row.id]),
                 )
             )
             registry.note(dynamic_secrets, row.id, values["version"])
@@ -125,11 +124,11 @@ class DynamicStore(BaseStore):
     def remove(self, name: str) -> None:
         """Remove a dynamic secret with its ended leases. NotFoundError; IllegalTransitionError while one is live."""
         with self._database.write() as connection:
-            registry = locked_registry(connection, self._keys)
+            registry = lock_registry(connection, self._keys)
             row = find_dynamic(connection, name, lock=True)
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
-                raise live_leases(f"the dynamic secret {row.name}", live, command)
+                raise has_live_leases(f"the dynamic secret {row.name}", live, command)
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
@@ -145,9 +144,9 @@ class DynamicStore(BaseStore):
         or_else: str = "",
     ) -> None:
         """
-        Refuse keys under which a secret, or another dynamic secret, of the same folder already stands.
+        Raise AlreadyExistsError if a secret or another dynamic secret of the same folder has one of the keys.
 
-        AlreadyExistsError names all of them, and ends its hint with `or_else`. `but`: id of one that does not count.
+        Names all taken keys, and ends the hint with `or_else`. `but`: id of a dynamic secret to ignore.
         """
         lookups = {lookup_of(self._keys, environment.id, path, key): key for key in config.keys.values()}
         taken = connection.scalars(
@@ -156,40 +155,40 @@ class DynamicStore(BaseStore):
             )
         )
         label = f"{environment.app}/{environment.name} {path}"
-        stands = {lookups[bytes(one)]: "" for one in taken}
-        handed_out = keys_handed_out(connection, environment.id, self._cipher, but=but)
-        holders = stands | {key: handed_out[path, key] for key in lookups.values() if (path, key) in handed_out}
+        as_secrets = {lookups[bytes(lookup)]: "" for lookup in taken}
+        issued = issued_keys(connection, environment.id, self._keys, but=but)
+        holders = as_secrets | {key: issued[path, key] for key in lookups.values() if (path, key) in issued}
         if not holders:
             return
-        told = []
+        sentences = []
         for holder in sorted(set(holders.values())):
             keys = [key for key in config.keys.values() if holders.get(key) == holder]
-            one = len(keys) == 1
+            single = len(keys) == 1
             if holder:
-                told.append(f"{_and(keys)} of {label} {'is' if one else 'are'} issued by {holder} already")
+                sentences.append(f"{_and(keys)} of {label} {'is' if single else 'are'} issued by {holder} already")
             else:
-                told.append(f"{_and(keys)} {'is a secret' if one else 'are secrets'} of {label} already")
+                sentences.append(f"{_and(keys)} {'is a secret' if single else 'are secrets'} of {label} already")
         renamed = ",".join(f"{output}=NAME" for output, key in config.keys.items() if key in holders)
-        raise AlreadyExistsError("; ".join(told), hint=f"choose other names: --key-map {renamed}{or_else}")
+        raise AlreadyExistsError("; ".join(sentences), hint=f"choose other names: --key-map {renamed}{or_else}")
 
     def _to_listed(self, row: sa.Row[Any], registry: Registry, live: Sequence[str]) -> DynamicSecret:
         try:
             dynamic = self._to_dynamic(row, registry)
-            check_leases_mac(self._keys, row, live)
+            check_live_leases_mac(self._keys, row, live)
             return dynamic
         except CiphertextError as error:
             none = timedelta(0)
             return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
 
     def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
-        dynamic = _dynamic_of(row, _open_config(row, self._cipher))
+        dynamic = _dynamic_of(row, _open_config(row, self._keys))
         if registry is not None:
             registry.check(dynamic_secrets, row)
         return dynamic
 
 
 def _and(keys: list[str]) -> str:
-    """Return keys as a sentence lists them."""
+    """Return keys as a list in a sentence."""
     return " and ".join(part for part in (", ".join(keys[:-1]), keys[-1]) if part)
 
 
@@ -218,34 +217,34 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
     row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
     if row is None:
         names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
-        raise not_found(connection, dynamic_secrets, name, absent("dynamic secret", name, names, "dynamic"))
+        raise lookup_error(connection, dynamic_secrets, name, no_such("dynamic secret", name, names, "dynamic"))
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     return row
 
 
-def keys_handed_out(
-    connection: sa.Connection, environment_id: str, cipher: ColumnCipher, *, but: str = ""
+def issued_keys(
+    connection: sa.Connection, environment_id: str, keys: KeyRing, *, but: str = ""
 ) -> dict[tuple[str, str], str]:
-    """Return (path, key) -> the dynamic secret that hands something out there. `but`: id of one that does not count."""
+    """Return (path, key) -> name of the dynamic secret that issues it. `but`: id of a dynamic secret to ignore."""
     rows = connection.execute(
         _select().where(dynamic_secrets.c.environment_id == environment_id, dynamic_secrets.c.id != but)
     ).all()
-    found: dict[tuple[str, str], str] = {}
+    issued: dict[tuple[str, str], str] = {}
     for row in rows:
         try:
-            config = _open_config(row, cipher)
+            config = _open_config(row, keys)
         except CiphertextError:
-            continue  # Nothing that it says is believed, and it must not stand in the way of others.
-        found |= {(row.path, key): row.name for key in config.keys.values()}
-    return found
+            continue  # An altered row is not trusted, and must not block others.
+        issued |= {(row.path, key): row.name for key in config.keys.values()}
+    return issued
 
 
-def _open_config(row: sa.Row[Any], cipher: ColumnCipher) -> DynamicConfig:
+def _open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:
-        return cipher.open_json(DynamicConfig, _context(row._asdict()), row.config)
+        return keys.decrypt_json(DynamicConfig, _context(row._asdict()), row.config)
     except CiphertextError:
         raise _unauthentic(row) from None
 
@@ -282,7 +281,7 @@ def _select() -> sa.Select[Any]:
             live.label("live"),
             now().label("clock"),
         )
-        # What was led elsewhere is in lists too, with the reason.
+        # A row with an altered reference is listed too, with the reason.
         .outerjoin_from(dynamic_secrets, environments, environments.c.id == dynamic_secrets.c.environment_id)
         .outerjoin(apps, apps.c.id == environments.c.app_id)
         .outerjoin(credentials, credentials.c.id == dynamic_secrets.c.credential_id)
@@ -290,6 +289,6 @@ def _select() -> sa.Select[Any]:
 
 
 def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a configuration is bound to: nobody swaps folder, credential or issuer underneath."""
+    """Return the context of a configuration: it is bound to name, environment, folder, credential and issuer."""
     bound = ("name", "environment_id", "path", "credential_id", "issuer")
     return ("dynamic_secrets", values["id"], "config", str(values["version"]), *(str(values[name]) for name in bound))

@@ -1,80 +1,82 @@
 """
-Text and JSON columns in and out of their ciphertexts.
+The form of a ciphertext: AES-256-GCM with a header that names its key.
 
-Says what a ciphertext is bound to: (table, row, column, version, …). Key names travel only through here.
+    format (1 byte) | data key id (6 bytes) | nonce (12 bytes) | ciphertext and tag
+
+The associated data binds it to its place (table, row, column, version and more), each part with its length, so that
+two different places never give the same bytes. Does not know where keys come from.
 """
 
 import hmac
-from typing import Any, TypeVar
+import os
+from collections.abc import Sequence
+from typing import Final
 
-import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from phasesync.errors import CiphertextError, NotFoundError, PhasesyncError
-from phasesync.store.keys import KeyRing
-from phasesync.store.serialization import from_json, to_json
+from phasesync.errors import CiphertextError
 
-T = TypeVar("T")
-
-UNVERSIONED = "-"
+UNVERSIONED: Final = "-"
 """Version in the context of columns that are simply replaced."""
+
+FORMAT: Final = 1
+KEY_ID_BYTES: Final = 6
+NONCE_BYTES: Final = 12
+_HEADER_BYTES: Final = 1 + KEY_ID_BYTES + NONCE_BYTES
+_SHORTEST: Final = _HEADER_BYTES + 16
+"""The tag of GCM has 16 bytes."""
+
+
+def join_parts(parts: Sequence[bytes]) -> bytes:
+    """Return bytes that no other sequence of parts gives: each part follows its length."""
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def seal(cipher: AESGCM, key_id: str, context: Sequence[str], plaintext: bytes) -> bytes:
+    """
+    Encrypt one column.
+
+    Nonces are random: 96 bits are safe for 2^32 messages under one key, and every environment has its own
+    (NIST SP 800-38D, 8.3).
+    """
+    header = bytes((FORMAT,)) + bytes.fromhex(key_id)
+    nonce = os.urandom(NONCE_BYTES)
+    return header + nonce + cipher.encrypt(nonce, plaintext, _associated(header, context))
+
+
+def key_id_of(ciphertext: object) -> str | None:
+    """
+    Return the id of the key that a ciphertext names; None if it has no header that this release knows.
+
+    SQLite stores a value of any type in any column, so the argument may be anything.
+    """
+    if not isinstance(ciphertext, bytes) or len(ciphertext) < _SHORTEST or ciphertext[0] != FORMAT:
+        return None
+    return ciphertext[1 : 1 + KEY_ID_BYTES].hex()
+
+
+def open_sealed(cipher: AESGCM, context: Sequence[str], ciphertext: bytes) -> bytes:
+    """Decrypt what `seal` made for the same place. CiphertextError names table and column, never content."""
+    header, nonce = ciphertext[: 1 + KEY_ID_BYTES], ciphertext[1 + KEY_ID_BYTES : _HEADER_BYTES]
+    try:
+        return cipher.decrypt(nonce, ciphertext[_HEADER_BYTES:], _associated(header, context))
+    except InvalidTag:
+        raise unauthentic(context) from None
+
+
+def unauthentic(
+    context: Sequence[str], why: str = "does not authenticate: it was altered, moved or damaged"
+) -> CiphertextError:
+    """Return the error for a ciphertext that cannot be trusted. `context` begins with table, row, column."""
+    table, _, column, *_ = context
+    return CiphertextError(f"a stored value (column {column} in table {table}) {why}; nothing is planned or written")
+
+
+def _associated(header: bytes, context: Sequence[str]) -> bytes:
+    return join_parts([header, *(part.encode() for part in context)])
 
 
 def same_mac(stored: object, expected: bytes) -> bool:
-    """Return whether a stored MAC is the expected one; NULL, or whatever SQLite keeps in such a column, is not."""
+    """Return whether a stored MAC is the expected one; NULL and other types, which SQLite may hold, are not."""
     return isinstance(stored, bytes) and hmac.compare_digest(stored, expected)
-
-
-def check_name_key(table: sa.Table, row: sa.Row[Any]) -> None:
-    """Raise CiphertextError where a row would be found by a name that is not its own, which is authenticated."""
-    if row.name_key != row.name.lower():
-        raise _altered_name(table, row.name)
-
-
-def not_found(
-    connection: sa.Connection, table: sa.Table, name: str, error: NotFoundError, *where: sa.ColumnElement[bool]
-) -> PhasesyncError:
-    """
-    Return the error for a name by which no row is found: `error`, but where a row shows that name.
-
-    Such a row would be listed, and the name from the list would be unknown to every command.
-
-    Args:
-        connection: in the transaction of the search.
-        table: of the rows.
-        name: what was looked for.
-        error: says that there is none.
-        where: what else was looked for.
-    """
-    altered = sa.select(table.c.name).where(table.c.name_key != name.lower(), *where)
-    shows_it = any(one.lower() == name.lower() for one in connection.scalars(altered))
-    return _altered_name(table, name) if shows_it else error
-
-
-def _altered_name(table: sa.Table, name: str) -> CiphertextError:
-    return CiphertextError(
-        f"name and name_key of {name} in table {table.name} do not belong together: one was altered outside phasesync",
-        hint="restore a backup: phasesync db restore FILE",
-    )
-
-
-class ColumnCipher:
-    """Encrypts and decrypts columns."""
-
-    def __init__(self, keys: KeyRing) -> None:
-        self.keys = keys
-
-    def text(self, key_id: str, context: tuple[str, ...], text: str | None) -> bytes | None:
-        """Encrypt text; None stays NULL."""
-        return None if text is None else self.keys.encrypt(key_id, context, text.encode("utf-8", "replace"))
-
-    def open_text(self, context: tuple[str, ...], sealed: bytes | None) -> str | None:
-        """Decrypt text. CiphertextError."""
-        return None if sealed is None else self.keys.decrypt(context, sealed).decode()
-
-    def json(self, key_id: str, context: tuple[str, ...], value: object) -> bytes:
-        """Encrypt a dataclass, mapping or list as canonical JSON."""
-        return self.keys.encrypt(key_id, context, to_json(value).encode("utf-8", "replace"))
-
-    def open_json(self, expected: type[T], context: tuple[str, ...], sealed: bytes) -> T:
-        """Decrypt what `json` encrypted. CiphertextError."""
-        return from_json(expected, self.keys.decrypt(context, sealed))

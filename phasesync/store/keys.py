@@ -1,14 +1,7 @@
 """
-What a ciphertext looks like: AES-256-GCM with a header that names its key.
+The key ring: root keys open data keys, data keys encrypt columns, and the digest key makes keyed digests.
 
-    format (1 byte) | data key id (6 bytes) | nonce (12 bytes) | ciphertext and tag
-
-The associated data binds it to its place, part by part with lengths, so that no two places run together. Knows nothing
-of where keys come from.
-
-The key ring: root keys open data keys, data keys open columns, and the digest key makes keyed digests.
-
-Data keys are unwrapped once and kept in memory. Where wrapped keys are stored is not known here.
+Data keys are unwrapped once and kept in memory. The table `data_keys` holds them wrapped. A root key is never stored.
 """
 
 import hmac
@@ -16,8 +9,9 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
+import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -25,77 +19,34 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from phasesync.core.fingerprint import Digests
 from phasesync.errors import CiphertextError, KeyUnavailableError
+from phasesync.store.database import Database
+from phasesync.store.db_time import now
+from phasesync.store.encryption import KEY_ID_BYTES, NONCE_BYTES, join_parts, key_id_of, open_sealed, seal, unauthentic
+from phasesync.store.serialization import from_json, to_json
+from phasesync.store.tables import data_keys
 
-FORMAT: Final = 1
-KEY_ID_BYTES: Final = 6
-_NONCE_BYTES: Final = 12
+T = TypeVar("T")
+
 KEY_BYTES: Final = 32
-_HEADER_BYTES: Final = 1 + KEY_ID_BYTES + _NONCE_BYTES
-_SHORTEST: Final = _HEADER_BYTES + 16
-"""The tag of GCM has 16 bytes."""
 
+DIGEST_KEY: Final = "digest"
+"""Purpose of the key behind fingerprints, tokens and lookups; never replaced."""
 
-def join_parts(parts: Sequence[bytes]) -> bytes:
-    """Return bytes that no other sequence of parts makes: every part after its length."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+CREDENTIALS_KEY: Final = "credentials"
+"""Purpose of the data key that all credentials share."""
 
-
-def seal(cipher: AESGCM, key_id: str, context: Sequence[str], plaintext: bytes) -> bytes:
-    """
-    Encrypt one column.
-
-    Nonces are random: 96 bits are safe for 2^32 messages under one key, and every environment has its own
-    (NIST SP 800-38D, 8.3).
-    """
-    header = bytes((FORMAT,)) + bytes.fromhex(key_id)
-    nonce = os.urandom(_NONCE_BYTES)
-    return header + nonce + cipher.encrypt(nonce, plaintext, _associated(header, context))
-
-
-def key_id_of(ciphertext: object) -> str | None:
-    """
-    Return the id of the key that a ciphertext names; None when it has no header that this release knows.
-
-    SQLite keeps whatever is put into a column, so that a ciphertext may be anything.
-    """
-    if not isinstance(ciphertext, bytes) or len(ciphertext) < _SHORTEST or ciphertext[0] != FORMAT:
-        return None
-    return ciphertext[1 : 1 + KEY_ID_BYTES].hex()
-
-
-def open_sealed(cipher: AESGCM, context: Sequence[str], ciphertext: bytes) -> bytes:
-    """Decrypt what `seal` made for the same place. CiphertextError names table and column, never content."""
-    header, nonce = ciphertext[: 1 + KEY_ID_BYTES], ciphertext[1 + KEY_ID_BYTES : _HEADER_BYTES]
-    try:
-        return cipher.decrypt(nonce, ciphertext[_HEADER_BYTES:], _associated(header, context))
-    except InvalidTag:
-        raise unauthentic(context) from None
-
-
-def unauthentic(
-    context: Sequence[str], why: str = "does not authenticate: it was altered, moved or damaged"
-) -> CiphertextError:
-    """Return the error for a ciphertext that cannot be trusted. `context` begins with table, row, column."""
-    table, _, column, *_ = context
-    return CiphertextError(f"a stored value (column {column} in table {table}) {why}; nothing is planned or written")
-
-
-def _associated(header: bytes, context: Sequence[str]) -> bytes:
-    return join_parts([header, *(part.encode() for part in context)])
-
-
-DIGEST: Final = "digest"
-"""Purpose of the key behind fingerprints, tokens and lookups."""
+ENVIRONMENT_KEY: Final = "environment"
+"""Purpose of the data keys of environments; every environment has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RootKey:
     """
-    A root key and where it came from. Neither repr nor str shows it.
+    A root key and its source. Neither repr nor str shows the key.
 
     Attributes:
         source: for the operator: a path or the name of a variable.
-        warnings: what should be better about the source; empty = nothing.
+        warnings: what the operator should improve about the source.
     """
 
     material: bytes = field(repr=False)
@@ -108,11 +59,12 @@ class RootKey:
 
     @property
     def id(self) -> str:
-        """Short keyed digest of the key: names it, tells nothing of it."""
+        """Short keyed digest of the key: identifies it and reveals nothing."""
         return hmac.digest(self.material, b"phasesync root key id", "sha256")[:6].hex()
 
 
 def malformed_root_key(source: str) -> KeyUnavailableError:
+    """Return the error for a file or a variable that does not hold a root key."""
     return KeyUnavailableError(f"{source} does not hold a root key: {KEY_BYTES} bytes as base64 are expected")
 
 
@@ -122,9 +74,9 @@ class WrappedKey:
     A data key as the store keeps it: encrypted under the root key.
 
     Attributes:
-        id: short name of the data key; stands in every ciphertext made with it.
+        id: short name of the data key; part of every ciphertext made with it.
         purpose: `environment`, `credentials` or `digest`.
-        root_key_id: id of the root key that it is wrapped under.
+        root_key_id: id of the root key that wraps it.
         wrapped: the wrapped key.
     """
 
@@ -140,8 +92,8 @@ class KeyRing:
     def __init__(self, roots: Sequence[RootKey], read_wrapped_keys: Callable[[], list[WrappedKey]]) -> None:
         """
         Args:
-            roots: the current root key first, then former ones that may still be in use: the first wraps, all unwrap.
-            read_wrapped_keys: returns every wrapped key, oldest first.
+            roots: the current root key, then former ones that may still be in use. The first one wraps, all unwrap.
+            read_wrapped_keys: returns every wrapped key of the database, oldest first; see `read_wrapped_keys`.
         """
         self._roots = {root.id: AESGCM(_derive(root.material, "wrap")) for root in roots}
         self._current_root_id = roots[0].id
@@ -158,18 +110,18 @@ class KeyRing:
 
     @property
     def digests(self) -> Digests:
-        """The keyed digests. KeyUnavailableError where the database has no keys yet."""
+        """The keyed digests. KeyUnavailableError if the database has no keys yet."""
         if self._digests is None:
-            key = self._newest(DIGEST)
+            key = self._newest(DIGEST_KEY)
             self._digests = _KeyedDigests(key.id, self._unwrap(key))
         return self._digests
 
     def verify(self) -> None:
         """
-        Make sure that the root key opens what this database has; nothing happens where it has no keys yet.
+        Make sure that the root key unwraps all keys of this database. A database without keys passes.
 
         Raises:
-            KeyUnavailableError: its keys are wrapped under another root key; names both.
+            KeyUnavailableError: the keys are wrapped under another root key; names both.
             CiphertextError: a wrapped key was altered.
         """
         with self._lock:
@@ -179,8 +131,8 @@ class KeyRing:
             self._unwrap(key)
 
     def new_data_key(self, purpose: str) -> WrappedKey:
-        """Make a data key; the caller stores it in the transaction that stores what it protects."""
-        key_id, material, nonce = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES)
+        """Make a data key; the caller stores it in the transaction that stores the data it protects."""
+        key_id, material, nonce = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
         wrapped = nonce + self._roots[self._current_root_id].encrypt(nonce, material, _wrap_context(key_id, purpose))
         self._open[key_id] = AESGCM(material)
         return WrappedKey(id=key_id, purpose=purpose, root_key_id=self._current_root_id, wrapped=wrapped)
@@ -195,8 +147,7 @@ class KeyRing:
 
         Args:
             key_id: id of the data key.
-            context: table, row, column, version and whatever else belongs to it: bound to the ciphertext as
-                associated data.
+            context: table, row, column, version, and more where needed; bound to the ciphertext as associated data.
             plaintext: any bytes.
         """
         cipher = self._cipher(key_id)
@@ -205,15 +156,31 @@ class KeyRing:
         return seal(cipher, key_id, context, plaintext)
 
     def decrypt(self, context: Sequence[str], ciphertext: bytes) -> bytes:
-        """Decrypt one column; the data key's id stands in the ciphertext. CiphertextError, KeyUnavailableError."""
+        """Decrypt one column; the ciphertext names its data key. CiphertextError, KeyUnavailableError."""
         key_id = key_id_of(ciphertext)
         cipher = self._cipher(key_id) if key_id is not None else None
         if cipher is None:
             raise unauthentic(context, "names a key that this database does not have")
         return open_sealed(cipher, context, ciphertext)
 
+    def encrypt_text(self, key_id: str, context: Sequence[str], text: str | None) -> bytes | None:
+        """Encrypt text as `encrypt` does; None stays NULL."""
+        return None if text is None else self.encrypt(key_id, context, text.encode("utf-8", "replace"))
+
+    def decrypt_text(self, context: Sequence[str], ciphertext: bytes | None) -> str | None:
+        """Decrypt what `encrypt_text` encrypted. CiphertextError."""
+        return None if ciphertext is None else self.decrypt(context, ciphertext).decode()
+
+    def encrypt_json(self, key_id: str, context: Sequence[str], value: object) -> bytes:
+        """Encrypt a dataclass, mapping or list as canonical JSON."""
+        return self.encrypt(key_id, context, to_json(value).encode("utf-8", "replace"))
+
+    def decrypt_json(self, expected: type[T], context: Sequence[str], ciphertext: bytes) -> T:
+        """Decrypt what `encrypt_json` encrypted. CiphertextError."""
+        return from_json(expected, self.decrypt(context, ciphertext))
+
     def _cipher(self, key_id: str) -> AESGCM | None:
-        """Return an unwrapped data key; None where the database has none of this id."""
+        """Return an unwrapped data key; None if the database has no key of this id."""
         if (cipher := self._open.get(key_id)) is not None:
             return cipher
         with self._lock:
@@ -228,13 +195,13 @@ class KeyRing:
         with self._lock:
             if not any(key.purpose == purpose for key in self._wrapped.values()):
                 self._reload()
-            found = [key for key in self._wrapped.values() if key.purpose == purpose]
-        if not found:
+            keys = [key for key in self._wrapped.values() if key.purpose == purpose]
+        if not keys:
             raise KeyUnavailableError("this database has no keys yet", hint="phasesync init")
-        return found[-1]
+        return keys[-1]
 
     def _reload(self) -> None:
-        # All at once: one statement, however many environments a run reads.
+        # All keys at once: one statement, however many environments a run reads.
         self._wrapped = {key.id: key for key in self._read_wrapped_keys()}
 
     def _unwrap(self, key: WrappedKey) -> bytes:
@@ -243,7 +210,7 @@ class KeyRing:
             raise KeyUnavailableError(
                 f"this database was made with the root key {key.root_key_id}; the one given is {self._current_root_id}"
             )
-        nonce, sealed = key.wrapped[:_NONCE_BYTES], key.wrapped[_NONCE_BYTES:]
+        nonce, sealed = key.wrapped[:NONCE_BYTES], key.wrapped[NONCE_BYTES:]
         try:
             return root.decrypt(nonce, sealed, _wrap_context(key.id, key.purpose))
         except (InvalidTag, ValueError):
@@ -273,7 +240,7 @@ class _KeyedDigests:
 
 
 def _derive(material: bytes, purpose: str) -> bytes:
-    """Return a key for one purpose (HKDF-SHA256, RFC 5869); keys for different purposes tell nothing of each other."""
+    """Return a key for one purpose (HKDF-SHA256, RFC 5869); keys for different purposes are independent."""
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"phasesync v1 {purpose}".encode()).derive(
         material
     )
@@ -281,3 +248,25 @@ def _derive(material: bytes, purpose: str) -> bytes:
 
 def _wrap_context(key_id: str, purpose: str) -> bytes:
     return join_parts([b"data key", key_id.encode(), purpose.encode()])
+
+
+def read_wrapped_keys(database: Database) -> list[WrappedKey]:
+    """Return every wrapped key of a database, oldest first."""
+    with database.read() as connection:
+        rows = connection.execute(sa.select(data_keys).order_by(data_keys.c.created_at, data_keys.c.id)).all()
+    return [
+        WrappedKey(id=row.id, purpose=row.purpose, root_key_id=row.root_key_id, wrapped=row.wrapped) for row in rows
+    ]
+
+
+def insert_key(connection: sa.Connection, key: WrappedKey) -> None:
+    """Store a new wrapped key in the transaction that stores what it protects."""
+    connection.execute(
+        data_keys.insert().values(
+            id=key.id,
+            purpose=key.purpose,
+            root_key_id=key.root_key_id,
+            wrapped=key.wrapped,
+            created_at=now(),
+        )
+    )

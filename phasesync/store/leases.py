@@ -1,9 +1,8 @@
 """
-Leases: steps of the state machine under a claim, and the log of what was done.
+Leases: steps of their state machine under a claim, and the log of each lease.
 
-A step is read, decided and stored in one transaction, with the database's time, so that a renewal and the end that it
-comes too late for do not pass each other by. The claim is on the lease's own row; its fence lets a stale holder write
-nothing.
+A step is read, decided and stored in one transaction with the database's time, so that a renewal and an expiry cannot
+both succeed. The claim is on the lease's own row; its fence keeps a stale holder from writing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,27 +35,27 @@ from phasesync.errors import (
     StalePlanError,
 )
 from phasesync.store.base import BaseStore, full_id, new_id
-from phasesync.store.database import Database, row_lock, unlocked
-from phasesync.store.db_time import AHEAD, after, before, from_microseconds, next_fence, now
+from phasesync.store.database import Database, not_locked, row_lock
+from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, next_fence, now
 from phasesync.store.dynamic import find_dynamic
+from phasesync.store.instance import read_registry
 from phasesync.store.keys import KeyRing
 from phasesync.store.lease_rows import (
-    check_leases_mac,
-    drop_live,
+    check_live_leases_mac,
+    decrypt_outputs,
+    drop_live_lease,
+    encrypt_outputs,
     insert_event,
     is_authentic,
-    leases_mac_of,
-    live_leases_of,
-    open_outputs,
+    live_leases_mac,
+    load_live_leases,
     revocable_columns,
-    seal_outputs,
     select_leases,
     to_columns,
     to_lease,
     to_listed_lease,
     to_record,
 )
-from phasesync.store.registry import read_registry
 from phasesync.store.tables import (
     apps,
     credentials,
@@ -68,20 +67,20 @@ from phasesync.store.tables import (
 
 _ID_CHARACTERS: Final = 16
 _CLEARED: Final = {"claim_owner": None, "claim_until": None}
-_TAKEN_BACK: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
-"""In these a lease that nobody is at work on is a daemon's, once its pause is over; `core.lease.is_due`."""
+_REVOCABLE: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
+"""A daemon acts on an unclaimed lease in one of these statuses once its pause is over; see `core.lease.is_due`."""
 _due_since: Final = sa.func.coalesce(leases.c.retry_at, leases.c.expires_at)
 
 
 class LeaseStore(BaseStore):
-    """Leases (port `LeaseStore`)."""
+    """Leases of dynamic secrets."""
 
     def __init__(self, database: Database, keys: KeyRing, *, ttl: timedelta) -> None:
         """
         Args:
-            database: where they are.
-            keys: open it.
-            ttl: life of a claim that is not prolonged; longer than any call takes.
+            database: an initialised database.
+            keys: its key ring.
+            ttl: how long a claim lasts unless it is extended; longer than any call to AWS.
         """
         super().__init__(database, keys)
         self._ttl = ttl
@@ -98,21 +97,21 @@ class LeaseStore(BaseStore):
         for_keep: bool = False,
     ) -> tuple[LeaseClaim, Lease]:
         """
-        Note that a lease is wanted, before anything is called, and claim it.
+        Store that a lease is requested, before any call to AWS, and claim it.
 
         Args:
-            dynamic: the recipe, as it was read.
-            make_spec: makes what it is made of.
-            ttl: how long it lives, counted from now; no longer than the recipe's maximum, whatever this says.
-            owner: who is at work on it.
-            for_keep: only where no kept lease may be given again, and nobody else is making one: of those that ask at
-                once, one makes it.
+            dynamic: the dynamic secret, as it was read.
+            make_spec: makes the lease's spec from its id and maximum end.
+            ttl: life of the lease from now; limited by the maximum of the dynamic secret.
+            owner: holder of the claim.
+            for_keep: refuse if a kept lease can be reused, or if another process is issuing one: of several processes
+                that ask at the same time, one issues it.
 
         Raises:
             NotFoundError: the dynamic secret was removed.
             StalePlanError: it was changed meanwhile.
-            IllegalTransitionError: it has as many live leases as it may have.
-            ClaimHeldError: with `for_keep`: there is one to be given again by now, or another process is making one.
+            IllegalTransitionError: it has the maximum number of live leases.
+            ClaimHeldError: with `for_keep`: a kept lease can be reused now, or another process is issuing one.
         """
         with self._database.write() as connection:
             row = find_dynamic(connection, dynamic.name, lock=True)
@@ -121,10 +120,10 @@ class LeaseStore(BaseStore):
                     f"the dynamic secret {dynamic.name} was changed meanwhile", hint="repeat the command"
                 )
             read_registry(connection, self._keys).check(dynamic_secrets, row)
-            ids = live_leases_of(connection, [row.id])[row.id]
-            check_leases_mac(self._keys, row, ids)
+            ids = load_live_leases(connection, [row.id])[row.id]
+            check_live_leases_mac(self._keys, row, ids)
             if for_keep:
-                # Under the lock on the recipe's row: whoever asks next finds the row of this one.
+                # Under the lock on the dynamic secret: the next process that asks finds the row of this lease.
                 self._refuse_second_for_keep(connection, dynamic)
             live = len(ids)
             if live >= (cap := dynamic.config.max_leases):
@@ -150,25 +149,25 @@ class LeaseStore(BaseStore):
                 max_expires_at=most,
                 for_keep=for_keep,
             )
-            columns = to_columns(lease, self._cipher, row.data_key_id)
+            columns = to_columns(lease, self._keys, row.data_key_id)
             connection.execute(
                 leases.insert().values(**columns, fence=1, claim_owner=owner, claim_until=after(self._ttl))
             )
             connection.execute(
                 dynamic_secrets.update()
                 .where(dynamic_secrets.c.id == row.id)
-                .values(leases_mac=leases_mac_of(self._keys, row.id, [*ids, lease_id]))
+                .values(leases_mac=live_leases_mac(self._keys, row.id, [*ids, lease_id]))
             )
         return LeaseClaim(lease_id=lease_id, owner=owner, fence=1), lease
 
     def _refuse_second_for_keep(self, connection: sa.Connection, dynamic: DynamicSecret) -> None:
-        """Raise ClaimHeldError where a kept lease may be given again, or another process is making one."""
-        made = leases.c.status.in_((LeaseStatus.REQUESTED, LeaseStatus.ISSUING)) & ~_free()
-        if any(lease.for_keep for lease in self._live(connection, dynamic.id, made)):
+        """Raise ClaimHeldError if a kept lease can be reused, or another process is issuing one."""
+        in_progress = leases.c.status.in_((LeaseStatus.REQUESTED, LeaseStatus.ISSUING)) & ~_free()
+        if any(lease.for_keep for lease in self._live(connection, dynamic.id, in_progress)):
             raise ClaimHeldError(
                 f"another process is issuing a lease of {dynamic.name} to be kept", hint="repeat the command"
             )
-        # In this order: one that was being made when the first statement looked is there by the second.
+        # In this order: a lease that was in progress during the first statement exists for the second.
         if self._kept(connection, dynamic) is not None:
             raise ClaimHeldError(
                 f"another process has just issued a lease of {dynamic.name}", hint="repeat the command"
@@ -177,11 +176,11 @@ class LeaseStore(BaseStore):
     def _live(
         self, connection: sa.Connection, dynamic_id: str, which: sa.ColumnElement[bool] | None = None
     ) -> Iterator[Lease]:
-        """Yield the live leases of a dynamic secret, but for those that do not authenticate."""
+        """Yield the live leases of a dynamic secret that authenticate."""
         live = select_leases().where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
         for row in connection.execute(live if which is None else live.where(which)).all():
             with suppress(CiphertextError):
-                yield to_lease(row, self._cipher)
+                yield to_lease(row, self._keys)
 
     def save(
         self,
@@ -193,18 +192,18 @@ class LeaseStore(BaseStore):
         done: bool = False,
     ) -> Lease:
         """
-        Take a step of a claimed lease, in one transaction.
+        Apply a step to a claimed lease, in one transaction.
 
         Args:
-            claim: the right to do it; prolonged by this, or given back where the lease is done.
+            claim: the claim; this extends it, or releases it with `done`.
             step: the step.
-            entry: goes into its log; one that depends on what becomes of the lease is made from it.
-            keep: values to store with it, encrypted; they go with the end of the lease.
-            done: give the claim back.
+            entry: an entry for the lease's log, or a function that makes it from the new lease.
+            keep: issued values to store with the lease, encrypted; they are deleted when it ends.
+            done: release the claim.
 
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
-            IllegalTransitionError: the step is none that the lease can take.
+            IllegalTransitionError: the step is not possible in the lease's status.
         """
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
@@ -214,7 +213,7 @@ class LeaseStore(BaseStore):
             return self._step(connection, row, step, entry, keep=keep, **claimed)
 
     def change(self, lease_id: str, step: Step, *, entry: Entry | MakeEntry | None = None) -> Lease:
-        """Take a step that needs no claim, since nothing is called for it. NotFoundError; what the step raises."""
+        """Apply a step without a claim, since it needs no call to AWS. NotFoundError; errors of the step."""
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
             if row is None:
@@ -231,24 +230,24 @@ class LeaseStore(BaseStore):
         keep: Outputs | None = None,
         **columns: Any,
     ) -> Lease:
-        # Asked for once the row is locked: a statement that waited for that knows the time from before.
-        lease = step(to_lease(row, self._cipher), from_microseconds(connection.scalar(sa.select(now())) or 0))
+        # Read once the row is locked: a statement that waited for the lock knows only the time before.
+        lease = step(to_lease(row, self._keys), from_microseconds(connection.scalar(sa.select(now())) or 0))
         if keep is not None and lease.kept:
-            columns["kept"] = seal_outputs(row.id, keep, self._cipher, row.data_key_id)
+            columns["kept"] = encrypt_outputs(row.id, keep, self._keys, row.data_key_id)
         elif not lease.kept:
             columns["kept"] = None
-        values = to_columns(lease, self._cipher, row.data_key_id) | columns
+        values = to_columns(lease, self._keys, row.data_key_id) | columns
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
         if not lease.live:
-            drop_live(connection, self._keys, row.dynamic_id, row.id)
-        if (told := entry(lease) if callable(entry) else entry) is not None:
-            self._log(connection, row, told)
+            drop_live_lease(connection, self._keys, row.dynamic_id, row.id)
+        if (log_entry := entry(lease) if callable(entry) else entry) is not None:
+            self._log(connection, row, log_entry)
         return lease
 
     def _log(self, connection: sa.Connection, row: sa.Row[Any], entry: Entry) -> None:
         insert_event(
             connection,
-            self._cipher,
+            self._keys,
             row.data_key_id,
             row.id,
             event=entry.event,
@@ -259,9 +258,9 @@ class LeaseStore(BaseStore):
     # --- claims
 
     def extend(self, claim: LeaseClaim) -> None:
-        """Prolong a claim, before a call. ClaimLostError when a successor has it."""
+        """Extend a claim before a call to AWS. ClaimLostError if a successor has it."""
         with self._database.write() as connection:
-            # Locked first: a statement that has to wait for the lock would go by the time from before.
+            # Locked first: a statement that waits for the lock would use the time before.
             if connection.scalar(row_lock(sa.select(leases.c.id).where(_held_by(claim)), leases)) is None:
                 raise ClaimLostError(f"the lease {claim.lease_id} passed to another process")
             connection.execute(
@@ -269,9 +268,9 @@ class LeaseStore(BaseStore):
             )
 
     def claim(self, lease_id: str, owner: str) -> ClaimedLease:
-        """Claim one lease. NotFoundError; ClaimHeldError while another process is at work on it."""
+        """Claim one lease. NotFoundError; ClaimHeldError while another process works on it."""
         with self._database.write() as connection:
-            rows = self._take(connection, owner, (leases.c.id == lease_id) & _free())
+            rows = self._claim_rows(connection, owner, (leases.c.id == lease_id) & _free())
             if rows:
                 return self._claimed(rows[0], owner)
             holder = connection.execute(sa.select(leases.c.claim_owner).where(leases.c.id == lease_id)).first()
@@ -283,71 +282,71 @@ class LeaseStore(BaseStore):
         """
         Claim leases that a daemon has to act on (`core.lease.is_due`).
 
-        Those first that have not failed yet, so that many that cannot be taken back keep nobody waiting; of each kind
-        those that have been due longest.
+        First those that have not failed yet, so that many failures do not delay others; of each kind those that have
+        been due longest.
 
         Args:
             owner: the daemon.
-            limit: how many.
-            again: how many of these may be such that failed before.
+            limit: maximum number of leases.
+            again: how many of them may have failed before.
             restored: this database may be older than AWS.
         """
         due = _is_due(restored)
-        # Nearly always nothing is due: a look locks nothing.
+        # Nearly always nothing is due: this read locks nothing.
         with self._database.read() as connection:
             if connection.scalar(sa.select(leases.c.id).where(due).limit(1)) is None:
                 return []
         failed = leases.c.status == LeaseStatus.REVOKE_FAILED
         with self._database.write() as connection:
-            rows = self._take_first(connection, owner, due & ~failed, limit)
-            rows += self._take_first(connection, owner, due & failed, min(again, limit - len(rows)))
+            rows = self._claim_first(connection, owner, due & ~failed, limit)
+            rows += self._claim_first(connection, owner, due & failed, min(again, limit - len(rows)))
             return [self._claimed(row, owner) for row in rows]
 
     def drop_altered(self, lease_id: str) -> None:
         """
-        Delete a lease whose row does not authenticate, since nothing that it says can be believed.
+        Delete a lease with a row that does not authenticate, since nothing in it can be trusted.
 
-        NotFoundError; IllegalTransitionError for one that does authenticate.
+        NotFoundError; IllegalTransitionError if the row authenticates.
         """
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(leases.c.id == lease_id), leases)).first()
             if row is None:
                 raise _unknown(lease_id)
             try:
-                to_lease(row, self._cipher)
+                to_lease(row, self._keys)
             except CiphertextError:
                 connection.execute(leases.delete().where(leases.c.id == lease_id))
-                drop_live(connection, self._keys, row.dynamic_id, lease_id)
+                drop_live_lease(connection, self._keys, row.dynamic_id, lease_id)
                 return
             raise IllegalTransitionError(f"the lease {lease_id} is as we wrote it")
 
     def release(self, claim: LeaseClaim) -> None:
-        """Give a claim back; the lease stays as due as it was."""
+        """Release a claim; the lease stays as due as it was."""
         with self._database.write() as connection:
             connection.execute(leases.update().where(_held_by(claim)).values(**_CLEARED))
 
     def defer(self, claim: LeaseClaim, pause: timedelta) -> None:
         """
-        Look at a lease whose row does not authenticate again after a pause; gives the claim back.
+        Release the claim of a lease that does not authenticate, and make it due again after a pause.
 
-        Where only its state was altered, it is known what it is made of: its pause ends now, and it is revoked.
+        If only its status or times were altered, its spec is known: there is no pause, and it is revoked.
         """
         with self._database.write() as connection:
             row = connection.execute(row_lock(select_leases().where(_held_by(claim)), leases)).first()
             if row is None:
                 return
-            # Of an active one the pause is not heeded; it stands for one that is being revoked.
-            values = revocable_columns(row, self._cipher) or {"status": LeaseStatus.REVOKE_FAILED}
+            # The pause has no effect in status active, so the lease gets the status of a failed revocation.
+            values = revocable_columns(row, self._keys) or {"status": LeaseStatus.REVOKE_FAILED}
             if "mac" in values and not is_authentic(self._keys, row):
                 pause = timedelta(0)
             connection.execute(
                 leases.update().where(leases.c.id == row.id).values(**_CLEARED, **values, retry_at=after(pause))
             )
 
-    def _take_first(
+    def _claim_first(
         self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool], limit: int
     ) -> list[sa.Row[Any]]:
-        """Claim those that have been due longest."""
+        """Claim the leases that have been due longest."""
         if limit < 1:
             return []
         first = (
@@ -358,10 +357,12 @@ class LeaseStore(BaseStore):
             .with_for_update(skip_locked=True, of=leases, key_share=True)
             .cte("due")
         )
-        rows = self._take(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
+        rows = self._claim_rows(connection, owner, leases.c.id.in_(sa.select(first.c.id)))
         return sorted(rows, key=lambda row: row.retry_at or row.expires_at)
 
-    def _take(self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+    def _claim_rows(
+        self, connection: sa.Connection, owner: str, which: sa.ColumnElement[bool]
+    ) -> Sequence[sa.Row[Any]]:
         taken = list(
             connection.scalars(
                 leases.update()
@@ -375,7 +376,7 @@ class LeaseStore(BaseStore):
     def _claimed(self, row: sa.Row[Any], owner: str) -> ClaimedLease:
         claim = LeaseClaim(lease_id=row.id, owner=owner, fence=row.fence)
         try:
-            return ClaimedLease(claim=claim, lease=to_lease(row, self._cipher))
+            return ClaimedLease(claim=claim, lease=to_lease(row, self._keys))
         except CiphertextError as error:
             return ClaimedLease(claim=claim, lease=None, error=error.message)
 
@@ -387,15 +388,15 @@ class LeaseStore(BaseStore):
             row = connection.execute(select_leases().where(leases.c.id == lease_id)).first()
         if row is None:
             raise _unknown(lease_id)
-        return to_lease(row, self._cipher)
+        return to_lease(row, self._keys)
 
-    def full_id(self, given: str) -> str:
-        """Return the id of the one lease that begins with what was given. NotFoundError, InvalidInputError."""
+    def full_id(self, prefix: str) -> str:
+        """Return the id of the only lease that begins with a prefix. NotFoundError, InvalidInputError."""
         with self._database.read() as connection:
-            found = full_id(connection, leases.c.id, given, what="lease", lists="phasesync leases list --all")
-        if found is None:
-            raise _unknown(given)
-        return found
+            lease_id = full_id(connection, leases.c.id, prefix, what="lease", lists="phasesync leases list --all")
+        if lease_id is None:
+            raise _unknown(prefix)
+        return lease_id
 
     def list_leases(
         self,
@@ -407,17 +408,17 @@ class LeaseStore(BaseStore):
         limit: int | None = None,
     ) -> list[Lease]:
         """
-        Return leases, those that were asked for last first.
+        Return leases, newest first.
 
         Args:
-            dynamic: name of a dynamic secret; None = of all.
-            credential: name of the credential that made them; None = whichever.
-            environment: (app, environment); None = whichever.
-            ended: those that have ended too.
-            limit: at most so many; None = all.
+            dynamic: name of a dynamic secret; None = all.
+            credential: name of the credential that issued them; None = any.
+            environment: (app, environment); None = any.
+            ended: include ended leases.
+            limit: maximum number; None = all.
 
         Raises:
-            NotFoundError: the dynamic secret. Of a credential or environment that does not exist there are none.
+            NotFoundError: the dynamic secret. An unknown credential or environment gives an empty list.
         """
         statement = select_leases().order_by(leases.c.requested_at.desc(), leases.c.id).limit(limit)
         with self._database.read() as connection:
@@ -434,52 +435,52 @@ class LeaseStore(BaseStore):
             if not ended:
                 statement = statement.where(leases.c.status.not_in(ENDED))
             rows = connection.execute(statement).all()
-        return [to_listed_lease(row, self._cipher) for row in rows]
+        return [to_listed_lease(row, self._keys) for row in rows]
 
     def statuses(self, lease_ids: Sequence[str]) -> Mapping[str, LeaseStatus]:
-        """Return lease id -> status, of those that exist and whose row authenticates."""
-        found: dict[str, LeaseStatus] = {}
+        """Return lease id -> status of the leases that exist and authenticate."""
+        statuses: dict[str, LeaseStatus] = {}
         with self._database.read() as connection:
-            for start in range(0, len(lease_ids), _AT_A_TIME):
-                some = list(lease_ids[start : start + _AT_A_TIME])
-                for row in connection.execute(select_leases().where(leases.c.id.in_(some))):
+            for start in range(0, len(lease_ids), _IDS_PER_STATEMENT):
+                batch = list(lease_ids[start : start + _IDS_PER_STATEMENT])
+                for row in connection.execute(select_leases().where(leases.c.id.in_(batch))):
                     try:
-                        found[row.id] = to_lease(row, self._cipher).status
+                        statuses[row.id] = to_lease(row, self._keys).status
                     except CiphertextError:
-                        continue  # Nothing that it says is believed; the user's own tags say when it is over.
-        return found
+                        continue  # An altered row is not trusted; the tags of the IAM user hold its end.
+        return statuses
 
     def kept(self, dynamic: DynamicSecret) -> KeptLease | None:
-        """Return a lease whose secret key is kept and that has enough of its life left; None = there is none."""
+        """Return a lease with kept values and enough life left; None if there is no such lease."""
         with self._database.read() as connection:
-            found = self._kept(connection, dynamic)
-        return None if found is None else found[1]
+            reusable = self._kept(connection, dynamic)
+        return None if reusable is None else reusable[1]
 
     def reuse(self, dynamic: DynamicSecret, *, actor: str) -> KeptLease | None:
-        """Return what `kept` returns, and note that it was issued once more."""
+        """Return what `kept` returns, and log that the values were issued again."""
         with self._database.write() as connection:
-            # Which leases there are does not change while their recipe is locked.
+            # The set of leases does not change while their dynamic secret is locked.
             connection.execute(row_lock(sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.id == dynamic.id)))
-            found = self._kept(connection, dynamic)
-            if found is None:
+            reusable = self._kept(connection, dynamic)
+            if reusable is None:
                 return None
-            row, given = found
+            row, kept_lease = reusable
             self._log(connection, row, Entry(event=LeaseEvent.GIVEN_AGAIN, actor=actor))
-        return given
+        return kept_lease
 
     def _kept(self, connection: sa.Connection, dynamic: DynamicSecret) -> tuple[sa.Row[Any], KeptLease] | None:
         active = (leases.c.dynamic_id == dynamic.id) & (leases.c.status == LeaseStatus.ACTIVE)
         kept = select_leases().where(active, leases.c.kept.is_not(None)).order_by(leases.c.expires_at.desc())
-        recipe = connection.execute(sa.select(dynamic_secrets).where(dynamic_secrets.c.id == dynamic.id)).first()
-        if recipe is not None:
-            check_leases_mac(self._keys, recipe, live_leases_of(connection, [dynamic.id])[dynamic.id])
+        current = connection.execute(sa.select(dynamic_secrets).where(dynamic_secrets.c.id == dynamic.id)).first()
+        if current is not None:
+            check_live_leases_mac(self._keys, current, load_live_leases(connection, [dynamic.id])[dynamic.id])
         for row in connection.execute(kept).all():
             try:
-                lease = to_lease(row, self._cipher)
+                lease = to_lease(row, self._keys)
                 if is_reusable(lease, from_microseconds(row.clock)):
-                    return row, KeptLease(lease=lease, outputs=open_outputs(row.id, row.kept, self._cipher))
+                    return row, KeptLease(lease=lease, outputs=decrypt_outputs(row.id, row.kept, self._keys))
             except CiphertextError:
-                continue  # What somebody altered hides no other, and is given to nobody.
+                continue  # An altered lease hides no other, and is never reused.
         return None
 
     def records(self, lease_id: str) -> list[LeaseRecord]:
@@ -490,35 +491,35 @@ class LeaseStore(BaseStore):
             rows = connection.execute(
                 sa.select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.number)
             ).all()
-        return [to_record(row, self._cipher) for row in rows]
+        return [to_record(row, self._keys) for row in rows]
 
     def prune(self, *, older_than: timedelta) -> int:
-        """Delete leases that ended longer ago than that, with their log; return how many."""
+        """Delete leases that ended longer ago than this, with their log; return how many were deleted."""
         old = leases.c.status.in_(ENDED) & (leases.c.ended_at < before(older_than))
         with self._database.write() as connection:
-            return connection.execute(leases.delete().where(unlocked(leases, old))).rowcount
+            return connection.execute(leases.delete().where(not_locked(leases, old))).rowcount
 
 
 def _is_due(restored: bool) -> sa.ColumnElement[bool]:
-    """Return `core.lease.is_due` of leases that nobody is at work on, in SQL."""
+    """Return `core.lease.is_due` as SQL, for leases that are not claimed."""
     end = leases.c.max_expires_at <= now()
     if not restored:
         end |= leases.c.expires_at <= now()
     over = (leases.c.status == LeaseStatus.ACTIVE) & (end | (leases.c.requested_at > after(CLOCK_AHEAD)))
-    # A pause beyond what any can be comes of a clock that was ahead and has been set back since.
-    pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(AHEAD))
-    # A status that there is not was put there by somebody: the row is looked at, and noted for what it is.
-    taken_back = leases.c.status.in_(_TAKEN_BACK) | leases.c.status.not_in(tuple(LeaseStatus))
-    return _free() & (over | (taken_back & pause_over))
+    # A pause longer than any possible one was stored by a clock that was ahead and has been set back since.
+    pause_over = leases.c.retry_at.is_(None) | (leases.c.retry_at <= now()) | (leases.c.retry_at > after(LONGEST_WAIT))
+    # An unknown status is an alteration: the row is claimed, and the alteration is reported.
+    revocable = leases.c.status.in_(_REVOCABLE) | leases.c.status.not_in(tuple(LeaseStatus))
+    return _free() & (over | (revocable & pause_over))
 
 
 def _free() -> sa.ColumnElement[bool]:
     until = leases.c.claim_until
-    return leases.c.claim_owner.is_(None) | until.is_(None) | (until < now()) | (until > after(AHEAD))
+    return leases.c.claim_owner.is_(None) | until.is_(None) | (until < now()) | (until > after(LONGEST_WAIT))
 
 
 def _held_by(claim: LeaseClaim) -> sa.ColumnElement[bool]:
-    """Return the condition that a claim is still good. An expired one that nobody took over is: the fence counts."""
+    """Return the condition that a claim is valid. The fence decides: an expired claim without a successor is valid."""
     return (leases.c.id == claim.lease_id) & (leases.c.fence == claim.fence) & (leases.c.claim_owner == claim.owner)
 
 
@@ -526,5 +527,5 @@ def _unknown(lease_id: str) -> NotFoundError:
     return NotFoundError(f"there is no lease {lease_id}", hint="phasesync leases list --all")
 
 
-_AT_A_TIME: Final = 500
+_IDS_PER_STATEMENT: Final = 500
 """Ids in one statement."""

@@ -1,8 +1,8 @@
 """
-Brings the schema to the newest revision, and tells how it stands.
+Brings the schema to the newest revision, and reports its revision.
 
-Alembic takes most of a second to import, so only `upgrade` and `downgrade` do; how the schema stands is one select.
-Any number of processes may upgrade at once: a lock lets one work and the others find it done.
+Alembic takes most of a second to import, so only `upgrade` and `downgrade` import it; the revision is one select.
+Any number of processes may upgrade at once: a lock lets one work, and the others find the work done.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
-from phasesync.store.database import BUSY_TIMEOUT_MS, Database, open_database, repeated
-from phasesync.store.database_url import missing_database, parse_database_url, sqlite_file_exists
+from phasesync.store.database import Database, open_database, retry_on_conflict
+from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.keys import KeyRing
-from phasesync.store.migration_macs import SINCE, authenticate, refuse_beside_others
+from phasesync.store.migration_0003 import SINCE, authenticate, refuse_beside_others
+from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS, missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ _MOST_NAMED: Final = 5
 @dataclass(frozen=True, kw_only=True)
 class SchemaStatus:
     """
-    How a database's schema stands.
+    The revision of a database's schema.
 
     Attributes:
-        current: its revision, None when it was never migrated (or does not exist yet).
+        current: the revision; None if the database was never migrated, or does not exist yet.
         expected: the revision that this release works with.
     """
 
@@ -51,12 +52,12 @@ class SchemaStatus:
 
     @property
     def is_current(self) -> bool:
-        """Whether this release can work with it."""
+        """Whether this release can work with the schema."""
         return self.current == self.expected
 
     @property
-    def mend(self) -> str:
-        """What brings schema and release together."""
+    def fix(self) -> str:
+        """What the operator has to do so that schema and release fit."""
         if self.current is None:
             return "phasesync init"
         if self.current in REVISIONS:
@@ -66,20 +67,20 @@ class SchemaStatus:
 
 def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None, *, in_use: bool = True) -> None:
     """
-    Bring a database to the newest revision; a SQLite file is made where it is missing.
+    Bring a database to the newest revision; a missing SQLite file is created.
 
-    All in one transaction: what is interrupted leaves the database as it was, and is simply repeated.
+    All in one transaction: an interrupted upgrade leaves the database as it was, and can be repeated.
 
     Args:
         database_url: the database.
-        open_keys: opens its keys, and raises where the root key does not; called only where a migration needs them,
-            which none of a fresh database does.
-        in_use: others may work on it. False for a copy that nobody knows of yet.
+        open_keys: returns the key ring of the database, or raises if the root key does not fit; called only if a
+            migration needs keys. A fresh database needs none.
+        in_use: other processes may work on the database. False for a private copy.
 
     Raises:
         SchemaMismatchError: the schema is newer than this release.
-        IllegalTransitionError: a process of the former release is at work, and what it would write has no MAC.
-        KeyUnavailableError, CiphertextError: what `open_keys` says, or MACs were removed. Nothing was changed.
+        IllegalTransitionError: a process of the former release is at work, and would write rows without a MAC.
+        KeyUnavailableError, CiphertextError: from `open_keys`, or MACs were removed. Nothing was changed.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
     """
     from alembic import command
@@ -93,14 +94,14 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
 
 
 def downgrade(database_url: str, revision: str) -> None:
-    """Bring a database back to an older revision ("base" = empty). Data that it has no place for is lost."""
+    """Bring a database back to an older revision ("base" = empty). Data without a place there is lost."""
     from alembic import command
 
     _migrate(open_database(database_url), lambda config: command.downgrade(config, revision))
 
 
 def status(database_url: str) -> SchemaStatus:
-    """Return how a database's schema stands; nothing is made. SettingsError, StoreUnavailableError."""
+    """Return the revision of a database's schema; creates nothing. SettingsError, StoreUnavailableError."""
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         return SchemaStatus(current=None, expected=EXPECTED)
@@ -112,20 +113,20 @@ def status(database_url: str) -> SchemaStatus:
 
 
 def status_of(database: Database) -> SchemaStatus:
-    """Return how the schema of an open database stands. StoreUnavailableError."""
+    """Return the revision of an open database's schema. StoreUnavailableError."""
     with database.read() as connection:
         return SchemaStatus(current=_current(connection), expected=EXPECTED)
 
 
 def check(database_url: str) -> None:
-    """Raise SchemaMismatchError, with what corrects it, unless this release can work with the schema."""
+    """Raise SchemaMismatchError, with the command that helps, unless this release can work with the schema."""
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         message, hint = missing_database(Path(url.database or ""))
         raise SchemaMismatchError(message, hint=hint)
-    found = status(database_url)
-    if not found.is_current:
-        raise _mismatch(found.current)
+    schema = status(database_url)
+    if not schema.is_current:
+        raise _mismatch(schema.current)
 
 
 def migrations_folder() -> Path:
@@ -135,7 +136,7 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-@repeated
+@retry_on_conflict
 def _migrate(
     database: Database,
     work: Callable[["Config"], None],
@@ -149,7 +150,7 @@ def _migrate(
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     try:
         if database.is_sqlite:
-            # Rebuilding a table must not delete what refers to it; the switch works outside transactions only.
+            # Rebuilding a table must not delete rows that refer to it; the switch works outside transactions only.
             sa.event.listen(database.engine, "connect", _without_foreign_keys)
         with database.write() as connection:
             if not database.is_sqlite:
@@ -179,7 +180,7 @@ def _keys_for(
     database: Database,
     open_keys: Callable[[Database], KeyRing] | None,
 ) -> KeyRing | None:
-    """Return the keys where rows are there that get MACs now; they are opened before anything is changed."""
+    """Return the key ring if there are rows that get MACs now; it is opened before anything is changed."""
     if current is None or current >= SINCE or connection.scalar(sa.select(data_keys.c.id).limit(1)) is None:
         return None
     if open_keys is None:
@@ -192,20 +193,20 @@ def _current(connection: sa.Connection) -> str | None:
         _require_schema(connection)
         return None
     table = sa.table(_VERSION_TABLE, sa.column("version_num", sa.String))
-    found = connection.scalars(sa.select(table.c.version_num).distinct().limit(_MOST_NAMED)).all()
+    versions = connection.scalars(sa.select(table.c.version_num).distinct().limit(_MOST_NAMED)).all()
     rows = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
     if rows > 1:
         raise SchemaMismatchError(
             f"the database says in {rows} rows of {_VERSION_TABLE} which schema it has, and one is right: "
-            f"{', '.join(map(str, found))}",
+            f"{', '.join(map(str, versions))}",
             hint="it was altered outside: restore the newest backup that phasesync db backup made",
         )
-    # SQLite keeps whatever type somebody else has put there.
-    return str(found[0]) if found and found[0] is not None else None
+    # SQLite stores a value of any type in any column.
+    return str(versions[0]) if versions and versions[0] is not None else None
 
 
 def _require_schema(connection: sa.Connection) -> None:
-    """Raise SettingsError where PostgreSQL finds no schema to look for tables in, or to make them in."""
+    """Raise SettingsError if PostgreSQL's search_path leads to no schema."""
     if connection.dialect.name == "postgresql" and connection.scalar(sa.select(sa.func.current_schema())) is None:
         raise no_schema(connection.engine.url)
 

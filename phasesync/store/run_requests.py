@@ -1,7 +1,7 @@
 """
-Has syncs run again because something that they depend on changed other than by an edit.
+Requests runs of syncs because something that they depend on changed, other than by an edit of secrets.
 
-A wake is a request: it overrides back-off, and a run that is under way is followed by one more.
+A request overrides back-off, and a run that is in progress is followed by one more.
 """
 
 from typing import Final
@@ -18,11 +18,11 @@ from phasesync.errors import (
     PermissionDeniedError,
     UnresolvedReferenceError,
 )
-from phasesync.store.database import ordered
+from phasesync.store.database import in_id_order
 from phasesync.store.tables import credentials, leases, sync_reads, syncs
 
-WAKER: Final = "phasesync"
-"""Actor of runs that nobody asked for by name."""
+REQUESTER: Final = "phasesync"
+"""Actor of runs that no person requested."""
 
 _REFUSALS: Final = tuple(
     error.__name__
@@ -34,71 +34,78 @@ _REFUSALS: Final = tuple(
         PermissionDeniedError,
     )
 )
-"""How a run ends that another identity, policy, endpoint or proxy may bring to a good end."""
+"""Errors of runs that may succeed with another identity, policy, endpoint or proxy."""
 
 
-def wake(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Have some syncs reconciled at once; one that is asked for already keeps its trigger."""
+def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Request runs of some syncs; a sync with an open request keeps its trigger."""
     connection.execute(
         syncs.update()
-        .where(ordered(syncs, which))
+        .where(in_id_order(syncs, which))
         .values(
             requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
-            requested_by=sa.func.coalesce(syncs.c.requested_by, WAKER),
+            requested_by=sa.func.coalesce(syncs.c.requested_by, REQUESTER),
             request_number=syncs.c.request_number + 1,
         )
     )
 
 
-def wake_unresolved(connection: sa.Connection) -> None:
+def retry_unresolved(connection: sa.Connection) -> None:
     """
-    Wake what failed on a reference, because a name came into being.
+    Request runs of the syncs that failed on a reference, because a new name appeared.
 
-    A run under way may just have failed on it and not have said so yet, so those are followed by one more.
+    A run in progress may have failed on it without having stored that yet, so it is followed by one more.
     """
-    wake(
+    request_runs(
         connection,
         (syncs.c.error_class == UnresolvedReferenceError.__name__) | syncs.c.claim_owner.is_not(None),
     )
 
 
-def wake_readers(connection: sa.Connection, environment_id: str) -> None:
-    """Wake what reads an environment that is about to go; a run under way may be reading it for the first time."""
+def request_runs_of_readers(connection: sa.Connection, environment_id: str) -> None:
+    """
+    Request runs of the syncs that read an environment that is being removed.
+
+    A run in progress may be reading it for the first time, so it is followed by one more.
+    """
     readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == environment_id)
-    wake(connection, syncs.c.id.in_(readers) | syncs.c.claim_owner.is_not(None))
+    request_runs(connection, syncs.c.id.in_(readers) | syncs.c.claim_owner.is_not(None))
 
 
-def wake_users(connection: sa.Connection, credential_id: str) -> None:
+def request_runs_of_credential(connection: sa.Connection, credential_id: str) -> None:
     """
-    Wake the syncs of a credential and of the credentials that it is the source of, through any number of hops.
+    Request runs of the syncs of a credential, and of the credentials that it is the source of, however indirectly.
 
-    Leases of theirs that could not be taken back are tried again at once.
+    Their leases that could not be revoked are tried again at once.
     """
-    wake(connection, syncs.c.credential_id.in_(_users(credential_id)))
-    wake_leases(connection, credential_id)
+    request_runs(connection, syncs.c.credential_id.in_(_users(credential_id)))
+    retry_leases(connection, credential_id)
 
 
-def wake_refused(connection: sa.Connection, credential_id: str | None = None) -> None:
+def retry_refused(connection: sa.Connection, credential_id: str | None = None) -> None:
     """
-    Wake the syncs that AWS refused or that did not reach it: of a credential and of those that it is the source of, or
-    of all.
+    Request runs of the syncs that AWS refused or that did not reach it.
+
+    `credential_id`: only those of this credential and of the credentials that it is the source of; None = all.
     """
     refused = syncs.c.error_class.in_(_REFUSALS)
-    wake(connection, refused if credential_id is None else refused & syncs.c.credential_id.in_(_users(credential_id)))
+    request_runs(
+        connection, refused if credential_id is None else refused & syncs.c.credential_id.in_(_users(credential_id))
+    )
 
 
-def wake_leases(connection: sa.Connection, credential_id: str) -> None:
-    """Have leases of a credential, and of those that it is the source of, tried again that could not be taken back."""
+def retry_leases(connection: sa.Connection, credential_id: str) -> None:
+    """Retry now the leases that could not be revoked, of a credential and of those that it is the source of."""
     failed = leases.c.status == LeaseStatus.REVOKE_FAILED
     connection.execute(
         leases.update()
-        .where(ordered(leases, failed & leases.c.credential_id.in_(_users(credential_id))))
+        .where(in_id_order(leases, failed & leases.c.credential_id.in_(_users(credential_id))))
         .values(retry_at=None)
     )
 
 
 def _users(credential_id: str) -> sa.Select[tuple[str]]:
-    """Return the ids of a credential and of those that it is the source of, through any number of hops."""
+    """Return the ids of a credential and of those that it is the source of, however indirectly."""
     users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
     users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
     return sa.select(users.c.id)

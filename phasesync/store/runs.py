@@ -1,45 +1,51 @@
 """
-The sync log: what a run leaves behind, and reading it.
+Runs: the sync log, and the end of a run.
 
-`finish` is the one place where a run ends: its row, the sync's status and due times, what it read, and the claim, in
-one transaction.
+`RunStore.finish` is the only place where a run ends: in one transaction it stores the run, the sync's status and due
+times and what the run read, and releases the claim.
+
+Counts, revisions, error and changes of a run are one ciphertext: messages and reasons may name keys. Numbers follow the
+order of commits, so that a reader who follows the log misses no run.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from phasesync.core.run import Outcome, Run
-from phasesync.core.sync import Sync, SyncStatus
+from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.core.sync_state import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, full_id
-from phasesync.store.claims import held_by, locked_claim
-from phasesync.store.database import insert_or_update, row_lock, unlocked
+from phasesync.store.database import insert_or_update, not_locked, row_lock
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before
-from phasesync.store.restored import note_restored
-from phasesync.store.run_rows import insert_runs, select_runs, to_run
-from phasesync.store.sync_rows import pinned, reason_context, select_syncs, to_syncs
+from phasesync.store.keys import KeyRing
+from phasesync.store.restore_mark import set_mark
+from phasesync.store.serialization import members, to_member, to_plain
+from phasesync.store.sync_rows import is_claimed_by, lock_claimed, reason_context, select_syncs, to_syncs, with_mac
 from phasesync.store.tables import environments, runs, sync_reads, syncs
 
 
 class RunStore(BaseStore):
-    """Runs of the port `StateStore`."""
+    """Runs of syncs."""
 
     def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
         """
-        Store a run, its changes and what it leaves behind, and release the claim, in one transaction.
+        Store a run with its changes and the state that it leaves behind, and release the claim, in one transaction.
 
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
         """
         with self._database.write() as connection:
             if run.error is not None and run.error.cls == StaleDatabaseError.__name__:
-                note_restored(connection, self._keys)
-            rows = connection.execute(row_lock(select_syncs().where(held_by(claim)), syncs)).all()
+                set_mark(connection, self._keys)
+            rows = connection.execute(row_lock(select_syncs().where(is_claimed_by(claim)), syncs)).all()
             if not rows:
                 raise ClaimLostError
             row = rows[0]
@@ -50,30 +56,31 @@ class RunStore(BaseStore):
             )
             if after.reads is not None:
                 _store_reads(connection, row.id, rows, after.reads)
-            insert_runs(connection, self._cipher, [(run, row.data_key_id)])
-            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._cipher)[0]
+            insert_runs(connection, self._keys, [(run, row.data_key_id)])
+            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._keys)[0]
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
         """
-        Log a failed run of a sync whose configuration or journal does not authenticate, and halt it. Reads neither.
+        Log a failed run of a sync with an altered configuration or journal, and halt the sync. Reads neither of them.
 
         Args:
-            claim: of the sync.
-            run: what is logged.
-            retry_in: when it is looked at again.
+            claim: the claim of the sync.
+            run: the run to log.
+            retry_in: time until the sync is checked again.
 
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
         """
         with self._database.write() as connection:
-            row = locked_claim(connection, claim)
+            row = lock_claimed(connection, claim)
             reason = run.error.message if run.error else None
+            context = reason_context(row.id, "status_reason")
             connection.execute(
                 syncs.update()
                 .where(syncs.c.id == row.id)
                 .values(
                     settled_status=SyncStatus.HALTED,
-                    status_reason=self._cipher.text(row.data_key_id, reason_context(row.id, "status_reason"), reason),
+                    status_reason=self._keys.encrypt_text(row.data_key_id, context, reason),
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
                     retry_at=later(retry_in),
@@ -84,7 +91,7 @@ class RunStore(BaseStore):
                     claim_until=None,
                 )
             )
-            insert_runs(connection, self._cipher, [(run, row.data_key_id)])
+            insert_runs(connection, self._keys, [(run, row.data_key_id)])
 
     def list_runs(
         self,
@@ -95,9 +102,7 @@ class RunStore(BaseStore):
         after: str | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """
-        Return runs, newest first; with `after` (a run id) those that came later, oldest first. Changes included.
-        """
+        """Return runs with their changes, newest first; with `after` (a run id), later runs, oldest first."""
         statement = select_runs().limit(limit)
         with self._database.read() as connection:
             if sync is not None:
@@ -114,7 +119,7 @@ class RunStore(BaseStore):
             else:
                 statement = statement.order_by(runs.c.number.desc())
             rows = connection.execute(statement).all()
-        return [to_run(row, self._cipher) for row in rows]
+        return [to_run(row, self._keys) for row in rows]
 
     def get_run(self, run_id: str) -> Run:
         """Return one run. NotFoundError."""
@@ -122,36 +127,37 @@ class RunStore(BaseStore):
             row = connection.execute(select_runs().where(runs.c.id == run_id)).first()
         if row is None:
             raise _no_run(run_id)
-        return to_run(row, self._cipher)
+        return to_run(row, self._keys)
 
-    def full_run_id(self, given: str) -> str:
-        """Return the id of the one run that begins with what was given. NotFoundError, InvalidInputError."""
+    def full_run_id(self, prefix: str) -> str:
+        """Return the id of the only run that begins with a prefix. NotFoundError, InvalidInputError."""
         with self._database.read() as connection:
-            found = full_id(connection, runs.c.id, given, what="run", lists="phasesync runs list")
-        if found is None:
-            raise _no_run(given)
-        return found
+            run_id = full_id(connection, runs.c.id, prefix, what="run", lists="phasesync runs list")
+        if run_id is None:
+            raise _no_run(prefix)
+        return run_id
 
     def prune_runs(self, *, older_than: timedelta) -> int:
-        """Delete runs older than that, except the newest of each sync; return how many."""
+        """Delete runs older than this, except the newest of each sync; return how many were deleted."""
         newest = sa.select(sa.func.max(runs.c.number)).group_by(runs.c.sync_id)
         with self._database.write() as connection:
             return connection.execute(
                 runs.delete().where(
-                    unlocked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
+                    not_locked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
                 )
             ).rowcount
 
     def _settled(self, row: sa.Row[Any], run: Run, after: AfterRun) -> dict[str, Any]:
-        """Return the columns of a sync that a run settles."""
-        # A request that came while the run was under way leads to one more run.
+        """Return the status columns of a sync after a run."""
+        # A request that arrived during the run leads to one more run.
         answered = syncs.c.request_number == syncs.c.claim_request
         due_in = after.due_in
         if due_in is None and after.status is SyncStatus.PENDING:
-            due_in = timedelta(0)  # what is pending is always owed a run
+            due_in = timedelta(0)  # a pending sync always gets another run
+        context = reason_context(row.id, "status_reason")
         return {
             "settled_status": after.status,
-            "status_reason": self._cipher.text(row.data_key_id, reason_context(row.id, "status_reason"), after.reason),
+            "status_reason": self._keys.encrypt_text(row.data_key_id, context, after.reason),
             "error_class": None if run.error is None else run.error.cls,
             "failures": after.failures,
             "last_run_id": run.id,
@@ -169,8 +175,8 @@ class RunStore(BaseStore):
         """
         Return the configuration columns that a run changes.
 
-        Where an operator asked for anything since the claim, the run may have worked with what was before: the run that
-        follows says it again.
+        If there was a request since the claim, the run may have used an older configuration, and changes nothing here:
+        the next run does it again.
         """
         if row.request_number != row.claim_request:
             return {}
@@ -181,27 +187,27 @@ class RunStore(BaseStore):
             changes |= {"adopt": None, "adopt_versions": None}
         if after.approval_used:
             changes["approved_digest"] = None
-        return pinned(connection, self._keys, row, changes, lenient=True) if changes else {}
+        return with_mac(connection, self._keys, row, changes, lenient=True) if changes else {}
 
 
 def _store_reads(
     connection: sa.Connection, sync_id: str, rows: Sequence[sa.Row[Any]], reads: Mapping[str, int]
 ) -> None:
-    """Replace what a sync read last; statements only for what differs."""
+    """Replace what a sync read last; send statements only for differences."""
     stored = {row.read_id: row.read_revision for row in rows if row.read_id is not None}
-    gone = [environment_id for environment_id in stored if environment_id not in reads]
-    if gone:
+    obsolete = [environment_id for environment_id in stored if environment_id not in reads]
+    if obsolete:
         connection.execute(
-            sync_reads.delete().where(sync_reads.c.sync_id == sync_id, sync_reads.c.environment_id.in_(gone))
+            sync_reads.delete().where(sync_reads.c.sync_id == sync_id, sync_reads.c.environment_id.in_(obsolete))
         )
     newer = {key: revision for key, revision in sorted(reads.items()) if stored.get(key) != revision}
     if not newer:
         return
-    # An environment that was removed since is left out; its removal has woken the sync.
-    found = sa.select(
+    # An environment that was removed meanwhile is left out; its removal has requested a run.
+    existing = sa.select(
         sa.bindparam("reader", type_=sa.String), environments.c.id, sa.bindparam("seen", type_=sa.BigInteger)
     ).where(environments.c.id == sa.bindparam("read"))
-    insert = insert_or_update(connection, sync_reads).from_select(["sync_id", "environment_id", "revision"], found)
+    insert = insert_or_update(connection, sync_reads).from_select(["sync_id", "environment_id", "revision"], existing)
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=["sync_id", "environment_id"], set_={"revision": insert.excluded.revision}
@@ -211,11 +217,73 @@ def _store_reads(
 
 
 def _sync_id(connection: sa.Connection, name: str) -> str:
-    found: str | None = connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower()))
-    if found is None:
+    sync_id: str | None = connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower()))
+    if sync_id is None:
         raise NotFoundError(f"there is no sync {name}", hint="phasesync syncs list")
-    return found
+    return sync_id
 
 
 def _no_run(run_id: str) -> NotFoundError:
     return NotFoundError(f"there is no run {run_id}", hint="phasesync runs list")
+
+
+# --- rows
+
+_PLAIN: Final = (
+    "id",
+    "sync_id",
+    "trigger",
+    "actor",
+    "attempt",
+    "outcome",
+    "started_at",
+    "ended_at",
+    "next_attempt_at",
+    "aws_calls",
+    "versions_written",
+)
+"""Plain columns; every other member of a run, except the name of its sync, is in `details`."""
+
+_ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
+"""Advisory lock of PostgreSQL ("phaserun"): held from the numbering of a run to its commit."""
+
+
+def insert_runs(connection: sa.Connection, keys: KeyRing, entries: Sequence[tuple[Run, str]]) -> None:
+    """Store runs, each with the id of the data key that encrypts its details."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger()))))
+    connection.execute(runs.insert(), [_values(run, data_key_id, keys) for run, data_key_id in entries])
+
+
+@cache
+def select_runs() -> sa.Select[Any]:
+    """Return the select behind `to_run`."""
+    return sa.select(runs, syncs.c.name.label("sync")).join_from(runs, syncs)
+
+
+def to_run(row: sa.Row[Any], keys: KeyRing) -> Run:
+    """Decrypt a row of `select_runs`. CiphertextError."""
+    plain = {name: getattr(row, name) for name in _PLAIN}
+    plain |= {
+        "trigger": to_member(Trigger, row.trigger, "trigger in table runs"),
+        "outcome": to_member(Outcome, row.outcome, "outcome in table runs"),
+        "sync": row.sync,
+    }
+    details = json.loads(keys.decrypt(_context(row.id, row.sync_id), row.details))
+    return Run(**plain, **members(Run, details))
+
+
+def _values(run: Run, data_key_id: str, keys: KeyRing) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(run, name) for name in _PLAIN}
+    details = {
+        member.name: to_plain(getattr(run, member.name))
+        for member in fields(run)
+        if member.name not in _PLAIN and member.name != "sync"
+    }
+    values["error_class"] = None if run.error is None else run.error.cls
+    values["details"] = keys.encrypt_json(data_key_id, _context(run.id, run.sync_id), details)
+    return values
+
+
+def _context(run_id: str, sync_id: str) -> tuple[str, ...]:
+    return ("runs", run_id, "details", "1", sync_id)

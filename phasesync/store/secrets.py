@@ -1,14 +1,12 @@
 """
-Secrets, read: the current version of one key or all, its history, and whole environments in one snapshot.
+Secrets: reading the current versions, the history and whole environments; and edits.
 
-Decrypts what it returns and nothing else. Rows are found by keyed digests, so that key names need not stand in the
-database. Before anything is returned the environment's MAC is checked over all its rows, and every key that is set has
-to have its value.
+A read decrypts only what it returns. Rows are found by keyed digests, so the database holds no key names. Before
+anything is returned, the environment's MAC is checked over all its rows, and every key that is set must have its value.
 
-Secrets, written: one edit = one transaction = one revision.
-
-Two edits of an environment wait for each other on its row, so that none is lost and revisions follow commits. Nothing
-is ever overwritten: an edit adds versions, and unsetting adds one without a value.
+One edit is one transaction and one revision. Two edits of an environment wait for each other on its row, so none is
+lost and revisions follow commits. Nothing is ever overwritten: an edit adds versions, and unsetting adds a version
+without a value.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,16 +21,18 @@ from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, 
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError
 from phasesync.store.apps import (
+    Pointer,
+    authentic_pointers,
+    check_environment_mac,
     find_app,
     find_environment,
     insert_environment,
     select_environments,
     to_environment,
+    update_environment_row,
 )
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
-from phasesync.store.encryption import ColumnCipher
-from phasesync.store.environment_macs import Pointer, authenticated, check_mac, store_mac
 from phasesync.store.keys import KeyRing
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
 
@@ -49,11 +49,11 @@ _TYPES = {mark: type_ for type_, mark in _MARKS.items()}
 
 
 class SnapshotReader:
-    """Reads environments in one database snapshot (port `SnapshotReader`)."""
+    """Reads environments in one database snapshot."""
 
-    def __init__(self, connection: sa.Connection, cipher: ColumnCipher) -> None:
+    def __init__(self, connection: sa.Connection, keys: KeyRing) -> None:
         self._connection = connection
-        self._cipher = cipher
+        self._keys = keys
 
     def load(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], EnvironmentSnapshot]:
         """
@@ -63,8 +63,8 @@ class SnapshotReader:
             names: (app, environment); compared without regard to case.
 
         Returns:
-            The ones that exist, under (app, environment) in lower case. The number of SQL statements does not depend
-            on the number of environments or secrets.
+            The environments that exist, by (app, environment) in lower case. The number of SQL statements does not
+            depend on the number of environments or secrets.
 
         Raises:
             CiphertextError: a row does not authenticate.
@@ -73,20 +73,20 @@ class SnapshotReader:
         wanted = sorted({(app.lower(), environment.lower()) for app, environment in names})
         if not wanted:
             return {}
-        found = self._connection.execute(
+        rows = self._connection.execute(
             select_environments().where(sa.tuple_(apps.c.name_key, environments.c.name_key).in_(wanted))
         ).all()
-        values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in found}
-        for environment_id, rows in current_rows(self._connection, self._cipher.keys, found).items():
-            for row in rows:
-                version = to_version(row, self._cipher)
+        values: dict[str, dict[tuple[str, str], SecretValue]] = {row.id: {} for row in rows}
+        for environment_id, secret_rows in current_rows(self._connection, self._keys, rows).items():
+            for row in secret_rows:
+                version = to_version(row, self._keys)
                 if version.value is not None:
                     values[environment_id][version.path, version.key] = version.value
         return {
             (row.app_key, row.name_key): EnvironmentSnapshot(
                 environment_id=row.id, app=row.app, name=row.name, revision=row.revision, secrets=values[row.id]
             )
-            for row in found
+            for row in rows
         }
 
 
@@ -97,19 +97,19 @@ def lookup_of(keys: KeyRing, environment_id: str, path: str, key: str) -> bytes:
 
 @cache
 def select_versions() -> sa.Select[Any]:
-    """Return the select of every version of every secret."""
+    """Return the select of all versions of all secrets."""
     return sa.select(*_OF_SECRET, secret_versions).join_from(secrets, secret_versions)
 
 
 @cache
 def select_current() -> sa.Select[Any]:
-    """Return the select of the current version of every secret, unset ones included."""
+    """Return the select of the current version of all secrets, unset ones included."""
     return select_versions().where(secret_versions.c.version == secrets.c.version)
 
 
 @cache
 def _select_contents() -> sa.Select[Any]:
-    """Return the select of all secrets with their current version; NULL in its place where one is unset or missing."""
+    """Return the select of all secrets with their current version; NULLs if it is unset or missing."""
     current = (
         (secret_versions.c.secret_id == secrets.c.id)
         & (secret_versions.c.version == secrets.c.version)
@@ -119,23 +119,24 @@ def _select_contents() -> sa.Select[Any]:
 
 
 def current_rows(
-    connection: sa.Connection, keys: KeyRing, found: Sequence[sa.Row[Any]]
+    connection: sa.Connection, keys: KeyRing, environment_rows: Sequence[sa.Row[Any]]
 ) -> dict[str, list[sa.Row[Any]]]:
     """
     Return environment id -> rows of `select_current` of the keys that are set, in one statement.
 
-    `found`: rows of `select_environments`. CiphertextError where one of them, or what it has, was altered.
+    `environment_rows`: rows of `select_environments`. CiphertextError if one, or the set of its secrets, was altered.
     """
-    rows: dict[str, list[sa.Row[Any]]] = {one.id: [] for one in found}
+    rows: dict[str, list[sa.Row[Any]]] = {environment.id: [] for environment in environment_rows}
     for row in connection.execute(_select_contents().where(secrets.c.environment_id.in_(rows))):
         rows[row.environment_id].append(row)
-    for one in found:
-        check_mac(keys, one, [Pointer(row.id, row.lookup, row.current_version, row.is_set) for row in rows[one.id]])
-    return {one: [row for row in of_one if row.is_set] for one, of_one in rows.items()}
+    for environment in environment_rows:
+        pointers = [Pointer(row.id, row.lookup, row.current_version, row.is_set) for row in rows[environment.id]]
+        check_environment_mac(keys, environment, pointers)
+    return {environment_id: [row for row in own if row.is_set] for environment_id, own in rows.items()}
 
 
-def _found(newest: Pointer, rows: Sequence[sa.Row[Any]]) -> sa.Row[Any]:
-    """Return the row of the current version. CiphertextError where it is not there."""
+def _current_row(newest: Pointer, rows: Sequence[sa.Row[Any]]) -> sa.Row[Any]:
+    """Return the row of the current version. CiphertextError if it is missing."""
     for row in rows:
         if row.version == newest.version:
             return row
@@ -146,42 +147,42 @@ def _missing() -> CiphertextError:
     return CiphertextError("a stored value in table secret_versions is missing: it was removed outside phasesync")
 
 
-def to_version(row: sa.Row[Any], cipher: ColumnCipher) -> SecretVersion:
+def to_version(row: sa.Row[Any], keys: KeyRing) -> SecretVersion:
     """Decrypt a row of `select_versions`. CiphertextError."""
     if row.version is None:
         raise _missing()
-    path, key = cipher.open_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
+    path, key = keys.decrypt_json(tuple[str, ...], name_context(row.environment_id, row.id), row.name)
     return SecretVersion(
         path=path,
         key=key,
         version=row.version,
-        value=open_value(row, cipher),
-        comment=open_comment(row, cipher),
+        value=open_value(row, keys),
+        comment=open_comment(row, keys),
         changed_at=row.changed_at,
         changed_by=row.changed_by,
         origin=row.origin,
     )
 
 
-def open_value(row: sa.Row[Any], cipher: ColumnCipher) -> SecretValue | None:
-    """Decrypt the value of a version; None where it was unset. CiphertextError."""
+def open_value(row: sa.Row[Any], keys: KeyRing) -> SecretValue | None:
+    """Decrypt the value of a version; None if the version unset the key. CiphertextError."""
     if row.version == row.current_version and (row.value is None) == row.is_set:
         raise _missing()
     if row.value is None:
         if row.origin != "unset":
             raise _missing()
         return None
-    plain = cipher.keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
+    plain = keys.decrypt(version_context(row.environment_id, row.id, "value", row.version), row.value)
     return SecretValue(plain[1:], _TYPES[plain[:1]])
 
 
-def open_comment(row: sa.Row[Any], cipher: ColumnCipher) -> str:
-    """Decrypt the comment of a version; empty where there is none. CiphertextError."""
-    return cipher.open_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
+def open_comment(row: sa.Row[Any], keys: KeyRing) -> str:
+    """Decrypt the comment of a version; empty if there is no comment. CiphertextError."""
+    return keys.decrypt_text(version_context(row.environment_id, row.id, "comment", row.version), row.comment) or ""
 
 
 def plain_value(value: SecretValue) -> bytes:
-    """Return the plaintext that goes into the ciphertext: a mark of the type, then the bytes."""
+    """Return the plaintext of a value's ciphertext: a mark of the type, then the bytes."""
     return _MARKS[value.type] + value.reveal()
 
 
@@ -195,26 +196,26 @@ def version_context(environment_id: str, secret_id: str, column: str, version: i
     return ("secret_versions", f"{environment_id}/{secret_id}", column, str(version))
 
 
-def not_set(app: str, environment: str, path: str, key: str) -> NotFoundError:
-    """Return the error for a key that is not there."""
+def not_set_error(app: str, environment: str, path: str, key: str) -> NotFoundError:
+    """Return the error for a key that is not set."""
     return NotFoundError(
         f"{without_value(key)} is not set in {app}/{environment} at {path}",
         hint=f"phasesync secrets list {app}/{environment} shows what is",
     )
 
 
-_NAMED: Final = 500
-"""From so many keys on, all of an environment are read in place of naming each."""
+_READ_ALL_FROM: Final = 500
+"""An edit of this many keys or more reads all secrets of the environment instead of naming each key."""
 
-Place = tuple[str, str]
+KeyPath = tuple[str, str]
 """Path and key."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
-    """What happens to one key. `value` None = it is unset; `row` None = it is new."""
+class _KeyEdit:
+    """The edit of one key. `value` None unsets the key; `row` None means that the key is new."""
 
-    place: Place
+    key_path: KeyPath
     lookup: bytes
     row: sa.Row[Any] | None
     value: SecretValue | None
@@ -222,52 +223,53 @@ class _Step:
 
 
 class SecretStore(BaseStore):
-    """Secrets of environments: read, edited, and cloned with their environment."""
+    """Secrets of environments: reading, editing, and cloning an environment."""
 
     @contextmanager
     def snapshot(self) -> Iterator[SnapshotReader]:
-        """Open a reader whose every answer is of one moment."""
+        """Open a reader with one snapshot: all its answers are of the same moment."""
         with self._database.read() as connection:
-            yield SnapshotReader(connection, self._cipher)
+            yield SnapshotReader(connection, self._keys)
 
     def list_secrets(self, app: str, environment: str, *, path: str | None = None) -> list[SecretVersion]:
-        """Return the current version of every key, by path and key; of one folder or of all."""
+        """Return the current version of every key, sorted by path and key; of one folder or of all."""
         folder = None if path is None else normalise_path(path)
         with self._database.read() as connection:
-            found = find_environment(connection, app, environment)
-            rows = current_rows(connection, self._keys, [found])[found.id]
-        versions = [to_version(row, self._cipher) for row in rows]
+            environment_row = find_environment(connection, app, environment)
+            rows = current_rows(connection, self._keys, [environment_row])[environment_row.id]
+        versions = [to_version(row, self._keys) for row in rows]
         return sorted(
-            (one for one in versions if folder in (None, one.path)), key=lambda version: (version.path, version.key)
+            (version for version in versions if folder in (None, version.path)),
+            key=lambda version: (version.path, version.key),
         )
 
     def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
-        """Return the current version of a key. NotFoundError when it is not set."""
+        """Return the current version of a key. NotFoundError if it is not set."""
         newest, rows = self._versions(app, environment, path, key, select_current())
         if newest is None or not newest.is_set:
-            raise not_set(app, environment, path, key)
-        return to_version(_found(newest, rows), self._cipher)
+            raise not_set_error(app, environment, path, key)
+        return to_version(_current_row(newest, rows), self._keys)
 
     def history(self, app: str, environment: str, path: str, key: str) -> list[SecretVersion]:
-        """Return every version of a key, newest first. NotFoundError when it was never set."""
+        """Return all versions of a key, newest first. NotFoundError if it was never set."""
         newest, rows = self._versions(
             app, environment, path, key, select_versions().order_by(secret_versions.c.version.desc())
         )
         if newest is None:
-            raise not_set(app, environment, path, key)
-        _found(newest, rows)
-        return [to_version(row, self._cipher) for row in rows if row.version <= newest.version]
+            raise not_set_error(app, environment, path, key)
+        _current_row(newest, rows)
+        return [to_version(row, self._keys) for row in rows if row.version <= newest.version]
 
     def _versions(
         self, app: str, environment: str, path: str, key: str, statement: sa.Select[Any]
     ) -> tuple[Pointer | None, list[sa.Row[Any]]]:
-        """Return which version of a key is current, None where there never was one, and rows of a select."""
+        """Return the pointer of a key (None if it was never set) and its rows of a select."""
         path, key = normalise_path(path), check_stored_key(key)
         with self._database.read() as connection:
-            found = find_environment(connection, app, environment)
-            pointers = authenticated(connection, self._keys, found)
-            wanted = lookup_of(self._keys, found.id, path, key)
-            newest = next((one for one in pointers if one.lookup == wanted), None)
+            environment_row = find_environment(connection, app, environment)
+            pointers = authentic_pointers(connection, self._keys, environment_row)
+            wanted = lookup_of(self._keys, environment_row.id, path, key)
+            newest = next((pointer for pointer in pointers if pointer.lookup == wanted), None)
             if newest is None:
                 return None, []
             return newest, list(connection.execute(statement.where(secrets.c.id == newest.id)).all())
@@ -285,8 +287,8 @@ class SecretStore(BaseStore):
         """
         Commit edits as one revision.
 
-        Keys whose value, type and comment are already so are left alone; an edit that changes nothing makes no
-        revision. Folders are made as needed.
+        A key that has this value, type and comment already is left alone; an edit that changes nothing makes no
+        revision. Folders are created as needed.
 
         Args:
             app: name of the app.
@@ -294,81 +296,87 @@ class SecretStore(BaseStore):
             actor: who, for the history.
             origin: set, unset, import, rollback or generate.
             writes: keys to set.
-            unsets: (path, key) to remove; NotFoundError when one is not there.
+            unsets: (path, key) to remove; NotFoundError if one is not set.
 
         Returns:
             The environment after the edit.
 
         Raises:
-            AlreadyExistsError: a dynamic secret of the same folder hands something out under a key that is new.
+            AlreadyExistsError: a dynamic secret of the same folder issues values under one of the new keys.
         """
-        wanted = _wanted(writes, unsets)
+        wanted = _edits_by_key(writes, unsets)
         with self._database.write() as connection:
-            found = find_environment(connection, app, environment, lock=True)
-            pointers = authenticated(connection, self._keys, found)
-            steps = self._steps(connection, found, wanted)
-            if not steps:
-                return to_environment(found)
-            for step in steps:
-                if step.row is None:
-                    check_key(step.place[1])
-            self._refuse_handed_out(connection, found, steps)
-            self._commit(connection, found, pointers, steps, actor, origin)
+            environment_row = find_environment(connection, app, environment, lock=True)
+            pointers = authentic_pointers(connection, self._keys, environment_row)
+            edits = self._key_edits(connection, environment_row, wanted)
+            if not edits:
+                return to_environment(environment_row)
+            for edit in edits:
+                if edit.row is None:
+                    check_key(edit.key_path[1])
+            self._refuse_issued_keys(connection, environment_row, edits)
+            self._commit(connection, environment_row, pointers, edits, actor, origin)
             return to_environment(find_environment(connection, app, environment))
 
     def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
-        """Copy the current secrets into a new environment of the same app, under a key of its own."""
+        """Copy the current secrets into a new environment of the same app, which has its own data key."""
         with self._database.write() as connection:
             owner = find_app(connection, app, lock=True)
             source = find_environment(connection, app, name, lock=True)
             insert_environment(connection, self._keys, owner, target)
             rows = current_rows(connection, self._keys, [source])[source.id]
-            copies = [to_version(row, self._cipher) for row in rows]
-            wanted: dict[Place, SecretWrite | None] = {
-                (one.path, one.key): SecretWrite(path=one.path, key=one.key, value=one.value, comment=one.comment)
-                for one in copies
-                if one.value is not None
+            copies = [to_version(row, self._keys) for row in rows]
+            wanted: dict[KeyPath, SecretWrite | None] = {
+                (copy.path, copy.key): SecretWrite(path=copy.path, key=copy.key, value=copy.value, comment=copy.comment)
+                for copy in copies
+                if copy.value is not None
             }
             created = find_environment(connection, app, target, lock=True)
             if wanted:
-                self._commit(connection, created, (), self._steps(connection, created, wanted), actor, "clone")
+                self._commit(connection, created, (), self._key_edits(connection, created, wanted), actor, "clone")
             return to_environment(find_environment(connection, app, target))
 
-    def _steps(
-        self, connection: sa.Connection, environment: sa.Row[Any], wanted: Mapping[Place, SecretWrite | None]
-    ) -> list[_Step]:
-        """Return what differs from what is there. NotFoundError where a key to unset is not set."""
-        lookups = {place: lookup_of(self._keys, environment.id, *place) for place in wanted}
+    def _key_edits(
+        self, connection: sa.Connection, environment: sa.Row[Any], wanted: Mapping[KeyPath, SecretWrite | None]
+    ) -> list[_KeyEdit]:
+        """Return the edits that change something. NotFoundError if a key to unset is not set."""
+        lookups = {key_path: lookup_of(self._keys, environment.id, *key_path) for key_path in wanted}
         statement = select_current().where(secrets.c.environment_id == environment.id)
-        if len(lookups) < _NAMED:
+        if len(lookups) < _READ_ALL_FROM:
             statement = statement.where(secrets.c.lookup.in_(list(lookups.values())))
         rows = {row.lookup: row for row in connection.execute(statement)}
-        steps = []
-        for place, write in wanted.items():
-            row = rows.get(lookups[place])
-            former = open_value(row, self._cipher) if row is not None else None
-            comment = open_comment(row, self._cipher) if row is not None and former is not None else ""
+        edits = []
+        for key_path, write in wanted.items():
+            row = rows.get(lookups[key_path])
+            former = open_value(row, self._keys) if row is not None else None
+            comment = open_comment(row, self._keys) if row is not None and former is not None else ""
             if write is None:
                 if former is None:
-                    raise not_set(environment.app, environment.name, *place)
-                steps.append(_Step(place=place, lookup=lookups[place], row=row, value=None, comment=""))
+                    raise not_set_error(environment.app, environment.name, *key_path)
+                edits.append(_KeyEdit(key_path=key_path, lookup=lookups[key_path], row=row, value=None, comment=""))
                 continue
             new_comment = comment if write.comment is None else write.comment
             if former is None or former != write.value or comment != new_comment:
-                steps.append(_Step(place=place, lookup=lookups[place], row=row, value=write.value, comment=new_comment))
-        return steps
+                edits.append(
+                    _KeyEdit(
+                        key_path=key_path, lookup=lookups[key_path], row=row, value=write.value, comment=new_comment
+                    )
+                )
+        return edits
 
-    def _refuse_handed_out(self, connection: sa.Connection, environment: sa.Row[Any], steps: Sequence[_Step]) -> None:
-        """Refuse new keys under which a dynamic secret of the same folder hands something out. AlreadyExistsError."""
-        new = [step.place for step in steps if step.value is not None and (step.row is None or not step.row.is_set)]
-        some = sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id).limit(1)
-        if not new or connection.scalar(some) is None:
+    def _refuse_issued_keys(
+        self, connection: sa.Connection, environment: sa.Row[Any], edits: Sequence[_KeyEdit]
+    ) -> None:
+        """Raise AlreadyExistsError if a dynamic secret of the same folder issues values under one of the new keys."""
+        new = [edit.key_path for edit in edits if edit.value is not None and (edit.row is None or not edit.row.is_set)]
+        any_dynamic = sa.select(dynamic_secrets.c.id).where(dynamic_secrets.c.environment_id == environment.id).limit(1)
+        if not new or connection.scalar(any_dynamic) is None:
             return
-        from phasesync.store.dynamic import keys_handed_out  # Most environments have no dynamic secrets.
+        from phasesync.store.dynamic import issued_keys  # Most environments have no dynamic secrets.
 
-        handed_out = keys_handed_out(connection, environment.id, self._cipher)
+        issued = issued_keys(connection, environment.id, self._keys)
         for path, key in new:
-            if (name := handed_out.get((path, key))) is not None:
+            if (name := issued.get((path, key))) is not None:
                 raise AlreadyExistsError(
                     f"{key} of {environment.app}/{environment.name} {path} is issued by the dynamic secret {name}",
                     hint=f"choose another key, or: phasesync dynamic update {name} --key-map OUTPUT=NAME",
@@ -379,52 +387,52 @@ class SecretStore(BaseStore):
         connection: sa.Connection,
         environment: sa.Row[Any],
         pointers: Iterable[Pointer],
-        steps: Sequence[_Step],
+        edits: Sequence[_KeyEdit],
         actor: str,
         origin: str,
     ) -> None:
         """
-        Store versions and the new revision, in a number of statements that does not depend on how many they are.
+        Store versions and the new revision; the number of statements does not depend on the number of keys.
 
-        `pointers`: the secrets that the environment has until now, authenticated.
+        `pointers`: the authenticated secrets of the environment before the edit.
         """
         added, moved, versions = [], [], []
-        current = {one.id: one for one in pointers}
-        for step in steps:
-            secret_id = new_id() if step.row is None else step.row.id
-            version = 1 if step.row is None else step.row.version + 1
+        current = {pointer.id: pointer for pointer in pointers}
+        for edit in edits:
+            secret_id = new_id() if edit.row is None else edit.row.id
+            version = 1 if edit.row is None else edit.row.version + 1
             current[secret_id] = Pointer(
-                id=secret_id, lookup=step.lookup, version=version, is_set=step.value is not None
+                id=secret_id, lookup=edit.lookup, version=version, is_set=edit.value is not None
             )
-            if step.row is None:
+            if edit.row is None:
                 added.append(
                     {
                         "id": secret_id,
                         "environment_id": environment.id,
-                        "lookup": step.lookup,
-                        "name": self._cipher.json(
-                            environment.data_key_id, name_context(environment.id, secret_id), step.place
+                        "lookup": edit.lookup,
+                        "name": self._keys.encrypt_json(
+                            environment.data_key_id, name_context(environment.id, secret_id), edit.key_path
                         ),
                         "version": version,
                         "is_set": True,
                     }
                 )
             else:
-                moved.append({"secret": secret_id, "new_version": version, "new_is_set": step.value is not None})
+                moved.append({"secret": secret_id, "new_version": version, "new_is_set": edit.value is not None})
             versions.append(
                 {
                     "secret_id": secret_id,
                     "version": version,
-                    "value": self._seal_value(environment, secret_id, version, step.value),
-                    "comment": self._cipher.text(
+                    "value": self._seal_value(environment, secret_id, version, edit.value),
+                    "comment": self._keys.encrypt_text(
                         environment.data_key_id,
                         version_context(environment.id, secret_id, "comment", version),
-                        step.comment or None,
+                        edit.comment or None,
                     ),
                     "revision": environment.revision + 1,
                     "changed_at": from_microseconds(environment.clock),
                     "changed_by": actor,
-                    "origin": "unset" if step.value is None else origin,
+                    "origin": "unset" if edit.value is None else origin,
                 }
             )
         if added:
@@ -437,7 +445,7 @@ class SecretStore(BaseStore):
                 moved,
             )
         connection.execute(secret_versions.insert(), versions)
-        store_mac(connection, self._keys, environment, current.values(), revision=environment.revision + 1)
+        update_environment_row(connection, self._keys, environment, current.values(), revision=environment.revision + 1)
 
     def _seal_value(
         self, environment: sa.Row[Any], secret_id: str, version: int, value: SecretValue | None
@@ -448,14 +456,16 @@ class SecretStore(BaseStore):
         return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
 
 
-def _wanted(writes: Sequence[SecretWrite], unsets: Sequence[tuple[str, str]]) -> dict[Place, SecretWrite | None]:
-    """Return what is asked for each key, None = unset. Of two writes of a key the later holds."""
-    wanted: dict[Place, SecretWrite | None] = {
+def _edits_by_key(
+    writes: Sequence[SecretWrite], unsets: Sequence[tuple[str, str]]
+) -> dict[KeyPath, SecretWrite | None]:
+    """Return the requested write of each key; None unsets it. The later of two writes of a key wins."""
+    wanted: dict[KeyPath, SecretWrite | None] = {
         (normalise_path(write.path), check_stored_key(write.key)): write for write in writes
     }
     for path, key in unsets:
-        place = (normalise_path(path), check_stored_key(key))
-        if wanted.get(place) is not None:
+        key_path = (normalise_path(path), check_stored_key(key))
+        if wanted.get(key_path) is not None:
             raise InvalidInputError(f"{key} cannot be set and unset in one edit")
-        wanted[place] = None
+        wanted[key_path] = None
     return wanted

@@ -1,8 +1,8 @@
 """
-Frozen dataclasses of the core to canonical JSON and back, by their annotations.
+Converts frozen dataclasses of the core to canonical JSON and back, by their annotations.
 
-A field that the core gains is stored without a change here; old rows give it its default.
-Secret values are refused: they have no plain form.
+A new field of a dataclass is stored without a change here; an old row gives it its default. Secret values are refused:
+they have no plain form.
 """
 
 import json
@@ -24,7 +24,7 @@ _Reader = Callable[[Any], Any]
 
 
 def to_json(value: object) -> str:
-    """Return compact JSON with sorted keys. TypeError for what has no plain form, secret values above all."""
+    """Return compact JSON with sorted keys. TypeError for a type without a plain form, above all secret values."""
     return json.dumps(to_plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -34,7 +34,7 @@ def from_json(expected: type[T], text: str | bytes) -> T:
 
 
 def to_plain(value: object) -> Any:
-    """Return the value as dicts, lists, text and numbers."""
+    """Return a value as dicts, lists, text and numbers."""
     match value:
         case Enum():
             return value.value
@@ -49,7 +49,7 @@ def to_plain(value: object) -> Any:
         case list() | tuple():
             return [to_plain(item) for item in value]
         case _ if is_dataclass(value):
-            return {one.name: to_plain(getattr(value, one.name)) for one in fields(value)}
+            return {member.name: to_plain(getattr(value, member.name)) for member in fields(value)}
         case _:
             raise TypeError(f"{type(value).__name__} has no plain form")
 
@@ -60,7 +60,7 @@ def from_plain(expected: Any, plain: Any) -> Any:
 
 
 def to_member(expected: type[E], stored: Any, what: str) -> E:
-    """Return the member of an enum that a column holds. CiphertextError for what phasesync never writes."""
+    """Return the member of an enum that a column holds. CiphertextError for a value that phasesync never writes."""
     try:
         return expected(stored)
     except ValueError:
@@ -82,17 +82,17 @@ def _readers(expected: Any) -> dict[str, _Reader]:
 
 @cache
 def _reader(expected: Any) -> _Reader:
-    """Return what makes a value of a type; found once, since rows come by the thousand."""
+    """Return a function that converts a plain value to a type; cached, since rows come by the thousand."""
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, UnionType):
-        (inner,) = (_reader(one) for one in arguments if one is not NoneType)
+        (inner,) = (_reader(argument) for argument in arguments if argument is not NoneType)
         return lambda plain: None if plain is None else inner(plain)
     if origin is tuple:
         item = _reader(arguments[0])
         return lambda plain: tuple(map(item, plain))
     if origin is not None and issubclass(origin, Mapping):
         value = _reader(arguments[1])
-        return lambda plain: {key: value(one) for key, one in plain.items()}
+        return lambda plain: {key: value(entry) for key, entry in plain.items()}
     if expected is timedelta:
         return lambda plain: timedelta(microseconds=plain)
     if expected is datetime:
@@ -102,8 +102,8 @@ def _reader(expected: Any) -> _Reader:
     if is_dataclass(expected):
         build = cast(type[Any], expected)
         return lambda plain: build(**members(build, plain))
-    return _as_it_is
+    return _unchanged
 
 
-def _as_it_is(plain: Any) -> Any:
+def _unchanged(plain: Any) -> Any:
     return plain

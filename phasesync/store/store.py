@@ -1,8 +1,8 @@
 """
-Puts the store together for whoever wires the application.
+Puts the store together: one object with a class for each noun.
 
-What a command that lists apps does not need is imported when it is first asked for. The parts have no state of their
-own, so it does not matter where two threads make one at once.
+Classes that a command such as `apps list` does not need are imported on first use. They have no state of their own, so
+two threads may make one at the same time.
 """
 
 from datetime import timedelta
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from phasesync.store.apps import AppStore
 from phasesync.store.database import Database
-from phasesync.store.initialise import read_installation
+from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.keys import KeyRing
-from phasesync.store.registry import read_registry
 from phasesync.store.secrets import SecretStore
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from phasesync.store.dynamic import DynamicStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
-    from phasesync.store.restored import RestoredDatabase
+    from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
     from phasesync.store.sweeps import SweepStore
     from phasesync.store.syncs import SyncStore
@@ -36,9 +35,9 @@ class Store:
     def __init__(self, database: Database, keys: KeyRing, *, instance_id: str) -> None:
         """
         Args:
-            database: an initialised one.
-            keys: open it.
-            instance_id: marks what is ours at AWS.
+            database: an initialised database.
+            keys: its key ring.
+            instance_id: id of the installation; it is in every owner mark.
         """
         self.database = database
         self.keys = keys
@@ -48,28 +47,28 @@ class Store:
 
     @cached_property
     def credentials(self) -> "CredentialStore":
-        """Credentials."""
+        """Credentials for AWS."""
         from phasesync.store.credentials import CredentialStore
 
         return CredentialStore(self.database, self.keys)
 
     @cached_property
     def syncs(self) -> "SyncStore":
-        """Syncs as an operator handles them, and each with its credential and journal."""
+        """Syncs and their state."""
         from phasesync.store.syncs import SyncStore
 
         return SyncStore(self.database, self.keys)
 
     @cached_property
     def claims(self) -> "ClaimStore":
-        """Who may reconcile a sync."""
+        """Claims: who may reconcile a sync."""
         from phasesync.store.claims import ClaimStore
 
         return ClaimStore(self.database, self.keys)
 
     @cached_property
     def journal(self) -> "JournalStore":
-        """What was written where, and the open intent to write."""
+        """The journal of remote objects."""
         from phasesync.store.journal import JournalStore
 
         return JournalStore(self.database, self.keys)
@@ -82,15 +81,15 @@ class Store:
         return RunStore(self.database, self.keys)
 
     @cached_property
-    def restored(self) -> "RestoredDatabase":
-        """Whether this database counts as older than AWS."""
-        from phasesync.store.restored import RestoredDatabase
+    def restore_mark(self) -> "RestoreMark":
+        """The mark on a database that is older than what AWS has."""
+        from phasesync.store.restore_mark import RestoreMark
 
-        return RestoredDatabase(self.database, self.keys)
+        return RestoreMark(self.database, self.keys)
 
     @cached_property
     def sweeps(self) -> "SweepStore":
-        """What sweeps read and settle."""
+        """Syncs for a sweep."""
         from phasesync.store.sweeps import SweepStore
 
         return SweepStore(self.database, self.keys)
@@ -103,21 +102,21 @@ class Store:
         return DynamicStore(self.database, self.keys)
 
     def leases(self, *, ttl: timedelta) -> "LeaseStore":
-        """Return the leases. `ttl`: life of a claim that is not prolonged; longer than any call takes."""
+        """Return the leases. `ttl`: how long a claim lasts unless it is extended; longer than any call to AWS."""
         from phasesync.store.leases import LeaseStore
 
         return LeaseStore(self.database, self.keys, ttl=ttl)
 
     @cached_property
     def daemons(self) -> "DaemonRegistry":
-        """The daemons that are alive."""
+        """The daemons that are alive, and their chores."""
         from phasesync.store.daemons import DaemonRegistry
 
         return DaemonRegistry(self.database)
 
     @cached_property
     def clock_watch(self) -> "ClockWatch":
-        """What notices that the clock was set back."""
+        """Finds out that the database's clock was set back."""
         from phasesync.store.clock_watch import ClockWatch
 
         return ClockWatch(self.database, self.keys)
@@ -129,12 +128,12 @@ class Store:
 
 def open_store(database: Database, keys: KeyRing) -> Store:
     """
-    Open an initialised database.
+    Return the store of an initialised database.
 
     Raises:
-        KeyUnavailableError: it is under another root key, or not initialised.
-        SchemaMismatchError: it is not migrated.
-        CiphertextError: what it says of itself was altered.
+        KeyUnavailableError: the database has keys of another root key, or is not initialised.
+        SchemaMismatchError: the database is not migrated.
+        CiphertextError: the row of the instance was altered.
     """
     keys.verify()
     installation = read_installation(database)

@@ -1,7 +1,7 @@
 """
-Syncs for a sweep: which are due soon, what is journalled of them, and when they are checked next.
+Syncs for a sweep: which are due soon, their journalled objects, and when they are checked next.
 
-Whether a key is still set is told from its keyed digest: no environment is decrypted. Must not decide what counts as
+Whether a key is still set is found by its keyed digest: no environment is decrypted. Must not decide what counts as
 drift.
 """
 
@@ -20,47 +20,48 @@ from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.core.sync import Layout, SyncConfig, SyncStatus
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.store.base import BaseStore
-from phasesync.store.claims import grown
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.db_time import after, now
 from phasesync.store.encryption import same_mac
+from phasesync.store.instance import read_registry
 from phasesync.store.journal import to_entry
-from phasesync.store.registry import read_registry
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
-from phasesync.store.sync_rows import COVERED, mac_of
+from phasesync.store.sync_rows import MAC_COLUMNS, has_newer_revision, sync_mac
 from phasesync.store.tables import apps, credentials, environments, journal, secrets, syncs
 
-_AT_A_TIME: Final = 500
+_FETCH_ROWS: Final = 500
 """Rows fetched at once."""
-_IN_ONE_TRANSACTION: Final = 1000
-"""Syncs set in one transaction: an edit waits for it on SQLite, where writes are one at a time."""
+_SYNCS_PER_TRANSACTION: Final = 1000
+"""Syncs updated in one transaction: on SQLite, where writes are one at a time, an edit waits for it."""
 
 _PLACE: Final = (syncs.c.destination_kind, syncs.c.account, syncs.c.region)
 
 
 class SweepStore(BaseStore):
-    """What sweeps read and settle (port `SweepStore`)."""
+    """Syncs for a sweep."""
 
-    def sweepable(self, *, within: timedelta) -> list[SweepGroup]:
-        """Return the groups with checks that are due within this time, in a fixed number of statements."""
-        soon = _in_step(sa.select(*_PLACE, syncs.c.config, syncs.c.objects)).where(syncs.c.next_due_at <= after(within))
+    def due_groups(self, *, within: timedelta) -> list[SweepGroup]:
+        """Return the groups of syncs with checks due within this time, in a fixed number of statements."""
+        soon = _only_settled(sa.select(*_PLACE, syncs.c.config, syncs.c.objects)).where(
+            syncs.c.next_due_at <= after(within)
+        )
         with self._database.read() as connection:
             due: dict[tuple[str, str, str], int] = {}
             for row in connection.execute(soon):
-                # Not authenticated: a config that somebody altered could at most bring a sweep about.
+                # Not authenticated: an altered config could at most cause a sweep.
                 if shown_by_lists(from_json(SyncConfig, row.config)):
                     due[tuple(row[:3])] = due.get(tuple(row[:3]), 0) + max(1, row.objects)
             if not due:
                 return []
-            here = sa.tuple_(*_PLACE).in_(list(due))
+            in_places = sa.tuple_(*_PLACE).in_(list(due))
             objects = {
                 tuple(row[:3]): int(row[3])
                 for row in connection.execute(
-                    sa.select(*_PLACE, sa.func.sum(syncs.c.objects)).where(here).group_by(*_PLACE)
+                    sa.select(*_PLACE, sa.func.sum(syncs.c.objects)).where(in_places).group_by(*_PLACE)
                 )
             }
-            usable = self._credentials(connection, here)
+            usable = self._credentials(connection, in_places)
         return [
             SweepGroup(
                 destination_kind=place[0],
@@ -73,31 +74,31 @@ class SweepStore(BaseStore):
             for place, count in sorted(due.items())
         ]
 
-    def swept(self, group: SweepGroup) -> Iterator[SweptObject]:
+    def objects_of(self, group: SweepGroup) -> Iterator[SweptObject]:
         """
         Yield the objects of all syncs of a group, due or not, sync by sync, in a fixed number of statements.
 
-        Not of syncs that are pending, held, halted, failing, paused, asked for or claimed. Holds a snapshot of the
-        database until it is exhausted or closed, and keeps no more than a few hundred objects in memory.
+        Leaves out syncs that are pending, held, halted, failing, paused, requested or claimed. Holds a snapshot of the
+        database until it is exhausted or closed, and keeps at most a few hundred objects in memory.
         """
         with self._database.read() as connection:
             is_set = self._keys_that_are_set(connection, group)
-            rows = connection.execute(_select_objects(group), execution_options={"yield_per": _AT_A_TIME})
-            for _, of_one in groupby(rows, key=lambda row: row.sync_id):
-                yield from self._objects(of_one, is_set)
+            rows = connection.execute(_select_objects(group), execution_options={"yield_per": _FETCH_ROWS})
+            for _, sync_rows in groupby(rows, key=lambda row: row.sync_id):
+                yield from self._objects(sync_rows, is_set)
 
-    def checked(self, checks: Sequence[Check]) -> int:
+    def schedule_checks(self, checks: Sequence[Check]) -> int:
         """
-        Set when syncs are checked next, of those that nobody has claimed, changed or asked for since they were read.
+        Set the next check of syncs that were not claimed, changed or requested since they were read.
 
-        Waits for no run and no edit, and keeps none waiting for longer than a short transaction.
+        Does not wait for runs or edits, and blocks none for longer than a short transaction.
 
         Returns:
-            How many were set.
+            The number of syncs that were set.
         """
         ordered = sorted(checks, key=lambda check: check.sync.id)
         count = 0
-        for start in range(0, len(ordered), _IN_ONE_TRANSACTION):
+        for start in range(0, len(ordered), _SYNCS_PER_TRANSACTION):
             values = [
                 {
                     "which": check.sync.id,
@@ -105,16 +106,16 @@ class SweepStore(BaseStore):
                     "former_version": check.sync.version,
                     "pause": check.due_in // timedelta(microseconds=1),
                 }
-                for check in ordered[start : start + _IN_ONE_TRANSACTION]
+                for check in ordered[start : start + _SYNCS_PER_TRANSACTION]
             ]
             with self._database.write() as connection:
                 count += connection.execute(_SET_NEXT_CHECK, values).rowcount
         return count
 
     def _credentials(
-        self, connection: sa.Connection, here: sa.ColumnElement[bool]
+        self, connection: sa.Connection, in_places: sa.ColumnElement[bool]
     ) -> dict[tuple[str, str, str], list[Credential]]:
-        used = sa.select(*_PLACE, syncs.c.credential_id).where(here).distinct().subquery("used")
+        used = sa.select(*_PLACE, syncs.c.credential_id).where(in_places).distinct().subquery("used")
         statement = (
             select_credentials()
             .add_columns(*(used.c[column.name].label(f"at_{column.name}") for column in _PLACE))
@@ -122,22 +123,22 @@ class SweepStore(BaseStore):
             .where(credentials.c.status != CredentialStatus.INCOMPLETE)
             .order_by(credentials.c.name_key)
         )
-        found: dict[tuple[str, str, str], list[Credential]] = {}
+        usable: dict[tuple[str, str, str], list[Credential]] = {}
         registry = read_registry(connection, self._keys)
         for row in connection.execute(statement):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
                 registry.check(credentials, row)
-                found.setdefault(place, []).append(to_credential(row, self._cipher, used_by=()))
+                usable.setdefault(place, []).append(to_credential(row, self._keys, used_by=()))
             except (CiphertextError, KeyUnavailableError):
-                continue  # The syncs that use it are halted by their next run, which says why.
-        return found
+                continue  # The next run of its syncs reports this and halts them.
+        return usable
 
     def _keys_that_are_set(self, connection: sa.Connection, group: SweepGroup) -> set[bytes]:
-        """Return the lookups of keys that are set, in the environments of the group's syncs of layout per-key."""
-        # What else has these characters in its configuration brings lookups that nobody asks for.
+        """Return the lookups of keys that are set, in the environments of the group's syncs with layout per-key."""
+        # Another configuration that happens to contain these characters only adds lookups that are not used.
         per_key = syncs.c.config.contains(f'"layout":"{Layout.PER_KEY}"', autoescape=True)
-        of_those = sa.select(syncs.c.environment_id).where(_at(group), per_key)
+        of_those = sa.select(syncs.c.environment_id).where(_in_group(group), per_key)
         statement = sa.select(secrets.c.lookup).where(secrets.c.is_set, secrets.c.environment_id.in_(of_those))
         return {bytes(lookup) for lookup in connection.scalars(statement)}
 
@@ -150,13 +151,13 @@ class SweepStore(BaseStore):
                 sync = SweptSync(
                     id=row.sync_id, fence=row.fence, version=row.version, config=from_json(SyncConfig, row.config)
                 )
-                authentic = same_mac(row.mac, mac_of(self._keys, {**row._asdict(), "id": row.sync_id}))
+                authentic = same_mac(row.mac, sync_mac(self._keys, {**row._asdict(), "id": row.sync_id}))
             entry = None
             if authentic:
                 try:
-                    entry = to_entry(row, self._cipher)
+                    entry = to_entry(row, self._keys)
                 except (CiphertextError, KeyUnavailableError):
-                    authentic = False  # Its run will say so, and halt it.
+                    authentic = False  # The sync's next run reports this and halts it.
             yield SweptObject(
                 sync=sync, entry=entry, wanted=entry is not None and self._wants(row, sync.config, entry, is_set)
             )
@@ -172,8 +173,8 @@ class SweepStore(BaseStore):
         )
 
 
-def _in_step(statement: sa.Select[Any]) -> sa.Select[Any]:
-    """Narrow a select of syncs down to those that are settled and that nobody works on or is about to."""
+def _only_settled(statement: sa.Select[Any]) -> sa.Select[Any]:
+    """Restrict a select of syncs to those that are settled, and neither claimed nor requested."""
     return statement.join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id).where(
         syncs.c.account.is_not(None),
         syncs.c.settled_status == SyncStatus.IN_SYNC,
@@ -183,11 +184,11 @@ def _in_step(statement: sa.Select[Any]) -> sa.Select[Any]:
         syncs.c.next_due_at.is_not(None),
         syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
         credentials.c.status != CredentialStatus.INCOMPLETE,
-        ~grown(),
+        ~has_newer_revision(),
     )
 
 
-def _at(group: SweepGroup) -> sa.ColumnElement[bool]:
+def _in_group(group: SweepGroup) -> sa.ColumnElement[bool]:
     return (
         (syncs.c.destination_kind == group.destination_kind)
         & (syncs.c.account == group.account)
@@ -196,29 +197,31 @@ def _at(group: SweepGroup) -> sa.ColumnElement[bool]:
 
 
 def _select_objects(group: SweepGroup) -> sa.Select[Any]:
-    """Return journal rows with what is set on their sync, sync by sync. `id` is the entry's."""
+    """Return the select of journal rows with the configuration of their sync, ordered by sync. `id` is the entry's."""
     entries = (journal.c.sync_id == syncs.c.id) & (journal.c.account == syncs.c.account)
     return (
-        _in_step(sa.select(*_OF_SYNC, *_OF_ENTRY, apps.c.name.label("app"), environments.c.name.label("environment")))
+        _only_settled(
+            sa.select(*_OF_SYNC, *_OF_ENTRY, apps.c.name.label("app"), environments.c.name.label("environment"))
+        )
         .join(environments, environments.c.id == syncs.c.environment_id)
         .join(apps, apps.c.id == environments.c.app_id)
         .join(journal, entries & (journal.c.region == syncs.c.region))
-        .where(_at(group))
+        .where(_in_group(group))
         .order_by(syncs.c.id)
     )
 
 
-_OF_SYNC: Final = tuple(syncs.c[name] for name in (*COVERED, "mac", "fence") if name != "id")
-"""What an operator set on a sync, but for its id, and its fence."""
+_OF_SYNC: Final = tuple(syncs.c[name] for name in (*MAC_COLUMNS, "mac", "fence") if name != "id")
+"""The configuration columns of a sync without its id, and its fence."""
 _OF_ENTRY: Final = tuple(column for column in journal.c if column.name not in ("account", "region"))
-"""A journal entry, but for what the join makes equal to its sync's."""
+"""The columns of a journal entry without those that equal its sync's."""
 
 _which: Final = sa.bindparam("which", type_=sa.String)
 _SET_NEXT_CHECK: Final = (
     syncs.update()
     .where(
-        # Where somebody else holds the row, this one need not be set; waiting for one after the other would be a
-        # dead lock in the making.
+        # A row that another transaction has locked need not be set; waiting for one row after the other could
+        # deadlock.
         syncs.c.id.in_(
             sa.select(syncs.c.id)
             .where(

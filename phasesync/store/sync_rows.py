@@ -1,12 +1,11 @@
 """
-From rows to `Sync`, and the keyed MAC over what an operator set.
+Rows of syncs: reading them, the keyed MAC over what an operator set, the destination key, and conditions on claims.
 
-The MAC is checked whenever a sync is read: somebody who can write to the database but has no key cannot point a sync
+The MAC is checked whenever a sync is read: an attacker who can write to the database but has no key cannot point a sync
 at another place, nor consent to anything.
 
-Pins syncs to an AWS account, and keeps two syncs from writing to one remote object.
-
-Until the account is known a sync is told apart by its credential; when it becomes known the key is computed anew.
+The destination key keeps two syncs from writing to one remote object. Until the AWS account is known, the credential
+stands for it; once a sync is pinned to an account, its key is computed anew.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,17 +17,18 @@ import sqlalchemy as sa
 
 from phasesync.core.regions import partition_of
 from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
-from phasesync.errors import AlreadyExistsError, CiphertextError
+from phasesync.core.sync_state import Claim
+from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, ColumnCipher, same_mac
+from phasesync.store.encryption import UNVERSIONED, same_mac
 from phasesync.store.keys import KeyRing
 from phasesync.store.serialization import from_json, to_json, to_member
 from phasesync.store.tables import apps, credentials, environments, sync_reads, syncs
 
 NEVER_READ: Final = -1
 
-COVERED: Final = (
+MAC_COLUMNS: Final = (
     "id",
     "name",
     "name_key",
@@ -52,20 +52,20 @@ COVERED: Final = (
 _read_environments = environments.alias("read_environments")
 
 
-def mac_of(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
+def sync_mac(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
     """Return the MAC of a sync's configuration columns."""
-    covered = {name: values[name] for name in COVERED}
+    covered = {name: values[name] for name in MAC_COLUMNS}
     return keys.digests.digest("sync-configuration", to_json(covered).encode())
 
 
 def destination_key(values: Mapping[str, Any]) -> str:
-    """Return what two syncs must not share: partition, account (or credential, until it is known), Region and name."""
+    """Return what two syncs must not share: partition, account (or credential, if unknown), Region and remote name."""
     region = values["region"]
     config = from_json(SyncConfig, values["config"])
     owner = values["account"] or values["credential_id"]
     place = f"{partition_of(region)}:{owner}:{region}"
     if config.remote_name is None:
-        # Names come from keys; whether two syncs meet in one of them is asked where a sync is added or changed.
+        # Names come from keys; whether two syncs share one is checked when a sync is added or changed.
         return f"{place}:{{}}:{values['environment_id']}:{values['path']}:{config.names.lower()}"
     return f"{place}:{config.remote_name.lower()}"
 
@@ -99,29 +99,29 @@ def select_syncs() -> sa.Select[Any]:
     )
 
 
-def to_syncs(rows: Sequence[sa.Row[Any]], cipher: ColumnCipher) -> list[Sync]:
-    """Return the syncs that rows of `select_syncs` tell of. CiphertextError."""
-    return [_to_sync(list(group), cipher) for _, group in groupby(rows, key=lambda row: row.id)]
+def to_syncs(rows: Sequence[sa.Row[Any]], keys: KeyRing) -> list[Sync]:
+    """Return the syncs of rows of `select_syncs`. CiphertextError."""
+    return [_to_sync(list(group), keys) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
-def to_listed_syncs(rows: Sequence[sa.Row[Any]], cipher: ColumnCipher) -> list[Sync]:
+def to_listed_syncs(rows: Sequence[sa.Row[Any]], keys: KeyRing) -> list[Sync]:
     """
-    Return the syncs for a list: one that somebody altered stands in it as halted, so that it hides no other.
+    Return the syncs of rows for a list; an altered sync is listed as halted, so that it hides no other.
 
-    What an altered row says is shown, and is good for nothing else.
+    The content of an altered row is shown and used for nothing else.
     """
-    return [_to_listed(list(group), cipher) for _, group in groupby(rows, key=lambda row: row.id)]
+    return [_to_listed(list(group), keys) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
 def is_paused(row: sa.Row[Any], clock: int) -> bool:
-    """Return whether a sync is paused at a time of the database's clock; a pause may end by itself."""
+    """Return whether a sync is paused at a time of the database's clock; a pause may have an end."""
     until: Any = row.paused_until
     return row.paused_at is not None and (until is None or to_microseconds(until) > clock)
 
 
-def check_mac(row: sa.Row[Any], keys: KeyRing) -> None:
-    """Raise CiphertextError where somebody altered a sync's configuration columns."""
-    if not same_mac(row.mac, mac_of(keys, row._asdict())):
+def check_sync_mac(row: sa.Row[Any], keys: KeyRing) -> None:
+    """Raise CiphertextError if the configuration columns of a sync were altered."""
+    if not same_mac(row.mac, sync_mac(keys, row._asdict())):
         raise CiphertextError(
             f"the configuration of sync {row.name} in table syncs does not authenticate: it was altered outside "
             "phasesync",
@@ -130,16 +130,16 @@ def check_mac(row: sa.Row[Any], keys: KeyRing) -> None:
 
 
 def reason_context(sync_id: str, column: str) -> tuple[str, ...]:
-    """Return what the ciphertexts of a sync's reasons are bound to."""
+    """Return the context of the ciphertexts of a sync's reasons."""
     return ("syncs", sync_id, column, UNVERSIONED)
 
 
-def _to_listed(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
+def _to_listed(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
     try:
-        return _to_sync(rows, cipher)
+        return _to_sync(rows, keys)
     except CiphertextError as error:
         return Sync(
-            **_in_the_clear(rows[0]),
+            **_plain_members(rows[0]),
             config=SyncConfig(remote_name="?"),
             account=None,
             adopt=None,
@@ -154,27 +154,27 @@ def _to_listed(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
         )
 
 
-def _to_sync(rows: list[sa.Row[Any]], cipher: ColumnCipher) -> Sync:
+def _to_sync(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
     row = rows[0]
-    check_mac(row, cipher.keys)
+    check_sync_mac(row, keys)
     return Sync(
-        **_in_the_clear(row),
+        **_plain_members(row),
         config=from_json(SyncConfig, row.config),
         account=row.account,
         adopt=None if row.adopt is None else Adopt(row.adopt),
         adopt_versions={} if row.adopt_versions is None else from_json(dict[str, str], row.adopt_versions),
         approved_digest=row.approved_digest,
-        paused=_paused(row, cipher),
-        reads={one.read_id: one.read_revision for one in rows if one.read_id is not None},
+        paused=_paused(row, keys),
+        reads={read.read_id: read.read_revision for read in rows if read.read_id is not None},
         settled_status=to_member(SyncStatus, row.settled_status, "settled_status in table syncs"),
-        status_reason=cipher.open_text(reason_context(row.id, "status_reason"), row.status_reason),
+        status_reason=keys.decrypt_text(reason_context(row.id, "status_reason"), row.status_reason),
         requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
         running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
-        pending=any(one.read_source is not None and one.read_source > one.read_revision for one in rows),
+        pending=any(read.read_source is not None and read.read_source > read.read_revision for read in rows),
     )
 
 
-_IN_THE_CLEAR: Final = (
+_PLAIN: Final = (
     "id",
     "name",
     "environment_id",
@@ -194,25 +194,25 @@ _IN_THE_CLEAR: Final = (
     "last_run_id",
     "created_at",
 )
-"""Members of a sync that are columns as they are."""
+"""Members of a sync that are plain columns."""
 
 
-def _in_the_clear(row: sa.Row[Any]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _IN_THE_CLEAR}
+def _plain_members(row: sa.Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _PLAIN}
 
 
-def _paused(row: sa.Row[Any], cipher: ColumnCipher) -> Paused | None:
+def _paused(row: sa.Row[Any], keys: KeyRing) -> Paused | None:
     if not is_paused(row, row.clock):
         return None
     return Paused(
         by=row.paused_by,
         at=row.paused_at,
-        reason=cipher.open_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
+        reason=keys.decrypt_text(reason_context(row.id, "paused_reason"), row.paused_reason) or "",
         until=row.paused_until,
     )
 
 
-def follow_account(
+def pin_account(
     connection: sa.Connection,
     keys: KeyRing,
     which: sa.ColumnElement[bool],
@@ -227,47 +227,78 @@ def follow_account(
         connection: of a write.
         keys: makes the MACs.
         which: the syncs.
-        account: 12 digits, None = not pinned any more.
-        lenient: where another sync already writes to the same object, let the run find out by the owner mark.
+        account: 12 digits; None unpins the syncs.
+        lenient: do not raise if another sync writes to the same object; the run finds out by the owner mark.
 
     Raises:
         AlreadyExistsError: another sync writes to the same remote object there.
     """
     for row in connection.execute(row_lock(sa.select(syncs).where(which).order_by(syncs.c.id))).all():
-        values = pinned(connection, keys, row, {"account": account}, lenient=lenient)
+        values = with_mac(connection, keys, row, {"account": account}, lenient=lenient)
         connection.execute(syncs.update().where(syncs.c.id == row.id).values(**values))
 
 
-def pinned(
+def with_mac(
     connection: sa.Connection, keys: KeyRing, row: sa.Row[Any], changes: Mapping[str, Any], *, lenient: bool = False
 ) -> dict[str, Any]:
     """
-    Return the changes to a sync's configuration columns with its MAC and destination key.
+    Return changes to a sync's configuration columns, completed with its MAC and destination key.
 
     Raises:
-        CiphertextError: what is there was altered; a new MAC would bless it.
+        CiphertextError: the row was altered, and a new MAC would vouch for it.
         AlreadyExistsError: another sync writes to the same remote object.
     """
-    check_mac(row, keys)
+    check_sync_mac(row, keys)
     values = {**row._asdict(), **changes}
     key = destination_key(values)
     if key != row.destination_key:
-        other = holder_of(connection, key, row.id)
+        other = sync_with_destination(connection, key, row.id)
         if other is None:
             changes = {**changes, "destination_key": key}
         elif not lenient:
-            raise already_written(other)
-    return {**changes, "mac": mac_of(keys, values)}
+            raise remote_name_taken(other)
+    return {**changes, "mac": sync_mac(keys, values)}
 
 
-def holder_of(connection: sa.Connection, key: str, but: str | None = None) -> str | None:
-    """Return the name of the sync that has a destination key, None when it is free."""
+def sync_with_destination(connection: sa.Connection, key: str, but: str | None = None) -> str | None:
+    """Return the name of the sync that has a destination key; None if the key is free."""
     return connection.scalar(sa.select(syncs.c.name).where(syncs.c.destination_key == key, syncs.c.id != (but or "")))
 
 
-def already_written(other: str) -> AlreadyExistsError:
-    """Return the error for a second sync to one remote object."""
+def remote_name_taken(other: str) -> AlreadyExistsError:
+    """Return the error for a second sync that would write to one remote object."""
     return AlreadyExistsError(
         f"the sync {other} already writes to this remote name in this account and Region",
         hint=f"choose another --secret-name; phasesync syncs show {other}",
     )
+
+
+def has_newer_revision() -> sa.ColumnElement[bool]:
+    """Return the condition that an environment has a newer revision than the one that the sync read."""
+    return (
+        sa.exists()
+        .where(
+            sync_reads.c.sync_id == syncs.c.id,
+            environments.c.id == sync_reads.c.environment_id,
+            environments.c.revision > sync_reads.c.revision,
+        )
+        .correlate(syncs)
+    )
+
+
+def lock_claimed(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
+    """Lock the row of a claimed sync; return its `id` and `data_key_id`. ClaimLostError if it was lost."""
+    statement = (
+        sa.select(syncs.c.id, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(is_claimed_by(claim))
+    )
+    row = connection.execute(row_lock(statement, syncs)).first()
+    if row is None:
+        raise ClaimLostError
+    return row
+
+
+def is_claimed_by(claim: Claim) -> sa.ColumnElement[bool]:
+    """Return the condition that a claim is valid. The fence decides: an expired claim without a successor is valid."""
+    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)

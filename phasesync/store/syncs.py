@@ -1,7 +1,7 @@
 """
-Syncs as an operator handles them: add, list, change, remove, pause, ask for a run, consent.
+Syncs as an operator handles them: add, list, change, remove, pause, request a run, consent; and the state for a run.
 
-Whatever an operator changes is a request: it is answered at once, whatever back-off says, and a run under way is
+Every change by an operator requests a run: it starts at once, whatever back-off says, and a run that is in progress is
 followed by one more.
 """
 
@@ -25,30 +25,29 @@ from phasesync.errors import (
     PhasesyncError,
 )
 from phasesync.store.apps import find_environment
-from phasesync.store.base import BaseStore, absent, new_id
-from phasesync.store.claims import held_by
+from phasesync.store.base import BaseStore, lookup_error, new_id, no_such
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import not_found
+from phasesync.store.instance import read_registry
 from phasesync.store.journal import load_journal
-from phasesync.store.registry import read_registry
-from phasesync.store.restored import known_restored
-from phasesync.store.run_requests import WAKER, wake_refused
+from phasesync.store.restore_mark import is_marked
+from phasesync.store.run_requests import REQUESTER, retry_refused
 from phasesync.store.serialization import to_json
 from phasesync.store.sync_rows import (
     NEVER_READ,
-    already_written,
-    check_mac,
+    check_sync_mac,
     destination_key,
-    holder_of,
+    is_claimed_by,
     is_paused,
-    mac_of,
-    pinned,
     reason_context,
+    remote_name_taken,
     select_syncs,
+    sync_mac,
+    sync_with_destination,
     to_listed_syncs,
     to_syncs,
+    with_mac,
 )
 from phasesync.store.tables import credentials, secrets, sync_reads, syncs
 
@@ -56,7 +55,7 @@ _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None
 
 
 class SyncStore(BaseStore):
-    """Syncs of the port `StateStore`."""
+    """Syncs, and their state for a run."""
 
     def add_sync(self, draft: SyncDraft) -> Sync:
         """
@@ -64,8 +63,8 @@ class SyncStore(BaseStore):
 
         Raises:
             NotFoundError: app, environment or credential.
-            AlreadyExistsError: the name is taken, or another sync writes to the same remote name of the same account
-                and Region (names that differ in case only count as the same).
+            AlreadyExistsError: the name is taken, or another sync writes to the same remote name in the same account
+                and Region (case is ignored).
         """
         check_name(draft.name, "sync")
         with self._database.write() as connection:
@@ -91,15 +90,15 @@ class SyncStore(BaseStore):
                 "approved_digest": None,
                 **_NOT_PAUSED,
             }
-            values |= {"destination_key": destination_key(values), "mac": mac_of(self._keys, values)}
-            if (other := holder_of(connection, values["destination_key"])) is not None:
-                raise already_written(other)
+            values |= {"destination_key": destination_key(values), "mac": sync_mac(self._keys, values)}
+            if (other := sync_with_destination(connection, values["destination_key"])) is not None:
+                raise remote_name_taken(other)
             connection.execute(
                 syncs.insert().values(
                     **values,
                     settled_status=SyncStatus.PENDING,
                     failures=0,
-                    objects=_objects_to_come(draft.config, environment.id),
+                    objects=_expected_objects(draft.config, environment.id),
                     next_due_at=now(),
                     request_number=0,
                     fence=0,
@@ -112,10 +111,10 @@ class SyncStore(BaseStore):
             return self._get(connection, syncs.c.id == values["id"], draft.name)
 
     def list_syncs(self) -> list[Sync]:
-        """Return all syncs by name, in one statement; one that was altered outside is in it as halted."""
+        """Return all syncs by name, in one statement; an altered sync is listed as halted."""
         with self._database.read() as connection:
             rows = connection.execute(select_syncs()).all()
-        return to_listed_syncs(rows, self._cipher)
+        return to_listed_syncs(rows, self._keys)
 
     def get_sync(self, name: str) -> Sync:
         """Return one sync. NotFoundError."""
@@ -138,11 +137,11 @@ class SyncStore(BaseStore):
                 "region": region,
                 "adopt": adopt,
                 "adopt_versions": None if adopt is None else row.adopt_versions,
-                # Another credential may lead to another account; the guard says so where objects stay behind.
+                # Another credential may lead to another account; the guard holds the plan if objects stay behind.
                 "account": new_credential.account if moved else row.account,
             }
-            changes = pinned(connection, self._keys, row, changes)
-            _ask(connection, row, Trigger.CHANGE, WAKER, **changes)
+            changes = with_mac(connection, self._keys, row, changes)
+            _request_run(connection, row, Trigger.CHANGE, REQUESTER, **changes)
             connection.execute(
                 sync_reads.update()
                 .where(sync_reads.c.sync_id == row.id, sync_reads.c.environment_id == row.environment_id)
@@ -151,15 +150,15 @@ class SyncStore(BaseStore):
             return self._get(connection, syncs.c.id == row.id, name)
 
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
-        """Remove a sync with its journal and runs; return the journal as it was. NotFoundError; ClaimHeldError."""
+        """Remove a sync with its journal and runs; return its last journal. NotFoundError, ClaimHeldError."""
         with self._database.write() as connection:
             row = self._locked(connection, name, check=False)
             if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock:
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
             try:
-                entries = load_journal(connection, row.id, self._cipher)
+                entries = load_journal(connection, row.id, self._keys)
             except CiphertextError:
-                entries = ()  # What cannot be trusted must not keep the sync from being removed.
+                entries = ()  # An altered journal must not keep the sync from being removed.
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 
@@ -167,81 +166,81 @@ class SyncStore(BaseStore):
         """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            reason = self._cipher.text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
+            reason = self._keys.encrypt_text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
             changes = {"paused_by": paused.by, "paused_at": paused.at, "paused_until": paused.until}
-            _set(connection, row, paused_reason=reason, **pinned(connection, self._keys, row, changes))
+            _update(connection, row, paused_reason=reason, **with_mac(connection, self._keys, row, changes))
 
     def resume(self, name: str, *, actor: str) -> None:
-        """Resume a sync and have it reconciled at once; nothing happens to one that is not paused."""
+        """Resume a paused sync and have it reconciled at once; leave any other alone. NotFoundError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
             if is_paused(row, row.clock):
-                cleared = pinned(connection, self._keys, row, _NOT_PAUSED)
-                _ask(connection, row, Trigger.RESUME, actor, paused_reason=None, **cleared)
+                cleared = with_mac(connection, self._keys, row, _NOT_PAUSED)
+                _request_run(connection, row, Trigger.RESUME, actor, paused_reason=None, **cleared)
 
     def request(self, name: str, trigger: Trigger, *, actor: str) -> None:
-        """Have a daemon reconcile a sync at once, whatever back-off says. IllegalTransitionError while paused."""
+        """Request a run at once, whatever back-off says. NotFoundError; IllegalTransitionError while it is paused."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
             if is_paused(row, row.clock):
                 raise IllegalTransitionError(
                     f"the sync {row.name} is paused by {row.paused_by}", hint=f"phasesync syncs resume {row.name}"
                 )
-            _ask(connection, row, trigger, actor)
+            _request_run(connection, row, trigger, actor)
 
-    def wake_refused(self) -> None:
-        """Have the syncs reconciled at once that AWS refused, or that did not reach it, in their newest run."""
+    def retry_refused(self) -> None:
+        """Request runs of the syncs that AWS refused, or that did not reach it, in their newest run."""
         with self._database.write() as connection:
-            wake_refused(connection)
+            retry_refused(connection)
 
     def approve(self, name: str, digest: str, *, actor: str) -> None:
-        """Note an approval and have the sync reconciled at once."""
+        """Store the approval of a plan digest and have the sync reconciled at once. NotFoundError."""
         self._consent(name, {"approved_digest": digest}, actor)
 
     def consent_to_adopt(
         self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] | None = None
     ) -> None:
         """
-        Note the consent and have the sync reconciled at once.
+        Store the consent to adopt and have the sync reconciled at once. NotFoundError.
 
         Args:
             name: of the sync.
-            adopt: what was consented to.
-            actor: who did.
-            versions: remote name -> version that was imported, or that was seen where it may be overwritten; None =
-                whatever stands anywhere may be written over.
+            adopt: what the operator consents to.
+            actor: who consents.
+            versions: remote name -> version that was imported, or that was shown and may be overwritten; None: any
+                version of any object may be overwritten.
         """
         self._consent(name, {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}, actor)
 
     def _consent(self, name: str, changes: dict[str, Any], actor: str) -> None:
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            _ask(connection, row, Trigger.MANUAL, actor, **pinned(connection, self._keys, row, changes))
+            _request_run(connection, row, Trigger.MANUAL, actor, **with_mac(connection, self._keys, row, changes))
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Sync:
         rows = connection.execute(select_syncs().where(which)).all()
         if not rows:
             raise self._unknown(connection, shown)
-        return to_syncs(rows, self._cipher)[0]
+        return to_syncs(rows, self._keys)[0]
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
         names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
-        return not_found(connection, syncs, name, absent("sync", name, names, "syncs"))
+        return lookup_error(connection, syncs, name, no_such("sync", name, names, "syncs"))
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
-        """Return a sync's row, locked and authentic. NotFoundError, CiphertextError."""
+        """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
         statement = row_lock(select_syncs().where(syncs.c.name_key == name.lower()), syncs)
         row = connection.execute(statement).first()
         if row is None:
             raise self._unknown(connection, name)
-        if check:  # a sync that was tampered with can still be removed
-            check_mac(row, self._keys)
+        if check:  # an altered sync can still be removed
+            check_sync_mac(row, self._keys)
         return row
 
     def load(self, claim: Claim) -> SyncState:
-        """Read a claimed sync again. NotFoundError when it was removed, ClaimLostError when it is no longer ours."""
+        """Read the state of a claimed sync. NotFoundError if it was removed; ClaimLostError if a successor has it."""
         with self._database.read() as connection:
-            state = self._state(connection, held_by(claim))
+            state = self._state(connection, is_claimed_by(claim))
             if state is not None:
                 return state
             if connection.scalar(sa.select(syncs.c.id).where(syncs.c.id == claim.sync_id)) is None:
@@ -249,7 +248,7 @@ class SyncStore(BaseStore):
             raise ClaimLostError
 
     def state_of(self, name: str) -> SyncState:
-        """Read a sync without a claim, to plan only. NotFoundError."""
+        """Read the state of a sync without a claim, for planning only. NotFoundError."""
         with self._database.read() as connection:
             state = self._state(connection, syncs.c.name_key == name.lower())
             if state is None:
@@ -260,32 +259,32 @@ class SyncStore(BaseStore):
         rows = connection.execute(_select_state().where(which)).all()
         if not rows:
             return None
-        (sync,) = to_syncs(rows, self._cipher)
+        (sync,) = to_syncs(rows, self._keys)
         registry = read_registry(connection, self._keys)
         credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
-        # Who else uses the credential is nothing to a run, and would take another statement.
-        opened = to_credential(credential, self._cipher, used_by=())
+        # A run does not need the other users of the credential, which would take another statement.
+        opened = to_credential(credential, self._keys, used_by=())
         registry.check(credentials, credential)
         return SyncState(
             sync=sync,
             credential=opened,
-            journal=load_journal(connection, sync.id, self._cipher),
+            journal=load_journal(connection, sync.id, self._keys),
             restored=bool(rows[0].restored),
             generation_floor=registry.generation_floor,
         )
 
 
-def _objects_to_come(config: SyncConfig, environment_id: str) -> int | sa.ScalarSelect[int]:
-    """Return about how many remote objects a first run will be about."""
+def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.ScalarSelect[int]:
+    """Return an estimate of the number of remote objects of a first run."""
     if config.layout is Layout.JSON:
         return 1
     keys = sa.select(sa.func.count()).where(secrets.c.environment_id == environment_id, secrets.c.is_set)
     return keys.scalar_subquery()
 
 
-def _ask(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: str, **changes: Any) -> None:
+def _request_run(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: str, **changes: Any) -> None:
     """Store changes and have the sync reconciled at once."""
-    _set(
+    _update(
         connection,
         row,
         requested=trigger,
@@ -295,10 +294,10 @@ def _ask(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: s
     )
 
 
-def _set(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
+def _update(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
     connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))
 
 
 @cache
 def _select_state() -> sa.Select[Any]:
-    return select_syncs().add_columns(known_restored().label("restored"))
+    return select_syncs().add_columns(is_marked().label("restored"))

@@ -1,5 +1,5 @@
 """
-Every table, once. `migrations/versions` makes the same ones step by step; a test compares the two.
+All tables. `migrations/versions` creates the same ones step by step; a test compares the two.
 
     apps ─< environments ─< secrets ─< secret_versions
                   │  └─ data_keys
@@ -9,11 +9,11 @@ Every table, once. `migrations/versions` makes the same ones step by step; a tes
                   └─────< dynamic_secrets ─< leases ─< lease_events
     instance, daemons, chores
 
-Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, key names, folders, comments, reasons and
+Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, names of keys, comments, reasons and
 credentials exist in no other form. Instants are microseconds of the database's clock.
 
-Keyed MACs, and the registry, may be NULL in the schema alone, so that a migration can add them: a row without one is
-refused. What each column is worth to somebody who can write to the database but has no key is in `docs/security.md`.
+Keyed MACs and the registry may be NULL only in the schema, so that a migration can add them: a row without one is
+refused. `docs/security.md` says what each column is worth to an attacker who can write to the database but has no key.
 """
 
 from typing import Final
@@ -42,10 +42,10 @@ instance = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1: one row
     sa.Column("instance_id", _Id, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
-    sa.Column("restored_at", Instant),  # since it was put in place of a later state, until an operator accepts it
-    # generations of objects that the journal does not know begin above this
+    sa.Column("restored_at", Instant),  # since when it counts as older than AWS, until an operator accepts it
+    # generations of objects that are not in the journal begin above this
     sa.Column("generation_floor", sa.BigInteger, nullable=False, server_default="0"),
-    # which credentials and dynamic secrets there are; bound to all of the above
+    # id and version of every credential and dynamic secret; bound to all of the above
     sa.Column("registry", sa.LargeBinary),
 )
 
@@ -66,7 +66,7 @@ apps = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True),
     sa.Column("name", _Name, nullable=False),
-    sa.Column("name_key", _Name, nullable=False, unique=True),  # lower case: names differ in more than case
+    sa.Column("name_key", _Name, nullable=False, unique=True),  # lower case: names are unique regardless of case
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
 )
@@ -81,7 +81,7 @@ environments = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("data_key_id", sa.ForeignKey("data_keys.id"), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
-    # covers this row, the names of its app, and which secrets it has in which version; see `environment_macs.py`
+    # covers this row, the names of its app, and which secrets it has in which version; see `apps.py`
     sa.Column("mac", sa.LargeBinary),
     sa.UniqueConstraint("app_id", "name_key"),
 )
@@ -105,13 +105,13 @@ secret_versions = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("value", sa.LargeBinary),  # type and bytes; NULL where the key was unset
     sa.Column("comment", sa.LargeBinary),
-    sa.Column("revision", sa.BigInteger, nullable=False),  # of the environment, that it came with
+    sa.Column("revision", sa.BigInteger, nullable=False),  # revision of the environment that added it
     sa.Column("changed_at", Instant, nullable=False),
     sa.Column("changed_by", sa.Text, nullable=False),
     sa.Column("origin", _Word, nullable=False),
 )
 
-# --- how we reach AWS
+# --- credentials for AWS
 
 credentials = sa.Table(
     "credentials",
@@ -148,29 +148,29 @@ syncs = sa.Table(
     sa.Column("config", sa.Text, nullable=False),
     sa.Column("account", _Word),
     sa.Column("adopt", _Word),
-    sa.Column("adopt_versions", sa.Text),  # remote name -> version that was seen at the consent
+    sa.Column("adopt_versions", sa.Text),  # remote name -> version that was shown at the consent
     sa.Column("approved_digest", sa.Text),
     sa.Column("mac", sa.LargeBinary, nullable=False),
-    # partition, account or credential, Region and remote name in lower case: two syncs never write to one object
+    # partition, account or credential, Region, remote name in lower case: two syncs never write to one object
     sa.Column("destination_key", sa.Text, nullable=False, unique=True),
     sa.Column("paused_by", sa.Text),
     sa.Column("paused_at", Instant),
     sa.Column("paused_reason", sa.LargeBinary),
     sa.Column("paused_until", Instant),
-    # what the newest run left behind
+    # state after the newest run
     sa.Column("applied_revision", sa.BigInteger),
     sa.Column("settled_status", _Word, nullable=False),
     sa.Column("status_reason", sa.LargeBinary),
     sa.Column("error_class", sa.String(64)),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_run_id", _Id),
-    sa.Column("objects", sa.Integer, nullable=False),  # how many remote objects it was about
+    sa.Column("objects", sa.Integer, nullable=False),  # number of remote objects of the newest run
     # when it runs next
     sa.Column("retry_at", Instant),
     sa.Column("next_due_at", Instant, index=True),
     sa.Column("requested", _Word),
     sa.Column("requested_by", sa.Text),
-    sa.Column("request_number", sa.BigInteger, nullable=False),  # grows with every request
+    sa.Column("request_number", sa.BigInteger, nullable=False),  # grows with each request
     # the claim
     sa.Column("fence", sa.BigInteger, nullable=False),  # grows with every claim
     sa.Column("claim_owner", sa.Text),
@@ -179,7 +179,7 @@ syncs = sa.Table(
     sa.Column("claim_actor", sa.Text),
     sa.Column("claim_request", sa.BigInteger),  # the newest request that this claim answers
     sa.Column("claimed_at", Instant),
-    sa.Column("interrupted_at", Instant),  # when the former claim began, where it expired without a result
+    sa.Column("interrupted_at", Instant),  # start of the former claim, if it expired without a result
     sa.Column("created_at", Instant, nullable=False),
 )
 
@@ -210,7 +210,7 @@ journal = sa.Table(
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("number", _Sequence, primary_key=True),  # in the order of commits
+    sa.Column("number", _Sequence, primary_key=True),  # follows the order of commits
     sa.Column("id", _Id, nullable=False, unique=True),
     sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), nullable=False),
     sa.Column("trigger", _Word, nullable=False),
@@ -243,7 +243,7 @@ dynamic_secrets = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("config", sa.LargeBinary, nullable=False),  # bound to all of the above
     sa.Column("created_at", Instant, nullable=False),
-    sa.Column("leases_mac", sa.LargeBinary),  # covers which live leases it has; see `lease_macs.py`
+    sa.Column("leases_mac", sa.LargeBinary),  # covers the set of its live leases; see `lease_rows.py`
 )
 
 leases = sa.Table(
@@ -251,7 +251,7 @@ leases = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True),
     sa.Column("dynamic_id", sa.ForeignKey("dynamic_secrets.id", ondelete="CASCADE"), nullable=False, index=True),
-    # of the credential that made it; one that has ended may outlive it
+    # the credential that issued it; an ended lease may outlive its credential
     sa.Column("credential_id", _Id, nullable=False, index=True),
     sa.Column("status", _Word, nullable=False),
     sa.Column("requested_at", Instant, nullable=False),
@@ -259,9 +259,9 @@ leases = sa.Table(
     sa.Column("max_expires_at", Instant, nullable=False),
     sa.Column("retry_at", Instant),
     sa.Column("ended_at", Instant),
-    sa.Column("details", sa.LargeBinary, nullable=False),  # what it is made of, its key id, reasons
-    sa.Column("kept", sa.LargeBinary),  # values that were handed out, where somebody asked to keep them
-    sa.Column("mac", sa.LargeBinary),  # covers status, times and details; see `lease_macs.py`
+    sa.Column("details", sa.LargeBinary, nullable=False),  # spec, access key id, reasons
+    sa.Column("kept", sa.LargeBinary),  # issued values, if they are kept
+    sa.Column("mac", sa.LargeBinary),  # covers status, times and details; see `lease_rows.py`
     # the claim
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("claim_owner", sa.Text),

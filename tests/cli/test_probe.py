@@ -19,6 +19,7 @@ from phasesync.cli.main import cli
 from phasesync.cli.status import probe
 from phasesync.daemon.http import HealthServer, ProbeResult
 from phasesync.errors import SettingsError, UnhealthyError
+from tests.support.raw_http import port_that_refuses
 
 HEALTHY = ProbeResult(ok=True, detail={"state": "active"})
 STUCK = ProbeResult(ok=False, detail={"state": "polls have stalled", "reason": "polls have stalled"})
@@ -95,10 +96,8 @@ def test_no_proxy_stands_in_between(serve) -> None:
 
 
 def test_nothing_that_listens_is_exit_code_7() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-
-    done = status(f"127.0.0.1:{port}")
+    with port_that_refuses() as port:
+        done = status(f"127.0.0.1:{port}")
 
     assert done.exit_code == 7
     assert f"127.0.0.1:{port} cannot be reached: nothing listens there" in done.stderr
@@ -164,13 +163,12 @@ def test_it_needs_neither_database_nor_the_sdk() -> None:
         "    loaded = {name.partition('.')[0] for name in sys.modules}\n"
         "    print(end.code, sorted(loaded & {'boto3', 'botocore', 'sqlalchemy', 'cryptography', 'structlog'}))\n"
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PHASESYNC_HTTP__LISTEN": f"127.0.0.1:{port}", "HOME": str(Path("/nowhere"))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with port_that_refuses() as port:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PHASESYNC_HTTP__LISTEN": f"127.0.0.1:{port}", "HOME": str(Path("/nowhere"))},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.stdout.splitlines() == ["7 []"], done.stderr

@@ -12,9 +12,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+import pytest
+
 from tests.cli.conftest import CommandLine
 from tests.support.aws import Aws
 from tests.support.commands import commands_in, wrong_with
+from tests.support.raw_http import port_that_refuses
+
+PORT = "PORT"
+"""Stands in the table for a port where nothing listens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -462,7 +468,7 @@ INPUTS = [
     Wrong(
         line="status --probe",
         code=7,
-        message="the daemon at 127.0.0.1:8787 cannot be reached: nothing listens there",
+        message=f"the daemon at 127.0.0.1:{PORT} cannot be reached: nothing listens there",
         hint="phasesync daemon starts one; http.listen in the settings says where it listens",
     ),
     Wrong(
@@ -481,11 +487,15 @@ INPUTS = [
 ]
 
 
-def test_each_wrong_input_ends_as_the_table_says_and_changes_nothing(ci: CommandLine, aws: Aws) -> None:
+def test_each_wrong_input_ends_as_the_table_says_and_changes_nothing(
+    ci: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare(ci)
     before = state(ci)
 
-    found = [told(ci, one) for one in INPUTS]
+    with port_that_refuses() as port:
+        monkeypatch.setenv("PHASESYNC_HTTP__LISTEN", f"127.0.0.1:{port}")
+        found = [told(ci, one, port=port) for one in INPUTS]
 
     assert [one for one, wanted in zip(found, INPUTS, strict=True) if one != wanted] == []
     assert state(ci) == before
@@ -516,7 +526,7 @@ def test_every_command_that_a_hint_names_exists() -> None:
     assert [f"{typed}: {line}" for typed, line in named if wrong_with(line) is not None] == []
 
 
-def told(ci: CommandLine, one: Wrong) -> Wrong:
+def told(ci: CommandLine, one: Wrong, *, port: int) -> Wrong:
     """Type a line; return it with what came of it."""
     done = ci(*shlex.split(one.line), stdin=one.stdin)
     said = {name: text for name, _, text in (line.partition(": ") for line in done.stderr.splitlines())}
@@ -525,7 +535,7 @@ def told(ci: CommandLine, one: Wrong) -> Wrong:
         line=one.line,
         stdin=one.stdin,
         code=done.exit_code,
-        message=said.get("error", ""),
+        message=said.get("error", "").replace(f"127.0.0.1:{port} ", f"127.0.0.1:{PORT} "),
         hint=said.get("hint"),
     )
 

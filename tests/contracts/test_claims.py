@@ -1,4 +1,4 @@
-"""What every StateStore promises of claims: who gets one, when, and what a stale holder may not do."""
+"""Claims of syncs: who gets one, when, and what a stale holder may not do."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -244,7 +244,7 @@ def test_an_expired_claim_is_taken_over_and_its_run_logged(store):
     assert (run.outcome, run.trigger, run.sync) == (Outcome.INTERRUPTED, Trigger.CHANGE, "web")
     assert run.error is not None
     assert run.error.cls == "InterruptedRunError"
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
 
 
 def test_an_expired_claim_taken_by_hand_is_logged_too(store):
@@ -260,21 +260,21 @@ def test_reaping_frees_what_expired_and_says_so_once(store):
     by_name = {sync.name: sync.id for sync in store.syncs.list_syncs()}
     store.claims.claim(by_name["dead"], "gone", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
     claim = store.claims.claim(by_name["alive"], "here", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
-    assert store.claims.reap_expired() == ["dead"]
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == ["dead"]
+    assert store.claims.release_expired() == []
     (run,) = store.runs.list_runs()
     assert (run.sync, run.outcome, run.actor, run.trigger) == ("dead", Outcome.INTERRUPTED, "bob", Trigger.MANUAL)
     dead = store.syncs.get_sync("dead")
     assert (dead.settled_status, dead.running, dead.last_run_id) == (SyncStatus.PENDING, False, run.id)
     assert store.syncs.load(claim).sync.running
-    assert [one.sync_id for one in claim_due(store)] == [by_name["dead"]]
+    assert [claim.sync_id for claim in claim_due(store)] == [by_name["dead"]]
 
 
 def test_a_run_by_hand_that_died_is_done_again_even_if_nothing_else_is_due(store):
     add_sync(store)
     settle(store, claim_one(store), due_in=None)
     store.claims.claim(store.syncs.get_sync("web").id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=EXPIRED)
-    store.claims.reap_expired()
+    store.claims.release_expired()
     assert claim_one(store).owner == "daemon-1"
 
 
@@ -288,10 +288,10 @@ def test_a_clock_that_was_a_year_ahead_puts_nothing_off(store):
     set_back_the_clock(store)
     assert claim_due(store) == []
 
-    store.claims.reap_expired()
+    store.claims.release_expired()
     settle(store, claim_one(store), due_in=LONG)
 
-    store.claims.reap_expired()
+    store.claims.release_expired()
     assert claim_due(store) == []
     put(store, write())
     assert claim_one(store).trigger is Trigger.CHANGE
@@ -349,7 +349,7 @@ def test_a_stale_thread_of_the_same_process_can_write_nothing_either(store):
 def test_a_reaped_holder_can_write_nothing_even_without_a_successor(store):
     add_sync(store)
     stale = claim_one(store, ttl=EXPIRED)
-    store.claims.reap_expired()
+    store.claims.release_expired()
     with pytest.raises(ClaimLostError):
         store.journal.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
     assert store.claims.renew([stale], ttl=TTL) == set()
@@ -359,7 +359,7 @@ def test_a_late_holder_whom_nobody_replaced_may_still_finish(store):
     add_sync(store)
     late = claim_one(store, ttl=EXPIRED)
     settle(store, late)
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
     assert [run.outcome for run in store.runs.list_runs()] == [Outcome.UNCHANGED]
 
 

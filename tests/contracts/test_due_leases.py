@@ -1,4 +1,4 @@
-"""What every LeaseStore promises a daemon: which leases it has to act on, and that no two daemons get the same one."""
+"""Leases that a daemon has to act on: which ones, and that no two daemons get the same one."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def due(
 
 
 def ids(claimed: list[ClaimedLease]) -> list[str]:
-    return [one.claim.lease_id for one in claimed]
+    return [claimed_lease.claim.lease_id for claimed_lease in claimed]
 
 
 def requested(store: Store) -> Lease:
@@ -51,7 +51,7 @@ def requested(store: Store) -> Lease:
 
 def issuing(store: Store) -> Lease:
     claim, _ = request_lease(store, add_dynamic(store))
-    return store.leases(ttl=EXPIRED).save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    return store.leases(ttl=EXPIRED).save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
 
 
 def not_arrived(store: Store) -> Lease:
@@ -59,7 +59,7 @@ def not_arrived(store: Store) -> Lease:
     lease = issuing(store)
     leases = store.leases(ttl=TTL)
     claim = leases.claim(lease.id, "a").claim
-    leases.save(claim, lambda one, now: begin_revoke(one, Cause.FAILURE, "why", now))
+    leases.save(claim, lambda lease, now: begin_revoke(lease, Cause.FAILURE, "why", now))
     return leases.save(claim, missing, done=True)
 
 
@@ -100,7 +100,7 @@ def test_what_a_daemon_has_to_act_on(store: Store, make: Callable[[Store], Lease
 
     for restored, expected in ((True, in_older), (False, now)):
         claimed = due(store, restored=restored)
-        assert [one.lease for one in claimed] == ([lease] if expected else [])
+        assert [claimed_lease.lease for claimed_lease in claimed] == ([lease] if expected else [])
         assert is_due(lease, clock, restored=restored) is expected, "the core says the same"
         assert due(store, restored=restored) == [], "a lease is claimed once"
         for one in claimed:
@@ -164,7 +164,7 @@ def test_what_failed_is_due_once_its_pause_is_over(store: Store) -> None:
 
 def test_a_renewed_lease_is_due_at_its_new_end(store: Store) -> None:
     lease = issue_lease(store, add_dynamic(store), ttl=HOUR)
-    store.leases(ttl=TTL).change(lease.id, lambda one, now: renew(one, 3 * HOUR, now))
+    store.leases(ttl=TTL).change(lease.id, lambda lease, now: renew(lease, 3 * HOUR, now))
     move_lease(store, lease, -2 * HOUR, "expires_at")
     assert due(store) == []
     move_lease(store, lease, -HOUR, "expires_at")
@@ -273,7 +273,7 @@ def test_a_look_at_what_is_due_is_one_statement_and_locks_nothing(store: Store) 
 IN_EACH_STATUS: tuple[Callable[[Store, DynamicSecret], Lease], ...] = (
     lambda store, dynamic: request_lease(store, dynamic)[1],
     lambda store, dynamic: store.leases(ttl=TTL).save(
-        request_lease(store, dynamic)[0], lambda one, now: begin_issue(one, ACCOUNT, now)
+        request_lease(store, dynamic)[0], lambda lease, now: begin_issue(lease, ACCOUNT, now)
     ),
     issue_lease,
     lambda store, dynamic: store.leases(ttl=TTL).get(revoke_lease(store, issue_lease(store, dynamic)).lease_id),

@@ -1,4 +1,4 @@
-"""A key of a folder has one owner: a secret, or the dynamic secret that hands something out under it."""
+"""A key of a folder has one owner: a secret, or the dynamic secret that issues values under it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -129,6 +129,6 @@ def test_of_a_secret_and_a_dynamic_secret_that_want_a_key_at_once_one_gets_it(st
         lambda: store.dynamics.add(dynamic_draft("cd", config=CONFIG)).name,
     )
 
-    assert sum(isinstance(one, AlreadyExistsError) for one in results) == 2, results
-    owners = len(values_of(store)) + len([one for one in store.dynamics.list_all() if one.name != "first"])
+    assert sum(isinstance(result, AlreadyExistsError) for result in results) == 2, results
+    owners = len(values_of(store)) + len([dynamic for dynamic in store.dynamics.list_all() if dynamic.name != "first"])
     assert owners == 1

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of values that are kept with a lease: they come back, and go with its end."""
+"""Values that are kept with a lease: they can be read again, and are deleted when the lease ends."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -14,10 +14,10 @@ from phasesync.store import Store, tables
 from tests.support.stores import (
     LONG,
     TTL,
+    activate_lease,
     add_dynamic,
     end_lease,
     fail_lease,
-    hand_out,
     issue_lease,
     move_lease,
     request_lease,
@@ -48,17 +48,17 @@ def test_values_that_were_kept_come_back_with_their_lease(store: Store) -> None:
     dynamic = add_dynamic(store)
     lease = issue_lease(store, dynamic, keep=OUTPUTS)
 
-    given = give(store, dynamic)
+    kept = give(store, dynamic)
 
-    assert given is not None
-    assert given.lease == lease == store.leases(ttl=TTL).get(lease.id)
+    assert kept is not None
+    assert kept.lease == lease == store.leases(ttl=TTL).get(lease.id)
     assert lease.kept
-    assert {name: value.reveal_text() for name, value in given.outputs.items()} == {
+    assert {name: value.reveal_text() for name, value in kept.outputs.items()} == {
         "username": "ci-k3v9",
         "access_key_id": "AKIAIOSFODNN7EXAMPLE",
         "secret_access_key": 'wJalr/XUtn"FEMI\\ü',
     }
-    assert "wJalr" not in repr(given)
+    assert "wJalr" not in repr(kept)
 
 
 def test_it_is_noted_who_was_given_it_again_each_time(store: Store) -> None:
@@ -98,18 +98,18 @@ def test_a_renewed_lease_is_given_again(store: Store) -> None:
     lease = issue_lease(store, dynamic, keep=OUTPUTS)
     move_lease(store, lease, -LONG + 60 * SECOND, "expires_at")
     assert give(store, dynamic) is None
-    renewed = store.leases(ttl=TTL).change(lease.id, lambda one, now: renew(one, HOUR, now))
-    given = give(store, dynamic)
-    assert given is not None
-    assert given.lease == renewed
+    renewed = store.leases(ttl=TTL).change(lease.id, lambda lease, now: renew(lease, HOUR, now))
+    kept = give(store, dynamic)
+    assert kept is not None
+    assert kept.lease == renewed
 
 
 def test_of_several_the_one_that_lives_longest_is_given(store: Store) -> None:
     dynamic = add_dynamic(store)
     leases = [issue_lease(store, dynamic, ttl=hours * HOUR, keep=OUTPUTS) for hours in (1, 3, 2)]
-    given = give(store, dynamic)
-    assert given is not None
-    assert given.lease.id == leases[1].id
+    kept = give(store, dynamic)
+    assert kept is not None
+    assert kept.lease.id == leases[1].id
 
 
 def test_one_with_too_little_left_does_not_hide_another(store: Store) -> None:
@@ -118,9 +118,9 @@ def test_one_with_too_little_left_does_not_hide_another(store: Store) -> None:
     long = issue_lease(store, dynamic, ttl=4 * HOUR, keep=OUTPUTS)
     short = issue_lease(store, dynamic, ttl=HOUR, keep=OUTPUTS)
     move_lease(store, long, -2.5 * HOUR, "expires_at")
-    given = give(store, dynamic)
-    assert given is not None
-    assert given.lease.id == short.id
+    kept = give(store, dynamic)
+    assert kept is not None
+    assert kept.lease.id == short.id
 
 
 def test_what_is_being_issued_or_taken_back_is_not_given(store: Store) -> None:
@@ -142,7 +142,7 @@ def test_the_values_go_with_the_end_of_the_lease(store: Store, end: str) -> None
         case "lapsed":
             ended = leases.change(lease.id, expired)
         case "let go":
-            ended = leases.change(lease.id, lambda one, now: abandoned(one, "let go", now))
+            ended = leases.change(lease.id, lambda lease, now: abandoned(lease, "let go", now))
         case _:
             ended = end_lease(store, lease, cause=Cause.EXPIRY if end == "expired" else Cause.REQUEST)
 
@@ -163,10 +163,10 @@ def test_other_steps_leave_the_values(store: Store) -> None:
     lease = issue_lease(store, dynamic, keep=OUTPUTS)
     leases = store.leases(ttl=TTL)
     claim = leases.claim(lease.id, "me").claim
-    leases.save(claim, lambda one, now: renew(one, 2 * HOUR, now), done=True)
-    given = give(store, dynamic)
-    assert given is not None
-    assert given.outputs == OUTPUTS
+    leases.save(claim, lambda lease, now: renew(lease, 2 * HOUR, now), done=True)
+    kept = give(store, dynamic)
+    assert kept is not None
+    assert kept.outputs == OUTPUTS
 
 
 def test_a_lease_is_given_again_through_a_change_of_its_recipe(store: Store) -> None:
@@ -174,13 +174,13 @@ def test_a_lease_is_given_again_through_a_change_of_its_recipe(store: Store) -> 
     dynamic = add_dynamic(store)
     lease = issue_lease(store, dynamic, keep=OUTPUTS)
     updated = store.dynamics.update("ci", credential="aws", config=replace(dynamic.config, max_leases=2))
-    given = give(store, updated)
-    assert given is not None
-    assert given.lease == lease
+    kept = give(store, updated)
+    assert kept is not None
+    assert kept.lease == lease
 
 
 def test_keeping_and_handing_out_are_one_step(store: Store) -> None:
     """No lease is active whose values were to be kept and are not."""
     claim, _ = request_lease(store, add_dynamic(store))
-    lease: Lease = hand_out(store, claim, keep=OUTPUTS)
+    lease: Lease = activate_lease(store, claim, keep=OUTPUTS)
     assert (lease.status, lease.kept, kept_in_the_database(store)) == (LeaseStatus.ACTIVE, True, 1)

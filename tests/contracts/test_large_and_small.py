@@ -166,9 +166,9 @@ class Fleet:
 
 @pytest.fixture
 def fleet(store: Store) -> Iterator[Fleet]:
-    made = Fleet(store, threads=4)
-    yield made
-    made.end()
+    fleet = Fleet(store, threads=4)
+    yield fleet
+    fleet.end()
 
 
 def test_small_ones_are_done_while_large_ones_go_on(store: Store, fleet: Fleet) -> None:
@@ -215,7 +215,7 @@ def test_a_heartbeat_tells_how_many_daemons_share_the_quotas(store: Store, fleet
     fleet.scheduler.beat()
     role = store.daemons.beat("daemon-2", host="localhost", pid=2, ttl=TTL)
     fleet.scheduler.beat()
-    store.daemons.leave("daemon-2")
+    store.daemons.deregister("daemon-2")
     fleet.scheduler.beat()
 
     assert fleet.shares == [1, 2 if role == "active" else 1, 1]

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of claims: who works on a lease, for how long, and what a stale holder may not do."""
+"""Claims of leases: who works on a lease, for how long, and what a stale holder may not do."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,11 +12,11 @@ from phasesync.store import Store, tables
 from tests.support.stores import (
     EXPIRED,
     TTL,
+    activate_lease,
     add_dynamic,
     alter,
     at_once,
     end_lease,
-    hand_out,
     issue_lease,
     move_lease,
     open_test_store,
@@ -30,7 +30,7 @@ REVOKED = Entry(event=LeaseEvent.REVOKED, actor="ada")
 
 def revoke(store: Store, claim: LeaseClaim, *, done: bool = False) -> Lease:
     return store.leases(ttl=TTL).save(
-        claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=REVOKED, done=done
+        claim, lambda lease, now: begin_revoke(lease, Cause.REQUEST, "why", now), entry=REVOKED, done=done
     )
 
 
@@ -118,7 +118,7 @@ def test_a_late_holder_whom_nobody_replaced_may_go_on(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     leases.extend(claim)
     assert not is_free(store, claim)
-    assert hand_out(store, claim).status is LeaseStatus.ACTIVE
+    assert activate_lease(store, claim).status is LeaseStatus.ACTIVE
 
 
 def test_a_claim_that_was_given_back_is_good_for_nothing(store: Store) -> None:
@@ -147,7 +147,7 @@ def test_a_claim_of_a_lease_that_was_removed_is_lost(store: Store) -> None:
 PROLONGED: dict[str, Callable[[Store, LeaseClaim], object]] = {
     "before a call": lambda store, claim: store.leases(ttl=TTL).extend(claim),
     "by a step": lambda store, claim: store.leases(ttl=TTL).save(
-        claim, lambda one, now: begin_issue(one, ACCOUNT, now)
+        claim, lambda lease, now: begin_issue(lease, ACCOUNT, now)
     ),
 }
 
@@ -204,14 +204,14 @@ def test_of_two_that_claim_one_lease_at_once_one_gets_it(store: Store, migrated_
     other = open_test_store(migrated_database_url)
     stores = (store, other, store, other)
 
-    results = at_once(*(lambda one=one: one.leases(ttl=TTL).claim(lease.id, "me") for one in stores))
+    results = at_once(*(lambda opened=opened: opened.leases(ttl=TTL).claim(lease.id, "me") for opened in stores))
 
     other.close()
-    assert sorted(type(one).__name__ for one in results) == ["ClaimHeldError"] * 3 + ["ClaimedLease"]
+    assert sorted(type(result).__name__ for result in results) == ["ClaimHeldError"] * 3 + ["ClaimedLease"]
 
 
 def test_what_a_holder_writes_is_what_its_successor_reads(store: Store) -> None:
     claim, _ = request_lease(store, add_dynamic(store), "dead")
-    about = store.leases(ttl=TTL).save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    about = store.leases(ttl=TTL).save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
     alter(store, tables.leases, claim.lease_id, claim_until=about.requested_at)
     assert store.leases(ttl=TTL).claim(claim.lease_id, "alive").lease == about

@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of many leases: lists, how they stand, and which are deleted in the end."""
+"""Many leases: lists, their statuses, and which ones are deleted in the end."""
 
 from datetime import timedelta
 
@@ -36,16 +36,16 @@ def several(store: Store) -> dict[str, Lease]:
     """Leases of two environments, two dynamic secrets and two credentials, asked for one minute after the other."""
     ci = add_dynamic(store)
     cd = add_dynamic(store, "cd", environment="staging", credential="other")
-    made = {
+    issued = {
         "first": issue_lease(store, ci),
         "ended": end_lease(store, issue_lease(store, ci)),
         "failed": fail_lease(store, issue_lease(store, ci)),
         "other": issue_lease(store, cd),
         "expired": end_lease(store, issue_lease(store, cd), cause=Cause.EXPIRY),
     }
-    for minutes, lease in enumerate(reversed(made.values()), 1):
+    for minutes, lease in enumerate(reversed(issued.values()), 1):
         move_lease(store, lease, -minutes * 60 * SECOND, "requested_at")
-    return {name: store.leases(ttl=TTL).get(lease.id) for name, lease in made.items()}
+    return {name: store.leases(ttl=TTL).get(lease.id) for name, lease in issued.items()}
 
 
 LISTS: list[tuple[dict[str, object], list[str]]] = [
@@ -70,14 +70,14 @@ LISTS: list[tuple[dict[str, object], list[str]]] = [
 
 
 def test_leases_are_listed_newest_first_by_what_they_are_of(store: Store) -> None:
-    made = several(store)
-    names = {lease.id: name for name, lease in made.items()}
+    issued = several(store)
+    names = {lease.id: name for name, lease in issued.items()}
 
-    found = [(which, [names[lease_id] for lease_id in listed(store, **which)]) for which, _ in LISTS]
+    lists = [(which, [names[lease_id] for lease_id in listed(store, **which)]) for which, _ in LISTS]
 
-    assert found == LISTS
+    assert lists == LISTS
     for lease in store.leases(ttl=TTL).list_leases(ended=True):
-        assert lease == made[names[lease.id]] == store.leases(ttl=TTL).get(lease.id)
+        assert lease == issued[names[lease.id]] == store.leases(ttl=TTL).get(lease.id)
 
 
 def test_leases_are_listed_by_the_credential_that_made_them_not_by_the_one_that_is_set_now(store: Store) -> None:
@@ -109,18 +109,18 @@ def test_a_list_is_one_statement_for_any_number_of_leases(store: Store, size: in
 
 
 def test_statuses_are_told_of_the_leases_that_exist(store: Store) -> None:
-    made = several(store)
+    issued = several(store)
     dynamic = store.dynamics.get("ci")
     _, asked = request_lease(store, dynamic)
     taken_back = revoke_lease(store, issue_lease(store, dynamic))
-    wanted = [*(lease.id for lease in made.values()), asked.id, taken_back.lease_id, "0" * 16]
+    wanted = [*(lease.id for lease in issued.values()), asked.id, taken_back.lease_id, "0" * 16]
 
     assert store.leases(ttl=TTL).statuses(wanted) == {
-        made["first"].id: LeaseStatus.ACTIVE,
-        made["ended"].id: LeaseStatus.REVOKED,
-        made["failed"].id: LeaseStatus.REVOKE_FAILED,
-        made["other"].id: LeaseStatus.ACTIVE,
-        made["expired"].id: LeaseStatus.EXPIRED,
+        issued["first"].id: LeaseStatus.ACTIVE,
+        issued["ended"].id: LeaseStatus.REVOKED,
+        issued["failed"].id: LeaseStatus.REVOKE_FAILED,
+        issued["other"].id: LeaseStatus.ACTIVE,
+        issued["expired"].id: LeaseStatus.EXPIRED,
         asked.id: LeaseStatus.REQUESTED,
         taken_back.lease_id: LeaseStatus.REVOKING,
     }

@@ -1,4 +1,4 @@
-"""What may be removed while leases are live, and what goes with it: nothing that somebody still has to take back."""
+"""Removals while leases are live: refused while a lease has to be revoked, and what they delete."""
 
 import threading
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def ended(store: Store, name: str = "ci") -> Lease:
     """A lease that ended, with an entry in its log."""
     entry = Entry(event=LeaseEvent.LEFT_OVER, actor="phasesync", detail="why")
     lease = issue_lease(store, store.dynamics.get(name))
-    store.leases(ttl=TTL).change(lease.id, lambda one, now: one, entry=entry)
+    store.leases(ttl=TTL).change(lease.id, lambda lease, now: lease, entry=entry)
     return end_lease(store, lease)
 
 
@@ -89,7 +89,7 @@ def test_a_dynamic_secret_goes_with_its_ended_leases_and_their_log(store: Store)
     store.dynamics.remove("CI")
 
     assert rows(store) == {"dynamic_secrets": 1, "leases": 1, "lease_events": 1}
-    assert [one.name for one in store.dynamics.list_all()] == ["other"]
+    assert [dynamic.name for dynamic in store.dynamics.list_all()] == ["other"]
     assert store.leases(ttl=TTL).list_leases(ended=True) == [kept]
     with pytest.raises(NotFoundError):
         store.leases(ttl=TTL).get(gone.id)
@@ -103,7 +103,7 @@ def test_an_environment_goes_with_its_dynamic_secrets_and_ended_leases(store: St
 
     store.apps.remove_environment("shop", "production")
 
-    assert [one.name for one in store.dynamics.list_all()] == ["other"]
+    assert [dynamic.name for dynamic in store.dynamics.list_all()] == ["other"]
     assert store.leases(ttl=TTL).list_leases(ended=True) == [kept]
     assert rows(store) == {"dynamic_secrets": 1, "leases": 1, "lease_events": 0}
 
@@ -133,9 +133,11 @@ def test_a_credential_is_not_removed_while_it_has_to_take_leases_back(store: Sto
 
     left = [end_lease(store, lease) for lease in leases]
     store.credentials.remove("aws")
-    assert [one.name for one in store.credentials.list_all()] == ["other"]
+    assert [credential.name for credential in store.credentials.list_all()] == ["other"]
     listed = store.leases(ttl=TTL).list_leases(ended=True)
-    assert sorted(one.id for one in listed) == sorted(one.id for one in left), "what they did is still told"
+    assert sorted(result.id for result in listed) == sorted(result.id for result in left), (
+        "what they did is still listed"
+    )
 
 
 @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)

@@ -1,4 +1,4 @@
-"""What every StateStore promises of runs: the sync log."""
+"""Runs: the sync log."""
 
 from datetime import UTC, datetime, timedelta
 

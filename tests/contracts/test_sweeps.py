@@ -1,4 +1,4 @@
-"""What every SweepStore promises: which checks lists can make, of what, and that nothing newer is set back by them."""
+"""Syncs for a sweep: which checks lists can make, of which objects, and that newer state is never overwritten."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +54,7 @@ def journalled(sync_id: str, name: str, **changes: object) -> JournalEntry:
 
 
 def group_of(store: Store) -> SweepGroup:
-    (group,) = store.sweeps.sweepable(within=WITHIN)
+    (group,) = store.sweeps.due_groups(within=WITHIN)
     return group
 
 
@@ -64,15 +64,17 @@ def swept(store: Store) -> dict[str, list[SweptObject]]:
         destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION, due=1, objects=1, credentials=()
     )
     names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
-    found: dict[str, list[SweptObject]] = {}
-    for one in store.sweeps.swept(group):
-        found.setdefault(names[one.sync.id], []).append(one)
-    return found
+    by_sync: dict[str, list[SweptObject]] = {}
+    for swept_object in store.sweeps.objects_of(group):
+        by_sync.setdefault(names[swept_object.sync.id], []).append(swept_object)
+    return by_sync
 
 
 def check(store: Store, due_in: timedelta) -> int:
     """Set the next check of everything that is swept."""
-    return store.sweeps.checked([Check(sync=objects[0].sync, due_in=due_in) for objects in swept(store).values()])
+    return store.sweeps.schedule_checks(
+        [Check(sync=objects[0].sync, due_in=due_in) for objects in swept(store).values()]
+    )
 
 
 def test_checks_that_are_due_soon_are_told_by_place(store: Store) -> None:
@@ -83,19 +85,23 @@ def test_checks_that_are_due_soon_are_told_by_place(store: Store) -> None:
 
     assert (group.destination_kind, group.account, group.region) == ("aws-secrets-manager", ACCOUNT, REGION)
     assert (group.due, group.objects) == (2, 3)
-    assert [one.name for one in group.credentials] == ["aws"]
+    assert [credential.name for credential in group.credentials] == ["aws"]
     assert group.credentials == (replace(store.credentials.get("aws"), used_by=()),)
 
 
 def test_an_object_is_told_with_what_is_journalled_and_set(store: Store) -> None:
     in_step(store, "web", description="of the web shop")
 
-    ((one,),) = swept(store).values()
+    ((swept_object,),) = swept(store).values()
 
     (journal_entry,) = store.syncs.state_of("web").journal
     sync = store.syncs.get_sync("web")
-    assert (one.entry, one.wanted) == (journal_entry, True)
-    assert (one.sync.id, one.sync.version, one.sync.config) == (sync.id, sync.version, sync.config)
+    assert (swept_object.entry, swept_object.wanted) == (journal_entry, True)
+    assert (swept_object.sync.id, swept_object.sync.version, swept_object.sync.config) == (
+        sync.id,
+        sync.version,
+        sync.config,
+    )
 
 
 def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
@@ -103,10 +109,12 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
     add_sync(store, "there", region="eu-west-1")
     settle_all(store)
 
-    found = store.sweeps.sweepable(within=WITHIN)
+    groups = store.sweeps.due_groups(within=WITHIN)
 
-    assert [(group.region, group.due) for group in found] == [("eu-central-1", 1), ("eu-west-1", 1)]
-    assert [one.sync.id for group in found for one in store.sweeps.swept(group)] == [store.syncs.get_sync("here").id]
+    assert [(group.region, group.due) for group in groups] == [("eu-central-1", 1), ("eu-west-1", 1)]
+    assert [swept_object.sync.id for group in groups for swept_object in store.sweeps.objects_of(group)] == [
+        store.syncs.get_sync("here").id
+    ]
 
 
 def pause(store: Store) -> None:
@@ -115,7 +123,7 @@ def pause(store: Store) -> None:
 
 def run_into(store: Store, **changes: Any) -> None:
     store.claims.claim(store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
-    store.claims.reap_expired()
+    store.claims.release_expired()
     settle_all(store, **changes)
 
 
@@ -147,7 +155,7 @@ def test_a_sync_that_is_not_settled_and_in_step_is_none_of_a_sweep(
 
     happening(store)
 
-    assert store.sweeps.sweepable(within=WITHIN) == []
+    assert store.sweeps.due_groups(within=WITHIN) == []
     assert swept(store) == {}
 
 
@@ -155,7 +163,7 @@ def test_what_lists_do_not_show_makes_no_sweep_worth_while(store: Store) -> None
     in_step(store, "replicated", replicas={"eu-west-1": "default"})
     in_step(store, "ruled", resource_policy='{"Statement":[]}')
 
-    assert store.sweeps.sweepable(within=WITHIN) == []
+    assert store.sweeps.due_groups(within=WITHIN) == []
     assert len(swept(store)) == 2, "what a sweep does with them is the engine's to say"
 
 
@@ -173,7 +181,11 @@ def test_keys_that_are_gone_are_not_wanted_any_more(store: Store) -> None:
     settle_all(store, objects=3)
 
     assert group_of(store).due == 3
-    assert {one.entry.remote_name: one.wanted for one in swept(store)["web"] if one.entry} == {
+    assert {
+        swept_object.entry.remote_name: swept_object.wanted
+        for swept_object in swept(store)["web"]
+        if swept_object.entry
+    } == {
         "shop/production/A": True,
         "shop/production/B": True,
         "shop/production/GONE": False,
@@ -188,7 +200,11 @@ def test_a_former_name_is_not_wanted_any_more(store: Store) -> None:
     store.journal.save_entry(claim, replace(journalled(claim.sync_id, "shop/web"), region="us-east-1"))
     settle(store, claim, due_in=SOON)
 
-    assert {one.entry.remote_name: one.wanted for one in swept(store)["web"] if one.entry} == {
+    assert {
+        swept_object.entry.remote_name: swept_object.wanted
+        for swept_object in swept(store)["web"]
+        if swept_object.entry
+    } == {
         "shop/web": True,
         "shop/former": False,
     }
@@ -204,9 +220,9 @@ def test_what_does_not_authenticate_is_told_as_such(store: Store, forgery: str) 
     with store.database.write() as connection:
         connection.execute(sa.text(forgery))
 
-    ((one,),) = swept(store).values()
+    ((swept_object,),) = swept(store).values()
 
-    assert (one.entry, one.wanted) == (None, False)
+    assert (swept_object.entry, swept_object.wanted) == (None, False)
 
 
 def test_a_check_puts_the_next_one_off_and_logs_nothing(store: Store) -> None:
@@ -222,7 +238,7 @@ def test_a_check_puts_the_next_one_off_and_logs_nothing(store: Store) -> None:
     assert after.next_due_at is not None
     assert timedelta(minutes=59) < after.next_due_at - before.next_due_at < timedelta(minutes=61)
     assert len(store.runs.list_runs()) == runs
-    assert store.sweeps.sweepable(within=WITHIN) == []
+    assert store.sweeps.due_groups(within=WITHIN) == []
 
 
 def test_a_suspect_is_due_at_once_as_a_check(store: Store) -> None:
@@ -260,7 +276,7 @@ def test_what_happened_since_wins_over_a_check(store: Store, happening: Callable
     happening(store)
     before = [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"]
 
-    assert store.sweeps.checked(checks) == 1
+    assert store.sweeps.schedule_checks(checks) == 1
 
     assert [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"] == before
 
@@ -282,7 +298,7 @@ def test_a_check_does_not_wait_for_who_holds_a_sync(store: Store) -> None:
     with store.database.write() as connection:
         connection.execute(sa.text("SELECT id FROM syncs WHERE name = 'web' FOR UPDATE"))
 
-        assert store.sweeps.checked(checks) == 1
+        assert store.sweeps.schedule_checks(checks) == 1
 
 
 @pytest.mark.parametrize("size", [1, 20])
@@ -296,9 +312,12 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
     with counted(store.database.engine) as statements:
         group = group_of(store)
         assert len(statements) == 4
-        objects = list(store.sweeps.swept(group))
+        objects = list(store.sweeps.objects_of(group))
         assert len(statements) == 6
-        assert store.sweeps.checked([Check(sync=one.sync, due_in=LONG) for one in objects]) == size
+        assert (
+            store.sweeps.schedule_checks([Check(sync=swept_object.sync, due_in=LONG) for swept_object in objects])
+            == size
+        )
         assert len(statements) == 7
-        assert store.sweeps.sweepable(within=WITHIN) == []
+        assert store.sweeps.due_groups(within=WITHIN) == []
         assert len(statements) == 8

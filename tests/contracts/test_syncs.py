@@ -1,4 +1,4 @@
-"""What every StateStore promises of syncs: adding, changing, pausing, asking, and one sync for one remote object."""
+"""Syncs: adding, changing, pausing and requesting them, and one sync for one remote object."""
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -65,7 +65,11 @@ def test_a_sync_comes_back_as_it_was_given(store):
     assert store.syncs.get_sync("wEB") == added
     assert store.syncs.list_syncs() == [added]
     assert added.config == FULL
-    assert all(getattr(FULL, one.name) != one.default for one in fields(FULL) if one.name in ("kms_key", "interval"))
+    assert all(
+        getattr(FULL, member.name) != member.default
+        for member in fields(FULL)
+        if member.name in ("kms_key", "interval")
+    )
     assert (added.path, added.account, added.adopt, added.version) == ("/db", "111122223333", Adopt.OVERWRITE, 1)
     assert (added.environment_label, added.credential) == ("shop/production", "aws")
 
@@ -313,7 +317,7 @@ def test_list_syncs_tells_of_each_what_get_sync_tells(store):
     add_sync(store, "a")
     for claim in claim_due(store):
         sync = store.syncs.load(claim).sync
-        others = {one.id: one.revision for one in store.apps.list_environments()}
+        others = {environment.id: environment.revision for environment in store.apps.list_environments()}
         store.runs.finish(claim, run_of(claim), after(reads=others, status=SyncStatus.IN_SYNC))
         assert len(others) == 2, sync.name
     put(store, write("URL", "new"))

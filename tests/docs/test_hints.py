@@ -56,31 +56,32 @@ class Text:
 
 def texts_of(path: Path) -> Iterator[Text]:
     """Yield every text of a module but docstrings."""
-    tree = ast.parse(path.read_text())
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    module = path.relative_to(PACKAGE)
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     shown_elsewhere = docs | inside
-    for node in ast.walk(tree):
-        place = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
-            yield Text(place, "".join(map(str, parts)))
+            yield Text(f"{module}:{node.lineno}", "".join(map(str, parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in shown_elsewhere:
-            yield Text(place, node.value)
+            yield Text(f"{module}:{node.lineno}", node.value)
 
 
-TEXTS = [
-    text
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if not str(path.relative_to(PACKAGE)).startswith(SKIPPED)
-    for text in texts_of(path)
-]
+@pytest.fixture(scope="module")
+def texts() -> list[Text]:
+    """Every text of the package. Read when a test asks for it: every worker imports this module."""
+    return [
+        text
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not str(path.relative_to(PACKAGE)).startswith(SKIPPED)
+        for text in texts_of(path)
+    ]
 
-EVERY_OPTION = all_options(cli) | FOREIGN_OPTIONS
 
-
-def test_every_command_in_a_text_exists_with_its_options() -> None:
-    found = [(text, line) for text in TEXTS for line in commands_in(text.text)]
+def test_every_command_in_a_text_exists_with_its_options(texts: list[Text]) -> None:
+    found = [(text, line) for text in texts for line in commands_in(text.text)]
     assert len(found) > 100
 
     wrong = [f"{text}\n    {why}" for text, line in found if (why := wrong_with(line)) is not None]
@@ -88,12 +89,13 @@ def test_every_command_in_a_text_exists_with_its_options() -> None:
     assert wrong == []
 
 
-def test_every_option_in_a_text_exists() -> None:
+def test_every_option_in_a_text_exists(texts: list[Text]) -> None:
     """In hints the command is often the one that was typed: the option alone stands there."""
-    named = [(text, option) for text in TEXTS for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text.text)]
+    every_option = all_options(cli) | FOREIGN_OPTIONS
+    named = [(text, option) for text in texts for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text.text)]
     assert len(named) > 50
 
-    assert [f"{option} in {text}" for text, option in named if option not in EVERY_OPTION] == []
+    assert [f"{option} in {text}" for text, option in named if option not in every_option] == []
 
 
 @pytest.mark.parametrize(

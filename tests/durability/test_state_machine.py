@@ -298,7 +298,7 @@ class Machine(RuleBasedStateMachine):
         for sync in (WHOLE, KEYED):
             self.stage.run(sync, trigger)
 
-    @precondition(lambda self: self.stage.store.restored.is_restored())
+    @precondition(lambda self: self.stage.store.restore_mark.is_set())
     @rule()
     @counted
     def accept_restore(self) -> None:

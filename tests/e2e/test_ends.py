@@ -82,6 +82,7 @@ def test_sigterm_in_a_slow_write_gives_the_sync_back(
     assert values_of(aws, NAME)["URL"] == "postgres://new"
     assert len(versions_of(aws, NAME)) == 2
     assert successor.stop() == 0
+    in_step.in_process = True
     assert in_step.json("status")["daemons"] == []
 
 

@@ -21,11 +21,14 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in shown.splitlines() if f"{folder}/helper" in line]
 
 
+# What hangs has nothing to do with the database.
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_a_credential_process_that_hangs_stops_one_sync_and_ends_with_the_daemon(
     installation: Installation, aws: Aws, tmp_path: Path
 ) -> None:
     installation.add_syncs("web")
     with_environment = ("--env", "shop/web", "--credential", "host", "--secret-name", "hanging")
+    installation.in_process = True
     installation.done("credentials", "add", "host", "--type", "ambient", "--region", REGION)
     installation.done("syncs", "add", "hanging", *with_environment)
     helper = tmp_path / "helper"

@@ -77,7 +77,7 @@ def test_aws_follows_the_store(installation: Installation, aws: Aws) -> None:
     installation.done("init")
     operator = Operator(installation)
     operator.set_up()
-    daemon = installation.start_daemon()
+    daemon = installation.start_daemon(installed=True)
 
     # Created, and tagged as ours.
     installation.done("syncs", "wait", "web", "--for", "in-sync", "--timeout", "20s")

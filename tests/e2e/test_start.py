@@ -28,7 +28,7 @@ def test_it_waits_for_the_schema_and_goes_on_after_the_migration(database_url: s
         # As if the release were newer than the database: what it would find there is older than what it wants.
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     try:
-        daemon = installation.start_daemon(ready=False)
+        daemon = installation.start_daemon(ready=False, installed=True)
         daemon.wait_for_line("waiting for the database schema")
         status, answer = daemon.get("/readyz")
         assert (status, answer["command"], answer["expected"]) == (503, "phasesync db migrate", current)
@@ -52,7 +52,7 @@ def test_a_wrong_root_key_ends_the_start(installation: Installation, aws: Aws) -
     key = installation.folder / "root.key"
     key.write_bytes(base64.b64encode(bytes(range(7, 39))))
 
-    daemon = installation.start_daemon(ready=False)
+    daemon = installation.start_daemon(ready=False, installed=True)
 
     assert daemon.ends(within_s=HANG_GUARD_S) == 6
     *_, hint = daemon.log.read_text().splitlines()
@@ -64,7 +64,8 @@ def test_a_wrong_root_key_ends_the_start(installation: Installation, aws: Aws) -
 @on_sqlite
 def test_sighup_reads_the_settings_again_and_keeps_them_where_they_are_wrong(installation: Installation) -> None:
     installation.configure(log__level="warning")
-    daemon = installation.start_daemon(ready=False)
+    daemon = installation.start_daemon(ready=False, installed=True)
+    installation.in_process = True
     wait_until(lambda: installation.json("status")["daemons"], what="the daemon's sign of life")
     assert daemon.lines() == []
 

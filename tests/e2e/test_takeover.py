@@ -105,4 +105,5 @@ def test_many_daemons_share_many_syncs_and_every_edit_arrives_once(installation:
     for daemon in daemons:
         daemon.signal(signal.SIGTERM)
     assert [daemon.ends() for daemon in daemons] == [0, 0, 0]
+    installation.in_process = True
     assert installation.json("status")["daemons"] == []

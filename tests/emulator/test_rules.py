@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import phasesync.emulator as package
-from phasesync.emulator import RULES, Rule
+from phasesync.emulator import RULES
 
 HERE = Path(__file__).parent
 
@@ -32,9 +32,7 @@ def test_no_rule_stands_twice():
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_a_rule_says_where_it_lives_and_where_it_was_read(rule: Rule):
+def test_every_rule_says_where_it_lives_and_where_it_was_read():
     folder = Path(str(package.__file__)).parent
-    assert (folder / f"{rule.module}.py").exists()
-    assert rule.source
-    assert rule.adds
+    assert [rule.name for rule in RULES if not (folder / f"{rule.module}.py").exists()] == []
+    assert [rule.name for rule in RULES if not rule.source or not rule.adds] == []

@@ -194,15 +194,15 @@ def test_a_row_of_an_earlier_release_is_read(five: World) -> None:
     """Its details lack what was added since; the values that were empty then do not count as lost."""
     put(five, "production", A="")
     five.run()
-    sealer = five.store.journal._cipher
+    ring = five.store.keys
     added = {"empty", "steps", "created_at", "deletion_approved"}
     with five.store.database.write() as connection:
         row = connection.execute(sa.select(journal)).one()
         key_id = connection.scalar(sa.select(environments.c.data_key_id))
-        details = json.loads(sealer.keys.decrypt(_context(to_entry(row, sealer)), row.details))
+        details = json.loads(ring.decrypt(_context(to_entry(row, ring)), row.details))
         older = {name: value for name, value in details.items() if name not in added}
         assert len(details) == len(older) + len(added)
-        sealed = sealer.json(str(key_id), _context(to_entry(row, sealer)), older)
+        sealed = ring.encrypt_json(str(key_id), _context(to_entry(row, ring)), older)
         connection.execute(journal.update().values(details=sealed))
 
     read = five.entry

@@ -20,7 +20,7 @@ from phasesync.errors import (
 )
 from phasesync.store import Store
 from tests.support.stores import ACTOR, open_test_store
-from tests.support.vouching import mark_as_restored
+from tests.support.vouching import set_restore_mark
 from tests.support.world import World
 
 URL, USER = "shop/production/URL", "shop/production/USER"
@@ -417,12 +417,12 @@ def test_somebody_who_restores_it_gets_another_grace(deleting: World) -> None:
 def test_a_restored_database_deletes_nothing(deleting: World) -> None:
     deleting.edit(A=None)
     deleting.run()
-    mark_as_restored(deleting.store.database)
+    set_restore_mark(deleting.store.database)
     deleting.clock.pass_(hours=2)
 
     assert deleting.run().outcome is Outcome.UNCHANGED
-    assert deleting.store.restored.is_restored()
-    deleting.store.restored.accept_restore(ahead=10)
+    assert deleting.store.restore_mark.is_set()
+    deleting.store.restore_mark.accept(ahead=10)
     assert deleting.run().counts["delete"] == 1
 
 

@@ -15,7 +15,7 @@ from phasesync.errors import (
     PermissionDeniedError,
 )
 from tests.support.stores import ACTOR
-from tests.support.vouching import mark_as_restored
+from tests.support.vouching import set_restore_mark
 from tests.support.world import NAME, World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -137,7 +137,7 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
 def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> None:
     """What it does not know of came later; accepting it says that it is the one to go on with."""
     world.run()
-    mark_as_restored(world.store.database)
+    set_restore_mark(world.store.database)
 
     with pytest.raises(IllegalTransitionError):
         remove(world)
@@ -146,7 +146,7 @@ def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> N
 
     assert world.object.deleted_at is None
     assert world.sync.paused is None
-    world.store.restored.accept_restore(ahead=10)
+    world.store.restore_mark.accept(ahead=10)
     assert remove(world).scheduled == (NAME,)
 
 

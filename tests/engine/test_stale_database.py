@@ -13,7 +13,7 @@ from phasesync.engine.stale_database import LOOK_AHEAD, check_not_stale
 from phasesync.errors import ClaimHeldError, CredentialRejectedError, StaleDatabaseError
 from phasesync.store.tables import journal
 from tests.support.stores import ACTOR, TTL
-from tests.support.vouching import mark_as_restored
+from tests.support.vouching import set_restore_mark
 from tests.support.world import NAME, World
 
 
@@ -115,7 +115,7 @@ def test_an_accepted_database_writes_its_values_and_goes_on(world: World) -> Non
     roll_back(world, writes=5)
     world.run()
 
-    accepted = world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    accepted = world.store.restore_mark.accept(ahead=LOOK_AHEAD)
 
     assert (accepted.syncs, accepted.objects) == (1, 1)
     assert world.due()
@@ -138,7 +138,7 @@ def test_the_later_copy_recognises_it_and_halts(world: World) -> None:
         later = connection.execute(sa.select(journal)).one()._asdict()
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**older))
-    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
     world.edit(URL="postgres://accepted")
     world.run()
     with world.store.database.write() as connection:
@@ -161,7 +161,7 @@ def test_an_intent_of_the_backup_is_not_believed(world: World) -> None:
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**with_intent))
     world.edit(URL="postgres://first")
-    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
 
     world.run()
 
@@ -175,7 +175,7 @@ def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) 
     with world.store.database.write() as connection:
         connection.execute(journal.delete())
     assert world.run().outcome is Outcome.REFUSED
-    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
 
     refused = world.run()
 
@@ -199,12 +199,12 @@ def test_an_open_write_of_a_restored_database_is_not_taken_for_landed(world: Wor
     world.run()
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**with_intent))
-    mark_as_restored(world.store.database)
+    set_restore_mark(world.store.database)
     world.edit(URL="postgres://older")
 
     assert [world.run().outcome for _ in range(2)] == [Outcome.REFUSED] * 2
     assert "postgres://newer" in world.text
-    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
     assert world.run().outcome is Outcome.APPLIED
     assert "postgres://older" in world.text
 
@@ -213,4 +213,4 @@ def test_nothing_is_accepted_under_a_run(world: World) -> None:
     world.run()
     world.store.claims.claim(world.sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
     with pytest.raises(ClaimHeldError):
-        world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+        world.store.restore_mark.accept(ahead=LOOK_AHEAD)

@@ -68,7 +68,7 @@ def test_a_worse_failure_beside_it_does_not_hide_it(world: World) -> None:
 
     assert run.error is not None
     assert run.error.cls == "StaleDatabaseError"
-    assert world.store.restored.is_restored()
+    assert world.store.restore_mark.is_set()
 
 
 def test_an_accepted_database_goes_on_with_all(world: World) -> None:
@@ -76,7 +76,7 @@ def test_an_accepted_database_goes_on_with_all(world: World) -> None:
     world.edit(A="older", B="b2", C="c2")
     world.run()
 
-    world.store.restored.accept_restore(ahead=1_000)
+    world.store.restore_mark.accept(ahead=1_000)
     run = world.run()
 
     assert run.outcome is Outcome.APPLIED

@@ -15,12 +15,12 @@ from phasesync.engine.explanation import explain
 from phasesync.engine.removal import release_sync, remove_sync
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
-from phasesync.store.registry import locked_registry
+from phasesync.store.instance import lock_registry
 from phasesync.store.tables import journal, syncs
 from tests.fakes.remote import REGION
 from tests.support.operator import operations
 from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
-from tests.support.vouching import mark_as_restored
+from tests.support.vouching import set_restore_mark
 from tests.support.world import KEY_ARN, NAME, World
 
 OTHER = "shop/other"
@@ -28,7 +28,7 @@ OTHER = "shop/other"
 
 def put_back(world: World) -> None:
     """The database was put in place of a later state, as `db restore` notes it."""
-    mark_as_restored(world.store.database)
+    set_restore_mark(world.store.database)
 
 
 def edited(world: World) -> None:
@@ -99,7 +99,7 @@ def test_every_row_of_the_table_that_writes_is_held(world: World, change: Callab
 
     assert world.writes() == []
     assert world.sync.settled_status is SyncStatus.HALTED
-    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
     assert world.due()
     if action == "create":  # The guard asks for a word of its own, as ever.
         operations(world).approve("web", operations(world).plan("web").guarded.digest or "", actor=ACTOR)
@@ -160,7 +160,7 @@ def test_deletions_wait_as_well(world: World) -> None:
     world.run()
 
     assert world.remote.object("shop/MORE").deleted_at is None
-    world.store.restored.accept_restore(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
     world.run()
     assert world.remote.object("shop/MORE").deleted_at is not None
 
@@ -203,8 +203,8 @@ def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
 
     assert two.writes() == []
     assert two.remote.object(OTHER).description == "newer"
-    two.store.restored.accept_restore(ahead=LOOK_AHEAD)
-    assert not two.store.restored.is_restored()
+    two.store.restore_mark.accept(ahead=LOOK_AHEAD)
+    assert not two.store.restore_mark.is_set()
     assert reconcile(two, other) is Outcome.APPLIED
     assert two.run().outcome is Outcome.APPLIED
 
@@ -233,7 +233,7 @@ def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
 
     assert "keeps our tags" in line
     assert TAG_INSTANCE in two.object.tags
-    assert two.store.restored.is_restored()
+    assert two.store.restore_mark.is_set()
     assert two.store.syncs.state_of("other").restored
 
 
@@ -241,10 +241,10 @@ def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
     """It noted it on the sync alone."""
     two.run()
     with two.store.database.write() as connection:
-        locked_registry(connection, two.store.keys).store(restored_at=None)
+        lock_registry(connection, two.store.keys).store(restored_at=None)
         assert connection.scalar(sa.select(syncs.c.error_class).where(syncs.c.name == "web"))
 
-    assert two.store.restored.is_restored()
+    assert two.store.restore_mark.is_set()
     assert two.store.syncs.state_of("other").restored
 
 

@@ -118,7 +118,7 @@ def test_a_former_holder_that_wakes_during_its_successor_s_writes_says_nothing(w
 
     assert reconciler.reconcile(claim, lambda: None) is None
 
-    assert not written.store.restored.is_restored()
+    assert not written.store.restore_mark.is_set()
     assert written.run().outcome is Outcome.UNCHANGED
 
 

@@ -237,7 +237,7 @@ def test_where_iam_may_not_be_asked_what_sts_says_counts(world: LeaseWorld) -> N
 def test_an_accepted_backup_hands_out_no_key_from_before(world: LeaseWorld) -> None:
     first = give(world)
     world.become_restored()
-    world.store.restored.accept_restore(ahead=1)
+    world.store.restore_mark.accept(ahead=1)
 
     second = give(world)
 

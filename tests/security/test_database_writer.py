@@ -121,9 +121,9 @@ def copies(original: AlteredWorld, tmp_path: Path) -> Callable[[], AlteredWorld]
 
 def is_kept(world: AlteredWorld, original: AlteredWorld) -> list[str]:
     """Return what is refused, once it is clear that AWS has what it had."""
-    found = world.outcome()
-    assert found.objects == original.objects()
-    return found.refused
+    outcome = world.outcome()
+    assert outcome.objects == original.objects()
+    return outcome.refused
 
 
 def test_what_nobody_altered_is_in_step_and_refused_nowhere(original, copies) -> None:
@@ -144,7 +144,7 @@ def test_every_table_has_a_row_to_alter(original: AlteredWorld) -> None:
     assert [table.name for table in tables.metadata.sorted_tables if not original.all_rows()[table.name]] == []
 
 
-@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[".".join(one) for one in COLUMNS])
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[".".join(column) for column in COLUMNS])
 def test_a_changed_column(original: AlteredWorld, copies: Callable[[], AlteredWorld], table: str, column: str) -> None:
     refused: list[str] = []
     done = 0
@@ -158,7 +158,7 @@ def test_a_changed_column(original: AlteredWorld, copies: Callable[[], AlteredWo
     if worth is REFUSED:
         assert refused != []
     elif worth is NOTHING:
-        assert [one for one in refused if "authenticate" in one] == []
+        assert [message for message in refused if "authenticate" in message] == []
 
 
 def alterations(rows: list[dict[str, Any]], column: str) -> Iterator[Any]:
@@ -227,7 +227,7 @@ def test_rows_that_are_put_back_as_they_were_bring_nothing_back_to_aws(
 
 
 NOTICED = ("environments", "secrets", "journal", "credentials", "dynamic_secrets", "leases", "syncs", "instance")
-"""Tables of which an older row is refused, or told of."""
+"""Tables of which an older row is refused, or reported."""
 
 SOURCE = ("apps", "environments", "secrets", "secret_versions", "data_keys")
 SYNCS = ("syncs", "sync_reads", "runs")
@@ -260,7 +260,7 @@ def test_an_older_copy_that_is_authentic_in_itself_is_told_by_what_was_written(
     """The journal knows which revision it wrote, and AWS has versions that an older journal does not know."""
     world = copies()
     put_back(world, {table: original.rows[table] for table in put})
-    assert [one for one in is_kept(world, original) if word in one]
+    assert [message for message in is_kept(world, original) if word in message]
 
 
 @pytest.mark.parametrize(
@@ -300,10 +300,10 @@ def test_names_that_were_swapped_lead_nowhere(
     table, *columns, first, second = swapped
     world = copies()
     rows = {label_of(world, table, row): row for row in world.all_rows()[table]}
-    one, other = rows[str(first)], rows[str(second)]
+    left, right = rows[str(first)], rows[str(second)]
     with world.connected() as connection:
         for column in filter(None, columns):
-            for value, row in (("between", one), (one[column], other), (other[column], one)):
+            for value, row in (("between", left), (left[column], right), (right[column], left)):
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", [value, row["id"]])
     assert is_kept(world, original) != []
 
@@ -323,7 +323,7 @@ def test_the_document_names_the_exceptions_and_no_other() -> None:
     text = (ROOT / "docs" / "security.md").read_text()
     section = text.partition("\n## Somebody who may write to the database\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    documented = [one for row in rows for one in re.findall(r"`([^`]+)`", row)]
+    documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     exceptions = [
         f"{table}.{column}"
         for table, columns in DECIDED.items()

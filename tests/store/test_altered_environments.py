@@ -1,4 +1,4 @@
-"""Whoever can write to the database but has no key: no secret is rolled back, hidden, or read under another name."""
+"""An attacker with write access and no key cannot restore or hide a secret, nor read it under another name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -162,7 +162,7 @@ def test_an_environment_that_was_altered_can_be_removed(store: Store) -> None:
 
 
 def outcomes(done: list[Any]) -> list[str]:
-    return [type(one).__name__ for one in done if isinstance(one, PhasesyncError)]
+    return [type(result).__name__ for result in done if isinstance(result, PhasesyncError)]
 
 
 def test_edits_and_renames_at_once_leave_what_authenticates(store: Store) -> None:
@@ -184,7 +184,7 @@ def test_edits_and_renames_at_once_leave_what_authenticates(store: Store) -> Non
             lambda: store.apps.update_environment("shop", "b", new_name="B"),
         )
         assert outcomes(done) == []
-        names = [one.name for one in store.apps.list_environments("shop")]
+        names = [environment.name for environment in store.apps.list_environments("shop")]
         assert len(names) == 3 + 2 * (turn + 1)
         for name in names:
             store.secrets.list_secrets("shop", name)

@@ -1,4 +1,4 @@
-"""Whoever can write to the database but has no key: an altered recipe or lease is noticed, and stops nothing else."""
+"""An attacker with write access and no key: an altered dynamic secret or lease is noticed, and blocks nothing else."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,8 +49,8 @@ def swap(store: Store, table: sa.Table, name: str, ids: tuple[str, str]) -> None
 
 def flip(store: Store, table: sa.Table, name: str, row_id: str) -> None:
     """Change one bit of a ciphertext."""
-    found = column(store, table, row_id, name)
-    alter(store, table, row_id, **{name: found[:-1] + bytes([found[-1] ^ 1])})
+    ciphertext = column(store, table, row_id, name)
+    alter(store, table, row_id, **{name: ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])})
 
 
 def two_recipes(store: Store) -> tuple[DynamicSecret, DynamicSecret]:
@@ -66,7 +66,7 @@ def two_recipes(store: Store) -> tuple[DynamicSecret, DynamicSecret]:
 def due(store: Store, *, restored: bool = False) -> dict[str, ClaimedLease]:
     """Claim what a daemon has to act on; lease id -> it."""
     claimed = store.leases(ttl=TTL).claim_due("daemon", limit=9, again=9, restored=restored)
-    return {one.claim.lease_id: one for one in claimed}
+    return {claimed_lease.claim.lease_id: claimed_lease for claimed_lease in claimed}
 
 
 # --- recipes
@@ -76,7 +76,7 @@ BOUND = ("name", "environment_id", "path", "credential_id", "issuer", "version",
 
 @pytest.mark.parametrize("name", BOUND)
 def test_two_recipes_that_were_mixed_are_both_noticed(store: Store, name: str) -> None:
-    ids = tuple(one.id for one in two_recipes(store))
+    ids = tuple(dynamic.id for dynamic in two_recipes(store))
     swap(store, tables.dynamic_secrets, name, (ids[0], ids[1]))
     for attempt in (
         lambda: store.dynamics.get("ci"),
@@ -86,8 +86,8 @@ def test_two_recipes_that_were_mixed_are_both_noticed(store: Store, name: str) -
         with pytest.raises(CiphertextError, match=r"the dynamic secret c[id] in table dynamic_secrets does not auth"):
             attempt()
     listed = store.dynamics.list_all()
-    assert [one.error is not None for one in listed] == [True, True], "each stands in the list with the reason"
-    assert [one.config.policy_arns for one in listed] == [(), ()]
+    assert [lease.error is not None for lease in listed] == [True, True], "each stands in the list with the reason"
+    assert [lease.config.policy_arns for lease in listed] == [(), ()]
 
 
 def test_a_recipe_of_which_a_bit_was_changed_is_noticed(store: Store) -> None:
@@ -158,8 +158,10 @@ def test_an_altered_lease_is_neither_read_nor_changed(store: Store, altered: Lea
     entry = Entry(event=LeaseEvent.REVOKED, actor="ada")
     for attempt in (
         lambda: leases.get(altered.id),
-        lambda: leases.save(claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=entry),
-        lambda: leases.change(altered.id, lambda one, now: begin_revoke(one, Cause.REQUEST, "why", now), entry=entry),
+        lambda: leases.save(claim, lambda lease, now: begin_revoke(lease, Cause.REQUEST, "why", now), entry=entry),
+        lambda: leases.change(
+            altered.id, lambda lease, now: begin_revoke(lease, Cause.REQUEST, "why", now), entry=entry
+        ),
     ):
         with pytest.raises(CiphertextError, match=f"the lease {altered.id} of c[id] in table leases does not auth"):
             attempt()
@@ -169,7 +171,7 @@ def test_an_altered_lease_is_neither_read_nor_changed(store: Store, altered: Lea
 
 def test_an_altered_lease_stands_in_the_list_with_the_reason_and_hides_no_other(store: Store, altered: Lease) -> None:
     third = issue_lease(store, add_dynamic(store, "third"))
-    listed = {one.id: one for one in store.leases(ttl=TTL).list_leases()}
+    listed = {lease.id: lease for lease in store.leases(ttl=TTL).list_leases()}
     assert len(listed) == 3
     assert listed[third.id] == third
     assert "does not authenticate" in (listed[altered.id].error or "")
@@ -227,10 +229,10 @@ def test_values_that_were_kept_are_not_given_out_altered(store: Store, happening
     assert leases.records(one.id) == []
 
     third = issue_lease(store, store.dynamics.get("ci"), ttl=HOUR, keep=KEPT)
-    leases.change(third.id, lambda one, now: replace(one, expires_at=one.expires_at - timedelta(minutes=1)))
-    given = leases.reuse(store.dynamics.get("ci"), actor="bob")
-    assert given is not None
-    assert given.lease.id == third.id, "those whose values were altered hide no other"
+    leases.change(third.id, lambda lease, now: replace(lease, expires_at=lease.expires_at - timedelta(minutes=1)))
+    kept = leases.reuse(store.dynamics.get("ci"), actor="bob")
+    assert kept is not None
+    assert kept.lease.id == third.id, "those whose values were altered hide no other"
 
 
 def test_an_entry_that_was_moved_to_another_lease_is_noticed(store: Store) -> None:
@@ -282,7 +284,7 @@ def test_an_odd_row_keeps_no_other_lease_alive_and_ends_itself_or_is_told(
     if columns != {"expires_at": 2**63 - 1}:  # That one is due at its maximum, which is bound.
         assert odd.id in claimed
     leases = store.leases(ttl=TTL)
-    assert {one.id for one in leases.list_leases()} == {odd.id, good.id}
+    assert {lease.id for lease in leases.list_leases()} == {odd.id, good.id}
     for one in claimed.values():
         leases.defer(one.claim, EXPIRED)
     again = due(store)
@@ -322,15 +324,16 @@ def test_an_altered_lease_can_be_dropped_and_one_that_is_as_we_wrote_it_cannot(s
     with pytest.raises(IllegalTransitionError, match="is as we wrote it"):
         leases.drop_altered(good.id)
 
-    assert [one.id for one in leases.list_leases(ended=True)] == [good.id]
+    assert [lease.id for lease in leases.list_leases(ended=True)] == [good.id]
 
 
 # --- which leases there are
 
 
-def told_of(store: Store, dynamic: DynamicSecret) -> list[str]:
+def errors_of(store: Store, dynamic: DynamicSecret) -> list[str]:
     """What the list of dynamic secrets says of the leases of one."""
-    return [one.error for one in store.dynamics.list_all() if one.id == dynamic.id and one.error is not None]
+    listed = store.dynamics.list_all()
+    return [entry.error for entry in listed if entry.id == dynamic.id and entry.error is not None]
 
 
 def called_ended(store: Store, lease: Lease) -> None:
@@ -348,19 +351,19 @@ def test_a_live_lease_that_was_hidden_is_told_of_and_nothing_more_is_issued(
 ) -> None:
     dynamic = add_dynamic(store, max_leases=2)
     hidden, other = issue_lease(store, dynamic), issue_lease(store, dynamic)
-    assert told_of(store, dynamic) == []
+    assert errors_of(store, dynamic) == []
 
     hide(store, hidden)
 
-    assert ["are not those that it has" in one for one in told_of(store, dynamic)] == [True]
+    assert ["are not those that it has" in result for result in errors_of(store, dynamic)] == [True]
     with pytest.raises(CiphertextError, match="leases of the dynamic secret ci") as caught:
         request_lease(store, dynamic)
     assert "phasesync dynamic update ci" in str(caught.value.hint)
     assert end_lease(store, other).status is LeaseStatus.REVOKED, "an end goes through"
-    assert told_of(store, dynamic) != [], "and vouches for nothing"
+    assert errors_of(store, dynamic) != [], "and vouches for nothing"
 
     went_on = store.dynamics.update("ci", credential="aws", config=dynamic.config)
-    assert told_of(store, went_on) == []
+    assert errors_of(store, went_on) == []
     assert issue_lease(store, went_on).live
 
 
@@ -373,7 +376,7 @@ def test_a_lease_that_has_ended_and_was_put_back_is_not_given_again(store: Store
     alter(store, tables.leases, lease.id, **row)
     with pytest.raises(CiphertextError):
         store.leases(ttl=TTL).reuse(dynamic, actor="bob")
-    assert told_of(store, dynamic) != []
+    assert errors_of(store, dynamic) != []
 
 
 @pytest.mark.parametrize(
@@ -394,7 +397,7 @@ def test_a_lease_of_which_only_the_state_was_altered_is_revoked(store: Store, co
     assert again.lease is not None
     assert again.lease.status is LeaseStatus.REVOKE_FAILED
     assert again.lease.spec == lease.spec
-    leases.save(again.claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "altered", now))
+    leases.save(again.claim, lambda lease, now: begin_revoke(lease, Cause.REQUEST, "altered", now))
     assert leases.save(again.claim, revoked, done=True).status is LeaseStatus.REVOKED
 
 

@@ -1,8 +1,9 @@
 """
-What lies on the disk: no value, key name, folder, comment, reason or credential in any form; and what is altered or
-moved there is noticed.
+What is on the disk: no value, key name, folder, comment, reason or credential in any form; and an alteration or a move
+is noticed.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,7 @@ from phasesync.demo.canary import (
     find,
 )
 from phasesync.errors import CiphertextError
-from phasesync.store import WrappedKeyTable, tables
-from phasesync.store.encryption import ColumnCipher
+from phasesync.store import read_wrapped_keys, tables
 from phasesync.store.keys import KeyRing
 from phasesync.store.secrets import select_current, to_version
 from tests.support.stores import (
@@ -121,9 +121,9 @@ def test_a_removed_environment_takes_its_key_along(store):
     with store.database.read() as connection:
         row = connection.execute(select_current()).one()
     store.apps.remove_environment("shop", "production")
-    later = KeyRing([ROOT_KEY], WrappedKeyTable(store.database).list_all)
+    later = KeyRing([ROOT_KEY], partial(read_wrapped_keys, store.database))
     with pytest.raises(CiphertextError, match="a key that this database does not have"):
-        to_version(row, ColumnCipher(later))
+        to_version(row, later)
 
 
 # --- tampering: whoever can write to the database but has no key
@@ -138,8 +138,8 @@ def change(store, table: sa.Table, **values: object) -> None:
 def flipped(store, column: sa.Column) -> bytes:
     """The first ciphertext of a column with its last bit flipped."""
     with store.database.read() as connection:
-        found: bytes = connection.scalar(sa.select(column).where(column.is_not(None)).limit(1))
-    return found[:-1] + bytes([found[-1] ^ 1])
+        ciphertext: bytes = connection.scalar(sa.select(column).where(column.is_not(None)).limit(1))
+    return ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])
 
 
 def swap(store, table: sa.Table, column: sa.Column, keys: tuple[sa.Column, ...]) -> None:

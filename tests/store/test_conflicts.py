@@ -1,4 +1,4 @@
-"""Writes in each other's way on PostgreSQL: rows are locked in one order, and what was given up is repeated."""
+"""Conflicts between writes on PostgreSQL: rows are locked in one order, and a conflict leads to a repetition."""
 
 import inspect
 import threading
@@ -17,11 +17,11 @@ from phasesync.store.base import BaseStore
 from phasesync.store.claims import ClaimStore
 from phasesync.store.credentials import CredentialStore
 from phasesync.store.daemons import DaemonRegistry
-from phasesync.store.database import ATTEMPTS, repeated
+from phasesync.store.database import ATTEMPTS, retry_on_conflict
 from phasesync.store.dynamic import DynamicStore
 from phasesync.store.journal import JournalStore
 from phasesync.store.leases import LeaseStore
-from phasesync.store.restored import RestoredDatabase
+from phasesync.store.restore_mark import RestoreMark
 from phasesync.store.runs import RunStore
 from phasesync.store.secrets import SecretStore
 from phasesync.store.sweeps import SweepStore
@@ -90,7 +90,7 @@ def claim_all(store: Store) -> list[object]:
 
 def claims_that_expired(store: Store) -> Callable[[], object]:
     assert len(store.claims.claim_due("d", limit=COUNT, ttl=EXPIRED)) == COUNT
-    return store.claims.reap_expired
+    return store.claims.release_expired
 
 
 def claims_to_renew(store: Store) -> Callable[[], object]:
@@ -113,7 +113,7 @@ def an_account_that_became_known(store: Store) -> Callable[[], object]:
 
 
 def a_restore_that_is_accepted(store: Store) -> Callable[[], object]:
-    return lambda: store.restored.accept_restore(ahead=1000)
+    return lambda: store.restore_mark.accept(ahead=1000)
 
 
 @on_postgresql
@@ -197,7 +197,7 @@ def test_what_the_database_gave_up_is_repeated_some_times(code: str, monkeypatch
     monkeypatch.setattr("phasesync.store.database._FIRST_PAUSE_S", 0)
     done: list[int] = []
 
-    @repeated
+    @retry_on_conflict
     def work(until: int) -> int:
         done.append(1)
         if len(done) < until:
@@ -215,7 +215,7 @@ def test_what_the_database_gave_up_is_repeated_some_times(code: str, monkeypatch
 def test_nothing_else_is_repeated(error: Exception):
     done: list[int] = []
 
-    @repeated
+    @retry_on_conflict
     def work() -> None:
         done.append(1)
         raise error
@@ -235,7 +235,7 @@ def test_every_public_method_of_the_store_is_repeated():
         DynamicStore,
         JournalStore,
         LeaseStore,
-        RestoredDatabase,
+        RestoreMark,
         RunStore,
         SecretStore,
         SweepStore,
@@ -248,4 +248,4 @@ def test_every_public_method_of_the_store_is_repeated():
         for name, member in vars(store).items()
         if inspect.isfunction(member) and not name.startswith("_") and not hasattr(member, "__wrapped__")
     ]
-    assert sorted(set(missing)) == ["SweepStore.swept"], "a generator, which only reads"
+    assert sorted(set(missing)) == ["SweepStore.objects_of"], "a generator, which only reads"

@@ -1,4 +1,4 @@
-"""Transactions, the database's time, and errors in our words."""
+"""Transactions, the database's time, and the errors that they raise."""
 
 import socket
 import sqlite3
@@ -84,8 +84,8 @@ def test_a_read_cannot_write(database):
 def test_the_databases_time_is_ours_to_the_millisecond(database):
     before = time.time()
     with database.read() as connection:
-        told = connection.scalar(sa.select(now()))
-    assert before - 0.0015 <= told / 1_000_000 <= time.time() + 0.0015
+        clock = connection.scalar(sa.select(now()))
+    assert before - 0.0015 <= clock / 1_000_000 <= time.time() + 0.0015
 
 
 def test_an_instant_survives_to_the_microsecond(database):

@@ -1,4 +1,4 @@
-"""Where a database may lie, and how its URL may be written."""
+"""The place of a database, and the forms of its URL."""
 
 import os
 import stat
@@ -8,13 +8,8 @@ import pytest
 from phasesync.errors import SettingsError
 from phasesync.store import database_url as locations
 from phasesync.store import open_database
-from phasesync.store.database_url import (
-    check_sqlite_version,
-    network_file_system,
-    parse_database_url,
-    prepare_sqlite_file,
-    sqlite_url,
-)
+from phasesync.store.database_url import parse_database_url, sqlite_url
+from phasesync.store.sqlite_file import check_sqlite_version, network_file_system, prepare_sqlite_file
 
 MOUNTS = """\
 /dev/vda1 / ext4 rw 0 0

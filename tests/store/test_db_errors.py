@@ -1,4 +1,4 @@
-"""What becomes of each error of the two databases: what a person must change, and what is tried again."""
+"""Errors of the two databases: which ones a person must fix, and which ones are tried again."""
 
 import sqlite3
 
@@ -21,8 +21,8 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.store.db_errors import spoils_connections, translate
-from phasesync.store.postgresql_login import Refusal, read_refusal
+from phasesync.store.db_errors import Refusal, invalidates_connections, translate
+from phasesync.store.postgresql import read_refusal
 from tests.support.stores import LONG
 
 URL = sa.make_url("postgresql+psycopg://ada:hunter2@db/shop")
@@ -48,9 +48,11 @@ def of_sqlite(name: str, text: str = CANARY_VALUE, at: sa.URL = SQLITE) -> Phase
 def wrapped(error: Exception) -> sa.exc.DBAPIError:
     """As SQLAlchemy raises a driver's error."""
     base = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
-    made = sa.exc.DBAPIError.instance("SELECT 1", {"value": CANARY_VALUE}, error, base, hide_parameters=True)
-    assert isinstance(made, sa.exc.DBAPIError)
-    return made
+    error_of_sqlalchemy = sa.exc.DBAPIError.instance(
+        "SELECT 1", {"value": CANARY_VALUE}, error, base, hide_parameters=True
+    )
+    assert isinstance(error_of_sqlalchemy, sa.exc.DBAPIError)
+    return error_of_sqlalchemy
 
 
 def is_tried_again(error: PhasesyncError) -> bool:
@@ -195,12 +197,12 @@ def test_even_what_a_person_has_to_change_is_looked_at_again(error):
 
 @pytest.mark.parametrize("state", ["25006", "0A000", "57P01", "XX000", "54000", "F0000", "08006", "40003", None])
 def test_connections_that_may_lead_astray_are_dropped(state):
-    assert spoils_connections(of_postgresql(state))
+    assert invalidates_connections(of_postgresql(state))
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "57014", "23505", "42601"])
 def test_connections_that_are_good_are_kept(state):
-    assert not spoils_connections(of_postgresql(state))
+    assert not invalidates_connections(of_postgresql(state))
 
 
 # --- connections that were refused: libpq's texts at verbosity "sqlstate"

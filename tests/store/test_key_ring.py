@@ -1,4 +1,4 @@
-"""Envelope encryption: what is bound to what, and what a wrong or altered key does."""
+"""Envelope encryption: what a ciphertext is bound to, and what a wrong or altered key does."""
 
 from dataclasses import replace
 
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from phasesync.demo.canary import CANARY_VALUE, find
 from phasesync.errors import CiphertextError, KeyUnavailableError
-from phasesync.store.keys import KeyRing, RootKey, WrappedKey, join_parts
+from phasesync.store.encryption import join_parts
+from phasesync.store.keys import KeyRing, RootKey, WrappedKey
 
 ROOT = RootKey(material=bytes(range(32)), source="test")
 OTHER = RootKey(material=bytes(32), source="test")
@@ -158,7 +159,7 @@ def test_keys_are_read_once_and_again_only_for_a_new_one(ring, shelf):
     fresh = KeyRing([ROOT], shelf.list_all)
     fresh.verify()
     sealed = [ring.encrypt(key.id, PLACE, b"x") for key in shelf.keys]
-    assert [fresh.decrypt(PLACE, one) for one in sealed] == [b"x"] * 4
+    assert [fresh.decrypt(PLACE, ciphertext) for ciphertext in sealed] == [b"x"] * 4
     assert fresh.digests.key_id == shelf.keys[0].id
     assert shelf.reads == 1
     shelf.keys.append(ring.new_data_key("environment"))
@@ -177,7 +178,7 @@ def test_digests_are_keyed_and_kept_apart(ring, shelf):
         digests.digest("lookup"),
     }
     assert len(different) == 5
-    assert {len(one) for one in different} == {32}
+    assert {len(digest) for digest in different} == {32}
 
 
 def test_nothing_of_a_key_is_shown(ring):

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from phasesync.core.sync import Trigger
 from phasesync.errors import SchemaMismatchError, SettingsError
 from phasesync.store import migrate, open_database
-from phasesync.store import migration_macs as authenticate
+from phasesync.store import migration_0003 as authenticate
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import metadata, syncs
 from tests.support.stores import (

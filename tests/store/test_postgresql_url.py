@@ -1,4 +1,4 @@
-"""URLs of PostgreSQL databases: libpq's forms, read strictly, and nothing of a password in any message."""
+"""URLs of PostgreSQL databases: the forms of libpq, parsed strictly, without any part of a password in a message."""
 
 import pytest
 import sqlalchemy as sa
@@ -9,10 +9,10 @@ from phasesync.store.db_errors import translate
 
 
 def parameters(text: str) -> dict[str, object]:
-    """What the client library is given, apart from what we always give it."""
+    """The parameters of the client library for a URL, apart from those that we always set."""
     url = parse_database_url(text)
-    _, given = sa.create_engine(url).dialect.create_connect_args(url)
-    return {name: value for name, value in given.items() if name != "context"}
+    _, arguments = sa.create_engine(url).dialect.create_connect_args(url)
+    return {name: value for name, value in arguments.items() if name != "context"}
 
 
 @pytest.mark.parametrize(

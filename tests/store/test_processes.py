@@ -70,8 +70,8 @@ def test_edits_of_several_processes_lose_nothing(store, url):
     environment = store.apps.get_environment("shop", "production")
     assert (environment.revision, environment.keys) == (75, 76)
     shared = store.secrets.history("shop", "production", "/", "SHARED")
-    assert [one.version for one in shared] == list(range(75, 0, -1))
-    assert len({one.value.reveal_text() for one in shared if one.value is not None}) == 75
+    assert [version.version for version in shared] == list(range(75, 0, -1))
+    assert len({version.value.reveal_text() for version in shared if version.value is not None}) == 75
 
 
 def test_two_claimers_never_get_one_sync(store, url):
@@ -96,7 +96,7 @@ def test_the_claim_of_a_killed_holder_is_taken_over_when_it_has_expired(store, u
     assert claim_due(store, "successor") == []
     assert store.syncs.get_sync("web").running
 
-    wait_until(lambda: store.claims.reap_expired() == ["web"], what="the end of the claim")
+    wait_until(lambda: store.claims.release_expired() == ["web"], what="the end of the claim")
     assert claim_one(store, "successor").fence == int(fence) + 1
     assert [run.outcome for run in store.runs.list_runs()] == [Outcome.INTERRUPTED]
 
@@ -147,13 +147,13 @@ for _ in range(30):
     connections = [file.connect() for _ in range(12)]
     connections[0].execute("INSERT INTO t VALUES (1)")
     path.rename(away)
-    threads = [threading.Thread(target=file.give_up) for _ in range(2)]
-    for one in threads:
-        one.start()
-    for one in connections:
-        one.close()
-    for one in threads:
-        one.join()
+    threads = [threading.Thread(target=file.abandon) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for connection in connections:
+        connection.close()
+    for thread in threads:
+        thread.join()
     for end in ("-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
     away.rename(path)

@@ -203,5 +203,5 @@ def test_a_path_of_odd_characters_is_opened_as_it_is(migrated_database_url, tmp_
     database = open_database(f"sqlite:///{path}")
     with database.read() as connection:
         assert connection.execute(sa.select(apps)).all() == []
-    assert sorted(one.name for one in tmp_path.iterdir()) == [name, f"{name}-shm", f"{name}-wal"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [name, f"{name}-shm", f"{name}-wal"]
     database.close()

@@ -1,4 +1,4 @@
-"""A backup in the place of a database: checked before, atomic, and remembered as older."""
+"""Restoring a backup: it is checked before, replaced atomically, and marked as older."""
 
 import os
 import shutil
@@ -62,11 +62,11 @@ def test_the_backup_takes_the_place_and_the_former_is_kept(migrated_database_url
 def test_it_counts_as_older_until_somebody_accepts_it(migrated_database_url: str, saved: Path) -> None:
     restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
     store = open_test_store(migrated_database_url)
-    assert store.restored.is_restored()
+    assert store.restore_mark.is_set()
 
-    store.restored.accept_restore(ahead=10)
+    store.restore_mark.accept(ahead=10)
 
-    assert not store.restored.is_restored()
+    assert not store.restore_mark.is_set()
     store.close()
 
 

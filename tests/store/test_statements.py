@@ -1,4 +1,4 @@
-"""How many statements the hot paths send: constant, whatever an environment, a run or a fleet holds."""
+"""The number of statements of the hot paths is constant, whatever the size of an environment, a run or a fleet."""
 
 from datetime import timedelta
 
@@ -37,7 +37,7 @@ def test_a_claim_is_a_look_and_one_statement(store, size):
     assert count(store, lambda: claim_due(store)) == 1
     assert count(store, lambda: store.claims.renew(claimed, ttl=TTL)) == 1
     assert count(store, lambda: store.claims.paused(claimed[0].sync_id)) == 1
-    assert count(store, store.claims.reap_expired) == 1, "a look finds nothing that expired"
+    assert count(store, store.claims.release_expired) == 1, "a look finds nothing that expired"
 
 
 def test_a_snapshot_loads_any_number_of_environments_in_two(store, size):
@@ -47,7 +47,7 @@ def test_a_snapshot_loads_any_number_of_environments_in_two(store, size):
     with store.secrets.snapshot() as reader:
         loaded = {}
         assert count(store, lambda: loaded.update(reader.load(names))) == 2
-    assert {len(one.secrets) for one in loaded.values()} == {size}
+    assert {len(snapshot.secrets) for snapshot in loaded.values()} == {size}
 
 
 def test_an_edit_does_not_depend_on_the_number_of_keys(store, size):

@@ -150,7 +150,7 @@ class AlteredWorld:
     def run_all(self, store: Store) -> list[str]:
         """Reconcile every sync, as a daemon does it; return what was refused."""
         reconciler = _reconciler(store, self.remote)
-        store.claims.reap_expired()
+        store.claims.release_expired()
         for sync_id in _sync_ids(self):
             try:
                 claim = store.claims.claim(sync_id, "daemon", trigger=Trigger.MANUAL, actor=ACTOR, ttl=EXPIRED)
@@ -203,7 +203,7 @@ _READS: dict[str, Callable[[Store], object]] = {
     "runs": lambda store: store.runs.list_runs(),
     "records": _records,
     "give again": _give_again,
-    "restored": lambda store: store.restored.is_restored(),
+    "restored": lambda store: store.restore_mark.is_set(),
 }
 """What leads to AWS or shows values, beside runs."""
 

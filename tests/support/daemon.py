@@ -20,6 +20,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from tests.support.preloaded import PreloadedProcess
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 PHASESYNC = Path(sys.executable).with_name("phasesync")
@@ -34,23 +35,27 @@ _DEFECTS = frozenset({"a round failed", "uncaught exception", "exception that no
 class Daemon:
     """A daemon and its log. It leads a process group of its own, so that a Ctrl-C of the tests is not its own."""
 
-    def __init__(self, environ: Mapping[str, str], log: Path, *options: str) -> None:
+    def __init__(self, environ: Mapping[str, str], log: Path, *, installed: bool = False) -> None:
         """
         Args:
             environ: its whole environment.
             log: a file that its stderr goes to.
-            options: of the command line, before `daemon`.
+            installed: start the command as an installation has it; otherwise begin after its imports.
         """
         self.log = log
+        self.process: subprocess.Popen[bytes] | PreloadedProcess
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [str(PHASESYNC), *options, "daemon"],
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
+            if installed:
+                self.process = subprocess.Popen(
+                    [str(PHASESYNC), "daemon"],
+                    env=dict(environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+            else:
+                self.process = PreloadedProcess(["daemon"], environ, stderr.fileno())
         self.pid = self.process.pid
 
     # --- its log

@@ -19,9 +19,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.support.postgres import PostgresServer, start_server
+from tests.support.postgres import PostgresServer, create_database, drop_database, start_server
 
 BACKENDS = ("sqlite", "postgresql")
 TEMPLATE = "phasesync_template"
@@ -42,7 +43,7 @@ def migrate_template(url: str) -> None:
 
 
 class _TellsWorkers:
-    """The part that only xdist's controller has; registered if xdist is installed."""
+    """The plugin of xdist's controller that tells workers where the server is; registered if xdist is installed."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -55,15 +56,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Runs at the end, after Ctrl-C too; the server's guard takes care of everything harder than that."""
+    """Stop the server at the end, after Ctrl-C too; the server's guard handles every harder end."""
     if server := config.stash.get(_SERVER, None):
         server.stop()
 
 
 def _server_of(config: pytest.Config) -> PostgresServer:
     if _SERVER not in config.stash:
-        told = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
-        config.stash[_SERVER] = PostgresServer(socket_directory=told) if told else start_server()
+        directory = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
+        config.stash[_SERVER] = PostgresServer(socket_directory=directory) if directory else start_server()
     return config.stash[_SERVER]
 
 
@@ -76,31 +77,38 @@ def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
     return _server_of(pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def postgres_administrator(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
+    """One connection that makes and drops the databases of all tests of this process: each new one costs a process."""
+    with postgres_server.connect() as connection:
+        yield connection
+
+
 @pytest.fixture(params=BACKENDS)
 def database_backend(request: pytest.FixtureRequest) -> str:
-    """`sqlite`, then `postgresql`: whoever asks for it runs once on each."""
+    """`sqlite`, then `postgresql`: a test that uses it runs once on each."""
     return str(request.param)
 
 
 @pytest.fixture
 def database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of an empty database that nobody else uses."""
+    """The URL of an empty database of its own."""
     if database_backend == "sqlite":
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
-        yield from _fresh_postgres_database(request.getfixturevalue("postgres_server"), template=None)
+        yield from _fresh_postgres_database(request, template=None)
 
 
 @pytest.fixture
 def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a database at the newest migration, with keys, that nobody else uses."""
+    """The URL of a database of its own, at the newest migration, with keys."""
     if database_backend == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_sqlite_template"), tmp_path / "phasesync.db")
         (tmp_path / "phasesync.db").chmod(0o600)
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
         template = request.getfixturevalue("migrated_postgres_template")
-        yield from _fresh_postgres_database(request.getfixturevalue("postgres_server"), template=template)
+        yield from _fresh_postgres_database(request, template=template)
 
 
 @pytest.fixture(scope="session")
@@ -131,8 +139,10 @@ def _sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def _fresh_postgres_database(server: PostgresServer, template: str | None) -> Iterator[str]:
+def _fresh_postgres_database(request: pytest.FixtureRequest, template: str | None) -> Iterator[str]:
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    administrator: psycopg.Connection = request.getfixturevalue("postgres_administrator")
     name = f"test_{secrets.token_hex(8)}"
-    server.create_database(name, template)
+    create_database(administrator, name, template)
     yield server.url(name)
-    server.drop_database(name)
+    drop_database(administrator, name)

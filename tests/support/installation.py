@@ -138,10 +138,10 @@ class Installation:
 
     # --- daemons
 
-    def start_daemon(self, *, ready: bool = True, **environ: str) -> Daemon:
-        """Start a daemon; with `ready` it works or stands by when this returns."""
+    def start_daemon(self, *, ready: bool = True, installed: bool = False, **environ: str) -> Daemon:
+        """Start a daemon; with `ready` it works or stands by when this returns. `installed`: see `Daemon`."""
         log = self.folder / f"daemon-{len(self.daemons) + 1}.log"
-        daemon = Daemon(self.environ | environ, log)
+        daemon = Daemon(self.environ | environ, log, installed=installed)
         self.daemons.append(daemon)
         if ready:
             daemon.wait_until_ready()
@@ -215,9 +215,9 @@ class Installation:
 
     def close(self) -> None:
         """End every process that is left, and look for defects in the logs of the daemons."""
-        for process in (*self._commands, *(daemon.process for daemon in self.daemons)):
+        for pid in (*(process.pid for process in self._commands), *(daemon.pid for daemon in self.daemons)):
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
         for process in self._commands:
             process.communicate(timeout=HANG_GUARD_S)
         for daemon in self.daemons:

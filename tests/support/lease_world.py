@@ -45,7 +45,7 @@ from phasesync.store import Store
 from phasesync.store.tables import leases as lease_rows
 from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
-from tests.support.vouching import mark_as_restored, vouch_for_leases
+from tests.support.vouching import set_restore_mark, vouch_for_leases
 from tests.support.world import MovableClock
 
 ACCOUNT = "123456789012"
@@ -267,7 +267,7 @@ class LeaseWorld(LeaseProcess):
 
     def become_restored(self) -> None:
         """Have the database count as an older backup that was put in place of a later state."""
-        mark_as_restored(self.store.database)
+        set_restore_mark(self.store.database)
 
     def let_time_pass(self, **time: float) -> None:
         """Let time pass for all leases, but not for the ends that no renewal moves; they are sealed."""

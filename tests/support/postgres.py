@@ -59,17 +59,13 @@ class PostgresServer:
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database: an empty one, or a copy of `template`, which nobody may be connected to."""
-        # template0 is the one that no connection can hold up; FILE_COPY takes 6 ms here, the default 13 to 30.
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-            sql.Identifier(name), sql.Identifier(template or "template0")
-        )
         with self.connect() as connection:
-            connection.execute(statement)
+            create_database(connection, name, template)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it exists, whoever is still connected to it."""
         with self.connect() as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            drop_database(connection, name)
 
     def stop(self) -> None:
         """Stop the server and remove its files. Safe to repeat; does nothing without the guard."""
@@ -89,6 +85,18 @@ class PostgresServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def create_database(administrator: psycopg.Connection, name: str, template: str | None = None) -> None:
+    """See `PostgresServer.create_database`."""
+    # template0 is the one that no connection can hold up; FILE_COPY takes 6 ms here, the default 13 to 30.
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    administrator.execute(statement.format(sql.Identifier(name), sql.Identifier(template or "template0")))
+
+
+def drop_database(administrator: psycopg.Connection, name: str) -> None:
+    """See `PostgresServer.drop_database`."""
+    administrator.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def start_server() -> PostgresServer:

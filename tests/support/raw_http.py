@@ -10,11 +10,19 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 Script = Callable[[], Iterator[bytes]]
 """Yields what is sent, piece by piece."""
+
+
+@contextmanager
+def port_that_refuses() -> Iterator[int]:
+    """Yield a port of loopback that refuses connections. It is taken: nobody else can listen there meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 def page(status: int, text: str = "<html><body>words of it</body></html>", **headers: str) -> Script:

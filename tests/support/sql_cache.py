@@ -1,7 +1,7 @@
 """
-SQLAlchemy in tests: a statement is compiled once for a process and kind of database.
+SQLAlchemy in tests: a statement is compiled once for each process and kind of database.
 
-Each engine compiles for itself, and nearly every test here has an engine of its own.
+An engine compiles for itself, and nearly every test has an engine of its own.
 """
 
 from __future__ import annotations

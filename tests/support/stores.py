@@ -1,4 +1,4 @@
-"""A store on a fresh database, and valid things to put into it that a test changes in one place."""
+"""A store on a fresh database, and valid content for it that a test changes in one place."""
 
 import base64
 import uuid
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
@@ -21,10 +22,10 @@ from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Sync, SyncConfig, SyncStatus
 from phasesync.core.sync_state import AfterRun, Claim, SyncDraft
-from phasesync.errors import PhasesyncError
-from phasesync.store import Database, Store, WrappedKeyTable, initialise, open_database, open_store, tables
+from phasesync.errors import PhasesyncError, SchemaMismatchError
+from phasesync.store import Database, Store, initialise, open_database, open_store, read_wrapped_keys, tables
 from phasesync.store.keys import KeyRing, RootKey
-from phasesync.store.lease_rows import is_authentic, mac_of
+from phasesync.store.lease_rows import is_authentic, lease_mac
 from tests.support.values import ACCOUNT, dynamic_config
 
 T = TypeVar("T")
@@ -33,29 +34,32 @@ ROOT_KEY = RootKey(material=bytes(range(32)), source="a test")
 OTHER_ROOT_KEY = RootKey(material=bytes(range(1, 33)), source="a test")
 TTL = timedelta(minutes=5)
 EXPIRED = timedelta(seconds=-1)
-"""A claim or a membership with this life has ended already; no test has to wait."""
+"""A claim or a membership with this ttl has expired already; no test has to wait."""
 LONG = timedelta(hours=1)
 ACTOR = "ada"
 
 
 def open_test_store(database_url: str, root_key: RootKey = ROOT_KEY) -> Store:
-    """Open a migrated database, with keys made if it has none."""
-    # A test does not outlive a power cut; processes that die lose nothing either way.
+    """Open the store of a migrated database; create its first keys if it has none."""
+    # A test need not survive a power cut; a process that dies loses nothing either way.
     database = open_database(database_url, synchronous="OFF")
-    keys = KeyRing([root_key], WrappedKeyTable(database).list_all)
+    keys = KeyRing([root_key], partial(read_wrapped_keys, database))
     try:
-        initialise(database, keys)
-        return open_store(database, keys)
+        try:
+            return open_store(database, keys)
+        except SchemaMismatchError:  # It has no keys yet, unlike the copies of the template that nearly every test has.
+            initialise(database, keys)
+            return open_store(database, keys)
     except BaseException:
         database.close()
         raise
 
 
 def opens_with(root_key: RootKey = ROOT_KEY) -> Callable[[Database], KeyRing]:
-    """What bootstrap gives to migrations and restores: it opens a database's keys, or raises."""
+    """Return what bootstrap gives to migrations and restores: it returns the key ring of a database, or raises."""
 
     def open_keys(database: Database) -> KeyRing:
-        keys = KeyRing([root_key], WrappedKeyTable(database).list_all)
+        keys = KeyRing([root_key], partial(read_wrapped_keys, database))
         keys.verify()
         return keys
 
@@ -76,18 +80,18 @@ def write(
 
 
 def put(store: Store, *writes: SecretWrite, environment: str = "production") -> int:
-    """Commit writes to an environment of `shop`, made with its app where missing; return its revision."""
+    """Commit writes to an environment of `shop`, created with its app if missing; return its revision."""
     if not any(app.name == "shop" for app in store.apps.list_apps()):
         store.apps.add_app("shop")
-    if not any(one.name == environment for one in store.apps.list_environments("shop")):
+    if environment not in [existing.name for existing in store.apps.list_environments("shop")]:
         store.apps.add_environment("shop", environment)
     return store.secrets.edit("shop", environment, actor=ACTOR, origin="set", writes=writes).revision
 
 
 def values_of(store: Store, environment: str = "production") -> dict[str, str]:
     """Return key -> text of an environment of `shop`."""
-    found = store.secrets.list_secrets("shop", environment)
-    return {one.key: one.value.reveal_text() for one in found if one.value is not None}
+    versions = store.secrets.list_secrets("shop", environment)
+    return {version.key: version.value.reveal_text() for version in versions if version.value is not None}
 
 
 def access_key(**changes: object) -> CredentialDraft:
@@ -102,7 +106,7 @@ def access_key(**changes: object) -> CredentialDraft:
 
 
 def incomplete_role() -> CredentialDraft:
-    """A credential whose role does not exist yet."""
+    """A credential with a role that does not exist yet."""
     return CredentialDraft(type=CredentialType.ASSUME_ROLE, region="eu-central-1", external_id="phasesync-1234")
 
 
@@ -126,7 +130,7 @@ def sync_draft(name: str = "web", **changes: object) -> SyncDraft:
 def add_sync(store: Store, name: str = "web", **changes: object) -> Sync:
     """Add a sync with the environment and the credential that it needs."""
     put(store)
-    if not any(one.name == "aws" for one in store.credentials.list_all()):
+    if "aws" not in [credential.name for credential in store.credentials.list_all()]:
         store.credentials.add("aws", access_key())
     return store.syncs.add_sync(sync_draft(name, **changes))
 
@@ -134,7 +138,7 @@ def add_sync(store: Store, name: str = "web", **changes: object) -> Sync:
 def claim_due(
     store: Store, owner: str = "daemon-1", *, limit: int = 10, ttl: timedelta = TTL, large: int | None = None
 ) -> list[Claim]:
-    """Claim what is due."""
+    """Claim the syncs that are due."""
     return store.claims.claim_due(owner, limit=limit, ttl=ttl, large=large)
 
 
@@ -169,7 +173,7 @@ def run_of(claim: Claim, **changes: object) -> Run:
 
 
 def after(**changes: object) -> AfterRun:
-    """What a good run leaves behind."""
+    """The state after a successful run."""
     left = AfterRun(
         status=SyncStatus.IN_SYNC,
         reason=None,
@@ -195,7 +199,7 @@ USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/phasesync/shop/production/ci"
 
 
 def dynamic_draft(name: str = "ci", **changes: object) -> DynamicDraft:
-    """A dynamic secret of shop/production that hands out keys under names of its own."""
+    """A dynamic secret of shop/production that issues keys under names of its own."""
     keys = {"access_key_id": f"{name.upper()}_KEY_ID", "secret_access_key": f"{name.upper()}_SECRET_KEY"}
     draft = DynamicDraft(
         name=name,
@@ -220,7 +224,7 @@ def add_dynamic(
 ) -> DynamicSecret:
     """Add a dynamic secret with the environment and the credential that it needs; its configuration may differ."""
     put(store, environment=environment)
-    if not any(one.name == credential for one in store.credentials.list_all()):
+    if credential not in [existing.name for existing in store.credentials.list_all()]:
         store.credentials.add(credential, access_key())
     draft = dynamic_draft(name, environment=environment, path=path, credential=credential)
     return store.dynamics.add(replace(draft, config=replace(draft.config, **config)))  # type: ignore[arg-type]
@@ -229,7 +233,7 @@ def add_dynamic(
 def request_lease(
     store: Store, dynamic: DynamicSecret, owner: str = "cli-1", *, ttl: timedelta = LONG, claim_ttl: timedelta = TTL
 ) -> tuple[LeaseClaim, Lease]:
-    """Ask for a lease; nothing is called yet."""
+    """Request a lease; no call was made yet."""
 
     def make_spec(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
         ours = user_owner_tags(
@@ -240,14 +244,14 @@ def request_lease(
     return store.leases(ttl=claim_ttl).request(dynamic, make_spec, ttl=ttl, owner=owner)
 
 
-def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
-    """Take a requested lease to active; the claim is given back."""
+def activate_lease(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, done: bool = True) -> Lease:
+    """Bring a requested lease to active, and release the claim."""
     leases = store.leases(ttl=TTL)
-    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    leases.save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
     return leases.save(
         claim,
-        lambda one, now: issued(
-            one, now, principal=USER_ARN, access_key_id="AKIAIOSFODNN7EXAMPLE", kept=keep is not None
+        lambda lease, now: issued(
+            lease, now, principal=USER_ARN, access_key_id="AKIAIOSFODNN7EXAMPLE", kept=keep is not None
         ),
         keep=keep,
         done=done,
@@ -255,44 +259,44 @@ def hand_out(store: Store, claim: LeaseClaim, *, keep: Outputs | None = None, do
 
 
 def issue_lease(store: Store, dynamic: DynamicSecret, *, ttl: timedelta = LONG, keep: Outputs | None = None) -> Lease:
-    """An active lease that nobody is at work on."""
-    return hand_out(store, request_lease(store, dynamic, ttl=ttl)[0], keep=keep)
+    """An active lease without a claim."""
+    return activate_lease(store, request_lease(store, dynamic, ttl=ttl)[0], keep=keep)
 
 
 def revoke_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) -> LeaseClaim:
-    """Begin to take a lease back; the claim is kept."""
+    """Begin to revoke a lease; the claim is kept."""
     leases = store.leases(ttl=TTL)
     claim = leases.claim(lease.id, "revoker").claim
-    leases.save(claim, lambda one, now: begin_revoke(one, cause, "by ada", now))
+    leases.save(claim, lambda lease, now: begin_revoke(lease, cause, "by ada", now))
     return claim
 
 
 def end_lease(store: Store, lease: Lease, *, cause: Cause = Cause.REQUEST) -> Lease:
-    """Take a lease back."""
+    """Revoke a lease."""
     return store.leases(ttl=TTL).save(revoke_lease(store, lease, cause=cause), revoked, done=True)
 
 
 def fail_lease(store: Store, lease: Lease, *, pause: timedelta = LONG) -> Lease:
-    """Try to take a lease back, in vain."""
+    """Try to revoke a lease, without success."""
     claim = revoke_lease(store, lease)
-    return store.leases(ttl=TTL).save(claim, lambda one, now: revoke_failed(one, "denied", pause, now), done=True)
+    return store.leases(ttl=TTL).save(claim, lambda lease, now: revoke_failed(lease, "denied", pause, now), done=True)
 
 
 def alter(store: Store, table: sa.Table, row_id: str | None = None, **values: object) -> None:
-    """Change rows behind the store's back: the one of an id, or all of a table."""
+    """Change rows without the store: the row of an id, or all rows of a table."""
     statement = table.update() if row_id is None else table.update().where(table.c.id == row_id)
     with store.database.write() as connection:
         assert connection.execute(statement.values(**values)).rowcount > 0
 
 
 def move_lease(store: Store, lease: Lease, by: timedelta, *columns: str) -> None:
-    """Move instants of a lease, as if so much more time, or so much less, had passed. One that was altered stays so."""
+    """Move instants of a lease, as if more or less time had passed. An altered lease stays altered."""
     was_authentic = is_authentic(store.keys, _lease_row(store, lease.id))
     microseconds = by // timedelta(microseconds=1)
     moved = {name: sa.type_coerce(tables.leases.c[name], sa.BigInteger()) + microseconds for name in columns}
     alter(store, tables.leases, lease.id, **moved)
     if was_authentic:
-        alter(store, tables.leases, lease.id, mac=mac_of(store.keys, _lease_row(store, lease.id)._asdict()))
+        alter(store, tables.leases, lease.id, mac=lease_mac(store.keys, _lease_row(store, lease.id)._asdict()))
 
 
 def _lease_row(store: Store, lease_id: str) -> sa.Row[Any]:
@@ -301,7 +305,7 @@ def _lease_row(store: Store, lease_id: str) -> sa.Row[Any]:
 
 
 def at_once(*calls: Callable[[], T]) -> list[T | PhasesyncError]:
-    """Begin all calls in the same moment, each in a thread; return what each returned, or our error that it raised."""
+    """Start all calls at the same moment, each in a thread; return the result of each, or our error that it raised."""
     barrier = Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T | PhasesyncError:

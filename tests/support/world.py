@@ -126,7 +126,7 @@ class World:
 
     def due(self) -> bool:
         """Whether a daemon would reconcile the sync now, by itself."""
-        self.store.claims.reap_expired()
+        self.store.claims.release_expired()
         claims = self.store.claims.claim_due("observer", limit=1, ttl=EXPIRED)
         for claim in claims:
             self.store.claims.release(claim)

@@ -42,7 +42,7 @@ class LeaseExpiry:
             # Calls that AWS does not answer take long: leases that failed before get half of the threads at most.
             again = max(0, (free + len(running) + 1) // 2 - failed)
             due = self._context.leases.claim_due(
-                self._context.owner, limit=free, again=again, restored=self._context.store.restored.is_restored()
+                self._context.owner, limit=free, again=again, restored=self._context.store.restore_mark.is_set()
             )
             # They may arrive late, from a database that was locked, when shutdown has begun already.
             late = [claimed for claimed in due if not dispatcher.submit(claimed)]

@@ -148,7 +148,7 @@ class OrphanCollector:
 
     def collect(self, checkpoint: Callable[[], None]) -> bool:
         """Scan and remove, for a daemon. Emits events; returns whether everything succeeded. StoreUnavailableError."""
-        if self._context.store.restored.is_restored():
+        if self._context.store.restore_mark.is_set():
             return True
         succeeded = True
         for scan in self.scan():

@@ -70,19 +70,28 @@ def an_object(emulator: AwsEmulator) -> None:
     emulator.outside.create(NAME)
 
 
-@pytest.mark.parametrize("operation", sorted(WRITES))
+# What each call makes of a refusal itself: absence, a conflict, a hint, the action that was denied, an unknown outcome.
+OF_EACH_CALL = [
+    (Answer("InvalidRequestException", "... scheduled for deletion"), RemoteChangedError),
+    (Answer("InvalidParameterException"), DestinationRejectedError),
+    (Answer("AccessDeniedException"), PermissionDeniedError),
+    (DROP, OutcomeUnknownError),
+]
+# What the one table of errors makes of the rest; `tests/adapters/aws/test_errors.py` tries all of it.
+OF_THE_TABLE = [
+    (Answer("UnrecognizedClientException"), CredentialRejectedError),
+    (Answer("LimitExceededException"), QuotaExceededError),
+    (Answer("ThrottlingException"), ThrottledError),
+    (Answer("InternalServiceError", status=500), OutcomeUnknownError),
+    (Answer("BrandNewException"), DestinationRejectedError),
+]
+
+
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("operation", "answer", "expected"),
     [
-        (Answer("InvalidRequestException", "... scheduled for deletion"), RemoteChangedError),
-        (Answer("InvalidParameterException"), DestinationRejectedError),
-        (Answer("AccessDeniedException"), PermissionDeniedError),
-        (Answer("UnrecognizedClientException"), CredentialRejectedError),
-        (Answer("LimitExceededException"), QuotaExceededError),
-        (Answer("ThrottlingException"), ThrottledError),
-        (Answer("InternalServiceError", status=500), OutcomeUnknownError),
-        (Answer("BrandNewException"), DestinationRejectedError),
-        (DROP, OutcomeUnknownError),
+        *((operation, *refused) for operation in sorted(WRITES) for refused in OF_EACH_CALL),
+        *(("PutSecretValue", *refused) for refused in OF_THE_TABLE),
     ],
     ids=shown,
 )

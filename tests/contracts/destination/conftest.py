@@ -7,30 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from phasesync.ports.destination import Destination
-from tests.contracts.destination.bare_moto import BareMoto
-from tests.contracts.destination.worlds import WORLDS, EmulatorWorld, FakeWorld, MotoWorld, World, open_in
+from tests.contracts.destination.worlds import WORLDS, EmulatorWorld, FakeWorld, World, open_in
 from tests.support.aws import REGION, Aws
-
-
-@pytest.fixture(scope="session")
-def moto_server() -> Iterator[BareMoto]:
-    """One bare moto for the tests of this process."""
-    server = BareMoto()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
 def fake_world() -> FakeWorld:
     return FakeWorld()
-
-
-@pytest.fixture
-def moto_world(aws: Aws, moto_server: BareMoto) -> Iterator[MotoWorld]:
-    moto_server.reset()
-    world = MotoWorld(moto_server)
-    yield world
-    world.close()
 
 
 @pytest.fixture

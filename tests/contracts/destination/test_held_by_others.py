@@ -8,13 +8,11 @@ from phasesync.core.remote import CrossAccountLink, CrossAccountStatus
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports.destination import Destination
 from tests.contracts.destination.test_policies import policy
-from tests.contracts.destination.worlds import NAME, StrictWorld, create, moto_differs, put
+from tests.contracts.destination.worlds import NAME, World, create, put
 from tests.support.aws_builders import INSTANCE, payload, token
 
-pytestmark = moto_differs("it knows neither types of secrets nor copies between accounts")
 
-
-def test_an_ordinary_secret_is_held_by_nobody_else(destination: Destination, world: StrictWorld):
+def test_an_ordinary_secret_is_held_by_nobody_else(destination: Destination, world: World):
     create(destination)
     seen = destination.observe(NAME)
     assert seen is not None
@@ -22,7 +20,7 @@ def test_an_ordinary_secret_is_held_by_nobody_else(destination: Destination, wor
     assert [one.external_type for one in destination.list_names()] == [None]
 
 
-def test_a_type_is_told_by_itself_and_in_lists(destination: Destination, world: StrictWorld):
+def test_a_type_is_told_by_itself_and_in_lists(destination: Destination, world: World):
     create(destination)
     world.outside_external(NAME, "DatadogApiKey")
     seen = destination.observe(NAME)
@@ -32,7 +30,7 @@ def test_a_type_is_told_by_itself_and_in_lists(destination: Destination, world: 
     assert [one.external_type for one in destination.sweep(INSTANCE)] == ["DatadogApiKey"]
 
 
-def test_a_copy_of_anothers_secret_names_its_primary_and_can_be_read(destination: Destination, world: StrictWorld):
+def test_a_copy_of_anothers_secret_names_its_primary_and_can_be_read(destination: Destination, world: World):
     primary, arn = world.outside_copy_here(NAME)
     seen = destination.observe(NAME)
     assert seen is not None
@@ -46,7 +44,7 @@ def test_a_copy_of_anothers_secret_names_its_primary_and_can_be_read(destination
 
 @pytest.mark.parametrize("recovery_days", [30, None])
 def test_a_copy_of_anothers_secret_is_not_written_or_deleted(
-    destination: Destination, world: StrictWorld, recovery_days: int | None
+    destination: Destination, world: World, recovery_days: int | None
 ):
     _, arn = world.outside_copy_here(NAME)
     with pytest.raises(DestinationRejectedError):
@@ -56,7 +54,7 @@ def test_a_copy_of_anothers_secret_is_not_written_or_deleted(
     assert world.text(NAME) == "theirs"
 
 
-def test_a_copy_of_anothers_secret_has_a_policy_of_its_own(destination: Destination, world: StrictWorld):
+def test_a_copy_of_anothers_secret_has_a_policy_of_its_own(destination: Destination, world: World):
     """The one that anybody may change, beside the one that AWS keeps there."""
     _, arn = world.outside_copy_here(NAME)
     assert destination.resource_policy(arn) is None
@@ -64,7 +62,7 @@ def test_a_copy_of_anothers_secret_has_a_policy_of_its_own(destination: Destinat
     assert destination.resource_policy(arn) == policy()
 
 
-def test_a_primary_tells_its_copies_and_they_follow(destination: Destination, world: StrictWorld):
+def test_a_primary_tells_its_copies_and_they_follow(destination: Destination, world: World):
     arn = create(destination).arn
     copied = world.outside_copy(NAME)
     seen = destination.observe(NAME)
@@ -75,7 +73,7 @@ def test_a_primary_tells_its_copies_and_they_follow(destination: Destination, wo
     assert world.text_there(NAME) == world.text(NAME) == "two"
 
 
-def test_lists_tell_nothing_of_copies_between_accounts(destination: Destination, world: StrictWorld):
+def test_lists_tell_nothing_of_copies_between_accounts(destination: Destination, world: World):
     create(destination)
     world.outside_copy(NAME)
     (listed,) = destination.sweep(INSTANCE)
@@ -84,7 +82,7 @@ def test_lists_tell_nothing_of_copies_between_accounts(destination: Destination,
 
 @pytest.mark.parametrize("recovery_days", [30, None])
 def test_a_primary_is_deleted_only_after_its_replication_was_ended(
-    destination: Destination, world: StrictWorld, recovery_days: int | None
+    destination: Destination, world: World, recovery_days: int | None
 ):
     arn = create(destination).arn
     world.outside_copy(NAME)

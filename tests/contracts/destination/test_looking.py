@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from phasesync.ports.destination import Destination
-from tests.contracts.destination.worlds import NAME, OURS, StrictWorld, World, create, moto_differs, put
+from tests.contracts.destination.worlds import NAME, OURS, World, create, put
 from tests.support.aws_builders import token
 
 
@@ -57,8 +57,7 @@ def test_looking_does_not_ask_for_the_resource_policy(destination: Destination, 
     assert destination.calls == calls + 1
 
 
-@moto_differs("it never tells when a value was read")
-def test_tells_the_day_of_the_last_read(destination: Destination, world: StrictWorld):
+def test_tells_the_day_of_the_last_read(destination: Destination, world: World):
     create(destination)
     before = destination.observe(NAME)
     world.outside_read(NAME)
@@ -68,8 +67,7 @@ def test_tells_the_day_of_the_last_read(destination: Destination, world: StrictW
     assert (before.last_read_on, after.last_read_on) == (None, world.now().date())
 
 
-@moto_differs("it never tells when a value was read")
-def test_our_own_read_counts_as_a_read(destination: Destination, world: StrictWorld):
+def test_our_own_read_counts_as_a_read(destination: Destination, world: World):
     create(destination)
     destination.read_value(NAME)
     world.pass_time(timedelta(days=1))
@@ -78,8 +76,7 @@ def test_our_own_read_counts_as_a_read(destination: Destination, world: StrictWo
     assert seen.last_read_on == (world.now() - timedelta(days=1)).date()
 
 
-@moto_differs("its clock is the machine's, and a new tag is no change")
-def test_tells_when_anything_was_changed_last(destination: Destination, world: StrictWorld):
+def test_tells_when_anything_was_changed_last(destination: Destination, world: World):
     arn = create(destination).arn
     for change in (
         lambda: destination.update_metadata(arn, tags={"team": "shop"}),

@@ -10,7 +10,7 @@ import pytest
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports.destination import Destination
-from tests.contracts.destination.worlds import ELSEWHERE, NAME, World, create, moto_differs, open_in
+from tests.contracts.destination.worlds import ELSEWHERE, NAME, World, create, open_in
 
 READER = "arn:aws:iam::123456789012:root"
 
@@ -29,21 +29,16 @@ def policy(*, principal: Any = None, condition: dict[str, Any] | None = None) ->
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-no_validation = moto_differs("it does not know ValidateResourcePolicy")
-
-
 def test_an_object_without_a_policy_has_none(destination: Destination):
     assert destination.resource_policy(create(destination).arn) is None
 
 
-@no_validation
 def test_sets_a_policy_and_reads_it_back(destination: Destination):
     arn = create(destination).arn
     destination.put_resource_policy(arn, policy())
     assert destination.resource_policy(arn) == policy()
 
 
-@no_validation
 def test_a_policy_replaces_the_whole_one_before(destination: Destination):
     arn = create(destination).arn
     destination.put_resource_policy(arn, policy())
@@ -58,7 +53,6 @@ def test_a_policy_comes_back_in_canonical_form(destination: Destination, world: 
     assert destination.resource_policy(arn) == policy()
 
 
-@no_validation
 @pytest.mark.parametrize("principal", ["*", {"AWS": "*"}, {"AWS": [READER, "*"]}])
 def test_a_policy_that_lets_everybody_in_is_refused_with_the_name_of_the_check(
     destination: Destination, principal: Any
@@ -70,7 +64,6 @@ def test_a_policy_that_lets_everybody_in_is_refused_with_the_name_of_the_check(
     assert destination.resource_policy(arn) == policy()
 
 
-@no_validation
 def test_everybody_within_an_organization_is_not_everybody(destination: Destination):
     arn = create(destination).arn
     narrowed = policy(principal="*", condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})
@@ -78,7 +71,6 @@ def test_everybody_within_an_organization_is_not_everybody(destination: Destinat
     assert destination.resource_policy(arn) == narrowed
 
 
-@no_validation
 @pytest.mark.parametrize(
     "text",
     ["no policy", "{}", "[]", '{"Statement":[],"Version":"2012-10-17"}', policy().replace('"Effect"', '"Efect"')],
@@ -92,7 +84,6 @@ def test_a_malformed_policy_is_refused(destination: Destination, text: str):
     assert destination.resource_policy(arn) is None
 
 
-@no_validation
 def test_a_policy_over_the_limit_is_refused(destination: Destination):
     arn = create(destination).arn
     users = [f"arn:aws:iam::123456789012:user/{number:0>40}" for number in range(300)]
@@ -101,7 +92,6 @@ def test_a_policy_over_the_limit_is_refused(destination: Destination):
     assert destination.resource_policy(arn) is None
 
 
-@no_validation
 @pytest.mark.parametrize("for_good", [True, False])
 def test_the_policy_of_what_is_gone_or_going_says_that_it_changed(
     destination: Destination, world: World, for_good: bool
@@ -114,7 +104,6 @@ def test_the_policy_of_what_is_gone_or_going_says_that_it_changed(
         destination.put_resource_policy(arn, policy())
 
 
-@no_validation
 def test_a_policy_goes_with_its_object_to_copies_and_cannot_be_set_there(destination: Destination, world: World):
     arn = create(destination).arn
     destination.put_resource_policy(arn, policy())

@@ -12,7 +12,7 @@ from phasesync.core.remote import ResourceExists
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, OutcomeUnknownError, PayloadTooLargeError, RemoteChangedError
 from phasesync.ports.destination import Destination
-from tests.contracts.destination.worlds import NAME, OURS, World, create, moto_differs, put
+from tests.contracts.destination.worlds import NAME, OURS, World, create, put
 from tests.support.aws_builders import payload, token
 
 # --- creating
@@ -71,7 +71,6 @@ def test_keeps_every_character_of_a_text(destination: Destination, world: World)
     assert world.text(NAME) == text
 
 
-@moto_differs("it answers ResourceExistsException, AWS InvalidRequestException")
 def test_a_name_that_is_going_cannot_be_created_again(destination: Destination, world: World):
     create(destination)
     world.outside_delete(NAME)
@@ -153,7 +152,6 @@ def test_a_write_whose_answer_is_lost_is_unknown_and_may_be_repeated(
     assert world.text(NAME if write == "create" else "other") == "one"
 
 
-@moto_differs("it writes to what is scheduled for deletion, and tags it")
 def test_nothing_is_written_to_what_is_going(destination: Destination, world: World):
     arn = create(destination, "one").arn
     world.outside_delete(NAME)
@@ -203,7 +201,6 @@ def test_a_token_that_is_too_short_is_refused(destination: Destination):
         create(destination, token="short")
 
 
-@moto_differs("it takes any number of tags")
 def test_a_51st_tag_is_refused(destination: Destination):
     with pytest.raises(DestinationRejectedError):
         create(destination, tags={f"tag-{number}": "x" for number in range(51)})

@@ -1,8 +1,7 @@
 """
 The remote side as the suite sees it: who else writes there, what is there, and what goes wrong.
 
-Three of them: the fake in memory; the real adapter on moto; the real adapter on the emulator: moto's objects with
-AWS's limits and manners. Where moto does otherwise than AWS a test says `moto_differs`.
+There are two: the fake in memory, and the real adapter on the emulator.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import boto3.session
-import pytest
 from botocore.config import Config
 
 from phasesync.adapters.aws.session import AwsClients
@@ -22,7 +20,6 @@ from phasesync.core.credential import Credential
 from phasesync.core.remote import TAG_INSTANCE, WriteResult
 from phasesync.emulator import AwsEmulator
 from phasesync.ports.destination import Destination, Destinations
-from tests.contracts.destination.bare_moto import BareMoto
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT as FAKE_ACCOUNT
 from tests.fakes.remote import START, FakeRemote
@@ -37,7 +34,7 @@ THEIR_ACCOUNT = "222222222222"
 """Another account, in the same Region."""
 THIRD = "ap-south-1"
 
-WORLDS = ("fake", "moto", "emulator")
+WORLDS = ("fake", "emulator")
 
 OPERATIONS: Mapping[str, str] = {
     "observe": "DescribeSecret",
@@ -56,12 +53,6 @@ OPERATIONS: Mapping[str, str] = {
 """Method of the port -> the call of Secrets Manager that it ends in."""
 
 
-def moto_differs(reason: str) -> pytest.MarkDecorator:
-    """Run a test on the fake and on the emulator only. `reason` says what moto does in place of what AWS does."""
-    assert reason
-    return pytest.mark.parametrize("world", [name for name in WORLDS if name != "moto"], indirect=True)
-
-
 class World(Protocol):
     """What others do, what there is to see, and what goes wrong."""
 
@@ -76,6 +67,10 @@ class World(Protocol):
     def outside_policy(self, name: str, policy: str) -> None: ...
     def outside_read(self, name: str) -> None: ...
     def outside_create_in(self, region: str, name: str, value: str) -> None: ...
+    def outside_external(self, name: str, kind: str) -> None: ...
+    def outside_copy(self, name: str) -> str: ...
+    def outside_copy_here(self, name: str) -> tuple[str, str]: ...
+    def outside_end_copies(self, name: str) -> None: ...
 
     # keys
     def key(
@@ -89,25 +84,16 @@ class World(Protocol):
 
     # what there is to see
     def text(self, name: str, *, region: str = REGION) -> str: ...
+    def text_there(self, name: str) -> str: ...
 
-    # time and failures
-    def settle_replication(self) -> None: ...
-    def lose_next_answer(self, call: str) -> None: ...
-
-
-class StrictWorld(World, Protocol):
-    """A world with a clock and rights."""
-
+    # time, rights and failures
     def now(self) -> datetime: ...
     def pass_time(self, by: timedelta) -> None: ...
     def let_lists_lag(self, by: timedelta) -> None: ...
+    def settle_replication(self) -> None: ...
     def slow_replication(self, takes: timedelta) -> None: ...
-    def outside_external(self, name: str, kind: str) -> None: ...
-    def outside_copy(self, name: str) -> str: ...
-    def outside_copy_here(self, name: str) -> tuple[str, str]: ...
-    def outside_end_copies(self, name: str) -> None: ...
-    def text_there(self, name: str) -> str: ...
     def deny_keys(self) -> None: ...
+    def lose_next_answer(self, call: str) -> None: ...
 
 
 class FakeWorld:
@@ -193,16 +179,16 @@ class FakeWorld:
         return self.remote.object(name, account=THEIR_ACCOUNT).text()
 
 
-class EmulatedWorld:
-    """The real adapter on an emulator."""
+class EmulatorWorld:
+    """The real adapter on the emulator."""
 
     account = ACCOUNT
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, emulator: AwsEmulator) -> None:
+        self.emulator = emulator
         self._boto: dict[tuple[str, str], Any] = {}
         self.clients = AwsClients(
-            source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=url
+            source_of=no_sources, clock=HandClock(datetime.now(UTC)), instance_id=INSTANCE, endpoint_url=emulator.url
         )
 
     def close(self) -> None:
@@ -214,15 +200,15 @@ class EmulatedWorld:
     def boto(self, service: str = "secretsmanager", region: str = REGION) -> Any:
         """Return somebody else's client."""
         if (service, region) not in self._boto:
-            self._boto[service, region] = plain_client(service, region, self._url)
+            self._boto[service, region] = plain_client(service, region, self.emulator.url)
         return self._boto[service, region]
 
     def destinations(self) -> Destinations:
         return RegisteredDestinations(self.clients, instance_id=INSTANCE)
 
     def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
-        listed = [{"Key": key, "Value": text} for key, text in (tags or {}).items()]
-        return str(self.boto().create_secret(Name=name, SecretString=value, Tags=listed)["ARN"])
+        # Others would be throttled as well, and some tests make a hundred objects.
+        return self.emulator.outside.create(name, value, tags=tags)
 
     def outside_create_in(self, region: str, name: str, value: str) -> None:
         self.boto(region=region).create_secret(Name=name, SecretString=value)
@@ -245,7 +231,6 @@ class EmulatedWorld:
     ) -> str:
         kms = self.boto("kms", region)
         spec = "SYMMETRIC_DEFAULT" if symmetric else "RSA_2048"
-        # Bare moto does not fill in the usage of a key that names none.
         made = kms.create_key(KeySpec=spec, KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]
         if alias is not None:
             kms.create_alias(AliasName=alias, TargetKeyId=made["KeyId"])
@@ -255,32 +240,6 @@ class EmulatedWorld:
 
     def text(self, name: str, *, region: str = REGION) -> str:
         return str(self.boto(region=region).get_secret_value(SecretId=name)["SecretString"])
-
-
-class MotoWorld(EmulatedWorld):
-    """moto as it is."""
-
-    def __init__(self, moto: BareMoto) -> None:
-        super().__init__(moto.url)
-        self._moto = moto
-
-    def settle_replication(self) -> None:
-        """moto copies at once."""
-
-    def lose_next_answer(self, call: str) -> None:
-        self._moto.lose_answers(OPERATIONS[call], 3)
-
-
-class EmulatorWorld(EmulatedWorld):
-    """The emulator."""
-
-    def __init__(self, emulator: AwsEmulator) -> None:
-        super().__init__(emulator.url)
-        self.emulator = emulator
-
-    def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str:
-        # Others would be throttled as well, and some tests make a hundred objects.
-        return self.emulator.outside.create(name, value, tags=tags)
 
     def settle_replication(self) -> None:
         self.emulator.clock.advance(self.emulator.timing.replication_takes)

@@ -26,7 +26,7 @@ def settle(stage: Stage) -> None:
         stage.deliver(late)
     for name in (WHOLE, KEYED):
         stage.resume(name)
-    if stage.store.restored.is_restored():
+    if stage.store.restore_mark.is_set():
         stage.accept()
     for _ in range(ROUNDS):
         outcomes = [_round(stage, name) for name in (WHOLE, KEYED)]

@@ -31,7 +31,7 @@ from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION
 from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, access_key, sync_draft
-from tests.support.vouching import mark_as_restored
+from tests.support.vouching import set_restore_mark
 
 APP, ENV = "shop", "production"
 WHOLE, KEYED = "whole", "keyed"
@@ -314,7 +314,7 @@ class Stage:
         self.chronicle.append(f"the database of commit {backup.timeline[backup.revision].number} was put back")
         write_rows(self.store, backup.rows)
         if noted:
-            mark_as_restored(self.store.database)
+            set_restore_mark(self.store.database)
         self.timeline, self.revision = dict(backup.timeline), backup.revision
         self.absent_since = dict(backup.absent_since)
         self.backups_put_back += 1
@@ -323,7 +323,7 @@ class Stage:
     def accept(self) -> None:
         """The operator says that this database is the one to go on with; daemons are stopped for it."""
         self.end_all()
-        self.store.restored.accept_restore(ahead=LOOK_AHEAD)
+        self.store.restore_mark.accept(ahead=LOOK_AHEAD)
         self.judge.accepted()
 
     def end_all(self) -> None:

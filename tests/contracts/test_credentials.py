@@ -1,4 +1,4 @@
-"""What every CredentialStore promises."""
+"""Credentials: adding, marking, updating and removing them, and what that does to their syncs."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -105,7 +105,7 @@ def test_who_uses_it_is_told(store):
     add_sync(store, "b")
     add_sync(store, "a")
     assert store.credentials.get("aws").used_by == ("a", "b")
-    assert [one.used_by for one in store.credentials.list_all()] == [("a", "b")]
+    assert [credential.used_by for credential in store.credentials.list_all()] == [("a", "b")]
 
 
 def test_no_sync_of_an_incomplete_credential_is_claimed(store):

@@ -1,4 +1,4 @@
-"""What every DaemonRegistry promises."""
+"""Daemons and chores: which daemon is active, which ones are alive, and who does a chore."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ def test_on_sqlite_one_works_and_a_second_stands_by(store):
         DaemonRole.STANDBY,
         DaemonRole.ACTIVE,
     ]
-    store.daemons.leave("a")
+    store.daemons.deregister("a")
     assert beat(store, "b") is DaemonRole.ACTIVE
     assert beat(store, "a") is DaemonRole.STANDBY
 
@@ -64,7 +64,7 @@ def test_those_alive_are_listed(store):
     again = store.daemons.alive()[0]
     assert again["started_at"] == alive[0]["started_at"]
     assert (again["host"], again["pid"]) == ("localhost", 7)
-    store.daemons.leave("a")
+    store.daemons.deregister("a")
     assert [one["owner"] for one in store.daemons.alive()] == ["b"]
 
 

@@ -1,4 +1,4 @@
-"""What every DynamicStore promises: recipes come back as given, one to a name, and change without their leases."""
+"""Dynamic secrets: they are stored as given, one for each name, and change without their leases."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -66,7 +66,7 @@ def test_names_are_unique_regardless_of_case_and_folder(store: Store) -> None:
         assert caught.value.hint == "phasesync dynamic update ci"
     with pytest.raises(InvalidInputError):
         store.dynamics.add(dynamic_draft("a b"))
-    assert [one.name for one in store.dynamics.list_all()] == ["ci"]
+    assert [dynamic.name for dynamic in store.dynamics.list_all()] == ["ci"]
 
 
 def test_of_several_that_are_added_under_one_name_at_once_one_is(store: Store) -> None:
@@ -74,7 +74,7 @@ def test_of_several_that_are_added_under_one_name_at_once_one_is(store: Store) -
 
     results = at_once(*(lambda: store.dynamics.add(dynamic_draft("ci")) for _ in range(4)))
 
-    assert sorted(type(one).__name__ for one in results) == ["AlreadyExistsError"] * 3 + ["DynamicSecret"]
+    assert sorted(type(result).__name__ for result in results) == ["AlreadyExistsError"] * 3 + ["DynamicSecret"]
     assert store.dynamics.get("ci") in results
 
 
@@ -90,7 +90,7 @@ def test_what_it_stands_on_has_to_exist(store: Store, changes: dict[str, Any], m
     add_dynamic(store)
     with pytest.raises(NotFoundError, match=message):
         store.dynamics.add(dynamic_draft("other", **changes))
-    assert [one.name for one in store.dynamics.list_all()] == ["ci"]
+    assert [dynamic.name for dynamic in store.dynamics.list_all()] == ["ci"]
 
 
 def test_what_does_not_exist_is_told_with_what_does(store: Store) -> None:
@@ -118,8 +118,8 @@ def test_all_are_listed_by_name_with_how_many_leases_are_live(store: Store) -> N
 
     listed = store.dynamics.list_all()
 
-    assert [(one.name, one.live) for one in listed] == [("a", 0), ("b", 2), ("C", 0)]
-    assert listed == [store.dynamics.get(one.name) for one in listed]
+    assert [(dynamic.name, dynamic.live) for dynamic in listed] == [("a", 0), ("b", 2), ("C", 0)]
+    assert listed == [store.dynamics.get(dynamic.name) for dynamic in listed]
 
 
 @pytest.mark.parametrize("size", [1, 12])
@@ -179,7 +179,7 @@ def test_a_copy_of_an_environment_has_no_dynamic_secrets(store: Store) -> None:
     """Its users would be made twice under one recipe."""
     add_dynamic(store)
     store.secrets.clone_environment("shop", "production", "staging", actor="ada")
-    assert [one.environment for one in store.dynamics.list_all()] == ["production"]
+    assert [dynamic.environment for dynamic in store.dynamics.list_all()] == ["production"]
 
 
 def test_a_credential_tells_the_dynamic_secrets_that_use_it(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""A test of a credential, and a new process, have what AWS refused tried again at once."""
+"""After a successful test of a credential, or in a new process, what AWS refused is tried again at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def a_test_succeeds(store: Store) -> None:
 
 
 def a_daemon_starts(store: Store) -> None:
-    store.syncs.wake_refused()
+    store.syncs.retry_refused()
 
 
 WAKES = [a_test_succeeds, a_daemon_starts]

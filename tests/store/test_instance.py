@@ -1,12 +1,13 @@
-"""The first start: what is made, that it is made once, and whose keys are refused."""
+"""The first start: keys and id are made once, and the keys of another root key are refused."""
 
 import threading
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
-from phasesync.store import WrappedKeyTable, initialise, open_database, open_store
+from phasesync.store import initialise, open_database, open_store, read_wrapped_keys
 from phasesync.store.keys import KeyRing
 from phasesync.store.tables import data_keys, instance
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, put, values_of, write
@@ -24,7 +25,7 @@ def database(migrated_database_url):
 
 
 def ring(database, root_key=ROOT_KEY):
-    return KeyRing([root_key], WrappedKeyTable(database).list_all)
+    return KeyRing([root_key], partial(read_wrapped_keys, database))
 
 
 def purposes(database):
@@ -71,16 +72,16 @@ def test_a_database_without_tables_says_so(database_url):
 
 
 def test_two_first_starts_at_once_make_one_set_of_keys(database):
-    found: list[str] = []
+    instance_ids: list[str] = []
 
     def start() -> None:
-        found.append(initialise(database, ring(database)))
+        instance_ids.append(initialise(database, ring(database)))
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    assert len(set(found)) == 1
+    assert len(instance_ids) == 4
+    assert len(set(instance_ids)) == 1
     assert purposes(database) == ["credentials", "digest"]

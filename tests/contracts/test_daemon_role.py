@@ -1,4 +1,4 @@
-"""A daemon's role ends with its own lease, and what fails is told once for each chore."""
+"""A daemon's role ends with its own membership, and a failure is reported once for each chore."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Daemon:
             raise self.errors[what]
         return work()
 
-    def beat(self, owner: str, **given: object) -> object:
-        return self._or_fail("beat", lambda: self._store.daemons.beat(owner, **given))
+    def beat(self, owner: str, **arguments: object) -> object:
+        return self._or_fail("beat", lambda: self._store.daemons.beat(owner, **arguments))
 
     def alive(self) -> object:
         return self._store.daemons.alive()
@@ -70,18 +70,18 @@ class Daemon:
         self.claimed += 1
         return self._or_fail("claim", lambda: claim_due(self._store, owner))
 
-    def claim_chore(self, chore: str, owner: str, **given: object) -> object:
-        return self._store.daemons.claim_chore(chore, owner, **given)
+    def claim_chore(self, chore: str, owner: str, **arguments: object) -> object:
+        return self._store.daemons.claim_chore(chore, owner, **arguments)
 
-    def prune_runs(self, **given: object) -> object:
-        return self._store.runs.prune_runs(**given)
+    def prune_runs(self, **arguments: object) -> object:
+        return self._store.runs.prune_runs(**arguments)
 
-    def wake_refused(self) -> None:
-        self._or_fail("wake", self._store.syncs.wake_refused)
+    def retry_refused(self) -> None:
+        self._or_fail("wake", self._store.syncs.retry_refused)
         self.woken += 1
 
-    def reap_expired(self) -> object:
-        return self._or_fail("reap", self._store.claims.reap_expired)
+    def release_expired(self) -> object:
+        return self._or_fail("reap", self._store.claims.release_expired)
 
 
 @pytest.fixture
@@ -138,8 +138,8 @@ def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) 
 
     assert [daemon.scheduler.poll() or daemon.scheduler.free_expired_claims() for _ in range(5)] == [False] * 5
 
-    told = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
-    assert told == ["poll", "reap"], "each chore has its own last failure"
+    failed = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
+    assert failed == ["poll", "reap"], "each chore has its own last failure"
 
 
 def test_housekeeping_shortens_the_log_of_the_database(store, daemon) -> None:

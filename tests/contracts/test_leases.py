@@ -1,4 +1,4 @@
-"""What every LeaseStore promises of single leases: asking for one, its steps, and its log."""
+"""Single leases: requesting one, its steps, and its log."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,11 +13,11 @@ from phasesync.store import Store
 from tests.support.stores import (
     LONG,
     TTL,
+    activate_lease,
     add_dynamic,
     at_once,
     end_lease,
     fail_lease,
-    hand_out,
     issue_lease,
     open_test_store,
     request_lease,
@@ -33,9 +33,9 @@ def get(store: Store, lease: Lease) -> Lease:
     return store.leases(ttl=TTL).get(lease.id)
 
 
-def told(store: Store, lease: Lease) -> list[tuple[LeaseEvent, str, str | None]]:
+def log_of(store: Store, lease: Lease) -> list[tuple[LeaseEvent, str, str | None]]:
     """The log of a lease, without its times."""
-    return [(one.event, one.actor, one.detail) for one in store.leases(ttl=TTL).records(lease.id)]
+    return [(entry.event, entry.actor, entry.detail) for entry in store.leases(ttl=TTL).records(lease.id)]
 
 
 # --- asking for one
@@ -53,7 +53,7 @@ def test_a_lease_that_is_asked_for_is_noted_and_claimed(store: Store) -> None:
     assert lease.expires_at == lease.requested_at + HOUR
     assert lease.max_expires_at == lease.requested_at + dynamic.config.max_ttl
     assert store.dynamics.get("ci").live == 1
-    assert told(store, lease) == []
+    assert log_of(store, lease) == []
 
 
 def test_what_it_is_made_of_is_made_for_its_id_and_its_last_end(store: Store) -> None:
@@ -120,12 +120,14 @@ def test_of_several_in_two_processes_that_ask_for_the_last_place_one_gets_it(
     issue_lease(store, dynamic)
     other = open_test_store(migrated_database_url)
     stores = (store, other) * 4
-    at_once(*(one.dynamics.list_all for one in stores))  # Connections are open, so that all ask in the same moment.
+    at_once(
+        *(opened.dynamics.list_all for opened in stores)
+    )  # Connections are open, so that all ask in the same moment.
 
-    results = at_once(*(lambda one=one: request_lease(one, dynamic) for one in stores))
+    results = at_once(*(lambda opened=opened: request_lease(opened, dynamic) for opened in stores))
 
     other.close()
-    refused = [type(one) for one in results if not isinstance(one, tuple)]
+    refused = [type(result) for result in results if not isinstance(result, tuple)]
     assert refused == [IllegalTransitionError] * (len(stores) - 1)
     assert store.dynamics.get("ci").live == 3
 
@@ -136,23 +138,23 @@ def test_of_several_in_two_processes_that_ask_for_the_last_place_one_gets_it(
 def test_steps_are_stored_with_the_databases_time(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     claim, asked = request_lease(store, add_dynamic(store))
-    about = leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    about = leases.save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
     assert get(store, asked) == about
     assert about == replace(asked, status=LeaseStatus.ISSUING, account=ACCOUNT, issuing_at=about.issuing_at)
     assert about.issuing_at is not None
     assert timedelta(0) <= about.issuing_at - asked.requested_at < MOMENT
 
-    made = leases.save(claim, lambda one, now: issued(one, now, principal="arn", access_key_id="AKIA"), done=True)
-    assert get(store, asked) == made
-    assert (made.principal, made.access_key_id, made.was_issued) == ("arn", "AKIA", True)
+    active = leases.save(claim, lambda lease, now: issued(lease, now, principal="arn", access_key_id="AKIA"), done=True)
+    assert get(store, asked) == active
+    assert (active.principal, active.access_key_id, active.was_issued) == ("arn", "AKIA", True)
 
 
 def test_a_session_is_stored_with_the_end_that_aws_gave_it(store: Store) -> None:
     claim, lease = request_lease(store, add_dynamic(store))
     leases = store.leases(ttl=TTL)
-    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    leases.save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
     end = lease.expires_at - timedelta(seconds=1)
-    session = leases.save(claim, lambda one, now: issued(one, now, principal="a", access_key_id="b", ends_at=end))
+    session = leases.save(claim, lambda lease, now: issued(lease, now, principal="a", access_key_id="b", ends_at=end))
     assert get(store, lease) == session
     assert (session.expires_at, session.max_expires_at) == (end, end)
 
@@ -162,22 +164,22 @@ def test_a_step_that_cannot_be_taken_stores_nothing_and_keeps_the_claim(store: S
     entry = Entry(event=LeaseEvent.REVOKED, actor="ada")
     with pytest.raises(IllegalTransitionError):
         store.leases(ttl=TTL).save(
-            claim, lambda one, now: issued(one, now, principal="a", access_key_id="b"), entry=entry, done=True
+            claim, lambda lease, now: issued(lease, now, principal="a", access_key_id="b"), entry=entry, done=True
         )
     assert get(store, lease) == lease
-    assert told(store, lease) == []
-    assert hand_out(store, claim).status is LeaseStatus.ACTIVE
+    assert log_of(store, lease) == []
+    assert activate_lease(store, claim).status is LeaseStatus.ACTIVE
 
 
 def test_entries_are_told_in_the_order_in_which_they_were_made(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     claim, lease = request_lease(store, add_dynamic(store))
     issue_failed = Entry(event=LeaseEvent.ISSUE_FAILED, actor="ada", detail="denied: ümlaut")
-    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now), entry=issue_failed)
-    leases.save(claim, lambda one, now: begin_revoke(one, Cause.FAILURE, "why", now))
+    leases.save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now), entry=issue_failed)
+    leases.save(claim, lambda lease, now: begin_revoke(lease, Cause.FAILURE, "why", now))
     leases.save(claim, revoked, entry=Entry(event=LeaseEvent.REVOKED, actor="phasesync"), done=True)
 
-    assert told(store, lease) == [
+    assert log_of(store, lease) == [
         (LeaseEvent.ISSUE_FAILED, "ada", "denied: ümlaut"),
         (LeaseEvent.REVOKED, "phasesync", None),
     ]
@@ -194,23 +196,23 @@ def test_an_entry_may_depend_on_what_became_of_the_lease(store: Store) -> None:
         return None if one.live else Entry(event=LeaseEvent.REVOKED, actor="ada", detail=one.reason)
 
     claim = leases.claim(lease.id, "ada").claim
-    leases.save(claim, lambda one, now: begin_revoke(one, Cause.REQUEST, "by ada", now), entry=made)
-    assert told(store, lease) == []
+    leases.save(claim, lambda lease, now: begin_revoke(lease, Cause.REQUEST, "by ada", now), entry=made)
+    assert log_of(store, lease) == []
     leases.save(claim, revoked, entry=made)
-    assert told(store, lease) == [(LeaseEvent.REVOKED, "ada", "by ada")]
+    assert log_of(store, lease) == [(LeaseEvent.REVOKED, "ada", "by ada")]
 
 
 def test_a_step_without_calls_needs_no_claim_and_leaves_that_of_others(store: Store) -> None:
     leases = store.leases(ttl=TTL)
     claim, asked = request_lease(store, add_dynamic(store))
-    lease = hand_out(store, claim, done=False)
+    lease = activate_lease(store, claim, done=False)
     entry = Entry(event=LeaseEvent.RENEWED, actor="ada", detail="for 7200 s")
 
-    renewed = leases.change(lease.id, lambda one, now: renew(one, 2 * HOUR, now), entry=entry)
+    renewed = leases.change(lease.id, lambda lease, now: renew(lease, 2 * HOUR, now), entry=entry)
 
     assert get(store, asked) == renewed == replace(lease, expires_at=renewed.expires_at)
     assert timedelta(0) <= renewed.expires_at - lease.expires_at - HOUR < MOMENT
-    assert told(store, lease) == [(LeaseEvent.RENEWED, "ada", "for 7200 s")]
+    assert log_of(store, lease) == [(LeaseEvent.RENEWED, "ada", "for 7200 s")]
     leases.extend(claim)
 
 
@@ -218,14 +220,14 @@ def test_a_renewal_beyond_the_maximum_stores_nothing(store: Store) -> None:
     lease = issue_lease(store, add_dynamic(store))
     entry = Entry(event=LeaseEvent.RENEWED, actor="ada")
     with pytest.raises(IllegalTransitionError, match="at the latest"):
-        store.leases(ttl=TTL).change(lease.id, lambda one, now: renew(one, 5 * HOUR, now), entry=entry)
+        store.leases(ttl=TTL).change(lease.id, lambda lease, now: renew(lease, 5 * HOUR, now), entry=entry)
     assert get(store, lease) == lease
-    assert told(store, lease) == []
+    assert log_of(store, lease) == []
 
 
 def test_a_lease_that_was_let_go_has_ended(store: Store) -> None:
     lease = issue_lease(store, add_dynamic(store))
-    let_go = store.leases(ttl=TTL).change(lease.id, lambda one, now: abandoned(one, "let go", now))
+    let_go = store.leases(ttl=TTL).change(lease.id, lambda lease, now: abandoned(lease, "let go", now))
     assert (get(store, lease), let_go.live, let_go.reason) == (let_go, False, "let go")
     assert store.leases(ttl=TTL).claim_due("daemon", limit=10, again=10, restored=False) == []
 
@@ -244,7 +246,7 @@ def test_what_is_unknown_is_told(store: Store) -> None:
         lambda: leases.get(UNKNOWN),
         lambda: leases.records(UNKNOWN),
         lambda: leases.claim(UNKNOWN, "me"),
-        lambda: leases.change(UNKNOWN, lambda one, now: renew(one, HOUR, now)),
+        lambda: leases.change(UNKNOWN, lambda lease, now: renew(lease, HOUR, now)),
     ):
         with pytest.raises(NotFoundError, match=f"there is no lease {UNKNOWN}") as caught:
             attempt()

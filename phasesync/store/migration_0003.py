@@ -1,8 +1,9 @@
 """
-Makes the MACs of a database that comes from a release which had none; part of the migration, in its transaction.
+The data step of migration 0003: makes the MACs of rows that an earlier release wrote without them.
 
-The MACs vouch for what is there at this moment. So that nobody has altered rows vouched for by turning a database back
-to a former schema first, it is refused where the journal, which is encrypted, has entries of a release with MACs.
+Runs in the transaction of the migration. The MACs vouch for the rows as they are at this moment. Otherwise an attacker
+could turn a database back to an older schema and have altered rows vouched for. So the step refuses a database if its
+journal, which is encrypted, has entries of a release with MACs.
 """
 
 import hmac
@@ -12,19 +13,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, IllegalTransitionError
-from phasesync.store import lease_rows as lease_macs
-from phasesync.store.apps import select_environments
+from phasesync.store.apps import environment_mac, load_pointers, select_environments
 from phasesync.store.daemons import is_alive
-from phasesync.store.db_time import AHEAD, after, now
-from phasesync.store.encryption import ColumnCipher
-from phasesync.store.environment_macs import mac_of as environment_mac_of
-from phasesync.store.environment_macs import pointers_of
+from phasesync.store.db_time import LONGEST_WAIT, after, now
+from phasesync.store.instance import REGISTERED, encrypt_registry
 from phasesync.store.journal import to_entry
-from phasesync.store.keys import KeyRing
-from phasesync.store.lease_rows import leases_mac_of, live_leases_of
-from phasesync.store.registry import REGISTERED, seal_registry
+from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
+from phasesync.store.lease_rows import lease_mac, live_leases_mac, load_live_leases
 from phasesync.store.serialization import to_json
-from phasesync.store.sync_rows import mac_of as sync_mac_of
+from phasesync.store.sync_rows import sync_mac
 from phasesync.store.tables import (
     daemons,
     dynamic_secrets,
@@ -34,10 +31,9 @@ from phasesync.store.tables import (
     leases,
     syncs,
 )
-from phasesync.store.wrapped_keys import CREDENTIALS_KEY
 
 SINCE: Final = "0003"
-"""Revision of the schema whose columns are filled here."""
+"""The revision that added the columns filled here."""
 
 _FORMERLY_COVERED: Final = (
     "id",
@@ -57,12 +53,12 @@ _FORMERLY_COVERED: Final = (
 """Columns of a sync that its MAC covered before `SINCE`."""
 
 _AT_A_TIME: Final = 100
-"""Environments of which the secrets are in memory at once."""
+"""Environments with their secrets in memory at once."""
 
 
 def authenticate(connection: sa.Connection, keys: KeyRing) -> None:
     """
-    Make the MACs of all rows, in a transaction of the caller's. Needs the newest schema.
+    Make the MACs of all rows, in a transaction of the caller. Needs the newest schema.
 
     Raises:
         CiphertextError: this database had MACs before.
@@ -76,8 +72,9 @@ def authenticate(connection: sa.Connection, keys: KeyRing) -> None:
 
 def refuse_beside_others(connection: sa.Connection) -> None:
     """
-    Refuse while a process of the former release works on the database: what it wrote afterwards would have no MAC that
-    fits, and would look as if somebody had altered it. IllegalTransitionError.
+    Raise IllegalTransitionError while a process of the former release works on the database.
+
+    Rows that it writes later would have no valid MAC, and would look altered.
     """
     member = connection.execute(
         sa.select(daemons.c.host, daemons.c.pid).where(is_alive()).order_by(daemons.c.owner)
@@ -89,7 +86,7 @@ def refuse_beside_others(connection: sa.Connection) -> None:
             "daemon.claim_ttl_s old",
         )
     for table, what in ((syncs, "a sync"), (leases, "a lease")):
-        held = table.c.claim_owner.is_not(None) & table.c.claim_until.between(now(), after(AHEAD))
+        held = table.c.claim_owner.is_not(None) & table.c.claim_until.between(now(), after(LONGEST_WAIT))
         owner = connection.scalar(sa.select(table.c.claim_owner).where(held).order_by(table.c.id).limit(1))
         if owner is not None:
             raise IllegalTransitionError(
@@ -99,12 +96,11 @@ def refuse_beside_others(connection: sa.Connection) -> None:
 
 
 def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:
-    cipher = ColumnCipher(keys)
     for row in connection.execute(sa.select(journal)):
         try:
-            entry = to_entry(row, cipher)
+            entry = to_entry(row, keys)
         except CiphertextError:
-            continue  # Its run says so.
+            continue  # The sync's next run reports it.
         if entry.sync_version is not None:
             raise CiphertextError(
                 "this database had a newer schema before, and was set back to an older one outside phasesync",
@@ -114,24 +110,24 @@ def _refuse_one_that_had_macs(connection: sa.Connection, keys: KeyRing) -> None:
 
 def _environments(connection: sa.Connection, keys: KeyRing) -> None:
     rows = connection.execute(select_environments()).all()
-    for some in (rows[start : start + _AT_A_TIME] for start in range(0, len(rows), _AT_A_TIME)):
-        pointers = pointers_of(connection, [row.id for row in some])
+    for batch in (rows[start : start + _AT_A_TIME] for start in range(0, len(rows), _AT_A_TIME)):
+        pointers = load_pointers(connection, [row.id for row in batch])
         _store(
             connection,
             environments,
             "mac",
-            ((row.id, environment_mac_of(keys, row._asdict(), pointers[row.id])) for row in some),
+            ((row.id, environment_mac(keys, row._asdict(), pointers[row.id])) for row in batch),
         )
 
 
 def _syncs(connection: sa.Connection, keys: KeyRing) -> None:
-    """One that was altered before keeps the MAC that does not fit."""
+    """Make the MACs of syncs; a sync that was altered before keeps its invalid MAC."""
     rows = connection.execute(sa.select(syncs)).all()
     _store(
         connection,
         syncs,
         "mac",
-        ((row.id, sync_mac_of(keys, row._asdict())) for row in rows if _was_authentic(keys, row)),
+        ((row.id, sync_mac(keys, row._asdict())) for row in rows if _was_authentic(keys, row)),
     )
 
 
@@ -142,9 +138,14 @@ def _was_authentic(keys: KeyRing, row: sa.Row[Any]) -> bool:
 
 def _leases(connection: sa.Connection, keys: KeyRing) -> None:
     rows = connection.execute(sa.select(leases)).all()
-    _store(connection, leases, "mac", ((row.id, lease_macs.mac_of(keys, row._asdict())) for row in rows))
-    live = live_leases_of(connection, list(connection.scalars(sa.select(dynamic_secrets.c.id))))
-    _store(connection, dynamic_secrets, "leases_mac", ((one, leases_mac_of(keys, one, live[one])) for one in live))
+    _store(connection, leases, "mac", ((row.id, lease_mac(keys, row._asdict())) for row in rows))
+    live = load_live_leases(connection, list(connection.scalars(sa.select(dynamic_secrets.c.id))))
+    _store(
+        connection,
+        dynamic_secrets,
+        "leases_mac",
+        ((dynamic_id, live_leases_mac(keys, dynamic_id, ids)) for dynamic_id, ids in live.items()),
+    )
 
 
 def _instance(connection: sa.Connection, keys: KeyRing) -> None:
@@ -153,7 +154,7 @@ def _instance(connection: sa.Connection, keys: KeyRing) -> None:
         table.name: {row.id: row.version for row in connection.execute(sa.select(table.c.id, table.c.version))}
         for table in REGISTERED
     }
-    registry = seal_registry(keys, keys.data_key(CREDENTIALS_KEY), row._asdict(), versions)
+    registry = encrypt_registry(keys, keys.data_key(CREDENTIALS_KEY), row._asdict(), versions)
     connection.execute(instance.update().values(registry=registry))
 
 

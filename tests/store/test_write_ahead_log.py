@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log grows while somebody reads, and is short again afterwards."""
+"""SQLite's write-ahead log grows while a reader is active, and is short again afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A statement that waited for another process's lock works with the time at which it got it, not with an old one."""
+"""A statement that waited for a lock uses the time at which it got the lock."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What dynamic secrets and leases leave on the disk: no policy, tag, key, name of a user or reason in any form."""
+"""Dynamic secrets and leases on the disk: no policy, tag, key, user name or reason in any form."""
 
 from pathlib import Path
 
@@ -38,17 +38,17 @@ KEPT = {
 
 def dump(store: Store) -> bytes:
     """Every row of the tables of dynamic secrets, and every byte of a SQLite database with its side files."""
-    found: list[bytes] = []
+    contents: list[bytes] = []
     with store.database.read() as connection:
         for table in (tables.dynamic_secrets, tables.leases, tables.lease_events):
             for row in connection.execute(sa.select(table)):
-                found += [value if isinstance(value, bytes) else str(value).encode() for value in row]
+                contents += [value if isinstance(value, bytes) else str(value).encode() for value in row]
     if store.database.is_sqlite:
         folder = Path(str(store.database.url.database)).parent
         files = sorted(folder.glob("phasesync.db*"))
         assert files
-        found += [path.read_bytes() for path in files]
-    return b"\n".join(found)
+        contents += [path.read_bytes() for path in files]
+    return b"\n".join(contents)
 
 
 def fill(store: Store) -> str:
@@ -62,10 +62,10 @@ def fill(store: Store) -> str:
     )
     leases = store.leases(ttl=TTL)
     claim, lease = request_lease(store, dynamic)
-    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    leases.save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
     leases.save(
         claim,
-        lambda one, now: issued(one, now, principal=USER_ARN, access_key_id=CANARY_ACCESS_KEY_ID, kept=True),
+        lambda lease, now: issued(lease, now, principal=USER_ARN, access_key_id=CANARY_ACCESS_KEY_ID, kept=True),
         entry=Entry(event=LeaseEvent.ISSUED, actor="ada", detail=DETAIL),
         keep=KEPT,
         done=True,
@@ -76,7 +76,7 @@ def fill(store: Store) -> str:
 def test_nothing_of_a_lease_is_on_the_disk_in_clear(store: Store) -> None:
     lease = store.leases(ttl=TTL).get(fill(store))
     failed = revoke_lease(store, lease)
-    store.leases(ttl=TTL).save(failed, lambda one, now: revoke_failed(one, ERROR, LONG, now), done=True)
+    store.leases(ttl=TTL).save(failed, lambda lease, now: revoke_failed(lease, ERROR, LONG, now), done=True)
 
     data = dump(store)
 
@@ -100,10 +100,10 @@ def test_everything_that_was_hidden_is_still_there(store: Store) -> None:
     assert dynamic.config.tags == {TAG: TAG_VALUE}
     assert lease.spec.tags[TAG] == TAG_VALUE
     assert (lease.access_key_id, lease.principal) == (CANARY_ACCESS_KEY_ID, USER_ARN)
-    assert [one.detail for one in store.leases(ttl=TTL).records(lease.id)] == [DETAIL]
-    given = store.leases(ttl=TTL).reuse(dynamic, actor="bob")
-    assert given is not None
-    assert given.outputs == KEPT
+    assert [entry.detail for entry in store.leases(ttl=TTL).records(lease.id)] == [DETAIL]
+    kept = store.leases(ttl=TTL).reuse(dynamic, actor="bob")
+    assert kept is not None
+    assert kept.outputs == KEPT
 
 
 def test_values_that_went_with_their_lease_are_in_no_row(store: Store) -> None:

@@ -13,7 +13,7 @@ from phasesync.core.model import SecretValue
 from phasesync.core.sync import Trigger
 from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError
 from phasesync.store import Store, migrate, open_database, tables
-from phasesync.store import migration_macs as authenticate
+from phasesync.store import migration_0003 as authenticate
 from phasesync.store.backup import backup, restore
 from phasesync.store.db_time import after, now
 from phasesync.store.serialization import to_json
@@ -38,9 +38,9 @@ from tests.support.values import NOW, entry
 
 KILLED = """
 import os, sys
-from phasesync.store import migrate, migration_macs
+from phasesync.store import migrate, migration_0003
 from tests.support.stores import opens_with
-migration_macs._instance = lambda *_: os.kill(os.getpid(), 9)
+migration_0003._instance = lambda *_: os.kill(os.getpid(), 9)
 migrate.upgrade(sys.argv[1], opens_with())
 """
 
@@ -91,17 +91,17 @@ def former(migrated_database_url: str) -> tuple[str, tuple[Any, ...]]:
     """A database of the release before, with everything in it, and what that is."""
     store = open_test_store(migrated_database_url)
     make(store)
-    found = everything_in(store)
+    content = everything_in(store)
     store.close()
     turn_back(migrated_database_url)
-    return migrated_database_url, found
+    return migrated_database_url, content
 
 
-def assert_whole(database_url: str, found: tuple[Any, ...]) -> None:
+def assert_whole(database_url: str, content: tuple[Any, ...]) -> None:
     """Everything is there, can be changed, and is authenticated."""
     migrate.check(database_url)
     store = open_test_store(database_url)
-    assert everything_in(store) == found
+    assert everything_in(store) == content
     put(store, write("URL", "newer"))
     assert values_of(store)["URL"] == "newer"
     issue_lease(store, store.dynamics.get("ci"))
@@ -112,24 +112,24 @@ def assert_whole(database_url: str, found: tuple[Any, ...]) -> None:
 
 
 def test_all_rows_get_their_macs(former: tuple[str, tuple[Any, ...]]) -> None:
-    url, found = former
+    url, content = former
     migrate.upgrade(url, opens_with())
-    assert_whole(url, found)
+    assert_whole(url, content)
 
 
 @pytest.mark.parametrize("keys", [None, opens_with(OTHER_ROOT_KEY)], ids=["no key", "another key"])
 def test_without_the_root_key_nothing_is_changed(former: tuple[str, tuple[Any, ...]], keys: Any) -> None:
-    url, found = former
+    url, content = former
     with pytest.raises(KeyUnavailableError):
         migrate.upgrade(url, keys)
     assert migrate.status(url).current == "0002"
     migrate.upgrade(url, opens_with())
-    assert_whole(url, found)
+    assert_whole(url, content)
 
 
 def _daemon(store: Store) -> Callable[[], None]:
     store.daemons.beat("former-1", host="host-1", pid=4711, ttl=TTL)
-    return lambda: store.daemons.leave("former-1")
+    return lambda: store.daemons.deregister("former-1")
 
 
 def _run(store: Store) -> Callable[[], None]:
@@ -152,7 +152,7 @@ def test_macs_are_not_made_beside_a_process_of_the_former_release(
     url, _ = former
     migrate.upgrade(url, opens_with())
     store = open_test_store(url)
-    found, leave = everything_in(store), at_work(store)
+    content, leave = everything_in(store), at_work(store)
     turn_back(url)
 
     with pytest.raises(IllegalTransitionError, match="of the former release is at work"):
@@ -163,7 +163,7 @@ def test_macs_are_not_made_beside_a_process_of_the_former_release(
     store.close()
     migrate.upgrade(url, opens_with())
     store = open_test_store(url)
-    assert len(everything_in(store)) == len(found)
+    assert len(everything_in(store)) == len(content)
     store.close()
 
 
@@ -191,12 +191,12 @@ def test_a_backup_that_was_made_beside_a_daemon_can_be_restored(
 
 def test_a_migration_that_is_killed_is_repeated(former: tuple[str, tuple[Any, ...]]) -> None:
     """All of it is one transaction, schema and MACs."""
-    url, found = former
+    url, content = former
     done = subprocess.run([sys.executable, "-c", KILLED, url], capture_output=True, timeout=60, check=False)
     assert done.returncode == -9, done.stderr
     assert migrate.status(url).current == "0002"
     migrate.upgrade(url, opens_with())
-    assert_whole(url, found)
+    assert_whole(url, content)
 
 
 def test_upgrading_again_vouches_for_nothing(former: tuple[str, tuple[Any, ...]]) -> None:
@@ -262,8 +262,8 @@ def test_what_a_process_of_the_former_release_writes_afterwards_is_refused(
     make(store)
     with store.database.write() as connection:
         write_old(connection)
-    refused = [one.error for one in store.dynamics.list_all() if one.error]
-    refused += [one.error for one in store.leases(ttl=TTL).list_leases() if one.error]
+    refused = [dynamic.error for dynamic in store.dynamics.list_all() if dynamic.error]
+    refused += [lease.error for lease in store.leases(ttl=TTL).list_leases() if lease.error]
     try:
         values_of(store)
     except CiphertextError as error:

@@ -1,5 +1,5 @@
 """
-What a clock that was set back leaves behind, and that nothing waits for it: on each database.
+A clock that was set back: what it leaves behind is corrected, and nothing waits for it, on each database.
 
 The clock of a database cannot be set here. Every instant in it is moved ahead instead, which is the same.
 """
@@ -47,12 +47,10 @@ def set_clock_back(store: Store, by: timedelta) -> None:
     microseconds = by // timedelta(microseconds=1)
     with store.database.write() as connection:
         for row in connection.execute(select_leases()).all():
-            columns = to_columns(
-                shifted_back(to_lease(row, store.dynamics._cipher), -by), store.dynamics._cipher, row.data_key_id
-            )
+            columns = to_columns(shifted_back(to_lease(row, store.keys), -by), store.keys, row.data_key_id)
             connection.execute(tables.leases.update().where(tables.leases.c.id == row.id).values(**columns))
         for table in tables.metadata.sorted_tables:
-            names = [one.name for one in table.c if isinstance(one.type, Instant)]
+            names = [column.name for column in table.c if isinstance(column.type, Instant)]
             if table is tables.leases:
                 names = ["claim_until"]
             elif table is tables.syncs:
@@ -64,8 +62,8 @@ def set_clock_back(store: Store, by: timedelta) -> None:
                 connection.execute(table.update().values(**moved))
 
 
-def look(store: Store, owner: str = "daemon-1") -> ClockSetBack | None:
-    return store.clock_watch.look(owner)
+def check(store: Store, owner: str = "daemon-1") -> ClockSetBack | None:
+    return store.clock_watch.check(owner)
 
 
 def from_now(at: datetime | None) -> timedelta:
@@ -87,7 +85,7 @@ def test_a_clock_that_goes_on_moves_nothing(store) -> None:
     beat(store)
     sync = store.syncs.get_sync("web")
 
-    assert [look(store) for _ in range(3)] == [None] * 3
+    assert [check(store) for _ in range(3)] == [None] * 3
 
     assert store.syncs.get_sync("web") == sync
     assert lease_of(store, lease) == lease
@@ -98,16 +96,16 @@ def test_by_how_much_it_was_set_back_is_told_once(store, back) -> None:
     beat(store)
     set_clock_back(store, back)
 
-    told = look(store)
+    jump = check(store)
 
-    assert told is not None and back - 5 * SECOND < told.by <= back
-    assert look(store) is None
+    assert jump is not None and back - 5 * SECOND < jump.by <= back
+    assert check(store) is None
 
 
 def test_what_two_machines_may_differ_by_proves_nothing(store) -> None:
     beat(store)
     set_clock_back(store, SECOND)
-    assert look(store) is None
+    assert check(store) is None
 
 
 def test_heartbeats_do_not_hide_the_evidence(store) -> None:
@@ -116,7 +114,7 @@ def test_heartbeats_do_not_hide_the_evidence(store) -> None:
     beat(store)
     beat(store, "daemon-2")
 
-    assert look(store) is not None
+    assert check(store) is not None
 
 
 def test_several_daemons_move_it_once(store) -> None:
@@ -125,9 +123,11 @@ def test_several_daemons_move_it_once(store) -> None:
     beat(store)
     set_clock_back(store, LONG)
 
-    told = at_once(*(lambda owner=owner: look(store, owner) for owner in ("a", "b", "c")))
+    jump = at_once(*(lambda owner=owner: check(store, owner) for owner in ("a", "b", "c")))
 
-    assert [one for one in told if one is not None] == [one for one in told if isinstance(one, ClockSetBack)][:1]
+    assert [result for result in jump if result is not None] == [
+        result for result in jump if isinstance(result, ClockSetBack)
+    ][:1]
     assert 3 * LONG - 30 * SECOND < from_now(store.syncs.get_sync("web").next_due_at) <= 3 * LONG
 
 
@@ -142,7 +142,7 @@ def test_an_edit_goes_out_at_once_and_checks_come_when_they_would_have(store, ba
     set_clock_back(store, back)
     put(store, write(value="new"))
 
-    look(store)
+    check(store)
 
     assert from_now(store.syncs.get_sync("web").next_due_at) <= timedelta(minutes=5)
     assert len(claim_due(store)) == 1
@@ -155,12 +155,12 @@ def test_a_claim_of_the_dead_stands_no_longer_than_before(store, back) -> None:
     beat(store, "dead")
     set_clock_back(store, back)
 
-    look(store)
+    check(store)
 
     with store.database.read() as connection:
         until = connection.scalar(sa.select(tables.syncs.c.claim_until))
     assert timedelta(0) < from_now(until) <= 20 * SECOND
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
 
 
 @backs
@@ -171,9 +171,9 @@ def test_a_claim_of_the_living_is_renewed_and_stays(store, back) -> None:
     set_clock_back(store, back)
     assert store.claims.renew([claim], ttl=TTL)
 
-    look(store)
+    check(store)
 
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
     assert claim_due(store, "other") == []
     assert store.claims.renew([claim], ttl=TTL) == {claim.sync_id}
 
@@ -186,7 +186,7 @@ def test_without_a_note_a_sync_shows_by_itself_that_the_clock_was_set_back(store
     set_clock_back(store, back)
     put(store, write(value="new"))
 
-    assert store.claims.reap_expired() == []
+    assert store.claims.release_expired() == []
 
     assert len(claim_due(store)) == 1
 
@@ -199,7 +199,7 @@ def test_the_end_of_a_pause_is_a_date_that_a_person_set(store) -> None:
     alter(store, tables.syncs, paused_at=datetime.now(UTC), paused_until=until, paused_by="ada")
     alter(store, tables.chores, claimed_at=datetime.now(UTC) + LONG)
 
-    assert look(store) is not None
+    assert check(store) is not None
 
     with store.database.read() as connection:
         assert connection.scalar(sa.select(tables.syncs.c.paused_until)) == until
@@ -216,9 +216,9 @@ def test_a_lease_lives_no_longer_than_it_was_meant_to(store, back, noted) -> Non
         beat(store)
     set_clock_back(store, back)
 
-    told = look(store)
+    jump = check(store)
 
-    assert told is not None and told.leases == 1
+    assert jump is not None and jump.leases == 1
     moved = lease_of(store, lease)
     assert moved.status is LeaseStatus.ACTIVE
     assert timedelta(minutes=14) < from_now(moved.expires_at) <= timedelta(minutes=15)
@@ -234,7 +234,7 @@ def test_an_old_lease_is_moved_as_well_though_nothing_of_it_was_noted_ahead(stor
     beat(store)
     set_clock_back(store, timedelta(minutes=30))
 
-    look(store)
+    check(store)
 
     assert timedelta(minutes=9) < from_now(lease_of(store, lease).expires_at) <= timedelta(minutes=10)
 
@@ -244,7 +244,7 @@ def test_a_lease_that_could_not_be_revoked_is_tried_again_when_it_would_have_bee
     beat(store)
     set_clock_back(store, timedelta(days=30))
 
-    look(store)
+    check(store)
 
     assert from_now(lease_of(store, lease).retry_at) <= timedelta(minutes=10)
 
@@ -253,16 +253,16 @@ def test_the_end_of_a_session_is_what_aws_set(store) -> None:
     dynamic = add_dynamic(store, role_arn=f"arn:aws:iam::{ACCOUNT}:role/ci")
     claim, lease = request_lease(store, dynamic)
     leases, ends_at = store.leases(ttl=TTL), datetime.now(UTC) + LONG
-    leases.save(claim, lambda one, now: begin_issue(one, ACCOUNT, now))
+    leases.save(claim, lambda lease, now: begin_issue(lease, ACCOUNT, now))
     leases.save(
         claim,
-        lambda one, now: issued(one, now, principal="arn", access_key_id="ASIA", ends_at=ends_at),
+        lambda lease, now: issued(lease, now, principal="arn", access_key_id="ASIA", ends_at=ends_at),
         done=True,
     )
     beat(store)
     alter(store, tables.chores, claimed_at=datetime.now(UTC) + timedelta(minutes=30))
 
-    look(store)
+    check(store)
 
     assert lease_of(store, lease).expires_at == ends_at
 
@@ -274,9 +274,9 @@ def test_a_lease_whose_row_was_altered_hides_no_other(store) -> None:
     set_clock_back(store, LONG)
     alter(store, tables.leases, altered.id, details=b"altered")
 
-    told = look(store)
+    jump = check(store)
 
-    assert told is not None and told.leases == 1
+    assert jump is not None and jump.leases == 1
     assert from_now(lease_of(store, lease).expires_at) <= LONG
 
 
@@ -289,7 +289,7 @@ def test_a_standby_follows_a_dead_daemon_no_later_than_before(store, back) -> No
     beat(store, "dead", ttl=timedelta(seconds=15))
     set_clock_back(store, back)
 
-    look(store, "standby")
+    check(store, "standby")
 
     assert beat(store, "standby") is DaemonRole.STANDBY
     with store.database.read() as connection:
@@ -303,7 +303,7 @@ def test_a_living_daemon_keeps_its_place_when_the_clock_is_set_back(store) -> No
     beat(store, "standby")
     set_clock_back(store, LONG)
 
-    look(store, "standby")
+    check(store, "standby")
 
     assert [beat(store, "standby"), beat(store, "first")] == [DaemonRole.STANDBY, DaemonRole.ACTIVE]
     assert [one["owner"] for one in store.daemons.alive()] == ["first", "standby"]
@@ -314,7 +314,7 @@ def test_chores_are_done_when_they_would_have_been(store, back) -> None:
     assert store.daemons.claim_chore("sweep", "a", every=LONG)
     set_clock_back(store, back)
 
-    look(store)
+    check(store)
 
     assert not store.daemons.claim_chore("sweep", "a", every=LONG)
     assert store.daemons.claim_chore("sweep", "a", every=timedelta(0))

@@ -1,4 +1,4 @@
-"""What every EnvironmentStore promises."""
+"""Apps, environments and secrets: names, edits, history, clones and snapshots."""
 
 import threading
 
@@ -129,12 +129,15 @@ def test_an_unset_key_keeps_its_history_and_goes_on_counting(store):
         store.secrets.get_secret("shop", "production", "/", "URL")
     put(store, write("URL", "b"))
     history = store.secrets.history("shop", "production", "/", "URL")
-    assert [(one.version, one.value and one.value.reveal_text(), one.origin, one.changed_by) for one in history] == [
+    assert [
+        (version.version, version.value and version.value.reveal_text(), version.origin, version.changed_by)
+        for version in history
+    ] == [
         (3, "b", "set", ACTOR),
         (2, None, "unset", "bob"),
         (1, "a", "set", ACTOR),
     ]
-    assert [one.comment for one in history] == ["", "", "note"]
+    assert [version.comment for version in history] == ["", "", "note"]
 
 
 def test_unsetting_what_is_not_set_undoes_the_whole_edit(store):
@@ -157,9 +160,9 @@ def test_a_key_is_not_set_and_unset_in_one_edit(store):
 def test_the_same_key_in_two_folders_is_two_keys(store):
     put(store, write("URL", "root"), write("URL", "deep", path="/db/replica/"))
     everything = store.secrets.list_secrets("shop", "production")
-    assert [(one.path, one.key) for one in everything] == [("/", "URL"), ("/db/replica", "URL")]
+    assert [(version.path, version.key) for version in everything] == [("/", "URL"), ("/db/replica", "URL")]
     folder = store.secrets.list_secrets("shop", "production", path="db/replica")
-    assert [one.path for one in folder] == ["/db/replica"]
+    assert [version.path for version in folder] == ["/db/replica"]
     assert store.secrets.get_secret("shop", "production", "/db/replica", "URL").version == 1
 
 
@@ -180,10 +183,10 @@ def test_any_bytes_and_any_text_come_back_as_they_were(store):
         write("ключ 🔑", "значение\n\x00 end"),
         write("EMPTY", ""),
     )
-    found = {one.key: one.value for one in store.secrets.list_secrets("shop", "production")}
-    assert found["BIN"] == SecretValue(everything, ValueType.BINARY)
-    assert found["ключ 🔑"] == SecretValue("значение\n\x00 end")
-    assert found["EMPTY"] == SecretValue("")
+    values = {version.key: version.value for version in store.secrets.list_secrets("shop", "production")}
+    assert values["BIN"] == SecretValue(everything, ValueType.BINARY)
+    assert values["ключ 🔑"] == SecretValue("значение\n\x00 end")
+    assert values["EMPTY"] == SecretValue("")
 
 
 def test_a_clone_has_the_values_and_a_life_of_its_own(store):

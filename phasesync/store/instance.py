@@ -1,0 +1,184 @@
+"""
+The row of this installation: its id, its first keys, and the registry of credentials and dynamic secrets.
+
+A ciphertext that is bound to its row does not prove that the row is the newest, or should exist at all. The registry
+does: it is one ciphertext with the id and version of every credential and dynamic secret. So an attacker who can write
+to the database but has no key cannot restore an older credential or definition. It is bound to the other columns of the
+row, which it thereby authenticates.
+
+A transaction that changes the registry locks this row before any other, so that no two transactions deadlock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.errors import CiphertextError, SchemaMismatchError
+from phasesync.store.base import new_id
+from phasesync.store.database import Database, retry_on_conflict, row_lock
+from phasesync.store.db_time import from_microseconds, now, to_microseconds
+from phasesync.store.encryption import UNVERSIONED
+from phasesync.store.keys import CREDENTIALS_KEY, DIGEST_KEY, KeyRing, insert_key
+from phasesync.store.sqlite_file import Installation
+from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance
+
+REGISTERED: Final = (credentials, dynamic_secrets)
+"""Tables whose rows are registered by id and version."""
+
+BOUND: Final = ("id", "instance_id", "created_at", "restored_at", "generation_floor")
+"""Columns of the row that the registry is bound to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Versions:
+    """The content of the ciphertext: table -> row id -> version."""
+
+    versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+class Registry:
+    """The registry as one transaction reads it, and may change it."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        keys: KeyRing,
+        row: Mapping[str, Any],
+        versions: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._row = row
+        self._versions = {table.name: dict(versions.get(table.name, {})) for table in REGISTERED}
+
+    @property
+    def restored_at(self) -> datetime | None:
+        """Since when this database counts as older than AWS; None = it does not."""
+        restored_at: datetime | None = self._row["restored_at"]
+        return restored_at
+
+    @property
+    def generation_floor(self) -> int:
+        """Generations of objects that are not in the journal begin above this."""
+        return int(self._row["generation_floor"])
+
+    def check(self, table: sa.Table, row: sa.Row[Any]) -> None:
+        """Raise CiphertextError if a row is not the one that was stored last."""
+        if self._versions[table.name].get(row.id) != row.version:
+            what = table.name.replace("_", " ").removesuffix("s")
+            raise CiphertextError(
+                f"the {what} {row.name} in table {table.name} is not the one that was stored last: an older row was "
+                "put in its place outside phasesync",
+                hint="restore a backup: phasesync db restore FILE; or remove it, and add it again",
+            )
+
+    def next_version(self, table: sa.Table, row: sa.Row[Any]) -> int:
+        """Return the next version of a row: above all that it had, even if an older row was put in its place."""
+        return max(int(row.version), self._versions[table.name].get(row.id, 0)) + 1
+
+    def note(self, table: sa.Table, row_id: str, version: int) -> None:
+        """Register a row in a version; `store` has to follow."""
+        self._versions[table.name][row_id] = version
+
+    def forget(self, table: sa.Table, row_id: str) -> None:
+        """Remove a row from the registry; `store` has to follow."""
+        self._versions[table.name].pop(row_id, None)
+
+    def store(self, **changes: Any) -> None:
+        """Store the registry with changes to other columns of the instance."""
+        values = {**self._row, **changes}
+        sealed = encrypt_registry(self._keys, self._keys.data_key(CREDENTIALS_KEY), values, self._versions)
+        self._connection.execute(instance.update().values(**changes, registry=sealed))
+
+
+def read_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
+    """Read the registry. CiphertextError if the row was altered; SchemaMismatchError if there is no row."""
+    row = connection.execute(sa.select(instance)).first()
+    if row is None:
+        raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
+    values = row._asdict()
+    if row.registry is None:
+        raise CiphertextError(
+            "the registry in table instance is missing: it was removed outside phasesync",
+            hint="restore a backup: phasesync db restore FILE",
+        )
+    opened = keys.decrypt_json(_Versions, _context(values), row.registry)
+    return Registry(connection, keys, values, opened.versions)
+
+
+def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
+    """Lock and read the registry to change it; the transaction must not hold other locks yet. CiphertextError."""
+    connection.execute(row_lock(sa.select(instance.c.id))).all()
+    return read_registry(connection, keys)
+
+
+def encrypt_registry(
+    keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
+) -> bytes:
+    """Encrypt a registry for the row of the instance, under the data key of credentials."""
+    return keys.encrypt_json(key_id, _context(values), _Versions(versions=versions))
+
+
+def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("instance", str(values["id"]), "registry", UNVERSIONED, *(_plain(values[name]) for name in BOUND))
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return str(to_microseconds(value)) if isinstance(value, datetime) else str(value)
+
+
+_LOCK: Final = 0x70_68_61_73_65_69_6E_69
+"""Advisory lock of PostgreSQL ("phaseini"), so that two first starts make one set of keys."""
+
+
+@retry_on_conflict
+def initialise(database: Database, keys: KeyRing) -> str:
+    """
+    Create the row of the instance and the first keys if they are missing; safe to repeat.
+
+    Returns:
+        The instance id.
+
+    Raises:
+        KeyUnavailableError: the database has keys of another root key; names both. Nothing is changed.
+        SchemaMismatchError: the database is not migrated.
+    """
+    keys.verify()
+    with database.write() as connection:
+        if not database.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
+        key_ids = {row.purpose: row.id for row in connection.execute(sa.select(data_keys.c.purpose, data_keys.c.id))}
+        for purpose in (DIGEST_KEY, CREDENTIALS_KEY):
+            if purpose not in key_ids:
+                insert_key(connection, key := keys.new_data_key(purpose))
+                key_ids[purpose] = key.id
+        if connection.scalar(sa.select(instance.c.instance_id)) is None:
+            created_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            values = {"id": 1, "instance_id": new_id(), "created_at": created_at, "restored_at": None}
+            values |= {"generation_floor": 0}
+            registry = encrypt_registry(keys, key_ids[CREDENTIALS_KEY], values, {})
+            connection.execute(instance.insert().values(**values, registry=registry))
+    keys.verify()  # another process may have been first, with another root key
+    return read_instance_id(database)
+
+
+def read_instance_id(database: Database) -> str:
+    """Return the instance id. SchemaMismatchError if `init` was not run: the tables alone are not enough."""
+    with database.read() as connection:
+        instance_id: str | None = connection.scalar(sa.select(instance.c.instance_id))
+    if instance_id is None:
+        raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
+    return instance_id
+
+
+def read_installation(database: Database) -> Installation:
+    """Return the identity of this installation. SchemaMismatchError as `read_instance_id`."""
+    instance_id = read_instance_id(database)
+    with database.read() as connection:
+        root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct())
+        return Installation(instance_id=instance_id, root_key_ids=frozenset(root_keys))

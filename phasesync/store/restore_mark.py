@@ -1,0 +1,104 @@
+"""
+The mark on a database that is older than what AWS has, and how an operator accepts such a database.
+
+Accepting moves the generations of every remote object beyond those that the later state may have used, so that no new
+write is mistaken for one of its writes, and requests a run of every sync.
+"""
+
+from collections import defaultdict
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.planning.journal import accept_restore
+from phasesync.core.sync_state import Acceptance
+from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
+from phasesync.store.base import BaseStore
+from phasesync.store.database import lock_rows
+from phasesync.store.db_time import from_microseconds, now, to_microseconds
+from phasesync.store.instance import lock_registry, read_registry
+from phasesync.store.journal import to_entry, to_row, update_entries
+from phasesync.store.keys import KeyRing
+from phasesync.store.run_requests import request_runs
+from phasesync.store.sync_rows import select_syncs
+from phasesync.store.tables import instance, journal, leases, syncs
+
+_STALE: Final = syncs.c.error_class == StaleDatabaseError.__name__
+
+
+def is_marked() -> sa.ColumnElement[bool]:
+    """
+    Return the condition that this database counts as older than AWS, whichever sync found the proof.
+
+    A run sets the mark for the whole database; a run of an earlier release left it on its sync alone.
+    """
+    marked = sa.select(instance.c.restored_at).scalar_subquery().is_not(None)
+    return marked | sa.exists().where(_STALE).correlate(None)
+
+
+def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
+    """
+    Mark the whole database as older than AWS, until an operator accepts it.
+
+    The transaction must not hold other locks yet. CiphertextError if the row of the instance was altered.
+    """
+    registry = lock_registry(connection, keys)
+    if registry.restored_at is None:
+        registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
+
+
+class RestoreMark(BaseStore):
+    """The mark on a database that is older than what AWS has."""
+
+    def is_set(self) -> bool:
+        """Return whether this database counts as older than AWS: a backup was restored, or a run found the proof."""
+        with self._database.read() as connection:
+            try:
+                read_registry(connection, self._keys)
+            except CiphertextError:
+                return True  # An altered row is not trusted. Leases end at their maximum nevertheless.
+            return bool(connection.scalar(sa.select(is_marked())))
+
+    def accept(self, *, ahead: int) -> Acceptance:
+        """
+        Accept a database that is older than AWS: advance every journal entry, and request a run of every sync.
+
+        Args:
+            ahead: the number of generations to skip.
+
+        Raises:
+            ClaimHeldError: a sync is being reconciled.
+        """
+        unread: list[str] = []
+        advanced: list[dict[str, Any]] = []
+        journals: dict[str, list[sa.Row[Any]]] = defaultdict(list)
+        with self._database.write() as connection:
+            registry = lock_registry(connection, self._keys)
+            lock_rows(connection, syncs, sa.true())
+            rows = list({row.id: row for row in connection.execute(select_syncs()).all()}.values())
+            busy = [
+                row.name
+                for row in rows
+                if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock
+            ]
+            if busy:
+                raise ClaimHeldError(
+                    f"the sync {busy[0]} is being reconciled", hint="stop the daemons first: phasesync status"
+                )
+            for entry_row in connection.execute(sa.select(journal).order_by(journal.c.id)):
+                journals[entry_row.sync_id].append(entry_row)
+            for row in rows:
+                try:
+                    entries = [to_entry(entry_row, self._keys) for entry_row in journals[row.id]]
+                except CiphertextError:
+                    unread.append(row.name)
+                    continue
+                advanced += [to_row(self._keys, row.data_key_id, accept_restore(entry, ahead)) for entry in entries]
+            update_entries(connection, advanced)
+            # Objects created since the backup are in no journal; the floor skips their tokens too.
+            registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)
+            connection.execute(syncs.update().where(_STALE).values(error_class=None))
+            # Kept keys may belong to users that were removed after the backup.
+            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
+            request_runs(connection, sa.true())
+        return Acceptance(syncs=len(rows), objects=len(advanced), unread=tuple(unread))
