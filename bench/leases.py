@@ -25,11 +25,11 @@ from bench.ground import databases_option, installed, table
 from phasesync.adapters.aws.rate_limiter import RateLimiter
 from phasesync.adapters.dispatch import ThreadDispatcher
 from phasesync.bootstrap import Application
+from phasesync.core.chores import Chore
 from phasesync.core.credential import CredentialDraft, CredentialType
-from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.events import Event
-from phasesync.core.iam_users import DEFAULT_TEMPLATE
+from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.daemon.build import LEASE_THREADS
 from phasesync.engine.leases.expiry import LeaseExpiry
 from tests.support.installation import REGION, Installation

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
-from phasesync.core.daemons import Chore, Load
+from phasesync.core.chores import Chore, Load
 from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.errors import PhasesyncError
 from phasesync.ports.runtime import EventSink
 

@@ -23,7 +23,7 @@ from phasesync.host_files import (
     mount_of,
     read_regular_file,
 )
-from phasesync.store.keys import KEY_BYTES, RootKey, malformed_root_key
+from phasesync.store.key_ring import KEY_BYTES, RootKey, malformed_root_key
 
 CREDENTIAL_NAME: Final = "root_key"
 """Name in the unit file: `LoadCredential=root_key:/etc/phasesync/root.key`."""

@@ -18,7 +18,7 @@ from phasesync.adapters.clock import SystemClock
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Store
-from phasesync.store.keys import RootKey
+from phasesync.store.key_ring import RootKey
 from phasesync.store.migrate import SchemaStatus, status_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Application:
         """What an operator does with leases."""
         import secrets
 
-        from phasesync.core.iam_users import RANDOM, RANDOM_ALPHABET
+        from phasesync.core.lease_users import RANDOM, RANDOM_ALPHABET
         from phasesync.engine.leases.operations import LeaseOperations
 
         # Instants that a clock left ahead are moved before the clock as it is writes any.

@@ -14,7 +14,7 @@ from phasesync.errors import KeyUnavailableError, SettingsError
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
-from phasesync.store.keys import KeyRing, RootKey
+from phasesync.store.key_ring import KeyRing, RootKey
 from phasesync.store.migrate import check, upgrade
 
 

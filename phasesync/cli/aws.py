@@ -227,7 +227,7 @@ def _print_starter_for_syncs(
 def _print_starter_for_leases(region: str | None, credential: str | None, boundary: str | None, out: Output) -> None:
     from phasesync.core.arns import check_partition, check_policy_arn
     from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
-    from phasesync.core.iam_users import OUR_PATH
+    from phasesync.core.lease_users import OUR_PATH
 
     where = _starter_region(region, credential, None)
     if boundary is not None:

@@ -258,7 +258,7 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
       phasesync credentials remove keys --revoke
     """
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
-    from phasesync.engine.leases.revocation_result import leases_on_credential
+    from phasesync.engine.leases.revocation import leases_on_credential
 
     credential_id = application.store.credentials.get(name).id
     dynamics, live = [], []

@@ -284,7 +284,7 @@ def add(
     """
     from phasesync.cli.documents import dynamic_document
     from phasesync.core.dynamic import DynamicConfig, DynamicDraft
-    from phasesync.core.iam_users import DEFAULT_TEMPLATE
+    from phasesync.core.lease_users import DEFAULT_TEMPLATE
 
     if options.default_ttl is None or options.max_ttl is None:
         raise InvalidInputError("--default-ttl and --max-ttl say how long leases live")

@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from phasesync.core.canonical_json import Json, canonical_json, parse_json_document
 from phasesync.core.dotenv import PYTHON, Note, dotenv_line, read_dotenv, write_shell
-from phasesync.core.json_values import FileEntry, entries_of_json
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_stored_key
 from phasesync.core.reference_syntax import escape
+from phasesync.core.secret_json import FileEntry, entries_of_json
 from phasesync.errors import InvalidInputError
 
 _MAX_PLACES = 100

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.cli.run.child import Child
     from phasesync.core.lease import Lease
-    from phasesync.engine.leases.revocation_result import LeasesByEnd
+    from phasesync.engine.leases.revocation import LeasesByEnd
 
 
 def revoke_of_command(
@@ -46,7 +46,7 @@ def revoke_of_command(
 
 def revoke_unshown(application: "Application", lease: "Lease", actor: str, out: Output) -> None:
     """Revoke a lease whose key was not shown, unless it is a kept one that others have."""
-    from phasesync.engine.leases.revocation_result import is_shared
+    from phasesync.engine.leases.revocation import is_shared
 
     if not application.context.issuers.traits(lease.issuer).revocable:
         end = instant_text(lease.expires_at)
@@ -61,7 +61,7 @@ def revoke_unshown(application: "Application", lease: "Lease", actor: str, out: 
 
 
 def _revoke_or_leave_to_daemon(application: "Application", lease: "Lease", actor: str, out: Output) -> None:
-    from phasesync.engine.leases.revocation_result import failure_of
+    from phasesync.engine.leases.revocation import failure_of
 
     failure: PhasesyncError | None
     try:
@@ -101,7 +101,7 @@ def revoke_before_removal(application: "Application", live: "Sequence[Lease]", o
     """
     if not live:
         return
-    from phasesync.engine.leases.revocation_result import removal_blocker
+    from phasesync.engine.leases.revocation import removal_blocker
 
     results = application.lease_operations.revoke_all(live, actor=invocation().actor)
     for result in results:
@@ -141,7 +141,7 @@ def session_hint(application: "Application", dynamic: str) -> Iterator[None]:
 
 
 def _by_end(application: "Application", leases: "Sequence[Lease]") -> "LeasesByEnd":
-    from phasesync.engine.leases.revocation_result import by_end
+    from phasesync.engine.leases.revocation import by_end
 
     return by_end(leases, lambda lease: application.context.issuers.traits(lease.issuer).revocable)
 

@@ -244,7 +244,7 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     """
     from phasesync.cli.documents import lease_document
     from phasesync.cli.output import show_identity
-    from phasesync.engine.leases.revocation_result import instant_or_now, not_found_yet
+    from phasesync.engine.leases.revocation import instant_or_now, not_found_yet
 
     lease = application.context.leases.full_id(lease)
     was_live = application.context.leases.get(lease).live
@@ -283,8 +283,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     """
     from phasesync.cli.documents import orphan_document
     from phasesync.cli.output import show_identity
-    from phasesync.engine.leases.orphan_removal import summarise_removal
-    from phasesync.engine.leases.orphan_users import OrphanCollector
+    from phasesync.engine.leases.orphan_users import OrphanCollector, summarise_removal
 
     scans = OrphanCollector(application.context).scan(credential)
     for scan in scans:

@@ -22,13 +22,13 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
-from phasesync.core.json_values import FileEntry, as_literal, export_json, literal_value, split_json
 from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.secret_json import FileEntry, as_literal, export_json, literal_value, split_json
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.engine.secret_import import ImportPlan
+    from phasesync.engine.import_values import ImportPlan
 
 MAX_JSON_BYTES = 64 * MAX_BYTES
 """Enough to import the export of any folder."""
@@ -96,7 +96,7 @@ def import_(
       vault kv get -format=json kv/shop | jq .data.data | phasesync secrets import shop/production - --format json --yes
       phasesync secrets import shop/production --from-aws shop/production --credential aws
     """
-    from phasesync.engine.secret_import import apply_import, check_not_emptied, plan_import
+    from phasesync.engine.import_values import apply_import, check_not_emptied, plan_import
 
     folder = {secret.key: secret for secret in application.store.secrets.list_secrets(*environment, path=path)}
     if from_aws is not None and file is not None:

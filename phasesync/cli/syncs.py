@@ -115,7 +115,7 @@ def add(
       phasesync syncs add shop-production --env shop/production --credential aws --secret-name shop/production
       phasesync syncs add shop-keys --env shop/production --credential aws --name-template '{app}/{env}/{key}'
     """
-    from phasesync.core.sync_state import SyncDraft
+    from phasesync.core.sync import SyncDraft
 
     if options.secret_name is None and options.name_template is None:
         raise InvalidInputError(

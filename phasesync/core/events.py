@@ -8,7 +8,7 @@ error. The code that shows events decides whether that message may be shown.
 from dataclasses import dataclass
 from datetime import datetime
 
-from phasesync.core.daemons import Chore
+from phasesync.core.chores import Chore
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus, Trigger

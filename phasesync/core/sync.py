@@ -209,3 +209,20 @@ class Sync:
     def environment_label(self) -> str:
         """`app/environment`, as the command line writes it."""
         return f"{self.app}/{self.environment}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncDraft:
+    """What an operator says of a new sync."""
+
+    name: str
+    app: str
+    environment: str
+    path: str
+    credential: str
+    destination_kind: str
+    region: str
+    config: SyncConfig
+    account: str | None
+    adopt: Adopt | None
+    adopt_versions: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 
 from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.bootstrap import Application, open_application
-from phasesync.core.daemons import Chore
+from phasesync.core.chores import Chore
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.leases.expiry import LeaseExpiry

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from phasesync.core.daemons import Chore, DaemonRole, Load
+from phasesync.core.chores import Chore, DaemonRole, Load
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon.http import ProbeResult
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, PhasesyncError, StoreUnavailableError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
-from phasesync.core.daemons import (
+from phasesync.core.chores import (
     CHECK_SCHEMA_EVERY,
     EXPIRE_LEASES_EVERY,
     HOURLY,
@@ -25,7 +25,7 @@ from phasesync.core.daemons import (
     Chore,
     DaemonRole,
 )
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.daemon.hardening import harden
 from phasesync.daemon.health import STUCK_AFTER, ChoreProgress, HealthState, Heartbeat, SchemaWatch
 from phasesync.daemon.http import LISTEN_PATIENCE, HealthServer, RetryingListener

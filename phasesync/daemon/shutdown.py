@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 
 if TYPE_CHECKING:
     from phasesync.daemon.build import Components

@@ -20,8 +20,7 @@ from typing import Any, Final
 from phasesync.bootstrap import Application, initialise_installation, open_application
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.sync import SyncConfig, SyncStatus
-from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync import SyncConfig, SyncDraft, SyncStatus
 from phasesync.core.sync_status import status_of
 from phasesync.demo.interruptions import Interruptions, OutOfTimeError
 from phasesync.demo.isolation import REGION, private_environment, private_folder

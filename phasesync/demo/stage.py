@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from phasesync.bootstrap import Application
-from phasesync.core.daemons import DaemonRole
+from phasesync.core.chores import DaemonRole
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.sync import SyncStatus
 from phasesync.core.sync_status import status_of

@@ -5,16 +5,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from phasesync.core.chores import DaemonRole
 from phasesync.core.credential import CredentialDraft, CredentialType
-from phasesync.core.daemons import DaemonRole
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.iam.role_setup import trust_policy
 from phasesync.core.iam.sync_policy import starter_sync_policy
-from phasesync.core.iam_users import DEFAULT_TEMPLATE
+from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.core.model import SecretValue
 from phasesync.core.run import Outcome, Run
-from phasesync.core.sync import SyncConfig, SyncStatus
-from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync import SyncConfig, SyncDraft, SyncStatus
 from phasesync.demo.canary import find_in_tree
 from phasesync.demo.isolation import REGION
 from phasesync.demo.stage import ACTOR, APP, PRODUCTION, SECRET_NAMES, STAGING, Stage

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from phasesync.core.planning.ownership import ForeignObject, Ownership, foreign_object, ownership_of
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import key_of_name, name_of_key
-from phasesync.core.sync import Adopt, Layout, Sync
-from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync import Adopt, Layout, Sync, SyncDraft
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_with_name, hints_for
 from phasesync.engine.import_values import ImportResult, import_values

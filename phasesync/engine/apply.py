@@ -13,7 +13,6 @@ from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.fingerprint import write_token
-from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.journal import (
     intend_restore,
     intend_write,
@@ -23,9 +22,10 @@ from phasesync.core.planning.journal import (
     settle_write,
 )
 from phasesync.core.planning.metadata import Dimension, key_differs, text_digest, wanted_metadata
+from phasesync.core.planning.version_budget import within_a_day
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, ResourceExists, WriteResult
 from phasesync.core.run import ChangeResult, Outcome
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import Checkpoint
 from phasesync.engine.context import Context
 from phasesync.engine.stale_database import newer_at_aws_error

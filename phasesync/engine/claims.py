@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from phasesync.core.sync import Sync, Trigger
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.context import Context
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (

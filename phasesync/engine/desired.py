@@ -9,7 +9,7 @@ from phasesync.core.payloads import build_payloads
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import Desired, JournalEntry, Payload
 from phasesync.core.sync import Sync
-from phasesync.core.sync_state import SyncState
+from phasesync.core.sync_claim import SyncState
 from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.context import Context
 from phasesync.engine.observe import entries_of, left_behind, verify_account

@@ -12,7 +12,7 @@ from phasesync.core.arns import check_partition, group_name
 from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
-from phasesync.core.iam_users import OUR_TAGS, check_user_template, default_iam_path
+from phasesync.core.lease_users import OUR_TAGS, check_user_template, default_iam_path
 from phasesync.core.names import check_key
 from phasesync.core.tags import check_tags
 from phasesync.engine.context import Context

@@ -13,13 +13,13 @@ from typing import Final, TypeVar
 
 from phasesync.core.credential import require_account
 from phasesync.core.fingerprint import Digests, same
-from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.journal import clamp_to_clock, record_unwanted, record_wanted, settle_by_evidence
 from phasesync.core.planning.metadata import wanted_metadata
+from phasesync.core.planning.version_budget import within_a_day
 from phasesync.core.remote import Desired, JournalEntry, Observed
 from phasesync.core.remote_names import name_of_key
 from phasesync.core.sync import Layout, OnRemove, Sync
-from phasesync.core.sync_state import SyncState
+from phasesync.core.sync_claim import SyncState
 from phasesync.engine.stale_database import check_not_stale, token_may_be_spent
 from phasesync.errors import (
     AccountMismatchError,

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from phasesync.core.change import Plan
 from phasesync.core.credential import CredentialStatus
-from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.guard import GuardedPlan, GuardRule, HeldChange
 from phasesync.core.planning.plan import Estimate, estimate
+from phasesync.core.planning.version_budget import within_a_day
 from phasesync.core.run import Run
 from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
 from phasesync.core.sync_status import blocker_of, reason_clause, status_of

@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 
 from phasesync.core.change import VALUE_WRITES, Change, Plan
 from phasesync.core.events import ClaimLost, SyncUnreadable
-from phasesync.core.planning.budget import DAY, within_a_day
 from phasesync.core.planning.guard import GuardedPlan, apply_guard
 from phasesync.core.planning.plan import make_plan
+from phasesync.core.planning.version_budget import DAY, within_a_day
 from phasesync.core.remote import Action, Desired, JournalEntry
 from phasesync.core.run import Outcome, Run
 from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.core.sync import Layout, SyncStatus, Trigger
-from phasesync.core.sync_state import Claim, SyncState
+from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.engine.apply import Applied, Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.engine.context import Context

@@ -12,10 +12,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from phasesync.core.daemons import HOURLY, Chore, DaemonRole
+from phasesync.core.chores import HOURLY, Chore, DaemonRole
 from phasesync.core.events import ChoreFailed, ClaimExpired, ClaimLost, ClockJumped, RoleChanged, RunsPruned
 from phasesync.core.lease_claim import ClaimedLease
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.references import Problem, resolve, unresolved
 from phasesync.core.sync import Sync
-from phasesync.core.sync_state import SyncState
+from phasesync.core.sync_claim import SyncState
 from phasesync.errors import CiphertextError, NotFoundError, StalePlanError, UnresolvedReferenceError
 from phasesync.store.secrets import SecretStore
 

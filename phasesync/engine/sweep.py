@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from phasesync.core.chores import SWEEP_EVERY, Chore
 from phasesync.core.credential import Credential
-from phasesync.core.daemons import SWEEP_EVERY, Chore
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.planning.listing_check import (
     ExpectedListing,
@@ -26,7 +26,7 @@ from phasesync.core.planning.listing_check import (
     worth_a_list,
 )
 from phasesync.core.remote import Observed
-from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
+from phasesync.core.sweep_check import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.core.sync import Layout
 from phasesync.engine.context import Context
 from phasesync.errors import (

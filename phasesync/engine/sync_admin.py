@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import CallerIdentity
-from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig
-from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig, SyncDraft
 from phasesync.engine.adoption import find_existing
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_with_name

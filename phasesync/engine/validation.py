@@ -18,8 +18,7 @@ from phasesync.core.planning.losses import LONGEST_WINDOW
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.regions import check_region, check_same_partition
 from phasesync.core.remote_names import check_template, clashes, name_of_key, names_taken
-from phasesync.core.sync import AWS_MANAGED_KEY, Layout, Sync, SyncConfig
-from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync import AWS_MANAGED_KEY, Layout, Sync, SyncConfig, SyncDraft
 from phasesync.core.tags import check_tags
 from phasesync.engine.context import Context
 from phasesync.errors import AlreadyExistsError, InvalidInputError

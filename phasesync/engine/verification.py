@@ -8,7 +8,7 @@ from phasesync.core.payloads import build_payloads
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
-from phasesync.core.sync_state import SyncState
+from phasesync.core.sync_claim import SyncState
 from phasesync.engine.context import Context
 from phasesync.engine.hints import hint_of, hints_for
 from phasesync.engine.observe import STOPS_OBSERVING, observe_consistently, verify_account

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.iam_users import MarkedUser
 from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 
 Checkpoint = Callable[[], None]

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from phasesync.core.credential import Credential, CredentialReport, Principal
 from phasesync.core.events import Event
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 
 
 class Clock(Protocol):

@@ -3,7 +3,7 @@
 from phasesync.store.backup import backup
 from phasesync.store.database import Database, open_database
 from phasesync.store.instance import initialise, read_instance_id
-from phasesync.store.keys import read_wrapped_keys
+from phasesync.store.key_ring import read_wrapped_keys
 from phasesync.store.store import Store, open_store
 
 __all__ = [

@@ -28,9 +28,8 @@ from phasesync.errors import AlreadyExistsError, CiphertextError, IllegalTransit
 from phasesync.store.base import BaseStore, has_live_leases, lookup_error, name_list, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
-from phasesync.store.encryption import same_mac
 from phasesync.store.instance import lock_registry
-from phasesync.store.keys import ENVIRONMENT_KEY, KeyRing, insert_key
+from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs

@@ -32,9 +32,9 @@ from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_errors import translate_errors
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.instance import lock_registry, read_instance_id
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.migrate import status_of, upgrade
-from phasesync.store.sqlite_file import prepare_sqlite_file, sqlite_file_exists, uri_of
+from phasesync.store.sqlite import prepare_sqlite_file, sqlite_file_exists, uri_of
 from phasesync.store.tables import leases
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, IllegalTransitionError, InvalidInputError, NotFoundError, PhasesyncError
 from phasesync.store.database import Database, retry_methods
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 
 MIN_PREFIX: Final = 4
 """Characters; a shorter prefix is probably a mistake."""

@@ -18,13 +18,13 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import SyncStatus, Trigger
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.core.times import JUMP
 from phasesync.errors import ClaimHeldError, InterruptedRunError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import LONGEST_WAIT, after, from_microseconds, next_fence, now, to_microseconds
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
 from phasesync.store.sync_rows import has_newer_revision, is_claimed_by

@@ -5,7 +5,7 @@ Every wait in the database is an instant. After a clock is set back by a day, ea
 would wait, claims of dead processes would stay, leases would live on. So daemons store the database's time every few
 seconds (row `clock` of `chores`). If this instant, or another that was stored as the present, lies ahead, the clock was
 set back by at least the difference. A date that a person set (the end of a pause) stays, and so does one that AWS set
-(the end of a session). The journal is encrypted, and corrected when it is read: `core.planning.journal.note_clock`.
+(the end of a session). The journal is encrypted, and corrected when it is read: `core.planning.journal.clamp_to_clock`.
 
 If the clock was set back while no daemon ran, the next start finds it in the same way, unless it was set back by less
 than the time without a daemon; then no wait is longer than it was when the last daemon stopped.
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.daemons import ClockSetBack
+from phasesync.core.chores import ClockSetBack
 from phasesync.core.lease import ENDED, shifted_back
 from phasesync.core.times import JUMP
 from phasesync.errors import CiphertextError

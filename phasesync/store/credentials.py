@@ -27,7 +27,7 @@ from phasesync.store.base import BaseStore, check_name_key, lookup_error, name_l
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
-from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
+from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import pin_account

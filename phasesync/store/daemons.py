@@ -11,7 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.core.daemons import DaemonRole
+from phasesync.core.chores import DaemonRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
 from phasesync.store.database import Database, insert_or_update, not_locked, retry_methods

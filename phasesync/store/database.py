@@ -18,7 +18,7 @@ from sqlalchemy import event, exc
 from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError, StoreUnavailableError
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import CONFLICTS, invalidates_connections, translate, translate_errors
-from phasesync.store.sqlite_file import (
+from phasesync.store.sqlite import (
     Files,
     Installation,
     SqliteConnection,

@@ -22,7 +22,7 @@ from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, lock_registry, read_registry
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets

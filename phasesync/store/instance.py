@@ -20,9 +20,8 @@ from phasesync.errors import CiphertextError, SchemaMismatchError
 from phasesync.store.base import new_id
 from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED
-from phasesync.store.keys import CREDENTIALS_KEY, DIGEST_KEY, KeyRing, insert_key
-from phasesync.store.sqlite_file import Installation
+from phasesync.store.key_ring import CREDENTIALS_KEY, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
+from phasesync.store.sqlite import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance
 
 REGISTERED: Final = (credentials, dynamic_secrets)

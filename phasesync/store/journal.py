@@ -13,9 +13,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.store.base import BaseStore, new_id
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.serialization import members, to_plain
 from phasesync.store.sync_rows import lock_claimed
 from phasesync.store.tables import journal

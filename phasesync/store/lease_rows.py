@@ -27,8 +27,7 @@ from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, same_mac
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
 from phasesync.store.serialization import members, to_json, to_member, to_plain
 from phasesync.store.tables import dynamic_secrets, environments, lease_events, leases
 

@@ -39,7 +39,7 @@ from phasesync.store.database import Database, not_locked, row_lock
 from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, next_fence, now
 from phasesync.store.dynamic import find_dynamic
 from phasesync.store.instance import read_registry
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import (
     check_live_leases_mac,
     decrypt_outputs,

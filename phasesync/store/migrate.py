@@ -17,9 +17,9 @@ from phasesync.errors import KeyUnavailableError, SchemaMismatchError
 from phasesync.store.database import Database, open_database, retry_on_conflict
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.migration_0003 import SINCE, authenticate, refuse_beside_others
-from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS, missing_database, sqlite_file_exists
+from phasesync.store.sqlite import BUSY_TIMEOUT_MS, missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
 if TYPE_CHECKING:

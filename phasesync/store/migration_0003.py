@@ -18,7 +18,7 @@ from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import LONGEST_WAIT, after, now
 from phasesync.store.instance import REGISTERED, encrypt_registry
 from phasesync.store.journal import to_entry
-from phasesync.store.keys import CREDENTIALS_KEY, KeyRing
+from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.lease_rows import lease_mac, live_leases_mac, load_live_leases
 from phasesync.store.serialization import to_json
 from phasesync.store.sync_rows import sync_mac

@@ -19,7 +19,7 @@ from psycopg import errors
 from sqlalchemy import exc
 
 from phasesync.store.db_errors import Refusal, not_writable, wrong_encoding
-from phasesync.store.sqlite_file import BUSY_TIMEOUT_MS
+from phasesync.store.sqlite import BUSY_TIMEOUT_MS
 
 _CONNECT_TIMEOUT_S: Final = 5
 

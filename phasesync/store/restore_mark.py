@@ -11,14 +11,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.planning.journal import accept_restore
-from phasesync.core.sync_state import Acceptance
+from phasesync.core.sync_claim import Acceptance
 from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
 from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.journal import to_entry, to_row, update_entries
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.run_requests import request_runs
 from phasesync.store.sync_rows import select_syncs
 from phasesync.store.tables import instance, journal, leases, syncs

@@ -19,13 +19,13 @@ import sqlalchemy as sa
 
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Sync, SyncStatus, Trigger
-from phasesync.core.sync_state import AfterRun, Claim
+from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, full_id
 from phasesync.store.database import insert_or_update, not_locked, row_lock
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import set_mark
 from phasesync.store.serialization import members, to_member, to_plain
 from phasesync.store.sync_rows import is_claimed_by, lock_claimed, reason_context, select_syncs, to_syncs, with_mac

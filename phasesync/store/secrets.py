@@ -33,7 +33,7 @@ from phasesync.store.apps import (
 )
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
 
 _OF_SECRET: Final = (

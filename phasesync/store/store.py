@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from phasesync.store.apps import AppStore
 from phasesync.store.database import Database
 from phasesync.store.instance import read_installation, read_registry
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.secrets import SecretStore
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from phasesync.store.leases import LeaseStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
-    from phasesync.store.sweeps import SweepStore
+    from phasesync.store.sweep_checks import SweepStore
     from phasesync.store.syncs import SyncStore
 
 
@@ -90,7 +90,7 @@ class Store:
     @cached_property
     def sweeps(self) -> "SweepStore":
         """Syncs for a sweep."""
-        from phasesync.store.sweeps import SweepStore
+        from phasesync.store.sweep_checks import SweepStore
 
         return SweepStore(self.database, self.keys)
 

@@ -17,12 +17,11 @@ import sqlalchemy as sa
 
 from phasesync.core.regions import partition_of
 from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
-from phasesync.store.encryption import UNVERSIONED, same_mac
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
 from phasesync.store.serialization import from_json, to_json, to_member
 from phasesync.store.tables import apps, credentials, environments, sync_reads, syncs
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Adopt, Layout, Paused, Sync, SyncConfig, SyncStatus, Trigger
-from phasesync.core.sync_state import Claim, SyncDraft, SyncState
+from phasesync.core.sync import Adopt, Layout, Paused, Sync, SyncConfig, SyncDraft, SyncStatus, Trigger
+from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,

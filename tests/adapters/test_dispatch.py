@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from phasesync.adapters.dispatch import ThreadDispatcher
-from phasesync.core.daemons import Chore
+from phasesync.core.chores import Chore
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.errors import StoreUnavailableError
 from tests.support.waiting import HANG_GUARD_S, wait_until

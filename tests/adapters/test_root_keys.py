@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.adapters.root_keys import load_root_key, write_new_root_key
 from phasesync.errors import AlreadyExistsError, KeyUnavailableError, SettingsError
-from phasesync.store.keys import RootKey
+from phasesync.store.key_ring import RootKey
 
 MATERIAL = bytes(range(32))
 TEXT = base64.b64encode(MATERIAL).decode()

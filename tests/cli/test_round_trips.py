@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasesync.bootstrap import open_application
-from phasesync.core.json_values import FileEntry, as_literal, entries_of_json, export_json, literal_value
 from phasesync.core.model import EnvironmentSnapshot, SecretValue, SecretWrite, ValueType
 from phasesync.core.payloads import build_json_payload
 from phasesync.core.references import Resolution, resolve
+from phasesync.core.secret_json import FileEntry, as_literal, entries_of_json, export_json, literal_value
 from phasesync.engine.source import read_folder
 from phasesync.errors import InvalidInputError
 from phasesync.settings import load_settings

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.daemons import ClockSetBack, DaemonRole
+from phasesync.core.chores import ClockSetBack, DaemonRole
 from phasesync.core.lease import Lease, LeaseStatus, begin_issue, issued, shifted_back
 from phasesync.store import Store, tables
 from phasesync.store.db_time import Instant

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from phasesync.core.daemons import DaemonRole
+from phasesync.core.chores import DaemonRole
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Scheduler

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from phasesync.core.daemons import DaemonRole
+from phasesync.core.chores import DaemonRole
 from tests.support.stores import EXPIRED, LONG, TTL
 
 

@@ -15,7 +15,7 @@ from phasesync.adapters.dispatch import SyncThreadDispatcher
 from phasesync.core.events import Event
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.sync import Layout, SyncConfig, Trigger
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.scheduler import Scheduler
 from phasesync.store import Store

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.iam_users import TAG_LEASE, max_expires_at_of
 from phasesync.core.lease import Cause, Lease, LeaseStatus, abandoned, begin_issue, begin_revoke, issued, renew, revoked
 from phasesync.core.lease_claim import Entry, LeaseEvent
+from phasesync.core.lease_users import TAG_LEASE, max_expires_at_of
 from phasesync.errors import IllegalTransitionError, NotFoundError, StalePlanError
 from phasesync.store import Store
 from tests.support.stores import (

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sweep import Check, SweepGroup, SweptObject
+from phasesync.core.sweep_check import Check, SweepGroup, SweptObject
 from phasesync.core.sync import Layout, Paused, SyncConfig, SyncStatus, Trigger
 from phasesync.store import Store
 from tests.support.sql import counted

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.iam_users import (
+from phasesync.core.lease import ENDED, LeaseStatus
+from phasesync.core.lease_users import (
     REMOVED,
     TAG_LEASE,
     TAG_MAX_EXPIRES_AT,
@@ -17,7 +18,6 @@ from phasesync.core.iam_users import (
     orphan_verdict_of,
     user_owner_tags,
 )
-from phasesync.core.lease import ENDED, LeaseStatus
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.values import DYNAMIC, INSTANCE, LEASE, NOW
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.iam_users import (
+from phasesync.core.lease_users import (
     DEFAULT_TEMPLATE,
     MAX_NAME,
     MAX_PATH,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from phasesync.core.daemons import DaemonRole, Load
+from phasesync.core.chores import DaemonRole, Load
 from phasesync.core.events import Event
 from phasesync.core.sync import Trigger
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.errors import PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from phasesync.core.daemons import DaemonRole, Load
+from phasesync.core.chores import DaemonRole, Load
 from phasesync.daemon.health import ChoreProgress, HealthState, Heartbeat
 from phasesync.errors import SettingsError, StoreUnavailableError
 from tests.daemon.fakes import FakeSchema

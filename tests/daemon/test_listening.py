@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.daemons import DaemonRole
+from phasesync.core.chores import DaemonRole
 from phasesync.errors import HostUnavailableError
 from tests.daemon.conftest import settings_with
 from tests.support.waiting import HANG_GUARD_S, wait_until

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.daemons import Chore, DaemonRole, Load
+from phasesync.core.chores import Chore, DaemonRole, Load
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon import health, shutdown
 from phasesync.daemon.signals import Command

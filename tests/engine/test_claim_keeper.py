@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.errors import ClaimLostError
 from tests.support.aws_builders import HandClock

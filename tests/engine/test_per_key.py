@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
-from phasesync.core.planning.budget import BURST
+from phasesync.core.planning.version_budget import BURST
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove, SyncStatus, Trigger

@@ -2,9 +2,9 @@
 
 import pytest
 
-from phasesync.core.json_values import FileEntry
 from phasesync.core.model import SecretValue, SecretVersion
-from phasesync.engine.secret_import import check_not_emptied, plan_import
+from phasesync.core.secret_json import FileEntry
+from phasesync.engine.import_values import check_not_emptied, plan_import
 from phasesync.errors import InvalidInputError
 from tests.support.values import NOW
 

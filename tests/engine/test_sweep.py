@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from phasesync.core.daemons import SWEEP_EVERY
+from phasesync.core.chores import SWEEP_EVERY
 from phasesync.core.events import ChoreFailed, SweepDenied, SweepFinished
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.run import Outcome

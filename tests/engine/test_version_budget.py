@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from phasesync.core.planning.budget import BURST
+from phasesync.core.planning.version_budget import BURST
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus, Trigger
 from tests.support.world import NAME, World

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from phasesync.adapters.dispatch import ThreadDispatcher
-from phasesync.core.daemons import Chore, DaemonRole
+from phasesync.core.chores import Chore, DaemonRole
 from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease

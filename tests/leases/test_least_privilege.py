@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
-from phasesync.core.iam_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.lease import LeaseStatus
+from phasesync.core.lease_users import TAG_DYNAMIC, TAG_LEASE, TAG_MAX_EXPIRES_AT
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import Answer, Operation, When
 from phasesync.emulator.access import asks

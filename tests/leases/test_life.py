@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from phasesync.core.events import LeaseUnreadable
-from phasesync.core.iam_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
 from phasesync.core.lease import Cause, LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
+from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expires_at_of
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import DestinationRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.store.tables import leases as lease_rows

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.iam_users import TAG_LEASE
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
+from phasesync.core.lease_users import TAG_LEASE
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import AccountMismatchError, DestinationUnavailableError, PermissionDeniedError
@@ -305,7 +305,7 @@ def test_rows_of_an_earlier_release_say_nothing_of_what_is_new(world: LeaseWorld
 
 
 def test_a_lease_is_told_to_be_looked_at_again(world: LeaseWorld) -> None:
-    from phasesync.engine.leases.revocation_result import not_found_yet
+    from phasesync.engine.leases.revocation import not_found_yet
 
     lease = world.issue().lease
     world.delete_by_hand(lease.spec.name)

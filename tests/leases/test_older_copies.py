@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from phasesync.core.events import LeaseEndMoved
-from phasesync.core.iam_users import TAG_RENEWED
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
+from phasesync.core.lease_users import TAG_RENEWED
 from phasesync.emulator import DROP, Answer
 from phasesync.errors import RemoteChangedError
 from phasesync.store.tables import leases as lease_rows

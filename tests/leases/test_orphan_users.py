@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.iam_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
+from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, OrphanVerdict
 from phasesync.core.model import SecretValue
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import IllegalTransitionError, NotFoundError

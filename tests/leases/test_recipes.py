@@ -10,7 +10,7 @@ import pytest
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
-from phasesync.core.iam_users import DEFAULT_TEMPLATE
+from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from tests.support.lease_world import BOUNDARY, INLINE, LeaseWorld, policy_arn
 from tests.support.stores import ACTOR, put, write

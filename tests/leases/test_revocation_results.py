@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.iam_users import MarkedUser, OrphanVerdict
 from phasesync.core.lease import Lease, LeaseStatus
-from phasesync.engine.leases.orphan_removal import RemovalResult, summarise_removal
-from phasesync.engine.leases.orphan_users import AccountScan, OrphanUser
+from phasesync.core.lease_users import MarkedUser, OrphanVerdict
+from phasesync.engine.leases.orphan_users import AccountScan, OrphanUser, RemovalResult, summarise_removal
 from phasesync.engine.leases.renewal import RETRY_S, ScheduledRenewal, first_renewal, renew_once
-from phasesync.engine.leases.revocation import Revocation
-from phasesync.engine.leases.revocation_result import by_end, failure_of, removal_blocker
+from phasesync.engine.leases.revocation import Revocation, by_end, failure_of, removal_blocker
 from phasesync.errors import (
     DestinationUnavailableError,
     IllegalTransitionError,

@@ -10,9 +10,9 @@ import pytest
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.iam_users import DEFAULT_TEMPLATE
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
+from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.emulator import Answer
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError

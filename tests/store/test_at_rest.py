@@ -23,7 +23,7 @@ from phasesync.demo.canary import (
 )
 from phasesync.errors import CiphertextError
 from phasesync.store import read_wrapped_keys, tables
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.secrets import select_current, to_version
 from tests.support.stores import (
     ROOT_KEY,

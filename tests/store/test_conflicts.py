@@ -24,7 +24,7 @@ from phasesync.store.leases import LeaseStore
 from phasesync.store.restore_mark import RestoreMark
 from phasesync.store.runs import RunStore
 from phasesync.store.secrets import SecretStore
-from phasesync.store.sweeps import SweepStore
+from phasesync.store.sweep_checks import SweepStore
 from phasesync.store.syncs import SyncStore
 from phasesync.store.tables import daemons, environments, syncs
 from tests.support.stores import EXPIRED, TTL, access_key, add_sync, open_test_store, put

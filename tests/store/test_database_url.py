@@ -9,7 +9,7 @@ from phasesync.errors import SettingsError
 from phasesync.store import database_url as locations
 from phasesync.store import open_database
 from phasesync.store.database_url import parse_database_url, sqlite_url
-from phasesync.store.sqlite_file import check_sqlite_version, network_file_system, prepare_sqlite_file
+from phasesync.store.sqlite import check_sqlite_version, network_file_system, prepare_sqlite_file
 
 MOUNTS = """\
 /dev/vda1 / ext4 rw 0 0

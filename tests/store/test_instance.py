@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
 from phasesync.store import initialise, open_database, open_store, read_wrapped_keys
-from phasesync.store.keys import KeyRing
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.tables import data_keys, instance
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, put, values_of, write
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from phasesync.demo.canary import CANARY_VALUE, find
 from phasesync.errors import CiphertextError, KeyUnavailableError
-from phasesync.store.encryption import join_parts
-from phasesync.store.keys import KeyRing, RootKey, WrappedKey
+from phasesync.store.key_ring import KeyRing, RootKey, WrappedKey, join_parts
 
 ROOT = RootKey(material=bytes(range(32)), source="test")
 OTHER = RootKey(material=bytes(32), source="test")

@@ -137,7 +137,7 @@ with store.database.write() as connection:
 CLOSED_WHILE_THE_LOG_IS_SAVED = """
 import sqlite3, sys, threading
 from pathlib import Path
-from phasesync.store.sqlite_file import SqliteFile
+from phasesync.store.sqlite import SqliteFile
 
 path = Path(sys.argv[1])
 away = path.with_name("away.db")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phasesync.store import open_database
-from phasesync.store.sqlite_file import LOG_LIMIT_BYTES
+from phasesync.store.sqlite import LOG_LIMIT_BYTES
 
 MIB = 1 << 20
 

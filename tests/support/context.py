@@ -10,7 +10,7 @@ from phasesync.adapters.clock import SystemClock
 from phasesync.core.events import Event
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Sync
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.context import Context
 from phasesync.ports.destination import Destinations
 from phasesync.ports.issuer import LeaseIssuers

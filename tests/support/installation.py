@@ -27,8 +27,7 @@ from phasesync.bootstrap import Application, open_application
 from phasesync.cli.main import cli
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.model import SecretValue, SecretWrite
-from phasesync.core.sync import Sync, SyncConfig
-from phasesync.core.sync_state import SyncDraft
+from phasesync.core.sync import Sync, SyncConfig, SyncDraft
 from phasesync.core.sync_status import status_of
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon

@@ -30,9 +30,9 @@ from phasesync.adapters.issuers import iam_client as iam_caller
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.events import Event
-from phasesync.core.iam_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease
+from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
 from phasesync.engine.dynamic_admin import DynamicConfiguration

@@ -15,16 +15,16 @@ import sqlalchemy as sa
 
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicDraft, DynamicSecret, lease_spec_of
-from phasesync.core.iam_users import user_owner_tags
 from phasesync.core.lease import Cause, Lease, LeaseSpec, begin_issue, begin_revoke, issued, revoke_failed, revoked
 from phasesync.core.lease_claim import LeaseClaim, Outputs
+from phasesync.core.lease_users import user_owner_tags
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.run import Outcome, Run
-from phasesync.core.sync import Sync, SyncConfig, SyncStatus
-from phasesync.core.sync_state import AfterRun, Claim, SyncDraft
+from phasesync.core.sync import Sync, SyncConfig, SyncDraft, SyncStatus
+from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import PhasesyncError, SchemaMismatchError
 from phasesync.store import Database, Store, initialise, open_database, open_store, read_wrapped_keys, tables
-from phasesync.store.keys import KeyRing, RootKey
+from phasesync.store.key_ring import KeyRing, RootKey
 from phasesync.store.lease_rows import is_authentic, lease_mac
 from tests.support.values import ACCOUNT, dynamic_config
 

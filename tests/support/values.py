@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from phasesync.core.change import Plan, PlanContext
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.iam_users import user_owner_tags
 from phasesync.core.lease import Lease, LeaseSpec, LeaseStatus
+from phasesync.core.lease_users import user_owner_tags
 from phasesync.core.model import SecretValue
 from phasesync.core.payloads import build_json_payload
 from phasesync.core.planning.ownership import owner_tags

@@ -22,7 +22,7 @@ from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncConfig, Trigger
-from phasesync.core.sync_state import Claim
+from phasesync.core.sync_claim import Claim
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.sync_admin import SyncConfiguration
 from phasesync.store import Store

@@ -17,8 +17,8 @@ from phasesync.adapters.issuers.config_checks import check_policy_document, chec
 from phasesync.core.arns import check_policy_arn, check_role_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.iam_users import MarkedUser
 from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports.issuer import Checkpoint, IssuedCredentials, IssuerTraits, LeaseIssuer, PartialIssue, RevokeOutcome

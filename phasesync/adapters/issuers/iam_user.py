@@ -26,7 +26,8 @@ from phasesync.adapters.issuers.iam_client import DELETE_CONFLICT, NO_SUCH_ENTIT
 from phasesync.core.arns import check_policy_arn
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.iam_users import (
+from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import (
     MarkedUser,
     Renewal,
     check_iam_path,
@@ -34,7 +35,6 @@ from phasesync.core.iam_users import (
     renewal_of,
     user_owner_tags_renewed,
 )
-from phasesync.core.lease import LeaseSpec
 from phasesync.core.model import SecretValue
 from phasesync.errors import (
     AccountMismatchError,

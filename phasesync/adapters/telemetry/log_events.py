@@ -11,7 +11,7 @@ from typing import Final
 from structlog.stdlib import BoundLogger
 
 from phasesync.adapters.telemetry.logging import get_logger
-from phasesync.core.daemons import Chore
+from phasesync.core.chores import Chore
 from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,

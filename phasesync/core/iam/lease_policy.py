@@ -24,8 +24,8 @@ from typing import Any, Final
 
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.iam.document import VERSION, Document, allow
-from phasesync.core.iam_users import OUR_PATH, RANDOM, TAG_DYNAMIC, render_user_name
 from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import OUR_PATH, RANDOM, TAG_DYNAMIC, render_user_name
 from phasesync.core.regions import partition_of
 from phasesync.core.remote import TAG_INSTANCE
 

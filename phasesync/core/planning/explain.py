@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES, Change, DecisionRow
-from phasesync.core.planning.budget import within_a_day, writable_at, writes_left
 from phasesync.core.planning.guard import MAX_ENFORCEMENTS, DelayedChange, HeldChange
 from phasesync.core.planning.metadata import changed_outside, differing
 from phasesync.core.planning.ownership import Ownership, copy_warning, describe_copy, ownership_of
+from phasesync.core.planning.version_budget import within_a_day, writable_at, writes_left
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, Desired, JournalEntry, Observed
 
 ABSENT = "absent"

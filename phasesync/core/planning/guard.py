@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from phasesync.core.change import VALUE_WRITES, Change, Plan
-from phasesync.core.planning.budget import within_a_day, writable_at
 from phasesync.core.planning.losses import Loss, key_losses, object_losses
+from phasesync.core.planning.version_budget import within_a_day, writable_at
 from phasesync.core.remote import Action, JournalEntry, Payload
 from phasesync.core.sync import OnDrift, SyncConfig
 

@@ -12,10 +12,10 @@ from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES
 from phasesync.core.fingerprint import same
-from phasesync.core.planning.budget import within_a_day
 from phasesync.core.planning.losses import steps_after
 from phasesync.core.planning.metadata import differing, wanted_metadata
 from phasesync.core.planning.ownership import Ownership, ownership_of
+from phasesync.core.planning.version_budget import within_a_day
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, Payload
 from phasesync.core.times import clamp, clamp_all
 

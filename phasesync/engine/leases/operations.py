@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from phasesync.core import lease as lease_states
 from phasesync.core.credential import require_account
 from phasesync.core.dynamic import DynamicSecret, lease_spec_of
-from phasesync.core.iam_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.lease import Cause, Lease, LeaseSpec
 from phasesync.core.lease_claim import ClaimedLease, Entry, LeaseEvent, MakeOrder, Step
+from phasesync.core.lease_users import check_user_template, render_user_name, user_owner_tags
 from phasesync.core.times import duration_text
 from phasesync.engine.claims import PATIENCE, wait_for_claim
 from phasesync.engine.context import Context

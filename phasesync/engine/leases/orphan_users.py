@@ -3,18 +3,22 @@ Orphan users: finds users at AWS by our tags, compares them with the leases, and
 
 They result from a database that was lost or restored, and from requests that AWS carried out long after a time-out.
 Touches only our users: `core.lease_users` decides which are removed, and the issuer checks their tags again first.
+What a removal means, for each user and as a whole, is at the end.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
+from phasesync.core.chores import Chore
 from phasesync.core.credential import Credential, require_account
-from phasesync.core.daemons import Chore
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.events import ChoreFailed, OrphanUsersRemoved
-from phasesync.core.iam_users import (
+from phasesync.core.lease import Lease, LeaseSpec
+from phasesync.core.lease_claim import Entry, LeaseEvent
+from phasesync.core.lease_users import (
     OUR_PATH,
     REMOVED,
     TAG_LEASE,
@@ -23,8 +27,6 @@ from phasesync.core.iam_users import (
     max_expires_at_of,
     orphan_verdict_of,
 )
-from phasesync.core.lease import Lease, LeaseSpec
-from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.stale_database import check_may_delete
@@ -262,3 +264,59 @@ class OrphanCollector:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
             self._context.leases.change(orphan.lease_id, lambda lease, _now: lease, entry=entry)
         return outcome
+
+
+class RemovalResult(StrEnum):
+    """What became of an orphan user."""
+
+    REMOVED = "removed"
+    GONE = "gone already"
+    LEFT_ALONE = "left alone"
+    """It is not ours any more."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrphanRemoval:
+    """
+    How a removal of orphan users ended.
+
+    Attributes:
+        results: ARN of a user -> what became of it.
+        failure: the last error of a scan or a removal; None if all of them worked.
+    """
+
+    results: Mapping[str, RemovalResult]
+    failure: PhasesyncError | None
+
+    @property
+    def removed(self) -> int:
+        """Number of users that were removed."""
+        return sum(result is RemovalResult.REMOVED for result in self.results.values())
+
+
+def summarise_removal(
+    scans: Iterable[AccountScan], outcomes: Iterable[tuple[OrphanUser, RevokeOutcome | PhasesyncError]]
+) -> OrphanRemoval:
+    """
+    Return how a removal ended.
+
+    Args:
+        scans: of the accounts that were searched.
+        outcomes: of the users that were to be removed.
+    """
+    outcomes = list(outcomes)
+    errors = [scan.error for scan in scans if scan.error is not None]
+    errors += [outcome for _, outcome in outcomes if isinstance(outcome, PhasesyncError)]
+    return OrphanRemoval(
+        results={orphan.user.arn: _result_of(outcome) for orphan, outcome in outcomes},
+        failure=errors[-1] if errors else None,
+    )
+
+
+def _result_of(outcome: RevokeOutcome | PhasesyncError) -> RemovalResult:
+    if isinstance(outcome, PhasesyncError):
+        return RemovalResult.FAILED
+    if outcome is RevokeOutcome.REMOVED:
+        return RemovalResult.REMOVED
+    return RemovalResult.LEFT_ALONE if outcome is RevokeOutcome.FOREIGN else RemovalResult.GONE

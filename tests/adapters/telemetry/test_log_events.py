@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.telemetry.log_events import LogEvents
-from phasesync.core.daemons import Chore, DaemonRole
+from phasesync.core.chores import Chore, DaemonRole
 from phasesync.core.events import (
     ChoreFailed,
     ClaimExpired,

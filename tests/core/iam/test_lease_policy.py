@@ -12,8 +12,8 @@ from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.iam.document import MANAGED_POLICY_CHARACTERS, parts_of, size_of
 from phasesync.core.iam.lease_policy import LeaseUse, LiveLease, lease_statements, starter_lease_policy
 from phasesync.core.iam.sync_policy import policy_of_grants
-from phasesync.core.iam_users import TAG_DYNAMIC, user_owner_tags
 from phasesync.core.lease import LeaseSpec
+from phasesync.core.lease_users import TAG_DYNAMIC, user_owner_tags
 from phasesync.core.remote import TAG_INSTANCE
 from tests.support.iam import allows
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.change import PlanContext
-from phasesync.core.planning.budget import BURST, REFILL
 from phasesync.core.planning.explain import ObjectExplanation, explain_object, explain_undecided, worth_showing
 from phasesync.core.planning.guard import apply_guard
 from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.planning.plan import make_plan
+from phasesync.core.planning.version_budget import BURST, REFILL
 from phasesync.core.remote import CURRENT, TAG_INSTANCE, CrossAccountStatus, Desired, JournalEntry, Observed
 from phasesync.core.sync import OnDrift, OnRemove, SyncConfig
 from tests.support.values import (

@@ -9,10 +9,10 @@ from phasesync.core.change import Change, DecisionRow, Plan, PlanContext
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import build_payload
 from phasesync.core.planning import guard
-from phasesync.core.planning.budget import BURST, MANUAL_EXTRA, REFILL
 from phasesync.core.planning.guard import MAX_ENFORCEMENTS, GuardedPlan, GuardRule
 from phasesync.core.planning.metadata import wanted_metadata
 from phasesync.core.planning.plan import make_plan
+from phasesync.core.planning.version_budget import BURST, MANUAL_EXTRA, REFILL
 from phasesync.core.remote import CURRENT, Action
 from phasesync.core.sync import OnDrift, SyncConfig
 from tests.support.digests import FixedDigests

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.sync import Adopt, Layout, OnRemove, Paused, Sync, SyncConfig, SyncStatus, Trigger
-from phasesync.core.sync_state import SyncState
+from phasesync.core.sync_claim import SyncState
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import PhasesyncError

@@ -18,7 +18,7 @@ from phasesync.core.model import EnvironmentSnapshot
 from phasesync.core.remote import Observed
 from phasesync.core.run import Run
 from phasesync.core.sync import Trigger
-from phasesync.core.sync_state import Claim, SyncState
+from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.reconcile import Reconciler
 from phasesync.errors import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.planning.budget import (
+from phasesync.core.planning.version_budget import (
     BURST,
     DAY,
     MANUAL_EXTRA,

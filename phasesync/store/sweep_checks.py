@@ -16,15 +16,15 @@ from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.planning.listing_check import shown_by_lists
 from phasesync.core.remote import JournalEntry
 from phasesync.core.remote_names import name_of_key
-from phasesync.core.sweep import Check, SweepGroup, SweptObject, SweptSync
+from phasesync.core.sweep_check import Check, SweepGroup, SweptObject, SweptSync
 from phasesync.core.sync import Layout, SyncConfig, SyncStatus
 from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.store.base import BaseStore
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.db_time import after, now
-from phasesync.store.encryption import same_mac
 from phasesync.store.instance import read_registry
 from phasesync.store.journal import to_entry
+from phasesync.store.key_ring import same_mac
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
 from phasesync.store.sync_rows import MAC_COLUMNS, has_newer_revision, sync_mac

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from phasesync.core.json_values import FileEntry, entries_of_json, export_json, literal_value
 from phasesync.core.model import SecretValue, ValueType
+from phasesync.core.secret_json import FileEntry, entries_of_json, export_json, literal_value
 from phasesync.errors import InvalidInputError
 
 CANARY = "canary"

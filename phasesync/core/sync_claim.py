@@ -1,29 +1,12 @@
 """A sync as a run reads it, the claim that a run holds, and what a run leaves behind."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Adopt, Sync, SyncConfig, SyncStatus, Trigger
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncDraft:
-    """What an operator says of a new sync."""
-
-    name: str
-    app: str
-    environment: str
-    path: str
-    credential: str
-    destination_kind: str
-    region: str
-    config: SyncConfig
-    account: str | None
-    adopt: Adopt | None
-    adopt_versions: Mapping[str, str] = field(default_factory=dict)
+from phasesync.core.sync import Sync, SyncStatus, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)
