@@ -14,7 +14,7 @@ BENCHMARKS = {
     "latency": "From an edit to the value at AWS, by a real daemon.",
     "unchanged": "What a run costs that finds nothing to do, beside the peers' way.",
     "sweep": "What it costs to check 10,000 objects for drift, beside a call for each.",
-    "leases": "Leases made, expired and taken back: calls for each, beside the model product's way.",
+    "leases": "Leases issued, expired and revoked: calls for each, beside the model product's way.",
     "fairness": "How long small syncs wait beside large ones, at AWS's quotas.",
     "soak": "Whether a daemon stays as large as it is while requests fail and edits go on.",
     "pending": "What it costs to ask whether anything is due, and an idle daemon.",

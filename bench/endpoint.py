@@ -82,7 +82,7 @@ class Endpoint:
 
     def plant(self, secrets: dict[str, tuple[str, dict[str, str]] | None]) -> dict[str, str]:
         """
-        Change secrets without a request for each, as somebody else would.
+        Change secrets without a request for each, as another writer would.
 
         Args:
             secrets: name -> (current version, tags), of which the version is new where the name is there already; None

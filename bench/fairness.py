@@ -93,7 +93,7 @@ def _measure(
 
 
 def _created(endpoint: Endpoint, prefix: str) -> dict[str, float]:
-    """Return when each object was created whose name begins like this."""
+    """Return when each object with this prefix in its name was created."""
     arrivals = endpoint.seen().arrivals
     return {name: at for at, operation, name in arrivals if operation == "CreateSecret" and name.startswith(prefix)}
 

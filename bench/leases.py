@@ -1,10 +1,10 @@
 """
-Leases made, expired and taken back: calls of AWS for each, beside the model product's way on the same endpoint.
+Leases issued, expired and revoked: calls of AWS for each, beside the model product's way on the same endpoint.
 
     python -m bench.leases [--leases 500] [--model 50]
 
 Each lease is a user of its own with two managed policies and a group, made through a role. They are issued one after
-the other and taken back by a daemon's eight threads, all at once because all of them are overdue. Phase's sequence of
+the other and revoked by a daemon's eight threads, all at once because all of them are overdue. Phase's sequence of
 calls was read from its own code: 4 + P + G to make a user, 10 to revoke it with P = 2 policies and G = 1 group. Our
 share of IAM's rates is off, or 500 leases would take as long as AWS lets them (16 changes a second); so are database
 and log on Phase's side.
@@ -65,7 +65,7 @@ def main(args: list[str], endpoint: Endpoint) -> int:
             with installation.application() as application:
                 _add(application, given.leases)
                 made, left = _ours(application, installation, endpoint, given.leases)
-        rows += [(f"{database}, issued", *made), (f"{database}, expired and taken back", *left)]
+        rows += [(f"{database}, issued", *made), (f"{database}, expired and revoked", *left)]
     with installed("sqlite", endpoint.empty().url):
         _furnish()
         model_made, model_left = _models(endpoint, given.model)

@@ -89,7 +89,7 @@ def _size(pid: int) -> tuple[float, int]:
 
 
 def _differing(installation: Installation, endpoint: Endpoint, edits: dict[str, int]) -> list[str]:
-    """Return the syncs whose secret is not what the store holds, or has more versions than there were edits."""
+    """Return the syncs with a secret that differs from the store or has more versions than there were edits."""
     client = boto3.client("secretsmanager", region_name=REGION, config=Config(retries={"max_attempts": 5}))
     versions = endpoint.seen().versions
     wrong = []

@@ -4,7 +4,7 @@ What it costs to check many unchanged objects of one account for drift, beside a
     python -m bench.sweep [--objects 10000] [--asked 10000] [--runs 50]
 
 The sweep is the daemon's own, in this process: read and authenticate the journal, list, compare, set the next checks.
-Then somebody changes one object, and the next sweep has to suspect that one and no other. Once as many syncs of one
+Then another writer changes one object, and the next sweep has to suspect only that object. Once as many syncs of one
 object each, and once as syncs of a hundred keys that are an object each. The peers' ways are their AWS calls alone, on
 the same endpoint with the same objects: no database, no decryption. Memory is what Python allocates at most during a
 sweep (tracemalloc, in a sweep that is not timed).
@@ -46,7 +46,7 @@ _MANY = 500
 
 
 class _Events:
-    """Takes what a sweep tells."""
+    """Collects the events of a sweep."""
 
     def __init__(self) -> None:
         self.swept: list[SweepFinished] = []
@@ -165,7 +165,7 @@ class _Planted:
             )
 
     def change_one(self, endpoint: Endpoint) -> None:
-        """Somebody writes one object."""
+        """Write one object as another writer would."""
         name = self.names[len(self.names) // 2]
         endpoint.plant({name: (str(uuid.uuid4()), self._tags[name])})
 
@@ -193,8 +193,8 @@ def _measure(planted: _Planted, endpoint: Endpoint) -> tuple[tuple[object, ...],
         application.sweeper.sweep(lambda: False)
     unchanged, _, changed = (swept.suspects for swept in events.swept)
     well = calls == {"ListSecrets": pages} and (unchanged, changed) == (0, 1)
-    told = ", ".join(f"{count:,} {name}" for name, count in sorted(calls.items()))
-    return (told, seconds, cpu, len(statements), peak / 2**20, unchanged, changed), well
+    calls_text = ", ".join(f"{count:,} {name}" for name, count in sorted(calls.items()))
+    return (calls_text, seconds, cpu, len(statements), peak / 2**20, unchanged, changed), well
 
 
 def _watched(endpoint: Endpoint, work: Callable[[], object]) -> tuple[Counter[str], float, float]:

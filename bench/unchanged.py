@@ -48,9 +48,9 @@ def main(args: list[str], endpoint: Endpoint) -> int:
                     after = endpoint.seen()
             calls, written, reads = _difference(before, after)
             bad |= written > 0 or reads > 0 or len(statements) != 1
-            told = "/".join(map(str, sorted(statements)))
+            counts = "/".join(map(str, sorted(statements)))
             rows.append(
-                (f"{database}, {size} secrets", runs, calls / runs, written, reads, told, seconds / runs * 1000)
+                (f"{database}, {size} secrets", runs, calls / runs, written, reads, counts, seconds / runs * 1000)
             )
     model = [(f"Phase, {size} secrets", "-", 3.0, "1 a run", "1 a run", MODEL_STATEMENTS[size], "-") for size in SIZES]
     head = ["unchanged", "runs", "AWS calls a run", "new versions", "values read", "SQL statements a run", "ms a run"]
@@ -119,7 +119,7 @@ def _compare(client: Any, value: str) -> None:
 
 
 def _update(client: Any, value: str) -> None:
-    """As the model product does, without its AssumeRole: the read tells whether to create or to update."""
+    """As the model product does, without its AssumeRole: the read shows whether to create or to update."""
     client.get_secret_value(SecretId="peer")
     client.update_secret(SecretId="peer", SecretString=value)
 

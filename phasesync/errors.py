@@ -114,8 +114,8 @@ class PhasesyncError(Exception):
     ) -> None:
         """
         Args:
-            message: one line for the operator; None = the first line of the class's docstring.
-            hint: the command or policy line that fixes it; None = the class's default.
+            message: one line for the operator; None means the first line of the class's docstring.
+            hint: the command or policy line that fixes it; None means the class's default.
             code: the error code of AWS or another remote side, None if there is none.
             request_id: AWS's request id, for a support case.
         """
@@ -194,7 +194,7 @@ class PlanHeldError(PlanError):
         Args:
             message: counts and limits that tripped the guard.
             digest: digest of the held changes, for `syncs approve --plan`.
-            hint: None = the approve command.
+            hint: None means the approve command.
         """
         self.digest = digest
         super().__init__(message, hint=hint or Hint("phasesync syncs approve {name} --plan {digest}", digest=digest))
@@ -243,7 +243,7 @@ class ThrottledError(DestinationError):
     ) -> None:
         """
         Args:
-            message: None = the class's default.
+            message: None means the class's default.
             retry_after: how long the destination asks to wait, None if it does not say.
             code: the AWS error code.
             request_id: AWS's request id.
@@ -272,9 +272,9 @@ class PermissionDeniedError(DestinationError):
     ) -> None:
         """
         Args:
-            message: None = the class's default, with the action.
+            message: None means the class's default, with the action.
             action: the refused IAM action, such as `secretsmanager:CreateSecret`; None if AWS does not name it.
-            hint: None = the command that prints a policy with the action.
+            hint: None means the command that prints a policy with the action.
             code: the AWS error code.
             request_id: AWS's request id.
         """
@@ -314,7 +314,7 @@ class PayloadTooLargeError(DestinationError):
     ) -> None:
         """
         Args:
-            message: None = built from the numbers and names.
+            message: None means that it is built from the numbers and names.
             size_bytes: the payload's size in UTF-8 bytes.
             limit_bytes: the limit of the destination.
             largest: names of the largest keys with their sizes, largest first.
@@ -333,7 +333,7 @@ class QuotaExceededError(DestinationError):
 
     exit_code = 1
     retry_after: timedelta | None = None
-    """Pause before the next try: AWS has room again as versions become 24 h old. None = a person has to fix it."""
+    """Pause before the next try: AWS has room again as versions become 24 h old. None if a person has to fix it."""
 
 
 class StaleDatabaseError(DestinationError):

@@ -47,7 +47,7 @@ def load_root_key(
         file: from the settings; must exist.
         value: base64 from PHASESYNC_ROOT_KEY; accepted with a warning.
         default_file: where `init` writes it; may be missing.
-        environ: has CREDENTIALS_DIRECTORY; None = the environment of the process.
+        environ: has CREDENTIALS_DIRECTORY; None means the environment of the process.
         mounts: the kernel's list of mounts.
 
     Raises:
@@ -123,11 +123,11 @@ def _check_mode(path: Path, mode: int, mounts: Path) -> tuple[str, ...]:
     who sees it: docs/security.md.
     """
     if mode & stat.S_IRWXO and _is_mounted_for_us(path, mounts):
-        who = "everybody who sees its mount"
+        who = "everyone who sees its mount"
         return (f"the root key file {path} may be read by {who} (mode {mode:04o}); {_MODE_OF_MOUNTS}",)
     if mode & stat.S_IRWXO:
         raise SettingsError(
-            f"the root key file {path} may be used by everybody on this machine (mode {mode:04o})",
+            f"the root key file {path} may be used by everyone on this machine (mode {mode:04o})",
             hint=f"chmod 600 {path}; where it is mounted: {_MODE_OF_MOUNTS}",
         )
     if mode & stat.S_IRWXG:

@@ -37,7 +37,7 @@ def aws() -> None:
 @click.option(
     "--credential",
     type=CREDENTIAL,
-    help="With --all: credential whose policy it is; with --starter: credential whose Region counts. "
+    help="With --all: the credential to print the policy of; with --starter: the credential that gives the Region. "
     "Default: the one in use, where there is only one.",
 )
 @click.option(
@@ -106,7 +106,7 @@ def policy(
     """
     if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
         raise InvalidInputError(
-            "say whose policy, with exactly one of: a sync, --dynamic NAME, --all, --starter sync, --starter dynamic",
+            "say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic",
             hint="phasesync syncs list; phasesync dynamic list",
         )
     if permission_boundary is not None and starter != "dynamic":
@@ -167,7 +167,7 @@ def _print_policy(
     )
     for other in scope.other_credentials:
         out.warn(
-            f"live leases of {dynamic} were made with the credential {other}, whose policy still has to allow "
+            f"live leases of {dynamic} were made with the credential {other}. Its policy still has to allow "
             f"revoking them: phasesync aws policy --all --credential {other}"
         )
     check_keys(scope, kms_key=kms_key, copy_keys=copy_keys)

@@ -1,4 +1,4 @@
-"""`phasesync daemon`: keeps AWS in step, until told to stop."""
+"""`phasesync daemon`: keeps AWS in step, until a signal stops it."""
 
 import click
 

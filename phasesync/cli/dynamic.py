@@ -169,7 +169,7 @@ _OPTIONS: Final = (
     click.option(
         "--role-arn",
         metavar="ARN",
-        help="Role whose sessions are issued, for aws-assume-role, which needs it. No default.",
+        help="Role to issue sessions of; required for aws-assume-role. No default.",
     ),
     click.option(
         "--session-policy",

@@ -66,7 +66,7 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
         no_input: do not ask.
 
     Raises:
-        ConfirmationRequiredError: there is nobody to ask.
+        ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: the answer was no.
     """
     if yes:
@@ -88,7 +88,7 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
         no_input: do not ask.
 
     Raises:
-        ConfirmationRequiredError: there is nobody to ask.
+        ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: another name was typed.
     """
     if yes:
@@ -120,24 +120,24 @@ def _drop_typed() -> bool:
 
 def read_value(
     *,
-    what: str,
+    key: str,
     from_stdin: bool = False,
     from_file: Path | None = None,
     no_input: bool = False,
     allow_empty: bool = False,
 ) -> bytes:
     """
-    Read a secret value. No input does not count as an empty value, unless `allow_empty` says so.
+    Read a secret value. Missing input counts as an empty value only with `allow_empty`.
 
     Args:
-        what: what to ask for in a prompt.
+        key: the key of the secret, for the prompt and for messages.
         from_stdin: read stdin, without one final newline.
         from_file: read this file, byte for byte.
         no_input: do not prompt.
         allow_empty: accept an empty value.
 
     Raises:
-        InvalidInputError: there is nobody to ask, there is no input or too much, or the file cannot be read.
+        InvalidInputError: there is no terminal to ask on, no input or too much, or the file cannot be read.
     """
     if from_stdin and from_file is not None:
         raise InvalidInputError("take the value from stdin or from a file, not from both")
@@ -146,12 +146,12 @@ def read_value(
     elif from_stdin:
         value, source = read_stdin().removesuffix(b"\n"), "nothing arrived on stdin"
     elif no_input or not is_terminal():
-        raise InvalidInputError(f"there is no terminal to ask for {what}", hint=_OTHERWISE)
+        raise InvalidInputError(f"there is no terminal to ask for {key}", hint=_OTHERWISE)
     else:
-        value, source = ask_secret(what, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
+        value, source = ask_secret(key, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
     # A failed command leaves this, and `echo "$UNSET"` does. On Windows it comes with a byte order mark and a CR.
     if not allow_empty and value.removeprefix(codecs.BOM_UTF8) in (b"", *((b"\r",) if from_stdin else ())):
-        raise InvalidInputError(f"{source}: {what} would become empty", hint="an empty value needs --allow-empty")
+        raise InvalidInputError(f"{source}: {key} would become empty", hint="an empty value needs --allow-empty")
     return value
 
 

@@ -57,7 +57,7 @@ class Invocation:
         """
         Who asks: the user of the operating system, and who that user claims to act for.
 
-        The user's name comes from the user database: anybody can set LOGNAME and USER.
+        The user's name comes from the user database: anyone can set LOGNAME and USER.
         """
         try:
             user = pwd.getpwuid(os.geteuid()).pw_name

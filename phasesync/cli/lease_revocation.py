@@ -1,5 +1,5 @@
 """
-Revokes leases for commands: those of a command that has ended, those whose key was not shown, and before a removal.
+Revokes leases for commands: when a command has ended, when a key was not shown, and before a removal.
 
 If a lease of the first two kinds cannot be revoked, the daemon goes on with it, and the exit code stays as it is.
 """
@@ -45,12 +45,12 @@ def revoke_of_command(
 
 
 def revoke_unshown(application: "Application", lease: "Lease", actor: str, out: Output) -> None:
-    """Revoke a lease whose key was not shown, unless it is a kept one that others have."""
+    """Revoke a lease after its key was not shown, unless it is a kept lease that others have."""
     from phasesync.engine.leases.revocation import is_shared
 
     if not application.context.issuers.traits(lease.issuer).revocable:
         end = instant_text(lease.expires_at)
-        out.warn(f"nobody was told the credentials of the lease {lease.id}; AWS ends it at {end}")
+        out.warn(f"the credentials of the lease {lease.id} were not shown to anyone; AWS ends it at {end}")
         return
     try:
         shared = is_shared(application.context.leases.records(lease.id))

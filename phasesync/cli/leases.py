@@ -102,7 +102,7 @@ def issue(
         show_issued(application, issued, out)
         _print_credentials(issued, format_, out)
     except BaseException:
-        # Ctrl-C among them. Nobody has the whole key, so nobody misses it.
+        # Ctrl-C too. No one has the whole key, so no one needs it.
         revoke_unshown(application, issued.lease, actor, out)
         raise
 
@@ -117,7 +117,7 @@ def show_issued(application: "Application", issued: "IssuedLease", out: Output) 
     if issued.known is False:
         out.warn("AWS does not know the new key everywhere yet; what uses it may have to try again for some seconds")
     if not application.store.daemons.alive() and application.context.issuers.traits(lease.issuer).revocable:
-        out.warn("no daemon is running: until one is, nobody takes the lease back when its time is over")
+        out.warn("no daemon is running: until one runs, the lease is not revoked when its time is over")
 
 
 def _check_keys(recipe: "DynamicSecret", format_: CredentialFormat | None) -> None:

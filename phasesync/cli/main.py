@@ -46,7 +46,7 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in self._lazy.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in self._lazy.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -65,7 +65,7 @@ COMMANDS = {
     "sandbox": ("phasesync.cli.sandbox:sandbox", "A shell with a store, a daemon and an AWS emulator; leaves nothing."),
     "init": ("phasesync.cli.init:init", "Make data directory, root key and database."),
     "status": ("phasesync.cli.status:status", "How everything stands."),
-    "daemon": ("phasesync.cli.daemon:daemon", "Keep AWS in step, until told to stop."),
+    "daemon": ("phasesync.cli.daemon:daemon", "Keep AWS in step, until a signal stops it."),
     "apps": ("phasesync.cli.apps:apps", "Apps: named sets of environments."),
     "envs": ("phasesync.cli.envs:envs", "Environments of an app."),
     "secrets": ("phasesync.cli.secrets:secrets", "Secrets of an environment."),

@@ -88,19 +88,19 @@ class EnvironmentLabel(click.ParamType[tuple[str, str]]):
 
 
 class Name(click.ParamType[str]):
-    """A name of `what`."""
+    """A name of `kind`."""
 
     name = "name"
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check a name. InvalidInputError."""
-        if self.what == "environment" and "/" in str(value):
+        if self._kind == "environment" and "/" in str(value):
             alone = str(value).rpartition("/")[2]
             raise InvalidInputError(f"{str(value)!r} names the app too", hint=f"give the name alone: {alone}")
-        return check_name(str(value), self.what)
+        return check_name(str(value), self._kind)
 
 
 class FolderPath(click.ParamType[str]):

@@ -104,7 +104,7 @@ def import_(
     if from_aws is not None:
         entries = _from_aws(application, from_aws, credential, region, key, out)
     elif file is not None:
-        # Stdin may be the file. Then nobody can answer a question, so that --yes is needed.
+        # Stdin may be the file. Then it cannot hold the answer to a question, and --yes is needed.
         entries = _read_file(file, format_ or format_of(file), allow_null=allow_empty, strict=strict, out=out)
     else:
         raise InvalidInputError("name a file, or give --from-aws", hint="phasesync secrets import --help")

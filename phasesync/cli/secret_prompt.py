@@ -40,7 +40,7 @@ _PASTE_ENDS: Final = b"\x1b[201~"
 _STOPPING: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
 
 
-def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
+def ask_secret(subject: str, *, max_bytes: int, otherwise: str) -> bytes:
     """
     Ask for a value at the terminal that is stdin; the prompt goes to stderr.
 
@@ -48,7 +48,7 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
     lines are kept as they are.
 
     Args:
-        what: what to ask for.
+        subject: what to ask for.
         max_bytes: the most that is taken.
         otherwise: the hint if the answer cannot be taken: how to give the value without a terminal.
 
@@ -59,7 +59,7 @@ def ask_secret(what: str, *, max_bytes: int, otherwise: str) -> bytes:
         EOFError: Ctrl-D without an answer, or the terminal is gone.
     """
     fd = sys.stdin.fileno()
-    prompt = f"{one_line(what)}: "
+    prompt = f"{one_line(subject)}: "
     try:
         former = termios.tcgetattr(fd)
     except termios.error:
@@ -218,7 +218,7 @@ def _edit(taken: bytearray, key: str) -> None:
 def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
     """Return byte -> action: as the terminal is set, and both forms of backspace whatever is set."""
     keys = {b"\x7f": "erase", b"\x08": "erase"}
-    for index, what in (
+    for index, action in (
         (termios.VERASE, "erase"),
         (termios.VWERASE, "word"),
         (termios.VKILL, "kill"),
@@ -228,7 +228,7 @@ def _editing_keys(characters: list[bytes]) -> dict[bytes, str]:
         (termios.VINTR, "interrupt"),
     ):
         if characters[index] not in (b"\0", b"\xff"):  # _POSIX_VDISABLE of Linux, and of others.
-            keys[characters[index]] = what
+            keys[characters[index]] = action
     return keys
 
 

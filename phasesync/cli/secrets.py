@@ -211,7 +211,7 @@ def set_(
     application.store.apps.get_environment(*environment)
     _check_key_to_write(application, environment, path, key)
     data = read_value(
-        what=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
+        key=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
     )
     value = to_value(data, type_)
     if type_ is ValueType.TEXT:

@@ -137,7 +137,7 @@ def _joined(address: str, port: int) -> str:
 @output_option
 def status(probe: bool, out: Output) -> None:
     """
-    Say how everything stands: daemons, syncs by status, live leases, and what needs somebody.
+    Show how everything stands: daemons, syncs by status, live leases, and what needs a person.
 
     \b
     Examples:

@@ -168,9 +168,9 @@ def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
     if not changes:
         return f"{digest} of {name} was approved already"
     names = {change["remote_name"] for change in changes}
-    what = names.pop() if len(names) == 1 else f"{len(changes)} changes of {len(names)} AWS secrets"
+    subject = names.pop() if len(names) == 1 else f"{len(changes)} changes of {len(names)} AWS secrets"
     rules = ", ".join(sorted({change["rule"] for change in changes}))
-    return f"approved {digest} of {name}: {what} ({rules}); the next run carries it out"
+    return f"approved {digest} of {name}: {subject} ({rules}); the next run carries it out"
 
 
 def _names(application: "Application", name: str | None, every: bool) -> list[str]:

@@ -147,7 +147,7 @@ _OPTIONS = (
     click.option(
         "--layout",
         type=_words(Layout),
-        help="One AWS secret with all keys (json), or one for each key (per-key). Default: told from the name or "
+        help="One AWS secret with all keys (json), or one for each key (per-key). Default: follows from the name or "
         "template.",
     ),
     click.option(
@@ -208,7 +208,7 @@ _OPTIONS = (
     click.option(
         "--on-remove",
         type=_words(OnRemove),
-        help="A secret whose key is gone, in layout per-key: retain it, or delete it after the grace. "
+        help="What happens to a secret after its key is gone (layout per-key): retain, or delete after the grace. "
         "New syncs: retain.",
     ),
     click.option(

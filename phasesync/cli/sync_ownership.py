@@ -31,7 +31,7 @@ _SHOWN = 20
     "--import",
     "prefer",
     type=click.Choice([str(Adopt.PREFER_STORE), str(Adopt.PREFER_AWS)]),
-    help="Merge what is there into the environment first, and say whose value stays where both have a key. Default: "
+    help="Merge the values at AWS into the environment first; of a key that both have, the named side wins. Default: "
     "nothing is merged.",
 )
 @confirmation_options

@@ -71,7 +71,7 @@ def _show_problems(out: Output, document: dict[str, Any]) -> None:
 def _waiting(changes: list[dict[str, Any]]) -> str:
     held = sum(change["held"] for change in changes)
     delayed = sum(change["delayed_until"] is not None for change in changes)
-    parts = [f"{number} {what}" for number, what in ((held, "held"), (delayed, "delayed")) if number]
+    parts = [f"{number} {state}" for number, state in ((held, "held"), (delayed, "delayed")) if number]
     return f" ({', '.join(parts)})" if parts else ""
 
 
@@ -168,4 +168,4 @@ def _until(moment: datetime | None) -> str | None:
 
 
 def _changed_by(origin: str) -> str:
-    return "somebody else" if origin == "outside" else "the sync's settings"
+    return "someone else" if origin == "outside" else "the sync's settings"

@@ -112,7 +112,7 @@ def region_of_secret(secret: str, region: str | None, *, otherwise: str) -> str:
 
     Args:
         secret: its name, or its full ARN, which ends in a hyphen and six characters.
-        region: the requested Region, None = none.
+        region: the requested Region; None if no Region was requested.
         otherwise: the Region if neither names one.
 
     Raises:

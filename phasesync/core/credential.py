@@ -42,7 +42,7 @@ class Credential:
     Attributes:
         version: grows with every change; part of the key under which clients and sessions are cached.
         account: the pinned 12-digit AWS account, None until it is pinned.
-        source_id: id of the credential that assumes the role; None = the default chain does.
+        source_id: id of the credential that assumes the role; None if the default chain does.
         external_id: None for a role without one, and for other types.
         used_by: names of the syncs and dynamic secrets that use it.
     """
@@ -98,11 +98,11 @@ def check_external_id(external_id: str) -> str:
         raise InvalidInputError(
             "an External ID is not empty", hint="for a role without one: --no-external-id, in place of --external-id"
         )
-    what = "has 2 to 1,224 characters"
+    rule = "has 2 to 1,224 characters"
     if 2 <= len(external_id) <= 1224:
-        what = "has letters and digits without accents, and _ + = , . @ : / -, and no spaces"
+        rule = "has letters and digits without accents, and _ + = , . @ : / -, and no spaces"
     raise InvalidInputError(
-        f"an External ID {what} (AWS STS, AssumeRole)",
+        f"an External ID {rule} (AWS STS, AssumeRole)",
         hint="give the one of the role's trust policy; credentials add makes a new one where --external-id is left out",
     )
 
@@ -113,37 +113,37 @@ def check_access_key_id(access_key_id: str) -> str:
 
     Temporary keys are refused: they end within hours, and without their session token AWS refuses them now.
     """
-    given = access_key_id.strip()
-    if _KEY_ID.fullmatch(given) is None:
+    key_id = access_key_id.strip()
+    if _KEY_ID.fullmatch(key_id) is None:
         raise InvalidInputError(
             "that is not an access key id: it has 16 to 128 letters and digits",
             hint="an access key id looks like AKIAIOSFODNN7EXAMPLE; aws iam list-access-keys prints a user's",
         )
-    if given.startswith(_TEMPORARY):
+    if key_id.startswith(_TEMPORARY):
         raise InvalidInputError(
             "that is the id of temporary keys (ASIA...), which need a session token and end within hours",
             hint="give the key of an IAM user (AKIA...); or add --type ambient, which takes temporary keys from the "
             "environment, a profile or a process, and renews them",
         )
-    if (other := _OTHER_IDS.get(given[:4])) is not None:
+    if (other := _OTHER_IDS.get(key_id[:4])) is not None:
         raise InvalidInputError(
-            f"that is the id of {other}, not of an access key ({given[:4]}...)",
+            f"that is the id of {other}, not of an access key ({key_id[:4]}...)",
             hint="an access key id begins with AKIA; aws iam list-access-keys prints a user's",
         )
-    return given
+    return key_id
 
 
 def check_secret_access_key(secret: SecretValue) -> SecretValue:
     """Return a secret access key without white space around it. InvalidInputError, which never repeats the key."""
-    given = secret.reveal().strip()
-    if _SECRET_KEY.fullmatch(given) is None or _NAMED.match(given):
+    key = secret.reveal().strip()
+    if _SECRET_KEY.fullmatch(key) is None or _NAMED.match(key):
         raise InvalidInputError(
             "that is not a secret access key: it has a name, quotes, white space, or characters that AWS never uses"
-            if given
+            if key
             else "there is no secret access key",
             hint="give the key alone, 40 characters, without its name and without quotes",
         )
-    return SecretValue(given)
+    return SecretValue(key)
 
 
 def check_account(account: str) -> str:
@@ -178,7 +178,7 @@ class CredentialReport:
         identity: who AWS says we are with it.
         base: who assumes the role, None for other types.
         findings: what should be corrected, as lines for the operator; empty = nothing.
-        open_without_external_id: the role can also be assumed without the External ID; None = not applicable.
+        open_without_external_id: the role can also be assumed without the External ID; None if not applicable.
         tried: the calls that AWS answered, as IAM actions, in their order.
     """
 
@@ -196,7 +196,7 @@ class Principal:
 
     Attributes:
         arn: of a role, a user or an account.
-        role: name of a role whose path is not known, so that `arn` is right only where it has none; None = it is right.
+        role: name of a role with an unknown path: `arn` is right only if the role has no path. None if `arn` is right.
     """
 
     arn: str

@@ -62,7 +62,7 @@ class Form(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """The place of a form in a file. `key` None = the whole file."""
+    """The place of a form in a file. `key` is None for the whole file."""
 
     form: Form
     key: str | None

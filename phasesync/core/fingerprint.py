@@ -61,8 +61,8 @@ def write_token(digests: Digests, instance_id: str, sync_id: str, remote_name: s
         generation: number of the write; the same content written again later gets another token.
 
     Returns:
-        36 characters in the form of a UUID, which AWS recommends and whose length it accepts (32 to 64:
-        PutSecretValue, ClientRequestToken).
+        36 characters in the form of a UUID. AWS recommends this form and accepts 32 to 64 characters
+        (PutSecretValue, ClientRequestToken).
     """
     digest = digests.digest(
         "write-token", instance_id.encode(), sync_id.encode(), remote_name.encode(), str(generation).encode()

@@ -8,7 +8,7 @@ The states of a lease. Pure: the store saves the leases that these functions ret
         └──▶ revoked             └──▶ expired              sessions of roles end by themselves
 
 `requested`: nothing was called. `issuing`: this state is saved before the first call, so something may exist at AWS. A
-process that finds a lease in this state and nobody working on it revokes what exists. A lease returns from `revoking`
+process that finds an unclaimed lease in this state revokes what exists. A lease returns from `revoking`
 to `active` only if it had expired by its row, and the tags of its user show a later renewal: the row is an older copy.
 """
 
@@ -119,14 +119,14 @@ class Lease:
         principal: its ARN, None until it was issued.
         access_key_id: None if it is not known.
         issuing_at: when the first call was about to be made.
-        issued_at: when it was issued, None = never.
-        retry_at: while it is being revoked: the earliest time of the next attempt, None = at once.
+        issued_at: when it was issued; None means never.
+        retry_at: while it is being revoked: the earliest time of the next attempt; None means at once.
         failures: failed attempts to revoke it.
         cause: why it is, or was, revoked.
         reason: the same for the operator.
         error: why the last attempt failed, None if it did not.
         kept: its secret key is kept, encrypted.
-        missing_since: since when every check found nothing of it at AWS; None = it was not checked, or found.
+        missing_since: since when every check found nothing of it at AWS; None if it was not checked, or found.
         renewals: how often it was renewed.
         deletion_sent: the last call for it was to delete its user, and its result is not known.
         final: its end is decided: a later renewal in the tags of its user no longer counts.
@@ -204,7 +204,7 @@ def issued(
         now: the time.
         principal: its ARN.
         access_key_id: its access key.
-        ends_at: when it ends by itself at AWS, None = never.
+        ends_at: when it ends by itself at AWS; None means never.
         kept: its secret key is stored with it.
         known: AWS accepts the key already.
     """
@@ -336,7 +336,7 @@ def missing(lease: Lease, now: datetime, *, deleted: bool = False) -> Lease:
         since = now
     again, until = since + RECHECK_AFTER, since + GONE_AFTER
     if not lease.was_issued:
-        # Nobody has its key: one more check, once no request can arrive any more.
+        # No one has its key: check once more when no request can arrive any more.
         again = until = max(until, lease.issuing_at + ARRIVES_WITHIN)
     if until <= now:
         return revoked(lease, now)
@@ -386,7 +386,7 @@ def abandoned(lease: Lease, reason: str, now: datetime) -> Lease:
 
 def is_due(lease: Lease, now: datetime, *, restored: bool = False) -> bool:
     """
-    Return whether a daemon has to act on a lease that nobody is working on.
+    Return whether a daemon has to act on a lease that no process works on.
 
     Args:
         lease: the lease.

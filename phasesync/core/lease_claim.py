@@ -14,7 +14,7 @@ class LeaseEvent(StrEnum):
 
     ISSUED = "issued"
     GIVEN_AGAIN = "given-again"
-    """It was kept, and handed out once more."""
+    """It was kept, and issued once more."""
     RENEWED = "renewed"
     ISSUE_FAILED = "issue-failed"
     REVOKED = "revoked"
@@ -28,7 +28,7 @@ class LeaseEvent(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseRecord:
-    """One entry of a lease's log: who did what, when. `detail` is one line for the operator, None = nothing to add."""
+    """One entry of a lease's log: who did what, when. `detail` is one line for the operator, or None."""
 
     lease_id: str
     at: datetime
@@ -87,7 +87,7 @@ Step = Callable[[Lease, datetime], Lease]
 
 @dataclass(frozen=True, kw_only=True)
 class KeptLease:
-    """A lease, with the values that are handed out with it."""
+    """A lease, with the values that are issued with it."""
 
     lease: Lease
     outputs: Outputs = field(repr=False)

@@ -6,7 +6,7 @@ the same way.
 
     {{name}}-{{random}}      {{app}}, {{env}} and {{name}} are those of the dynamic secret
 
-An orphan is a user that carries the tag of our instance and belongs to no live lease, so that nobody would revoke it.
+An orphan is a user that carries the tag of our instance and belongs to no live lease: no process would revoke it.
 """
 
 import re
@@ -106,7 +106,7 @@ def check_iam_path(path: str) -> str:
     """
     if path == "/":
         raise InvalidInputError(
-            "the IAM path / is no path of ours: the users of everybody lie there", hint="--iam-path /ci/shop/"
+            "the IAM path / is no path of ours: it holds the users of everyone", hint="--iam-path /ci/shop/"
         )
     if _PATH.fullmatch(path) is None or len(path) > MAX_PATH:
         raise InvalidInputError(
@@ -150,7 +150,7 @@ class MarkedUser:
 
 
 def user_owner_tags(instance_id: str, *, dynamic_id: str, lease_id: str, max_expires_at: datetime) -> dict[str, str]:
-    """Return the tags that name the owner of a user, its lease, and the time after which nobody needs it."""
+    """Return the tags that name the owner of a user, its lease, and the time after which it is not needed."""
     return {
         TAG_INSTANCE: instance_id,
         TAG_DYNAMIC: dynamic_id,
@@ -221,7 +221,7 @@ def orphan_verdict_of(
 
     Args:
         user: the user.
-        status: of the lease that its tag names; None = this database has no such lease, or cannot read it.
+        status: of the lease that its tag names; None if this database has no such lease, or cannot read it.
         instance_id: of our instance.
         now: the time.
     """

@@ -47,7 +47,7 @@ class KeyMaterial(StrEnum):
 
 ADVICE: Final = {
     KeyMaterial.AWS_CREDENTIAL: (
-        "looks like an AWS credential: whoever reads the secret can act as its owner until somebody rotates it. AWS "
+        "looks like an AWS credential: whoever reads the secret can act as its owner until it is rotated. AWS "
         "advises IAM roles in place of stored keys"
     ),
     KeyMaterial.SSH_KEY: (
@@ -55,7 +55,7 @@ ADVICE: Final = {
         "advises EC2 Instance Connect"
     ),
     KeyMaterial.CERTIFICATE: (
-        "looks like a private key or a certificate: nobody renews it here before it expires. AWS advises AWS "
+        "looks like a private key or a certificate: phasesync does not renew it before it expires. AWS advises AWS "
         "Certificate Manager"
     ),
     KeyMaterial.ENCRYPTION_KEY: (
@@ -261,10 +261,10 @@ def _lint_names(names: Sequence[str]) -> Iterable[LintWarning]:
             "{} has a '!', which marks secrets that an AWS service manages: AWS refuses it. Choose another name",
         )
     for prefix, service in _PREFIXES.items():
-        if theirs := [name for name in names if name.lower().startswith(prefix.lower())]:
+        if matching := [name for name in names if name.lower().startswith(prefix.lower())]:
             yield _warning(
                 LintCode.NAME_OF_A_SERVICE,
-                theirs,
+                matching,
                 f"{{}} begins like the secrets that {service} makes for itself: people and IAM policies there "
                 "will take it for one of those. Choose another beginning",
             )

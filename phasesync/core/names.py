@@ -49,13 +49,13 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def check_name(text: str, what: str = "name") -> str:
+def check_name(text: str, kind: str = "name") -> str:
     """
     Return a name as it is.
 
     Args:
         text: the name.
-        what: the kind of its object, for the message: "app", "sync".
+        kind: the kind of its object, for the message: "app", "sync".
 
     Raises:
         InvalidInputError: it is not a name.
@@ -63,7 +63,7 @@ def check_name(text: str, what: str = "name") -> str:
     if is_name(text):
         return text
     raise InvalidInputError(
-        f"{_shown(text)} is not a valid {what} name{_unseen_in(text)}",
+        f"{_shown(text)} is not a valid {kind} name{_unseen_in(text)}",
         hint="1 to 64 letters, digits, - and _, beginning with a letter or a digit",
     )
 

@@ -51,9 +51,9 @@ class Target:
     One way to read a reference.
 
     Attributes:
-        app: None = the same app.
-        environment: None = the same environment.
-        path: None = own folder, then `/`.
+        app: None means the same app.
+        environment: None means the same environment.
+        path: None means own folder, then `/`.
     """
 
     app: str | None = None

@@ -110,8 +110,8 @@ def resolve(
     Args:
         environment: the environment that has the folder.
         path: the folder; values of folders within it are not part of the result.
-        loaded: (app, environment) in lower case -> other environments; None = known not to exist.
-        only: resolve this key and its references, even if other keys have problems; None = all keys.
+        loaded: (app, environment) in lower case -> other environments; None if it is known not to exist.
+        only: resolve this key and its references, even if other keys have problems; None means all keys.
     """
     return _Resolver(environment, path, loaded, only).run()
 

@@ -45,7 +45,7 @@ class Payload:
 @dataclass(frozen=True, kw_only=True)
 class Desired:
     """
-    One remote object as it should be. None = that dimension is left alone.
+    One remote object as it should be. None means that the dimension is left alone.
 
     Attributes:
         tags: all tags that it must carry, our owner marks included.
@@ -100,7 +100,7 @@ class CrossAccountLink:
 
     Attributes:
         arn: of the primary, or of the copy; None if AWS does not name it.
-        role_arn: the role that replicates to the copy, None = the writer of the primary does.
+        role_arn: the role that replicates to the copy, None if the writer of the primary does.
     """
 
     arn: str | None
@@ -115,7 +115,7 @@ class Observed:
 
     Attributes:
         versions: version id -> its staging labels; versions without labels are not reported.
-        kms_key: as AWS names it, None = the AWS-managed key.
+        kms_key: as AWS names it; None means the AWS-managed key.
         deleted_at: set while a deletion is scheduled.
         primary_region: Region of the primary if this is a replica or has replicas, else None.
         owning_service: set when an AWS service manages it.
@@ -178,8 +178,8 @@ class Intent:
         fingerprint: of the payload that the token was last sent with; None for a restore.
         payloads: how many different payloads the token may have been sent with.
         keys: key name -> keyed digest of its value, of the payload that the token was last sent with.
-        binary: whether what the token was sent with is a SecretBinary; None = a restore, or payloads of both kinds.
-        empty: keys of that payload with an empty value, None = not known.
+        binary: whether the token was sent with a SecretBinary; None for a restore, or for payloads of both kinds.
+        empty: keys of that payload with an empty value; None if not known.
         approved: a person approved this write.
     """
 
@@ -218,8 +218,8 @@ class Lifetime:
     When a remote object was created and deleted.
 
     Attributes:
-        created_at: None = long ago, or not known.
-        deleted_at: when we had AWS schedule its deletion, None = it exists.
+        created_at: None if long ago, or not known.
+        deleted_at: when we had AWS schedule its deletion, None if it exists.
         leaving: it exists, and is to be deleted.
     """
 
@@ -236,14 +236,14 @@ class JournalEntry:
     Attributes:
         id: None until it is stored.
         arn: None until AWS reported it.
-        version_id: the version that we wrote last, None = never written.
-        generation: number of the newest settled write, 0 = none.
-        fingerprint: of the payload written last; None = never written, or not known which of two it was.
+        version_id: the version that we wrote last; None if never written.
+        generation: number of the newest settled write; 0 if there is none.
+        fingerprint: of the payload written last; None if never written, or not known which of two it was.
         keys: key name -> keyed digest of its value, of the payload written last.
-        binary: whether the payload written last is a SecretBinary, None = not known.
-        empty: keys of that payload with an empty value, None = not known (see `losses.py`).
+        binary: whether the payload written last is a SecretBinary; None if not known.
+        empty: keys of that payload with an empty value; None if not known (see `losses.py`).
         steps: writes that added, removed, filled or emptied keys, oldest first; since the last one that was approved.
-        created_at: when we made it, None = not known.
+        created_at: when we made it; None if not known.
         tags_written: tags that we put there.
         former_tags: tags that it had when it was adopted, None if we made it.
         replicas_written: Regions that we had it copied to; no other copy is ever removed.
@@ -259,7 +259,7 @@ class JournalEntry:
         deletion_approved: a person approved that deletion.
         revisions: environment id -> the newest revision that a run which stored this entry had read. If the environment
             has an older revision now, someone restored an older row.
-        sync_version: the newest version of the sync that such a run used, None = stored before this was recorded.
+        sync_version: the newest version of the sync that such a run used; None if stored before this was recorded.
     """
 
     id: str | None

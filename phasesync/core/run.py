@@ -77,7 +77,7 @@ class Run:
         attempt: 1 for the first, one more for each that follows a failure.
         revisions: `app/environment` -> revision that was read.
         counts: action -> number of changes.
-        next_attempt_at: when a failed run is tried again, None = not automatically.
+        next_attempt_at: when a failed run is tried again; None if it is not tried automatically.
     """
 
     id: str

@@ -60,8 +60,8 @@ class NextRun:
     When a sync may and will run again.
 
     Attributes:
-        retry_in: no edit or check starts a run earlier; None = at once.
-        due_in: a run starts then even if nothing changes; None = no such run.
+        retry_in: no edit or check starts a run earlier; None means at once.
+        due_in: a run starts then even if nothing changes; None if there is no such run.
     """
 
     retry_in: timedelta | None

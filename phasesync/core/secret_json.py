@@ -36,7 +36,7 @@ class FileEntry:
     One key of a file.
 
     Attributes:
-        comment: None = the file has none for it.
+        comment: None if the file has none for it.
     """
 
     value: SecretValue

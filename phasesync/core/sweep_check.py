@@ -11,12 +11,12 @@ from phasesync.core.sync import SyncConfig
 @dataclass(frozen=True, kw_only=True)
 class SweepGroup:
     """
-    Syncs that one list can tell about, with checks that are due soon.
+    Syncs that one list can check, with checks that are due soon.
 
     Attributes:
         due: how many remote objects the checks that are due soon are about; syncs that lists do not show do not count.
         objects: how many remote objects all syncs of this place are about.
-        credentials: what syncs of this place use, by name; those that nobody can authenticate with are left out.
+        credentials: what syncs of this place use, by name; unusable ones are left out.
     """
 
     destination_kind: str
@@ -30,7 +30,7 @@ class SweepGroup:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweptSync:
     """
-    A sync that is in step and that nobody works on, as it was read.
+    A sync that is in step and that no process works on, as it was read.
 
     Attributes:
         fence: of the newest claim; another one means that a run came in between.

@@ -64,14 +64,14 @@ AWS_MANAGED_KEY = "default"
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
     """
-    The configuration of a sync. None = not set: that dimension is left alone.
+    The configuration of a sync. None means that the dimension is left alone.
 
     Attributes:
         remote_name: name of the AWS secret (layout json), None for other layouts.
         name_template: template of the names (layout per-key), with {app}, {env}, {path} and {key}; None for others.
         kms_key: key ARN, AWS_MANAGED_KEY or None.
-        replicas: Region -> key ARN there, or AWS_MANAGED_KEY; empty = none are wanted, None = left alone.
-        resource_policy: canonical JSON of the resource policy, None = left alone.
+        replicas: Region -> key ARN there, or AWS_MANAGED_KEY; empty: none are wanted; None: they are left alone.
+        resource_policy: canonical JSON of the resource policy; None means left alone.
         interval: time between drift checks.
         recovery_days: recovery window of deletions, 7 to 30 days.
         grace: time between the removal of a key from the store and the deletion of its object.
@@ -142,7 +142,7 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Paused:
-    """Who paused a sync, when and why. `until` None = until an operator resumes it."""
+    """Who paused a sync, when and why. `until` is None if it lasts until an operator resumes it."""
 
     by: str
     at: datetime
@@ -165,12 +165,12 @@ class Sync:
         approved_digest: digest of the held changes that an operator approved, None if there is none.
         reads: environment id -> revision that the newest run read (-1 = never read).
         source_revision: revision of its environment now.
-        applied_revision: revision of its environment that the newest successful run applied, None = never.
+        applied_revision: revision of its environment that the newest successful run applied; None means never.
         settled_status: status that the newest run left; `status_of` derives the status from it and the rest.
         status_reason: one line for the operator, None if there is no reason to report.
         failures: failed runs in a row; sets the pause before the next run.
-        retry_at: earliest time of the next run that an edit or a check may cause, None = at once.
-        next_due_at: when the next check is due, None = none is due by time.
+        retry_at: earliest time of the next run that an edit or a check may cause; None means at once.
+        next_due_at: when the next check is due, None if no check is due by time.
         running: whether a claim is valid now.
     """
 

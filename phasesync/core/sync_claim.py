@@ -34,7 +34,7 @@ class SyncState:
     A sync with its credential and its journal, read together.
 
     Attributes:
-        restored: the database was put in place of a later state and nobody has accepted that yet: nothing is deleted.
+        restored: the database replaced a later state, and no operator has accepted that yet: nothing is deleted.
         generation_floor: generations of objects that the journal does not know begin above it; an accepted older
             database may have lost the journal of objects that were made since.
     """
@@ -49,7 +49,7 @@ class SyncState:
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
     """
-    What came of accepting a restored database.
+    The result of accepting a restored database.
 
     Attributes:
         syncs: how many syncs will be looked at again.
@@ -73,9 +73,9 @@ class AfterRun:
         reads: environment id -> revision read; None keeps what is stored (nothing was read).
         applied_revision: None keeps the former one.
         failures: failed runs in a row, this one included.
-        retry_in: earliest next run for edits and checks, from now; None = at once.
-        due_in: next run by time, from now; None = none.
-        account: to be pinned; None = leave.
+        retry_in: earliest next run for edits and checks, from now; None means at once.
+        due_in: next run by time, from now; None if there is no such run.
+        account: to be pinned; None means that the pin stays as it is.
         adopt_done: the consent to adopt was carried out.
         approval_used: the approval was carried out, or what it was for is not held any more.
         objects: how many remote objects the run was about.

@@ -43,7 +43,7 @@ def explain_sync(
     Args:
         sync: the sync.
         credential: status of its credential.
-        account: the account that its credential is pinned to, None = none.
+        account: the account that its credential is pinned to; None if it is not pinned.
         last_run: its newest run, None if it has none.
         now: the time.
     """
@@ -143,7 +143,7 @@ def blocker_of(
         served: a daemon is alive, or may be about to start.
         within: how long the caller waits for it.
         now: the time.
-        error_hint: the hint of the error that the newest run ended with, None = none.
+        error_hint: the hint of the error that the newest run ended with; None if it has none.
     """
     if status is SyncStatus.PAUSED and sync.paused is not None and sync.paused.until is not None:
         stuck = sync.paused.until - now > within

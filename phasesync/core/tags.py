@@ -54,7 +54,7 @@ def check_tags(tags: Mapping[str, str], *, ours: int, tells_case: bool) -> None:
             )
         if not tells_case and (other := by_folded.setdefault(key.lower(), key)) != key:
             raise InvalidInputError(
-                f"the tags {other!r} and {key!r} are one to AWS, which does not tell them apart by case",
+                f"the tags {other!r} and {key!r} are the same tag to AWS, which ignores case",
                 hint="leave one of them out; --tag '' removes those set before",
             )
     if len(tags) > MAX_TAGS - ours:

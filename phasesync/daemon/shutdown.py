@@ -30,8 +30,8 @@ class ShutdownResult:
     How the shutdown went.
 
     Attributes:
-        unfinished: number of runs with released claims whose threads still hang in a call, plus the other dispatchers
-            with such threads.
+        unfinished: number of runs with released claims and threads that still hang in a call, plus the other
+            dispatchers with such threads.
         signed_off: a standby need not wait for our claims and our heartbeat to expire.
     """
 

@@ -20,13 +20,13 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """
         Args:
-            environ: has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; None = the environment of the process.
+            environ: has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; None means the environment of the process.
         """
         environ = os.environ if environ is None else environ
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._sent_status: str | None = None
         self.watchdog_every = _half_of_timeout(environ) if self._address else None
-        """How often to call `watchdog`: half of what systemd waits (sd_watchdog_enabled(3)); None = never."""
+        """How often to call `watchdog`: half of what systemd waits (sd_watchdog_enabled(3)); None means never."""
 
     def ready(self, status: str) -> None:
         """Notify that the daemon is up, or that a reload is done."""

@@ -91,22 +91,22 @@ def find(data: bytes | str, canaries: Iterable[str], *, where: str = "the text")
 def find_in_tree(folder: Path, canaries: Iterable[str]) -> list[Sighting]:
     """Search the names and the contents of all files under a folder; a file that vanishes meanwhile is clean."""
     wanted = tuple(canaries)
-    found: list[Sighting] = []
+    sightings: list[Sighting] = []
     for path in _files(folder):
-        found += find(os.fsencode(path), wanted, where=f"name of {path.parent}")
+        sightings += find(os.fsencode(path), wanted, where=f"name of {path.parent}")
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             continue
-        found += find(content, wanted, where=str(path))
-    return found
+        sightings += find(content, wanted, where=str(path))
+    return sightings
 
 
 def assert_absent(data: bytes | str, canaries: Iterable[str], *, where: str = "the text") -> None:
     """Raise AssertionError, which names place and form but not the value, where a canary occurs."""
-    found = find(data, canaries, where=where)
-    if found:
-        raise AssertionError(f"a secret leaked: {found}")
+    sightings = find(data, canaries, where=where)
+    if sightings:
+        raise AssertionError(f"a secret leaked: {sightings}")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -81,7 +81,7 @@ def _is_put_aside(name: str) -> bool:
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as TOML writes it, whose basic strings are JSON's."""
+    """Return a path as TOML writes it: TOML's basic strings are those of JSON."""
     return json.dumps(str(path), ensure_ascii=False)
 
 

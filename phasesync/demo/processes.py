@@ -132,7 +132,7 @@ class Watchdog:
     """
     Ends processes and removes a folder if this process dies without doing so itself, for example by kill -9.
 
-    It is a process of its own that reads a pipe; nobody but this process holds the other end of it.
+    It is a process of its own that reads a pipe; only this process holds the other end of it.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         """
         Args:
-            console: where to print; None = stdout.
+            console: where to print; None means stdout.
         """
         self._console = console or Console(highlight=False)
         if console is None and not self._console.is_terminal:

@@ -90,7 +90,7 @@ class Stage:
         pids = {member["pid"] for member in self.application.store.daemons.alive() if member["role"] == role}
         return next((daemon for daemon in self.daemons if daemon.pid in pids), None)
 
-    def until(self, what: str, condition: Callable[[], object]) -> float:
+    def until(self, subject: str, condition: Callable[[], object]) -> float:
         """
         Wait for something.
 
@@ -98,13 +98,13 @@ class Stage:
             The seconds it took.
 
         Raises:
-            ClaimFailedError: it did not come; `what` says what.
+            ClaimFailedError: it did not come; `subject` says what.
         """
         began = time.monotonic()
         while not condition():
             self.check()
             if time.monotonic() - began > self.patience_s:
-                raise ClaimFailedError(f"{what}, within {self.patience_s:.0f} s")
+                raise ClaimFailedError(f"{subject}, within {self.patience_s:.0f} s")
             time.sleep(POLL_S)
         return time.monotonic() - began
 

@@ -333,8 +333,8 @@ def read_the_log(stage: Stage) -> None:
     screen.say(f"and {len(quiet)} that found nothing to do, at {_calls_each(quiet)} each.")
     ours = {key for account in stage.accounts.values() for key in account.access_key_ids}
     calls = stage.emulator.calls(except_by=ours)
-    made = ", ".join(f"{operation} {count}" for operation, count in sorted(calls.items()))
-    screen.say(f"What AWS saw of phasesync: {made}.")
+    call_counts = ", ".join(f"{operation} {count}" for operation, count in sorted(calls.items()))
+    screen.say(f"What AWS saw of phasesync: {call_counts}.")
     screen.claim("no value was ever read", calls["GetSecretValue"] == 0 and calls["PutSecretValue"] > 0)
 
 

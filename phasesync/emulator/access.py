@@ -47,10 +47,10 @@ class Access:
 
         Args:
             action: IAM action, such as `secretsmanager:PutSecretValue` or `kms:Decrypt`; `*` and `?` match.
-            caller: access key id, ARN of a role, of a session or of a user; None = everybody.
-            resource: name or ARN of a secret, ARN of a key; `*` and `?` match; None = all.
+            caller: access key id, ARN of a role, of a session or of a user; None means every caller.
+            resource: name or ARN of a secret, ARN of a key; `*` and `?` match; None means all.
             explicit: a policy denies it; otherwise no policy allows it. Only an explicit denial reaches the use of
-                the AWS-managed key, whose own policy lets everybody of the account in (User Guide, encryption).
+                the AWS-managed key: its own policy allows everyone in the account (User Guide, encryption).
         """
         denial = Denial(action, caller, resource, explicit)
         self._denials.append(denial)
@@ -85,7 +85,7 @@ class Access:
         Args:
             principal: the caller.
             action: the IAM action.
-            shown: the resource as the refusal names it; None = the refusal names no resource.
+            shown: the resource as the refusal names it; None if the refusal names no resource.
             arn: another name of the resource that a denial may use.
         """
         denial = self.denial(principal, action, [name for name in (shown, arn) if name])
@@ -263,7 +263,7 @@ def _shown(operation: Operation, account: str, resource: str) -> str:
 # API reference of STS, AssumeRole (DurationSeconds, at most one hour where a role assumes a role); IAM User Guide,
 # External IDs (a trust policy that asks for one refuses without it); common errors, ExpiredTokenException. Keys: API
 # reference, common errors (UnrecognizedClientException; InvalidClientTokenId of STS and IAM), IAM User Guide,
-# troubleshooting ("Changes that I make are not always immediately visible"). In moto everybody may assume every role,
+# troubleshooting ("Changes that I make are not always immediately visible"). In moto everyone may assume every role,
 # and sessions and keys never end.
 
 QUERY: Final = ("sts", "iam")
@@ -294,7 +294,7 @@ def check_key(state: MotoState, principal: Principal, service: str, new_key_take
 
 
 def check_session(state: MotoState, principal: Principal, service: str) -> None:
-    """Refuse a caller whose session has ended: ExpiredTokenException, or STS's and IAM's ExpiredToken."""
+    """Refuse a caller with an ended session: ExpiredTokenException, or STS's and IAM's ExpiredToken."""
     if principal.expires_at is not None and principal.expires_at <= state.clock.now():
         text = "The security token included in the request is expired"
         if service in QUERY:

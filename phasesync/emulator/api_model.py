@@ -191,12 +191,12 @@ def _pattern_violation(shape: Any, pattern: str, where: str) -> Exception:
     return _iam_violation(where, f"Member must satisfy regular expression pattern: {pattern}")
 
 
-def _check_iam_size(shape: Any, size: int, where: str, what: str) -> None:
+def _check_iam_size(shape: Any, size: int, where: str, quantity: str) -> None:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and size < least:
-        raise _iam_violation(where, f"Member must have {what} greater than or equal to {least}")
+        raise _iam_violation(where, f"Member must have {quantity} greater than or equal to {least}")
     if most is not None and size > most:
-        raise _iam_violation(where, f"Member must have {what} less than or equal to {most}")
+        raise _iam_violation(where, f"Member must have {quantity} less than or equal to {most}")
 
 
 @cache

@@ -19,7 +19,7 @@ class EmulatorClock:
     def __init__(self, start: datetime | None = None, *, frozen: bool = False) -> None:
         """
         Args:
-            start: what it shows now, aware; None = the machine's time.
+            start: what it shows now, aware; None means the machine's time.
             frozen: it stands still between calls of `advance`. Rate limits then recover only by `advance`.
         """
         self._lock = threading.Lock()

@@ -26,7 +26,7 @@ class Answer:
     """What to answer in place of AWS."""
 
     code: str | None
-    """AWS's error code; None = the connection ends without an answer."""
+    """AWS's error code; None if the connection ends without an answer."""
     message: str = "injected"
     status: int = 400
     raw: bytes | None = None
@@ -82,7 +82,7 @@ class Faults:
             answer: the wrong answer; the default drops the connection.
             when: before = AWS never sees the request; after = it is carried out, and its answer is replaced.
             nth: the first request that fails, counted from now on.
-            times: how many in a row fail; None = all from then on. The SDK makes three attempts by itself.
+            times: how many in a row fail; None means all from then on. The SDK makes three attempts by itself.
         """
         self.do(operation, lambda _: answer, when=when, nth=nth, times=times)
 
@@ -100,8 +100,7 @@ class Faults:
         """
         Run something at a request: kill a process, wait for an event, write as an outsider.
 
-        It gets the operation, and what it returns is the answer in place of AWS's; None = AWS's. Other arguments as
-        for `fail`.
+        It gets the operation. What it returns replaces AWS's answer, unless it is None. Other arguments as for `fail`.
         """
         with self._lock:
             self._faults.append(_Fault(operation, when, nth, times, act))

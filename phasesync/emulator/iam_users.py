@@ -50,7 +50,7 @@ def iam_page(
         member: name of the list in the answer.
         entries: all of them.
         key: what they are ordered by; no two are equal.
-        tell: writes one.
+        render: writes one entry.
     """
     after = _read_marker(call.text("Marker"), call.operation)
     left = sorted((entry for entry in entries if after is None or key(entry) > after), key=key)
@@ -87,7 +87,7 @@ _POLICY: Final = re.compile(r"arn:[a-z-]+:iam::(aws|\d{12}):policy/[\x21-\x7f]+"
 
 
 def user_of(context: Context, call: Call) -> Any:
-    """Return the user that a call names, or whose key signed it; NoSuchEntity, ValidationError."""
+    """Return the user that a call names, else the user of the key that signed it; NoSuchEntity, ValidationError."""
     name = call.text("UserName")
     if name is None:
         _, user = context.state.users.owner_of_key(call.principal.access_key_id)

@@ -2,7 +2,7 @@
 KMS keys: which ones a secret may have, and how Secrets Manager uses them with the caller's rights.
 
 Sources: User Guide, encryption ("only symmetric encryption KMS keys"; which calls each operation makes; the validation
-call when a key is set; the AWS-managed key is open to everybody in the account), changing the encryption key (what is
+call when a key is set; the AWS-managed key is open to everyone in the account), changing the encryption key (what is
 encrypted again, that the former key keeps opening it), rotation troubleshooting ("Access to KMS is not allowed"). API
 reference, CreateSecret, KmsKeyId (key id, ARN, alias), UpdateSecret, KmsKeyId ("" = AWS-managed key; without
 kms:Encrypt nothing is encrypted again), DescribeSecret, KmsKeyId ("the key ID or alias ARN"; absent for the AWS-managed
@@ -34,10 +34,10 @@ class KeyUse:
 
     action: str
     key_arn: str | None
-    """None = the AWS-managed key."""
+    """None means the AWS-managed key."""
     principal_arn: str
     secret_arn: str | None
-    """None = no secret yet: the check of a key that is being set."""
+    """None if there is no secret yet: the check of a key that is being set."""
     version_id: str
 
 
@@ -62,7 +62,7 @@ class Keys:
         Args:
             call: sets the key.
             key_id: as the request carries it; None and empty = the AWS-managed key.
-            region: of the secret; None = the call's.
+            region: of the secret; None means the Region of the call.
         """
         if not key_id or key_id == MANAGED_ALIAS or key_id.endswith(f":{MANAGED_ALIAS}"):
             return None

@@ -51,9 +51,9 @@ class Extras:
     """Region -> midnight of the day of the last read (API reference, LastAccessedDate)."""
     version_accessed_on: dict[str, datetime] = field(default_factory=dict)
     version_keys: dict[str, set[str | None]] = field(default_factory=dict)
-    """Version id -> ARNs of the keys that open it; None = the AWS-managed key."""
+    """Version id -> ARNs of the keys that open it; None means the AWS-managed key."""
     gone_at: datetime | None = None
-    """When a deletion is carried out; None = none is scheduled."""
+    """When a deletion is carried out; None if no deletion is scheduled."""
     for_good: bool = False
     """The deletion cannot be cancelled."""
     rotation_configured: bool = False
@@ -146,9 +146,9 @@ class MotoState:
         role = sts_backends[account]["aws"].get_assumed_role_from_access_key(access_key_id)
         if role is None:
             return Principal(access_key_id, account, f"arn:aws:sts::{account}:user/moto")
-        found = Principal(access_key_id, account, role.arn, role.role_arn, self._ends.get(access_key_id))
-        self._principals[access_key_id] = found
-        return found
+        principal = Principal(access_key_id, account, role.arn, role.role_arn, self._ends.get(access_key_id))
+        self._principals[access_key_id] = principal
+        return principal
 
     def begin_session(self, access_key_id: str, seconds: float) -> datetime:
         """Note when a session ends; return it."""
@@ -157,7 +157,7 @@ class MotoState:
         return ends_at
 
     def end_sessions(self, role_arn: str | None) -> None:
-        """End the sessions of a role now; None = of all roles."""
+        """End the sessions of a role now; None means all roles."""
         now = self.clock.now()
         for key in list(self._ends):
             if role_arn in (None, self.principal(key).role_arn):
@@ -193,13 +193,13 @@ class MotoState:
     # --- KMS keys
 
     def key(self, account: str, region: str, key_id: str) -> Any | None:
-        """Return moto's key by its id (not by ARN or alias); None = there is none."""
+        """Return moto's key by its id (not by ARN or alias), or None if there is none."""
         from moto.kms.models import kms_backends
 
         return kms_backends[account][region].keys.get(key_id)
 
     def key_of_alias(self, account: str, region: str, alias: str) -> Any | None:
-        """Return moto's key that an alias points to; None = there is no such alias."""
+        """Return moto's key that an alias points to, or None if there is no such alias."""
         from moto.kms.models import kms_backends
 
         for key in kms_backends[account][region].keys.values():
@@ -223,7 +223,7 @@ class MotoState:
 
     def find(self, account: str, region: str, secret_id: str) -> Any | None:
         """
-        Return a secret or a replica; None = there is none.
+        Return a secret or a replica, or None if there is none.
 
         A part of an ARN finds it too, unless its name ends like an ARN (User Guide, troubleshooting, partial ARN).
         """
@@ -235,8 +235,8 @@ class MotoState:
             name = parts[3]
         store = self._store(account, region)
         if secret_id.startswith("arn:") and _SUFFIX.fullmatch(name[-7:]):
-            found = self._named(store, account, region, name[:-7])
-            return found if found is not None and found.arn == secret_id else None
+            secret = self._named(store, account, region, name[:-7])
+            return secret if secret is not None and secret.arn == secret_id else None
         return self._named(store, account, region, name)
 
     def secrets(self, account: str, region: str) -> list[Any]:
@@ -249,7 +249,7 @@ class MotoState:
         return len(self._store(account, region))
 
     def create(self, account: str, region: str, name: str, *, now: datetime | None = None) -> Any:
-        """Make a secret without a value. `now`: when; None = by the clock."""
+        """Make a secret without a value. `now`: when; None means the time of the clock."""
         from moto.secretsmanager.models import FakeSecret
 
         secret = FakeSecret(account, region, name, {}, "", version_stages=[])
@@ -266,11 +266,11 @@ class MotoState:
     def extras(self, secret: Any) -> Extras:
         """Return what moto does not keep of a secret; a replica has its primary's."""
         source = self.source_of(secret)
-        found = self._extras.get(source.arn)
-        if found is None:  # made past the emulator, by moto itself
+        extras = self._extras.get(source.arn)
+        if extras is None:  # made past the emulator, by moto itself
             created = datetime.fromtimestamp(source.created_date or 0, UTC)
-            found = self._extras[source.arn] = Extras(created_at=created, changed_at=created)
-        return found
+            extras = self._extras[source.arn] = Extras(created_at=created, changed_at=created)
+        return extras
 
     def all_extras(self, account: str, region: str) -> Iterator[tuple[str, Extras]]:
         """Yield ARN and extras of every secret that was ever made in a Region, deleted ones included."""
@@ -346,10 +346,10 @@ class MotoState:
         return secretsmanager_backends[account][region].secrets
 
     def _named(self, store: Any, account: str, region: str, name: str) -> Any | None:
-        found = dict.get(store, name)
-        if found is None:
-            found = dict.get(store, self._replica_at.get((account, region, name), ""))
-        return found if found is not None and self._is_visible(found, self.clock.now()) else None
+        secret = dict.get(store, name)
+        if secret is None:
+            secret = dict.get(store, self._replica_at.get((account, region, name), ""))
+        return secret if secret is not None and self._is_visible(secret, self.clock.now()) else None
 
     def _is_visible(self, secret: Any, now: datetime) -> bool:
         """Return whether calls see a secret; a deletion that is due is carried out here."""
@@ -363,6 +363,6 @@ class MotoState:
 
 
 def _allows_assume_role(action: str | list[str]) -> bool:
-    """Return whether a statement of a trust policy is about AssumeRole; sts:TagSession alone lets nobody in."""
+    """Return whether a statement of a trust policy is about AssumeRole; sts:TagSession alone allows no one."""
     actions = {action} if isinstance(action, str) else set(action)
     return not actions.isdisjoint({"sts:AssumeRole", "sts:*", "*"})

@@ -124,8 +124,8 @@ class MotoUsers:
 
     def tags(self, user: Any) -> dict[str, str]:
         """Return the tags of a user."""
-        found: dict[str, str] = _backend(user.account_id).tagger.get_tag_dict_for_resource(user.arn)
-        return found
+        tags: dict[str, str] = _backend(user.account_id).tagger.get_tag_dict_for_resource(user.arn)
+        return tags
 
     def set_tags(self, user: Any, tags: Mapping[str, str]) -> None:
         """Replace the tags of a user."""
@@ -148,8 +148,8 @@ class MotoUsers:
         """Return the ARN of a user, group, role or instance profile, None if it does not exist."""
         backend = _backend(account)
         if kind in ("user", "group"):
-            found = self.find(account, name) if kind == "user" else backend.groups.get(name)
-            return None if found is None else str(found.arn)
+            entity = self.find(account, name) if kind == "user" else backend.groups.get(name)
+            return None if entity is None else str(entity.arn)
         entities = {"role": backend.roles, "instance-profile": backend.instance_profiles}.get(kind, {})
         return next((str(entity.arn) for entity in list(entities.values()) if entity.name == name), None)
 
@@ -244,5 +244,5 @@ def _aws_managed(account: str, arn: str) -> Any | None:
 def _aws_managed_policies() -> dict[str, Any]:
     from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-    found: dict[str, Any] = json.loads(aws_managed_policies_data)
-    return found
+    policies: dict[str, Any] = json.loads(aws_managed_policies_data)
+    return policies

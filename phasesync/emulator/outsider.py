@@ -145,7 +145,7 @@ class Outsider:
         Args:
             account: of the copy.
             name: of the secret, and of the copy.
-            role_arn: the role that replicates; None = each writer does.
+            role_arn: the role that replicates; None if each writer does.
         """
         other = self.at(account=account)
         copy = other.call(
@@ -167,7 +167,7 @@ class Outsider:
         """Make a KMS key, with an id of your choice or any; return its ARN."""
         return str(self._context.state.make_key(self._account, self._region, key_id=key_id, spec=spec, usage=usage).arn)
 
-    def create_user(self, name: str = "somebody") -> tuple[str, str]:
+    def create_user(self, name: str = "someone") -> tuple[str, str]:
         """Make an IAM user of this account; return access key id and secret access key."""
         return self._context.state.make_user(self._account, name)
 

@@ -32,7 +32,7 @@ class Principal:
     """Of the user or of the assumed role's session, as GetCallerIdentity returns it."""
     role_arn: str | None = None
     expires_at: datetime | None = None
-    """End of the session; None = the key does not end."""
+    """End of the session; None if the key does not end."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Operation:
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of a request to a JSON service."""
-        found: dict[str, Any] = json.loads(self.body or b"{}")
-        return found
+        arguments: dict[str, Any] = json.loads(self.body or b"{}")
+        return arguments
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Call:
         return self.principal.account
 
     def text(self, name: str) -> str | None:
-        """Return a text argument; None = it was not given."""
+        """Return a text argument; None if it was not given."""
         value = self.arguments.get(name)
         return None if value is None else str(value)
 
@@ -125,11 +125,11 @@ def read_operation(headers: Mapping[str, str], path: str, body: bytes) -> Operat
 def read_json(body: bytes, *, strict: bool = True) -> dict[str, Any]:
     """Return the arguments in a body; SerializationException, as all JSON services of AWS answer, or empty."""
     try:
-        found = json.loads(body or b"{}")
+        document = json.loads(body or b"{}")
     except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
+        document = None
+    if isinstance(document, dict):
+        return document
     if strict:
         raise AwsError("SerializationException", "the request is not a JSON object")
     return {}
@@ -169,8 +169,8 @@ def write_answer(operation: str, result: Mapping[str, Any]) -> Reply:
 
 
 def _structure(shape: Any, form: Mapping[str, str], prefix: str) -> dict[str, Any]:
-    found = {name: _value(member, form, prefix + name) for name, member in shape.members.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    members = {name: _value(member, form, prefix + name) for name, member in shape.members.items()}
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _value(shape: Any, form: Mapping[str, str], where: str) -> Any:
@@ -190,10 +190,10 @@ def _value(shape: Any, form: Mapping[str, str], where: str) -> Any:
 
 
 def _list(shape: Any, form: Mapping[str, str], where: str) -> list[Any] | None:
-    found: list[Any] = []
-    while (value := _value(shape.member, form, f"{where}.member.{len(found) + 1}")) is not None:
-        found.append(value)
-    return found if found or where in form else None
+    items: list[Any] = []
+    while (value := _value(shape.member, form, f"{where}.member.{len(items) + 1}")) is not None:
+        items.append(value)
+    return items if items or where in form else None
 
 
 # --- XML

@@ -388,7 +388,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="External ID",
         module="access",
-        adds="a role whose trust policy asks for one is not assumed without it: AccessDenied",
+        adds="a trust policy that asks for one refuses a caller without it: AccessDenied",
         source="IAM User Guide, access by third parties",
     ),
     Rule(

@@ -4,7 +4,7 @@ Resource policies of secrets: form, size, who gets access.
 Sources: API reference, PutResourcePolicy (BlockPublicPolicy, PolicyName), ListResourcePolicies, ValidateResourcePolicy,
 errors MalformedPolicyDocumentException and PublicPolicyException; the length is in the API model. IAM User Guide, JSON
 policy elements. AWS decides with an automated reasoner what is public. Here a policy is public if it
-allows everybody and no condition narrows who.
+allows everyone and no condition narrows it.
 """
 
 import json
@@ -46,7 +46,7 @@ def put_resource_policy(context: Context, call: Call) -> Result:
     _check_default(call)
     text = call.text("ResourcePolicy") or ""
     statements = _read(text)
-    if call.arguments.get("BlockPublicPolicy") and any(_is_public(one) for one in statements):
+    if call.arguments.get("BlockPublicPolicy") and any(_is_public(statement) for statement in statements):
         raise AwsError(
             "PublicPolicyException",
             "You can't attach a resource policy that grants broad access while BlockPublicPolicy is true.",
@@ -100,12 +100,12 @@ def delete_resource_policy(context: Context, call: Call) -> Result:
 
 
 def validate_resource_policy(context: Context, call: Call) -> Result:
-    """Say whether a policy would let everybody in."""
+    """Return whether a policy would allow everyone."""
     if call.text("SecretId") is not None:
         context.secret(call)
-    public = any(_is_public(one) for one in _read(call.text("ResourcePolicy") or ""))
-    found = [{"CheckName": "PublicPolicy", "ErrorMessage": "The policy grants broad access."}] if public else []
-    return {"PolicyValidationPassed": not public, "ValidationErrors": found}
+    public = any(_is_public(statement) for statement in _read(call.text("ResourcePolicy") or ""))
+    errors = [{"CheckName": "PublicPolicy", "ErrorMessage": "The policy grants broad access."}] if public else []
+    return {"PolicyValidationPassed": not public, "ValidationErrors": errors}
 
 
 def _check_default(call: Call) -> None:
@@ -124,7 +124,7 @@ def _read(text: str) -> list[Mapping[str, Any]]:
         raise _malformed()
     statements = policy.get("Statement")
     statements = statements if isinstance(statements, list) else [statements]
-    if not statements or not all(_is_statement(one) for one in statements):
+    if not statements or not all(_is_statement(statement) for statement in statements):
         raise _malformed()
     return statements
 
@@ -134,7 +134,7 @@ def _is_statement(statement: object) -> bool:
         return False
     pairs = (("Principal", "NotPrincipal"), ("Action", "NotAction"), ("Resource", "NotResource"))
     return statement.get("Effect") in ("Allow", "Deny") and all(
-        (one in statement) != (other in statement) for one, other in pairs
+        (element in statement) != (other in statement) for element, other in pairs
     )
 
 
@@ -143,10 +143,10 @@ def _is_public(statement: Mapping[str, Any]) -> bool:
         return False
     principal = statement.get("Principal")
     named = principal.get("AWS") if isinstance(principal, dict) else principal
-    everybody = "NotPrincipal" in statement or "*" in (named if isinstance(named, list) else [named])
+    anyone = "NotPrincipal" in statement or "*" in (named if isinstance(named, list) else [named])
     condition = statement.get("Condition") or {}
     keys = {key.lower() for operator in condition.values() for key in operator}
-    return everybody and not keys & _NARROWING
+    return anyone and not keys & _NARROWING
 
 
 def _malformed() -> AwsError:

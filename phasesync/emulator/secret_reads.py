@@ -35,7 +35,7 @@ _DEFAULT_PAGE: Final = 100
 
 
 def page_of(entries: list[T], call: Call, *, default: int = _DEFAULT_PAGE) -> tuple[list[T], str | None]:
-    """Return a page and the token of the next one, None = it was the last; InvalidNextTokenException."""
+    """Return a page and the token of the next one, None if it was the last; InvalidNextTokenException."""
     start = _read_token(call.text("NextToken"), call.operation)
     end = start + int(call.arguments.get("MaxResults") or default)
     return entries[start:end], _write_token(end, call.operation) if end < len(entries) else None
@@ -73,11 +73,13 @@ def get_secret_value(context: Context, call: Call) -> Result:
 
 def read_version(context: Context, call: Call, secret: Any, version_id: str | None, label: str | None) -> Result:
     """Return the value of one version; without id and label, of the current one."""
-    found = version_id or holder(secret, label or CURRENT)
-    version = secret.versions.get(found) if found else None
+    found_id = version_id or holder(secret, label or CURRENT)
+    version = secret.versions.get(found_id) if found_id else None
     if version is None or not has_value(version):
-        what = f"VersionId: {version_id}" if version_id else f"staging label: {label or CURRENT}"
-        raise AwsError("ResourceNotFoundException", f"Secrets Manager can't find the specified secret value for {what}")
+        sought = f"VersionId: {version_id}" if version_id else f"staging label: {label or CURRENT}"
+        raise AwsError(
+            "ResourceNotFoundException", f"Secrets Manager can't find the specified secret value for {sought}"
+        )
     if version_id and label and label not in version["version_stages"]:
         raise invalid_request("You provided a VersionStage that is not associated to the provided VersionId.")
     context.keys.decrypt(call, secret, version["version_id"])
@@ -207,8 +209,8 @@ _SORT_KEYS: Final[Mapping[str, str]] = {
 
 def list_secrets(context: Context, call: Call) -> Result:
     """Return secrets, without values."""
-    found = _matching(context, call)
-    page, token = page_of(found, call)
+    matching = _matching(context, call)
+    page, token = page_of(matching, call)
     entries = [
         listed.entry if listed.secret is None else describe(context, listed.secret, call.region)
         for listed in page
@@ -228,12 +230,12 @@ def batch_get_secret_value(context: Context, call: Call) -> Result:
         )
     token = None
     if filters:
-        found = [
+        arns = [
             str(listed.entry["ARN"])
             for listed in _visible(context, call)
             if "DeletedDate" not in listed.entry and matches(listed.entry, filters)
         ]
-        ids, token = page_of(found, call, default=_PAGE_OF_VALUES)
+        ids, token = page_of(arns, call, default=_PAGE_OF_VALUES)
     values, errors = [], []
     for secret_id in ids:
         try:
@@ -249,8 +251,8 @@ def remember(context: Context, secret: Any | None, arn: str | None, *, since: da
 
     Args:
         service: where.
-        secret: the secret as it is; None = it no longer exists.
-        arn: its ARN; None = it never existed.
+        secret: the secret as it is; None if it no longer exists.
+        arn: its ARN; None if it never existed.
         since: when it became so.
     """
     extras = None if arn is None else context.state.extras_of_arn(arn)
@@ -273,7 +275,7 @@ class _Listed:
     entry: Entry
     """What the list shows of it; of a secret that is shown as it is now, only what filters and order ask for."""
     secret: Any | None
-    """The secret itself; None = the list shows a former state of it."""
+    """The secret itself; None if the list shows a former state of it."""
 
 
 def _matching(context: Context, call: Call) -> list[_Listed]:
@@ -289,19 +291,19 @@ def _matching(context: Context, call: Call) -> list[_Listed]:
     if known is not None and call.text("NextToken") is not None:
         return known
     with_deleted, filters = _with_planned_deletion(call), call.listed("Filters")
-    found = [
+    matching = [
         listed
         for listed in _visible(context, call)
         if (with_deleted or "DeletedDate" not in listed.entry) and matches(listed.entry, filters)
     ]
     sort_key = _SORT_KEYS[call.text("SortBy") or "created-date"]
     empty: str | float = "" if sort_key == "Name" else 0.0
-    found.sort(key=lambda listed: listed.entry.get(sort_key, empty), reverse=call.text("SortOrder") == "desc")
+    matching.sort(key=lambda listed: listed.entry.get(sort_key, empty), reverse=call.text("SortOrder") == "desc")
     context.lists.pop(key, None)
-    context.lists[key] = found
+    context.lists[key] = matching
     while len(context.lists) > _REMEMBERED:
         del context.lists[next(iter(context.lists))]
-    return found
+    return matching
 
 
 def _is_shown(context: Context, call: Call, secret: Any) -> bool:

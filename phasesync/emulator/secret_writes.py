@@ -70,7 +70,7 @@ class Value:
 
 
 def read_value(call: Call) -> Value | None:
-    """Return the value of a request; None = it carries none."""
+    """Return the value of a request, or None if it carries no value."""
     text, binary = call.text("SecretString"), call.text("SecretBinary")
     if text is not None and binary is not None:
         raise invalid_parameter(
@@ -196,7 +196,7 @@ PENDING: Final = "AWSPENDING"
 
 
 def holder(secret: Any, label: str) -> str | None:
-    """Return the id of the version that carries a label; None = none does."""
+    """Return the id of the version that carries a label; None if no version does."""
     return next(
         (version_id for version_id, version in secret.versions.items() if label in version["version_stages"]), None
     )

@@ -87,7 +87,7 @@ class AwsEmulator:
     ) -> None:
         """
         Args:
-            clock: the time; None = the machine's, which `clock.advance` moves forward.
+            clock: the time; None means the machine's time, which `clock.advance` moves forward.
             throttling: whether AWS's request rates hold.
             list_lag: how old the answers of ListSecrets are.
             force_delete_takes: how long a name stays taken after a deletion without recovery.
@@ -206,7 +206,7 @@ class AwsEmulator:
         return self.access.deny(action, caller=caller, resource=resource, explicit=explicit)
 
     def end_sessions(self, role_arn: str | None = None) -> None:
-        """End the sessions of a role, None = of all roles: their next request gets ExpiredTokenException."""
+        """End the sessions of a role; None means all roles: their next request gets ExpiredTokenException."""
         self.state.end_sessions(role_arn)
 
     # --- carrying out a request

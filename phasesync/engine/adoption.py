@@ -41,20 +41,20 @@ class ExistingObjects:
     @property
     def adoptable(self) -> tuple[ForeignObject, ...]:
         """The objects that can be taken over."""
-        return tuple(found for found in self.foreign if found.refusal is None)
+        return tuple(remote_object for remote_object in self.foreign if remote_object.refusal is None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What stays as it is, and what was not searched for, as lines for the operator."""
         lines = [
-            f"{found.remote_name} is not taken over: {found.refusal}"
-            for found in self.foreign
-            if found.refusal is not None
+            f"{remote_object.remote_name} is not taken over: {remote_object.refusal}"
+            for remote_object in self.foreign
+            if remote_object.refusal is not None
         ]
         if self.not_listed is not None:
             lines.append(
-                f"the credential is not allowed to call {self.not_listed}: secrets under names of the template whose "
-                "keys the store does not have were not looked for"
+                f"the credential is not allowed to call {self.not_listed}: it was not checked "
+                "whether secrets exist under other names of the template"
             )
         return tuple(lines)
 
@@ -138,15 +138,15 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
     """
     sync, existing = preview.sync, preview.existing
     if not existing.adoptable:
-        refused = "; ".join(f"{found.remote_name}: {found.refusal}" for found in existing.foreign)
-        hints = dict.fromkeys(hint_with_name(found.hint, sync.name) for found in existing.foreign if found.hint)
+        refused = "; ".join(f"{foreign.remote_name}: {foreign.refusal}" for foreign in existing.foreign)
+        hints = dict.fromkeys(hint_with_name(foreign.hint, sync.name) for foreign in existing.foreign if foreign.hint)
         raise IllegalTransitionError(
             f"there is nothing to take over for {sync.name}" + (f" ({refused})" if refused else ""),
             hint="; ".join(hints) or None,
         )
     adopt = preview.draft.adopt or Adopt.OVERWRITE
     if adopt is Adopt.OVERWRITE:
-        shown = {found.remote_name: found.version or "" for found in existing.adoptable}
+        shown = {remote_object.remote_name: remote_object.version or "" for remote_object in existing.adoptable}
         context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=shown)
         return None
     with hints_for(sync):
@@ -184,8 +184,8 @@ def find_existing(
         sync_id: of the sync; empty for one that is not stored yet.
         account: that the destination leads to.
         instance_id: ours.
-        with_others: in layout per-key, search also for objects under names of the template whose keys the store does
-            not have. This lists the objects of the account.
+        with_others: in layout per-key, search also for objects under names of the template with keys that the store
+            does not have. This lists the objects of the account.
 
     Raises:
         DestinationError: AWS does not describe one of them.
@@ -202,11 +202,11 @@ def find_existing(
             id=None, sync_id=sync_id, remote_name=name, account=account, region=draft.region
         )
         ownership = ownership_of(observed, entry, instance_id)
-        found = foreign_object(name, key, observed, ownership, draft.region)
+        remote_object = foreign_object(name, key, observed, ownership, draft.region)
         if ownership is Ownership.OURS:
             ours.append(name)
-        elif name in wanted or (found.refusal is None and TAG_INSTANCE not in observed.tags):
-            foreign.append(found)
+        elif name in wanted or (remote_object.refusal is None and TAG_INSTANCE not in observed.tags):
+            foreign.append(remote_object)
     return ExistingObjects(foreign=tuple(foreign), absent=tuple(absent), ours=tuple(ours), not_listed=not_listed)
 
 

@@ -283,7 +283,7 @@ class Applier:
 
     def _count_repair(self, change: Change, entry: JournalEntry) -> JournalEntry:
         """
-        Count a repair of drift, once for each object and run, before a call whose answer may be lost.
+        Count a repair of drift, once for each object and run, before a call that may get no answer.
 
         A repair that is under way was counted when it began: a retry is not a further repair.
         """

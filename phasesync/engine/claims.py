@@ -133,7 +133,7 @@ class ClaimKeeper:
 
     def _check(self, claim: Claim, *, heed_pause: bool) -> None:
         if self._stopping:
-            raise InterruptedRunError("phasesync was told to stop")
+            raise InterruptedRunError("phasesync was asked to stop")
         with self._lock:
             deadline = self._deadlines[claim.sync_id][1] if self._holds(claim) else float("-inf")
         if self._context.clock.monotonic() >= deadline:

@@ -98,17 +98,17 @@ class CredentialOperations:
 
     def _check_users(self, credential: Credential, region: str) -> None:
         """Refuse a Region in another partition than what uses a credential: that would fail from then on."""
-        here, there = known_partition_of(credential.region), known_partition_of(region)
-        if here == there or here is None or there is None:
+        old, new = known_partition_of(credential.region), known_partition_of(region)
+        if old == new or old is None or new is None:
             return
         sourced = [
             other.name for other in self._context.store.credentials.list_all() if other.source_id == credential.id
         ]
         if users := sorted({*credential.used_by, *sourced}):
             raise InvalidInputError(
-                f"the Region {region} is in the partition {there}, and what uses the credential {credential.name} is "
-                f"in {here}: {', '.join(users)}",
-                hint=f"add another credential for {there}: phasesync credentials add NAME --type {credential.type} "
+                f"the Region {region} is in the partition {new}, and what uses the credential {credential.name} is "
+                f"in {old}: {', '.join(users)}",
+                hint=f"add another credential for {new}: phasesync credentials add NAME --type {credential.type} "
                 f"--region {region}",
             )
 

@@ -142,9 +142,7 @@ def _keys(renamed: Mapping[str, str], outputs: tuple[str, ...], kept: Container[
     """
     unknown = sorted(renamed.keys() - set(outputs))
     if unknown:
-        raise InvalidInputError(
-            f"there is no output {unknown[0]!r} to hand out under another name", hint=f"outputs: {', '.join(outputs)}"
-        )
+        raise InvalidInputError(f"there is no output {unknown[0]!r} to rename", hint=f"outputs: {', '.join(outputs)}")
     keys = {output: renamed.get(output) or DEFAULT_KEYS[output] for output in outputs}
     for key in keys.values():
         if key not in kept:

@@ -28,7 +28,7 @@ class ImportPlan:
     Attributes:
         entries: key -> value and comment, as they are imported.
         added: keys that the folder does not have.
-        changed: keys whose value or comment is replaced.
+        changed: keys that get another value or comment.
         kept: keys that differ and stay as the folder has them.
         removed: keys of the folder that are removed.
     """
@@ -162,7 +162,7 @@ def read_remote(
         context: has the credential, and opens the destination.
         kind: destination kind.
         credential: name of the credential; its policy needs the right to read values.
-        region: None = the credential's.
+        region: None means the Region of the credential.
         remote_name: name or ARN.
 
     Raises:
@@ -205,8 +205,8 @@ class ImportResult:
 
     Attributes:
         added: keys that the store did not have.
-        changed: keys whose value in the store was replaced.
-        kept: keys that both had, and whose value in the store stayed.
+        changed: keys that got another value in the store.
+        kept: keys that both had, and that kept their value in the store.
         revision: of the environment afterwards.
         versions: remote name -> version that stood there; no other one may be written over.
     """

@@ -81,7 +81,7 @@ def observe_consistently(
         read: reads that again.
         observe: asks AWS.
         doubtful: whether a write in between may have caused a finding.
-        moved: whether the database says something else than before.
+        moved: whether the database has changed since.
 
     Raises:
         StalePlanError: it changed during every attempt.
@@ -109,7 +109,7 @@ class Observation:
 
     Attributes:
         at: when it began.
-        observed: remote name -> what AWS reports; None = absent.
+        observed: remote name -> what AWS reports; None if absent.
         entries: remote name -> journal entry, with what the observation proved.
         changed: names of the entries that it changed, so that they have to be stored.
         failed: remote name -> why it could not be described; such an object is in no plan.
@@ -262,7 +262,7 @@ def deletable(state: SyncState, left_behind: Iterable[JournalEntry], account: st
 
 def graces_that_ended(state: SyncState, left_behind: Iterable[JournalEntry], account: str) -> list[JournalEntry]:
     """
-    Return the entries whose grace had begun and that may no longer be deleted as the sync is set now, without it.
+    Return entries that had begun their grace and may not be deleted as the sync is set now; their grace is removed.
 
     They are not observed meanwhile, so nothing shows whether their keys come back: a later grace starts again.
     """

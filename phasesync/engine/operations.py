@@ -127,7 +127,7 @@ class SyncOperations:
             name: of the sync.
             wanted: the status.
             timeout: how long.
-            since_run: id of a run: only the status after a later run counts. None = any.
+            since_run: id of a run: only the status after a later run counts. None means any.
 
         Raises:
             IllegalTransitionError: the time is over, or the status cannot come in that time: the sync waits for a

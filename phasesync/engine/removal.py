@@ -65,7 +65,7 @@ class _Visit:
 
 
 Act = Callable[[Destination, JournalEntry, Observed | None], None]
-"""Does something to a remote object: its destination, its journal entry, what AWS shows (None = it does not exist)."""
+"""Does something to a remote object: its destination, its journal entry, what AWS shows (None if it does not exist)."""
 
 
 def _visit_each(
@@ -185,7 +185,7 @@ class DeletionResult:
     The result of deleting everything that a sync wrote.
 
     Attributes:
-        scheduled: names of objects whose deletion is now scheduled.
+        scheduled: names of the objects with a deletion that is now scheduled.
         left_alone: remote name -> why the object was never ours to delete.
         blocked: remote name -> why the object could not be deleted; if not empty, the sync still exists, paused.
     """
@@ -196,7 +196,7 @@ class DeletionResult:
 
 
 def deletable_objects(context: Context, name: str) -> tuple[str, ...]:
-    """Return the names of the objects that a sync wrote and whose deletion is not scheduled. NotFoundError."""
+    """Return the names of the objects that a sync wrote, without those scheduled for deletion. NotFoundError."""
     return tuple(
         entry.remote_name
         for entry in context.store.syncs.state_of(name).journal
@@ -379,7 +379,7 @@ def find_for_force_deletion(
 
     Args:
         credential: name of the credential that reaches it.
-        region: None = the credential's.
+        region: None means the Region of the credential.
         remote_name: its name.
         kind: destination kind.
 

@@ -25,7 +25,7 @@ class Source:
         reads: environment id -> revision.
         labels: environment id -> `app/environment`.
         problems: references that did not resolve; if there are any, `values` must not be used.
-        referring: keys whose values have references.
+        referring: keys that have references in their values.
         environment_id: of the environment of the folder.
         label: `app/environment` of that environment.
     """

@@ -32,7 +32,7 @@ def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Dig
 
     Args:
         entry: the object's journal entry, its intent settled as far as the observation allows.
-        observed: what AWS shows, None = no such object.
+        observed: what AWS shows, None if it does not exist.
         digests: make the tokens.
         instance_id: part of every token.
 
@@ -64,7 +64,7 @@ def token_may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
 
     Args:
         entry: the object's journal entry, as it was stored.
-        observed: what AWS shows, None = no such object.
+        observed: what AWS shows, None if it does not exist.
     """
     intent = entry.intent
     return observed is not None and intent is not None and intent.token in observed.versions
@@ -83,7 +83,7 @@ def check_may_delete(context: Context) -> None:
     """Refuse to delete anything while this database counts as older than AWS. IllegalTransitionError."""
     if context.store.restore_mark.is_set():
         raise IllegalTransitionError(
-            "this database is an older backup that nobody has accepted, so nothing is deleted at AWS",
+            "this database is an older backup that no operator has accepted, so nothing is deleted at AWS",
             hint="phasesync db accept-restore, and repeat it",
         )
 

@@ -16,7 +16,7 @@ LARGE_LOG_BYTES: Final = 64 * 1024 * 1024
 """SQLite's log is shortened to less than this, unless a reader holds it open."""
 
 NEEDS_NOTHING: Final = frozenset({SyncStatus.IN_SYNC, SyncStatus.PAUSED, SyncStatus.RUNNING, SyncStatus.PENDING})
-"""Statuses of syncs that need nobody's attention."""
+"""Statuses of syncs that need no attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class StatusSummary:
         syncs: status -> number of syncs.
         needs_attention: syncs that do not get well by themselves, or have not yet.
         leases: status -> number of live leases.
-        not_revoked: leases whose revocation failed; their keys may still work.
+        not_revoked: leases with a failed revocation; their keys may still work.
         overdue: leases past their end that no daemon revokes, because none is running.
         log_bytes: size of SQLite's log; 0 if there is none.
     """

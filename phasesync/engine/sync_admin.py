@@ -48,7 +48,7 @@ class SyncConfiguration:
         self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR
     ) -> ConfiguredSync:
         """
-        Add a sync. If the draft says so, what exists at its remote names is imported first.
+        Add a sync. If the draft asks for it, the values at its remote names are imported first.
 
         Args:
             draft: what the operator asked for.

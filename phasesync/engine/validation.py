@@ -120,7 +120,7 @@ class SyncValidator:
         return tuple(finding.text for finding in findings)
 
     def remote_names(self, draft: SyncDraft, limit: int | None = 20) -> list[str]:
-        """Return the first `limit` remote names that a sync would write to; None = all."""
+        """Return the first `limit` remote names that a sync would write to; None means all."""
         if draft.config.layout is Layout.JSON:
             return [draft.config.names]
         listed = self._context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path)

@@ -67,7 +67,7 @@ class Destination(Protocol):
 
         Args:
             arn: of the object; it may have no replicas.
-            recovery_days: 7 to 30 days in which `restore` cancels it; None = at once and for good.
+            recovery_days: 7 to 30 days in which `restore` cancels it; None means at once and for good.
 
         Raises:
             RemoteChangedError: it has replicas or copies in other accounts, is scheduled already, or is gone (the last

@@ -23,7 +23,7 @@ class IssuedCredentials:
 
     Attributes:
         principal: ARN.
-        ends_at: when they expire by themselves; None = never.
+        ends_at: when they expire by themselves; None means never.
         outputs: output -> value: `username`, `access_key_id`, `secret_access_key`, `session_token`.
     """
 

@@ -54,7 +54,7 @@ class SyncDispatcher(Dispatcher[Claim], Protocol):
 
     @property
     def free_for_large(self) -> int:
-        """How many of the free threads large syncs may use; 0 or less = none, so that small syncs need not wait."""
+        """How many of the free threads large syncs may use; 0 or less means none, so that small syncs need not wait."""
         ...
 
 

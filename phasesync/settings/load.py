@@ -52,7 +52,7 @@ def load_settings(
     Read all sources.
 
     Args:
-        config: the settings file; None = the one that PHASESYNC_CONFIG names, else the first at the usual places.
+        config: the settings file; None means the one that PHASESYNC_CONFIG names, else the first at the usual places.
         environ: environment variables.
         overrides: dotted name -> value, from flags.
 

@@ -107,7 +107,7 @@ class DaemonSettings(_Group):
     coalesce_ms: int = Field(500, ge=0, le=60_000)
     """Milliseconds in which edits that follow a first one become one more write: AWS keeps 100 versions."""
     claim_ttl_s: int = Field(15, ge=6, le=600)
-    """Seconds until another daemon may take over a sync whose daemon died; renewed at a third of it."""
+    """Seconds until another daemon may take over the syncs of a dead daemon; renewed at a third of it."""
     drain_s: int = Field(8, ge=0, le=300)
     """Seconds that a call in hand gets after SIGTERM; Kubernetes kills after 30."""
 
@@ -125,7 +125,7 @@ class AwsSettings(_Group):
     connect_timeout_s: int = Field(3, ge=1, le=60)
     """Seconds until a connection counts as failed."""
     read_timeout_s: int = Field(5, ge=1, le=60)
-    """Seconds without an answer until the outcome of a call counts as unknown. Below drain_s, for a clean stop."""
+    """Seconds that a call waits for an answer; then its outcome counts as unknown. Below drain_s, for a clean stop."""
     max_attempts: int = Field(3, ge=1, le=10)
     """Attempts of one call within the AWS SDK, the first included. Longer pauses are the daemon's."""
 

@@ -15,7 +15,7 @@ MIN_PREFIX: Final = 4
 _MAX_SHOWN: Final = 3
 
 
-def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, what: str, lists: str) -> str | None:
+def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, kind: str, lists: str) -> str | None:
     """
     Return the only id that begins with a prefix, as git does with hashes; None if there is no such id.
 
@@ -23,7 +23,7 @@ def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, w
         connection: to the database.
         column: the ids.
         prefix: an id, or its beginning.
-        what: the kind of thing, for the message.
+        kind: the kind of thing, for the message.
         lists: the command that lists them.
 
     Raises:
@@ -37,11 +37,11 @@ def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, w
         return None
     if len(prefix) < MIN_PREFIX:
         raise InvalidInputError(
-            f"{prefix!r} is too short for the id of a {what}", hint=f"{MIN_PREFIX} characters at least"
+            f"{prefix!r} is too short for the id of a {kind}", hint=f"{MIN_PREFIX} characters at least"
         )
     if len(ids) > 1:
         shown = ", ".join(ids[:_MAX_SHOWN]) + (" and more" if len(ids) > _MAX_SHOWN else "")
-        raise InvalidInputError(f"several {what}s begin with {prefix}: {shown}", hint=f"more of the id: {lists}")
+        raise InvalidInputError(f"several {kind}s begin with {prefix}: {shown}", hint=f"more of the id: {lists}")
     return ids[0]
 
 
@@ -67,25 +67,25 @@ def name_list(names: list[str]) -> str:
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "none"
 
 
-def no_such(what: str, name: str, names: list[str], group: str) -> NotFoundError:
+def no_such(kind: str, name: str, names: list[str], group: str) -> NotFoundError:
     """
     Return the error for an unknown name; it lists the names that exist.
 
     Args:
-        what: the kind of thing.
+        kind: the kind of thing.
         name: the unknown name.
         names: the names that exist.
         group: the group of commands for this kind.
     """
     if names:
-        return NotFoundError(f"there is no {what} {name}; there is: {name_list(names)}", hint=f"phasesync {group} list")
-    return NotFoundError(f"there is no {what} {name}, and no other either", hint=f"phasesync {group} add --help")
+        return NotFoundError(f"there is no {kind} {name}; there is: {name_list(names)}", hint=f"phasesync {group} list")
+    return NotFoundError(f"there is no {kind} {name}, and no other either", hint=f"phasesync {group} add --help")
 
 
-def has_live_leases(what: str, live: int, command: str) -> IllegalTransitionError:
+def has_live_leases(owner: str, live: int, command: str) -> IllegalTransitionError:
     """Return the error for the removal of something that has live leases."""
     counted = "1 live lease" if live == 1 else f"{live} live leases"
-    return IllegalTransitionError(f"{what} has {counted}", hint=f"to revoke them first: {command}")
+    return IllegalTransitionError(f"{owner} has {counted}", hint=f"to revoke them first: {command}")
 
 
 def check_name_key(table: sa.Table, row: sa.Row[Any]) -> None:

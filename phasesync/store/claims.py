@@ -112,7 +112,7 @@ class ClaimStore(BaseStore):
         """
         Claim up to `limit` syncs that are pending or due and free, in one statement.
 
-        At most `large` of them are large (`core.schedule.LARGE_ABOVE`); None = any number.
+        At most `large` of them are large (`core.schedule.LARGE_ABOVE`); None means any number.
 
         A sync with an expired claim is free, and the expired run is logged `interrupted`. To report such runs, call
         `release_expired` first.

@@ -177,7 +177,7 @@ class CredentialStore(BaseStore):
             )
             if live:
                 raise IllegalTransitionError(
-                    f"{live} live leases were issued with the credential {row.name}, and it takes them back",
+                    f"{live} live leases were issued with the credential {row.name}, which is needed to revoke them",
                     hint=f"phasesync credentials remove {row.name} --revoke",
                 )
             others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))

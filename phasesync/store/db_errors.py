@@ -176,9 +176,9 @@ def _not_opened(file: str, name: str) -> PhasesyncError:
     )
 
 
-def _too_many_files(what: str, code: str | None) -> StoreUnavailableError:
+def _too_many_files(subject: str, code: str | None) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"{what} cannot be opened: this process, or its host, has too many open files",
+        f"{subject} cannot be opened: this process, or its host, has too many open files",
         hint="raise the limit: LimitNOFILE in the systemd unit, or ulimit -n; or lower daemon.workers",
         code=code,
     )

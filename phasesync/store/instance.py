@@ -25,7 +25,7 @@ from phasesync.store.sqlite import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance
 
 REGISTERED: Final = (credentials, dynamic_secrets)
-"""Tables whose rows are registered by id and version."""
+"""Tables with rows that are registered by id and version."""
 
 BOUND: Final = ("id", "instance_id", "created_at", "restored_at", "generation_floor")
 """Columns of the row that the registry is bound to."""
@@ -55,7 +55,7 @@ class Registry:
 
     @property
     def restored_at(self) -> datetime | None:
-        """Since when this database counts as older than AWS; None = it does not."""
+        """Since when this database counts as older than AWS; None if it does not."""
         restored_at: datetime | None = self._row["restored_at"]
         return restored_at
 
@@ -67,9 +67,9 @@ class Registry:
     def check(self, table: sa.Table, row: sa.Row[Any]) -> None:
         """Raise CiphertextError if a row is not the one that was stored last."""
         if self._versions[table.name].get(row.id) != row.version:
-            what = table.name.replace("_", " ").removesuffix("s")
+            kind = table.name.replace("_", " ").removesuffix("s")
             raise CiphertextError(
-                f"the {what} {row.name} in table {table.name} is not the one that was stored last: an older row was "
+                f"the {kind} {row.name} in table {table.name} is not the one that was stored last: an older row was "
                 "put in its place outside phasesync",
                 hint="restore a backup: phasesync db restore FILE; or remove it, and add it again",
             )

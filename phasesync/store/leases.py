@@ -393,7 +393,7 @@ class LeaseStore(BaseStore):
     def full_id(self, prefix: str) -> str:
         """Return the id of the only lease that begins with a prefix. NotFoundError, InvalidInputError."""
         with self._database.read() as connection:
-            lease_id = full_id(connection, leases.c.id, prefix, what="lease", lists="phasesync leases list --all")
+            lease_id = full_id(connection, leases.c.id, prefix, kind="lease", lists="phasesync leases list --all")
         if lease_id is None:
             raise _unknown(prefix)
         return lease_id
@@ -411,11 +411,11 @@ class LeaseStore(BaseStore):
         Return leases, newest first.
 
         Args:
-            dynamic: name of a dynamic secret; None = all.
-            credential: name of the credential that issued them; None = any.
-            environment: (app, environment); None = any.
+            dynamic: name of a dynamic secret; None means all.
+            credential: name of the credential that issued them; None means any.
+            environment: (app, environment); None means any.
             ended: include ended leases.
-            limit: maximum number; None = all.
+            limit: maximum number; None means all.
 
         Raises:
             NotFoundError: the dynamic secret. An unknown credential or environment gives an empty list.

@@ -85,12 +85,12 @@ def refuse_beside_others(connection: sa.Connection) -> None:
             hint="stop every daemon first; one that was killed counts as gone once its last heartbeat is "
             "daemon.claim_ttl_s old",
         )
-    for table, what in ((syncs, "a sync"), (leases, "a lease")):
+    for table, kind in ((syncs, "a sync"), (leases, "a lease")):
         held = table.c.claim_owner.is_not(None) & table.c.claim_until.between(now(), after(LONGEST_WAIT))
         owner = connection.scalar(sa.select(table.c.claim_owner).where(held).order_by(table.c.id).limit(1))
         if owner is not None:
             raise IllegalTransitionError(
-                f"a process of the former release is at work on {what} of this database: {owner}",
+                f"a process of the former release is at work on {kind} of this database: {owner}",
                 hint="repeat this when it has ended; one that was killed counts as gone some minutes later",
             )
 

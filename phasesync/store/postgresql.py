@@ -67,7 +67,7 @@ def configure(connection: Any, url: sa.URL) -> None:
 
 
 def refusal_of(error: exc.DBAPIError, engine: sa.Engine) -> Refusal:
-    """Return why a connection failed; Refusal() if the error itself says so, or if nothing answered in time."""
+    """Return why a connection failed; Refusal() if the error itself has the reason, or if nothing answered in time."""
     cause = error.orig
     if getattr(cause, "sqlstate", None) is not None or isinstance(cause, errors.ConnectionTimeout):
         return Refusal()
@@ -108,7 +108,7 @@ _TLS: Final = (
     (
         re.compile(r"server does not support SSL, but SSL was required$", re.MULTILINE),
         "the server does not offer TLS, which sslmode asks for",
-        "enable ssl in the server's settings; sslmode=prefer is for networks that nobody else reads",
+        "enable ssl in the server's settings; sslmode=prefer is for networks that no one else reads",
     ),
     (
         re.compile(r"SSL error: certificate verify failed", re.MULTILINE),
@@ -195,7 +195,7 @@ def _attempt(parameters: Mapping[str, Any]) -> str | None:
 
 @cache
 def _verbosity_of_libpq() -> Any:
-    """Return PQsetErrorVerbosity of psycopg's libpq, which psycopg itself does not offer; None = not found."""
+    """Return PQsetErrorVerbosity of psycopg's libpq, which psycopg itself does not offer; None if not found."""
     import ctypes  # rarely needed, and slow to load
 
     from psycopg import pq

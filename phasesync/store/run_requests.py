@@ -86,7 +86,7 @@ def retry_refused(connection: sa.Connection, credential_id: str | None = None) -
     """
     Request runs of the syncs that AWS refused or that did not reach it.
 
-    `credential_id`: only those of this credential and of the credentials that it is the source of; None = all.
+    `credential_id`: only those of this credential and of the credentials that it is the source of; None means all.
     """
     refused = syncs.c.error_class.in_(_REFUSALS)
     request_runs(

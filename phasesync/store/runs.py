@@ -132,7 +132,7 @@ class RunStore(BaseStore):
     def full_run_id(self, prefix: str) -> str:
         """Return the id of the only run that begins with a prefix. NotFoundError, InvalidInputError."""
         with self._database.read() as connection:
-            run_id = full_id(connection, runs.c.id, prefix, what="run", lists="phasesync runs list")
+            run_id = full_id(connection, runs.c.id, prefix, kind="run", lists="phasesync runs list")
         if run_id is None:
             raise _no_run(prefix)
         return run_id

@@ -59,13 +59,13 @@ def from_plain(expected: Any, plain: Any) -> Any:
     return _reader(expected)(plain)
 
 
-def to_member(expected: type[E], stored: Any, what: str) -> E:
+def to_member(expected: type[E], stored: Any, kind: str) -> E:
     """Return the member of an enum that a column holds. CiphertextError for a value that phasesync never writes."""
     try:
         return expected(stored)
     except ValueError:
         raise CiphertextError(
-            f"a stored {what} is not what phasesync writes: it was altered outside phasesync"
+            f"a stored {kind} is not what phasesync writes: it was altered outside phasesync"
         ) from None
 
 

@@ -43,7 +43,7 @@ FileId = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """The files of a connection: the database, its write-ahead log and the log's index. None = no such file."""
+    """The files of a connection: the database, its write-ahead log and the log's index; None if a file is missing."""
 
     database: FileId | None
     log: FileId | None
@@ -406,14 +406,14 @@ def access_warnings(url: sa.URL) -> tuple[str, ...]:
     if folder.st_mode & stat.S_IWOTH:
         mode = stat.S_IMODE(folder.st_mode)
         warnings.append(
-            f"everybody on this machine may put files into {path.parent}, where the database is (mode {mode:04o}): "
+            f"everyone on this machine may put files into {path.parent}, where the database is (mode {mode:04o}): "
             f"chmod 700 {path.parent}"
         )
     if file.st_mode & stat.S_IRWXO:
-        mode, what = stat.S_IMODE(file.st_mode), "write" if file.st_mode & stat.S_IWOTH else "read"
+        mode, access = stat.S_IMODE(file.st_mode), "write" if file.st_mode & stat.S_IWOTH else "read"
         side_files = " ".join(f"{path}{end}" for end in ("", "-wal", "-shm") if os.path.exists(f"{path}{end}"))
         warnings.append(
-            f"everybody on this machine may {what} the database {path} (mode {mode:04o}): chmod 600 {side_files}"
+            f"everyone on this machine may {access} the database {path} (mode {mode:04o}): chmod 600 {side_files}"
         )
     return tuple(warnings)
 

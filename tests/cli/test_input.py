@@ -38,15 +38,15 @@ def asked(question, stdin: bytes | str = b""):
     [(b"x\n", b"x"), (b"x", b"x"), (b"x\n\n", b"x\n"), (b"x\r\n", b"x\r"), (b" \xff\x00 ", b" \xff\x00 ")],
 )
 def test_stdin_loses_one_final_newline_and_nothing_else(stdin, value):
-    assert asked(lambda: read_value(what="K", from_stdin=True), stdin)[0] == value
+    assert asked(lambda: read_value(key="K", from_stdin=True), stdin)[0] == value
 
 
 @pytest.mark.parametrize("stdin", [b"", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
 def test_nothing_on_stdin_is_an_empty_value_only_where_that_is_said(stdin):
     with pytest.raises(InvalidInputError, match="nothing arrived on stdin") as caught:
-        asked(lambda: read_value(what="K", from_stdin=True), stdin)
+        asked(lambda: read_value(key="K", from_stdin=True), stdin)
     assert "--allow-empty" in str(caught.value.hint)
-    assert asked(lambda: read_value(what="K", from_stdin=True, allow_empty=True), stdin)[0] == stdin.removesuffix(b"\n")
+    assert asked(lambda: read_value(key="K", from_stdin=True, allow_empty=True), stdin)[0] == stdin.removesuffix(b"\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
@@ -54,48 +54,48 @@ def test_an_empty_file_is_an_empty_value_only_where_that_is_said(tmp_path, conte
     file = tmp_path / "value"
     file.write_bytes(content)
     with pytest.raises(InvalidInputError, match="is empty"):
-        read_value(what="K", from_file=file)
-    assert read_value(what="K", from_file=file, allow_empty=True) == content
+        read_value(key="K", from_file=file)
+    assert read_value(key="K", from_file=file, allow_empty=True) == content
 
 
 def test_an_empty_answer_is_an_empty_value_only_where_that_is_said(terminal):
     with pytest.raises(InvalidInputError, match="nothing was typed"):
-        asked(lambda: read_value(what="K"), "\n")
-    assert asked(lambda: read_value(what="K", allow_empty=True), "\n")[0] == b""
+        asked(lambda: read_value(key="K"), "\n")
+    assert asked(lambda: read_value(key="K", allow_empty=True), "\n")[0] == b""
 
 
 def test_a_file_is_taken_byte_for_byte(tmp_path):
     file = tmp_path / "value"
     file.write_bytes(b"\xffx\r\n\n")
-    assert read_value(what="K", from_file=file) == b"\xffx\r\n\n"
+    assert read_value(key="K", from_file=file) == b"\xffx\r\n\n"
 
 
 def test_nobody_is_asked_where_no_terminal_is():
     with pytest.raises(InvalidInputError, match="there is no terminal to ask for K"):
-        asked(lambda: read_value(what="K"), "x\n")
+        asked(lambda: read_value(key="K"), "x\n")
 
 
 def test_nobody_is_asked_with_no_input(terminal):
     with pytest.raises(InvalidInputError):
-        asked(lambda: read_value(what="K", no_input=True), "x\n")
+        asked(lambda: read_value(key="K", no_input=True), "x\n")
 
 
 def test_two_sources_are_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="not from both"):
-        read_value(what="K", from_stdin=True, from_file=tmp_path)
+        read_value(key="K", from_stdin=True, from_file=tmp_path)
 
 
 def test_a_missing_file_and_a_directory_are_refused(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(InvalidInputError, match="cannot be read"):
-            read_value(what="K", from_file=path)
+            read_value(key="K", from_file=path)
 
 
 def test_input_without_end_is_refused(tmp_path):
     file = tmp_path / "large"
     file.write_bytes(b"x" * (MAX_BYTES + 1))
     with pytest.raises(InvalidInputError, match="larger than"):
-        read_value(what="K", from_file=file)
+        read_value(key="K", from_file=file)
 
 
 @pytest.mark.parametrize("type_", [ValueType.TEXT, ValueType.JSON])

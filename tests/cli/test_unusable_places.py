@@ -72,7 +72,7 @@ def test_a_database_that_everybody_may_write_is_a_warning_of_every_command(phase
     (phasesync.directory / "data" / "phasesync.db").chmod(0o666)
     for command in (("apps", "list"), ("status",), ("init",)):
         done = phasesync.done(*command)
-        assert "everybody on this machine may write the database" in done.stderr, command
+        assert "everyone on this machine may write the database" in done.stderr, command
         assert f"chmod 600 {phasesync.directory}/data/phasesync.db" in done.stderr
 
 

@@ -25,7 +25,7 @@ PORT = "PORT"
 
 @dataclass(frozen=True, kw_only=True)
 class Wrong:
-    """One wrong command line; `stdin` None = nothing is piped in, `hint` None = the message says it all."""
+    """One wrong command line; `stdin` None means nothing is piped in, `hint` None means the message says it all."""
 
     line: str
     code: int
@@ -382,7 +382,7 @@ INPUTS = [
     Wrong(
         line="dynamic add d --env shop/prod --credential host --default-ttl 1h --max-ttl 8h --key-map user=X",
         code=2,
-        message="there is no output 'user' to hand out under another name",
+        message="there is no output 'user' to rename",
         hint="outputs: username, access_key_id, secret_access_key",
     ),
     Wrong(
@@ -419,7 +419,7 @@ INPUTS = [
     Wrong(
         line="aws policy",
         code=2,
-        message="say whose policy, with exactly one of: a sync, --dynamic NAME, --all, --starter sync, --starter dynamic",
+        message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic",
         hint="phasesync syncs list; phasesync dynamic list",
     ),
     Wrong(
@@ -431,7 +431,7 @@ INPUTS = [
     Wrong(
         line="aws policy web --starter sync",
         code=2,
-        message="say whose policy, with exactly one of: a sync, --dynamic NAME, --all, --starter sync, --starter dynamic",
+        message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic",
         hint="phasesync syncs list; phasesync dynamic list",
     ),
     Wrong(line="aws trust-policy host", code=2, message="the credential host is ambient and assumes no role"),

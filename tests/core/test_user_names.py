@@ -158,7 +158,7 @@ def test_a_path_whose_policy_would_be_for_others_is_refused(path: str) -> None:
 
 
 def test_the_path_of_everybody_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="the users of everybody lie there") as caught:
+    with pytest.raises(InvalidInputError, match="it holds the users of everyone") as caught:
         check_iam_path("/")
     assert caught.value.hint
 

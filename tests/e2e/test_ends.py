@@ -24,7 +24,7 @@ class Gate:
     """Holds requests up until it is opened."""
 
     def __init__(self, answer: Answer | None = None) -> None:
-        """`answer` is what AWS says in the end, None = what it says by itself."""
+        """`answer` is what AWS says in the end; None means what it says by itself."""
         self._answer = answer
         self._reached = threading.Event()
         self._opened = threading.Event()

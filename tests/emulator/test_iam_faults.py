@@ -84,7 +84,7 @@ def test_somebody_acts_between_a_request_and_its_answer(aws: AwsEmulator, boto: 
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[str | None]:
-    """Make calls at the same time; return the code that each is refused with, None = it was not."""
+    """Make calls at the same time; return the code that each is refused with, None if it was not."""
     codes: list[str | None] = [None] * len(calls)
     start = threading.Barrier(len(calls))
 

@@ -345,7 +345,7 @@ def test_a_credential_that_leads_elsewhere_now_is_not_used(fleet: Fleet) -> None
         (DestinationUnavailableError("no connection"), "DestinationUnavailableError"),
         (ThrottledError("too many"), "ThrottledError"),
         (CredentialRejectedError("no"), None),
-        (InterruptedRunError("phasesync was told to stop"), None),
+        (InterruptedRunError("phasesync was asked to stop"), None),
     ],
 )
 def test_a_list_that_fails_leaves_the_checks_as_due_as_they_were(

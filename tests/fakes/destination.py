@@ -71,7 +71,7 @@ class FakeDestinations:
         Args:
             call: name of a method of `Destination`, or `resolve_key`.
             when: before = nothing happens; after = it happens, and then the error is raised.
-            error: None = the usual one: unavailable before, unknown after.
+            error: None means the usual one: unavailable before, unknown after.
             times: how many calls fail.
         """
         default = DestinationUnavailableError("no connection") if when == "before" else OutcomeUnknownError("no answer")

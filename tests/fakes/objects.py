@@ -138,7 +138,7 @@ class LateLists:
             account: of the object.
             region: of the object.
             name: of the object.
-            looks: None = it no longer exists.
+            looks: None if it no longer exists.
             keep: how much of the past may be asked for.
         """
         past = self._past.setdefault((account, region, name), [])

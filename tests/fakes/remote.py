@@ -448,7 +448,7 @@ class FakeRemote:
             name: of the primary, and of the copy.
             account: of the copy.
             primary_account: of the primary.
-            role_arn: the role that replicates; None = each writer does.
+            role_arn: the role that replicates; None if each writer does.
             region: of both.
         """
         primary = self.object(name, account=primary_account, region=region)

@@ -174,7 +174,7 @@ def test_where_a_policy_does_not_let_us_tag_the_row_alone_says_it(world: LeaseWo
 
     assert renewed.expires_at > lease.expires_at
     detail = world.leases.records(lease.id)[-1].detail
-    assert detail is not None and "its user was not told" in detail
+    assert detail is not None and "the tag of its user was not changed" in detail
 
 
 @on_sqlite

@@ -55,7 +55,7 @@ def recipe(**changes: Any) -> DynamicConfig:
         ({"policy_arns": ("arn:aws-cn:iam::aws:policy/ReadOnlyAccess",)}, "in the partition aws-cn, and .* in aws"),
         ({"permission_boundary": BOUNDARY.replace("arn:aws:", "arn:aws-us-gov:")}, "in the partition aws-us-gov"),
         ({"iam_path": "/a*/"}, "the policy for it would be for other paths"),
-        ({"iam_path": "/"}, "the users of everybody lie there"),
+        ({"iam_path": "/"}, "it holds the users of everyone"),
         ({"tags": {f"tag-{number}": "" for number in range(47)}}, "AWS takes 50 tags, and 5 of them are ours"),
         ({"keys": {"password": "PASSWORD"}}, "there is no output 'password'"),
         ({"keys": {**KEYS, "username": "OPS_ID"}}, "two outputs have the key OPS_ID"),

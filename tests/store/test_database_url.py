@@ -140,10 +140,10 @@ def test_folders_above_the_database_are_private_whatever_the_umask(tmp_path):
         (0o700, 0o600, []),
         (0o2770, 0o660, []),  # Kubernetes with fsGroup
         (0o755, 0o640, []),
-        (0o777, 0o600, ["everybody on this machine may put files into {folder}, where the database is (mode 0777)"]),
-        (0o1777, 0o600, ["everybody on this machine may put files into {folder}, where the database is (mode 1777)"]),
-        (0o700, 0o644, ["everybody on this machine may read the database {folder}/phasesync.db (mode 0644)"]),
-        (0o700, 0o666, ["everybody on this machine may write the database {folder}/phasesync.db (mode 0666)"]),
+        (0o777, 0o600, ["everyone on this machine may put files into {folder}, where the database is (mode 0777)"]),
+        (0o1777, 0o600, ["everyone on this machine may put files into {folder}, where the database is (mode 1777)"]),
+        (0o700, 0o644, ["everyone on this machine may read the database {folder}/phasesync.db (mode 0644)"]),
+        (0o700, 0o666, ["everyone on this machine may write the database {folder}/phasesync.db (mode 0666)"]),
     ],
 )
 def test_a_place_that_everybody_reaches_is_a_warning_with_the_command(folder_mode, file_mode, warned, tmp_path):

@@ -77,7 +77,7 @@ def all_options(command: click.Command) -> set[str]:
 
 
 def wrong_with(line: str) -> str | None:
-    """Return what does not exist of a command line that follows `phasesync`, None = nothing."""
+    """Return what does not exist of a command line that follows `phasesync`; None if there is nothing."""
     words = [word.rstrip(".:") for word in line.split()]
     command: click.Command = cli
     if words[0] in NO_COMMAND:

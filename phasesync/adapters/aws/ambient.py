@@ -318,7 +318,7 @@ _TOKEN_REFUSED: Final = ("InvalidIdentityToken", "IDPRejectedClaim", "ExpiredTok
 
 def hint_for(exc: Exception, *, profile: str, config: Mapping[str, Any], token_file: str) -> str | None:
     """
-    Return what a person can do about a failure of the chain; None = the message already names what is wrong.
+    Return what a person can do about a failure of the chain; None if the message names what is wrong already.
 
     Args:
         exc: what a provider raised.

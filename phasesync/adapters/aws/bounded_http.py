@@ -22,14 +22,14 @@ from phasesync.adapters.aws.endpoint import is_loopback
 
 class _Deadline(threading.local):
     at: float | None = None
-    """In seconds of the monotonic clock; None = no limit."""
+    """In seconds of the monotonic clock; None if there is no limit."""
 
 
 _deadline = _Deadline()
 
 
 def deadline() -> float | None:
-    """Return when the call of this thread ends, in seconds of the monotonic clock; None = it has no deadline."""
+    """Return when the call of this thread ends, in seconds of the monotonic clock; None if it has no deadline."""
     return _deadline.at
 
 

@@ -56,7 +56,7 @@ class AwsClient:
         self._tenant = Tenant(clients.rate_limiter, tenant)
         self._arns_in = arns_in
         self._account: str | None = None
-        """The account of this run: the first one that AWS reported. None = `account_id` was not called."""
+        """The account of this run: the first one that AWS reported. None if `account_id` was not called."""
         self.calls = 0
         """How many calls were made through this object; the SDK's own retries are not counted."""
 

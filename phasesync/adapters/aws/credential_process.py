@@ -55,7 +55,7 @@ class LimitedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status; None = it has not ended."""
+        """The exit status; None if it has not ended."""
         return self._process.returncode
 
     def communicate(self) -> tuple[bytes, bytes]:

@@ -87,7 +87,7 @@ def is_loopback(url: str) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL; None = it is not a URL."""
+    """Return the parts of a URL; None if it is not a URL."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # Raises for a port that is no number.

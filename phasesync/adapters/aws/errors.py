@@ -75,7 +75,7 @@ def translate(
         exc: what a botocore client raised.
         action: IAM action of the call, such as `secretsmanager:PutSecretValue`.
         write: the call changes something, so that a lost response is an OutcomeUnknownError.
-        landed: whether AWS may have carried out any attempt, retries of the SDK included; None = the attempts were not
+        landed: whether AWS may have carried out any attempt, retries of the SDK included; None if the attempts were not
             observed: then anything that is not certain counts as may-have-landed.
         quotable: the request has no secret argument, so that AWS's own message may be shown.
 
@@ -95,8 +95,8 @@ def may_have_landed(caught: Exception | None, response: Mapping[str, Any] | None
     Return whether AWS may have carried out one failed attempt all the same.
 
     Args:
-        caught: what the HTTP layer raised; None = there was a response.
-        response: the parsed response; None = there was none.
+        caught: what the HTTP layer raised; None if there was a response.
+        response: the parsed response; None if there was none.
     """
     if caught is not None:
         return row_of_exception(caught)[1]
@@ -111,7 +111,7 @@ def is_throttled(response: Mapping[str, Any] | None) -> bool:
 
 
 def _class_of(response: Mapping[str, Any] | None) -> type[PhasesyncError] | None:
-    """Return the class of the error in a response; None = there is no error in it."""
+    """Return the class of the error in a response; None if it has no error."""
     if response is None:
         return None
     if not is_from_aws(response):
@@ -228,7 +228,7 @@ def _readable(value: object) -> str | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Read the header Retry-After if it has seconds; None = it is absent or a date."""
+    """Read the header Retry-After if it has seconds; None if it is absent or a date."""
     value = headers.get("retry-after", "")
     return timedelta(seconds=int(value)) if value.isdecimal() and len(value) < 6 else None
 
@@ -331,7 +331,7 @@ def is_about_other_policy(hint: str | None) -> bool:
 
 
 def refused_tags(code: str, text: str, *, action: str, request_id: str | None) -> PermissionDeniedError | None:
-    """Return the error for tags that a tag policy of the organization refuses; None = AWS refuses something else."""
+    """Return the error for tags that a tag policy of the organization refuses; None if AWS refuses something else."""
     if _TAG_POLICY.search(text) is None:
         return None
     command = "dynamic" if action.startswith("iam:") else "syncs"
@@ -348,7 +348,7 @@ def refused_tags(code: str, text: str, *, action: str, request_id: str | None) -
 
 
 def hint_for_other_policy(text: str, action: str) -> str | None:
-    """Return the hint for a denial by a policy other than that of the role or user; None = AWS names no such policy."""
+    """Return the hint for a denial by another policy than that of the role or user; None if AWS names none."""
     match = _REASON.search(text)
     if match is None:
         return None
@@ -358,7 +358,7 @@ def hint_for_other_policy(text: str, action: str) -> str | None:
 
 
 def _reason(text: str) -> str:
-    """Return which kind of policy denied the call, if AWS says so in one of its fixed phrases; else an empty text."""
+    """Return which kind of policy denied the call, if AWS names it in one of its fixed phrases; else an empty text."""
     match = _REASON.search(text)
     if match is None:
         return ""

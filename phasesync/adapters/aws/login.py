@@ -18,8 +18,8 @@ from phasesync.errors import CredentialRejectedError, DestinationError, Destinat
 
 RESOLVE_WITHIN_S: Final = 30.0
 """
-How long the default chain may take. Tools that get keys from a vault or a browser session take seconds. A daemon has
-nobody who could answer a question of such a tool.
+How long the default chain may take. Tools that get keys from a vault or a browser session take seconds. In a
+daemon, no one can answer a question of such a tool.
 """
 CHAIN_WITHIN_S: Final = RESOLVE_WITHIN_S + 5
 """When the chain is given up: it ends most providers by itself, but not one that hangs in reading a file."""

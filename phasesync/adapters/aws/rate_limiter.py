@@ -36,7 +36,7 @@ class _WaitingBucket:
 
     @property
     def first(self) -> threading.Condition | None:
-        """The call that is next; None = no call waits."""
+        """The call that is next; None if no call waits."""
         return next(iter(self.queues.values()))[0] if self.queues else None
 
     def due_in(self, processes: int, now: float) -> float:
@@ -138,7 +138,7 @@ class RateLimiter:
             account: of the caller: AWS throttles the caller, not the owner of the object (User Guide, quotas).
             region: where the call goes.
             tenant: for whom; tenants are served in rotation.
-            max_wait: None = that of the rate limiter.
+            max_wait: None means the limit of the rate limiter.
 
         Raises:
             ThrottledError: there was no slot in time; nothing was called.
@@ -167,7 +167,7 @@ class RateLimiter:
             while True:
                 left_s = max_wait.total_seconds() - (now - began)
                 if self._stopped:
-                    raise InterruptedRunError("phasesync was told to stop")
+                    raise InterruptedRunError("phasesync was asked to stop")
                 if left_s <= 0:  # Also if the slot came too late, in a process that was frozen.
                     raise _no_slot(action, max_wait)
                 if bucket.first is call and wait_s == 0:

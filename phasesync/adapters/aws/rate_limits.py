@@ -17,7 +17,7 @@ class RateGroup:
         name: unique.
         per_second: calls per second that AWS allows an account.
         actions: IAM actions of the calls.
-        region: where a service without Regions (IAM) counts them; None = in each Region separately.
+        region: where a service without Regions (IAM) counts them; None if they are counted in each Region separately.
     """
 
     name: str
@@ -120,7 +120,7 @@ IAM: Final = tuple(
     )
     for name, operations in (("write", _IAM_WRITES), ("read", _IAM_READS))
 )
-"""IAM: AWS throttles by buckets whose figures it does not publish (AWS Security Blog, "How to monitor and query IAM
+"""IAM: AWS throttles by buckets and does not publish their figures (AWS Security Blog, "How to monitor and query IAM
 resources at scale", part 2). 20 is our own assumption; throttling slows it down. IAM has no Regions."""
 
 RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM)

@@ -82,7 +82,7 @@ class _CallState(threading.local):
         self.active = False
 
     def may_have_landed(self) -> bool | None:
-        """Return whether AWS may have carried out any attempt; None = no attempt was observed."""
+        """Return whether AWS may have carried out any attempt; None if no attempt was observed."""
         return (self.landed or self.open) if self.sent else None
 
 
@@ -152,7 +152,7 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
     Make a call of a botocore client.
 
     Args:
-        call: makes exactly one call of a client whose attempts are observed.
+        call: makes exactly one call, of a client with observed attempts.
         action: its IAM action, such as `secretsmanager:PutSecretValue`.
         write: whether it changes something.
         throttled: called if AWS throttled any attempt, even if a later attempt of the SDK succeeded.
@@ -221,7 +221,7 @@ class Sdk:
     def __init__(self, endpoint_url: str | None, limits: CallLimits) -> None:
         """
         Args:
-            endpoint_url: overrides what the SDK is configured with; None = what it is configured with.
+            endpoint_url: overrides what the SDK is configured with; None means what it is configured with.
             limits: of every call.
 
         Raises:
@@ -338,7 +338,7 @@ class Sdk:
         Return how calls are made. The SDK takes from its own configuration: proxies, CA bundle, FIPS, endpoints.
 
         Args:
-            service: of the calls; None = any service that the chain of the SDK may call.
+            service: of the calls; None means any service that the chain of the SDK may call.
             once: no call is repeated.
         """
         from botocore.config import Config
@@ -351,7 +351,7 @@ class Sdk:
             max_pool_connections=self.limits.connections,
             user_agent_extra=f"phasesync/{__version__}",
             # The usual host of Secrets Manager is dual-stack already (User Guide, AWS Secrets Manager endpoints). The
-            # host that botocore uses for dual-stack is not in that guide. None = as the SDK is configured.
+            # host that botocore uses for dual-stack is not in that guide. None means as the SDK is configured.
             use_dualstack_endpoint=False if service == "secretsmanager" else None,
         )
 

@@ -95,9 +95,9 @@ class AwsClients:
                 that it has opened is used until it expires, even if the source changes.
             clock: decides when a session has to be renewed.
             instance_id: our instance, for the names of sessions.
-            endpoint_url: overrides what the AWS SDK is configured with; None = what it is configured with.
-            limits: of every call; None = the defaults.
-            rate_limiter: each call of these clients waits for a slot there; None = a process that is alone.
+            endpoint_url: overrides what the AWS SDK is configured with; None means what it is configured with.
+            limits: of every call; None means the defaults.
+            rate_limiter: each call of these clients waits for a slot there; None means that this process is alone.
             max_clients: clients kept; the least recently used goes first.
 
         Raises:
@@ -127,7 +127,7 @@ class AwsClients:
             credential: who calls.
             service: the service.
             region: the Region.
-            keys: of the credential, to sign with; None = those that it has now.
+            keys: of the credential, to sign with; None means those that it has now.
             once: the SDK makes no retries.
 
         Raises:
@@ -156,7 +156,7 @@ class AwsClients:
 
     def newer_keys(self, credential: Credential, refused: Keys, error: PhasesyncError) -> Keys | None:
         """
-        Return new keys of a credential, resolved from scratch after AWS refused some; None = there are no other keys.
+        Return new keys of a credential, resolved from scratch after AWS refused some; None if there are no other keys.
 
         A request that was refused for its keys was not carried out, so it may be repeated with new keys, also a write.
 
@@ -341,13 +341,13 @@ class AwsClients:
         except CredentialRejectedError:
             if not self._stopped:
                 raise
-        raise InterruptedRunError("phasesync was told to stop")
+        raise InterruptedRunError("phasesync was asked to stop")
 
     def _keys(self, credential: Credential | None, region: str) -> Keys:
         return self._chain_keys(region) if credential is None else self.keys_of(credential)
 
     def _call_with_keys(self, credential: Credential | None, region: str, call: Callable[[Keys], T]) -> T:
-        """Call as a credential (None = the default chain); once more with new keys if AWS refuses the present ones."""
+        """Call as a credential (None: the default chain). If AWS refuses its keys, call once more with new ones."""
         keys = self._keys(credential, region)
         try:
             return call(keys)

@@ -77,12 +77,12 @@ class SingleFlight(Generic[T]):
         self._failure_until = 0.0
 
     def last(self) -> T | None:
-        """Return the newest result; None = there is none, or it was dropped."""
+        """Return the newest result, or None if there is none or it was dropped."""
         with self._lock:
             return self._result
 
     def drop(self, result: T | None = None) -> None:
-        """Forget this result, unless it was replaced; None = any result, any failure and the fetch under way."""
+        """Forget this result, unless it was replaced; None means any result, any failure and the fetch under way."""
         with self._lock:
             if result is None or self._result is result:
                 self._result = self._failure = None
@@ -104,7 +104,7 @@ class SingleFlight(Generic[T]):
             fetch: runs in a thread of its own.
             usable: whether the cached result may still be used. Called under a lock: it must not wait.
             basis: what the result depends on: a fetch under way and a failure count for the same basis only.
-            wait_s: how long to wait; None = to the end for the thread that fetches, `FOLLOWER_WAIT_S` for the others.
+            wait_s: how long to wait; None: the thread that fetches waits to the end, the others `FOLLOWER_WAIT_S`.
 
         Raises:
             PhasesyncError: what `fetch` raised, or that there is no result in time.
@@ -131,7 +131,7 @@ class SingleFlight(Generic[T]):
         return cast("T", current.result)
 
     def _current(self, basis: object) -> _Fetch[T] | None:
-        """Return the fetch under way; None = there is none that is worth waiting for."""
+        """Return the fetch under way, or None if no fetch is worth waiting for."""
         self._hanging = [fetch for fetch in self._hanging if not fetch.done.is_set()]
         current = self._fetch
         if current is None or current.done.is_set():

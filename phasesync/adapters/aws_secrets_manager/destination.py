@@ -86,7 +86,7 @@ class AwsSecretsManager:
     # --- reading
 
     def observe(self, remote_name: str) -> Observed | None:
-        """Describe one object, by name or ARN; None = it does not exist."""
+        """Describe one object, by name or ARN; None if it does not exist."""
         try:
             response = self._client.call("DescribeSecret", SecretId=remote_name)
         except DestinationRejectedError as error:
@@ -100,7 +100,7 @@ class AwsSecretsManager:
         return observed
 
     def read_value(self, remote_name: str) -> SecretValue | None:
-        """Read a current value, for import only; None = the object has none, or does not exist."""
+        """Read a current value, for import only; None if the object has none, or does not exist."""
         try:
             return value_of(self._client.call("GetSecretValue", SecretId=remote_name))
         except DestinationRejectedError as error:
@@ -163,7 +163,7 @@ class AwsSecretsManager:
         kms_key: str | None,
         tags: Mapping[str, str],
     ) -> WriteResult | ResourceExists:
-        """Create an object with its first version. Occupied: the name is taken, by us or by somebody else."""
+        """Create an object with its first version. Occupied: the name is taken, by us or by someone else."""
         check_name(remote_name)
         check_payload(payload)
         arguments: dict[str, Any] = {"Name": remote_name, "ClientRequestToken": token, **_value_argument(payload)}
@@ -306,7 +306,7 @@ class AwsSecretsManager:
 
     def resource_policy(self, arn: str) -> str | None:
         """
-        Return the resource policy as canonical JSON, None = it has none.
+        Return the resource policy as canonical JSON, None if it has none.
 
         Raises:
             RemoteChangedError: the object is gone or scheduled for deletion; AWS does not show its policy then.

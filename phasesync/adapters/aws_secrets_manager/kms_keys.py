@@ -133,7 +133,7 @@ def _checked_arn(response: Response, region: str, name: str) -> str:
 def _word(key: Mapping[str, Any], name: str) -> str:
     """Return a word of a response of KMS; other text is not repeated."""
     value = text_of(key, name) or ""
-    return value if _WORD.fullmatch(value) else "not told"
+    return value if _WORD.fullmatch(value) else "not reported"
 
 
 def suspect_key(refusal: DestinationRejectedError, key_id: str | None) -> DestinationRejectedError:
@@ -145,7 +145,7 @@ def suspect_key(refusal: DestinationRejectedError, key_id: str | None) -> Destin
 
     Args:
         refusal: of a call that sets a key.
-        key_id: the key that was sent; empty or None = the AWS-managed key.
+        key_id: the key that was sent; empty or None means the AWS-managed key.
     """
     if refusal.code not in (INVALID_PARAMETER, NOT_FOUND) or not key_id:
         return refusal

@@ -85,7 +85,7 @@ def written_of(response: Mapping[str, Any], operation: str) -> WriteResult:
 
 
 def policy_of(response: Mapping[str, Any]) -> str | None:
-    """Read the response of GetResourcePolicy as canonical JSON; None = the object has no resource policy."""
+    """Read the response of GetResourcePolicy as canonical JSON; None if the object has no resource policy."""
     policy = text_of(response, "ResourcePolicy")
     if policy is None:
         return None
@@ -162,7 +162,7 @@ def listing_of(entry: Mapping[str, Any], instance_id: str) -> RemoteListing:
 
 
 def value_of(response: Mapping[str, Any]) -> SecretValue | None:
-    """Read the response of GetSecretValue: text or bytes; None = it has neither."""
+    """Read the response of GetSecretValue: text or bytes; None if it has neither."""
     if isinstance(response.get("SecretString"), str):
         return SecretValue(response["SecretString"], ValueType.TEXT)
     if isinstance(response.get("SecretBinary"), bytes):
@@ -171,7 +171,7 @@ def value_of(response: Mapping[str, Any]) -> SecretValue | None:
 
 
 def text_of(response: Mapping[str, Any], name: str) -> str | None:
-    """Return a text of a response; None = it is missing or empty."""
+    """Return a text of a response; None if it is missing or empty."""
     value = response.get(name)
     return value if isinstance(value, str) and value else None
 
@@ -201,7 +201,7 @@ def _copies(entries: object) -> tuple[CrossAccountLink, ...]:
 
 
 def _link(entry: object, name: str) -> CrossAccountLink | None:
-    """Read one end of a replication between accounts; None = there is no such replication."""
+    """Read one end of a replication between accounts; None if there is no such replication."""
     if entry is None:
         return None
     fields = entry if isinstance(entry, Mapping) else {}

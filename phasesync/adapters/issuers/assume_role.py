@@ -64,7 +64,7 @@ class AwsAssumeRole:
         return self._clients.fetch_identity(self._credential).account
 
     def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
-        """Open a session. If the response is lost, nobody has its keys, and it expires by itself. DestinationError."""
+        """Open a session. If the response is lost, no one has its keys, and it expires by itself. DestinationError."""
         role_arn = spec.role_arn or ""
         request: AssumeRoleRequestTypeDef = {
             "RoleArn": role_arn,
@@ -109,7 +109,7 @@ class AwsAssumeRole:
         return True
 
     def has_key(self, spec: LeaseSpec, access_key_id: str) -> bool:
-        """Return True: nobody can delete the key of a session."""
+        """Return True: the key of a session cannot be deleted."""
         return True
 
     def tags_of(self, spec: LeaseSpec) -> None:
@@ -152,7 +152,7 @@ def check(config: DynamicConfig, credential: CredentialType) -> None:
         tag=config.tags,
     )
     if config.role_arn is None:
-        raise InvalidInputError(f"the issuer {KIND} needs a role to hand out sessions of", hint="--role-arn ARN")
+        raise InvalidInputError(f"the issuer {KIND} needs a role to issue sessions of", hint="--role-arn ARN")
     check_role_arn(config.role_arn)
     chained = credential is CredentialType.ASSUME_ROLE
     check_ttls(

@@ -22,7 +22,7 @@ def check_ttls(config: DynamicConfig, *, shortest: timedelta, longest: timedelta
     Args:
         config: the configuration.
         shortest: TTL that the issuer supports.
-        longest: TTL that the issuer supports; None = any.
+        longest: TTL that the issuer supports; None means any.
         why: the reason for the longest one, for the message.
 
     Raises:

@@ -88,7 +88,7 @@ def retry_until_consistent(
     Args:
         iam: looks for the user and the reference.
         attempt: makes the call. NoSuchEntity means that it was not carried out, EntityAlreadyExists that it was.
-        user: name of the new user; None = the call creates it.
+        user: name of the new user; None if the call creates it.
         reference: another object that the call refers to.
 
     Raises:
@@ -123,7 +123,7 @@ def retry_until_consistent(
 
 
 def _exists(iam: IamClient, operation: str, **arguments: object) -> bool | None:
-    """Return whether IAM finds an object; None = we may not look for it."""
+    """Return whether IAM finds an object; None if we may not look for it."""
     try:
         return iam.read(operation, **arguments) is not None
     except PermissionDeniedError:
@@ -136,7 +136,7 @@ def _not_found(user: str | None, failure: RemoteChangedError) -> DestinationUnav
     )
     return DestinationUnavailableError(
         f"IAM did not find {missing} within a minute",
-        hint="issue another lease: IAM tells its changes to all of AWS in some seconds, and this time it took longer",
+        hint="issue another lease: changes of IAM usually reach all of AWS within seconds, and this one took longer",
         code=failure.code,
         request_id=failure.request_id,
     )

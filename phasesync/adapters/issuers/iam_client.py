@@ -53,7 +53,7 @@ class IamClient:
         return self._client.account_id()
 
     def read(self, operation: str, **arguments: Any) -> Response | None:
-        """Make a call that changes nothing; None = its object does not exist."""
+        """Make a call that changes nothing; None if its object does not exist."""
         try:
             return self._client.call(operation, **arguments)
         except PhasesyncError as error:

@@ -312,7 +312,7 @@ class AwsIamUser:
                     yield MarkedUser(name=name, arn=_required(user, "Arn"), tags=_tags_of(user))
 
     def tags_of(self, spec: LeaseSpec) -> Mapping[str, str] | None:
-        """Return the tags of the user with the name of the lease; None = there is no such user. DestinationError."""
+        """Return the tags of the user with the name of the lease; None if there is no such user. DestinationError."""
         user = self._user(spec.name)
         return None if user is None else _tags_of(user)
 
@@ -339,7 +339,7 @@ class AwsIamUser:
         return None
 
     def _owner_of(self, access_key_id: str) -> str | None:
-        """Return the name of the user that a key belongs to; None = IAM does not report it."""
+        """Return the name of the user that a key belongs to; None if IAM does not report it."""
         try:
             response = self._iam.read("GetAccessKeyLastUsed", AccessKeyId=access_key_id)
         except (PermissionDeniedError, DestinationRejectedError):
@@ -347,7 +347,7 @@ class AwsIamUser:
         return None if response is None else _required(response, "UserName")
 
     def _user(self, name: str) -> Response | None:
-        """Return a user as GetUser reports it, tags included; None = there is no such user. AccountMismatchError."""
+        """Return a user as GetUser reports it, tags included; None if there is no such user. AccountMismatchError."""
         response = self._iam.read("GetUser", UserName=name)
         if response is None:
             return None

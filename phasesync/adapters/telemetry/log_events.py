@@ -37,7 +37,7 @@ from phasesync.core.sync import SyncStatus
 _TELLING_ERRORS: Final = frozenset(
     {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
 )
-"""Classes whose messages are about the database or the settings: places and codes."""
+"""Classes with messages about the database or the settings: they hold places and codes."""
 _CHORES: Final = frozenset(
     {
         Chore.START,
@@ -66,7 +66,7 @@ class LogEvents:
     def __init__(self, log: BoundLogger | None = None) -> None:
         """
         Args:
-            log: None = the logger `phasesync`.
+            log: None means the logger `phasesync`.
         """
         self._log = log or get_logger()
 
@@ -129,8 +129,8 @@ class LogEvents:
             case LeaseUnreadable():
                 self._log.error("lease not taken back: it cannot be read", lease=event.lease_id)
             case OrphanUsersRemoved():
-                tell = self._log.warning if event.orphans else self._log.info
-                tell("users reaped", account=event.account, strays=event.orphans, removed=event.removed)
+                log = self._log.warning if event.orphans else self._log.info
+                log("users reaped", account=event.account, strays=event.orphans, removed=event.removed)
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at
@@ -149,13 +149,13 @@ class LogEvents:
             "code": run.code,
             "next_attempt_at": next_attempt.isoformat(timespec="seconds") if next_attempt else None,
         }
-        told = {name: value for name, value in fields.items() if value is not None and value != {}}
+        line_fields = {name: value for name, value in fields.items() if value is not None and value != {}}
         if run.outcome in _CALM:
-            self._log.info("run finished", **told)
+            self._log.info("run finished", **line_fields)
         elif run.outcome is Outcome.FAILED and run.status is SyncStatus.HALTED:
-            self._log.error("run finished", **told)
+            self._log.error("run finished", **line_fields)
         else:
-            self._log.warning("run finished", **told)
+            self._log.warning("run finished", **line_fields)
 
     def _lease(self, lease: LeaseRevoked) -> None:
         fields = {
@@ -170,19 +170,19 @@ class LogEvents:
             "late_ms": lease.late_ms,
             "retry_at": lease.retry_at.isoformat(timespec="seconds") if lease.retry_at else None,
         }
-        told = {name: value for name, value in fields.items() if value is not None}
+        line_fields = {name: value for name, value in fields.items() if value is not None}
         if lease.error is not None:
-            self._log.error("lease not taken back", **told)
+            self._log.error("lease not taken back", **line_fields)
         elif lease.status in ENDED:
-            self._log.info("lease taken back", **told)
+            self._log.info("lease taken back", **line_fields)
         else:
-            self._log.info("nothing of the lease was found; it is looked at again", **told)
+            self._log.info("nothing of the lease was found; it is looked at again", **line_fields)
 
     def _sweep(self, sweep: SweepFinished) -> None:
-        tell = self._log.info if sweep.calls else self._log.debug  # Nothing was asked: nothing is worth a line.
+        log = self._log.info if sweep.calls else self._log.debug  # Without a call there is nothing to report.
         if sweep.suspects:
-            tell = self._log.warning
-        tell(
+            log = self._log.warning
+        log(
             "sweep finished",
             account=sweep.account,
             region=sweep.region,

@@ -6,7 +6,7 @@ variables: botocore and database drivers repeat arguments in their texts, and ou
 `str(exc)` is not even computed here. Arguments of other libraries' log lines are masked, and their loggers never go
 below WARNING, since botocore prints requests at DEBUG. Uncaught exceptions and Python's warnings are logged here, too.
 
-The lines of a daemon go through a queue (`queued_writer.py`), so that a stream that nobody reads blocks no work.
+The lines of a daemon go through a queue (`queued_writer.py`), so that an unread stream blocks no work.
 """
 
 import logging
@@ -117,7 +117,7 @@ def configure_logging(
     Args:
         level: debug, info, warning or error, for our own loggers; foreign loggers stay at WARNING or above.
         format: json, console, or auto: console on a terminal and json elsewhere.
-        stream: None = stderr.
+        stream: None means stderr.
         queued: a separate thread writes the lines, and they are lost if the stream does not accept them: for a daemon,
             which must not wait for the reader of its log. The stream must have a file descriptor.
     """

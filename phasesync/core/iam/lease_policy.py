@@ -1,10 +1,10 @@
 """
-The IAM policy for exactly what dynamic secrets and their leases do: nobody who holds it can make an administrator.
+The IAM policy for exactly what dynamic secrets and their leases do. Its holder cannot make an administrator.
 
-Users are told apart by their path and by our tags. Keys and rights go only to users of the same dynamic secrets, and
+Users are distinguished by their path and by our tags. Keys and rights go only to users of the same dynamic secrets, and
 only users of our instance are deleted. If a dynamic secret has a permission boundary, users are created with it and
 with no other, and get rights only while they have it. Nothing here changes a boundary or a policy. Rights on groups
-are for the named groups: IAM cannot be told which users may be added to them.
+are for the named groups: IAM has no condition on which users are added to a group.
 
 A lease keeps the path, the name and the groups that it was issued with, whatever is set on its dynamic secret later.
 The policy covers them until the lease has ended.
@@ -13,7 +13,7 @@ A deleted user has no path and no tags. If a policy asks for them, AWS refuses t
 user is gone. So whether a user exists may also be asked by its name alone.
 
 Condition keys and resources of an action: Service Authorization Reference, IAM (a user's own key: aws:ResourceTag).
-CreateUser with tags needs TagUser as well (IAM User Guide, tags of users), and IAM cannot tell the two apart. An
+CreateUser with tags needs TagUser as well (IAM User Guide, tags of users), and IAM cannot distinguish the two. An
 existing user is recognised by tags that are not ours, or by a name that we would not give.
 """
 
@@ -124,7 +124,7 @@ def lease_statements(
 
 def starter_lease_policy(*, region: str | None, boundary: str | None, instance_id: str | None) -> Document:
     """
-    Return the starter policy: for any dynamic secret under our IAM path whose users have one permission boundary.
+    Return the starter policy: for any dynamic secret under our IAM path with one permission boundary for its users.
 
     Args:
         region: gives the partition; None: that of the boundary, or `aws`.
@@ -267,7 +267,7 @@ def _merged(statements: Sequence[Document]) -> list[Document]:
     """
     Return the statements, with those merged that allow the same under the same conditions.
 
-    Users of dynamic secrets with one credential need not be told apart: the conditions name all these dynamic secrets.
+    The conditions name all dynamic secrets with one credential: their users need not be distinguished.
     """
     merged: list[Document] = []
     for statement in statements:

@@ -37,8 +37,8 @@ def trust_policy(*, principal_arn: str, external_id: str | None) -> Document:
     if external_id is not None:
         assume["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
     # A session of EKS Pod Identity has tags that go on to the sessions that it opens: then AssumeRole is refused
-    # without sts:TagSession (EKS User Guide, EKS Pod Identity; IAM User Guide, session tags and role chaining). Nothing
-    # in an ARN tells such a session, and whoever may not assume the role gains nothing by it, so it is always there.
+    # without sts:TagSession (EKS User Guide, EKS Pod Identity; IAM User Guide, session tags and role chaining). An ARN
+    # does not show such a session. Who may not assume the role gains nothing by the statement, so it is always there.
     tag = {"Sid": "ItsSessionsMayHaveTags", "Effect": "Allow", "Principal": principal, "Action": "sts:TagSession"}
     return {"Version": VERSION, "Statement": [assume, tag]}
 
@@ -49,7 +49,7 @@ def principal_of(identity_arn: str) -> str:
 
     The ARN of a session does not carry the path of its role, so a role with a path comes out without it: see
     `role_of_session`. The roles of IAM Identity Center always have one; for them this returns their account, which AWS
-    accepts for everybody in it.
+    accepts for everyone in it.
     """
     session = _ROLE_SESSION.fullmatch(identity_arn)
     if session is None:
@@ -62,7 +62,7 @@ def role_of_session(identity_arn: str) -> str | None:
     """
     Return the name of a session's role; None if it is no session, or if its principal needs no path.
 
-    Such a role may have a path, which only IAM tells (IAM User Guide, IAM identifiers; API reference, GetRole).
+    Such a role may have a path, which only IAM reports (IAM User Guide, IAM identifiers; API reference, GetRole).
     """
     session = _ROLE_SESSION.fullmatch(identity_arn)
     return None if session is None or session["role"].startswith(_SSO_ROLE) else session["role"]

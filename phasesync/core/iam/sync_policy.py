@@ -1,7 +1,7 @@
 """
 The IAM policy for exactly what a set of syncs does, and the starter policy from before there is a sync.
 
-Three kinds of access to a secret are told apart by our instance tag, so that a role cannot change what is not ours:
+Three kinds of access to a secret are distinguished by our instance tag, so that a role cannot change what is not ours:
 
     read, tag, untag     on the syncs' names: adopting a secret begins with our tags. AWS refuses an untag that takes
                          away the caller's own right (API reference, UntagResource), so releasing a secret can have no

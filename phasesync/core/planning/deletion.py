@@ -41,7 +41,7 @@ def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None]
 
     Args:
         entry: its journal entry.
-        observed: remote name -> what AWS reports, None = absent. AWS was not asked about a name that is not in it.
+        observed: remote name -> what AWS reports; None if absent. AWS was not asked about a name that is not in it.
         context: says whether it is deleted.
     """
 
@@ -109,6 +109,6 @@ def _read_since(entry: JournalEntry, remote: Observed) -> str:
     if entry.unwanted_since is None or read_on is None or read_on <= entry.unwanted_since.date():
         return ""
     return (
-        f"; somebody still read it on {read_on}: to keep it, set its key again, or aws secretsmanager "
+        f"; someone still read it on {read_on}: to keep it, set its key again, or aws secretsmanager "
         f"restore-secret --secret-id {entry.remote_name}"
     )

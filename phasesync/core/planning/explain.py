@@ -30,7 +30,7 @@ class BudgetStatus:
     Attributes:
         used_24h: versions written within 24 h.
         left: versions that scheduled runs may write at once.
-        next_at: when the next version may be written, None = at once.
+        next_at: when the next version may be written; None means at once.
     """
 
     used_24h: int
@@ -53,10 +53,10 @@ class ObjectExplanation:
         reason: why.
         held: the guard's rule that holds it, None if it may be carried out.
         held_reason: the same with numbers and limits.
-        delayed_until: when the version budget allows it, None = at once.
+        delayed_until: when the version budget allows it; None means at once.
         differs: dimension -> who changed it: `sync` or `outside`.
         grace_until: when its deletion is due, None if none is.
-        warning: what is wrong at AWS that no run of the sync can repair, None = nothing.
+        warning: what is wrong at AWS that no run of the sync can repair; None if there is nothing.
         repaired_24h: how often drift was repaired; at MAX_ENFORCEMENTS the object counts as contested.
     """
 
@@ -100,7 +100,7 @@ def explain_object(
     Args:
         entry: its journal entry, after it was observed.
         wanted: the object as it should be, None if it is no longer wanted.
-        observed: what AWS reports, None = absent.
+        observed: what AWS reports; None if absent.
         changes: its changes in the plan; not empty.
         held: all changes that the guard holds.
         delayed: all changes that wait for the version budget.
@@ -200,7 +200,7 @@ def _evidence(observed: Observed, entry: JournalEntry, instance_id: str) -> tupl
         label = "the current version" if entry.version_id == observed.current_version else "a former version"
         evidence.append(f"{label} is the one that was written last")
     elif entry.intent is not None and entry.intent.token in observed.versions:
-        evidence.append("a version carries the token of a write whose answer was lost")
+        evidence.append("a version carries the token of a write that got no answer")
     else:
         evidence.append("no labelled version is one that this database wrote last")
     return tuple(evidence)

@@ -101,7 +101,7 @@ def apply_guard(
     Args:
         plan: the plan.
         config: limits of the sync.
-        approved_digest: digest that an operator approved, None = none.
+        approved_digest: digest that an operator approved; None if there is none.
         now: the time.
         manual: a person asked for this run: it may use the part of the version budget that is reserved for that.
         restored: the database is known to be older than AWS, and that was not accepted: nothing is written at all.
@@ -163,7 +163,7 @@ def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[GuardR
         return (
             GuardRule.CONTESTED,
             f"contested: {change.reason}; repaired {enforced} times within 24 h (limit {MAX_ENFORCEMENTS}), "
-            "so somebody else keeps writing",
+            "so someone else keeps writing",
         )
     if change.action not in VALUE_WRITES:
         return None

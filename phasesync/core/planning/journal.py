@@ -187,7 +187,7 @@ def record_wanted(entry: JournalEntry, wanted: Desired, observed: Observed | Non
     Args:
         entry: its journal entry.
         wanted: the object as it should be.
-        observed: what AWS reports, None = absent.
+        observed: what AWS reports; None if absent.
         instance_id: of our instance; nothing is recorded about an object that is not ours.
     """
     if entry.unwanted_since is not None and (observed is None or observed.deleted_at is None):
@@ -211,7 +211,7 @@ def record_unwanted(entry: JournalEntry, observed: Observed | None, *, asked: bo
 
     Args:
         entry: its journal entry.
-        observed: what AWS reports, None = absent.
+        observed: what AWS reports; None if absent.
         asked: whether AWS was asked; it is not asked about objects that are retained.
         now: the time.
     """

@@ -48,7 +48,7 @@ class NotComparable(Enum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncTraits:
     """
-    What all objects of a sync have in common. None = that dimension is left alone.
+    What all objects of a sync have in common. None means that the dimension is left alone.
 
     Attributes:
         tags: all tags that they must carry, our owner marks included.

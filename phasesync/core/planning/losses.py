@@ -30,7 +30,7 @@ class Loss:
         lost: how many keys or objects of that state are gone or have become empty.
         had: how many there were.
         full: how many of these were not empty.
-        within: the window in which it happened, None = in this step alone.
+        within: the window in which it happened; None means in this step alone.
     """
 
     lost: int
@@ -57,7 +57,7 @@ def contents_before(entry: JournalEntry, keys: Mapping[str, str], empty: Collect
     Return key name -> what it held in the payload written last.
 
     Args:
-        entry: its journal entry. An entry of an earlier release does not tell which values were empty. A value that is
+        entry: its journal entry. An entry of an earlier release does not show which values were empty. A value that is
             empty now and has the same digest was empty then.
         keys: key name -> keyed digest of its value, of the payload that follows.
         empty: its keys that have an empty value.

@@ -56,7 +56,7 @@ def make_plan(
 
     Args:
         desired: the wanted objects.
-        observed: remote name -> what AWS reports, None = absent. Has every desired name, and the names of unwanted
+        observed: remote name -> what AWS reports; None if absent. Has every desired name, and the names of unwanted
             objects if these are deleted.
         journal: remote name -> journal entry for the account and Region that the sync writes to. Has every desired name
             (an empty entry if nothing was written yet).
@@ -261,7 +261,7 @@ def _bring_in_step(case: _Case, observed: Observed) -> list[Change]:
 
 
 def _value_reason(case: _Case, observed: Observed) -> tuple[str | None, bool]:
-    """Return why the value has to be written (None = it need not be), and whether someone else is the cause."""
+    """Return why the value has to be written (None if it need not be), and whether someone else is the cause."""
     entry = case.entry
     match case.row:
         case DecisionRow.WRITE_OPEN if entry.intent is not None:

@@ -1,5 +1,5 @@
 """
-Revokes the leases that are due: those that expired, those whose issuance was not finished, and failed revocations.
+Revokes the leases that are due: expired leases, unfinished issuances and failed revocations.
 
 The database says what is due, so an outage delays a revocation and loses none.
 """
@@ -21,7 +21,7 @@ DAEMON: Final = "phasesync"
 
 _REASONS: Final = {
     LeaseStatus.REQUESTED: "whoever asked for it went away before anything was called",
-    LeaseStatus.ISSUING: "whoever issued it went away before it was handed out",
+    LeaseStatus.ISSUING: "whoever issued it went away before its key was shown",
     LeaseStatus.ACTIVE: "its time was over",
 }
 
@@ -84,7 +84,7 @@ class LeaseExpiry:
     def checkpoint(self) -> None:
         """Raise InterruptedRunError once this daemon has to stop. Called before every call that changes something."""
         if self._stopping.is_set():
-            raise InterruptedRunError("phasesync was told to stop")
+            raise InterruptedRunError("phasesync was asked to stop")
 
 
 def _cause_of(lease: Lease) -> Cause:

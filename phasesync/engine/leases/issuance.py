@@ -93,7 +93,7 @@ class LeaseIssuance:
             account: that the issuer's credential leads to.
             actor: who asked.
             keep: store the secret key with the lease.
-            probe_for: how long to wait until AWS knows the new key; None = do not ask.
+            probe_for: how long to wait until AWS knows the new key; None means that AWS is not asked.
 
         Raises:
             DestinationError, StoreUnavailableError: what was created until then has been revoked, or will be.

@@ -69,11 +69,11 @@ class LeaseOperations:
 
         Args:
             name: of the dynamic secret.
-            ttl: its lifetime; None = the dynamic secret's default.
+            ttl: its lifetime; None means the dynamic secret's default.
             actor: who asked.
             keep: store the secret key with the lease, encrypted, so that the lease can be reused.
             once: only if no kept lease can be reused and no other process issues one; ClaimHeldError otherwise.
-            probe_for: how long to wait until AWS knows the new key; None = do not ask.
+            probe_for: how long to wait until AWS knows the new key; None means that AWS is not asked.
 
         Raises:
             NotFoundError, InvalidInputError, IllegalTransitionError: the name, the lifetime, the limit of live leases.
@@ -175,7 +175,7 @@ class LeaseOperations:
         lease = self._context.leases.get(lease_id)
         if not self._context.issuers.traits(lease.issuer).revocable:
             raise IllegalTransitionError(
-                f"the lease {lease_id} is a session of a role, which AWS ends by itself and prolongs for nobody",
+                f"the lease {lease_id} is a session of a role, which AWS ends by itself and never prolongs",
                 hint=f"phasesync leases issue {lease.dynamic}",
             )
         self._check_ttl(lease.issuer, ttl)
@@ -206,7 +206,7 @@ class LeaseOperations:
                     number = self._tag_new_end(lease, ends[0], lambda: self._context.leases.extend(claimed.claim))
             except PermissionDeniedError as error:
                 # An older policy lacks this action: then only the row names the new end.
-                number, detail = lease.renewals, f"{detail}; its user was not told: {error.message}"
+                number, detail = lease.renewals, f"{detail}; the tag of its user was not changed: {error.message}"
             entry = Entry(event=LeaseEvent.RENEWED, actor=actor, detail=detail)
             return self._context.leases.save(
                 claimed.claim, lambda stored, _: lease_states.renewed(stored, number, ends[0]), entry=entry, done=True
@@ -250,8 +250,8 @@ class LeaseOperations:
             return Revocation(lease=lease, error=None)
         if not self._context.issuers.traits(lease.issuer).revocable and lease.was_issued:
             raise IllegalTransitionError(
-                f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and nobody "
-                "can end it before",
+                f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and it "
+                "cannot be ended before",
                 hint="to end all sessions of that role at once, revoke its active sessions in the IAM console, or "
                 "attach a policy to the role that denies everything where aws:TokenIssueTime is before now",
             )

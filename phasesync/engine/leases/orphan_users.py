@@ -97,7 +97,7 @@ class OrphanCollector:
         Find users that belong to no live lease, in each account once. Removes nothing.
 
         Args:
-            credential: name of the credential to scan with; None = all. A credential that no dynamic secret and no live
+            credential: name of the credential to scan with; None: all. A credential that no dynamic secret and no live
                 lease uses may have been used before: what it finds counts, and that it may not scan is not reported.
 
         Raises:

@@ -42,7 +42,7 @@ class RenewalStep:
 
     Attributes:
         next: the next renewal; None if the lease is not renewed any more.
-        warning: what to tell whoever uses the lease; None if there is nothing new.
+        warning: a message for the user of the lease; None if there is nothing new.
     """
 
     next: ScheduledRenewal | None

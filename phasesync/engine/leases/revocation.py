@@ -319,7 +319,7 @@ _MISSING_DETAILS: Final = {
 
 
 def not_found_yet(lease: Lease) -> PhasesyncError:
-    """Return the error for a lease whose user IAM does not find, which does not count as revoked yet."""
+    """Return the error for a lease that does not count as revoked yet, although IAM does not find its user."""
     return DestinationUnavailableError(
         f"IAM does not find the user of the lease {lease.id}, nor its key or its tags. It counts as revoked once that "
         "has been so for some minutes, and its key may work until then; the daemon looks again, first at "
@@ -347,7 +347,7 @@ def removal_blocker(revocation: Revocation) -> PhasesyncError | None:
         return not_found_yet(lease)
     if lease.live:
         return IllegalTransitionError(
-            f"the lease {lease.id} was never handed out, and a request for it may still reach AWS: nothing "
+            f"the key of the lease {lease.id} was never shown, and a request for it may still reach AWS: nothing "
             "else is removed until that cannot be any more",
             hint=f"repeat it in a few minutes; phasesync leases show {lease.id}",
         )
@@ -396,11 +396,11 @@ def leases_on_credential(leases: LeaseStore, credential: str, dynamics: Sequence
         credential: name of the credential.
         dynamics: names of its dynamic secrets. Leases of theirs may be of a credential that they had before.
     """
-    found = {lease.id: lease for lease in leases.list_leases(credential=credential)}
+    by_id = {lease.id: lease for lease in leases.list_leases(credential=credential)}
     for dynamic in dynamics:
         for lease in leases.list_leases(dynamic=dynamic):
-            found.setdefault(lease.id, lease)
-    return list(found.values())
+            by_id.setdefault(lease.id, lease)
+    return list(by_id.values())
 
 
 def is_shared(log: Iterable[LeaseRecord]) -> bool:

@@ -173,7 +173,7 @@ def test_a_read_on_a_later_day_is_told_with_how_to_keep_it(
 ) -> None:
     """Before the deletion and while it is scheduled. On the very day it may have been read before."""
     reason = decide(unwanted(), observed(last_read_on=read_on, deleted_at=deleted_at)).reason
-    assert ("somebody still read it on 2026-01-01" in reason) is told
+    assert ("someone still read it on 2026-01-01" in reason) is told
     assert (f"restore-secret --secret-id {NAME}" in reason) is told
 
 

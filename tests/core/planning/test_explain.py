@@ -127,7 +127,7 @@ def test_the_evidence_names_tags_arn_and_version() -> None:
     lost = why(replace(new_entry(), intent=intent()), observed(versions={TOKEN: frozenset({CURRENT})}))
     assert lost.evidence[2:] == (
         "the journal has no ARN",
-        "a version carries the token of a write whose answer was lost",
+        "a version carries the token of a write that got no answer",
     )
 
 

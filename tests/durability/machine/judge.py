@@ -300,7 +300,7 @@ class Judge:
 
     @staticmethod
     def key_of(name: str, sync: Sync) -> str | None:
-        """Return the key that a remote name stands for where a sync writes now; None = it writes elsewhere."""
+        """Return the key that a remote name stands for where a sync writes now; None if it writes elsewhere."""
         head = sync.config.names.removesuffix("{key}")
         return name.removeprefix(head) if name.startswith(head) else None
 

@@ -41,11 +41,11 @@ class Write:
 
     Attributes:
         number: counts all changes.
-        by: the worker that asked for it, None = somebody else.
+        by: the worker that asked for it; None means another process.
         what: name of the operation.
-        told: what the worker had been told of the object when it asked, None = that there is none.
-        before: None = there was nothing of the name.
-        after: None = there is nothing any more.
+        told: what the worker had been told of the object when it asked; None if there is none.
+        before: None if there was nothing of the name.
+        after: None if there is nothing any more.
         regions: for copies: which Regions.
     """
 

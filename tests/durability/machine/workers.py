@@ -240,7 +240,7 @@ class Worker:
         what, allowed = self._in_hand
         self._in_hand = (what, allowed - 1)
         if call != what or allowed <= 0:
-            self.stage.judge.blame(f"{call} by a worker that had lost its claim, was paused or told to stop")
+            self.stage.judge.blame(f"{call} by a worker that had lost its claim, was paused or asked to stop")
 
     def takes_late(self, call: str) -> bool:
         """Whether this request is one that comes late."""
