@@ -321,7 +321,7 @@ def label_of(world: AlteredWorld, table: str, row: Mapping[str, Any]) -> str:
 
 def test_the_document_names_the_exceptions_and_no_other() -> None:
     text = (ROOT / "docs" / "security.md").read_text()
-    section = text.partition("\n## Somebody who may write to the database\n")[2].partition("\n## ")[0]
+    section = text.partition("\n## Someone who may write to the database\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     exceptions = [
