@@ -1,7 +1,7 @@
 """
-Alembic's entry point. Migrations run on a connection that `phasesync.store.migrate` opened, locked and commits.
+Alembic's entry point. `phasesync.store.migrate` opens and locks the connection, and commits afterwards.
 
-There is no alembic.ini: `python -m phasesync db migrate` is the way in. To write a migration, copy `script.py.mako`.
+There is no alembic.ini: run `phasesync db migrate`. To write a migration, copy `script.py.mako`.
 """
 
 from alembic import context
@@ -14,7 +14,7 @@ context.configure(
     target_metadata=metadata,
     # SQLite changes tables by rebuilding them.
     render_as_batch=True,
-    # The transaction is ours: a migration that fails leaves nothing behind, on both databases.
+    # One transaction holds the whole migration: a migration that fails leaves nothing behind, on both databases.
     transactional_ddl=True,
 )
 context.run_migrations()

@@ -1,10 +1,10 @@
 """
-Dynamic secrets, their leases, and the log of these.
+Dynamic secrets, their leases, and the log of leases.
 
 Revision: 0002
 Follows: 0001
 
-Adds tables only, so the previous release works on with its own.
+Adds tables only, so the previous release still works with its own tables.
 """
 
 import sqlalchemy as sa

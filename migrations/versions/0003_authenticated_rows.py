@@ -1,11 +1,11 @@
 """
-Columns for keyed MACs over what ciphertexts do not cover: pointers, names, states, and which rows there are.
+Columns for keyed MACs over what is not encrypted: pointers, names, states, and which rows exist.
 
 Revision: 0003
 Follows: 0002
 
 Adds columns only. The MACs themselves need the root key: `phasesync.store.migration_0003` computes them in the same
-transaction, once the schema is the newest.
+transaction, after the last step of the schema.
 """
 
 import sqlalchemy as sa

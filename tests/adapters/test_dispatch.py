@@ -20,7 +20,7 @@ LATER = timedelta(seconds=0.05)
 
 
 class Pool:
-    """Two threads whose work goes on, or ends, when the test says so."""
+    """Two threads with work that goes on, or ends, when the test asks for it."""
 
     def __init__(self) -> None:
         self.gates: dict[str, threading.Event] = {}

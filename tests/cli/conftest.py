@@ -76,7 +76,7 @@ def shop(phasesync: CommandLine) -> CommandLine:
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it to have a terminal, where somebody can answer; see `test_secret_prompt.py` for a real one."""
+    """Call it to have a terminal, where someone can answer; see `test_secret_prompt.py` for a real one."""
 
     def answering() -> None:
         monkeypatch.setattr("phasesync.cli.input.is_terminal", lambda: True)

@@ -164,7 +164,7 @@ def test_the_starter_policy_needs_no_installation(phasesync: CommandLine, monkey
 
 @pytest.fixture
 def anywhere(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """A shell whose environment names no Region."""
+    """A shell without a Region in its environment."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     return phasesync

@@ -47,7 +47,7 @@ with Later(Output(as_json=False)) as child:
 
 
 def test_a_signal_in_the_moment_of_the_start_reaches_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child is there, and nobody knows it yet: breaking off would leave it alone for ever."""
+    """The child is there, and no one knows it yet: breaking off would leave it alone for ever."""
     execute: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     started: list[subprocess.Popen[bytes]] = []
 

@@ -71,7 +71,7 @@ def test_a_reader_of_stderr_that_is_gone_does_not_change_the_exit_code() -> None
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, to be process 1")
 def test_a_real_process_1_ends_by_sigterm() -> None:
     program = AS_INIT.replace("os.getpid = lambda: 1\n", "")
-    # The first process of a namespace of its own; the outer one tells which number it has outside.
+    # The first process of a namespace of its own; the outer one shows its number outside.
     process = subprocess.Popen(
         ["unshare", "-rpf", "--kill-child", sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
     )

@@ -104,7 +104,7 @@ def test_json_means_the_same_and_has_nothing_that_a_terminal_obeys() -> None:
 
 @pytest.fixture
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, bytes]]:
-    """Run a command whose stdout is a terminal; return its exit code and what was shown there."""
+    """Run a command with a terminal as its stdout; return its exit code and what was shown there."""
 
     def run_there(*args: str) -> tuple[object, bytes]:
         far, near = pty.openpty()

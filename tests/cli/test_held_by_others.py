@@ -77,7 +77,7 @@ def test_the_value_can_be_imported_and_the_warning_names_who_holds_it(
 
 
 def test_lists_show_the_type(syncs: CommandLine, aws: Aws) -> None:
-    """AWS's lists tell nothing of copies between accounts."""
+    """AWS's lists do not show copies between accounts."""
     aws.server.outside.create("plain")
     aws.server.outside.create_external(NAME, "DatadogApiKey")
     listed = syncs.json("aws", "list-secrets", "--credential", "host")["items"]

@@ -64,7 +64,7 @@ CASES = [
 
 
 def failing(cases: list[Case], right: re.Pattern[str]) -> list[str]:
-    """Return those whose help does not match."""
+    """Return those with help that does not match."""
     return [f"{case}: {case.shown}" for case in cases if not right.search(case.shown)]
 
 

@@ -306,7 +306,7 @@ def test_without_leases_a_dynamic_secret_goes_at_once(ci: CommandLine) -> None:
 
 
 def lose(ci: CommandLine, aws: Aws) -> str:
-    """Add a user with our marks that no lease of the database is about, and whose end is over."""
+    """Add a user with our marks and a past end, without a lease in the database."""
     instance = ci.json("status")["instance_id"]
     tags = {
         "phasesync:instance": instance,

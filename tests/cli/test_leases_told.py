@@ -1,4 +1,4 @@
-"""What `phasesync dynamic`, `leases` and their neighbours say when something is in the way, and what mends it."""
+"""What `phasesync dynamic`, `leases` and their neighbours say when something is in the way, and what helps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ci(shop: CommandLine, aws: Aws) -> CommandLine:
 
 @pytest.fixture
 def ops(ci: CommandLine, aws: Aws) -> CommandLine:
-    """Beside it a dynamic secret `ops` that hands out sessions of a role."""
+    """Also a dynamic secret `ops` that issues sessions of a role."""
     add(ci, "ops", "--path", "/ops", "--role-arn", aws.role("ops"), *SESSIONS)
     return ci
 
@@ -55,7 +55,7 @@ def end(ci: CommandLine, *leases: str) -> None:
     vouch_for_leases(f"sqlite:///{ci.directory}/data/phasesync.db")
 
 
-# --- a profile whose credentials come from phasesync
+# --- a profile with credentials that come from phasesync
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 class Terminal:
-    """The far end of a terminal: somebody who types as soon as the prompt is there."""
+    """The far end of a terminal: someone who types as soon as the prompt is there."""
 
     def __init__(self) -> None:
         self.far, self.near = os.openpty()
@@ -100,7 +100,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
 
 @pytest.fixture
 def ask(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
-    """Ask while somebody types; the terminal is afterwards as it was before."""
+    """Ask while someone types; the terminal is afterwards as it was before."""
 
     def asking(*keys: bytes) -> bytes:
         before = terminal.settings()

@@ -27,7 +27,7 @@ def in_shell(command: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_closed_stdin_has_no_answers_and_no_values(shop: CommandLine, arguments: str, code: int, said: str) -> None:
-    """An empty value would be one that nobody gave."""
+    """An empty value would be one that no one gave."""
     done = in_shell(f"phasesync {arguments} <&-")
 
     assert done.returncode == code, done.stderr

@@ -15,7 +15,7 @@ THERE = KEY.replace("eu-west-1", "us-east-1")
 
 @pytest.fixture
 def syncs(shop: CommandLine) -> CommandLine:
-    """A command line with a credential that nobody has asked AWS about, and an environment of two keys."""
+    """A command line with a credential that no one has asked AWS about, and an environment of two keys."""
     shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
     shop.done("secrets", "import", "shop/prod", "-", "--yes", stdin="URL=postgres://db\nUSER=shop\n")
     return shop

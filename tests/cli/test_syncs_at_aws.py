@@ -37,7 +37,7 @@ def per_key(syncs: CommandLine, *options: str) -> Any:
 
 
 def their_secret(aws: Aws, value: str = json.dumps({"URL": SECRET, "PORT": 5432}), name: str = NAME) -> str:
-    """Somebody makes a secret; return its ARN."""
+    """Someone makes a secret; return its ARN."""
     tags = [{"Key": "team", "Value": "other"}]
     made = aws.boto("secretsmanager").create_secret(Name=name, SecretString=value, Tags=tags)
     return str(made["ARN"])
@@ -104,7 +104,7 @@ def test_a_plan_says_which_value_cannot_be_written(syncs: CommandLine) -> None:
 
 
 def test_a_plan_names_what_ends_a_conflict(syncs: CommandLine, aws: Aws) -> None:
-    """The secret of somebody else is in the way."""
+    """The secret of someone else is in the way."""
     their_secret(aws)
     add(syncs)
 

@@ -1,4 +1,4 @@
-"""Asking the daemon for a run, and waiting for what comes of it."""
+"""Asking the daemon for a run, and waiting for its result."""
 
 import pytest
 

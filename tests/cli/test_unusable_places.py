@@ -1,4 +1,4 @@
-"""Places and schemas that cannot be used: exit 6 and what mends it, never talk of a bug."""
+"""Places and schemas that cannot be used: exit 6 and what helps, never talk of a bug."""
 
 import sqlite3
 from contextlib import closing
@@ -45,7 +45,7 @@ def test_a_schema_newer_than_the_release_asks_for_a_newer_release(phasesync: Com
 
 
 def test_tables_without_a_schema_number_are_a_schema_problem(phasesync: CommandLine) -> None:
-    """Somebody emptied the table of versions: nothing is made on top."""
+    """Someone emptied the table of versions: nothing is made on top."""
     _sql(phasesync, "delete from alembic_version")
 
     done = phasesync("db", "migrate")

@@ -541,7 +541,7 @@ def told(ci: CommandLine, one: Wrong, *, port: int) -> Wrong:
 
 
 def prepare(ci: CommandLine) -> None:
-    """Have something of everything: keys, a paused sync, and one whose credential has no role yet."""
+    """Have something of everything: keys, a paused sync, and one with a credential that has no role yet."""
     ci.done("secrets", "import", "shop/prod", "-", "--yes", stdin="URL=postgres://db\nUSER=shop\n")
     ci.done("credentials", "add", "later", "--type", "assume-role", "--region", "eu-central-1")
     for name, credential, *more in (("web", "host"), ("off", "host"), ("soon", "later", "--no-verify")):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tr
 
 
 class Daemon:
-    """A scheduler whose database can be made to fail."""
+    """A scheduler with a database that can be made to fail."""
 
     def __init__(self, store) -> None:
         self.clock = HandClock(NOW)

@@ -55,7 +55,7 @@ def issuing(store: Store) -> Lease:
 
 
 def not_arrived(store: Store) -> Lease:
-    """One that is being taken back, of which nothing was found yet."""
+    """A lease that is being revoked, and of which nothing was found yet."""
     lease = issuing(store)
     leases = store.leases(ttl=TTL)
     claim = leases.claim(lease.id, "a").claim

@@ -180,7 +180,7 @@ def test_a_lease_is_given_again_through_a_change_of_its_recipe(store: Store) -> 
 
 
 def test_keeping_and_handing_out_are_one_step(store: Store) -> None:
-    """No lease is active whose values were to be kept and are not."""
+    """No lease is active if its values were to be kept and are not."""
     claim, _ = request_lease(store, add_dynamic(store))
     lease: Lease = activate_lease(store, claim, keep=OUTPUTS)
     assert (lease.status, lease.kept, kept_in_the_database(store)) == (LeaseStatus.ACTIVE, True, 1)

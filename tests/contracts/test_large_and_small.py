@@ -133,7 +133,7 @@ def test_large_ones_get_three_quarters_of_the_threads(threads: int) -> None:
 
 
 class Fleet:
-    """A daemon whose runs wait until they are let go."""
+    """A daemon with runs that wait until they are released."""
 
     def __init__(self, store: Store, threads: int) -> None:
         self.gate = threading.Event()
@@ -211,7 +211,7 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(store: Sto
 
 
 def test_a_heartbeat_tells_how_many_daemons_share_the_quotas(store: Store, fleet: Fleet) -> None:
-    """Those that stand by call nobody: on SQLite there is always one that works."""
+    """Those that stand by call no one: on SQLite there is always one that works."""
     fleet.scheduler.beat()
     role = store.daemons.beat("daemon-2", host="localhost", pid=2, ttl=TTL)
     fleet.scheduler.beat()

@@ -113,7 +113,7 @@ def test_a_stale_holder_stores_nothing(store: Store, owner: str) -> None:
 
 
 def test_a_late_holder_whom_nobody_replaced_may_go_on(store: Store) -> None:
-    """The fence counts, not the time: nobody else has begun anything."""
+    """The fence counts, not the time: no one else has begun anything."""
     claim, _ = request_lease(store, add_dynamic(store), claim_ttl=EXPIRED)
     leases = store.leases(ttl=TTL)
     leases.extend(claim)

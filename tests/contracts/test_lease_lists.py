@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 
 def listed(store: Store, **which: object) -> list[str]:
-    """Ids of the leases that a list tells of, in its order."""
+    """Ids of the leases in a list, in its order."""
     return [lease.id for lease in store.leases(ttl=TTL).list_leases(**which)]  # type: ignore[arg-type]
 
 
@@ -66,7 +66,7 @@ LISTS: list[tuple[dict[str, object], list[str]]] = [
     ({"environment": ("shop", "staging"), "dynamic": "ci", "ended": True}, []),
     ({"environment": ("shop", "staging"), "credential": "other", "dynamic": "cd"}, ["other"]),
 ]
-"""What is asked for -> the names of the leases that are told, in their order."""
+"""What is asked for -> the names of the leases that are listed, in their order."""
 
 
 def test_leases_are_listed_newest_first_by_what_they_are_of(store: Store) -> None:
@@ -149,7 +149,7 @@ def end_with_log(store: Store, lease: Lease, *, ago: timedelta) -> Lease:
 
 
 def logged(store: Store) -> list[str]:
-    """Whose entries the table of logs holds."""
+    """The leases that have entries in the table of logs."""
     with store.database.read() as connection:
         return sorted(connection.scalars(sa.select(tables.lease_events.c.lease_id)))
 

@@ -143,7 +143,7 @@ def test_a_credential_is_not_removed_while_it_has_to_take_leases_back(store: Sto
 @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("what", ["environment", "dynamic secret"])
 def test_a_lease_that_is_asked_for_during_a_removal_is_not_lost(store: Store, what: str) -> None:
-    """Either the removal sees it, or it is refused: nobody would take back a lease without a row."""
+    """Either the removal sees it, or it is refused: no one would revoke a lease without a row."""
     dynamic = add_dynamic(store)
     asked: list[Lease] = []
 

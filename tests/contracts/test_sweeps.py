@@ -168,7 +168,7 @@ def test_what_lists_do_not_show_makes_no_sweep_worth_while(store: Store) -> None
 
 
 def test_keys_that_are_gone_are_not_wanted_any_more(store: Store) -> None:
-    """Told without decrypting the environment."""
+    """Found without decrypting the environment."""
     put(store, write("A"), write("B"), write("GONE"))
     config = SyncConfig(layout=Layout.PER_KEY, name_template="shop/{env}/{key}")
     sync = add_sync(store, config=config)

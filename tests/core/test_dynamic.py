@@ -33,7 +33,7 @@ def test_an_order_is_all_that_the_recipe_says_of_a_user_with_name_life_and_marks
 
 
 def test_our_marks_win_over_tags_of_the_recipe() -> None:
-    """Whose a user is, nobody else says."""
+    """No other tag names the owner of a user."""
     config = dynamic_config(tags={"phasesync:instance": "theirs", "team": "web"})
     assert lease_spec_of(config, name="x", ttl=HOUR, marks=MARKS).tags == {"team": "web", **MARKS}
 

@@ -48,12 +48,12 @@ def issuing() -> Lease:
 
 
 def active(**changes: object) -> Lease:
-    """A lease that was handed out."""
+    """A lease that was issued."""
     return replace(issued(issuing(), NOW, principal=ARN, access_key_id=KEY_ID), **changes)  # type: ignore[arg-type]
 
 
 def revoking(cause: Cause = Cause.REQUEST) -> Lease:
-    """A lease that is being taken back."""
+    """A lease that is being revoked."""
     return begin_revoke(active(), cause, "why", NOW)
 
 
@@ -138,7 +138,7 @@ def test_from_every_live_status_there_is_a_way_to_an_end_and_from_the_first_to_a
 
 
 def test_nothing_is_handed_out_once_it_is_being_taken_back() -> None:
-    """The key of a lease whose issuer was too slow is never known to anybody."""
+    """If the issuer of a lease was too slow, no one ever knows its key."""
     for status in (LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED, *ENDED):
         with pytest.raises(IllegalTransitionError):
             issued(EACH[status], LATER, principal=ARN, access_key_id=KEY_ID)
@@ -219,7 +219,7 @@ def test_prolonging_goes_as_far_as_the_maximum_and_never_back() -> None:
         prolong(active(), HOUR, active().expires_at)
 
 
-# --- taking back
+# --- revoking
 
 
 def test_what_nothing_was_called_for_is_over_at_once() -> None:
@@ -303,7 +303,7 @@ def test_a_miss_that_was_noted_by_a_clock_that_was_ahead_counts_from_now() -> No
 
 
 def over_by_its_row() -> Lease:
-    """A lease that is taken back because its time is over by its row."""
+    """A lease that is revoked because its time is over by its row."""
     return begin_revoke(active(), Cause.EXPIRY, "its time was over", NOW + 2 * HOUR)
 
 
@@ -412,7 +412,7 @@ def test_a_kept_lease_is_given_again_while_half_of_its_life_is_left() -> None:
     assert not is_reusable(replace(revoking(), kept=True), NOW)
 
 
-# --- users whose deletion was sent
+# --- users after their deletion was sent
 
 
 def test_a_user_that_is_missing_after_its_deletion_was_sent_is_gone() -> None:

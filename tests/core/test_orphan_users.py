@@ -32,7 +32,7 @@ def ours(max_expires_at: datetime = NOW) -> dict[str, str]:
 
 
 def fate(tags: dict[str, str], status: LeaseStatus | None, now: datetime = NOW) -> OrphanVerdict:
-    """What becomes of a user with these tags."""
+    """The verdict on a user with these tags."""
     user = MarkedUser(name="ci-k3v9", arn="arn:aws:iam::111122223333:user/phasesync/ci-k3v9", tags=tags)
     return orphan_verdict_of(user, status, instance_id=INSTANCE, now=now)
 

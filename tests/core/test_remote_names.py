@@ -111,7 +111,7 @@ def test_a_name_that_the_template_does_not_make_leads_to_no_key(template: str, p
 
 
 def test_names_that_differ_in_case_only_clash() -> None:
-    """AWS would take both; readers that fold case, and people, would not tell them apart."""
+    """AWS would take both; readers that fold case, and people, would not distinguish them."""
     names = {"a": "shop/URL", "b": "shop/url", "c": "shop/user", "d": "shop/Url"}
     assert clashes(names) == {"shop/url": ("a", "b", "d")}
     assert clashes({"a": "x", "b": "x"}) == {"x": ("a", "b")}

@@ -102,7 +102,7 @@ def test_what_follows_an_error(error: PhasesyncError, retry_in: timedelta | None
 
 @given(failures=st.integers(min_value=1, max_value=100_000), spread=chance)
 def test_a_lease_is_always_tried_again_within_ten_minutes(failures: int, spread: float) -> None:
-    """Whatever went wrong, and however often: it is somebody's key that is still good."""
+    """Whatever went wrong, and however often: it is someone's key that is still good."""
     errors = (CredentialRejectedError(), PermissionDeniedError(), CiphertextError(), DestinationUnavailableError())
     pauses = {pause_of_lease(error, failures=failures, spread=spread) for error in (*errors, ThrottledError())}
 

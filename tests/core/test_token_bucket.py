@@ -44,7 +44,7 @@ def granted(rate: Rate, gaps: list[float], slowed: frozenset[int] = frozenset())
 def test_in_no_second_do_all_processes_call_more_often_than_the_quota(
     quota: int, processes: int, gaps: list[float], idle: float
 ) -> None:
-    """However calls are spread, however long nobody called before, and in any other span in proportion."""
+    """However calls are spread, however long no one called before, and in any other span in proportion."""
     rate = Rate(quota=quota, processes=processes)
 
     times = granted(rate, [idle, *(gap / rate.pace for gap in gaps)])

@@ -87,7 +87,7 @@ def test_a_character_that_aws_does_not_take_is_refused(character: str) -> None:
 
 
 def test_capitals_are_no_part_of_randomness() -> None:
-    """IAM does not tell names apart by case."""
+    """IAM ignores the case of names."""
     assert RANDOM_ALPHABET.lower() == RANDOM_ALPHABET
     assert len(set(RANDOM_ALPHABET)) == len(RANDOM_ALPHABET)
     assert len(RANDOM_ALPHABET) ** RANDOM > 2**80

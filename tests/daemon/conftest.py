@@ -54,7 +54,7 @@ class Running:
 
     @property
     def not_listening(self) -> str | None:
-        """Why nobody can ask."""
+        """Why no one can ask."""
         return self.service._listener.problem
 
     def wait_for(self, path: str, status: int) -> dict[str, Any]:

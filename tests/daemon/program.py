@@ -1,7 +1,7 @@
 """
 A daemon of fakes as a process of its own: `python -m tests.daemon.program SETTINGS.toml [SWITCH …]`.
 
-Switches: `hang` (a run whose thread never ends), `stuck-poll`. On stdout: what becomes of the world, one JSON document.
+Switches: `hang` (a run with a thread that never ends), `stuck-poll`. On stdout: what the fakes saw, one JSON document.
 """
 
 from __future__ import annotations

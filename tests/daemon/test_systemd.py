@@ -15,7 +15,7 @@ from phasesync.daemon.systemd import Notifier
 
 
 class Manager:
-    """The other end: keeps what it was told."""
+    """The other end: keeps what it received."""
 
     def __init__(self, address: str, environ: str) -> None:
         self.environ = environ

@@ -22,7 +22,7 @@ from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 MARK = "DEMO_TEST_MARK"
-"""Inherited by whatever the demo starts, so that its processes can be told from others."""
+"""Inherited by whatever the demo starts, so that its processes can be distinguished from others."""
 
 
 @dataclass(frozen=True)
@@ -161,5 +161,5 @@ def _marked(mark: str) -> list[int]:
 def _environ(entry: Path) -> bytes:
     try:
         return (entry / "environ").read_bytes()
-    except OSError:  # It has ended, or is somebody else's.
+    except OSError:  # It has ended, or is someone else's.
         return b""

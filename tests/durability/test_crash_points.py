@@ -65,28 +65,28 @@ def rekeyed_and_edited(world: World) -> None:
 
 
 def scheduled(world: World) -> None:
-    """Somebody schedules the object for deletion."""
+    """Someone schedules the object for deletion."""
     world.remote.outside_delete(NAME)
 
 
 def scheduled_and_edited(world: World) -> None:
-    """Somebody schedules it for deletion, and the value changes."""
+    """Someone schedules it for deletion, and the value changes."""
     scheduled(world)
     edited(world)
 
 
 def deleted(world: World) -> None:
-    """Somebody deletes the object for good."""
+    """Someone deletes the object for good."""
     world.remote.outside_delete(NAME, recovery_days=None)
 
 
 def changed_outside(world: World) -> None:
-    """Somebody writes another value."""
+    """Someone writes another value."""
     world.remote.outside_put(NAME, "theirs")
 
 
 def foreign(world: World) -> None:
-    """Somebody else's object stands at the name."""
+    """Someone else's object stands at the name."""
     world.remote.outside_create(NAME, "theirs", tags={"team": "other"})
 
 
@@ -149,7 +149,7 @@ def kill_at(step: int) -> Callable[[str, str], None]:
 
 
 def killed_once(store: Store, scenario: Scenario) -> Iterator[tuple[World, str, int]]:
-    """Yield a world whose run was killed, for each step; with the step and the versions of an undisturbed run."""
+    """Yield a world with a killed run, for each step; with the step and the versions of an undisturbed run."""
     world, moment, steps, versions = prepared(store, scenario)
     assert len(steps) >= 6
     for step, label in enumerate(steps):
@@ -281,7 +281,7 @@ def test_a_worker_that_wakes_after_its_successor_died_is_undone(store: Store, sc
     """
     It froze before a call, its successor died at some step of writing a newer value, then the old call goes out.
 
-    Both sent the same token, so that the version alone does not tell whose payload is at AWS.
+    Both sent the same token, so that the version alone does not show which payload is at AWS.
     """
     world, moment, steps, _ = prepared(store, scenario)
     writes = ("create", "put_value", "update_metadata", "restore")

@@ -78,7 +78,7 @@ def removed(*keys: str) -> Callable[[World], None]:
 
 
 def removed_and_approved(world: World) -> None:
-    """More keys are gone than may be deleted unattended; somebody approved it."""
+    """More keys are gone than may be deleted unattended; someone approved it."""
     removed("A", "B", "C", "D")(world)
     world.run()
     approve(world)
@@ -93,7 +93,7 @@ def wanted_again(world: World) -> None:
 
 
 def changed_outside_and_approved(world: World) -> None:
-    """Somebody wrote and described it; the sync holds on drift; somebody approved the repair."""
+    """Someone wrote and described it; the sync holds on drift; someone approved the repair."""
     world.run()
     world.remote.outside_put(NAME, "theirs")
     world.remote.outside_describe(NAME, description="theirs")
@@ -131,7 +131,7 @@ def come_to_rest(world: World) -> None:
     """
     Runs follow until one has nothing to do and nothing is to come; what is held anew is approved anew.
 
-    A deletion that was noted and not asked for looks like one that somebody undid: its grace begins anew.
+    A deletion that was noted and not asked for looks like one that someone undid: its grace begins anew.
     """
     for _ in range(8):
         run = world.run()

@@ -304,7 +304,7 @@ class Machine(RuleBasedStateMachine):
     def accept_restore(self) -> None:
         self.stage.accept()
 
-    # --- somebody else at AWS
+    # --- someone else at AWS
 
     @rule(name=names, marks=st.sampled_from(["none", "another instance", "forged"]), value=theirs)
     @counted
@@ -334,7 +334,7 @@ class Machine(RuleBasedStateMachine):
     def interfere(
         self, sync: str, on_drift: OnDrift, changes: dict[str, SecretValue | None], fault: Fault | None, times: int
     ) -> None:
-        """Somebody writes what we write, also while a write of ours was not answered, and keeps at it."""
+        """Someone writes what we write, also while a write of ours was not answered, and keeps at it."""
         self.stage.configure(sync, on_drift=on_drift)
         self.stage.run(sync)
         for number in range(times):
@@ -390,7 +390,7 @@ class Machine(RuleBasedStateMachine):
     @rule(sync=syncs, wanted=st.sampled_from([{}, {US: AWS_MANAGED_KEY}]), region=st.sampled_from([US, NORTH]))
     @counted
     def copies_of_both(self, sync: str, wanted: dict[str, str], region: str) -> None:
-        """Somebody else copies what the sync copies as well, or wants no copies of."""
+        """Someone else copies what the sync copies as well, or wants no copies of."""
         written = [entry.remote_name for entry in self.stage.state_of(sync).journal if entry.written_before]
         assume(written)
         self._outside(lambda: self.remote.outside_replicate(written[0], region))

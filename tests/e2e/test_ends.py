@@ -45,7 +45,7 @@ class Gate:
 
 @pytest.fixture
 def in_step(installation: Installation) -> Installation:
-    """The sync `web` has been written once, and somebody has edited its environment since."""
+    """The sync `web` has been written once, and someone has edited its environment since."""
     installation.configure(daemon__claim_ttl_s=600)
     installation.add_syncs("web")
     installation.reconcile("web")
@@ -87,7 +87,7 @@ def test_sigterm_in_a_slow_write_gives_the_sync_back(
 
 
 def test_sigterm_lets_a_write_in_hand_end(in_step: Installation, aws: Aws) -> None:
-    """It ends within the time for that, so the run is in the log as applied and nobody has to finish it."""
+    """It ends within the time for that, so the run is in the log as applied and no one has to finish it."""
     gate = Gate()
     aws.server.do("PutSecretValue", gate)
     daemon = in_step.start_daemon()

@@ -67,7 +67,7 @@ def test_syncs_go_on_by_themselves_after_a_server_that_only_answered_reads(
 def test_a_daemon_waits_for_a_server_without_connections_left(
     installation: Installation, postgres_server: PostgresServer
 ) -> None:
-    """Whose text names a role, like that of a role which does not exist."""
+    """Its text names a role, like that of a role which does not exist."""
     role = f"role_{sa.make_url(installation.database_url).database}"
     at_the_server(postgres_server, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
     at_the_server(postgres_server, f"GRANT pg_read_all_data, pg_write_all_data TO {role}")

@@ -31,7 +31,7 @@ def freeze_apart_from_locks(installation: Installation, daemon: Daemon) -> None:
     """
     Freeze a daemon outside of any transaction, of which another of its threads may be in the middle.
 
-    Frozen with the only write lock of SQLite, or with a row lock, it would hold up everybody: another story.
+    Frozen with the only write lock of SQLite, or with a row lock, it would hold up everyone: another story.
     """
     while True:
         daemon.freeze()

@@ -149,7 +149,7 @@ def test_aws_that_does_not_work_harms_neither(installation: Installation, aws: A
 def test_a_run_makes_progress_with_every_call_and_none_while_aws_does_not_answer(
     installation: Installation, aws: Aws
 ) -> None:
-    """What tells a worker that is stuck from one that has much to do; in this process, to look at it."""
+    """What distinguishes a stuck worker from a busy one; in this process, to observe it."""
     installation.add_syncs("web", values={f"KEY_{number}": "x" for number in range(4)}, **PER_KEY)
     settings = load_settings(installation.config, environ=installation.environ).settings
     components = build_components(lambda: settings, LogEvents())

@@ -31,7 +31,7 @@ class Write:
     Attributes:
         operation: what AWS calls it.
         prepare: makes it necessary.
-        new_versions: how many versions come of it, however often the daemon dies on the way.
+        new_versions: how many versions it makes, however often the daemon dies on the way.
         first: whether nothing is there before it.
     """
 
@@ -46,7 +46,7 @@ def nothing(_installation: Installation, _aws: Aws) -> None:
 
 
 def edited(installation: Installation, _aws: Aws) -> None:
-    """Somebody has changed a key."""
+    """Someone has changed a key."""
     installation.edit("web", URL="postgres://new")
 
 
@@ -56,7 +56,7 @@ def rekeyed(installation: Installation, aws: Aws) -> None:
 
 
 def deleted(installation: Installation, aws: Aws) -> None:
-    """Somebody has scheduled the secret for deletion, and a check is due."""
+    """Someone has scheduled the secret for deletion, and a check is due."""
     aws.server.outside.delete(NAME, recovery_days=7)
     installation.configure_sync("web", interval=timedelta(minutes=10))
 

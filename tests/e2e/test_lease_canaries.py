@@ -1,4 +1,4 @@
-"""The keys of leases are found nowhere but where they were handed out; tables are searched in tests/store/."""
+"""The keys of leases are found nowhere but where they were shown; tables are searched in tests/store/."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_key_of_a_lease_leaks(installation: Installation, aws: Aws) -> None:
     installation.ends_in(second, seconds=0)
     daemon.wait_for_line("lease not taken back", error="PermissionDeniedError")
 
-    # A lease whose answer was lost after AWS had made its key.
+    # The answer was lost after AWS had made the key of this lease.
     made: list[str] = []
 
     def spoil(operation: Operation) -> Answer:

@@ -207,7 +207,7 @@ def test_a_command_gets_a_lease_that_is_gone_when_it_ends(alone: Installation, a
 
 
 def add_second(alone: Installation) -> None:
-    """Add a dynamic secret `second` whose keys are not those of `ci`."""
+    """Add a dynamic secret `second` with other keys than `ci`."""
     keys = "username=B_USER,access_key_id=B_ID,secret_access_key=B_SECRET"
     policy = str(alone.folder / "inline.json")
     lives = ("--default-ttl", "1h", "--max-ttl", "8h", "--key-map", keys, "--inline-policy", policy)

@@ -66,7 +66,7 @@ class Operator:
 
 @pytest.fixture
 def installation(database_url: str, tmp_path: Path, aws: Aws) -> Iterator[Installation]:
-    """Nothing yet; at the end no daemon is left, whatever becomes of the test."""
+    """Nothing yet; at the end no daemon is left, however the test ends."""
     made = Installation(tmp_path, database_url, aws.environ)
     made.in_process = "postgresql" in database_url
     yield made
@@ -90,7 +90,7 @@ def test_aws_follows_the_store(installation: Installation, aws: Aws) -> None:
     assert values_of(aws, NAME)["URL"] == "postgres://new"
     assert len(versions_of(aws, NAME)) == 2
 
-    # What somebody else wrote is repaired at the interval.
+    # What someone else wrote is repaired at the interval.
     aws.boto("secretsmanager").put_secret_value(SecretId=NAME, SecretString='{"URL": "theirs"}')
     wait_until(lambda: values_of(aws, NAME).get("URL") == "postgres://new", what="the repair")
 
@@ -107,7 +107,7 @@ def test_aws_follows_the_store(installation: Installation, aws: Aws) -> None:
     installation.wait_for("web")
     assert values_of(aws, NAME)["URL"] == "postgres://later"
 
-    # Emptying waits for somebody who has seen what would be lost.
+    # Emptying waits for someone who has seen what would be lost.
     installation.done("secrets", "unset", "shop/production", "URL")
     wait_until(lambda: values_of(aws, NAME) == {"USER": "shop"}, what="the smaller value")
     installation.done("secrets", "unset", "shop/production", "USER")
@@ -126,7 +126,7 @@ def test_aws_follows_the_store(installation: Installation, aws: Aws) -> None:
 
 
 def check_log(runs: list[Any], aws: Aws) -> None:
-    """The log tells the story, and its figures are those of AWS."""
+    """The log shows what happened, and its figures are those of AWS."""
     told = [(run["trigger"], run["outcome"]) for run in runs if run["outcome"] != "unchanged"]
     assert [trigger for trigger, outcome in told if outcome == "applied"] == [
         *("change", "change", "drift", "resume", "change", "manual")

@@ -61,7 +61,7 @@ def test_secrets_are_taken_over_deleted_restored_and_removed(installation: Insta
     installation.wait_for("keys")
     assert (describe(aws, "A")["ARN"], value_of(aws, "A")) == (arn, "new A")
 
-    # Many keys go: that waits for somebody who has seen how many.
+    # Many keys go: that waits for someone who has seen how many.
     for name in ("A", "B", "C"):
         done("secrets", "unset", "shop/production", name)
     installation.wait_for("keys", status="held")
@@ -73,7 +73,7 @@ def test_secrets_are_taken_over_deleted_restored_and_removed(installation: Insta
     installation.wait_for("keys")
     assert all("DeletedDate" in describe(aws, one.removeprefix("shop/")) for one in plan["held"])
 
-    # Somebody else writes: held as well, until approved.
+    # Someone else writes: held as well, until approved.
     aws.boto("secretsmanager").put_secret_value(SecretId="shop/E", SecretString="changed by others")
     installation.wait_for("keys", status="held")
     assert value_of(aws, "E") == "changed by others"

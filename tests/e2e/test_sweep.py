@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def make_syncs(installation: Installation, count: int) -> None:
-    """Make syncs that were written a while ago and whose checks are due in some seconds."""
+    """Make syncs that were written a while ago and have checks due in some seconds."""
     names = [f"sync-{number}" for number in range(count)]
     installation.add_syncs(*names)
     installation.reconcile(*names)

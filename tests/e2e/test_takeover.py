@@ -101,7 +101,7 @@ def test_many_daemons_share_many_syncs_and_every_edit_arrives_once(installation:
     runs = [len(daemon.find("run finished", outcome="applied")) for daemon in daemons]
     assert sum(runs) == len(names) * (1 + edits)
     assert min(runs) > 0, "one of them has done nothing"
-    # All leave at once; nothing is left behind for anybody.
+    # All leave at once; nothing is left behind for anyone.
     for daemon in daemons:
         daemon.signal(signal.SIGTERM)
     assert [daemon.ends() for daemon in daemons] == [0, 0, 0]

@@ -146,7 +146,7 @@ def test_the_end_of_a_session_is_told_by_the_clock(aws: AwsEmulator, boto: Boto)
 
 @pytest.fixture
 def guarded_role(aws: AwsEmulator, boto: Boto) -> str:
-    """A role whose trust policy asks for an External ID."""
+    """A role with a trust policy that asks for an External ID."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [

@@ -118,7 +118,7 @@ def test_refuses_to_associate_what_was_not_made_for_it_or_a_second_one(
     )
 
 
-# --- whose value, whose rights
+# --- which value, which rights
 
 
 @refuses("values of copies between accounts")

@@ -1,4 +1,4 @@
-"""A deletion blocks, is taken back, ends."""
+"""A deletion blocks, is cancelled, ends."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_a_key_is_known_at_once_where_nothing_is_set_and_after_a_reset(
     assert_refused(boto, key)
     aws.reset()
     assert aws.timing.new_key_takes == timedelta()
-    boto("sts", **key).get_caller_identity()  # nobody's key now, and so nobody's to refuse
+    boto("sts", **key).get_caller_identity()  # no one's key now, and so no one's to refuse
 
 
 def test_the_time_may_be_given_to_the_server():

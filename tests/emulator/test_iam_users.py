@@ -130,7 +130,7 @@ def test_a_boundary_may_be_put_and_deleted(iam: Any, own_policy: str):
     assert code_of(lambda: iam.delete_user_permissions_boundary(UserName="lease")) == "NoSuchEntity"
 
 
-# --- told and listed
+# --- described and listed
 
 
 @refuses("lists of users")

@@ -68,7 +68,7 @@ def test_a_list_comes_in_pages(aws: AwsEmulator, sm: Any):
 
 @refuses("pages")
 def test_pages_go_on_in_what_the_first_one_found(aws: AwsEmulator, sm: Any):
-    """What is new does not push anything off its page, and what is gone is not told any more."""
+    """What is new does not push anything off its page, and what is gone is not listed any more."""
     for number in range(6):
         aws.clock.advance(seconds=1)
         aws.outside.create(f"shop-{number}")

@@ -78,7 +78,7 @@ def test_what_is_ours_and_what_is_missing_is_no_candidate(world: World) -> None:
 
 
 def test_nothing_to_take_over_is_refused(world: World) -> None:
-    """Neither what is missing, nor what AWS keeps for itself; the reason is told."""
+    """Neither what is missing, nor what AWS keeps for itself; the reason is shown."""
     with pytest.raises(IllegalTransitionError):
         adopt(world)
 
@@ -115,7 +115,7 @@ def test_a_consent_is_for_what_was_shown(world: World) -> None:
 
 
 def test_a_consent_ends_with_another_folder(world: World) -> None:
-    """Other keys have other names: what stands there was shown to nobody."""
+    """Other keys have other names: what stands there was shown to no one."""
     world.configure(layout=Layout.PER_KEY, remote_name=None, name_template="{app}/{path}/{key}")
     for name in ("shop/URL", "shop/db/PASSWORD"):
         world.remote.outside_create(name, "theirs")
@@ -186,7 +186,7 @@ def test_an_import_merges_members_into_the_environment(
 
 
 def test_a_version_that_came_after_the_import_is_not_written_over(world: World) -> None:
-    """It would be lost; importing once more mends it."""
+    """It would be lost; importing once more corrects it."""
     world.remote.outside_create(NAME, '{"USER":"theirs"}')
     adopt(world, Adopt.PREFER_AWS)
     world.remote.outside_put(NAME, '{"USER":"later"}')
@@ -259,7 +259,7 @@ def test_where_the_store_wins_only_missing_keys_are_read(world: World) -> None:
 
 
 def test_objects_that_the_store_has_no_keys_for_are_left_alone_without_import(world: World) -> None:
-    """Nor are those that belong to somebody's phasesync, to AWS, or are on their way out."""
+    """Nor are those that belong to someone's phasesync, to AWS, or are on their way out."""
     per_key(world)
     world.remote.outside_create(URL, "theirs")
     world.remote.outside_create(NEW, "theirs")

@@ -149,7 +149,7 @@ def test_contested_is_over_a_day_later_or_when_approved(world: World) -> None:
 )
 @pytest.mark.parametrize("error", [DestinationUnavailableError("no connection"), PermissionDeniedError("denied")])
 def test_a_repair_that_fails_is_no_repair(world: World, somebody, call: str, error: DestinationError) -> None:
-    """An outage of AWS is no quarrel: nobody has to approve what nobody contests."""
+    """An outage of AWS is no quarrel: no one has to approve what no one contests."""
     world.configure(description="ours")
     world.run()
     somebody(world)

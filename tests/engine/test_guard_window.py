@@ -137,7 +137,7 @@ def test_one_reference_of_many_values_is_enough(world: World) -> None:
 
 @pytest.fixture
 def objects(world: World) -> World:
-    """Ten objects, of which those whose key goes are deleted at once."""
+    """Ten objects; those that lose their key are deleted at once."""
     world.configure(
         layout=Layout.PER_KEY,
         remote_name=None,

@@ -90,7 +90,7 @@ def test_why_says_who_holds_it(world: World, make: Make) -> None:
 
 @THEIRS
 def test_its_value_can_be_imported_with_a_warning(world: World, make: Make) -> None:
-    """Reading harms nobody; whoever imports has to know that the value gets old."""
+    """Reading harms no one; whoever imports has to know that the value gets old."""
     name = make(world)
 
     read = read_remote(world.context, kind=KIND, credential="aws", region=None, remote_name=NAME)

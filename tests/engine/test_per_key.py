@@ -27,7 +27,7 @@ URL, USER = "shop/production/URL", "shop/production/USER"
 
 
 def per_key(store: Store, **config: object) -> World:
-    """A world whose sync writes one object a key."""
+    """A world with a sync that writes one object a key."""
     template = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": "{app}/{env}/{key}"}
     return World(store, **{**template, **config})
 
@@ -123,7 +123,7 @@ def test_an_edit_that_meets_a_check_that_is_due_makes_it_too(keyed: World) -> No
 
 
 def test_one_bad_object_does_not_stop_the_others(keyed: World) -> None:
-    """An empty value, a value over the limit, a name that somebody else has, a call that AWS refuses."""
+    """An empty value, a value over the limit, a name that someone else has, a call that AWS refuses."""
     keyed.edit(BIG="x" * 70_000, TAKEN="ours", REFUSED="no")
     keyed.store.secrets.edit(
         "shop",
@@ -191,7 +191,7 @@ def test_a_hint_leaves_the_names_of_secrets_as_they_are(keyed: World) -> None:
 
 
 def hint(world: World) -> str | None:
-    """What a run that ends with an error tells."""
+    """What a run that ends with an error reports."""
     error = world.run().error
     assert error is not None
     return error.hint
@@ -325,7 +325,7 @@ def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
 
 
 def test_copies_that_take_their_time_to_go_are_waited_for(deleting: World) -> None:
-    """They are taken for nobody else's meanwhile, and once they are gone a copy there is not ours any more."""
+    """They are taken for no one else's meanwhile, and once they are gone a copy there is not ours any more."""
     gone = "shop/production/A"
     deleting.configure(replicas={"us-east-1": AWS_MANAGED_KEY})
     deleting.run()
@@ -427,7 +427,7 @@ def test_a_restored_database_deletes_nothing(deleting: World) -> None:
 
 
 def test_another_folder_under_the_same_names_says_what_goes(deleting: World) -> None:
-    """Nothing is said where the names tell folders apart, or where nothing is deleted."""
+    """There is no warning if the names distinguish folders, or if nothing is deleted."""
 
     def warnings(path: str) -> tuple[str, ...]:
         return deleting.configuration().update("web", change=lambda config: config, path=path).warnings
@@ -453,7 +453,7 @@ def test_a_failed_deletion_is_tried_again_and_told(deleting: World) -> None:
 
 
 def test_edits_of_the_others_do_not_wait_for_one_that_fails(keyed: World) -> None:
-    """A name that somebody else has halts the sync; its other keys go out as ever, and are still checked."""
+    """A name that someone else has halts the sync; its other keys go out as ever, and are still checked."""
     keyed.remote.outside_create("shop/production/TAKEN", "theirs")
     keyed.edit(TAKEN="ours")
     keyed.run()

@@ -56,7 +56,7 @@ KEYS = {
 
 @pytest.fixture
 def under_it(make_world: MakeWorld) -> MakeWorld:
-    """Makes a world whose AWS allows that policy and nothing else."""
+    """Makes a world with an AWS that allows that policy and nothing else."""
 
     def make(**config: Any) -> AwsWorld:
         world = make_world(**config)

@@ -20,14 +20,14 @@ def give_back(world: World) -> ReleaseResult:
 
 
 def take_over(world: World, **tags: str) -> None:
-    """Somebody's object with these tags becomes ours."""
+    """Someone's object with these tags becomes ours."""
     world.remote.outside_create(NAME, "theirs", tags=tags)
     accept(world, preview(world, Adopt.OVERWRITE))
     world.run()
 
 
 def test_an_object_that_was_taken_over_gets_its_tags_back(world: World) -> None:
-    """Ours go, what we wrote over comes back, what somebody else set since stays; the value stays."""
+    """Ours go, what we wrote over comes back, what someone else set since stays; the value stays."""
     world.configure(tags={"team": "shop", "tier": "1", "same": "x", "later": "ours"})
     take_over(world, team="other", keep="this", same="x", aws="no")
     world.remote.outside_tag(NAME, {"later": "theirs"})
@@ -40,7 +40,7 @@ def test_an_object_that_was_taken_over_gets_its_tags_back(world: World) -> None:
 
 
 def test_an_object_that_we_made_keeps_the_tags_of_its_sync(world: World) -> None:
-    """There is nobody to give them back to; only our marks go."""
+    """There is no one to give them back to; only our marks go."""
     world.configure(tags={"team": "shop"})
     world.run()
 
@@ -99,7 +99,7 @@ def test_what_aws_refuses_is_told_and_stays_ours(world: World) -> None:
 
 
 def test_a_destination_that_is_gone_is_not_asked_for_every_object(world: World) -> None:
-    """What was not tried is told, and stays ours until the command is repeated."""
+    """What was not tried is reported, and stays ours until the command is repeated."""
     world.configure(layout=Layout.PER_KEY, remote_name=None, name_template="shop/{key}")
     world.run()
     world.destinations.log.clear()
@@ -113,7 +113,7 @@ def test_a_destination_that_is_gone_is_not_asked_for_every_object(world: World) 
 
 
 def test_what_is_not_ours_any_more_is_left_alone(world: World) -> None:
-    """Somebody took our marks off and set their own, or made another object of that name."""
+    """Someone took our marks off and set their own, or made another object of that name."""
     world.configure(tags={"team": "shop"}, tag_mode=TagMode.UPSERT)
     world.run()
     world.remote.outside_tag(NAME, {TAG_INSTANCE: "a" * 32})

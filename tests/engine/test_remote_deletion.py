@@ -104,7 +104,7 @@ def test_copies_that_take_their_time_to_go_are_still_ours(world: World) -> None:
 
 
 def test_copies_of_others_keep_the_object_and_the_sync(world: World) -> None:
-    """Paused, so that the command can be repeated; the hint names the line that mends it."""
+    """Paused, so that the command can be repeated; the hint names the line that corrects it."""
     two_objects(world)
     world.remote.outside_replicate("shop/URL", "us-east-1")
 
@@ -151,7 +151,7 @@ def test_a_restored_database_deletes_nothing_on_anybodys_word(world: World) -> N
 
 
 def test_a_create_whose_answer_was_lost_is_deleted_too(world: World) -> None:
-    """The token tells that it is ours."""
+    """The token shows that it is ours."""
     world.destinations.fail("create", when="after", error=OutcomeUnknownError("no answer"))
     world.run()
 
@@ -224,7 +224,7 @@ def with_copies(world: World) -> None:
     "scene", [foreign, marked_only, of_an_unknown_sync, made_anew_by_others, of_a_service, with_copies]
 )
 def test_anything_else_is_refused(world: World, scene: object) -> None:
-    """Before anybody is asked, and nothing is called that writes."""
+    """Before anyone is asked, and nothing is called that writes."""
     scene(world)  # type: ignore[operator]
     calls = len(world.destinations.log)
 

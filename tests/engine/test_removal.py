@@ -7,7 +7,7 @@ from tests.support.world import NAME, World
 
 
 def test_our_marks_come_off_an_object_whose_creation_was_never_answered(world: World) -> None:
-    """It is at AWS all the same, and nobody would look for it later."""
+    """It is at AWS all the same, and no one would look for it later."""
     world.destinations.fail("create", when="after")
     world.run()
     assert TAG_INSTANCE in world.object.tags

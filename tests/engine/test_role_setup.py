@@ -62,7 +62,7 @@ def test_a_role_that_exists_gets_no_second_one() -> None:
 
 
 def test_it_says_that_the_role_trusts_who_typed_the_command() -> None:
-    """The daemon is often somebody else."""
+    """The daemon is often someone else."""
     assert lines_of(NEW)[-1].endswith("phasesync aws trust-policy aws --principal ARN")
 
 

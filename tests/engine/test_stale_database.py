@@ -57,7 +57,7 @@ def test_a_plan_says_so_as_well(world: World) -> None:
 
 
 def test_a_spent_token_that_only_the_write_meets_is_refused_again_and_again(world: World) -> None:
-    """Somebody else's write hides ours; the token of the next write is spent all the same."""
+    """Someone else's write hides ours; the token of the next write is spent all the same."""
     roll_back(world, writes=1)
     for text in ("theirs", "theirs again"):
         world.remote.outside_put(NAME, text)

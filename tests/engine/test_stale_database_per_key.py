@@ -32,7 +32,7 @@ def world(migrated_database_url: str) -> Iterator[World]:
 
 
 def hide_the_proof(world: World) -> None:
-    """Somebody else writes twice, so that no label is on our later write any more."""
+    """Someone else writes twice, so that no label is on our later write any more."""
     for text in ("theirs", "theirs again"):
         world.remote.outside_put(FIRST, text)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
 
 
 class Editor:
-    """Edits, and reconciles as a daemon would, whenever somebody without a claim begins to look at AWS."""
+    """Edits, and reconciles as a daemon would, whenever someone without a claim begins to look at AWS."""
 
     def __init__(self, world: World, *, times: int, at: tuple[str, ...] = ("observe", "read_value")) -> None:
         self.left = times

@@ -89,7 +89,7 @@ def test_what_somebody_changed_is_repaired_after_one_sweep(world: World, happeni
 
 
 def test_an_object_that_lost_our_tags_is_found_missing_and_turns_out_not_to_be_ours(fleet: Fleet) -> None:
-    """The list does not show it; asked for by itself it is there, and nobody writes over it."""
+    """The list does not show it; asked for by itself it is there, and no one writes over it."""
     fleet.remote.outside_tag("shop/s1", {}, untag=[TAG_INSTANCE, TAG_SYNC])
     before = dict(fleet.object("s1").versions)
 
@@ -104,7 +104,7 @@ def test_an_object_that_lost_our_tags_is_found_missing_and_turns_out_not_to_be_o
 
 
 def test_an_object_that_a_list_leaves_out_is_neither_created_nor_deleted(fleet: Fleet) -> None:
-    """Filters and lag hide what exists: only asking for it by itself tells."""
+    """Filters and lag hide what exists: only describing it by itself shows it."""
     fleet.remote.listed = lambda **place: []  # type: ignore[method-assign]
     before = {name: list(fleet.object(name).versions) for name in fleet.names}
     writes = len(fleet.world.writes())

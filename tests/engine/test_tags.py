@@ -62,7 +62,7 @@ def test_a_foreign_tag_is_never_taken_off(world: World) -> None:
 
 
 def test_a_tag_that_was_there_as_wanted_is_not_ours(world: World) -> None:
-    """Somebody had set the very same; it stays when we no longer want it."""
+    """Someone had set the very same; it stays when we no longer want it."""
     world.run()
     world.remote.outside_tag(world.name, {"team": "shop"})
     world.configure(tags={"team": "shop", "b": "1"}, tag_mode=TagMode.REPLACE_OWN)

@@ -14,7 +14,7 @@ from tests.support.world import World
 
 
 def alter(world: World, statement: sa.Update) -> None:
-    """Write to the database as somebody who has no key."""
+    """Write to the database as someone who has no key."""
     with world.store.database.write() as connection:
         connection.execute(statement)
 
@@ -90,7 +90,7 @@ def test_a_sync_with_an_altered_journal_alone_can_be_removed(world: World) -> No
 def test_what_cannot_be_read_is_looked_at_again_later_and_not_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch, error: PhasesyncError
 ) -> None:
-    """Whether an edit woke the run or a check: nothing says which edit would mend it."""
+    """Whether an edit woke the run or a check: nothing says which edit would correct it."""
     world.run()
     for wake in (lambda: None, lambda: world.edit(URL="postgres://new")):
         wake()

@@ -45,7 +45,7 @@ def with_second_look(world: World, happens: Callable[[], object]) -> Store:
 
 
 def nothing() -> None:
-    """Nobody does anything."""
+    """No one does anything."""
 
 
 def wait(
@@ -82,7 +82,7 @@ def hold(world: World) -> None:
 
 
 def halt(world: World) -> None:
-    """Leave the sync halted: somebody else's object has its name."""
+    """Leave the sync halted: someone else's object has its name."""
     world.remote.outside_create(NAME, "{}")
     world.run()
     assert world.sync.settled_status is SyncStatus.HALTED
@@ -95,7 +95,7 @@ SAID = {
     "halted": ("not made by phasesync", "syncs why web"),
     "paused": ("by ann, a migration", "syncs resume web"),
 }
-"""Status -> what is said of the reason, and of the mend."""
+"""Status -> what is said of the reason, and of the correction."""
 
 
 @pytest.mark.parametrize("status", STUCK)
@@ -289,7 +289,7 @@ def test_a_pause_can_be_waited_for_without_a_daemon(world: World, monkeypatch: p
 
 
 def test_a_run_that_is_due_now_is_not_in_the_way(world: World) -> None:
-    """Whoever waits for less than a daemon's start is told that there is none, and beside one that time is over."""
+    """A wait shorter than a daemon's start reports that there is no daemon; beside a daemon, that time is over."""
     with pytest.raises(UnhealthyError, match="is pending, and no daemon is running that would make it in-sync"):
         wait(world, served=False, timeout=timedelta())
     with pytest.raises(IllegalTransitionError, match="is still pending, not in-sync"):

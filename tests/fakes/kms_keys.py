@@ -30,7 +30,7 @@ class FakeKeys:
 
     def __init__(self) -> None:
         self.denied = False
-        """Whether kms:DescribeKey is refused to everybody."""
+        """Whether kms:DescribeKey is refused to everyone."""
         self._keys: dict[tuple[str, str, str], FakeKey] = {}
 
     def add(

@@ -76,7 +76,7 @@ class FakeObject:
 
     @property
     def is_replica(self) -> bool:
-        """True for a copy whose primary is in another Region."""
+        """True for a copy of a primary in another Region."""
         return self.primary_region not in (None, self.region)
 
     @property

@@ -42,7 +42,7 @@ def _malformed() -> DestinationRejectedError:
 
 
 def _lets_everybody_in(statement: dict[str, Json]) -> bool:
-    """Say whether an Allow names everybody and no condition narrows it."""
+    """Say whether an Allow names everyone and no condition narrows it."""
     return (
         statement["Effect"] == "Allow" and "*" in _principals(statement["Principal"]) and "Condition" not in statement
     )

@@ -89,7 +89,7 @@ class FakeRemote:
 
     @property
     def objects(self) -> dict[tuple[str, str, str], FakeObject]:
-        """(account, Region, name) -> object; those whose recovery window has ended are gone."""
+        """(account, Region, name) -> object; it is gone after its recovery window."""
         for secret in list(self._objects.values()):
             if secret.deleted_at is not None and secret.deleted_at <= self.now():
                 self.drop(secret)

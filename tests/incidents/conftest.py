@@ -26,7 +26,7 @@ def store(migrated_database_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def per_key(store: Store) -> Callable[..., World]:
-    """Makes a world whose sync writes one object a key: shop/production/KEY."""
+    """Makes a world with a sync that writes one object a key: shop/production/KEY."""
 
     def make(**config: object) -> World:
         layout = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": "{app}/{env}/{key}"}

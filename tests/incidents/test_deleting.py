@@ -19,7 +19,7 @@ def standing(world: World) -> list[str]:
 
 
 def looks(there: FakeObject) -> tuple[object, ...]:
-    """All that somebody else could miss."""
+    """All that someone else could miss."""
     return there.text(), dict(there.tags), there.description, there.deleted_at, sorted(there.versions)
 
 
@@ -30,7 +30,7 @@ def pass_the_grace(world: World) -> None:
 
 
 def test_a_first_sync_touches_nothing_that_it_did_not_make(per_key) -> None:
-    """What the source does not know is somebody else's, also under the same prefix and with deletion switched on."""
+    """What the source does not know is someone else's, also under the same prefix and with deletion switched on."""
     world = per_key(on_remove=OnRemove.DELETE)
     theirs = [
         world.remote.outside_create("shop/production/OLD", "theirs"),

@@ -26,7 +26,7 @@ def test_an_edit_is_due_at_once_and_not_at_the_next_interval(world: World) -> No
 
 
 def test_a_person_does_not_wait_for_back_off(world: World) -> None:
-    """A failing sync waits; a run that somebody asks for does not."""
+    """A failing sync waits; a run that someone asks for does not."""
     world.destinations.fail("observe", error=DestinationUnavailableError("no connection"))
     world.run(Trigger.CHANGE)
     assert not world.due()
@@ -96,7 +96,7 @@ def test_a_change_by_hand_is_told_and_repaired(world: World) -> None:
 
 
 def test_a_failure_names_object_code_request_and_next_try(keyed: World) -> None:
-    """The operator finds the bad key without asking anybody."""
+    """The operator finds the bad key without asking anyone."""
     error = DestinationRejectedError("AWS rejects it", code="InvalidParameterException", request_id="r-1")
     keyed.destinations.fail("create", error=error)
 
@@ -121,7 +121,7 @@ def test_one_failing_object_does_not_stop_the_others(keyed: World) -> None:
 
 
 def test_a_sync_has_one_writer_at_a_time(world: World) -> None:
-    """Who finds it claimed does not write beside the other; who lost it is told before its next write."""
+    """Who finds it claimed does not write beside the other; who lost it learns it before its next write."""
     held = world.store.claims.claim(world.sync_id, "daemon-a", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
     with pytest.raises(ClaimHeldError):
         world.store.claims.claim(world.sync_id, "daemon-b", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)

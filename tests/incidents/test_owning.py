@@ -1,4 +1,4 @@
-"""Incidents over whose an object is: two syncs, two accounts, somebody else's secret, a service's secret."""
+"""Incidents over the owner of an object: two syncs, two accounts, somebody else's secret, a service's secret."""
 
 import pytest
 

@@ -93,7 +93,7 @@ def test_a_second_run_writes_nothing_whatever_the_values_look_like(world: World)
 
 
 def test_a_full_set_of_versions_parks_the_object_and_says_until_when(world: World) -> None:
-    """Somebody else used up what AWS keeps; no storm of attempts follows."""
+    """Someone else used up what AWS keeps; no storm of attempts follows."""
     world.run()
     for number in range(99):
         world.remote.outside_put(NAME, f"theirs-{number}")
@@ -146,7 +146,7 @@ def test_text_is_a_string_and_becomes_binary_only_with_an_approval(keyed: World)
 
 
 def test_a_secret_without_any_value_gets_one(world: World) -> None:
-    """Ours, and one that somebody made empty and gave to us."""
+    """Ours, and one that someone made empty and gave to us."""
     world.run()
     world.object.versions.clear()
     assert world.run().outcome is Outcome.APPLIED
@@ -185,7 +185,7 @@ def test_a_value_that_aws_does_not_take_is_named_and_stops_no_other(keyed: World
 
 
 def test_a_value_that_is_put_back_is_not_swallowed_by_its_token(world: World) -> None:
-    """A, then B whose answer is lost, then A again: readers get A, whether B had landed or not."""
+    """A, then B with a lost answer, then A again: readers get A, whether B had landed or not."""
     for when in ("before", "after"):
         world.edit(URL="A")
         world.run()

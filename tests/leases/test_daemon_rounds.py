@@ -1,4 +1,4 @@
-"""A daemon's rounds as far as leases go: who does them, how often, and what becomes of old ones."""
+"""A daemon's rounds as far as leases go: who does them, how often, and what happens to old ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TTL = timedelta(seconds=15)
 
 
 def scheduler(process: LeaseProcess, owner: str = "daemon-0", *, kept: timedelta = timedelta(days=90)) -> Scheduler:
-    """A daemon's rounds on a process of the world; its syncs are nobody's here."""
+    """A daemon's rounds on a process of the world; its syncs are no one's here."""
     context = context_of(
         process.store, issuers=process.issuers, clock=process.clock, events=process, owner=owner, ttl=TTL
     )
@@ -53,7 +53,7 @@ def test_nothing_is_taken_back_before_it_is_known_who_works(world: LeaseWorld) -
 
 
 class Held:
-    """A dispatcher of some threads whose work never ends: AWS does not answer."""
+    """A dispatcher of some threads with work that never ends: AWS does not answer."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -1,5 +1,5 @@
 """
-Each call that issuing and taking back makes goes wrong, in each way: after the daemon's rounds IAM holds exactly the
+Each call that issuing and revoking makes goes wrong, in each way: after the daemon's rounds IAM holds exactly the
 users of live leases.
 
 The calls are found by running each act once, so that whatever is added to it later goes wrong too.
@@ -29,7 +29,7 @@ MOST = 40
 
 @dataclass(frozen=True)
 class Wrong:
-    """One way in which a call goes wrong. `lasts`: everything after it goes wrong as well, until AWS is mended."""
+    """One way in which a call goes wrong. `lasts`: everything after it goes wrong as well, until AWS is repaired."""
 
     name: str
     answer: Answer
@@ -134,11 +134,11 @@ def settle_soon(world: LeaseWorld) -> None:
 
 
 def as_it_was_made(_world: LeaseWorld, _name: str) -> None:
-    """Nobody touched the user."""
+    """No one touched the user."""
 
 
 def with_more_on_it(world: LeaseWorld, name: str) -> None:
-    """Somebody else hung things on it, so that it has to be stripped."""
+    """Someone else hung things on it, so that it has to be stripped."""
     world.iam.create_access_key(UserName=name)
     world.iam.put_user_policy(UserName=name, PolicyName="theirs", PolicyDocument=INLINE)
     world.iam.create_login_profile(UserName=name, Password="Correct-Horse-9")
@@ -146,7 +146,7 @@ def with_more_on_it(world: LeaseWorld, name: str) -> None:
 
 CASES = [
     *((as_it_was_made, wrong) for wrong in WAYS),
-    # The calls that strip a user are all of one kind: two ways tell as much as nine.
+    # The calls that strip a user are all of one kind: two ways show as much as nine.
     *((with_more_on_it, wrong) for wrong in WAYS if wrong.name in ("refused", "its answer is lost")),
 ]
 

@@ -1,4 +1,4 @@
-"""Kept leases: however many ask at once one is issued, and no key is handed out that AWS does not know any more."""
+"""Kept leases: however many ask at once one is issued, and no key is shown that AWS does not know any more."""
 
 from __future__ import annotations
 

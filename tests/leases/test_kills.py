@@ -1,5 +1,5 @@
 """
-kill -9 between any two calls of issuing and of taking back, and between any two writes of the database.
+kill -9 between any two calls of issuing and of revoking, and between any two writes of the database.
 
 A child process does the work and kills itself at the n-th step; the steps are counted by a first child that lives, so
 that whatever is added later is killed too. Then a daemon does its rounds, and IAM holds exactly the users of live
@@ -35,7 +35,7 @@ for _service in ("iam", "sts"):
     boto3.client(_service, region_name="eu-west-1")  # In the process that children come from: it is read once for all.
 
 LIVES = 0
-"""Step at which nobody dies."""
+"""Step at which no one dies."""
 
 
 class Steps:
@@ -132,7 +132,7 @@ def test_killed_at_any_step_of_issuing_no_user_is_left_that_no_lease_wants(
         settle(world)
 
         assert world.users() == world.wanted(), step
-        # Handed out or not, to whom is not known: the row says which, and the user follows it.
+        # Whether its key was shown is not known: the row decides, and the user follows it.
         for lease in world.leases.list_leases():
             if lease.spec.name not in before and lease.status is LeaseStatus.ACTIVE:
                 world.revoke(lease.id)

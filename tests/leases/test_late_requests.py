@@ -15,7 +15,7 @@ from tests.support.stores import ACTOR, LONG
 
 
 def lose_the_user(world: LeaseWorld) -> None:
-    """Issue a lease whose CreateUser never arrives, as far as anybody knows: all that follows is lost as well."""
+    """Issue a lease with a CreateUser that never arrives, as far as anyone knows: all that follows is lost as well."""
     world.aws.on_request = lambda when, one: DROP if one.service == "iam" and when == "before" else None
     with pytest.raises(DestinationError):
         world.issue()

@@ -77,7 +77,7 @@ class Judge:
 
 
 def hang_everything_on(world: LeaseWorld, name: str) -> None:
-    """Somebody puts on a user whatever a user can have."""
+    """Someone puts on a user whatever a user can have."""
     iam = world.iam
     iam.create_access_key(UserName=name)
     iam.put_user_policy(UserName=name, PolicyName="theirs", PolicyDocument=INLINE)
@@ -93,7 +93,7 @@ def hang_everything_on(world: LeaseWorld, name: str) -> None:
 
 
 def certificate() -> str:
-    """A certificate that nobody signed but itself."""
+    """A certificate that no one signed but itself."""
     key = ed25519.Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     began = datetime(2026, 1, 1, tzinfo=UTC)
@@ -237,7 +237,7 @@ def tags_of(world: LeaseWorld, dynamic: str | None = None, *, instance: str | No
 
 
 def user_of_another_dynamic(world: LeaseWorld) -> str:
-    """The user of a lease of another dynamic secret in the environment, whose users have no boundary."""
+    """The user of a lease of another dynamic secret in the environment, without a boundary."""
     keys = {"username": "A", "access_key_id": "B", "secret_access_key": "C"}
     config = replace(world.dynamic.config, policy_arns=(ADMINISTRATOR,), groups=(), permission_boundary=None, keys=keys)
     world.add("admin", config=replace(config, user_template="ci-{{random}}"))
@@ -245,7 +245,7 @@ def user_of_another_dynamic(world: LeaseWorld) -> str:
 
 
 def attacks(world: LeaseWorld, iam: Any, ours: str, another: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield what somebody would try who got hold of the daemon's role."""
+    """Yield what someone would try who got hold of the daemon's role."""
     tags = tags_of(world, "ci")
     bounded = {"PermissionsBoundary": BOUNDARY, "Tags": tags}
     yield "no boundary", lambda: iam.create_user(UserName=FITTING, Path=OUR_PATH, Tags=tags)
@@ -289,7 +289,7 @@ def taking_over(iam: Any, name: str, tags: list[dict[str, str]]) -> Iterator[tup
 
 
 def is_refused(attack: Callable[[], object]) -> bool:
-    """Return whether AWS says that somebody may not do something; other errors pass."""
+    """Return whether AWS says that someone may not do something; other errors pass."""
     try:
         attack()
     except ClientError as error:
@@ -300,7 +300,7 @@ def is_refused(attack: Callable[[], object]) -> bool:
 
 
 def role_under(world: LeaseWorld, policy: Policy) -> Any:
-    """IAM as somebody uses it who got hold of a role with a policy."""
+    """IAM as someone uses it who got hold of a role with a policy."""
     Judge(world, policy)
     return world.boto("iam", aws_access_key_id=ACCESS_KEY_ID, aws_secret_access_key="stolen")
 
@@ -319,7 +319,7 @@ def test_who_holds_the_role_makes_no_administrator_and_touches_nobody(world: Lea
 
     got_through = [name for name, attack in attacks(world, role, ours, another) if not is_refused(attack)]
 
-    # Taking back is for all users of our installation, lost ones too.
+    # Revoking is for all users of our installation, lost ones too.
     assert got_through == [f"fewer rights for {another}"]
     assert world.users() == {ours, another, "theirs", "unbounded", OTHERS}
 

@@ -38,7 +38,7 @@ Take = Callable[[LeaseWorld, str], object]
 
 
 def revoke(world: LeaseWorld, lease_id: str) -> None:
-    """Somebody revokes it."""
+    """Someone revokes it."""
     world.revoke(lease_id)
 
 
@@ -267,7 +267,7 @@ def test_a_user_that_was_made_in_another_account_is_removed_there_and_gets_no_ke
     assert world.aws.count("CreateAccessKey") == 0
 
 
-# --- what nobody was given
+# --- what no one was given
 
 
 def test_a_user_of_a_lease_that_was_not_issued_is_looked_for_twice_too(world: LeaseWorld) -> None:

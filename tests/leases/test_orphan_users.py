@@ -30,7 +30,7 @@ def lose_rows(store: Store) -> None:
 
 
 def add_user(world: LeaseWorld, name: str, *, path: str = "/phasesync/shop/production/", **tags: str) -> None:
-    """Somebody makes a user with tags."""
+    """Someone makes a user with tags."""
     named = {"instance": TAG_INSTANCE, "lease": TAG_LEASE, "end": TAG_MAX_EXPIRES_AT}
     listed = [{"Key": named[key], "Value": value} for key, value in tags.items()]
     world.iam.create_user(UserName=name, Path=path, Tags=listed)
@@ -241,7 +241,7 @@ def test_a_credential_that_was_altered_is_told_and_hides_no_other(world: LeaseWo
 
 
 def test_credentials_that_no_recipe_uses_any_more_look_as_well(world: LeaseWorld) -> None:
-    """What came into being late would be nobody's; that one without any right finds nothing is no failure."""
+    """What came into being late would be no one's; that one without any right finds nothing is no failure."""
     add_user(world, "ci-1", instance=world.store.instance_id, lease="lost", end="2020-01-01T00:00:00Z")
     world.store.dynamics.remove("ci")
 

@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Gone(io.StringIO):
-    """A stderr that nobody reads any more."""
+    """A stderr that no one reads any more."""
 
     def write(self, text: str, /) -> int:
         raise BrokenPipeError

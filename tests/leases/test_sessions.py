@@ -43,7 +43,7 @@ def recipe(**changes: Any) -> DynamicConfig:
 
 
 def add(world: LeaseWorld, credential: str = "aws", **changes: Any) -> None:
-    """Add a dynamic secret that hands out sessions."""
+    """Add a dynamic secret that issues sessions."""
     world.add(NAME, issuer="aws-assume-role", credential=credential, config=recipe(**changes))
 
 

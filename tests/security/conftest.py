@@ -90,6 +90,6 @@ def credential_of(key: Key) -> Credential:
 
 
 def add_trusting_role(target: Account, trusted_arn: str, *, external_id: str | None = EXTERNAL_ID) -> Credential:
-    """Add a role that may do what syncs do, and that lets somebody in; return a credential for it."""
+    """Add a role that may do what syncs do, and that lets someone in; return a credential for it."""
     trust = trust_policy(principal_arn=principal_of(trusted_arn), external_id=external_id)
     return role_credential(target.add_role("phasesync", trust, starter_sync_policy(region=REGION)))

@@ -33,7 +33,7 @@ def maker(home: Account) -> Key:
 def installation(
     tmp_path: Path, migrated_database_url: str, ministack: Ministack, maker: Key, home: Account
 ) -> Iterator[Installation]:
-    """A database with a dynamic secret whose users may list secrets, and nothing else."""
+    """A database with a dynamic secret for users that may list secrets, and nothing else."""
     made = Installation(tmp_path, migrated_database_url, environ_of(ministack.url) | maker.environ())
     made.initialise()
     made.in_process = True  # What the command line of AWS starts is a process of its own.

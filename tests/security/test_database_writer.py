@@ -22,7 +22,7 @@ class Worth(Enum):
     """What an alteration is worth."""
 
     REFUSED = "refused"
-    """Noticed: a run, a read or a list says so, and nothing is written."""
+    """Noticed: a run, a read or a list reports it, and nothing is written."""
     NOTHING = "nothing"
     """Shown at most; nothing that is done depends on it."""
     EXCEPTION = "exception"
@@ -271,7 +271,7 @@ def test_an_older_copy_that_is_authentic_in_itself_is_told_by_what_was_written(
 def test_what_is_put_back_with_the_word_for_it_brings_nothing_back_to_aws(
     original: AlteredWorld, copies: Callable[[], AlteredWorld], put: tuple[str, ...]
 ) -> None:
-    """Nothing tells these from what was there last; the document says what that is worth."""
+    """Nothing distinguishes these from the newest rows; the document says what that allows."""
     world = copies()
     put_back(world, {table: original.rows[table] for table in put})
     is_kept(world, original)

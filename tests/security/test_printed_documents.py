@@ -37,7 +37,7 @@ def installation(tmp_path: Path, migrated_database_url: str, host: Key, home: Ac
 
 
 def add_sync(installation: Installation, *options: str) -> Done:
-    """Add a sync with the credential `aws`, whatever comes of it."""
+    """Add a sync with the credential `aws`, whatever the result."""
     where = ("--env", "shop/production", "--credential", "aws", "--secret-name", NAME)
     return installation.run("syncs", "add", "web", *where, *options)
 

@@ -171,7 +171,7 @@ def test_a_role_is_assumed_with_the_key_of_its_source(
     write(open_as(replace(credential, source_id="courier")))
 
     assert target.secret_names() == ["shop/web"]
-    # The default chain is somebody else, so it was the source's key.
+    # The default chain is someone else, so it was the source's key.
     with pytest.raises(CredentialRejectedError):
         write(open_as(replace(credential, id="without-source")), "shop/other")
 
@@ -243,7 +243,7 @@ def test_an_ended_session_of_the_default_chain_is_a_rejected_credential(
     open_as: OpenAs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As where somebody pasted the variables of a session; nobody but them can renew it."""
+    """As where someone pasted the variables of a session; no one but them can renew it."""
     role = home.add_role(
         "shell", trust_policy(principal_arn=host.arn, external_id=None), starter_sync_policy(region=REGION)
     )

@@ -70,7 +70,7 @@ def test_the_main_job_needs_no_right_to_read(
     assert home.secret_names() == []
     installation.in_process = True  # commands only; the daemon is the one that calls AWS from here on
 
-    # An edit; then somebody else's, which is repaired without being read.
+    # An edit; then someone else's, which is repaired without being read.
     done("secrets", "set", "shop/production", "URL", "-", stdin="postgres://new")
     wait_until(lambda: target.secret_values(NAME)["URL"] == "postgres://new", what="the edit")
     installation.wait_for("web")
@@ -116,7 +116,7 @@ def current_version(target: Account) -> str:
 def assert_reading_is_refused(
     installation: Installation, target: Account, host: Key, role: str, external_id: str
 ) -> None:
-    """The role could not have read a value, had phasesync tried; with these rights alone somebody else can."""
+    """The role could not have read a value, had phasesync tried; with these rights alone someone else can."""
     ours = target.client("secretsmanager", key=target.assume(role, by=host, external_id=external_id))
     reader = target.client("secretsmanager", key=target.add_user("reader", allow(*READS)))
     for action, arguments in READS.items():

@@ -16,7 +16,7 @@ VERSIONS = tables.secret_versions
 
 
 def secret_id(store: Store, version: int) -> str:
-    """The id of the one secret whose current version this is."""
+    """The id of the one secret with this current version."""
     with store.database.read() as connection:
         found = connection.scalars(sa.select(tables.secrets.c.id).where(tables.secrets.c.version == version)).all()
     (only,) = found
@@ -141,7 +141,7 @@ def test_an_edit_of_another_key_does_not_hide_a_value_that_is_missing(
 @pytest.mark.parametrize("table", [tables.apps, tables.environments], ids=lambda table: table.name)
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_a_name_that_was_altered_is_not_called_unknown(store: Store, table: sa.Table) -> None:
-    """A list shows it; whoever then types it is told what happened, not to add it."""
+    """A list shows it; whoever then types it reads what happened, and no advice to add it."""
     put(store, write("URL", "x"))
     alter(store, table, name="Other")
     app, environment = ("other", "production") if table is tables.apps else ("shop", "other")

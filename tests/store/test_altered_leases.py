@@ -146,7 +146,7 @@ ALTERED: dict[str, Callable[[Store, Lease, Lease], None]] = {
 
 @pytest.fixture(params=list(ALTERED.values()), ids=list(ALTERED))
 def altered(request: pytest.FixtureRequest, store: Store) -> Lease:
-    """A lease that somebody altered; another one is there as well."""
+    """A lease that someone altered; another one is there as well."""
     one, other = two_leases(store)
     request.param(store, one, other)
     return one
@@ -205,7 +205,7 @@ def test_nothing_that_an_altered_lease_says_of_its_status_is_believed(store: Sto
 
 
 def test_two_leases_of_one_recipe_that_were_mixed_are_both_noticed(store: Store) -> None:
-    """Before anything was issued, too: each would take back the other's user."""
+    """Before anything was issued, too: each would revoke the other's user."""
     dynamic = add_dynamic(store)
     one, other = (request_lease(store, dynamic)[1] for _ in range(2))
     swap(store, tables.leases, "details", (one.id, other.id))
@@ -402,7 +402,7 @@ def test_a_lease_of_which_only_the_state_was_altered_is_revoked(store: Store, co
 
 
 def test_an_older_recipe_with_all_that_vouches_for_it_is_refused(store: Store) -> None:
-    """Somebody wants the policies that it had."""
+    """Someone wants the policies that it had."""
     before = add_dynamic(store)
     with store.database.read() as connection:
         row = connection.execute(sa.select(tables.dynamic_secrets)).one()._asdict()

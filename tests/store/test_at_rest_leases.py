@@ -52,7 +52,7 @@ def dump(store: Store) -> bytes:
 
 
 def fill(store: Store) -> str:
-    """Put canaries everywhere that somebody's words or keys can go; return the id of the lease that has them."""
+    """Put canaries everywhere that someone's words or keys can go; return the id of the lease that has them."""
     dynamic = add_dynamic(
         store,
         inline_policy=POLICY,

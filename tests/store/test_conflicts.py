@@ -37,7 +37,7 @@ Preparation = Callable[[Store], Callable[[], object]]
 
 @pytest.fixture
 def store(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """Syncs and environments whose ids go down while they are added: a scan of the table finds the highest first."""
+    """Syncs and environments with ids that go down as they are added: a scan of the table finds the highest first."""
     numbers = iter(range(10**6, 0, -1))
     for module in ("syncs", "apps"):
         monkeypatch.setattr(f"phasesync.store.{module}.new_id", lambda: f"{next(numbers):032x}")
@@ -226,7 +226,7 @@ def test_nothing_else_is_repeated(error: Exception):
 
 
 def test_every_public_method_of_the_store_is_repeated():
-    """A new one too: nobody has to think of it."""
+    """A new one too: no one has to think of it."""
     stores: tuple[type, ...] = (
         AppStore,
         ClaimStore,

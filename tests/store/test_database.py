@@ -282,7 +282,7 @@ class TestPostgresqlFailures:
 
     @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
     def test_connections_to_a_server_that_only_answers_reads_are_dropped(self, database, postgres_server):
-        """As after a failover that was noticed by nobody: the pool is full of them."""
+        """As after a failover that was noticed by no one: the pool is full of them."""
         name = database.url.database
         add_app(database, "before")
         with database.read(), database.read(), database.read():

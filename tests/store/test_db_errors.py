@@ -56,7 +56,7 @@ def wrapped(error: Exception) -> sa.exc.DBAPIError:
 
 
 def is_tried_again(error: PhasesyncError) -> bool:
-    """Whether a sync whose run ends with it runs again by itself."""
+    """Whether a sync runs again by itself after a run that ended with it."""
     due = after_error(error, failures=1, interval=LONG, spread=0).due_in
     return verdict_of(error).status is SyncStatus.FAILING and due is not None
 
@@ -191,7 +191,7 @@ def test_a_search_path_that_leads_nowhere_is_named_with_the_settings():
 
 @pytest.mark.parametrize("error", [SettingsError(), SchemaMismatchError()])
 def test_even_what_a_person_has_to_change_is_looked_at_again(error):
-    """Once it is changed nothing else tells the sync."""
+    """Once it is changed nothing else informs the sync."""
     assert after_error(error, failures=1, interval=LONG, spread=0).due_in is not None
 
 

@@ -148,7 +148,7 @@ def _lease(store: Store) -> Callable[[], None]:
 def test_macs_are_not_made_beside_a_process_of_the_former_release(
     former: tuple[str, tuple[Any, ...]], at_work: Callable[[Store], Callable[[], None]]
 ) -> None:
-    """What it writes afterwards would look as if somebody had altered it."""
+    """What it writes afterwards would look as if someone had altered it."""
     url, _ = former
     migrate.upgrade(url, opens_with())
     store = open_test_store(url)
@@ -224,7 +224,7 @@ def test_a_sync_that_was_altered_before_is_refused_afterwards(former: tuple[str,
 
 
 def test_a_database_that_had_macs_is_not_vouched_for_again(migrated_database_url: str) -> None:
-    """Somebody drops the columns and sets the schema's number back, and waits for the next `db migrate`."""
+    """Someone drops the columns and sets the schema's number back, and waits for the next `db migrate`."""
     store = open_test_store(migrated_database_url)
     sync = add_sync(store)
     claim = claim_one(store)

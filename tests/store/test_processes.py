@@ -161,7 +161,7 @@ for _ in range(30):
 
 
 def test_a_connection_is_not_closed_while_another_thread_saves_the_log_through_it(tmp_path: Path) -> None:
-    """That ends the whole process: a daemon whose file was moved died of SIGSEGV."""
+    """That ends the whole process: a daemon died of SIGSEGV after its file was moved."""
     command = [sys.executable, "-c", CLOSED_WHILE_THE_LOG_IS_SAVED, str(tmp_path / "phasesync.db")]
 
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)

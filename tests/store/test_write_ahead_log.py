@@ -34,7 +34,7 @@ def test_a_log_that_a_reader_held_open_is_shortened_by_the_next_checkpoint(path:
         for _ in range(3):
             fill(database, 4)
         assert database.log_bytes() > 10 * MIB
-        database.checkpoint()  # nobody is held up, and nothing fails
+        database.checkpoint()  # no one is held up, and nothing fails
         assert database.log_bytes() > 10 * MIB
         reader.rollback()
         database.checkpoint()

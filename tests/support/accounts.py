@@ -44,7 +44,7 @@ class Account:
         self.number = number
 
     def client(self, service: str, *, key: Key | None = None, region: str = REGION) -> Any:
-        """Return a client of boto3: the administrator's, or somebody's with a key."""
+        """Return a client of boto3: the administrator's, or someone's with a key."""
         if key is None:
             return self.ministack.client(service, region=region, key_id=self.number, secret=ROOT_SECRET)
         return self.ministack.client(service, region=region, key_id=key.id, secret=key.secret, token=key.token)

@@ -109,7 +109,7 @@ class AlteredWorld:
         finally:
             store.close()
 
-    # --- what somebody does who has the file
+    # --- what someone does who has the file
 
     @contextmanager
     def connected(self) -> Iterator[sqlite3.Connection]:

@@ -48,7 +48,7 @@ class Aws:
         return self.server.outside.at(region=region).text(name)
 
     def role(self, name: str = "phasesync", *, account: str = OTHER_ACCOUNT) -> str:
-        """Return the ARN of a role that is not there, so everybody may assume it; its calls land in that account."""
+        """Return the ARN of a role that is not there, so everyone may assume it; its calls land in that account."""
         return f"arn:aws:iam::{account}:role/{name}"
 
 

@@ -25,7 +25,7 @@ Reach = Callable[[str, str], None]
 
 
 class NoEvents:
-    """Nobody listens."""
+    """No one listens."""
 
     def emit(self, event: Event) -> None:
         """Drop an event."""

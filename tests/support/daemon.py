@@ -163,7 +163,7 @@ class Daemon:
         wait_until(gone, what="the end of the process group")
 
     def assert_without_defects(self) -> None:
-        """Its log tells of no defect of phasesync."""
+        """Its log shows no defect of phasesync."""
         found = [line for line in self.lines() if line["event"] in _DEFECTS or line.get("error") == "InternalError"]
         assert not found, found
 

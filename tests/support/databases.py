@@ -43,7 +43,7 @@ def migrate_template(url: str) -> None:
 
 
 class _TellsWorkers:
-    """The plugin of xdist's controller that tells workers where the server is; registered if xdist is installed."""
+    """The plugin of xdist's controller that gives workers the place of the server; registered if xdist is installed."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

@@ -24,7 +24,7 @@ from tests.support.stores import ACTOR, EXPIRED, sync_draft
 from tests.support.world import World
 
 SOON = timedelta(seconds=19)
-"""An interval whose checks are always due soon, and not yet: no test has to wait."""
+"""An interval with checks that are always due soon, and not yet: no test has to wait."""
 
 
 class _Anybody:
@@ -90,7 +90,7 @@ class Fleet:
 
     @property
     def swept(self) -> list[SweepFinished]:
-        """What was told of sweeps."""
+        """What was reported of sweeps."""
         return [event for event in self.world.events if isinstance(event, SweepFinished)]
 
     def add(self, name: str, config: SyncConfig) -> None:

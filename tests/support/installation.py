@@ -186,7 +186,7 @@ class Installation:
         vouch_for_leases(self.database_url)
 
     def claim_owner(self, name: str) -> str:
-        """Return who has the claim of a sync; empty when nobody has."""
+        """Return who has the claim of a sync; empty when no one has."""
         with self.database() as connection:
             statement = sa.text("SELECT claim_owner FROM syncs WHERE name = :name")
             return str(connection.scalar(statement, {"name": name}) or "")

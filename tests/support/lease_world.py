@@ -52,7 +52,7 @@ ACCOUNT = "123456789012"
 """The account of moto for keys that it does not know."""
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
 _LOOKER = "AKIALOOKSFORTHETEST1"
-"""Whose calls are phasesync's, and whose the test's own."""
+"""Which calls are phasesync's, and which are the test's own."""
 REGION = "eu-west-1"
 OUR_PATH = "/phasesync/shop/production/"
 NAME = "ci"
@@ -71,7 +71,7 @@ POLICIES = (policy_arn("read"), policy_arn("write"))
 
 
 _hours = itertools.count(0.0, 3600.0)
-"""The time of our quotas: they are tried elsewhere, and nobody waits for them here."""
+"""The time of our quotas: they are tried elsewhere, and no one waits for them here."""
 
 
 @cache
@@ -237,7 +237,7 @@ class LeaseWorld(LeaseProcess):
         return self.operations.revoke(lease_id, actor=ACTOR)
 
     def delete_by_hand(self, name: str) -> None:
-        """Have somebody delete the user of a lease."""
+        """Have someone delete the user of a lease."""
         for key in self.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
             self.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
         for arn in POLICIES:

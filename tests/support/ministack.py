@@ -124,7 +124,7 @@ def start_ministack(folder: Path, environment: Path = ENVIRONMENT) -> Ministack:
             "`make pytest` makes it; so does `make .venv/.ministack`, for the environment .venv"
         )
     log = folder / "ministack.log"
-    # We hold the port before it starts: nobody else can take it, and a first request waits instead of failing.
+    # We hold the port before it starts: no one else can take it, and a first request waits instead of failing.
     with create_server(("127.0.0.1", 0)) as listening, log.open("wb") as output:
         listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         port = listening.getsockname()[1]

@@ -58,7 +58,7 @@ class PostgresServer:
         return psycopg.connect(host=self.socket_directory, user=SUPERUSER, dbname=database, autocommit=True)
 
     def create_database(self, name: str, template: str | None = None) -> None:
-        """Create a database: an empty one, or a copy of `template`, which nobody may be connected to."""
+        """Create a database: an empty one, or a copy of `template`, which no one may be connected to."""
         with self.connect() as connection:
             create_database(connection, name, template)
 

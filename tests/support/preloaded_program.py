@@ -66,7 +66,7 @@ def become(stderr: int, environ: dict[str, str]) -> None:
 
 def watch(pid: int, status: int) -> None:
     """Report the pid of a process, and its status when it has ended."""
-    with suppress(OSError):  # Nobody may be interested any more.
+    with suppress(OSError):  # No one may be interested any more.
         os.write(status, pid.to_bytes(4))
         os.write(status, os.waitpid(pid, 0)[1].to_bytes(4))
     os._exit(0)

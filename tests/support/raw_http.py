@@ -19,7 +19,7 @@ Script = Callable[[], Iterator[bytes]]
 
 @contextmanager
 def port_that_refuses() -> Iterator[int]:
-    """Yield a port of loopback that refuses connections. It is taken: nobody else can listen there meanwhile."""
+    """Yield a port of loopback that refuses connections. It is taken: no one else can listen there meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

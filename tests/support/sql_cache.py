@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 
 class _Shared:
-    """A cache of compiled statements whose keys begin with a dialect: all dialects of one kind share it."""
+    """A cache of compiled statements with keys that begin with a dialect: all dialects of one kind share it."""
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[Any, ...], Any] = {}

@@ -72,7 +72,7 @@ def test_a_killed_test_run_takes_it_along(tmp_path: Path) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no process of this number runs: it may still wait for somebody to note its end."""
+    """Whether no process of this number runs: it may still wait for someone to note its end."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -66,7 +66,7 @@ def desired(**changes: object) -> Desired:
 
 
 def observed(**changes: object) -> Observed:
-    """What AWS reports of an object of ours whose current version we wrote."""
+    """What AWS reports of an object of ours with a current version that we wrote."""
     seen = Observed(
         arn=ARN,
         name=NAME,
@@ -83,7 +83,7 @@ def observed(**changes: object) -> Observed:
 
 
 def entry(**changes: object) -> JournalEntry:
-    """The journal of an object whose present payload was written as generation 1."""
+    """The journal of an object with a present payload that was written as generation 1."""
     written = JournalEntry(
         id="j1",
         sync_id=SYNC,

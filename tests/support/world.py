@@ -51,7 +51,7 @@ class MovableClock(SystemClock):
 
 
 class Killed(BaseException):
-    """The process died here: nothing after this line happens, and nobody cleans up."""
+    """The process died here: nothing after this line happens, and no one cleans up."""
 
 
 class World:

@@ -51,7 +51,7 @@ def tester(aws: Aws, sources: dict[str, Credential]) -> Iterator[AwsCredentialTe
 
 
 def trust(aws: Aws, *, with_id: bool, without_id: bool, denial: Answer = DENIED) -> None:
-    """Have STS decide as a trust policy would; moto lets everybody in."""
+    """Have STS decide as a trust policy would; moto lets everyone in."""
 
     def decide(operation: Operation) -> Answer | None:
         allowed = with_id if "ExternalId" in operation.form else without_id
@@ -61,7 +61,7 @@ def trust(aws: Aws, *, with_id: bool, without_id: bool, denial: Answer = DENIED)
 
 
 def policy_in(hint: str | None) -> Any:
-    """The trust policy in a line that mends one."""
+    """The trust policy in a line that corrects one."""
     assert hint is not None
     words = shlex.split(hint.partition(" (this replaces")[0])
     assert words[:3] == ["aws", "iam", "update-assume-role-policy"]
@@ -212,7 +212,7 @@ def test_a_refused_identity_is_not_sent_back_to_this_very_test(
 
 
 def session_of(aws: Aws, sources: dict[str, Credential], role_arn: str) -> Credential:
-    """Return a credential whose role is assumed by a session of another one."""
+    """Return a credential for a role that a session of another role assumes."""
     sources["host"] = role_credential(role_arn, id="host", external_id=None)
     return role_credential(aws.role(), source_id="host")
 

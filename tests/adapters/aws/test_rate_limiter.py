@@ -414,7 +414,7 @@ def test_a_stop_ends_every_wait_at_once(rate_limiter: RateLimiter, threads: Thre
 
 
 def test_buckets_that_nobody_uses_are_dropped(clock: HandClock, threads: ThreadPoolExecutor) -> None:
-    """One at which somebody waits stays, however long ago it was used."""
+    """One at which someone waits stays, however long ago it was used."""
     rate_limiter = RateLimiter(clock.monotonic, max_buckets=2)
     left(rate_limiter, account="waited for")
     waiting = threads.submit(rate_limiter.take, PUT, account="waited for", region=REGION, tenant="web")

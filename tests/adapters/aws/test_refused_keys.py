@@ -42,7 +42,7 @@ THIRD_ACCOUNT = "333333333333"
 
 
 class World:
-    """A host whose identity stands in a profile."""
+    """A host with its identity in a profile."""
 
     def __init__(self, aws: Aws, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.aws = aws
@@ -180,7 +180,7 @@ def test_whatever_says_that_keys_are_no_good_has_them_found_again(code: str, wor
 
 
 def test_a_revoked_session_is_denied_and_replaced(world: World, aws: Aws):
-    """Revoking denies everything to sessions that began before: only another session tells it from a lack of rights."""
+    """Revoking denies everything to former sessions: only a new session distinguishes that from missing rights."""
     world.give(OTHER_ACCOUNT)
     destination = world.open(role_credential(aws.role()))
     destination.account_id()
@@ -303,7 +303,7 @@ def test_a_chain_that_hangs_holds_one_thread_and_not_all(world: World, hanging: 
         time.sleep(0.01)
     assert len(ended) == 7
     began = time.monotonic()
-    ask()  # By now it is known to be slow: nobody waits for it any more.
+    ask()  # By now it is known to be slow: no one waits for it any more.
     assert time.monotonic() - began < 0.15
     hanging()
     for thread in threads:

@@ -197,7 +197,7 @@ def test_an_answer_without_end_takes_no_memory(encoding: str, open_at: Any, monk
 
 
 def test_what_is_about_another_account_is_not_taken_for_ours(open_at: Any, monkeypatch: pytest.MonkeyPatch):
-    """Where STS and Secrets Manager do not lead to the same account, as behind an endpoint that somebody redirected."""
+    """Where STS and Secrets Manager do not lead to the same account, as behind an endpoint that someone redirected."""
     arn = f"arn:aws:secretsmanager:{REGION}:999999999999:secret:shop-AbCdEf"
     body = f'{{"ARN":"{arn}","Name":"shop","VersionId":"v","SecretList":[{{"ARN":"{arn}","Name":"shop"}}]}}'
     _, destination = open_at(page(200, body, Content_Type="application/x-amz-json-1.1", x_amzn_RequestId="r-1"))

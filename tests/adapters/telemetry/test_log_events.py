@@ -183,7 +183,7 @@ def test_a_lease_that_was_taken_back_says_how_late_and_with_how_many_calls(lines
 
 
 def test_a_lease_that_was_over_in_time_and_without_calls_says_so(lines) -> None:
-    """Noughts are told; what is not known is not."""
+    """Zeros are shown; unknown values are not."""
     LogEvents().emit(replace(TAKEN_BACK, aws_calls=0, late_ms=0))
     LogEvents().emit(replace(TAKEN_BACK, status=LeaseStatus.REVOKED, cause=Cause.REQUEST, late_ms=None, failures=2))
 

@@ -19,7 +19,7 @@ from tests.support.waiting import HANG_GUARD_S, wait_until
 
 
 class Pipe:
-    """A pipe of the smallest size whose reader reads when the test says so."""
+    """A pipe of the smallest size, with a reader that reads when the test asks for it."""
 
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()
@@ -29,7 +29,7 @@ class Pipe:
         self.taken = b""
 
     def fill(self) -> None:
-        """Leave no room in it, as where nobody has read for long."""
+        """Leave no room in it, as where no one has read for long."""
         os.write(self.write_end, b"#" * 4096)
 
     def read(self) -> None:

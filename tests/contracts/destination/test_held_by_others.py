@@ -55,7 +55,7 @@ def test_a_copy_of_anothers_secret_is_not_written_or_deleted(
 
 
 def test_a_copy_of_anothers_secret_has_a_policy_of_its_own(destination: Destination, world: World):
-    """The one that anybody may change, beside the one that AWS keeps there."""
+    """The one that anyone may change, beside the one that AWS keeps there."""
     _, arn = world.outside_copy_here(NAME)
     assert destination.resource_policy(arn) is None
     destination.put_resource_policy(arn, policy())

@@ -16,7 +16,7 @@ READER = "arn:aws:iam::123456789012:root"
 
 
 def policy(*, principal: Any = None, condition: dict[str, Any] | None = None) -> str:
-    """A policy that lets somebody read, as canonical JSON."""
+    """A policy that lets someone read, as canonical JSON."""
     statement: dict[str, Any] = {
         "Action": "secretsmanager:GetSecretValue",
         "Effect": "Allow",

@@ -60,7 +60,7 @@ class World(Protocol):
 
     def destinations(self) -> Destinations: ...
 
-    # what somebody else does
+    # what someone else does
     def outside_create(self, name: str, value: str, *, tags: Mapping[str, str] | None = None) -> str: ...
     def outside_delete(self, name: str, *, for_good: bool = False) -> None: ...
     def outside_describe(self, name: str, description: str) -> None: ...
@@ -198,7 +198,7 @@ class EmulatorWorld:
             client.close()
 
     def boto(self, service: str = "secretsmanager", region: str = REGION) -> Any:
-        """Return somebody else's client."""
+        """Return someone else's client."""
         if (service, region) not in self._boto:
             self._boto[service, region] = plain_client(service, region, self.emulator.url)
         return self._boto[service, region]

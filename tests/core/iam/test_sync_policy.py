@@ -229,7 +229,7 @@ NAMES = st.text("ab1-/_", min_size=1, max_size=12)
 def test_no_template_matches_a_secret_whose_name_it_does_not_make(
     template: str, name: str, key: str, suffix: str, append: bool
 ):
-    """Whatever somebody else's ARN ends in; names that look like it are tried above all."""
+    """Whatever someone else's ARN ends in; names that look like it are tried above all."""
     whole = render_name(template, app="", environment="", path="", key=key)
     name = name if append else whole[:-7] or name
     document = policy(a_sync(layout=Layout.PER_KEY, remote_name=None, name_template=template))

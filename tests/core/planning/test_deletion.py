@@ -1,4 +1,4 @@
-"""What becomes of an object that is no longer wanted: every row of the table, and what holds whatever the row."""
+"""What happens to an object that is no longer wanted: every row of the table, and what holds whatever the row."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -48,7 +48,7 @@ def decide(
 
 
 def unwanted(**changes: object) -> JournalEntry:
-    """The entry of an object whose key has been gone for two days."""
+    """The entry of an object with a key that has been gone for two days."""
     return entry(**{"unwanted_since": LONG_GONE, **changes})
 
 

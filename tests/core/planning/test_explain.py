@@ -144,7 +144,7 @@ def test_a_held_change_names_its_rule_and_its_numbers() -> None:
 
 
 def test_who_changed_a_dimension_is_told() -> None:
-    """In step before with what is wanted now: somebody else; else the sync's own settings."""
+    """In step before with what is wanted now: someone else; else the sync's own settings."""
     wanted = desired(description="of the shop", tags=owner_tags(INSTANCE, SYNC) | {"team": "shop"})
     noted = {"description": wanted_metadata(wanted)["description"]}
 
@@ -212,7 +212,7 @@ def test_what_aws_reports_is_told_without_a_value() -> None:
 
 
 def test_replication_between_accounts_is_told_from_both_ends() -> None:
-    """Whose rights AWS uses matters to whoever looks for the reason of a failed copy."""
+    """The rights that AWS uses matter for the reason of a failed copy."""
     role = "arn:aws:iam::111122223333:role/replication"
     by_role = replace(LINK, role_arn=role, status=CrossAccountStatus.FAILED)
 

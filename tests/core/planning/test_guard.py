@@ -34,7 +34,7 @@ from tests.support.values import (
 )
 
 OTHER = "44444444-4444-4444-8444-444444444444"
-"""A version that somebody else wrote."""
+"""A version that someone else wrote."""
 
 
 def of_keys(count: int) -> dict[str, str]:
@@ -151,7 +151,7 @@ def test_a_digest_tells_nothing_of_the_values() -> None:
 
 
 def drifted(**journal: object) -> Plan:
-    """A plan for an object that somebody else wrote: its value is put back."""
+    """A plan for an object that someone else wrote: its value is put back."""
     return plan(desired(), observed(versions={OTHER: frozenset({CURRENT})}), entry(**journal))
 
 
@@ -165,7 +165,7 @@ def test_drift_is_repaired_or_held_as_the_sync_says() -> None:
 
 
 def test_drift_of_a_description_is_held_too_and_a_change_of_the_sync_is_not() -> None:
-    """What the sync was in step with before tells them apart."""
+    """They differ in what the sync was in step with before."""
     wanted = desired(description="ours")
     theirs = plan(wanted, observed(description="theirs"), entry(metadata=wanted_metadata(wanted)))
     of_the_sync = plan(wanted, observed(description="theirs"), entry())
@@ -187,7 +187,7 @@ def test_what_was_repaired_three_times_within_a_day_is_contested(hours_ago: tupl
 
 
 def test_an_edit_of_a_contested_object_is_written() -> None:
-    """Only what somebody else changed is held."""
+    """Only what someone else changed is held."""
     journal = entry(enforced_at=(NOW,) * MAX_ENFORCEMENTS)
     assert judge(plan(desired(payload=payload({"URL": "new", "USER": "shop"})), observed(), journal), config(), None).go
 
@@ -376,7 +376,7 @@ def test_a_digest_is_another_where_the_same_payload_trips_another_rule() -> None
 
 
 def test_an_approval_of_drift_is_for_the_version_that_was_seen() -> None:
-    """What somebody else writes afterwards is not written over unseen."""
+    """What someone else writes afterwards is not written over unseen."""
     later = plan(desired(), observed(versions={TOKEN: frozenset({CURRENT})}), entry())
     seen = digest(drifted(), on_drift=OnDrift.HOLD)
 

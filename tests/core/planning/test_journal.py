@@ -73,7 +73,7 @@ def test_evidence_settles_a_token_that_carried_one_payload() -> None:
 
 
 def test_evidence_does_not_settle_a_token_that_carried_two() -> None:
-    """Either may have landed; only a put that AWS accepts tells."""
+    """Either may have landed; only a put that AWS accepts decides it."""
     seen = observed(versions={TOKEN: frozenset({CURRENT})})
     unsettled = entry(intent=intent(payloads=2))
 
@@ -126,7 +126,7 @@ def test_a_restore_is_settled_by_looking() -> None:
     assert settle_by_evidence(intended, observed()).generation == entry().generation
 
 
-# --- what looking tells of an object that is wanted
+# --- what an observation shows of a wanted object
 
 
 LATER = NOW + timedelta(hours=1)
@@ -143,7 +143,7 @@ def test_dimensions_that_are_as_wanted_are_noted_and_others_are_not() -> None:
 
 
 def test_a_dimension_that_differs_keeps_what_was_in_step_before() -> None:
-    """So that the next plan sees that somebody else changed it."""
+    """So that the next plan sees that someone else changed it."""
     wanted = desired(description="text")
     in_step = entry(metadata=wanted_metadata(wanted))
 
@@ -184,7 +184,7 @@ def test_what_somebody_else_restored_is_not_on_its_way_out() -> None:
 
 
 def test_an_object_whose_deletion_we_asked_for_and_that_is_gone_is_made_anew() -> None:
-    """One that somebody else removed is drift: it stays known."""
+    """One that someone else removed is drift: it stays known."""
     assert record_wanted(entry(deletion_at=LATER), desired(), None, INSTANCE) == forget_object(entry())
     removed_by_others = entry()
     assert record_wanted(removed_by_others, desired(), None, INSTANCE) is removed_by_others

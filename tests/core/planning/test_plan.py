@@ -125,7 +125,7 @@ def test_each_row_leads_to_its_actions(
     ],
 )
 def test_drift_is_told_from_a_change_of_ours(case: Observed | None, drifted: bool) -> None:
-    """Only what somebody else did counts as drift."""
+    """Only what someone else did counts as drift."""
     assert plan(desired(), case, entry(fingerprint="v1:test:00")).drifted is drifted
 
 
@@ -138,7 +138,7 @@ def test_an_empty_source_is_marked_on_the_first_write_only() -> None:
 
 
 def test_adoption_of_an_empty_source_holds_the_tags_with_the_value() -> None:
-    """What waits for an approval must not have marked somebody else's object already."""
+    """What waits for an approval must not have marked someone else's object already."""
     changes = plan(desired(payload=payload({})), observed(tags={}), new_entry(), adopt=Adopt.OVERWRITE).changes
 
     assert [(change.action, change.source_empty) for change in changes] == [(Action.RETAG, True), (Action.PUT, True)]

@@ -1,5 +1,5 @@
 """
-When the dust settles: faults stop, people mend what waits for them, daemons run until nothing is left to do.
+When the dust settles: faults stop, people correct what waits for them, daemons run until nothing is left to do.
 
 Then AWS is as the store says, or the example has found something.
 """
@@ -42,7 +42,7 @@ def settle(stage: Stage) -> None:
 
 
 def _round(stage: Stage, name: str) -> bool:
-    """Mend and run once; return whether the sync is at rest."""
+    """Repair and run once; return whether the sync is at rest."""
     _mend(stage, name)
     written = len(stage.remote.history)
     worker = stage.run(name)
@@ -81,7 +81,7 @@ def _mend(stage: Stage, name: str) -> None:
         there = stage.remote.find(entry.remote_name)
         unwanted = entry.remote_name not in stage.wanted(sync, stage.commit)
         if unwanted and there is not None and there.replicas and there.deleted_at is None:
-            # Copies that somebody else made keep an object from being deleted.
+            # Copies that someone else made keep an object from being deleted.
             stage.remote.settle_replication()
             theirs = there.replicas.keys() - set(entry.replicas_written)
             stage.remote.remove_replicas(there, sorted(theirs)) if theirs else None
@@ -96,7 +96,7 @@ def _end_rotation(there: FakeObject) -> None:
 
 
 def _make_room(stage: Stage, there: FakeObject, region: str) -> None:
-    """Somebody removes what has the name of a copy, and then the copy that failed."""
+    """Someone removes what has the name of a copy, and then the copy that failed."""
     taken = stage.remote.find(there.name, region=region)
     if taken is not None and not taken.is_replica:
         stage.remote.drop(taken)

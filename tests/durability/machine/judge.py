@@ -323,7 +323,7 @@ def _entry(write: Write, worker: "Worker") -> JournalEntry | None:
 
 def _of_two_payloads(write: Write, worker: "Worker") -> bool:
     """
-    Whether nobody can tell which of several payloads is there: the guard takes it for the one sent last.
+    Whether it is unknown which of several payloads is there: the guard takes it for the one sent last.
 
     That is so while the write is open, and after it was found done, when its fingerprint is not known.
     """
@@ -338,7 +338,7 @@ def _spent_by_a_later_state(write: Write, worker: "Worker") -> bool:
     """
     Whether a database that was put back without a note had this write open, and a later state had spent its token.
 
-    That looks as if its own write had landed. With a note nothing is written until somebody accepts it.
+    That looks as if its own write had landed. With a note nothing is written until someone accepts it.
     """
     intent = _open_intent(write, worker)
     put_back = worker.state is not None and not worker.state.restored and worker.stage.backups_put_back

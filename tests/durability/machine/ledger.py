@@ -43,7 +43,7 @@ class Write:
         number: counts all changes.
         by: the worker that asked for it; None means another process.
         what: name of the operation.
-        told: what the worker had been told of the object when it asked; None if there is none.
+        told: what AWS had reported of the object when the worker asked; None if there was none.
         before: None if there was nothing of the name.
         after: None if there is nothing any more.
         regions: for copies: which Regions.

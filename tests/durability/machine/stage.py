@@ -62,7 +62,7 @@ class Backup:
 
 
 class HandClock:
-    """A clock that moves when it is told to. The database has its own."""
+    """A clock that moves on request. The database has its own."""
 
     def __init__(self) -> None:
         self._now = datetime(2031, 5, 1, tzinfo=UTC)
@@ -82,7 +82,7 @@ class HandClock:
         self._monotonic += time.total_seconds()
 
     def jump(self, time: timedelta) -> None:
-        """Somebody sets the clock, forwards or backwards."""
+        """Someone sets the clock, forwards or backwards."""
         self._now += time
 
 
@@ -143,7 +143,7 @@ class Stage:
             self.judge.on_write(write)
 
     def next_number(self) -> int:
-        """Return a number that nobody else has."""
+        """Return a number that no one else has."""
         return next(self._numbers)
 
     # --- what there is to know
@@ -257,7 +257,7 @@ class Stage:
         self.store.syncs.consent_to_adopt(name, Adopt.OVERWRITE, actor=ACTOR)
 
     def pause(self, name: str) -> None:
-        """Pause a sync until somebody resumes it."""
+        """Pause a sync until someone resumes it."""
         self.store.syncs.pause(name, Paused(by=ACTOR, at=self.clock.now(), reason="a test", until=None))
 
     def resume(self, name: str) -> None:
@@ -265,14 +265,14 @@ class Stage:
         self.store.syncs.resume(name, actor=ACTOR)
 
     def planner(self) -> Reconciler:
-        """An engine that nobody watches, for plans."""
+        """An engine that no one watches, for plans."""
         destinations = FakeDestinations(self.remote, instance_id=self.store.instance_id)
         return Reconciler(context_of(self.store, destinations=destinations, clock=self.clock))
 
     # --- what daemons do
 
     def run(self, name: str, trigger: Trigger = Trigger.MANUAL, *mishaps: Mishap) -> Worker:
-        """Reconcile by a new process. The claims of frozen workers expire first: nobody takes over before."""
+        """Reconcile by a new process. The claims of frozen workers expire first: no one takes over before."""
         if any(worker.sync == name and not worker.lost for worker in self.frozen()):
             self.expire()
         worker = Worker(self, name, trigger, mishaps)
@@ -288,13 +288,13 @@ class Stage:
             worker.lost = True
 
     def deliver(self, late: Late) -> None:
-        """A request arrives that nobody waits for any more."""
+        """A request arrives that no one waits for any more."""
         self.on_the_way.remove(late)
         with self.remote.asked_by(late.worker, late.told):
             try:
                 late.act()
             except PhasesyncError:
-                return  # AWS refuses it, and nobody is told.
+                return  # AWS refuses it, and no one notices.
 
     # --- what happens to the database
 

@@ -53,7 +53,7 @@ class Fault(StrEnum):
     KILL = "kill"
     FREEZE = "freeze"
     STOP = "stop"
-    """It is told to end (SIGTERM)."""
+    """It is asked to end (SIGTERM)."""
     DOWN = "down"
     THROTTLED = "throttled"
     DENIED = "denied"
@@ -143,7 +143,7 @@ class Worker:
         self._main.acquire()
 
     def stop(self) -> None:
-        """Tell a frozen worker to end."""
+        """Ask a frozen worker to end."""
         self.stopped = True
         self._keeper.stop()
 
@@ -234,7 +234,7 @@ class Worker:
         self._in_hand = (what, allowed)
 
     def about_to_write(self, call: str) -> None:
-        """Note a call that changes something; the judge is told where it must not go out any more."""
+        """Note a call that changes something; the judge is informed if it must not go out any more."""
         if self._in_hand is None:
             return
         what, allowed = self._in_hand
@@ -288,7 +288,7 @@ class WatchedReader:
 
 
 class WatchedDestinations(FakeDestinations):
-    """Opens destinations whose calls are steps of one worker."""
+    """Opens destinations that count each call as a step of one worker."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker.stage.remote, instance_id=worker.stage.store.instance_id)
