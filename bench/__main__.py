@@ -25,8 +25,8 @@ BENCHMARKS = {
 def main(names: list[str]) -> int:
     """Run benchmarks; the exit code is the worst of theirs."""
     if not names:
-        for name, what in BENCHMARKS.items():
-            print(f"python -m bench.{name:<10} {what}")
+        for name, summary in BENCHMARKS.items():
+            print(f"python -m bench.{name:<10} {summary}")
         return 0
     wanted = list(BENCHMARKS) if names == ["all"] else names
     if unknown := [name for name in wanted if name not in BENCHMARKS]:

@@ -144,7 +144,7 @@ def _main(rate_limiter: bool) -> None:
 
     def seen() -> Seen:
         with aws.state.lock:
-            versions = {str(one.name): len(one.versions) for one in aws.state.secrets(ACCOUNT, REGION)}
+            versions = {str(listed.name): len(listed.versions) for listed in aws.state.secrets(ACCOUNT, REGION)}
         with guard:
             counts = Counter(name for _, name, _ in arrivals)
             return Seen(counts, versions, list(arrivals), int(faults["failed"]))

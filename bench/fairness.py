@@ -33,17 +33,17 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--small", type=int, default=50, help="how many small syncs")
     parser.add_argument("--workers", type=int, default=8, help="threads of the daemon")
     databases_option(parser)
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     rate = Rate(quota=QUOTA)
     rows, unfair = [], False
-    for database in given.databases:
-        for large in map(int, given.large.split(",")):
+    for database in options.databases:
+        for large in map(int, options.large.split(",")):
             with installed(database, endpoint.empty().url) as installation:
-                installation.configure(daemon__workers=given.workers)
-                waits, meanwhile = _measure(installation, endpoint, large, given.objects, given.small)
-            unfair |= large > 0 and meanwhile >= large * given.objects * 0.9
-            in_line_s = max(0.0, large * given.objects + given.small - rate.burst) / rate.pace
-            name = f"{database}, {given.small} beside {large} of {given.objects}"
+                installation.configure(daemon__workers=options.workers)
+                waits, meanwhile = _measure(installation, endpoint, large, options.objects, options.small)
+            unfair |= large > 0 and meanwhile >= large * options.objects * 0.9
+            in_line_s = max(0.0, large * options.objects + options.small - rate.burst) / rate.pace
+            name = f"{database}, {options.small} beside {large} of {options.objects}"
             rows.append((name, *(wait * 1000 for wait in spread(waits)), meanwhile, in_line_s * 1000))
     head = [
         "small syncs, ms from commit to AWS",

@@ -45,10 +45,10 @@ def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
             server.create_database("bench")
             url = server.url("bench")
         upgrade(url)
-        made = Installation(folder, url, environ)
-        made.initialise()
-        yield made
-        made.close()
+        installed_here = Installation(folder, url, environ)
+        installed_here.initialise()
+        yield installed_here
+        installed_here.close()
     finally:
         if server is not None:
             server.stop()

@@ -31,11 +31,11 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--edits", type=int, default=50)
     parser.add_argument("--quiet-ms", type=float, default=150.0, help="mean pause between two edits")
     databases_option(parser)
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     rows, parts, slow = [], [], False
-    for database in given.databases:
+    for database in options.databases:
         with installed(database, endpoint.empty().url) as installation:
-            measured = _measure(installation, endpoint, given.edits, given.quiet_ms)
+            measured = _measure(installation, endpoint, options.edits, options.quiet_ms)
         from_commit = spread([(put - commit) * 1000 for _, commit, _, put in measured])
         from_save = spread([(put - save) * 1000 for save, _, _, put in measured])
         rows.append((f"{database}, from the commit", *from_commit))
@@ -76,14 +76,14 @@ def _measure(
     if daemon.stop() != 0:
         raise AssertionError("the daemon did not stop cleanly")
     arrivals = endpoint.seen().arrivals
-    found = []
+    timings = []
     for name, save, commit in moments:
         # A put names the ARN, which ends in the name and six more characters.
-        mine = [(at, what) for at, what, who in arrivals if at > save and who.partition(":secret:shop/")[2][:6] == name]
-        mine += [(at, what) for at, what, who in arrivals if at > save and who == f"shop/{name}"]
-        put = min(at for at, what in mine if what in WRITES)
-        found.append((save, commit, max(at for at, what in mine if what == "DescribeSecret" and at < put), put))
-    return found
+        mine = [(at, call) for at, call, who in arrivals if at > save and who.partition(":secret:shop/")[2][:6] == name]
+        mine += [(at, call) for at, call, who in arrivals if at > save and who == f"shop/{name}"]
+        put = min(at for at, call in mine if call in WRITES)
+        timings.append((save, commit, max(at for at, call in mine if call == "DescribeSecret" and at < put), put))
+    return timings
 
 
 def _save(application: Application, name: str, text: str) -> None:

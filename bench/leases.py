@@ -57,18 +57,18 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--leases", type=int, default=500)
     parser.add_argument("--model", type=int, default=50, help="users made and removed the model product's way")
     databases_option(parser)
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     rows, bad = [], False
-    for database in given.databases:
+    for database in options.databases:
         with installed(database, endpoint.empty().url) as installation:
             _furnish()
             with installation.application() as application:
-                _add(application, given.leases)
-                made, left = _ours(application, installation, endpoint, given.leases)
-        rows += [(f"{database}, issued", *made), (f"{database}, expired and revoked", *left)]
+                _add(application, options.leases)
+                issued_row, left = _ours(application, installation, endpoint, options.leases)
+        rows += [(f"{database}, issued", *issued_row), (f"{database}, expired and revoked", *left)]
     with installed("sqlite", endpoint.empty().url):
         _furnish()
-        model_made, model_left = _models(endpoint, given.model)
+        model_made, model_left = _models(endpoint, options.model)
     rows += [("Phase's way, made", *model_made), ("Phase's way, revoked", *model_left)]
     table(["P = 2 policies, G = 1 group", "leases", "AWS calls", "calls a lease", "users left", "ms a lease"], rows)
     for number, row in enumerate(rows[:-2]):
@@ -87,9 +87,9 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
     before, began = _calls(endpoint), time.perf_counter()
     for _ in range(leases):
         operations.issue("ci", actor="bench", probe_for=None)
-    made = _row(leases, endpoint, before, began)
+    issued_row = _row(leases, endpoint, before, began)
     for lease in application.context.leases.list_leases():
-        application.context.leases.change(lease.id, lambda one, now: replace(one, expires_at=now))
+        application.context.leases.change(lease.id, lambda current, now: replace(current, expires_at=now))
     expiry = LeaseExpiry(application.context)
     threads = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=_Events(), chore=Chore.LEASE)
     before, began = _calls(endpoint), time.perf_counter()
@@ -97,7 +97,7 @@ def _ours(application: Application, installation: Installation, endpoint: Endpoi
         expiry.dispatch_due(threads)
         time.sleep(0.01)
     threads.drain(timedelta(seconds=30))
-    return made, _row(leases, endpoint, before, began)
+    return issued_row, _row(leases, endpoint, before, began)
 
 
 def _all_over(installation: Installation) -> bool:
@@ -117,7 +117,7 @@ def _models(endpoint: Endpoint, leases: int) -> tuple[Row, Row]:
             iam.attach_user_policy(UserName=name, PolicyArn=arn)
         iam.add_user_to_group(UserName=name, GroupName=GROUP)
         iam.create_access_key(UserName=name)
-    made = _row(leases, endpoint, before, began)
+    issued_row = _row(leases, endpoint, before, began)
     before, began = _calls(endpoint), time.perf_counter()
     for name in names:
         iam = _in_role()
@@ -129,7 +129,7 @@ def _models(endpoint: Endpoint, leases: int) -> tuple[Row, Row]:
         for group in iam.list_groups_for_user(UserName=name)["Groups"]:
             iam.remove_user_from_group(UserName=name, GroupName=group["GroupName"])
         iam.delete_user(UserName=name)
-    return made, _row(leases, endpoint, before, began)
+    return issued_row, _row(leases, endpoint, before, began)
 
 
 def _row(leases: int, endpoint: Endpoint, before: int, began: float) -> Row:

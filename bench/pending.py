@@ -31,16 +31,16 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--idle-syncs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long the idle daemon is watched")
     databases_option(parser)
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     asked, idle = [], []
-    for database in given.databases:
-        for count in map(int, given.syncs.split(",")):
+    for database in options.databases:
+        for count in map(int, options.syncs.split(",")):
             with installed(database, endpoint.empty().url) as installation:
                 _settle(installation, count)
-                asked.append((f"{database}, {count:,} syncs", *_ask(installation, given.asks)))
+                asked.append((f"{database}, {count:,} syncs", *_ask(installation, options.asks)))
         with installed(database, endpoint.empty().url) as installation:
-            _settle(installation, given.idle_syncs)
-            idle.append((f"{database}, {given.idle_syncs:,} syncs", _idle_percent(installation, given.seconds)))
+            _settle(installation, options.idle_syncs)
+            idle.append((f"{database}, {options.idle_syncs:,} syncs", _idle_percent(installation, options.seconds)))
     table(["is anything due? ms", "p50", "p95", "max"], asked)
     print()
     table(["idle daemon", "% of a core"], idle)

@@ -37,23 +37,23 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--syncs", type=int, default=20)
     parser.add_argument("--faults", type=float, default=3.0, help="requests that fail, in percent")
     parser.add_argument("--databases", nargs="+", default=["sqlite"], choices=("sqlite", "postgresql"))
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     worst = 0
-    for database in given.databases:
+    for database in options.databases:
         with installed(database, endpoint.empty().url) as installation:
-            worst = max(worst, _soak(installation, endpoint, database, given))
+            worst = max(worst, _soak(installation, endpoint, database, options))
     return worst
 
 
-def _soak(installation: Installation, endpoint: Endpoint, database: str, given: argparse.Namespace) -> int:
-    names = [f"sync-{number}" for number in range(given.syncs)]
+def _soak(installation: Installation, endpoint: Endpoint, database: str, options: argparse.Namespace) -> int:
+    names = [f"sync-{number}" for number in range(options.syncs)]
     installation.add_syncs(*names)
     daemon = installation.start_daemon()
     installation.wait_for(*names)
-    endpoint.fail(given.faults / 100)
+    endpoint.fail(options.faults / 100)
     edits = dict.fromkeys(names, 1)
     samples = [(0.0, *_size(daemon.pid), sum(edits.values()))]
-    began, seconds = time.monotonic(), given.minutes * 60
+    began, seconds = time.monotonic(), options.minutes * 60
     while (passed := time.monotonic() - began) < seconds:
         name = random.choice(names)
         edits[name] += 1
@@ -61,8 +61,8 @@ def _soak(installation: Installation, endpoint: Endpoint, database: str, given: 
         if passed >= len(samples) * seconds / SAMPLES:
             samples.append((passed / 60, *_size(daemon.pid), sum(edits.values())))
         # AWS keeps 100 versions a day of a secret: the budget of 90 is not to be what is measured.
-        time.sleep(seconds / (given.syncs * 60))
-    samples.append((given.minutes, *_size(daemon.pid), sum(edits.values())))
+        time.sleep(seconds / (options.syncs * 60))
+    samples.append((options.minutes, *_size(daemon.pid), sum(edits.values())))
     endpoint.fail(0.0)
     for name in names:
         with installation.application() as application:
@@ -94,9 +94,9 @@ def _differing(installation: Installation, endpoint: Endpoint, edits: dict[str, 
     versions = endpoint.seen().versions
     wrong = []
     for name, count in edits.items():
-        found = json.loads(client.get_secret_value(SecretId=f"shop/{name}")["SecretString"])
+        stored = json.loads(client.get_secret_value(SecretId=f"shop/{name}")["SecretString"])
         last = "postgres://db" if count == 1 else f"postgres://db/{count}"
-        if found != {"URL": last, "USER": "shop"} or versions[f"shop/{name}"] > count:
+        if stored != {"URL": last, "USER": "shop"} or versions[f"shop/{name}"] > count:
             wrong.append(name)
     return wrong
 

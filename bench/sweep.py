@@ -63,22 +63,22 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--asked", type=int, default=10_000, help="objects that the peers' ways ask for")
     parser.add_argument("--runs", type=int, default=50, help="checks by runs of their own, one after the other")
     databases_option(parser)
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     rows, bad = [], False
     peers: list[tuple[object, ...]] = []
     asked: list[tuple[object, ...]] = []
-    for database in given.databases:
+    for database in options.databases:
         for keys in (1, KEYS):
             with installed(database, endpoint.empty().url) as installation:
-                planted = _Planted(installation, endpoint, given.objects, keys)
-                shape = f"{database}, {given.objects // keys:,} syncs of {keys}"
-                found, well = _measure(planted, endpoint)
+                planted = _Planted(installation, endpoint, options.objects, keys)
+                shape = f"{database}, {options.objects // keys:,} syncs of {keys}"
+                result_row, well = _measure(planted, endpoint)
                 bad |= not well
-                rows.append((shape, *found))
+                rows.append((shape, *result_row))
                 if keys == 1:
-                    peers.append(_run_one_by_one(f"{database}, a run for each", installation, endpoint, given.runs))
+                    peers.append(_run_one_by_one(f"{database}, a run for each", installation, endpoint, options.runs))
                 if not asked:
-                    asked = _ask_for_each(endpoint, planted.names[: given.asked])
+                    asked = _ask_for_each(endpoint, planted.names[: options.asked])
     head = ["sweep", "calls", "s", "CPU s", "SQL statements", "peak MiB", "suspects", "after one change"]
     table(head, rows)
     print()
@@ -109,9 +109,9 @@ class _Planted:
         endpoint.plant({"shop/web" if keys == 1 else "shop/web/KEY_0": None})
         first = {rows: _only(connection, rows) for rows in (environments, syncs, sync_reads, secrets)}
         (entry,) = application.store.syncs.state_of("web").journal
-        made: dict[sa.Table, list[dict[str, Any]]] = {rows: [] for rows in first}
+        rows_of: dict[sa.Table, list[dict[str, Any]]] = {rows: [] for rows in first}
         written: list[JournalEntry] = []
-        there: dict[str, tuple[str, dict[str, str]] | None] = {}
+        existing: dict[str, tuple[str, dict[str, str]] | None] = {}
         for number in range(count):
             name, sync_id = f"e{number}", uuid.uuid4().hex
             environment_id = first[environments]["id"] if keys == 1 else uuid.uuid4().hex
@@ -122,16 +122,16 @@ class _Planted:
             sync = first[syncs] | named | {"id": sync_id, "environment_id": environment_id, "config": to_json(config)}
             sync |= {"destination_key": destination_key(sync), "mac": sync_mac(ring, sync), "objects": keys}
             if keys > 1:
-                made[environments].append(first[environments] | named | {"id": environment_id})
-            made[syncs].append(sync)
-            made[sync_reads].append(first[sync_reads] | {"sync_id": sync_id, "environment_id": environment_id})
+                rows_of[environments].append(first[environments] | named | {"id": environment_id})
+            rows_of[syncs].append(sync)
+            rows_of[sync_reads].append(first[sync_reads] | {"sync_id": sync_id, "environment_id": environment_id})
             for key in (f"KEY_{index}" for index in range(keys)):
                 remote_name = f"shop/{name}" if keys == 1 else f"shop/{name}/{key}"
                 self.names.append(remote_name)
                 version = str(uuid.uuid4())
                 tags = owner_tags(application.context.instance_id, sync_id)
-                there[remote_name], self._tags[remote_name] = (version, tags), tags
-                one = replace(
+                existing[remote_name], self._tags[remote_name] = (version, tags), tags
+                added = replace(
                     entry,
                     id=uuid.uuid4().hex,
                     sync_id=sync_id,
@@ -141,15 +141,15 @@ class _Planted:
                     tags_written=tags,
                     touched_at=None,
                 )
-                written.append(one)
+                written.append(added)
                 if keys > 1:
                     lookup = lookup_of(ring, environment_id, "/", key)
-                    made[secrets].append(
+                    rows_of[secrets].append(
                         first[secrets] | {"id": uuid.uuid4().hex, "environment_id": environment_id, "lookup": lookup}
                     )
-        arns, data_key_id = endpoint.plant(there), first[environments]["data_key_id"]
-        made[journal] = [to_row(ring, data_key_id, replace(one, arn=arns[one.remote_name])) for one in written]
-        for rows, values in made.items():
+        arns, data_key_id = endpoint.plant(existing), first[environments]["data_key_id"]
+        rows_of[journal] = [to_row(ring, data_key_id, replace(added, arn=arns[added.remote_name])) for added in written]
+        for rows, values in rows_of.items():
             for start in range(0, len(values), _MANY):
                 connection.execute(rows.insert(), values[start : start + _MANY])
         # The pattern itself is gone.
@@ -213,8 +213,8 @@ def _run_one_by_one(name: str, installation: Installation, endpoint: Endpoint, r
         application.operations.run(names.pop(), actor="bench")  # opens connections
 
         def run_all() -> None:
-            for one in names:
-                if application.operations.run(one, actor="bench").outcome is not Outcome.UNCHANGED:
+            for name in names:
+                if application.operations.run(name, actor="bench").outcome is not Outcome.UNCHANGED:
                     raise AssertionError("there was something to do")
 
         return _row(name, len(names), *_watched(endpoint, run_all))

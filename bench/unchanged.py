@@ -34,11 +34,11 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     parser.add_argument("--runs", type=int, default=1000, help="of the largest sync, and of the peers")
     parser.add_argument("--few", type=int, default=50, help="of the smaller ones")
     databases_option(parser)
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     rows, bad = [], False
-    for database in given.databases:
+    for database in options.databases:
         for size in SIZES:
-            runs = given.runs if size == SIZES[-1] else given.few
+            runs = options.runs if size == SIZES[-1] else options.few
             with installed(database, endpoint.empty().url) as installation:
                 installation.add_syncs("web", values={f"KEY_{number}": f"value {number}" for number in range(size)})
                 installation.reconcile("web")
@@ -59,8 +59,8 @@ def main(args: list[str], endpoint: Endpoint) -> int:
     table(
         ["the peers' way, AWS calls alone", "runs", "AWS calls a run", "new versions", "values read", "ms a run"],
         [
-            _peer(endpoint, "read and compare", _compare, given.runs),
-            _peer(endpoint, "read and update", _update, given.runs),
+            _peer(endpoint, "read and compare", _compare, options.runs),
+            _peer(endpoint, "read and update", _update, options.runs),
         ],
     )
     return int(bad)

@@ -58,5 +58,5 @@ def test_what_aws_would_refuse_is_refused_here(tags: dict[str, str], why: str) -
 
 def test_case_makes_two_keys_at_secrets_manager_and_one_at_iam() -> None:
     check({"k": "x", "K": "y"})
-    with pytest.raises(InvalidInputError, match="are one to AWS"):
+    with pytest.raises(InvalidInputError, match="are the same tag to AWS"):
         check({"k": "x", "K": "y"}, tells_case=False)

@@ -239,7 +239,7 @@ class FakeDestination:
 
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
         """ListSecrets, with those scheduled for deletion."""
-        return self._call("list_names", lambda: [self._listing(found) for found in self._listed()[:limit]])
+        return self._call("list_names", lambda: [self._listing(listed) for listed in self._listed()[:limit]])
 
     def read_value(self, remote_name: str) -> SecretValue | None:
         """GetSecretValue."""
@@ -273,20 +273,20 @@ class FakeDestination:
         return answer
 
     def _observed(self, name: str) -> Observed | None:
-        found = self._find(name)
-        return None if found is None else found.observed()
+        fake_object = self._find(name)
+        return None if fake_object is None else fake_object.observed()
 
     def _listed(self, instance_id: str | None = None) -> list[Observed]:
         listed = self._remote.listed(account=self._account, region=self._region)
-        return [found for found in listed if instance_id in (None, found.tags.get(TAG_INSTANCE))]
+        return [observed for observed in listed if instance_id in (None, observed.tags.get(TAG_INSTANCE))]
 
-    def _listing(self, found: Observed) -> RemoteListing:
+    def _listing(self, observed: Observed) -> RemoteListing:
         return RemoteListing(
-            name=found.name,
-            arn=found.arn,
-            description=found.description,
-            ours=found.tags.get(TAG_INSTANCE) == self._owner.instance_id,
-            deleted_at=found.deleted_at,
-            owning_service=found.owning_service,
-            external_type=found.external_type,
+            name=observed.name,
+            arn=observed.arn,
+            description=observed.description,
+            ours=observed.tags.get(TAG_INSTANCE) == self._owner.instance_id,
+            deleted_at=observed.deleted_at,
+            owning_service=observed.owning_service,
+            external_type=observed.external_type,
         )

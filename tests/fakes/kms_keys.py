@@ -50,9 +50,9 @@ class FakeKeys:
             Its ARN.
         """
         key_id = f"00000000-0000-4000-8000-{len(self._keys):012}" if key.startswith("alias/") else key
-        made = FakeKey(f"arn:aws:kms:{region}:{account}:key/{key_id}", state, spec)
-        self._keys[account, region, key] = self._keys[account, region, key_id] = made
-        return made.arn
+        key_added = FakeKey(f"arn:aws:kms:{region}:{account}:key/{key_id}", state, spec)
+        self._keys[account, region, key] = self._keys[account, region, key_id] = key_added
+        return key_added.arn
 
     def resolve(self, key: str, *, account: str, region: str) -> str:
         """DescribeKey, and what makes a key fit for a secret."""
@@ -67,13 +67,13 @@ class FakeKeys:
             if ":key/" in key:
                 return key
             raise PermissionDeniedError(action="kms:DescribeKey", hint="give the full ARN of the key")
-        found = self._keys.get((owner, region, key_id))
-        if found is None and key_id == KEY_ID:
+        known = self._keys.get((owner, region, key_id))
+        if known is None and key_id == KEY_ID:
             return f"arn:aws:kms:{region}:{owner}:key/{KEY_ID}"
-        if found is None:
+        if known is None:
             raise InvalidInputError(f"there is no such KMS key in {region}")
-        if found.state != "Enabled":
-            raise InvalidInputError(f"the KMS key is {found.state}")
-        if found.spec != "SYMMETRIC_DEFAULT":
+        if known.state != "Enabled":
+            raise InvalidInputError(f"the KMS key is {known.state}")
+        if known.spec != "SYMMETRIC_DEFAULT":
             raise InvalidInputError("the KMS key is not for symmetric encryption")
-        return found.arn
+        return known.arn

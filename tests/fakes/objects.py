@@ -162,23 +162,23 @@ class LateLists:
         return replace(looks, replicas={}, cross_account_primary=None, cross_account_copies=())
 
 
-def writable(found: FakeObject | None, operation: str, *, value: bool = False) -> FakeObject:
+def writable(secret: FakeObject | None, operation: str, *, value: bool = False) -> FakeObject:
     """
     Return an object that may be written to: no copy, not scheduled for deletion, not managed by a service.
 
     Only the value of a copy of another account's secret is not its own to change (User Guide, replicate across
     accounts).
     """
-    if found is None:
+    if secret is None:
         raise missing(operation)
-    if value and found.cross_account_primary is not None:
+    if value and secret.cross_account_primary is not None:
         raise rejected(operation)
-    if found.is_replica:
+    if secret.is_replica:
         # "Operation not permitted on a replica secret": AWS counts it as a wrong parameter.
         raise rejected(operation)
-    if found.deleted_at is not None or found.owning_service is not None:
+    if secret.deleted_at is not None or secret.owning_service is not None:
         raise in_the_way(operation)
-    return found
+    return secret
 
 
 def missing(operation: str) -> RemoteChangedError:
@@ -191,6 +191,6 @@ def in_the_way(operation: str, code: str = "InvalidRequestException") -> RemoteC
     return RemoteChangedError(f"{operation}: the object does not allow it now", code=code)
 
 
-def rejected(what: str, code: str = "InvalidParameterException") -> DestinationRejectedError:
+def rejected(request: str, code: str = "InvalidParameterException") -> DestinationRejectedError:
     """The refusal of a request that is wrong in itself."""
-    return DestinationRejectedError(f"AWS rejects {what}", code=code)
+    return DestinationRejectedError(f"AWS rejects {request}", code=code)

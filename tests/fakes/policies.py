@@ -16,7 +16,7 @@ MAX_CHARACTERS: Final = 20_480
 
 def check_policy(policy: str) -> None:
     """ValidateResourcePolicy: DestinationRejectedError for a malformed policy, and for one that is public."""
-    if any(_lets_everybody_in(statement) for statement in _statements(policy)):
+    if any(_is_public(statement) for statement in _statements(policy)):
         raise DestinationRejectedError("the resource policy fails the check: public access")
 
 
@@ -28,8 +28,8 @@ def _statements(policy: str) -> list[dict[str, Json]]:
         raise _malformed() from None
     if not isinstance(document, dict) or "Statement" not in document:
         raise _malformed()
-    found = document["Statement"]
-    statements = found if isinstance(found, list) else [found]
+    statement_or_list = document["Statement"]
+    statements = statement_or_list if isinstance(statement_or_list, list) else [statement_or_list]
     wanted = {"Effect", "Principal", "Action", "Resource"}
     checked = [each for each in statements if isinstance(each, dict) and wanted <= set(each)]
     if len(checked) != len(statements) or not checked:
@@ -41,7 +41,7 @@ def _malformed() -> DestinationRejectedError:
     return rejected("the resource policy", "MalformedPolicyDocumentException")
 
 
-def _lets_everybody_in(statement: dict[str, Json]) -> bool:
+def _is_public(statement: dict[str, Json]) -> bool:
     """Say whether an Allow names everyone and no condition narrows it."""
     return (
         statement["Effect"] == "Allow" and "*" in _principals(statement["Principal"]) and "Condition" not in statement
@@ -57,8 +57,8 @@ def as_stored(policy: str) -> str:
     """Return a policy as AWS gives it back: an account's number as principal has become the account's ARN."""
     document = parse_json_document(policy.encode())
     if isinstance(document, dict):
-        found = document.get("Statement")
-        for statement in found if isinstance(found, list) else [found]:
+        statement_or_list = document.get("Statement")
+        for statement in statement_or_list if isinstance(statement_or_list, list) else [statement_or_list]:
             if isinstance(statement, dict) and isinstance(statement.get("Principal"), dict):
                 principal = statement["Principal"]
                 if isinstance(principal, dict) and "AWS" in principal:

@@ -97,10 +97,10 @@ class FakeRemote:
 
     def object(self, name: str, *, account: str = ACCOUNT, region: str = REGION) -> FakeObject:
         """Return an object by name or ARN; KeyError when there is none."""
-        found = self.find(name, account=account, region=region)
-        if found is None:
+        target = self.find(name, account=account, region=region)
+        if target is None:
             raise KeyError(f"no object {name} in {account} {region}")
-        return found
+        return target
 
     def find(self, name: str, *, account: str = ACCOUNT, region: str = REGION) -> FakeObject | None:
         """Return an object by name or ARN, None if there is none."""
@@ -187,16 +187,16 @@ class FakeRemote:
                 ResourceExists() if former is None or former.value != payload.value else _written(secret, former, None)
             )
         _check_tags({}, tags)
-        made = self.add(name, account=account, region=region)
-        made.description = description or ""
-        made.kms_key = None if kms_key == AWS_MANAGED_KEY else kms_key
-        made.tags = dict(tags)
-        return _written(made, self.add_version(made, token, payload.value), None)
+        fake_object = self.add(name, account=account, region=region)
+        fake_object.description = description or ""
+        fake_object.kms_key = None if kms_key == AWS_MANAGED_KEY else kms_key
+        fake_object.tags = dict(tags)
+        return _written(fake_object, self.add_version(fake_object, token, payload.value), None)
 
-    def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
+    def put(self, target: FakeObject | None, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
         """PutSecretValue without labels: the new version becomes current, the one before it previous."""
         self._check(payload, token)
-        secret = writable(found, "PutSecretValue", value=True)
+        secret = writable(target, "PutSecretValue", value=True)
         former = secret.versions.get(token)
         if former is not None:
             same = former.value == payload.value
@@ -208,7 +208,7 @@ class FakeRemote:
 
     def update(
         self,
-        found: FakeObject | None,
+        target: FakeObject | None,
         *,
         description: str | None,
         kms_key: str | None,
@@ -216,7 +216,7 @@ class FakeRemote:
         untag: Sequence[str],
     ) -> None:
         """UpdateSecret, TagResource and UntagResource, whichever is asked for."""
-        secret = writable(found, "UpdateSecret")
+        secret = writable(target, "UpdateSecret")
         if description is not None:
             secret.description = description
         if kms_key is not None:
@@ -228,64 +228,64 @@ class FakeRemote:
             secret.tags.pop(key, None)
         self.changed(secret)
 
-    def read(self, found: FakeObject | None) -> SecretValue | None:
+    def read(self, target: FakeObject | None) -> SecretValue | None:
         """GetSecretValue; AWS notes the day."""
-        if found is None or found.current is None:
+        if target is None or target.current is None:
             return None
-        if found.deleted_at is not None:
+        if target.deleted_at is not None:
             raise DestinationRejectedError("AWS does not show a deleted value", code="InvalidRequestException")
-        found.last_read_on = self.now().date()
-        self.show(found)
-        return found.current.value
+        target.last_read_on = self.now().date()
+        self.show(target)
+        return target.current.value
 
     # --- deletion (User Guide, delete a secret; API reference, DeleteSecret and RestoreSecret)
 
-    def delete(self, found: FakeObject | None, *, recovery_days: int | None) -> None:
+    def delete(self, target: FakeObject | None, *, recovery_days: int | None) -> None:
         """DeleteSecret; None forces it, which succeeds where nothing is."""
         if recovery_days is not None and not 7 <= recovery_days <= 30:
             raise rejected("DeleteSecret")
-        if found is None:
+        if target is None:
             if recovery_days is None:
                 return
             raise missing("DeleteSecret")
-        if found.replicas:
+        if target.replicas:
             raise in_the_way("DeleteSecret", "InvalidParameterException")
-        if found.is_replica:
+        if target.is_replica:
             raise rejected("DeleteSecret")
-        if found.cross_account_copies or found.cross_account_primary is not None:
+        if target.cross_account_copies or target.cross_account_primary is not None:
             raise in_the_way("DeleteSecret")
-        if found.owning_service is not None:
+        if target.owning_service is not None:
             raise in_the_way("DeleteSecret")
         if recovery_days is None:
-            self.drop(found)
+            self.drop(target)
             return
-        if found.deleted_at is not None:
+        if target.deleted_at is not None:
             raise in_the_way("DeleteSecret")
-        found.deleted_at = self.now() + timedelta(days=recovery_days)
-        self.changed(found)
+        target.deleted_at = self.now() + timedelta(days=recovery_days)
+        self.changed(target)
 
-    def restore(self, found: FakeObject | None) -> None:
+    def restore(self, target: FakeObject | None) -> None:
         """RestoreSecret; what is not scheduled for deletion stays as it is."""
-        if found is None:
+        if target is None:
             raise missing("RestoreSecret")
-        if found.is_replica:
+        if target.is_replica:
             raise rejected("RestoreSecret")
-        found.deleted_at = None
-        self.changed(found)
+        target.deleted_at = None
+        self.changed(target)
 
     # --- resource policies (User Guide, resource-based policies; API reference, PutResourcePolicy and Validate...)
 
-    def policy_of(self, found: FakeObject | None) -> str | None:
+    def policy_of(self, target: FakeObject | None) -> str | None:
         """GetResourcePolicy; AWS refuses it while a deletion is scheduled."""
-        if found is None:
+        if target is None:
             raise missing("GetResourcePolicy")
-        if found.deleted_at is not None:
+        if target.deleted_at is not None:
             raise in_the_way("GetResourcePolicy")
-        return found.resource_policy
+        return target.resource_policy
 
-    def put_policy(self, found: FakeObject | None, policy: str) -> None:
+    def put_policy(self, target: FakeObject | None, policy: str) -> None:
         """ValidateResourcePolicy, then PutResourcePolicy with BlockPublicPolicy."""
-        secret = writable(found, "PutResourcePolicy")
+        secret = writable(target, "PutResourcePolicy")
         if not 1 <= len(policy) <= MAX_CHARACTERS:
             raise rejected("PutResourcePolicy")
         check_policy(policy)
@@ -294,9 +294,9 @@ class FakeRemote:
 
     # --- copies in other Regions (User Guide, replicate across Regions)
 
-    def replicate(self, found: FakeObject | None, regions: Mapping[str, str]) -> None:
+    def replicate(self, target: FakeObject | None, regions: Mapping[str, str]) -> None:
         """ReplicateSecretToRegions without overwriting; a copy that failed is tried again."""
-        secret = writable(found, "ReplicateSecretToRegions")
+        secret = writable(target, "ReplicateSecretToRegions")
         standing = {region for region, copied in secret.replicas.items() if copied.status is not ReplicaStatus.FAILED}
         if not regions or secret.region in regions or standing & set(regions):
             raise rejected("ReplicateSecretToRegions")
@@ -307,9 +307,9 @@ class FakeRemote:
             )
         self.changed(secret)
 
-    def remove_replicas(self, found: FakeObject | None, regions: Sequence[str]) -> None:
+    def remove_replicas(self, target: FakeObject | None, regions: Sequence[str]) -> None:
         """RemoveRegionsFromReplication: the copies are gone at once and for good; what else has the name stays."""
-        secret = writable(found, "RemoveRegionsFromReplication")
+        secret = writable(target, "RemoveRegionsFromReplication")
         if not regions or not set(regions) <= set(secret.replicas):
             raise rejected("RemoveRegionsFromReplication")
         for region in regions:
@@ -338,10 +338,10 @@ class FakeRemote:
         region: str = REGION,
     ) -> FakeObject:
         """Another actor makes an object."""
-        made = self.add(name, account=account, region=region)
-        made.tags = dict(tags or {})
-        self.add_version(made, self.new_version_id("outside"), _value(value))
-        return made
+        fake_object = self.add(name, account=account, region=region)
+        fake_object.tags = dict(tags or {})
+        self.add_version(fake_object, self.new_version_id("outside"), _value(value))
+        return fake_object
 
     def outside_put(self, name: str, value: str | bytes, *, account: str = ACCOUNT, region: str = REGION) -> str:
         """Another actor writes a value; return its version id."""
@@ -452,19 +452,19 @@ class FakeRemote:
             region: of both.
         """
         primary = self.object(name, account=primary_account, region=region)
-        made = self.add(name, account=account, region=region)
-        made.cross_account_primary = CrossAccountLink(arn=primary.arn, status=CrossAccountStatus.PENDING)
-        link = CrossAccountLink(arn=made.arn, status=CrossAccountStatus.IN_PROGRESS, role_arn=role_arn)
+        fake_object = self.add(name, account=account, region=region)
+        fake_object.cross_account_primary = CrossAccountLink(arn=primary.arn, status=CrossAccountStatus.PENDING)
+        link = CrossAccountLink(arn=fake_object.arn, status=CrossAccountStatus.IN_PROGRESS, role_arn=role_arn)
         primary.cross_account_copies = (*primary.cross_account_copies, link)
         self._follow_primary(primary)
         self.changed(primary)
-        return made
+        return fake_object
 
     def outside_end_copies(self, name: str, *, account: str = ACCOUNT, region: str = REGION) -> None:
         """The owner of a primary ends its replication; the copies stay, detached."""
         primary = self.object(name, account=account, region=region)
-        for made in self._copies_of(primary):
-            self._set_copy_status(made, CrossAccountStatus.DETACHED)
+        for fake_object in self._copies_of(primary):
+            self._set_copy_status(fake_object, CrossAccountStatus.DETACHED)
         primary.cross_account_copies = ()
         self.changed(primary)
 
@@ -494,13 +494,13 @@ class FakeRemote:
 
     def _follow_primary(self, primary: FakeObject) -> None:
         """Bring the values of copies in step with their primary's."""
-        for made in self._copies_of(primary):
-            made.versions = {
+        for fake_object in self._copies_of(primary):
+            fake_object.versions = {
                 key: replace(version, labels=copy(version.labels))
                 for key, version in primary.versions.items()
                 if version.labels
             }
-            self._set_copy_status(made, CrossAccountStatus.IN_SYNC)
+            self._set_copy_status(fake_object, CrossAccountStatus.IN_SYNC)
         primary.cross_account_copies = tuple(
             replace(link, status=CrossAccountStatus.IN_SYNC) for link in primary.cross_account_copies
         )
@@ -509,10 +509,10 @@ class FakeRemote:
         arns = {link.arn for link in primary.cross_account_copies}
         return [each for each in self.objects.values() if each.arn in arns]
 
-    def _set_copy_status(self, made: FakeObject, status: CrossAccountStatus) -> None:
-        if made.cross_account_primary is not None:
-            made.cross_account_primary = replace(made.cross_account_primary, status=status)
-        self.changed(made)
+    def _set_copy_status(self, fake_object: FakeObject, status: CrossAccountStatus) -> None:
+        if fake_object.cross_account_primary is not None:
+            fake_object.cross_account_primary = replace(fake_object.cross_account_primary, status=status)
+        self.changed(fake_object)
 
     def _settle(self, secret: FakeObject) -> None:
         for region, copied in list(secret.replicas.items()):
@@ -550,8 +550,8 @@ class FakeRemote:
 
     def _copy_of(self, secret: FakeObject, region: str) -> FakeObject | None:
         """Return the copy in a Region, None where it has not been made or something else has the name."""
-        found = self.objects.get((secret.account, region, secret.name))
-        return found if found is not None and found.primary_region == secret.region else None
+        target = self.objects.get((secret.account, region, secret.name))
+        return target if target is not None and target.primary_region == secret.region else None
 
 
 def _check_tags(secret: Mapping[str, str], more: Mapping[str, str]) -> None:

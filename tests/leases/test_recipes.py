@@ -47,7 +47,7 @@ def recipe(**changes: Any) -> DynamicConfig:
         ({"default_ttl": timedelta(hours=9)}, "longer than --max-ttl"),
         ({"tags": {"phasesync:lease": "mine"}}, "phasesync: is reserved, it is ours"),
         ({"tags": {"aws:x": "y"}}, "the prefix aws: is reserved"),
-        ({"tags": {"k": "x", "K": "y"}}, "the tags 'k' and 'K' are one to AWS"),
+        ({"tags": {"k": "x", "K": "y"}}, "the tags 'k' and 'K' are the same tag to AWS"),
         ({"tags": {"<>": "x"}}, "has the character '<', which AWS does not take in tags"),
         ({"tags": {"team": "a\nb"}}, "which AWS does not take in tags"),
         ({"inline_policy": '{"Statement":[NaN]}'}, "not an IAM policy: .* NaN and Infinity"),

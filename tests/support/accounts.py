@@ -31,8 +31,8 @@ class Key:
 
     def environ(self) -> dict[str, str]:
         """What a process needs in its environment to be this one."""
-        found = {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
-        return found | ({"AWS_SESSION_TOKEN": self.token} if self.token else {})
+        variables = {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
+        return variables | ({"AWS_SESSION_TOKEN": self.token} if self.token else {})
 
 
 class Account:
@@ -56,8 +56,8 @@ class Account:
         user = self.client("iam").create_user(UserName=name)["User"]
         if policies:
             self.set_user_policies(name, *policies)
-        made = self.client("iam").create_access_key(UserName=name)["AccessKey"]
-        return Key(arn=user["Arn"], id=made["AccessKeyId"], secret=made["SecretAccessKey"])
+        key = self.client("iam").create_access_key(UserName=name)["AccessKey"]
+        return Key(arn=user["Arn"], id=key["AccessKeyId"], secret=key["SecretAccessKey"])
 
     def add_role(self, name: str, trust: Document, *policies: Document) -> str:
         """Add a role; return its ARN."""
@@ -78,8 +78,8 @@ class Account:
         """Do what a line of the AWS command line does when this account's administrator types it."""
         words = shlex.split(line.replace("$(aws sts get-caller-identity --query Account --output text)", self.number))
         assert words[:2] == ["aws", "iam"], line
-        given = dict(zip(words[3::2], words[4::2], strict=True))
-        arguments = {"".join(part.title() for part in name[2:].split("-")): value for name, value in given.items()}
+        options = dict(zip(words[3::2], words[4::2], strict=True))
+        arguments = {"".join(part.title() for part in name[2:].split("-")): value for name, value in options.items()}
         getattr(self.client("iam"), words[2].replace("-", "_"))(**arguments)
 
     def assume(self, role_arn: str, *, by: Key, external_id: str | None = None, lifetime_s: int = 3600) -> Key:
@@ -88,20 +88,20 @@ class Account:
         answer = self.client("sts", key=by).assume_role(
             RoleArn=role_arn, RoleSessionName="test", DurationSeconds=lifetime_s, **extra
         )
-        made = answer["Credentials"]
+        keys = answer["Credentials"]
         return Key(
             arn=answer["AssumedRoleUser"]["Arn"],
-            id=made["AccessKeyId"],
-            secret=made["SecretAccessKey"],
-            token=made["SessionToken"],
+            id=keys["AccessKeyId"],
+            secret=keys["SecretAccessKey"],
+            token=keys["SessionToken"],
         )
 
     # --- what is there
 
     def add_secret(self, name: str, text: str = '{"KEY":"theirs"}', *, region: str = REGION) -> str:
         """Have the administrator make a secret; return its ARN."""
-        made = self.client("secretsmanager", region=region).create_secret(Name=name, SecretString=text)
-        return str(made["ARN"])
+        secret = self.client("secretsmanager", region=region).create_secret(Name=name, SecretString=text)
+        return str(secret["ARN"])
 
     def secret(self, name: str) -> Any:
         """Describe a secret."""

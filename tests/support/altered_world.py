@@ -79,8 +79,8 @@ class AlteredWorld:
         other = AlteredWorld(folder)
         shutil.copyfile(self.file, other.file)
         # Secret values refuse to be copied, and are never changed.
-        values = [one.value for found in self.remote.objects.values() for one in found.versions.values()]
-        other.remote, other.rows = copy.deepcopy(self.remote, {id(one): one for one in values}), self.rows
+        values = [version.value for secret in self.remote.objects.values() for version in secret.versions.values()]
+        other.remote, other.rows = copy.deepcopy(self.remote, {id(value): value for value in values}), self.rows
         return other
 
     # --- how it came to be
@@ -130,22 +130,22 @@ class AlteredWorld:
 
     def outcome(self) -> Outcome:
         """Run every sync and read everything that leads to AWS or shows values."""
-        found = Outcome()
+        outcome = Outcome()
         try:
             store = open_test_store(self.url)
         except PhasesyncError as error:
-            found.refused.append(type(error).__name__)
+            outcome.refused.append(type(error).__name__)
         else:
-            found.refused += self.run_all(store)
-            found.refused += self._reads(store)
+            outcome.refused += self.run_all(store)
+            outcome.refused += self._reads(store)
             store.close()
-        found.objects = self.objects()
-        return found
+        outcome.objects = self.objects()
+        return outcome
 
     def objects(self) -> dict[str, str]:
         """Return account, Region and name -> what readers at AWS get, of every object that is not to be deleted."""
-        there = {place: found for place, found in self.remote.objects.items() if found.deleted_at is None}
-        return {"/".join(place): found.text() for place, found in there.items()}
+        existing = {place: secret for place, secret in self.remote.objects.items() if secret.deleted_at is None}
+        return {"/".join(place): secret.text() for place, secret in existing.items()}
 
     def run_all(self, store: Store) -> list[str]:
         """Reconcile every sync, as a daemon does it; return what was refused."""
@@ -168,18 +168,18 @@ class AlteredWorld:
                 read(store)
             except PhasesyncError as error:
                 refused.append(f"{name}: {error.message}")
-        return refused + [f"{name}: {one}" for name, read in _LISTED.items() for one in read(store)]
+        return refused + [f"{name}: {message}" for name, read in _LISTED.items() for message in read(store)]
 
 
 def _leases(store: Store) -> list[str]:
     leases = store.leases(ttl=TTL)
-    return [one.error for one in leases.list_leases(ended=True) if one.error and "authenticate" in one.error]
+    return [lease.error for lease in leases.list_leases(ended=True) if lease.error and "authenticate" in lease.error]
 
 
 def _records(store: Store) -> None:
     leases = store.leases(ttl=TTL)
-    for one in leases.list_leases(ended=True):
-        leases.records(one.id)
+    for lease in leases.list_leases(ended=True):
+        leases.records(lease.id)
 
 
 def _give_again(store: Store) -> None:
@@ -199,7 +199,7 @@ _READS: dict[str, Callable[[Store], object]] = {
     "the other app": lambda store: read_folder(store.secrets, "other", "production", "/"),
     "credentials": lambda store: store.credentials.list_all(),
     "a credential": lambda store: store.credentials.get("aws"),
-    "syncs": lambda store: [store.syncs.state_of(one.name) for one in store.syncs.list_syncs()],
+    "syncs": lambda store: [store.syncs.state_of(sync.name) for sync in store.syncs.list_syncs()],
     "runs": lambda store: store.runs.list_runs(),
     "records": _records,
     "give again": _give_again,
@@ -208,7 +208,7 @@ _READS: dict[str, Callable[[Store], object]] = {
 """What leads to AWS or shows values, beside runs."""
 
 _LISTED: dict[str, Callable[[Store], list[str]]] = {
-    "dynamic": lambda store: [one.error for one in store.dynamics.list_all() if one.error is not None],
+    "dynamic": lambda store: [dynamic.error for dynamic in store.dynamics.list_all() if dynamic.error is not None],
     "leases": _leases,
 }
 """Lists in which what was altered stands with the reason, so that it hides no other."""
@@ -245,8 +245,8 @@ def _make(store: Store) -> None:
         dynamic = add_dynamic(store, name)
         for _ in range(2):
             lease = issue_lease(store, dynamic, ttl=LONG, keep={"secret_access_key": SecretValue("kept")})
-            told = Entry(event=LeaseEvent.RENEWED, actor=ACTOR, detail="a detail")
-            store.leases(ttl=TTL).change(lease.id, lambda one, now: one, entry=told)
+            entry = Entry(event=LeaseEvent.RENEWED, actor=ACTOR, detail="a detail")
+            store.leases(ttl=TTL).change(lease.id, lambda lease, now: lease, entry=entry)
 
 
 def _go_on(store: Store) -> None:

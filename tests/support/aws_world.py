@@ -59,7 +59,7 @@ class AwsWorld(World):
 
     def enforce(self, policy: Policy) -> None:
         """From now on every request to Secrets Manager and KMS needs a policy's leave."""
-        self.aws.on_request = lambda when, one: self._judge(policy(), one) if when == "before" else None
+        self.aws.on_request = lambda when, operation: self._judge(policy(), operation) if when == "before" else None
 
     def key_uses_allowed_by(self, policy: dict[str, Any]) -> list[str]:
         """Return what was asked of customer-managed keys so far and the policy does not allow."""
@@ -77,13 +77,13 @@ class AwsWorld(World):
     @property
     def arn(self) -> str:
         """An ARN that the sync's secret has, or might get."""
-        found = self.aws.state.find(ACCOUNT, REGION, self.name)
-        return str(found.arn) if found else f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self.name}-Ab12Cd"
+        secret = self.aws.state.find(ACCOUNT, REGION, self.name)
+        return str(secret.arn) if secret else f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self.name}-Ab12Cd"
 
-    def _judge(self, policy: dict[str, Any], one: Operation) -> Answer | None:
-        if one.service not in ("secretsmanager", "kms"):
+    def _judge(self, policy: dict[str, Any], operation: Operation) -> Answer | None:
+        if operation.service not in ("secretsmanager", "kms"):
             return None
-        for action, resource, context in _asks(self.aws, one):
+        for action, resource, context in _asks(self.aws, operation):
             if not allows(policy, action, resource, context):
                 text = f"User: somebody is not authorized to perform: {action} on resource: {resource}"
                 return Answer(
@@ -92,28 +92,28 @@ class AwsWorld(World):
         return None
 
 
-def _asks(aws: AwsEmulator, one: Operation) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _asks(aws: AwsEmulator, operation: Operation) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield (action, resource, context) of all that a request needs (API reference, Required permissions)."""
-    arguments = one.arguments
-    if one.service == "kms":
-        yield f"kms:{one.name}", str(arguments.get("KeyId", "*")), {}
+    arguments = operation.arguments
+    if operation.service == "kms":
+        yield f"kms:{operation.name}", str(arguments.get("KeyId", "*")), {}
         return
-    context = {"aws:RequestedRegion": one.region}
+    context = {"aws:RequestedRegion": operation.region}
     context |= {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in arguments.get("Tags") or []}
     resource, tags = "*", {}
-    if one.secret_id is not None:
-        secret = aws.state.find(one.account, one.region, one.secret_id)
+    if operation.secret_id is not None:
+        secret = aws.state.find(operation.account, operation.region, operation.secret_id)
         # For a name that does not exist yet, AWS matches patterns of six characters as well (User Guide, permissions).
-        made_up = f"arn:aws:secretsmanager:{one.region}:{one.account}:secret:{one.secret_id}-Ab12Cd"
+        made_up = f"arn:aws:secretsmanager:{operation.region}:{operation.account}:secret:{operation.secret_id}-Ab12Cd"
         resource = str(secret.arn) if secret else made_up
         tags = {tag["Key"]: tag["Value"] for tag in (secret.tags or [])} if secret else {}
     before = context | {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
-    yield f"secretsmanager:{one.name}", resource, before
-    if one.name == "CreateSecret" and arguments.get("Tags"):
+    yield f"secretsmanager:{operation.name}", resource, before
+    if operation.name == "CreateSecret" and arguments.get("Tags"):
         yield "secretsmanager:TagResource", resource, before
-    if one.name == "ValidateResourcePolicy":
+    if operation.name == "ValidateResourcePolicy":
         yield "secretsmanager:PutResourcePolicy", resource, before
-    if one.name == "UntagResource":
+    if operation.name == "UntagResource":
         # Who would lose the right by it may not do it (API reference, UntagResource).
         left = {key: value for key, value in tags.items() if key not in arguments["TagKeys"]}
         yield (
@@ -135,13 +135,13 @@ def make_world(migrated_database_url: str, running_emulator: AwsEmulator) -> Ite
     """Makes the world of a test; its arguments are set on the sync."""
     running_emulator.reset()
     store = open_test_store(migrated_database_url)
-    made: list[AwsWorld] = []
+    worlds: list[AwsWorld] = []
 
     def make(**config: Any) -> AwsWorld:
-        made.append(AwsWorld(store, running_emulator, **config))
-        return made[-1]
+        worlds.append(AwsWorld(store, running_emulator, **config))
+        return worlds[-1]
 
     yield make
-    for world in made:
+    for world in worlds:
         world.clients.close()
     store.close()

@@ -67,13 +67,13 @@ def commands_in(text: str) -> list[str]:
 
 def all_options(command: click.Command) -> set[str]:
     """Return the options of a command and of all below it."""
-    found = {name for parameter in command.params for name in parameter.opts}
+    options = {name for parameter in command.params for name in parameter.opts}
     if isinstance(command, click.Group):
         for name in command.list_commands(click.Context(command)):
             inner = command.get_command(click.Context(command), name)
             assert inner is not None
-            found |= all_options(inner)
-    return found
+            options |= all_options(inner)
+    return options
 
 
 def wrong_with(line: str) -> str | None:

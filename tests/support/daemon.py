@@ -82,9 +82,9 @@ class Daemon:
             within_s=within_s,
             what=f"{event} {fields} in the log",
         )
-        found = self.find(event, **fields)
-        assert len(found) >= count, f"it ended with {self.process.poll()}: {self.log.read_text()}"
-        return found[-1]
+        lines = self.find(event, **fields)
+        assert len(lines) >= count, f"it ended with {self.process.poll()}: {self.log.read_text()}"
+        return lines[-1]
 
     # --- its health
 
@@ -164,8 +164,8 @@ class Daemon:
 
     def assert_without_defects(self) -> None:
         """Its log shows no defect of phasesync."""
-        found = [line for line in self.lines() if line["event"] in _DEFECTS or line.get("error") == "InternalError"]
-        assert not found, found
+        defects = [line for line in self.lines() if line["event"] in _DEFECTS or line.get("error") == "InternalError"]
+        assert not defects, defects
 
     def clean_up(self) -> None:
         """Kill what is left of it."""

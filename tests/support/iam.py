@@ -34,7 +34,7 @@ def allows(policy: Mapping[str, Any], action: str, resource: str, context: Conte
 
 def like(pattern: str, text: str) -> bool:
     """Compare with `*` for any characters and `?` for one."""
-    letters = (".*" if one == "*" else "." if one == "?" else re.escape(one) for one in pattern)
+    letters = (".*" if character == "*" else "." if character == "?" else re.escape(character) for character in pattern)
     return re.fullmatch("".join(letters), text, re.DOTALL) is not None
 
 
@@ -42,10 +42,10 @@ def _holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool
     for operator, wanted in condition.items():
         plain = operator.removesuffix("IfExists")
         for key, values in wanted.items():
-            found = context.get(key)
-            if found is None and plain != operator:
+            actual = context.get(key)
+            if actual is None and plain != operator:
                 continue
-            if found is None or not _matches(plain, _list(values), found):
+            if actual is None or not _matches(plain, _list(values), actual):
                 return False
     return True
 
@@ -54,9 +54,9 @@ def _list(values: str | list[str]) -> list[str]:
     return [values] if isinstance(values, str) else values
 
 
-def _matches(operator: str, values: Iterable[str], found: str) -> bool:
+def _matches(operator: str, values: Iterable[str], actual: str) -> bool:
     if operator == "StringEquals":
-        return found in values
+        return actual in values
     if operator in ("StringLike", "ArnLike", "ArnEquals"):  # Of ARNs the two are the same; ours have no star alone.
-        return any(like(value, found) for value in values)
+        return any(like(value, actual) for value in values)
     raise NotImplementedError(operator)

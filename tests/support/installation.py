@@ -86,8 +86,8 @@ class Installation:
 
     def configure(self, **settings: str | int) -> None:
         """Write the settings file; `daemon__claim_ttl_s=6` sets `daemon.claim_ttl_s`."""
-        given = {"http__listen": "127.0.0.1:0", "log__format": "json", **settings}
-        lines = [f"{name.replace('__', '.')} = {json.dumps(value)}\n" for name, value in given.items()]
+        values = {"http__listen": "127.0.0.1:0", "log__format": "json", **settings}
+        lines = [f"{name.replace('__', '.')} = {json.dumps(value)}\n" for name, value in values.items()]
         self.write_config("".join(lines))
 
     def write_config(self, text: str) -> None:
@@ -175,7 +175,7 @@ class Installation:
 
     def leases(self) -> dict[str, dict[str, Any]]:
         """Return id -> every lease that there ever was, as `leases list` prints it."""
-        return {one["id"]: one for one in self.json("leases", "list", "--all")["items"]}
+        return {lease["id"]: lease for lease in self.json("leases", "list", "--all")["items"]}
 
     def ends_in(self, lease_id: str, *, seconds: float) -> None:
         """Have a lease end so many seconds from now; negative = its time was over then."""
@@ -276,7 +276,7 @@ class Installation:
     def wait_for(self, *names: str, status: str = "in-sync", within_s: float = HANG_GUARD_S) -> None:
         """Return when all these syncs have a status."""
         with self.application() as application:
-            credentials = {one.id: one.status for one in application.store.credentials.list_all()}
+            credentials = {credential.id: credential.status for credential in application.store.credentials.list_all()}
 
             def reached() -> bool:
                 syncs = [sync for sync in application.store.syncs.list_syncs() if sync.name in names]

@@ -174,14 +174,14 @@ class LeaseWorld(LeaseProcess):
         store.apps.add_app("shop")
         store.apps.add_environment("shop", "production")
         store.credentials.add("aws", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
-        given = {
+        settings = {
             "policy_arns": POLICIES,
             "groups": (GROUP,),
             "inline_policy": INLINE,
             "permission_boundary": BOUNDARY,
         } | config
         plain = DynamicConfig(user_template=DEFAULT_TEMPLATE, default_ttl=TTL, max_ttl=MAX_TTL)
-        self.dynamic = self.add(NAME, config=replace(plain, **given))
+        self.dynamic = self.add(NAME, config=replace(plain, **settings))
 
     def add(self, name: str, **changes: Any) -> DynamicSecret:
         """Add a dynamic secret of shop/production."""
@@ -198,9 +198,9 @@ class LeaseWorld(LeaseProcess):
 
     def another_process(self, *, claim_ttl: timedelta = EXPIRED) -> LeaseProcess:
         """A process beside the daemon: a command of an operator, or another daemon."""
-        made = LeaseProcess(self.store, self.aws.url, owner=next(self._owners), claim_ttl=claim_ttl)
-        self._processes.append(made)
-        return made
+        process = LeaseProcess(self.store, self.aws.url, owner=next(self._owners), claim_ttl=claim_ttl)
+        self._processes.append(process)
+        return process
 
     def close(self) -> None:
         """Close the connections to AWS."""
@@ -249,7 +249,11 @@ class LeaseWorld(LeaseProcess):
 
     def calls(self) -> list[str]:
         """The operations of IAM that phasesync asked for, in order."""
-        return [one.name for one in self.aws.operations if one.service == "iam" and self.is_ours(one)]
+        return [
+            operation.name
+            for operation in self.aws.operations
+            if operation.service == "iam" and self.is_ours(operation)
+        ]
 
     def is_ours(self, operation: Operation) -> bool:
         """Whether phasesync asked for it, and not the test."""
@@ -309,14 +313,14 @@ def make_lease_world(
     monkeypatch.setattr(eventual_consistency, "_PAUSES_S", (0.0,) * 8)
     lease_emulator.reset()
     store = open_test_store(migrated_database_url)
-    made: list[LeaseWorld] = []
+    worlds: list[LeaseWorld] = []
 
     def make(**config: Any) -> LeaseWorld:
-        made.append(LeaseWorld(store, lease_emulator, **config))
-        return made[-1]
+        worlds.append(LeaseWorld(store, lease_emulator, **config))
+        return worlds[-1]
 
     yield make
-    for world in made:
+    for world in worlds:
         world.close()
     store.close()
 

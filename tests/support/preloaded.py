@@ -29,9 +29,9 @@ class PreloadedProcess:
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], stderr: int) -> None:
         self.returncode: int | None = None
         self._lock = threading.Lock()
-        self._status, theirs = socket.socketpair()
-        with theirs:
-            _program().fork(arguments, environ, (stderr, theirs.fileno()))
+        self._status, peer = socket.socketpair()
+        with peer:
+            _program().fork(arguments, environ, (stderr, peer.fileno()))
         self.pid = int.from_bytes(self._status.recv(4, socket.MSG_WAITALL))
         assert self.pid, "the program that forks has ended"
         self._status.setblocking(False)
@@ -72,15 +72,15 @@ class _Program:
     """The running `preloaded_program.py`."""
 
     def __init__(self) -> None:
-        self._requests, theirs = socket.socketpair()
-        with theirs:
+        self._requests, peer = socket.socketpair()
+        with peer:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.preloaded_program", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.support.preloaded_program", str(peer.fileno())],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"]},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[peer.fileno()],
                 start_new_session=True,  # Ctrl-C is for the tests.
             )
 

@@ -21,13 +21,13 @@ LOOPBACK = "0100007F"
 def listening_addresses(pid: int) -> list[str]:
     """Return the addresses that a process listens on, in hexadecimal."""
     sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    found = []
+    addresses = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == LISTENING and f"socket:[{fields[9]}]" in sockets:
-                found.append(fields[1].partition(":")[0])
-    return found
+                addresses.append(fields[1].partition(":")[0])
+    return addresses
 
 
 def test_it_listens_on_one_port_of_loopback_and_ends_when_it_is_stopped(tmp_path: Path) -> None:

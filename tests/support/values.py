@@ -67,7 +67,7 @@ def desired(**changes: object) -> Desired:
 
 def observed(**changes: object) -> Observed:
     """What AWS reports of an object of ours with a current version that we wrote."""
-    seen = Observed(
+    as_written = Observed(
         arn=ARN,
         name=NAME,
         versions={VERSION: frozenset({CURRENT}), OLDER: frozenset({PREVIOUS})},
@@ -79,7 +79,7 @@ def observed(**changes: object) -> Observed:
         owning_service=None,
         primary_region=None,
     )
-    return replace(seen, **changes)  # type: ignore[arg-type]
+    return replace(as_written, **changes)  # type: ignore[arg-type]
 
 
 def entry(**changes: object) -> JournalEntry:
@@ -126,14 +126,14 @@ def plan(wanted: Desired, seen: Observed | None, journal: JournalEntry, **policy
 
 def lease_spec(**changes: object) -> LeaseSpec:
     """What a lease of one managed policy is made of."""
-    made = LeaseSpec(
+    spec = LeaseSpec(
         name="ci-k3v9",
         ttl=HOUR,
         iam_path="/phasesync/shop/production/",
         policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
         tags=user_owner_tags(INSTANCE, dynamic_id=DYNAMIC, lease_id=LEASE, max_expires_at=NOW + 4 * HOUR),
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(spec, **changes)  # type: ignore[arg-type]
 
 
 def lease(**changes: object) -> Lease:

@@ -174,9 +174,9 @@ class World:
         reads = ("observe", "list_names", "sweep", "resource_policy", "resolve_key", "read_value")
         return [call for call in self.destinations.log if call not in reads]
 
-    def _reach(self, when: str, what: str) -> None:
+    def _reach(self, when: str, call: str) -> None:
         if self.on_step is not None:
-            self.on_step(when, what)
+            self.on_step(when, call)
 
 
 @pytest.fixture

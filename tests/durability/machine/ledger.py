@@ -96,35 +96,38 @@ class Ledger(FakeRemote):
         before = self.find(name, account=account, region=region)
         return self._noted("create", before, lambda: super(Ledger, self).create(name, payload, **more), name=name)
 
-    def put(self, found: FakeObject | None, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
-        return self._noted("put", found, lambda: super(Ledger, self).put(found, payload, token=token))
+    def put(self, target: FakeObject | None, payload: Payload, *, token: str) -> WriteResult | ResourceExists:
+        return self._noted("put", target, lambda: super(Ledger, self).put(target, payload, token=token))
 
-    def update(self, found: FakeObject | None, **more: Any) -> None:
-        return self._noted("update", found, lambda: super(Ledger, self).update(found, **more))
+    def update(self, target: FakeObject | None, **more: Any) -> None:
+        return self._noted("update", target, lambda: super(Ledger, self).update(target, **more))
 
-    def restore(self, found: FakeObject | None) -> None:
-        return self._noted("restore", found, lambda: super(Ledger, self).restore(found))
+    def restore(self, target: FakeObject | None) -> None:
+        return self._noted("restore", target, lambda: super(Ledger, self).restore(target))
 
-    def delete(self, found: FakeObject | None, *, recovery_days: int | None) -> None:
+    def delete(self, target: FakeObject | None, *, recovery_days: int | None) -> None:
         return self._noted(
-            "delete", found, lambda: super(Ledger, self).delete(found, recovery_days=recovery_days), days=recovery_days
+            "delete",
+            target,
+            lambda: super(Ledger, self).delete(target, recovery_days=recovery_days),
+            days=recovery_days,
         )
 
-    def replicate(self, found: FakeObject | None, regions: Mapping[str, str]) -> None:
+    def replicate(self, target: FakeObject | None, regions: Mapping[str, str]) -> None:
         return self._noted(
-            "replicate", found, lambda: super(Ledger, self).replicate(found, regions), regions=tuple(regions)
+            "replicate", target, lambda: super(Ledger, self).replicate(target, regions), regions=tuple(regions)
         )
 
-    def remove_replicas(self, found: FakeObject | None, regions: Sequence[str]) -> None:
+    def remove_replicas(self, target: FakeObject | None, regions: Sequence[str]) -> None:
         return self._noted(
             "remove_replicas",
-            found,
-            lambda: super(Ledger, self).remove_replicas(found, regions),
+            target,
+            lambda: super(Ledger, self).remove_replicas(target, regions),
             regions=tuple(regions),
         )
 
-    def put_policy(self, found: FakeObject | None, policy: str) -> None:
-        return self._noted("put_policy", found, lambda: super(Ledger, self).put_policy(found, policy))
+    def put_policy(self, target: FakeObject | None, policy: str) -> None:
+        return self._noted("put_policy", target, lambda: super(Ledger, self).put_policy(target, policy))
 
     def outside_create(self, name: str, value: str | bytes = "theirs", **more: Any) -> FakeObject:
         return self._noted("made", None, lambda: super(Ledger, self).outside_create(name, value, **more), name=name)
@@ -136,18 +139,18 @@ class Ledger(FakeRemote):
     def _noted(
         self,
         what: str,
-        found: FakeObject | None,
+        target: FakeObject | None,
         act: Callable[[], T],
         *,
         name: str | None = None,
         regions: tuple[str, ...] = (),
         days: int | None = None,
     ) -> T:
-        before = None if found is None else looks(found)
+        before = None if target is None else looks(target)
         answer = act()
-        after = self.find(name) if name is not None else found
+        after = self.find(name) if name is not None else target
         gone = after is None or (after.account, after.region, after.name) not in self._objects
-        shown = after or found
+        shown = after or target
         if shown is None:
             return answer
         write = Write(
