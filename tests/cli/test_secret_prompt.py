@@ -312,14 +312,7 @@ def test_a_question_takes_one_line_that_was_typed_after_it(
             at_terminal(question)
 
 
-ASK = """
-import signal
-from phasesync.cli.secret_prompt import ask_secret
-# Whoever runs the tests in the background may have them ignore signals, and a child inherits that.
-for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-    signal.signal(number, signal.SIG_DFL)
-print(len(ask_secret("KEY", max_bytes=99, otherwise="")))
-"""
+ASK = "from phasesync.cli.secret_prompt import ask_secret; print(len(ask_secret('KEY', max_bytes=99, otherwise='')))"
 
 
 @pytest.fixture
