@@ -31,6 +31,7 @@ from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Outcome
 from phasesync.core.sync import Layout
+from phasesync.engine.sweep import Sweeper
 from phasesync.store.journal import to_row
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import to_json
@@ -175,22 +176,21 @@ def _measure(planted: _Planted, endpoint: Endpoint) -> tuple[tuple[object, ...],
     events = _Events()
     pages = -(-len(planted.names) // 100)
     with planted.installation.application() as application:
-        application._events = events
-        destination = application.context.destinations.open(
-            "aws-secrets-manager", application.store.credentials.get("aws"), REGION
-        )
+        context = replace(application.context, events=events)
+        sweeper = Sweeper(context)
+        destination = context.destinations.open("aws-secrets-manager", application.store.credentials.get("aws"), REGION)
         destination.account_id()  # Asked once per session, by whoever comes first.
         planted.make_due()
         with counted(application.store.database.engine) as statements:
-            calls, seconds, cpu = _watched(endpoint, lambda: application.sweeper.sweep(lambda: False))
+            calls, seconds, cpu = _watched(endpoint, lambda: sweeper.sweep(lambda: False))
         planted.make_due()
         tracemalloc.start()
-        application.sweeper.sweep(lambda: False)
+        sweeper.sweep(lambda: False)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         planted.make_due()
         planted.change_one(endpoint)
-        application.sweeper.sweep(lambda: False)
+        sweeper.sweep(lambda: False)
     unchanged, _, changed = (swept.suspects for swept in events.swept)
     well = calls == {"ListSecrets": pages} and (unchanged, changed) == (0, 1)
     calls_text = ", ".join(f"{count:,} {name}" for name, count in sorted(calls.items()))

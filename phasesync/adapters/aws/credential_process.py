@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, cast
 
-from phasesync.errors import SettingsError
+from phasesync.errors import Hint, SettingsError
 
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
 """Of each of its two streams; credentials have a few kilobytes."""
@@ -149,8 +149,11 @@ def own_profile_error() -> SettingsError:
     profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "NAME"
     return SettingsError(
         OWN_PROFILE_MESSAGE,
-        hint=f"choose the profile with --profile {profile}, not with AWS_PROFILE nor as [default]; or give "
-        "phasesync an identity of its own: credential_process = env AWS_PROFILE=host phasesync leases issue NAME …",
+        hint=Hint(
+            "choose the profile with --profile {profile}, not with AWS_PROFILE nor as [default]; or give phasesync an "
+            "identity of its own: credential_process = env AWS_PROFILE=host phasesync leases issue {name} …",
+            profile=profile,
+        ),
     )
 
 

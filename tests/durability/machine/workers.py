@@ -119,7 +119,7 @@ class Worker:
         self._doomed = False
         self.trigger = trigger
         self._main, self._mine = threading.Semaphore(0), threading.Semaphore(0)
-        self._keeper = ClaimKeeper(context_of(stage.store, clock=stage.clock))
+        self._keeper = ClaimKeeper(context_of(stage.store, clock=stage.clock, ttl=TTL))
         self.number = stage.next_number()
 
     def start(self) -> "Worker":
