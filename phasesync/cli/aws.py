@@ -23,7 +23,7 @@ CREDENTIAL = Name("credential")
 
 @click.group()
 def aws() -> None:
-    """IAM policies for AWS, and a look at what is there."""
+    """IAM policies for AWS, and the secrets that exist there."""
 
 
 @aws.command()
@@ -68,7 +68,7 @@ def aws() -> None:
     help="With --starter dynamic: policy that has to bound every user. Default: none.",
 )
 @click.option("--with-import", is_flag=True, help="Add the right to read values: imports and syncs verify need it.")
-@click.option("--no-sweep", is_flag=True, help="Leave out the right to list secrets; drift is then asked one by one.")
+@click.option("--no-sweep", is_flag=True, help="Leave out the right to list secrets; each is then checked by itself.")
 @click.option(
     "--part",
     type=click.IntRange(1),
@@ -94,8 +94,8 @@ def policy(
     """
     Print a least-privilege IAM policy. The bare document, whatever -o says.
 
-    For a sync, a dynamic secret, or --all: exactly what its configuration needs, on its names, and changes only where
-    our tag is. IAM takes managed policies of 6,144 characters; of a larger one, --part N prints one part at a time.
+    For a sync, a dynamic secret, or --all: exactly what the configuration needs, on its names, with changes only to
+    what has our tag. IAM accepts managed policies of 6,144 characters; --part N prints one part of a larger policy.
 
     \b
     Examples:

@@ -87,7 +87,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @click.option(
     "--access-key-id",
     metavar="ID",
-    help="Access key id; the secret key is asked for. Default: none, which access-key refuses.",
+    help="Access key id, needed for access-key; the secret key is asked for. No default.",
 )
 @output_option
 @with_application
@@ -106,7 +106,7 @@ def add(
     """
     Add a credential. The secret access key comes from a prompt, or from stdin when that is no terminal.
 
-    For a role it says how to make it, on stderr; with -o json that is in the document, as "setup".
+    For assume-role it prints how to make the role, on stderr; with -o json that is the member "setup" of the document.
 
     \b
     Examples:
@@ -148,10 +148,10 @@ def add(
 @with_application
 def test(application: "Application", name: str, out: Output) -> None:
     """
-    Ask AWS who a credential is, and what its trust policy lacks. With the identity of this shell.
+    Ask AWS who a credential is, and what its trust policy lacks. Uses the identity of this shell.
 
-    Tries no right on secrets, keys or users: syncs plan does, and aws policy prints those that are needed. Where AWS
-    accepts the credential, its syncs that failed are tried again at once, and its leases that could not be revoked.
+    Tests no right on secrets, keys or users: syncs plan does, and aws policy prints the rights that are needed. If AWS
+    accepts the credential, its failed syncs and its leases with a failed revocation are tried again at once.
 
     \b
     Example:
@@ -197,7 +197,7 @@ def _tested(application: "Application", name: str, tried: "Sequence[str]") -> st
 @click.option("--source", type=CREDENTIAL, help="Credential that assumes the role.")
 @click.option("--access-key-id", metavar="ID", help="Access key id; the secret key is asked for.")
 @click.option(
-    "--account", metavar="ID", help="Account, 12 digits, to pin from now on: the move to another one is meant."
+    "--account", metavar="ID", help="Account to pin from now on, 12 digits: allows the move to another account."
 )
 @output_option
 @with_application

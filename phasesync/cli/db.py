@@ -47,7 +47,7 @@ def migrate(out: Output) -> None:
 @output_option
 def status(out: Output) -> int:
     """
-    Say which schema the database has and which this release needs. Exit 6 where they differ.
+    Show which schema the database has and which this release needs. Exit 6 if they differ.
 
     \b
     Example:
@@ -86,10 +86,10 @@ def backup(file: Path, out: Output) -> None:
 @output_option
 def restore(file: Path, out: Output) -> None:
     """
-    Put a backup in the place of a SQLite database. The database that was there is kept beside it.
+    Replace a SQLite database with a backup. The former database is kept beside it.
 
-    No daemon may be at work. Until `db accept-restore` no sync writes anything at AWS; one that meets a write which
-    this database has not made is halted.
+    No daemon may be at work. Until `db accept-restore` no sync writes anything at AWS. A sync is halted if it finds a
+    write that this database has not made.
 
     \b
     Example:
@@ -114,9 +114,9 @@ def restore(file: Path, out: Output) -> None:
 @with_application
 def accept_restore(application: "Application", yes: bool, no_input: bool, out: Output) -> None:
     """
-    Go on with a database that is older than AWS: what it holds is written over newer values.
+    Go on with a database that is older than AWS: its values are written over newer ones.
 
-    For a restored backup, or where a copy of this database was at work. Stop the copy first.
+    Use it for a restored backup, or if a copy of this database was at work. Stop the copy first.
 
     \b
     Example:

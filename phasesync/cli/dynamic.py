@@ -124,7 +124,7 @@ _OPTIONS: Final = (
     click.option(
         "--iam-path",
         metavar="PATH",
-        help="IAM path of the users, where no others lie. Default, which '' restores: /phasesync/APP/ENV/.",
+        help="IAM path of the users, without users of others. Default, which '' restores: /phasesync/APP/ENV/.",
     ),
     click.option(
         "--policy-arn",
@@ -272,7 +272,7 @@ def add(
     out: Output,
 ) -> None:
     """
-    Add a dynamic secret. AWS is asked nothing yet: the first lease shows whether the credential may do it.
+    Add a dynamic secret. AWS is not called yet: the first lease shows whether the credential has the rights.
 
     \b
     Examples:

@@ -41,7 +41,7 @@ def is_terminal() -> bool:
 
 def no_input_option(command: F) -> F:
     """Add `--no-input`."""
-    return click.option("--no-input", is_flag=True, help="Never ask; fail where an answer is needed.")(command)
+    return click.option("--no-input", is_flag=True, help="Never ask; fail if an answer is needed.")(command)
 
 
 def confirmation_options(command: F) -> F:

@@ -190,7 +190,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
 @with_application
 def show(application: "Application", lease: str, out: Output) -> None:
     """
-    Show one lease and its log: who did what, when. Never the key. Of an id a beginning is enough that no other has.
+    Show one lease and its log: who did what, when. Never the key. The beginning of an id is enough if it is unique.
 
     \b
     Example:
@@ -236,7 +236,7 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
 @with_application
 def revoke(application: "Application", lease: str, out: Output) -> None:
     """
-    Revoke a lease now: its key first, then its user. One that has ended already is no error.
+    Revoke a lease now: its key first, then its user. A lease that has ended already is no error.
 
     \b
     Example:
@@ -268,14 +268,14 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
 
 @leases.command()
 @click.option(
-    "--credential", type=Name("credential"), help="Credential to look with. Default: those of all dynamic secrets."
+    "--credential", type=Name("credential"), help="Credential to search with. Default: those of all dynamic secrets."
 )
 @confirmation_options
 @output_option
 @with_application
 def reap(application: "Application", credential: str | None, yes: bool, no_input: bool, out: Output) -> int:
     """
-    Remove users at AWS that carry our tag and that no lease wants: shows them first. The daemon does it once a day.
+    Remove users at AWS that carry our tag and belong to no lease. Shows them first. The daemon does it once a day.
 
     \b
     Example:

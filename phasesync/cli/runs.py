@@ -86,7 +86,7 @@ def list_(
 @with_application
 def show(application: "Application", run_id: str, out: Output) -> None:
     """
-    Show one run with its changes and its error. Of its id a beginning is enough that no other run has.
+    Show one run with its changes and its error. The beginning of an id is enough if it is unique.
 
     \b
     Example:

@@ -83,11 +83,11 @@ def import_(
     out: Output,
 ) -> None:
     """
-    Set every key of a file, in one revision; other keys stay, and comments that the file does not give.
+    Set every key of a file, in one revision. Other keys stay; a key without a comment in the file keeps its comment.
 
-    A ${ in the file is literal, but in what secrets export --format json has marked: that keeps references, types and
-    comments exactly. dotenv is read as python-dotenv reads it; a note says where a comment cut a value, where a key is
-    there twice, and where bash, node, npm dotenv or docker compose would read something else.
+    A ${ in the file is literal, except in objects that secrets export --format json wrote: these keep references, types
+    and comments exactly. dotenv is read as python-dotenv reads it. A note says if a comment cut a value, if a key
+    occurs twice, or if bash, node, npm dotenv or docker compose would read something else.
 
     \b
     Examples:
@@ -210,10 +210,10 @@ def export(
     """
     Print the values of a folder, byte for byte.
 
-    JSON keeps types, comments and references, and import restores them exactly: what a plain member cannot hold is an
-    object with "phasesync:type", "value" and "comment". dotenv and shell hold literal text; what they cannot hold is
-    said. dotenv is quoted so that python-dotenv, bash, node, npm dotenv and docker compose read the same; where no
-    quoting does that, a warning names the key and who reads it.
+    JSON keeps types, comments and references, and import restores them exactly. A value that a plain member cannot hold
+    is an object with "phasesync:type", "value" and "comment". dotenv and shell hold literal text; a warning names what
+    they cannot hold. dotenv is quoted so that python-dotenv, bash, node, npm dotenv and docker compose read the same
+    value. If no quoting does that, a warning names the key and the readers that read it.
 
     \b
     Examples:

@@ -196,8 +196,8 @@ def set_(
     """
     Set a secret. The value comes from a prompt, from stdin (-) or from a file, never from an argument.
 
-    Of stdin one final newline is dropped, and nothing else: of CR LF the CR stays. A file is taken byte for byte. At
-    the prompt, several lines can be pasted.
+    From stdin only one final newline is dropped; of CR LF only the LF. A file is read byte for byte. At the prompt you
+    can paste several lines.
 
     \b
     Examples:

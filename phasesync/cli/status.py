@@ -131,7 +131,7 @@ def _joined(address: str, port: int) -> str:
 @click.option(
     "--probe",
     is_flag=True,
-    help="Only ask the daemon at http.listen whether it is healthy, directly and through no proxy; exit code 7 where "
+    help="Only ask the daemon at http.listen whether it is healthy, directly and without a proxy; exit code 7 if "
     "it is not. For health checks of containers: needs neither database nor key.",
 )
 @output_option

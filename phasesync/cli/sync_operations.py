@@ -56,9 +56,9 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
     """
     Wait until a sync has a status.
 
-    Exit 4 when the time is over. It ends at once, with what helps, when the status will not come in that time: exit 4
-    where the sync waits for a person (held, halted, paused or incomplete) or is tried again later than that, exit 7
-    where no daemon is running.
+    Exit 4 when the time is over. It ends at once, and says what helps, if the sync cannot get the status in that time:
+    with exit 4 if the sync waits for a person (held, halted, paused or incomplete) or is tried again later, with exit 7
+    if no daemon is running.
 
     \b
     Example:
@@ -195,7 +195,7 @@ def _report(application: "Application", done: str, names: list[str], every: bool
 @with_application
 def why(application: "Application", name: str, out: Output) -> None:
     """
-    Explain how a sync stands and what a run would decide on each AWS secret, and from what. Writes nothing.
+    Explain how a sync stands, what a run would decide on each AWS secret, and why. Writes nothing.
 
     \b
     Example:
@@ -218,10 +218,10 @@ def why(application: "Application", name: str, out: Output) -> None:
 @with_application
 def verify(application: "Application", name: str, out: Output) -> int:
     """
-    Read the values at AWS and say whether they are what the store wants. Shows no value; exit 1 where one is not, 7
-    where AWS did not let us read.
+    Read the values at AWS and compare them with the store. Shows no value. Exit 1 if a value differs, 7 if AWS did not
+    allow to read one.
 
-    Needs the right to read values, which nothing else here needs: phasesync aws policy SYNC --with-import.
+    Needs the right to read values, as only imports do otherwise: phasesync aws policy SYNC --with-import.
 
     \b
     Example:

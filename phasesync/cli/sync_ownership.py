@@ -41,8 +41,8 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
     """
     Take over the AWS secrets of a sync that are not ours, and overwrite their values. The next run does it.
 
-    With --import their values are read and merged into the environment before; a version that came later is not
-    overwritten.
+    With --import their values are read and merged into the environment first. A version that was written after that is
+    not overwritten.
 
     \b
     Examples:
@@ -86,7 +86,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
 @with_application
 def release(application: "Application", name: str, out: Output) -> int:
     """
-    Give the AWS secrets of a sync back: our tags off, former tags back. The sync is paused; values stay as they are.
+    Give up the AWS secrets of a sync: our tags are removed, former tags restored. Values stay; the sync is paused.
 
     \b
     Example:
@@ -122,7 +122,7 @@ def release(application: "Application", name: str, out: Output) -> int:
 @with_application
 def remove(application: "Application", name: str, remote: str, yes: bool, no_input: bool, out: Output) -> None:
     """
-    Remove a sync with its log. The AWS secrets stay, and our tags are taken off where that is allowed.
+    Remove a sync with its log. The AWS secrets stay, and our tags are removed if that is allowed.
 
     With --remote delete their deletion is scheduled; what cannot be deleted yet keeps the sync, paused, and the command
     can be repeated.

@@ -108,7 +108,7 @@ def add(
     out: Output,
 ) -> None:
     """
-    Add a sync. Asks AWS first who the credential is and what is at the name.
+    Add a sync. Asks AWS first who the credential is and what exists under the name.
 
     \b
     Examples:
@@ -196,14 +196,14 @@ def update(
 
 @syncs.command()
 @name_argument
-@click.option("--detailed-exitcode", is_flag=True, help="Exit with code 3 where the plan has changes.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with code 3 if the plan has changes.")
 @output_option
 @with_application
 def plan(application: "Application", name: str, detailed_exitcode: bool, out: Output) -> int:
     """
-    Say what a run would change now. Writes nothing.
+    Show what a run would change now. Writes nothing.
 
-    Where AWS does not say how a secret stands, or its value cannot be made, the exit code is that of the error.
+    If AWS does not report the state of a secret, or if its value cannot be made, the exit code is that of the error.
 
     \b
     Example:

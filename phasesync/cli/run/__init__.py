@@ -56,12 +56,12 @@ def run(
     """
     Run a command with the secrets of an environment in its own environment, references resolved.
 
-    With --dynamic it also gets a lease of each, renewed while it runs and revoked when it ends, however it ends;
-    sessions of a role are neither renewed nor revoked. The command is looked for in the PATH of the shell, also where a
-    secret is called PATH; secrets by which programs load code are named in a warning.
+    With --dynamic it also gets a lease of each, renewed while it runs and revoked when it ends, however it ends.
+    Sessions of a role are neither renewed nor revoked. The command is searched for in the PATH of the shell, even if a
+    secret is called PATH. A warning names secrets by which programs load code.
 
-    Exits with what the command exits with; 127 where there is no such command, 126 where it cannot be executed, 128 + N
-    where signal N ended it.
+    Exits with the exit code of the command; 127 if there is no such command, 126 if it cannot be executed, 128 + N if
+    signal N ended it.
 
     \b
     Examples:
