@@ -129,6 +129,6 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(
-        f"accepted: {accepted.syncs} syncs with {accepted.objects} remote objects are looked at again",
+        f"accepted: {accepted.syncs} syncs with {accepted.objects} remote objects are checked again",
         {"syncs": accepted.syncs, "objects": accepted.objects, "unread": list(accepted.unread)},
     )

@@ -303,7 +303,7 @@ def add(
     for warning in added.warnings:
         out.warn(warning)
     out.done(
-        f"added the dynamic secret {name}; what its credential has to be allowed: phasesync aws policy --dynamic "
+        f"added the dynamic secret {name}; the rights that its credential needs: phasesync aws policy --dynamic "
         f"{name}; next: phasesync leases issue {name}",
         dynamic_document(added.dynamic),
     )

@@ -297,6 +297,6 @@ def _warn_of_misreaders(values: Mapping[str, SecretValue], out: Output) -> None:
         out.note(f"{', '.join(replaced)}: python-dotenv replaces ${{…}} in any quotes, unless with interpolate=False")
     if len(misread) > len(replaced):
         out.say(
-            "hint: they stand last, since who misreads one may misread the next; --format shell is exact for sh "
-            "and bash, and --format json for all"
+            "hint: they come last, since a reader that misreads one may misread the next; --format shell is exact for "
+            "sh and bash, and --format json for all"
         )

@@ -84,8 +84,7 @@ def check_same_partition(region: str, other: str, *, of: str) -> str:
         return region
     raise InvalidInputError(
         f"the Region {region} is in the partition {partition}, and {of}, in {other}, is in {expected}",
-        hint=f"name a Region of {expected}, or another credential: "
-        "nothing of AWS reaches from one partition to another",
+        hint=f"name a Region of {expected}, or another credential: a credential works in one partition only",
     )
 
 

@@ -97,7 +97,7 @@ def observe_consistently(
         state = latest
         time.sleep(pause_s)
     raise StalePlanError(
-        "the sync was written to during every look at it, so nothing is known for certain",
+        "the sync was changed during every observation, so nothing is known for certain",
         hint=Hint("try it again in a moment, or stop the writing meanwhile: phasesync syncs pause {name}"),
     )
 

@@ -190,7 +190,7 @@ def test_why_tells_of_a_copy_and_of_whose_rights_it_is_made_with(world: World) -
 
     (one,) = explain(world.context, "web").objects
 
-    assert "copy in 222222222222: InSync, replicated with the rights of whoever writes" in one.reported
+    assert "copy in 222222222222: InSync, replicated with the rights of the writer" in one.reported
 
 
 def test_verify_says_why_a_value_is_another_one(world: World) -> None:

@@ -72,7 +72,7 @@ def test_a_plan_that_meets_a_write_every_time_says_that_and_nothing_else(
     with pytest.raises(StalePlanError) as raised:
         operations(written).plan("web")
 
-    assert "written to during every look" in raised.value.message
+    assert "changed during every observation" in raised.value.message
     assert raised.value.hint is not None and "syncs pause web" in raised.value.hint
     assert editor.done == len(PAUSES_S)
 

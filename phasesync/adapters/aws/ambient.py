@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _HINT: Final = (
-    "phasesync uses the identity of its own process here: correct what is named, or check it with "
+    "phasesync uses the identity of its own process here: correct what the error names, or check it with "
     "aws sts get-caller-identity as the same user; the daemon tries again by itself"
 )
 _NOTHING_FOUND: Final = (
@@ -245,7 +245,7 @@ class _ChainWalk:
         if isinstance(exc, EOFError):
             return "it asks for an MFA code, which a daemon cannot type"
         if isinstance(exc, _NOT_A_DOCUMENT) and kind not in EXCEPTIONS:
-            return "what it gives is not the document that the AWS SDK asks for"
+            return "its output is not the document that the AWS SDK expects"
         reasons = {
             "CredentialRetrievalError": "it gives no usable keys",
             "PartialCredentialsError": "the keys are incomplete",
@@ -363,7 +363,8 @@ def _hint_for_refused_role(exc: Exception, profile: str, config: Mapping[str, An
         )
     if operation == "AssumeRole" and code in _DENIED:
         return (
-            f"the trust policy of {role} has to name who assumes it, and that one needs sts:AssumeRole on it: {command}"
+            f"the trust policy of {role} has to allow the identity that assumes it, which needs sts:AssumeRole on it: "
+            f"{command}"
         )
     return None
 

@@ -115,11 +115,11 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     "MissingDependencyException": (
         CredentialRejectedError,
         _UNSENT,
-        "the AWS SDK lacks a part of its own",
+        "a part of the AWS SDK is missing",
     ),
     "InfiniteLoopConfigError": (CredentialRejectedError, _UNSENT, "source_profile leads back to the same profile"),
     "UnknownCredentialError": (CredentialRejectedError, _UNSENT, "the AWS configuration names an unknown source"),
-    "ParamValidationError": (DestinationRejectedError, _UNSENT, "the request has not the form that AWS asks for"),
+    "ParamValidationError": (DestinationRejectedError, _UNSENT, "the request does not have the form that AWS expects"),
     "ProfileNotFound": (CredentialRejectedError, _UNSENT, "AWS_PROFILE names a profile that does not exist"),
     "ConfigParseError": (CredentialRejectedError, _UNSENT, "the AWS configuration file cannot be read"),
     "ConfigNotFound": (CredentialRejectedError, _UNSENT, "the AWS configuration file does not exist"),

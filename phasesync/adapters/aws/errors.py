@@ -55,7 +55,7 @@ _CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 _SESSION_TOO_LONG: Final = re.compile(r"DurationSeconds exceeds the (MaxSessionDuration|1 hour session limit)")
 _SESSION_TOO_LONG_HINT: Final = (
     "a shorter --ttl; or a role that allows longer ones: aws iam update-role --role-name ROLE --max-session-duration "
-    "SECONDS. A role that a role assumes is assumed for an hour at most"
+    "SECONDS. A role that another role assumes has sessions of an hour at most"
 )
 _EXPLAINED_BY_AWS: Final = (DestinationRejectedError, QuotaExceededError, RemoteChangedError)
 """Classes of errors about which AWS's message says more than its code."""
@@ -254,10 +254,10 @@ _ROLE_ACTIONS: Final = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:
 """What the trust policy of a role has to allow (IAM User Guide, session tags; source identity)."""
 _IN_TRUST_POLICY: Final = "has to be in the trust policy of the role"
 _TRUST_HINT: Final = (
-    f"{{action}} {_IN_TRUST_POLICY} (phasesync aws trust-policy {{credential}} prints one) and in the policy of who "
-    "assumes it"
+    f"{{action}} {_IN_TRUST_POLICY} (phasesync aws trust-policy {{credential}} prints one) and in the policy of the "
+    "identity that assumes it"
 )
-_SESSION_TAGS: Final = "; the session of who assumes it has tags that go on, as those of EKS Pod Identity have"
+_SESSION_TAGS: Final = "; the assuming session has tags that are passed on, as in EKS Pod Identity"
 
 _PERFORM: Final = re.compile(r"perform: ([a-z0-9-]+:[A-Za-z]+)")
 _REASON: Final = re.compile(

@@ -99,7 +99,7 @@ def check_names(recipes: "Sequence[DynamicSecret]", taken: Mapping[str, str]) ->
             hint = f"phasesync dynamic update {recipe.name} --key-map {output}=NAME"
             if "=" in key:
                 raise InvalidInputError(
-                    f"{recipe.name} hands {output} out as {without_value(key)}, and no variable has an equals sign in "
+                    f"{recipe.name} issues {output} as {without_value(key)}, and no variable has an equals sign in "
                     "its name",
                     hint=hint,
                 )

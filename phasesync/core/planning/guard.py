@@ -202,7 +202,7 @@ def _why_lost(
         values = (
             "a value that had content would be" if len(lost) == 1 else f"{len(lost)} values that had content would be"
         )
-        return GuardRule.EMPTY_REFERENCE, f"{values} empty, because what the reference leads to is empty"
+        return GuardRule.EMPTY_REFERENCE, f"{values} empty, because the target of the reference is empty"
     return None
 
 

@@ -174,7 +174,7 @@ def commands_to_end_copies(observed: Observed, region: str) -> str:
 
 def describe_copy(copy: CrossAccountLink) -> str:
     """Return the state of a copy in another account, and the identity that AWS replicates with."""
-    rights = "with the rights of whoever writes" if copy.role_arn is None else f"by {copy.role_arn}"
+    rights = "with the rights of the writer" if copy.role_arn is None else f"by {copy.role_arn}"
     return f"copy in {_account_of(copy)}: {copy.status}, replicated {rights}"
 
 

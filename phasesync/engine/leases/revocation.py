@@ -348,7 +348,7 @@ def removal_blocker(revocation: Revocation) -> PhasesyncError | None:
     if lease.live:
         return IllegalTransitionError(
             f"the key of the lease {lease.id} was never shown, and a request for it may still reach AWS: nothing "
-            "else is removed until that cannot be any more",
+            "else is removed until no such request can arrive any more",
             hint=f"repeat it in a few minutes; phasesync leases show {lease.id}",
         )
     return None

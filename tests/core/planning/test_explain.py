@@ -217,7 +217,7 @@ def test_replication_between_accounts_is_told_from_both_ends() -> None:
     by_role = replace(LINK, role_arn=role, status=CrossAccountStatus.FAILED)
 
     assert why(entry(), observed(versions={}, cross_account_copies=(LINK, by_role))).reported == (
-        "no current version, copy in 222222222222: InSync, replicated with the rights of whoever writes, "
+        "no current version, copy in 222222222222: InSync, replicated with the rights of the writer, "
         f"copy in 222222222222: Failed, replicated by {role}"
     )
     copied = observed(versions={}, cross_account_primary=replace(LINK, status=CrossAccountStatus.DETACHED))

@@ -204,7 +204,7 @@ def test_one_value_that_a_reference_empties_waits() -> None:
     (held,) = one.run({"A": "", "B": "x", "C": "x"}, referring=("A",)).held
 
     assert held.rule is GuardRule.EMPTY_REFERENCE
-    assert held.reason == "a value that had content would be empty, because what the reference leads to is empty"
+    assert held.reason == "a value that had content would be empty, because the target of the reference is empty"
     assert one.run({"A": "", "B": "x", "C": "x"}, referring=("A",), approved=True).approved
     assert rules(one.run({"A": "", "B": "y", "C": "x"}, referring=("A",))) == []
 
