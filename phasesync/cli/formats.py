@@ -2,7 +2,7 @@
 Formats of files of secrets: reading dotenv and JSON, writing literal values in these and for shells.
 
 A written file reads back with the same keys and texts. Input is literal: a `${` in it is escaped. The JSON that keeps
-types, comments and references is in `core/exported_values.py`. No message repeats a value.
+types, comments and references is in `core/secret_json.py`. No message repeats a value.
 """
 
 import base64

@@ -221,7 +221,7 @@ def _warn_of_overdue(leases: "Sequence[Lease]", out: Output) -> None:
         pronoun, each = "them", "each"
     out.warn(
         f"{problem}: no daemon is running to revoke {pronoun}; start one: phasesync daemon; or "
-        f"take {each} back: phasesync leases revoke {leases[0].id}"
+        f"revoke {each}: phasesync leases revoke {leases[0].id}"
     )
 
 

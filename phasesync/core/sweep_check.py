@@ -60,7 +60,7 @@ class SweptObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """What a sweep found out about a sync: when its next check is due, from now; zero = a run shall look at once."""
+    """What a sweep found out about a sync: when its next check is due, from now; zero: a run has to check at once."""
 
     sync: SweptSync
     due_in: timedelta

@@ -152,7 +152,7 @@ def test_the_values_go_with_the_end_of_the_lease(store: Store, end: str) -> None
 
 
 def test_the_values_stay_while_the_lease_could_not_be_taken_back(store: Store) -> None:
-    """Whoever is to take it back may have to know its key."""
+    """A process that revokes it may have to know its key."""
     lease = fail_lease(store, issue_lease(store, add_dynamic(store), keep=OUTPUTS))
     assert lease.kept
     assert kept_in_the_database(store) == 1

@@ -174,7 +174,7 @@ def test_what_it_was_asked_for_never_changes(walk: list[Moment]) -> None:
 
 @given(walks())
 def test_what_was_issued_once_is_known_to_have_been(walk: list[Moment]) -> None:
-    """With its account and its key: without them no one could take it back."""
+    """With its account and its key: without them no one could revoke it."""
     for moment in walk:
         if moment.before.was_issued:
             assert moment.after.issued_at == moment.before.issued_at

@@ -1,7 +1,7 @@
 """
 The table of rate limits: which calls of AWS share a quota of calls per second, and how many it allows.
 
-Data only. The figures are AWS's own, except those of IAM. `core/rates.py` decides how much of a quota we use.
+Data only. The figures are AWS's own, except those of IAM. `core/token_bucket.py` decides how much of a quota we use.
 """
 
 from dataclasses import dataclass
