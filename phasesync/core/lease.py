@@ -8,8 +8,8 @@ The states of a lease. Pure: the store saves the leases that these functions ret
         └──▶ revoked             └──▶ expired              sessions of roles end by themselves
 
 `requested`: nothing was called. `issuing`: this state is saved before the first call, so something may exist at AWS. A
-process that finds an unclaimed lease in this state revokes what exists. A lease returns from `revoking`
-to `active` only if it had expired by its row, and the tags of its user show a later renewal: the row is an older copy.
+process that finds an unclaimed lease in this state revokes what exists. A lease returns from `revoking` to `active`
+only if it had expired by its row, and the tags of its user show a later renewal: the row is an older copy.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The claim of a lease, the log of a lease, and leases whose secret key is kept."""
+"""The claim of a lease, the log of a lease, and kept leases: their secret key is stored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
