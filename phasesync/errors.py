@@ -55,7 +55,7 @@ from pathlib import Path
 
 class Hint(str):
     """
-    A hint with placeholders for names that are unknown where an error is raised. The engine fills them in.
+    A hint with placeholders for names that are unknown when an error is raised. The engine fills them in.
 
     It is a string and can be printed as it is: a placeholder without a name reads NAME. Placeholders:
 
@@ -174,7 +174,7 @@ class KeyUnavailableError(EnvironmentStoreError):
 class UnresolvedReferenceError(EnvironmentStoreError):
     """A reference is missing, ambiguous or circular."""
 
-    default_hint = "correct the reference, or write $${ where a literal ${ is meant"
+    default_hint = "correct the reference, or write $${ if a literal ${ is meant"
 
 
 # --- plans

@@ -128,7 +128,7 @@ def _check_mode(path: Path, mode: int, mounts: Path) -> tuple[str, ...]:
     if mode & stat.S_IRWXO:
         raise SettingsError(
             f"the root key file {path} may be used by everyone on this machine (mode {mode:04o})",
-            hint=f"chmod 600 {path}; where it is mounted: {_MODE_OF_MOUNTS}",
+            hint=f"chmod 600 {path}; if it is mounted: {_MODE_OF_MOUNTS}",
         )
     if mode & stat.S_IRWXG:
         return (f"the root key file {path} may be used by its group (mode {mode:04o}); 0600 or 0400 is safer",)

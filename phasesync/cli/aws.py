@@ -38,7 +38,7 @@ def aws() -> None:
     "--credential",
     type=CREDENTIAL,
     help="With --all: the credential to print the policy of; with --starter: the credential that gives the Region. "
-    "Default: the one in use, where there is only one.",
+    "Default: the one in use, if there is only one.",
 )
 @click.option(
     "--starter",
@@ -59,7 +59,7 @@ def aws() -> None:
     metavar="ARN",
     multiple=True,
     callback=comma_list,
-    help="Key of another account that encrypts a copy there, where no role replicates to it. Repeat it, or separate "
+    help="Key of another account that encrypts a copy there, if no role replicates to it. Repeat it, or separate "
     "several with commas. Default: none.",
 )
 @click.option(
@@ -73,7 +73,7 @@ def aws() -> None:
     "--part",
     type=click.IntRange(1),
     metavar="N",
-    help="Number of one part, where the policy takes several managed policies. Default: the whole policy.",
+    help="Number of one part, if the policy needs several managed policies. Default: the whole policy.",
 )
 @output_option
 def policy(

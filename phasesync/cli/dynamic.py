@@ -57,7 +57,7 @@ class DynamicOptions:
         return all(value is None or value == () for value in vars(self).values())
 
     def apply(self, config: DynamicConfig) -> DynamicConfig:
-        """Return the configuration with these options. InvalidInputError where a file cannot be read."""
+        """Return the configuration with these options. InvalidInputError if a file cannot be read."""
         changes: dict[str, Any] = {}
         for name in ("default_ttl", "max_ttl", "max_leases"):
             if (value := getattr(self, name)) is not None:

@@ -93,7 +93,7 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> E
 
 
 def note_lines(notes: Sequence[Note]) -> list[str]:
-    """Return one line for each form, with the keys and lines where it is."""
+    """Return one line for each form, with the keys and lines in which it occurs."""
     lines = []
     for form in dict.fromkeys(note.form for note in notes):
         places = [f"{note.key} (line {note.line})" for note in notes if note.form is form and note.key is not None]
@@ -106,7 +106,7 @@ def write(values: Mapping[str, SecretValue], format_: Format | WrittenFormat) ->
     """
     Write a file of literal values, by key: in JSON what AWS gets in layout json, a newline after it.
 
-    Binary values become base64 text. InvalidInputError where a key or a value cannot stand in that format.
+    Binary values become base64 text. InvalidInputError if a key or a value cannot stand in that format.
     """
     match WrittenFormat(format_.value):
         case WrittenFormat.JSON:

@@ -218,7 +218,7 @@ def set_(
         if data.endswith((b"\r", b"\n")) and b"\n" not in data.rstrip(b"\r\n"):
             out.warn(f"{key} is one line, and the line end after it is kept")
         for reference in malformed_references(value.reveal_text()):
-            out.warn(f"{reference} is not a reference that resolves; write $${{ where a literal ${{ is meant")
+            out.warn(f"{reference} is not a reference that resolves; write $${{ if a literal ${{ is meant")
     _write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
     if wait:
         _wait_for_readers(application, environment, timeout, out)

@@ -350,14 +350,14 @@ def _lint_json_keys(keys: Sequence[str]) -> Iterable[LintWarning]:
             LintCode.CLOUDFORMATION_KEY,
             with_colon,
             "{} has a ':': a CloudFormation template cannot name it as the json-key of a dynamic reference. Rename it "
-            "where a template has to read it",
+            "if a template has to read it",
         )
     if with_backslash := [key for key in keys if key.endswith("\\")]:
         yield _warning(
             LintCode.CLOUDFORMATION_KEY,
             with_backslash,
             "{} ends in a backslash: CloudFormation cannot resolve a dynamic reference that ends in one, and the stack "
-            "fails. Rename it where a template has to read it",
+            "fails. Rename it if a template has to read it",
         )
     if odd := [key for key in keys if not _JMESPATH_WORD.fullmatch(key)]:
         yield _warning(

@@ -274,7 +274,7 @@ class _Resolver:
             names = " and ".join(f"the key {key} of {'/'.join(place)}" for place, _, key in candidates)
             return self._problem(ProblemKind.AMBIGUOUS, node, reference, f"is ambiguous: it means {names}")
         if not is_well_formed(reference.expression):
-            detail = "is not a reference; write $${ where a literal ${ is meant"
+            detail = "is not a reference; write $${ if a literal ${ is meant"
             return self._problem(ProblemKind.MALFORMED, node, reference, detail)
         if missing:
             app, environment = missing[0]

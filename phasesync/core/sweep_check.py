@@ -49,7 +49,7 @@ class SweptObject:
     One journalled object of such a sync, in the account and Region of the group.
 
     Attributes:
-        entry: None where the sync or the entry does not authenticate: then nothing can be said of the sync.
+        entry: None if the sync or the entry does not authenticate: then nothing can be said of the sync.
         wanted: the sync wants it now; else it wrote it once.
     """
 

@@ -103,7 +103,7 @@ def find_in_tree(folder: Path, canaries: Iterable[str]) -> list[Sighting]:
 
 
 def assert_absent(data: bytes | str, canaries: Iterable[str], *, where: str = "the text") -> None:
-    """Raise AssertionError, which names place and form but not the value, where a canary occurs."""
+    """Raise AssertionError, which names place and form but not the value, if a canary occurs."""
     sightings = find(data, canaries, where=where)
     if sightings:
         raise AssertionError(f"a secret leaked: {sightings}")

@@ -15,7 +15,7 @@ from phasesync.core.run import Run
 from phasesync.demo.account import Stored
 
 PLAIN_WIDTH: Final = 100
-"""Columns where there is no terminal to ask."""
+"""Columns if there is no terminal to ask."""
 WIDE: Final = 92
 """Columns that the whole sync log takes."""
 _INDENT: Final = "   "
@@ -126,7 +126,7 @@ class Screen:
         self._console.print(Text(text, style="bold"))
 
     def _line(self, text: Text, *, more: int = 0) -> None:
-        """Print a line, indented also where it wraps, and without blanks at its end."""
+        """Print a line, indented even if it wraps, and without blanks at its end."""
         indent = " " * (len(_INDENT) + more)
         for part in text.wrap(self._console, self._console.width - len(indent)):
             part.rstrip()

@@ -69,7 +69,7 @@ class Stage:
             self.screen.command(f"phasesync secrets set {APP}/{environment} {key}", f"typed at the prompt: {value}")
 
     def at_aws(self, sync: str) -> Stored:
-        """Read what a sync wrote, as a program does. ClaimFailedError where there is nothing."""
+        """Read what a sync wrote, as a program does. ClaimFailedError if there is nothing."""
         stored = self.accounts[sync].read(SECRET_NAMES[sync])
         if stored is None:
             raise ClaimFailedError(f"{SECRET_NAMES[sync]} exists at AWS")

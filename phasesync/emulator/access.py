@@ -260,7 +260,7 @@ def _shown(operation: Operation, account: str, resource: str) -> str:
 
 # --- Keys and sessions: which keys are usable, who may assume a role, when a session ends
 #
-# API reference of STS, AssumeRole (DurationSeconds, at most one hour where a role assumes a role); IAM User Guide,
+# API reference of STS, AssumeRole (DurationSeconds, at most one hour if a role assumes a role); IAM User Guide,
 # External IDs (a trust policy that asks for one refuses without it); common errors, ExpiredTokenException. Keys: API
 # reference, common errors (UnrecognizedClientException; InvalidClientTokenId of STS and IAM), IAM User Guide,
 # troubleshooting ("Changes that I make are not always immediately visible"). In moto everyone may assume every role,

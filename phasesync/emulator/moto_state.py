@@ -208,7 +208,7 @@ class MotoState:
         return None
 
     def make_key(self, account: str, region: str, *, key_id: str | None, spec: str, usage: str) -> Any:
-        """Make a KMS key, with an id of the caller's choice where one is given."""
+        """Make a KMS key, with an id of the caller's choice if one is given."""
         from moto.kms.models import kms_backends
 
         backend = kms_backends[account][region]

@@ -86,7 +86,7 @@ class Call:
         return None if value is None else str(value)
 
     def listed(self, name: str) -> list[Any]:
-        """Return a list argument, empty where it was not given."""
+        """Return a list argument; empty if it was not given."""
         return list(self.arguments.get(name) or [])
 
     @property

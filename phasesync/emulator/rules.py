@@ -1,7 +1,7 @@
 """
 Every rule that is stricter here than in moto, and where it was read.
 
-"API reference" and "User Guide" are AWS's for Secrets Manager where no other service is named. "Public" means: seen in
+"API reference" and "User Guide" are AWS's for Secrets Manager if no other service is named. "Public" means: seen in
 a public report or in public code, not in AWS's own texts. The tests require for every rule one case that it
 refuses (or changes) and one that it accepts.
 """
@@ -357,7 +357,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="encrypted again",
         module="kms",
-        adds="another key opens the versions with AWS's three labels, where the caller's rights allow it; the old "
+        adds="another key opens the versions with AWS's three labels, if the caller's rights allow it; the old "
         "key still does",
         source="User Guide, change the encryption key; API reference, UpdateSecret, KmsKeyId",
     ),

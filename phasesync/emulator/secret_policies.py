@@ -57,7 +57,7 @@ def put_resource_policy(context: Context, call: Call) -> Result:
 
 
 def get_resource_policy(context: Context, call: Call) -> Result:
-    """Return a policy; of the default one the field is absent where there is none."""
+    """Return a policy; of the default one the field is absent if there is none."""
     secret, name = context.secret(call, writes=False), call.text("PolicyName") or _DEFAULT
     policies = _policies(context, secret)
     if name != _DEFAULT and name not in policies:

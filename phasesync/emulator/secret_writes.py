@@ -113,7 +113,7 @@ def is_same(version: dict[str, object], value: Value) -> bool:
 
 
 def require_token(call: Call) -> str:
-    """Return the token: InvalidRequestException where there is none; SDKs always send one."""
+    """Return the token: InvalidRequestException if there is none; SDKs always send one."""
     token = call.text("ClientRequestToken")
     if token is None:
         raise invalid_request("You must provide a ClientRequestToken value. We recommend a UUID-type value.")
@@ -152,7 +152,7 @@ KEPT_FOR: Final = timedelta(hours=24)
 
 
 def make_room(context: Context, secret: Any, call: Call) -> None:
-    """Remove what may go, oldest first; LimitExceededException where that is not enough for one more version."""
+    """Remove what may go, oldest first; LimitExceededException if that is not enough for one more version."""
     oldest_kept = (call.now - KEPT_FOR).timestamp()
     extras = context.state.extras(secret)
     by_age = sorted(secret.versions.items(), key=lambda item: float(item[1]["createdate"]))
@@ -267,7 +267,7 @@ def update_secret_version_stage(context: Context, call: Call) -> Result:
 
 
 def create_secret(context: Context, call: Call) -> Result:
-    """Make a secret, with a first version where the request carries a value."""
+    """Make a secret, with a first version if the request carries a value."""
     name, token, value = call.secret_id, require_token(call), read_value(call)
     check_name(name)
     existing = context.state.find(call.account, call.region, name)

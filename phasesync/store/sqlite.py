@@ -354,13 +354,13 @@ def missing_database(path: Path) -> tuple[str, str]:
     if not path.parent.is_dir():
         return (
             f"there is no database at {path}: there is no folder {path.parent}",
-            f"phasesync init makes a new one; where there should be one already: is a disk not mounted? {place}",
+            f"phasesync init makes a new one; if there should be one already: is a disk not mounted? {place}",
         )
     files = sorted(file.name for file in path.parent.iterdir() if file.is_file() and not file.name.startswith("."))
     if not files:
         return (
             f"there is no database at {path}: the folder is empty",
-            f"phasesync init makes a new one; where there should be one already: {place}",
+            f"phasesync init makes a new one; if there should be one already: {place}",
         )
     return (
         f"there is no database at {path}; in its folder there is: {', '.join(files[:10])}",

@@ -103,7 +103,7 @@ secret_versions = sa.Table(
     metadata,
     sa.Column("secret_id", sa.ForeignKey("secrets.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("value", sa.LargeBinary),  # type and bytes; NULL where the key was unset
+    sa.Column("value", sa.LargeBinary),  # type and bytes; NULL if the key was unset
     sa.Column("comment", sa.LargeBinary),
     sa.Column("revision", sa.BigInteger, nullable=False),  # revision of the environment that added it
     sa.Column("changed_at", Instant, nullable=False),

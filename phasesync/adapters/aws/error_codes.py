@@ -72,7 +72,7 @@ CODES: Final[Mapping[str, type[PhasesyncError]]] = {
     code: error for error, codes in _BY_CLASS.items() for code in codes.split()
 }
 """AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS and KMS, AWS's common errors, and
-status codes where a response has no code. A code that is not listed is a DestinationRejectedError."""
+status codes if a response has no code. A code that is not listed is a DestinationRejectedError."""
 
 TLS_FAILED: Final = "TLS failed"
 

@@ -240,7 +240,7 @@ def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
 _KMS_HINT: Final = Hint(
     "check that the KMS key is enabled and that the policies of the role and of the key allow kms:GenerateDataKey, "
     "kms:Decrypt and kms:Encrypt through Secrets Manager: phasesync aws policy {policy_for} prints what a sync needs, "
-    "with --kms-key ARN where it leaves the key alone"
+    "with --kms-key ARN if it leaves the key alone"
 )
 _KMS_CODES: Final[Mapping[str, str]] = {
     # Secrets Manager encrypts with GenerateDataKey; it decrypts an older version to compare it (guide, KMS page).

@@ -2,7 +2,7 @@
 One log line for each event of the core.
 
 Shows names of syncs and dynamic secrets, ids of leases, words and numbers. Never a value, a key name or a remote name:
-so the messages of errors, which may name keys and remote objects, are shown only where the daemon's own chores met the
+so the messages of errors, which may name keys and remote objects, are shown only if the daemon's own chores met the
 database.
 """
 

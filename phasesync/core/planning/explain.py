@@ -161,7 +161,7 @@ def budget_of(entry: JournalEntry, now: datetime) -> BudgetStatus:
 
 
 def _row_text(change: Change) -> str:
-    """Return the row of the decision table that led to a change, with the reason where the row has several."""
+    """Return the row of the decision table that led to a change, with the reason if the row has several."""
     return f"{change.row}: {change.reason}" if change.row is DecisionRow.NOT_WRITABLE else str(change.row)
 
 

@@ -272,7 +272,7 @@ class KeptLeases:
                 if issuer.is_known(kept.outputs):
                     return True
                 if self._has_key(issuer, lease):
-                    return None  # STS does not know it yet, or is not asked where it would be known.
+                    return None  # STS does not know it yet, or is asked in a place that does not know it yet.
             except DestinationError:
                 return None
             # Neither STS nor IAM knows it. A key that was never known may take some seconds; for others, ask twice.
