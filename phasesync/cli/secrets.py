@@ -196,7 +196,7 @@ def set_(
     """
     Set a secret. The value comes from a prompt, from stdin (-) or from a file, never from an argument.
 
-    From stdin only one final newline is dropped; of CR LF only the LF. A file is read byte for byte. At the prompt you
+    Of stdin one final newline is dropped: of CR LF the CR stays. A file is read byte for byte. At the prompt you
     can paste several lines.
 
     \b
