@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.core.events import Event
     from phasesync.engine.context import Context
-    from phasesync.engine.credential_admin import CredentialOperations
-    from phasesync.engine.dynamic_admin import DynamicConfiguration
+    from phasesync.engine.credential_admin import CredentialAdmin
+    from phasesync.engine.dynamic_admin import DynamicAdmin
     from phasesync.engine.leases.operations import LeaseOperations
-    from phasesync.engine.operations import SyncOperations
-    from phasesync.engine.sync_admin import SyncConfiguration
+    from phasesync.engine.sync_admin import SyncAdmin
+    from phasesync.engine.sync_operations import SyncOperations
     from phasesync.ports.destination import Destinations
     from phasesync.ports.issuer import LeaseIssuers
     from phasesync.ports.runtime import CredentialTester
@@ -143,30 +143,30 @@ class Application:
     @cached_property
     def operations(self) -> "SyncOperations":
         """What an operator does with a sync."""
-        from phasesync.engine.operations import SyncOperations
+        from phasesync.engine.sync_operations import SyncOperations
 
         return SyncOperations(self.context)
 
     @cached_property
-    def configuration(self) -> "SyncConfiguration":
+    def configuration(self) -> "SyncAdmin":
         """Adds and changes syncs."""
-        from phasesync.engine.sync_admin import SyncConfiguration
+        from phasesync.engine.sync_admin import SyncAdmin
 
-        return SyncConfiguration(self.context)
+        return SyncAdmin(self.context)
 
     @cached_property
-    def credential_operations(self) -> "CredentialOperations":
+    def credential_operations(self) -> "CredentialAdmin":
         """What an operator does with a credential."""
-        from phasesync.engine.credential_admin import CredentialOperations
+        from phasesync.engine.credential_admin import CredentialAdmin
 
-        return CredentialOperations(self.context)
+        return CredentialAdmin(self.context)
 
     @cached_property
-    def dynamic_configuration(self) -> "DynamicConfiguration":
+    def dynamic_configuration(self) -> "DynamicAdmin":
         """Adds and changes dynamic secrets."""
-        from phasesync.engine.dynamic_admin import DynamicConfiguration
+        from phasesync.engine.dynamic_admin import DynamicAdmin
 
-        return DynamicConfiguration(self.context)
+        return DynamicAdmin(self.context)
 
     @cached_property
     def lease_operations(self) -> "LeaseOperations":

@@ -314,7 +314,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
     from phasesync.cli.documents import listed_secret_document
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
     from phasesync.core.regions import check_same_partition
-    from phasesync.engine.hints import hints_about
+    from phasesync.engine.error_hints import hints_about
 
     loaded = application.store.credentials.get(credential)
     where = check_same_partition(region or loaded.region, loaded.region, of=f"the credential {credential}")
@@ -352,7 +352,7 @@ def force_delete(
     """
     from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.engine.hints import hints_about, hints_for
+    from phasesync.engine.error_hints import hints_about, hints_for
     from phasesync.engine.removal import find_for_force_deletion, force_delete
 
     context, kind = application.context, AWS_SECRETS_MANAGER

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
     from phasesync.engine.leases.orphan_users import OrphanUser
-    from phasesync.engine.operations import PlanReport
     from phasesync.engine.status_summary import StatusSummary
+    from phasesync.engine.sync_operations import PlanReport
     from phasesync.store.migrate import SchemaStatus
 
 
@@ -233,7 +233,7 @@ def _hint(change: Change, held: HeldChange | None, sync: Sync) -> str | None:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
-    from phasesync.engine.hints import hint_of
+    from phasesync.engine.error_hints import hint_of
 
     return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
 

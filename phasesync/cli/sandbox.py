@@ -6,6 +6,7 @@ import click
 
 from phasesync.cli.run.executable import find_command
 from phasesync.demo import require_emulator
+from phasesync.errors import InvalidInputError
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -26,6 +27,12 @@ def sandbox(command: tuple[str, ...]) -> int:
     """
     require_emulator("the sandbox")
     program = list(command)
+    root = click.get_current_context().find_root()
+    if program and program[0] in root.command.list_commands(root):  # type: ignore[attr-defined]  # It is a group.
+        raise InvalidInputError(
+            f"{program[0]} is a command of phasesync, and the sandbox runs programs",
+            hint=f"phasesync sandbox -- phasesync {program[0]}",
+        )
     if program and program[0] != "phasesync":  # The sandbox has its own, which need not be on the PATH.
         program[0] = find_command(program[0], os.environ)
     from phasesync.demo.sandbox import run_sandbox

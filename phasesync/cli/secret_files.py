@@ -153,7 +153,7 @@ def _from_aws(
     """Read an AWS secret: the members of a JSON object, or the whole value under a key."""
     from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
-    from phasesync.engine.hints import hints_about
+    from phasesync.engine.error_hints import hints_about
     from phasesync.engine.import_values import read_remote
 
     if credential is None:

@@ -228,7 +228,7 @@ def verify(application: "Application", name: str, out: Output) -> int:
       phasesync syncs verify shop-production
     """
     from phasesync.cli.output import show_identity
-    from phasesync.engine.verification import verify_sync
+    from phasesync.engine.value_comparison import verify_sync
 
     verified = verify_sync(application.context, name)
     show_identity(application, application.store.credentials.get_by_id(verified.sync.credential_id), out)

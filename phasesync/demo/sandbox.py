@@ -57,6 +57,7 @@ TRY: Final = (
     ("phasesync secrets set shop/staging API_URL", "asks for the value; the daemon writes it to AWS at once"),
     ("phasesync syncs list", ""),
     ("phasesync runs list", "what the daemon did"),
+    (f"phasesync syncs verify {SYNC}", "reads the value at AWS and compares it with the store"),
 )
 """Commands for a start, with notes."""
 

@@ -13,7 +13,7 @@ from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import key_of_name, name_of_key
 from phasesync.core.sync import Adopt, Layout, Sync, SyncDraft
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hint_with_name, hints_for
+from phasesync.engine.error_hints import hint_with_name, hints_for
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.observe import observe_consistently, verify_account
 from phasesync.errors import IllegalTransitionError, PermissionDeniedError

@@ -23,7 +23,7 @@ EXTERNAL_ID_BYTES = 32
 """Random bytes, written as 64 hex digits: within STS's 2 to 1,224 characters (AssumeRole, ExternalId)."""
 
 
-class CredentialOperations:
+class CredentialAdmin:
     """The operator's commands on credentials."""
 
     def __init__(self, context: Context) -> None:

@@ -35,7 +35,7 @@ class ConfiguredDynamic:
     warnings: tuple[str, ...]
 
 
-class DynamicConfiguration:
+class DynamicAdmin:
     """Adds and changes dynamic secrets."""
 
     def __init__(self, context: Context) -> None:

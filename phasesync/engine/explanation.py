@@ -10,7 +10,7 @@ from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncStatus
 from phasesync.core.sync_status import explain_sync, status_of
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hint_of
+from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import entries_of
 from phasesync.engine.reconcile import PlannedRun, Reconciler
 from phasesync.errors import NotFoundError, PhasesyncError

@@ -28,7 +28,7 @@ from phasesync.core.tags import restore_tags
 from phasesync.engine.apply import JournalWriter, MetadataApplier
 from phasesync.engine.claims import held_claim, release_claim, take_claim
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hint_of
+from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import STOPS_OBSERVING
 from phasesync.engine.stale_database import check_may_delete, check_may_release
 from phasesync.errors import (

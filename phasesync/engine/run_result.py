@@ -14,7 +14,7 @@ from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, V
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, NextRun, after_error, after_success, soonest
 from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
-from phasesync.engine.hints import hint_of
+from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import STOPS_OBSERVING
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (

@@ -9,9 +9,9 @@ from phasesync.core.remote import CallerIdentity
 from phasesync.core.sync import Adopt, Layout, OnRemove, Sync, SyncConfig, SyncDraft
 from phasesync.engine.adoption import find_existing
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hint_with_name
+from phasesync.engine.error_hints import hint_with_name
 from phasesync.engine.import_values import ImportResult, import_values
-from phasesync.engine.validation import SyncValidator
+from phasesync.engine.sync_validation import SyncValidator
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
 
 UNKNOWN_ACTOR = "unknown"
@@ -37,7 +37,7 @@ class ConfiguredSync:
     to_adopt: bool = False
 
 
-class SyncConfiguration:
+class SyncAdmin:
     """Adds and changes syncs."""
 
     def __init__(self, context: Context) -> None:

@@ -52,7 +52,7 @@ def test_without_a_daemon_waiting_ends_at_once(
     shop: CommandLine, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 7 with both ways on, long before the time is over."""
-    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+    monkeypatch.setattr("phasesync.engine.sync_operations.STARTING_S", 0.0)
     shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-central-1")
     add_sync(shop, "host")
 

@@ -59,6 +59,15 @@ def test_a_command_finds_a_sync_that_works_and_its_exit_code_is_passed_on(start:
     sandbox.assert_nothing_is_left()
 
 
+def test_a_command_of_phasesync_without_its_name_gets_the_right_line(start: Start) -> None:
+    sandbox = start("status")
+    output = sandbox.finish()
+
+    assert sandbox.process.returncode == 2, output
+    assert "hint: phasesync sandbox -- phasesync status" in output
+    sandbox.assert_nothing_is_left()
+
+
 def test_nothing_of_the_user_is_used_and_no_secret_is_in_an_argument_list(start: Start) -> None:
     # The separator is computed: the script itself is among the arguments.
     script = """

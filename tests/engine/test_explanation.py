@@ -8,7 +8,7 @@ from phasesync.core.planning.explain import ObjectExplanation
 from phasesync.core.sync import Layout, OnRemove, Paused
 from phasesync.engine import explanation
 from phasesync.engine.explanation import Explanation
-from phasesync.engine.verification import verify_sync
+from phasesync.engine.value_comparison import verify_sync
 from phasesync.errors import DestinationUnavailableError, PermissionDeniedError, UnresolvedReferenceError
 from tests.support.world import NAME, World
 

@@ -11,7 +11,7 @@ from phasesync.core.sync import Adopt, Layout, OnRemove
 from phasesync.engine.explanation import explain
 from phasesync.engine.import_values import read_remote
 from phasesync.engine.removal import force_delete, remove_sync_and_objects
-from phasesync.engine.verification import verify_sync
+from phasesync.engine.value_comparison import verify_sync
 from phasesync.errors import IllegalTransitionError, OwnershipConflictError
 from tests.fakes.remote import ACCOUNT, REGION
 from tests.support.operator import accept, preview

@@ -6,7 +6,7 @@ from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt
 from phasesync.engine.explanation import explain
 from phasesync.engine.observe import PAUSES_S
-from phasesync.engine.verification import Comparison, verify_sync
+from phasesync.engine.value_comparison import Comparison, verify_sync
 from phasesync.errors import StaleDatabaseError, StalePlanError
 from tests.support.operator import operations, preview
 from tests.support.world import World

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
-from phasesync.engine.operations import SyncOperations
+from phasesync.engine.sync_operations import SyncOperations
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
@@ -252,7 +252,7 @@ def test_a_version_budget_that_is_used_up_for_longer_ends_the_waiting(world: Wor
 
 def test_without_a_daemon_nobody_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 7, as where a daemon is not healthy, with both ways on."""
-    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+    monkeypatch.setattr("phasesync.engine.sync_operations.STARTING_S", 0.0)
 
     with pytest.raises(UnhealthyError, match="is pending, and no daemon is running that would make it in-sync") as told:
         wait(world, served=False)
@@ -272,7 +272,7 @@ def test_a_daemon_that_is_about_to_start_is_waited_for(world: World) -> None:
 
 def test_a_run_of_a_command_is_waited_for_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """`syncs run` in another shell may bring the status."""
-    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+    monkeypatch.setattr("phasesync.engine.sync_operations.STARTING_S", 0.0)
     claim = world.store.claims.claim(world.sync_id, "cli", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
 
     def end() -> None:
@@ -283,7 +283,7 @@ def test_a_run_of_a_command_is_waited_for_without_a_daemon(world: World, monkeyp
 
 
 def test_a_pause_can_be_waited_for_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phasesync.engine.operations.STARTING_S", 0.0)
+    monkeypatch.setattr("phasesync.engine.sync_operations.STARTING_S", 0.0)
 
     wait(world, served=False, wanted=SyncStatus.PAUSED, meanwhile=lambda: pause(world))
 

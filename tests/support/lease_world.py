@@ -35,7 +35,7 @@ from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, RANDOM, RANDOM_ALPHABET
 from phasesync.emulator import AwsEmulator, EmulatorClock, Operation
 from phasesync.emulator.access import Denial
-from phasesync.engine.dynamic_admin import DynamicConfiguration
+from phasesync.engine.dynamic_admin import DynamicAdmin
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.engine.leases.operations import LeaseOperations
@@ -121,7 +121,7 @@ class LeaseProcess:
         )
         self.expiry = LeaseExpiry(self.context)
         self.orphan_users = OrphanCollector(self.context)
-        self.configuration = DynamicConfiguration(self.context)
+        self.configuration = DynamicAdmin(self.context)
 
     def emit(self, event: Event) -> None:
         """Take an event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from phasesync.core.sync import Adopt
 from phasesync.engine.adoption import AdoptionPreview, accept_adoption, preview_adoption
 from phasesync.engine.import_values import ImportResult
-from phasesync.engine.operations import SyncOperations
+from phasesync.engine.sync_operations import SyncOperations
 from tests.support.stores import ACTOR
 from tests.support.world import World
 

@@ -24,7 +24,7 @@ from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncConfig, Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.sync_admin import SyncConfiguration
+from phasesync.engine.sync_admin import SyncAdmin
 from phasesync.store import Store
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
@@ -107,9 +107,9 @@ class World:
             adopt=sync.adopt,
         )
 
-    def configuration(self) -> SyncConfiguration:
+    def configuration(self) -> SyncAdmin:
         """What `syncs update` and `syncs remove` use; AWS is asked for no identity."""
-        return SyncConfiguration(self.context)
+        return SyncAdmin(self.context)
 
     # --- what daemons do
 

@@ -14,7 +14,7 @@ from phasesync.core.lease_users import check_user_template, render_user_name, us
 from phasesync.core.times import duration_text
 from phasesync.engine.claims import PATIENCE, wait_for_claim
 from phasesync.engine.context import Context
-from phasesync.engine.hints import LeaseNames, hints_for
+from phasesync.engine.error_hints import LeaseNames, hints_for
 from phasesync.engine.leases.issuance import KNOWN_WITHIN, IssuedLease, KeptLeases, LeaseIssuance
 from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.errors import (

@@ -32,7 +32,7 @@ from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
 from phasesync.core.times import instant_text
 from phasesync.engine.context import Context
-from phasesync.engine.hints import LeaseNames, hint_of
+from phasesync.engine.error_hints import LeaseNames, hint_of
 from phasesync.errors import (
     AccountMismatchError,
     ClaimLostError,

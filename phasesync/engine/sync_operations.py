@@ -19,7 +19,7 @@ from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
 from phasesync.core.sync_status import blocker_of, reason_clause, status_of
 from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hint_of, hints_for
+from phasesync.engine.error_hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (

@@ -10,7 +10,7 @@ from phasesync.core.remote import Payload
 from phasesync.core.sync import Sync
 from phasesync.core.sync_claim import SyncState
 from phasesync.engine.context import Context
-from phasesync.engine.hints import hint_of, hints_for
+from phasesync.engine.error_hints import hint_of, hints_for
 from phasesync.engine.observe import STOPS_OBSERVING, observe_consistently, verify_account
 from phasesync.engine.source import Source, read_source
 from phasesync.errors import DestinationError
