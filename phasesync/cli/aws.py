@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.core.credential import Credential
     from phasesync.core.iam.document import Document
-    from phasesync.engine.iam_policies import StarterRegion
+    from phasesync.core.iam.starter_region import StarterRegion
 
 CREDENTIAL = Name("credential")
 
@@ -253,7 +253,7 @@ def _print_starter_for_leases(region: str | None, credential: str | None, bounda
 
 def _starter_region(region: str | None, credential: str | None, kms_key: str | None) -> "StarterRegion":
     """Find the Region of a starter policy; needs a database only if a credential is named."""
-    from phasesync.engine.iam_policies import starter_region
+    from phasesync.core.iam.starter_region import starter_region
 
     loaded = None if credential is None else _credential(credential)
     return starter_region(region, credential=loaded, kms_key=kms_key, environ=os.environ)

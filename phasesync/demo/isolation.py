@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from phasesync.errors import SettingsError
+
 REGION: Final = "eu-central-1"
 
 _PUT_ASIDE: Final = ("PHASESYNC_", "AWS_", "MOTO_", "BOTO_")
@@ -42,8 +44,12 @@ claim_ttl_s = 6   # the minimum: the tour kills a daemon and waits for its succe
 
 @contextmanager
 def private_folder(prefix: str = "phasesync-demo-") -> Iterator[Path]:
-    """Make a folder that only this user can enter; it is removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+    """Make a folder that only this user can enter; it is removed afterwards. SettingsError: it cannot be made."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+    except OSError as error:
+        message = f"a folder for temporary files cannot be made: {error.strerror}"
+        raise SettingsError(message, hint="set TMPDIR to a folder that can be written") from None
     try:
         yield folder
     finally:

@@ -5,6 +5,7 @@ The processes beside this one: the real daemon, and a watchdog that ends it if t
 """
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -107,9 +108,15 @@ def adopt_orphans() -> None:
 
 
 def end_children(*, except_pid: int) -> None:
-    """End all children of this process but one, and their children, which become its own; on Linux only."""
+    """
+    End all children of this process but one, and their children, which become its own; on Linux only.
+
+    One that may not be signalled stays: a command that was started with sudo, for example.
+    """
     deadline = time.monotonic() + STOP_WITHIN_S
     while children := [pid for pid in _children() if pid != except_pid]:
+        if time.monotonic() > deadline + STOP_WITHIN_S:
+            return
         for pid in children:
             _signal(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
             with suppress(ChildProcessError):
@@ -152,25 +159,26 @@ class Watchdog:
 
     def end(self, pid: int) -> None:
         """Let it end a process; if that leads a process group, the whole group."""
-        self._send(f"end {pid}")
+        self._send("end", pid)
 
     def remove(self, folder: Path) -> None:
         """Let it remove a folder, after the processes have ended."""
-        self._send(f"remove {folder}")
+        self._send("remove", str(folder))
 
     def dismiss(self) -> None:
         """End it without any further action."""
-        self._send("dismiss")
+        self._send("dismiss", None)
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
         self._process.wait()
 
-    def _send(self, line: str) -> None:
+    def _send(self, action: str, operand: int | str | None) -> None:
         if self._process.stdin is None:
             return
+        line = json.dumps([action, operand])  # A path may have line breaks and bytes that are no text.
         with suppress(OSError):  # It was killed; the tour goes on without it.
-            self._process.stdin.write(line.encode("utf-8", "surrogateescape") + b"\n")
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
 
 
@@ -179,11 +187,11 @@ def _keep_watch() -> None:
     pids: list[int] = []
     folders: list[str] = []
     for line in sys.stdin.buffer:
-        action, _, operand = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
+        action, operand = json.loads(line)
         if action == "dismiss":
             return
         if action == "end":
-            pids.append(int(operand))
+            pids.append(operand)
         elif action == "remove":
             folders.append(operand)
     _end(pids)

@@ -16,7 +16,7 @@ REGION: Final = "eu-central-1"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until a signal comes; return the exit code: 0, 1 if it cannot listen, 6 without the extra."""
+    """Serve until a signal comes; return the exit code: 0, 1 if it cannot listen or write, 6 without the extra."""
     parser = argparse.ArgumentParser(
         prog="python -m phasesync.emulator",
         description="An AWS for trying things out: Secrets Manager, KMS, STS and IAM, about as strict as AWS. "
@@ -35,12 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error.message, error.hint, error.exit_code)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        reason = "the port is in use" if taken else os.strerror(error.errno or errno.EADDRNOTAVAIL)
+        reason = "the port is in use" if taken else error.strerror or "no such address"
         hint = "--port 0 takes a free port" if taken else None
         return _fail(f"cannot listen on {options.host}:{options.port}: {reason}", hint, 1)
     with emulator:
-        sys.stdout.write(_exports(emulator.url))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None = it was closed; whoever chose the port knows the URL.
+            try:
+                sys.stdout.write(_exports(emulator.url))
+                sys.stdout.flush()
+            except OSError as error:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest at its end.
+                return _fail(f"cannot write the variables to stdout: {error.strerror}", None, 1)
         while not stop.wait(1):
             pass
     return 0

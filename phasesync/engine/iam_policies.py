@@ -1,12 +1,11 @@
 """
-Decides which IAM policies a credential needs: for exactly its syncs and leases, for a new role, and to start with.
+Decides which IAM policies a credential needs: for exactly its syncs and leases, and for a new role.
 
 The documents themselves are written by `phasesync.core.iam`. Nothing here prints.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from phasesync.core.arns import (
     account_of,
@@ -14,7 +13,6 @@ from phasesync.core.arns import (
     check_partition,
     check_principal_arn,
     check_role_arn,
-    region_of_key,
 )
 from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
@@ -30,7 +28,6 @@ from phasesync.core.iam.role_setup import (
 )
 from phasesync.core.iam.sync_policy import Actions, grant_of, policy_of_grants, starter_sync_policy
 from phasesync.core.lease import Lease
-from phasesync.core.regions import check_region, check_same_partition
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Sync
 from phasesync.engine.context import Context
@@ -256,59 +253,6 @@ def _credential_names(credentials: CredentialStore, leases: Iterable[Lease]) -> 
 def _account_of(credential: Credential) -> str | None:
     """Return the account of a credential; None if it is not known before the credential is first used."""
     return credential.account or (check_role_arn(credential.role_arn) if credential.role_arn else None)
-
-
-# --- the starter policy: where it is for
-
-REGION_VARIABLES: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
-"""Environment variables of AWS's own tools; the first one that is set counts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StarterRegion:
-    """
-    The Region of a starter policy.
-
-    Attributes:
-        region: None if nothing names one; the policy is then for every Region.
-        note: where it was found; None if an operator named it.
-    """
-
-    region: str | None
-    note: str | None = None
-
-
-def starter_region(
-    region: str | None, *, credential: Credential | None, kms_key: str | None, environ: Mapping[str, str]
-) -> StarterRegion:
-    """
-    Return the Region of a starter policy: the named one, else that of the credential, the key or the environment.
-
-    Args:
-        region: as an operator named it.
-        credential: who will use the policy.
-        kms_key: ARN of a key; its secrets are in its Region.
-        environ: of the process.
-
-    Raises:
-        InvalidInputError: the key or a variable has no valid Region, or the partition of the credential lacks it.
-    """
-    if credential is not None:
-        of = f"the credential {credential.name}"
-        return StarterRegion(region=check_same_partition(region or credential.region, credential.region, of=of))
-    if region is not None:
-        return StarterRegion(region=region)
-    if kms_key is not None:
-        return StarterRegion(region=region_of_key(kms_key))
-    for variable in REGION_VARIABLES:
-        if value := environ.get(variable):
-            try:
-                note = f"it is for {value}, as {variable} says; --region names another"
-                return StarterRegion(region=check_region(value), note=note)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"{variable}: {error.message}", hint=error.hint) from None
-    note = "it is for every Region, since nothing names one; narrow it down with --region, --credential or AWS_REGION"
-    return StarterRegion(region=None, note=note)
 
 
 # --- the role of a credential

@@ -97,7 +97,9 @@ def test_a_marked_process_refuses_its_own_dynamic_secret_only(
     refused = ops("leases", "issue", "CI", "-o", "json")
     other = ops.done("leases", "issue", "ops")
 
-    assert (refused.exit_code, json.loads(refused.stderr)["error"]["class"]) == (6, "SettingsError")
+    error = json.loads(refused.stderr)["error"]
+    assert (refused.exit_code, error["class"]) == (6, "SettingsError")
+    assert error["hint"].endswith("phasesync leases issue CI …")
     assert "PHASESYNC_ISSUING is not a setting" not in other.stderr
     assert os.environ["PHASESYNC_ISSUING"] == "host,ci"
 

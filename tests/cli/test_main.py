@@ -184,6 +184,17 @@ def test_help_imports_nothing_heavy(args):
     assert not HEAVY & set(done.stdout.split())
 
 
+def test_a_starter_policy_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom phasesync.cli.main import main\n"
+        "sys.argv[1:] = ['aws', 'policy', '--starter', 'sync', '--region', 'eu-west-1']\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert '"secretsmanager:PutSecretValue"' in done.stdout
+    assert not HEAVY & set(done.stderr.split())
+
+
 def test_a_reader_that_goes_away_is_not_complained_about():
     code = "from phasesync.cli.main import main; import sys; sys.argv[1:] = ['--help']; main()"
     process = subprocess.Popen(

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,12 +24,16 @@ from phasesync.cli.main import cli
 from phasesync.core.iam.sync_policy import starter_sync_policy
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Trigger
+from phasesync.demo import processes
 from phasesync.demo.account import OTHER_ACCOUNT, Account, Stored
 from phasesync.demo.interruptions import Interruptions, OutOfTimeError
 from phasesync.demo.isolation import REGION, private_environment, private_folder
+from phasesync.demo.processes import Watchdog
 from phasesync.demo.screen import ClaimFailedError, Screen
 from phasesync.emulator import AwsEmulator
+from phasesync.errors import SettingsError
 from phasesync.settings import load_settings
+from tests.support.waiting import HANG_GUARD_S
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,46 @@ def test_its_folder_is_private_and_goes_with_what_is_in_it() -> None:
         assert folder.stat().st_mode & 0o777 == 0o700
 
     assert not folder.exists()
+
+
+def test_without_a_folder_for_temporary_files_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+
+    with pytest.raises(SettingsError) as refused, private_folder():
+        pass
+
+    assert refused.value.message == "a folder for temporary files cannot be made: No such file or directory"
+    assert refused.value.hint == "set TMPDIR to a folder that can be written"
+
+
+def test_the_watchdog_removes_the_very_folder_it_was_told(tmp_path: Path) -> None:
+    other = tmp_path / "mine"
+    other.mkdir()
+    folder = tmp_path / "mine\nof \udcff bytes"
+    folder.mkdir()
+    watchdog = Watchdog()
+    watchdog.remove(folder)
+
+    assert watchdog._process.stdin is not None
+    watchdog._process.stdin.close()  # What the end of this process would do.
+    watchdog._process.wait(HANG_GUARD_S)
+
+    assert not folder.exists()
+    assert other.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are looked for in /proc")
+def test_a_child_that_may_not_be_signalled_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STOP_WITHIN_S", 0.1)
+    monkeypatch.setattr(processes, "_children", lambda: [1, 2])
+    signals: list[tuple[int, int]] = []
+    monkeypatch.setattr(processes, "_signal", lambda pid, number: signals.append((pid, number)))
+
+    processes.end_children(except_pid=2)
+
+    assert {pid for pid, _ in signals} == {1}
+    assert signals[0] == (1, signal.SIGTERM)
+    assert signals[-1] == (1, signal.SIGKILL)
 
 
 def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator: AwsEmulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import boto3.session
 import pytest
 
 from phasesync.emulator.__main__ import main
-from tests.support.waiting import HANG_GUARD_S
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 EXPORTS = re.compile(r"(AWS_\w+)=(\S+)")
 
@@ -104,6 +105,52 @@ def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], handlers: Non
 def test_an_address_of_another_machine_is_said(capsys: pytest.CaptureFixture[str], handlers: None) -> None:
     assert main(["--port", "0", "--host", "192.0.2.1"]) == 1
     assert "error: cannot listen on 192.0.2.1:0: Cannot assign requested address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
+def test_a_name_without_an_address_is_said(host: str, capsys: pytest.CaptureFixture[str], handlers: None) -> None:
+    assert main(["--port", "0", "--host", host]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: cannot listen on {host}:0: ")
+    assert "Unknown error" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_variables_that_cannot_be_written_end_it(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "phasesync.emulator", "--port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=HANG_GUARD_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write the variables to stdout: No space left on device\n"
+
+
+def test_it_serves_without_stdout(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"exec {shlex.quote(sys.executable)} -m phasesync.emulator --port {port} >&-"
+    process = subprocess.Popen(["sh", "-c", command], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+
+        def listens() -> bool:
+            assert process.poll() is None
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(listens, what="it listens")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=HANG_GUARD_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (0, "")
 
 
 @pytest.mark.parametrize("port", ["http", "-1", "65536"])

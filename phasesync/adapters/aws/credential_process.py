@@ -144,8 +144,8 @@ OWN_PROFILE_MESSAGE: Final = (
 """The whole message: the parent process searches for it in the error output that the SDK reports of its child."""
 
 
-def own_profile_error() -> SettingsError:
-    """Return the error for a profile that leads back to phasesync."""
+def own_profile_error(**names: str) -> SettingsError:
+    """Return the error for a profile that leads back to phasesync. `names`: for its hint, if they are known."""
     profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "NAME"
     return SettingsError(
         OWN_PROFILE_MESSAGE,
@@ -153,6 +153,7 @@ def own_profile_error() -> SettingsError:
             "choose the profile with --profile {profile}, not with AWS_PROFILE nor as [default]; or give phasesync an "
             "identity of its own: credential_process = env AWS_PROFILE=host phasesync leases issue {name} …",
             profile=profile,
+            **names,
         ),
     )
 
@@ -168,7 +169,7 @@ def issuing(dynamic: str) -> Iterator[None]:
     former = os.environ.get(ISSUING_VARIABLE)
     parents = former.split(",") if former else []
     if dynamic.lower() in parents:
-        raise own_profile_error()
+        raise own_profile_error(name=dynamic)
     os.environ[ISSUING_VARIABLE] = ",".join([*parents, dynamic.lower()])
     try:
         yield

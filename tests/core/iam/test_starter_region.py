@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from phasesync.core.credential import Credential
-from phasesync.engine.iam_policies import starter_region
+from phasesync.core.iam.starter_region import starter_region
 from phasesync.errors import InvalidInputError
 from tests.engine.test_role_setup import NEW
 
