@@ -12,6 +12,7 @@ import shutil
 import signal
 from importlib.util import find_spec
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.sdk import keep_models
@@ -42,6 +43,12 @@ _MEMORY, _ROOM = "/dev/shm", 4 << 30
 _NOEXEC = getattr(os, "ST_NOEXEC", 0)  # Some tests run scripts of their own.
 if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM and not os.statvfs(_MEMORY).f_flag & _NOEXEC:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes long where workers share the tests: none of them is left alone with it at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "e2e")))
 
 
 def pytest_collection_finish() -> None:

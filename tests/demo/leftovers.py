@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import uuid
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from phasesync.adapters.aws.endpoint import ENDPOINT_VARIABLES
+from tests.support.preloaded import PreloadedProcess
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 MARK = "DEMO_TEST_MARK"
@@ -29,7 +28,7 @@ MARK = "DEMO_TEST_MARK"
 class Demo:
     """A demo under way, and the folder that it makes its files in."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | PreloadedProcess
     temporary: Path
     mark: str
     stream: IO[str]
@@ -70,8 +69,10 @@ class Demo:
 
     def end(self) -> None:
         """Kill what a failed test has left."""
+        self.process.kill()
         for pid in _marked(self.mark):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.reader.join()
         self.stream.close()
@@ -91,16 +92,22 @@ class Demo:
 
 
 def start_demo(
-    folder: Path, *, program: str | None = None, command: Sequence[str] = ("demo",), terminal: bool = False
+    folder: Path,
+    *,
+    program: str | None = None,
+    command: Sequence[str] = ("demo",),
+    terminal: bool = False,
+    fresh: bool = False,
 ) -> Demo:
     """
-    Start a demo.
+    Start a demo. Its daemon, its watchdog and its commands are started by itself, as ever.
 
     Args:
         folder: for home and temporary files.
-        program: Python to run in place of `-m phasesync`.
-        command: what follows `-m phasesync`.
+        program: Python to run in place of `phasesync`.
+        command: what follows `phasesync`.
         terminal: give it a terminal, which `type` types at; else its output is plain, and it has no input.
+        fresh: start Python for it, as users do; otherwise it begins after its imports.
     """
     home, temporary = folder / "home", folder / "tmp"
     home.mkdir()
@@ -122,34 +129,35 @@ def start_demo(
         "http_proxy": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",
     }
-    arguments = ["-c", program] if program is not None else ["-m", "phasesync", *command]
-    ours, theirs = pty.openpty() if terminal else (None, None)
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environ | ({"SHELL": "/bin/bash", "TERM": "dumb"} if terminal else {}),
-        stdin=subprocess.DEVNULL if theirs is None else theirs,
-        stdout=subprocess.PIPE if theirs is None else theirs,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        start_new_session=True,
-        # A terminal of its own, so that its shell has job control.
-        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if terminal else None,
-    )
-    if ours is None or theirs is None:
-        assert process.stdout is not None
-        demo = Demo(process, temporary, mark, process.stdout)
-    else:
-        os.close(theirs)
-        demo = Demo(process, temporary, mark, os.fdopen(ours, encoding="utf-8", errors="replace"))
-    try:
-        wait_until(
-            lambda: process.pid in _marked(mark) or process.poll() is not None, what="the demo is seen by its mark"
-        )
-    except BaseException:
-        process.kill()
-        demo.end()
-        raise
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        environ |= {"SHELL": "/bin/bash", "TERM": "dumb"}
+    with open(theirs, "wb", buffering=0) as output, open(os.devnull, "rb") as nothing:
+        source = output if terminal else nothing
+        process: subprocess.Popen[str] | PreloadedProcess
+        if fresh:
+            assert not terminal and program is None
+            process = subprocess.Popen(
+                [sys.executable, "-m", "phasesync", *command],
+                env=environ,
+                stdin=source,
+                stdout=output,
+                stderr=output,
+                text=True,
+                start_new_session=True,
+            )
+        else:
+            streams = (source.fileno(), output.fileno(), output.fileno())
+            process = PreloadedProcess(command, environ, streams, kind="demo", program=program, terminal=terminal)
+    demo = Demo(process, temporary, mark, os.fdopen(ours, encoding="utf-8", errors="replace"))
+    if fresh:
+        try:
+            wait_until(
+                lambda: process.pid in _marked(mark) or process.poll() is not None, what="the demo is seen by its mark"
+            )
+        except BaseException:
+            demo.end()
+            raise
     return demo
 
 

@@ -33,9 +33,9 @@ PROMPT = "(phasesync sandbox) $ "
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Demo] = []
 
-    def begin(*command: str, terminal: bool = False) -> Demo:
+    def begin(*command: str, terminal: bool = False, fresh: bool = False) -> Demo:
         words = ("sandbox", "--", *command) if command else ("sandbox",)
-        started.append(start_demo(tmp_path, command=words, terminal=terminal))
+        started.append(start_demo(tmp_path, command=words, terminal=terminal, fresh=fresh))
         return started[-1]
 
     yield begin
@@ -49,6 +49,7 @@ def test_a_command_finds_a_sync_that_works_and_its_exit_code_is_passed_on(start:
         "-c",
         "phasesync syncs list -o json && printf two | phasesync secrets set shop/staging API_URL - --wait "
         "&& phasesync runs list -o json && exit 7",
+        fresh=True,
     )
     output = sandbox.finish()
 

@@ -34,8 +34,8 @@ Start = Callable[..., Demo]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Demo] = []
 
-    def begin(*, program: str | None = None) -> Demo:
-        started.append(start_demo(tmp_path, program=program))
+    def begin(*, program: str | None = None, fresh: bool = False) -> Demo:
+        started.append(start_demo(tmp_path, program=program, fresh=fresh))
         return started[-1]
 
     yield begin
@@ -45,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_the_tour_holds_what_it_says_in_time_and_leaves_nothing(start: Start) -> None:
     began = time.monotonic()
-    demo = start()
+    demo = start(fresh=True)
     output = demo.finish()
     took = time.monotonic() - began
 

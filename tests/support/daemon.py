@@ -55,7 +55,9 @@ class Daemon:
                     start_new_session=True,
                 )
             else:
-                self.process = PreloadedProcess(["daemon"], environ, stderr.fileno())
+                with open(os.devnull, "r+b") as nothing:
+                    streams = (nothing.fileno(), nothing.fileno(), stderr.fileno())
+                    self.process = PreloadedProcess(["daemon"], environ, streams)
         self.pid = self.process.pid
 
     # --- its log

@@ -1,8 +1,9 @@
 """
-Daemons that begin with everything imported: a process of its own each, but without the start of Python.
+Daemons and demos that begin with everything imported: a process of its own each, but without the start of Python.
 
-That start is most of the CPU time that a daemon of a test takes, and it is the same every time; tests/e2e/test_start.py
-and test_main_job.py show the installed command. `preloaded_program.py` is what the processes are forked from.
+That start is most of the CPU time that they take in a test, and it is the same every time. tests/e2e/test_start.py and
+test_main_job.py show the installed command; tests/demo has a demo and a sandbox that start as users start them.
+`preloaded_program.py` is what the processes are forked from.
 """
 
 from __future__ import annotations
@@ -26,12 +27,31 @@ ROOT = Path(__file__).parents[2]
 class PreloadedProcess:
     """A process of phasesync; used like `subprocess.Popen`."""
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], stderr: int) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        streams: tuple[int, int, int],
+        *,
+        kind: str = "daemon",
+        program: str | None = None,
+        terminal: bool = False,
+    ) -> None:
+        """
+        Args:
+            arguments: of `phasesync`.
+            environ: its whole environment.
+            streams: stdin, stdout and stderr.
+            kind: what it has imported, a key of `preloaded_program.PRELOADED`.
+            program: Python to run in place of `phasesync`.
+            terminal: stdin is a terminal that it is to control.
+        """
         self.returncode: int | None = None
         self._lock = threading.Lock()
         self._status, theirs = socket.socketpair()
+        request = {"arguments": list(arguments), "environ": dict(environ), "program": program, "terminal": terminal}
         with theirs:
-            _program().fork(arguments, environ, (stderr, theirs.fileno()))
+            _program(kind).fork(request, (*streams, theirs.fileno()))
         self.pid = int.from_bytes(self._status.recv(4, socket.MSG_WAITALL))
         assert self.pid, "the program that forks has ended"
         self._status.setblocking(False)
@@ -49,11 +69,11 @@ class PreloadedProcess:
                 self._status.close()
         return self.returncode
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Return the exit code; subprocess.TimeoutExpired if it does not end in time."""
-        ends = time.monotonic() + timeout
+        began = time.monotonic()
         while (code := self.poll()) is None:
-            if time.monotonic() > ends:
+            if timeout is not None and time.monotonic() > began + timeout:
                 raise subprocess.TimeoutExpired("phasesync", timeout)
             time.sleep(0.005)
         return code
@@ -63,19 +83,23 @@ class PreloadedProcess:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Send SIGTERM if it still runs."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Send SIGKILL if it still runs."""
         self.send_signal(signal.SIGKILL)
 
 
 class _Program:
-    """The running `preloaded_program.py`."""
+    """A running `preloaded_program.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self._requests, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.preloaded_program", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.support.preloaded_program", str(theirs.fileno()), kind],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"]},
                 stdin=subprocess.DEVNULL,
@@ -84,10 +108,9 @@ class _Program:
                 start_new_session=True,  # Ctrl-C is for the tests.
             )
 
-    def fork(self, arguments: Sequence[str], environ: Mapping[str, str], descriptors: Sequence[int]) -> None:
+    def fork(self, request: Mapping[str, object], descriptors: Sequence[int]) -> None:
         """Request a process."""
-        request = json.dumps({"arguments": list(arguments), "environ": dict(environ)}).encode()
-        socket.send_fds(self._requests, [request], list(descriptors))
+        socket.send_fds(self._requests, [json.dumps(request).encode()], list(descriptors))
 
     def stop(self) -> None:
         """End it; processes that it forked go on."""
@@ -95,17 +118,18 @@ class _Program:
         self._process.wait(timeout=30)
 
 
-_running: list[_Program] = []
+_running: dict[str, _Program] = {}
+"""Kind -> the program of this test process."""
 
 
-def _program() -> _Program:
-    """Return the program of this test process, started when the first test wants a daemon."""
-    if not _running:
-        _running.append(_Program())
-    return _running[0]
+def _program(kind: str) -> _Program:
+    """Return the program of a kind, started when the first test wants such a process."""
+    if kind not in _running:
+        _running[kind] = _Program(kind)
+    return _running[kind]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Runs at the end, after Ctrl-C too. When the tests are killed, the program ends with its socket."""
     while _running:
-        _running.pop().stop()
+        _running.popitem()[1].stop()

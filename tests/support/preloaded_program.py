@@ -1,32 +1,51 @@
 """
 Forks processes of phasesync that have everything imported; `preloaded.py` starts it and sends it requests.
 
-A request is a line of JSON, with two descriptors: stderr of the process, and a socket that gets its pid, and its exit
-status when it has ended. The process goes on exactly as the script `phasesync` does. This program has one thread and
-opens nothing, so that a fork takes nothing along.
+A request is a line of JSON, with four descriptors: the three streams of the process, and a socket that gets its pid,
+and its exit status when it has ended. The process goes on exactly as the script `phasesync` does. This program has one
+thread and opens nothing, so that a fork takes nothing along.
 """
 
+import fcntl
 import gc
 import json
 import os
 import socket
 import sys
+import tempfile
+import termios
+import threading
 from contextlib import suppress
+from importlib import import_module
+from typing import Any
 
-import phasesync.cli.daemon
-import phasesync.daemon.build
-import phasesync.daemon.service  # noqa: F401 - what a daemon imports when it starts
 from phasesync.__main__ import main
 
-# What a daemon imports at its first call of AWS.
-import boto3.session  # noqa: F401  # isort: skip
-import botocore.httpsession  # noqa: F401  # isort: skip
+_AWS = ("boto3.session", "botocore.httpsession")
+_EMULATOR = [f"moto.{service}.responses" for service in ("iam", "kms", "secretsmanager", "sts")]
+PRELOADED = {
+    "daemon": ("phasesync.cli.daemon", "phasesync.daemon.build", "phasesync.daemon.service", *_AWS),
+    "demo": (
+        "phasesync.cli.demo",
+        "phasesync.cli.sandbox",
+        "phasesync.demo.sandbox",
+        "phasesync.demo.screen",
+        "phasesync.demo.tour",
+        "phasesync.adapters.destinations",
+        "phasesync.store.migrate",
+        "alembic.command",
+        "moto.moto_server.werkzeug_app",
+        *_EMULATOR,
+        *_AWS,
+    ),
+}
+"""Kind -> what such a process imports when it starts and at its first call of AWS."""
 
 
-def serve(requests: socket.socket) -> list[str] | None:
-    """Fork for each request; return the arguments in the process that is to be phasesync, None at the end of all."""
+def serve(requests: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request; return the request in the process that is to be phasesync, None at the end of all."""
     while True:
-        line, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 2)
+        line, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         collect_watchers()
         if not line:
             return None
@@ -35,13 +54,13 @@ def serve(requests: socket.socket) -> list[str] | None:
             for descriptor in descriptors:
                 os.close(descriptor)
             continue
-        request = json.loads(line)
-        stderr, status = descriptors
+        request: dict[str, Any] = json.loads(line)
+        *streams, status = descriptors
         if (pid := os.fork()) == 0:
             requests.close()
             os.close(status)
-            become(stderr, request["environ"])
-            return ["phasesync", *request["arguments"]]
+            become(streams, request["environ"], terminal=request["terminal"])
+            return request
         watch(pid, status)
 
 
@@ -52,14 +71,19 @@ def collect_watchers() -> None:
             """One of them; there may be more."""
 
 
-def become(stderr: int, environ: dict[str, str]) -> None:
+def become(streams: list[int], environ: dict[str, str], *, terminal: bool) -> None:
     """Have the session, the streams and the environment of a process that was just started."""
     os.setsid()
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor, stream in ((nothing, 0), (nothing, 1), (stderr, 2)):
+    for stream, descriptor in enumerate(streams):
         os.dup2(descriptor, stream)
-    for descriptor in (nothing, stderr):
+    for descriptor in streams:
         os.close(descriptor)
+    if terminal:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # Python decides by what a stream is whether it seeks and when it writes.
+    sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=sys.stderr.encoding, errors=sys.stderr.errors, closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environ)
 
@@ -73,9 +97,15 @@ def watch(pid: int, status: int) -> None:
 
 
 if __name__ == "__main__":
+    for module in PRELOADED[sys.argv[2]]:
+        import_module(module)
+    assert threading.active_count() == 1 and tempfile.tempdir is None
     gc.collect()
     gc.freeze()
-    arguments = serve(socket.socket(fileno=int(sys.argv[1])))
-    if arguments is not None:
-        sys.argv = arguments
-        main()
+    request = serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is not None:
+        sys.argv = ["phasesync", *request["arguments"]]
+        if request["program"] is None:
+            main()
+        else:
+            exec(compile(request["program"], "<string>", "exec"), {"__name__": "__main__"})
