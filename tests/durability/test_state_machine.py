@@ -462,6 +462,7 @@ def take_steps(ground: tuple[Store, Rows], steps: Steps, *, examples: int, deran
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("database_backend", "examples"), [("sqlite", 4), ("postgresql", 1)], indirect=["database_backend"]
 )

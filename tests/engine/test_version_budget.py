@@ -20,6 +20,7 @@ def written(world: World) -> list[datetime]:
     return sorted(version.written_at for version in world.object.versions.values())
 
 
+@pytest.mark.slow
 def test_two_hundred_edits_in_an_hour_make_no_more_than_ninety_versions_in_a_day(world: World) -> None:
     """An edit every 18 seconds for an hour, then the daemon on its own until everything is there."""
     waits = []
@@ -45,6 +46,7 @@ def test_two_hundred_edits_in_an_hour_make_no_more_than_ninety_versions_in_a_day
     assert len(times) == BURST + 3  # one every 24 minutes: two within the hour, one after it
 
 
+@pytest.mark.slow
 def test_days_of_constant_editing_stay_within_the_budget(world: World) -> None:
     """An edit every ten minutes for two days."""
     for number in range(2 * 24 * 6):
