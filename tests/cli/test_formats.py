@@ -40,7 +40,11 @@ def test_text_that_was_written_is_read_as_it_was(values, format_):
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    # Names that begin like ours are refused: an export marks values with them.
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text().filter(lambda name: not name.startswith("phasesync:")), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

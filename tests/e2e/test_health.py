@@ -50,7 +50,10 @@ def wait_for_ready(daemon: Daemon, status: int, reason: str = "") -> dict[str, A
         answers.append(body)
         return found == status and str(body.get("reason", "")).startswith(reason)
 
-    wait_until(answered, what=f"/readyz = {status} {reason}")
+    try:
+        wait_until(answered, what=f"/readyz = {status} {reason}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it said {answers[-1:]}") from None
     return answers[-1]
 
 
@@ -59,10 +62,14 @@ def unwritable(installation: Installation, daemon: Daemon) -> Iterator[None]:
     """Have every write of the daemon to its database fail, as on a full disk or a standby; reads go on."""
     url = sa.make_url(installation.database_url)
     if url.get_backend_name() == "sqlite":
-        # No file of the process may grow beyond this: the system's answer to every write of SQLite is an error.
-        before = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        yield
-        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, before)
+        # Another process has the database open, as a standby would: its log and index stay, so that reads go on even if
+        # the daemon has to open it anew.
+        with installation.database() as reader:
+            reader.exec_driver_sql("SELECT count(*) FROM daemons").scalar()
+            # No file of the process may grow beyond this: the system's answer to every write of SQLite is an error.
+            before = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            yield
+            resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, before)
         return
     with installation.database() as connection:
         connection.exec_driver_sql(
