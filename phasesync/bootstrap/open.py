@@ -16,6 +16,7 @@ from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey
 from phasesync.store.migrate import check, upgrade
+from phasesync.store.queue_schema import require_queue, upgrade_queue
 
 
 def open_application(
@@ -81,14 +82,21 @@ def initialise_installation(settings: Settings) -> InitResult:
 
 def migrate_database(settings: Settings) -> None:
     """
-    Bring the database to the newest migration; see `store.migrate.upgrade`.
+    Bring the database to the newest migration; see `store.migrate.upgrade`. So with a queue that the settings ask for.
 
     Raises:
+        SettingsError: the settings ask for a queue where there can be none. Nothing was changed.
         KeyUnavailableError: a migration needs the root key, and it is missing or not the one of this database. Nothing
             was changed.
     """
+    queued = settings.daemon.dispatch == "procrastinate"
+    if queued:
+        require_queue(settings.database_url)
     # The root key is loaded only if a migration needs it.
     upgrade(settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings)))
+    if queued:
+        with closing(open_database(settings.database_url)) as database:
+            upgrade_queue(database)
 
 
 def restore_database(settings: Settings, file: Path) -> Path | None:

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.bootstrap import Application, open_application
 from phasesync.core.chores import Chore
 from phasesync.core.lease_claim import ClaimedLease
-from phasesync.engine.claims import ClaimKeeper
+from phasesync.core.sync_claim import Claim
+from phasesync.engine.claims import ClaimKeeper, release_claim
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import LeaseWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
+from phasesync.store.queue_schema import check_queue, require_queue
+
+if TYPE_CHECKING:
+    from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
@@ -36,6 +41,7 @@ class Components:
         keeper: renews claims and permits writes.
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
+        queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
     """
 
     application: Application
@@ -43,6 +49,7 @@ class Components:
     keeper: ClaimKeeper
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
+    queue: "ProcrastinateDispatcher | None" = None
 
     @property
     def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
@@ -59,14 +66,25 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         events: takes what happens.
 
     Raises:
+        SettingsError: `daemon.dispatch` asks for a queue where there can be none.
         PhasesyncError: as `open_application` does.
     """
+    queued = current().daemon.dispatch == "procrastinate"
+    if queued:
+        require_queue(current().database_url)
     application = open_application(current(), events=events, current=current)
+    try:
+        if queued:
+            check_queue(application.store.database)
+    except BaseException:
+        application.close()
+        raise
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
-    dispatcher = SyncThreadDispatcher(
-        partial(Reconciler(context).work, keeper=keeper), threads=application.settings.daemon.workers, events=events
-    )
+    work = partial(Reconciler(context).work, keeper=keeper)
+    threads = application.settings.daemon.workers
+    queue = _queue_dispatcher(application, work, threads, events, keeper.ttl) if queued else None
+    dispatcher = queue or SyncThreadDispatcher(work, threads=threads, events=events)
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
     lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
@@ -86,6 +104,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         share_among=clients.rate_limiter.share_among,
         sweeper=Sweeper(context),
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
+        queue=queue,
     )
     # Beside the start: the first edit after it should not wait for the SDK to load.
     Thread(target=clients.prepare, name="prepare-aws", daemon=True).start()
@@ -95,4 +114,25 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         keeper=keeper,
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
+        queue=queue,
+    )
+
+
+def _queue_dispatcher(
+    application: Application, work: Callable[[Claim], None], threads: int, events: EventSink, ttl: timedelta
+) -> "ProcrastinateDispatcher":
+    # Imported here: it takes long, and is not installed everywhere.
+    from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
+    from phasesync.store.postgresql import configure_async, driver_parameters
+
+    context, engine = application.context, application.store.database.engine
+    return ProcrastinateDispatcher(
+        work,
+        threads=threads,
+        events=events,
+        claim=lambda sync_id: context.store.claims.claim_if_due(sync_id, context.owner, ttl=ttl),
+        release=partial(release_claim, context),
+        parameters=driver_parameters(engine),
+        set_up=partial(configure_async, url=engine.url),
+        ttl=ttl,
     )

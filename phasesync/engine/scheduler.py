@@ -13,7 +13,15 @@ from functools import partial
 from typing import Final
 
 from phasesync.core.chores import HOURLY, Chore, DaemonRole
-from phasesync.core.events import ChoreFailed, ClaimExpired, ClaimLost, ClockJumped, RoleChanged, RunsPruned
+from phasesync.core.events import (
+    ChoreFailed,
+    ClaimExpired,
+    ClaimLost,
+    ClockJumped,
+    QueueCleared,
+    RoleChanged,
+    RunsPruned,
+)
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper
@@ -22,7 +30,7 @@ from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
-from phasesync.ports.runtime import Dispatcher, SyncDispatcher
+from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
 from phasesync.store.daemons import DaemonRegistry
 
 _HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
@@ -52,6 +60,7 @@ class Scheduler:
         share_among: Callable[[int], None],
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
+        queue: SyncQueue | None = None,
     ) -> None:
         """
         Args:
@@ -65,6 +74,7 @@ class Scheduler:
                 request rates.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
+            queue: gets what is due and has some daemon claim it; without it, this daemon claims what is due.
         """
         self._context = context
         self._host = host
@@ -75,6 +85,7 @@ class Scheduler:
         self._share_among = share_among
         self._sweeper = sweeper
         self._lease_work = lease_work
+        self._queue = queue
         self._polling = threading.Lock()
         self._stopped = False
         self._orphans_collected = True
@@ -91,6 +102,11 @@ class Scheduler:
         of a role: other daemons count this one as dead then, and one of them may do its work.
         """
         return self._role if self._context.clock.monotonic() < self._role_until else None
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether this daemon may claim syncs now: it is active, and does not stop."""
+        return self._active()
 
     @property
     def heartbeat_failure(self) -> PhasesyncError | None:
@@ -113,8 +129,10 @@ class Scheduler:
         return succeeded
 
     def poll(self) -> bool:
-        """Claim pending syncs and submit them to the dispatcher."""
+        """Claim pending syncs and submit them to the dispatcher, or put them into the queue."""
         with self._polling:
+            if self._queue is not None:
+                return not self.may_claim or self._round(Chore.POLL, partial(self._enqueue, self._queue))
             if not self._active() or (free := self._dispatcher.free) <= 0:
                 return True
             return self._round(Chore.POLL, partial(self._claim, free))
@@ -125,6 +143,11 @@ class Scheduler:
             return True
         clock_checked = self._round(Chore.CLOCK, self._check_clock)
         return self._round(Chore.REAP, self._free_expired_claims) and clock_checked
+
+    def clear_queue(self) -> bool:
+        """Remove what daemons left in the queue that died or froze."""
+        queue = self._queue
+        return queue is None or not self.may_claim or self._round(Chore.QUEUE, partial(self._clear, queue))
 
     def sweep(self) -> bool:
         """Check by lists what is due soon. Takes long if there is much of it."""
@@ -186,7 +209,10 @@ class Scheduler:
         if role is not former:
             self._context.events.emit(RoleChanged(role=role))
         if role is DaemonRole.ACTIVE:
-            self._share_among(count_active(self._context.store.daemons))
+            active = active_daemons(self._context.store.daemons)
+            self._share_among(len(active))
+            if self._queue is not None and self._context.owner in active:
+                self._queue.share(active.index(self._context.owner), len(active))
             if not self._refused_woken:
                 # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
                 self._context.store.syncs.retry_refused()
@@ -200,6 +226,13 @@ class Scheduler:
             # A claim that waited for a locked database may come after the shutdown began.
             if not self._dispatcher.submit(claim):
                 self._round(Chore.RELEASE, partial(self._release, claim))
+
+    def _enqueue(self, queue: SyncQueue) -> None:
+        queue.put(self._context.store.claims.due_for_queue(most=queue.most))
+
+    def _clear(self, queue: SyncQueue) -> None:
+        if count := queue.clear():
+            self._context.events.emit(QueueCleared(count=count))
 
     def _free_expired_claims(self) -> None:
         for name in self._context.store.claims.release_expired():
@@ -241,6 +274,11 @@ class Scheduler:
         return True
 
 
+def active_daemons(registry: DaemonRegistry) -> list[str]:
+    """Return the daemons that call AWS now, in the same order for all. Those that stand by do not."""
+    return [str(daemon["owner"]) for daemon in registry.alive() if daemon["role"] == DaemonRole.ACTIVE]
+
+
 def count_active(registry: DaemonRegistry) -> int:
-    """Return how many daemons call AWS now. Those that stand by do not."""
-    return sum(daemon["role"] == DaemonRole.ACTIVE for daemon in registry.alive())
+    """Return how many daemons call AWS now."""
+    return len(active_daemons(registry))

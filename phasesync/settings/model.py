@@ -102,6 +102,8 @@ class DaemonSettings(_Group):
 
     workers: int = Field(8, ge=1, le=64)
     """Threads that reconcile. They wait for AWS most of the time; beyond 32 AWS's quotas are the limit."""
+    dispatch: Literal["threads", "procrastinate"] = "threads"
+    """How due syncs reach the threads of the daemons: claimed by each daemon, or by a queue that all of them share."""
     poll_interval_ms: int = Field(50, ge=10, le=60_000)
     """Milliseconds between two checks for changes: one indexed query each. A change is noticed within 100 ms."""
     coalesce_ms: int = Field(500, ge=0, le=60_000)

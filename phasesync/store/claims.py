@@ -18,13 +18,14 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import SyncStatus, Trigger
-from phasesync.core.sync_claim import Claim
+from phasesync.core.sync_claim import Claim, DueSync
 from phasesync.core.times import JUMP
 from phasesync.errors import ClaimHeldError, InterruptedRunError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import LONGEST_WAIT, after, from_microseconds, next_fence, now, to_microseconds
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.queue_schema import LARGE, SMALL, entries, entry_events
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
 from phasesync.store.sync_rows import has_newer_revision, is_claimed_by
@@ -134,6 +135,44 @@ class ClaimStore(BaseStore):
             rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
             self._log_taken_over(connection, rows)
         return [_to_claim(row, owner) for row in rows]
+
+    def claim_if_due(self, sync_id: str, owner: str, *, ttl: timedelta) -> Claim | None:
+        """Claim one sync as `claim_due` does if it is due and free now; otherwise return None. Waits for no lock."""
+        due = (
+            _select_due()
+            .where(syncs.c.id == sync_id)
+            .with_for_update(skip_locked=True, of=syncs, key_share=True)
+            .cte("due")
+        )
+        statement = _claim_update(owner, ttl, _trigger_of_due(), sa.func.coalesce(syncs.c.requested_by, REQUESTER))
+        with self._database.write() as connection:
+            rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
+            self._log_taken_over(connection, rows)
+        return _to_claim(rows[0], owner) if rows else None
+
+    def due_for_queue(self, *, most: int) -> list[DueSync]:
+        """
+        Return syncs that are due and free and not in the queue yet, the most urgent first. Locks nothing.
+
+        Only if the database has the tables of `store.queue_schema`. An entry that a daemon has taken out and not
+        finished counts for a moment only: the daemon may have died.
+
+        Args:
+            most: how many entries of small syncs the queue may hold, and how many of large ones.
+        """
+        found: list[DueSync] = []
+        with self._database.read() as connection:
+            # Nearly always nothing is due.
+            if connection.scalar(_ANY_DUE) is None:
+                return found
+            waiting = {row.queue_name: row.waiting for row in connection.execute(_count_waiting(2 * most))}
+            for queue, size in ((SMALL, _SMALL), (LARGE, ~_SMALL)):
+                if (room := most - waiting.get(queue, 0)) <= 0:
+                    continue
+                due = _select_due().add_columns(_URGENCY.label("urgency")).where(size, ~_is_waiting(), ~_was_taken())
+                rows = connection.execute(due.order_by(_URGENCY, syncs.c.next_due_at).limit(room))
+                found += [DueSync(sync_id=row.id, urgency=row.urgency, large=queue == LARGE) for row in rows]
+        return found
 
     def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
         """Claim one sync, due or not. ClaimHeldError; NotFoundError if it was removed."""
@@ -258,10 +297,39 @@ def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
     return (
         _select_due()
         .where(*which)
-        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (has_newer_revision(), 1), else_=2), syncs.c.next_due_at)
+        .order_by(_URGENCY, syncs.c.next_due_at)
         .limit(limit)
         .with_for_update(skip_locked=True, of=syncs, key_share=True)
         .cte(name)
+    )
+
+
+_CLOCK: Final = sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
+_TAKEN_LATELY: Final = timedelta(seconds=5)
+"""From an entry's way out of the queue to the claim of its sync it takes milliseconds."""
+
+
+def _count_waiting(most: int) -> sa.Select[Any]:
+    """Return the select of queues and how many entries wait in each; counts no further than `most` altogether."""
+    waiting = sa.select(entries.c.queue_name).where(_WAITS).limit(most).subquery()
+    return sa.select(waiting.c.queue_name, sa.func.count().label("waiting")).group_by(waiting.c.queue_name)
+
+
+def _is_waiting() -> sa.ColumnElement[bool]:
+    """Return the condition that a sync has an entry that waits in the queue."""
+    return sa.exists().where(entries.c.queueing_lock == syncs.c.id, _WAITS)
+
+
+def _was_taken() -> sa.ColumnElement[bool]:
+    """Return the condition that a daemon has just taken the entry of a sync out of the queue."""
+    return sa.exists().where(
+        entries.c.queueing_lock == syncs.c.id,
+        entries.c.worker_id.is_not(None),
+        entries.c.status == sa.literal_column("'doing'"),
+        entry_events.c.job_id == entries.c.id,
+        entry_events.c.type == sa.literal_column("'started'"),
+        # On both sides, for a clock that was set back.
+        entry_events.c.at.between(_CLOCK - _TAKEN_LATELY, _CLOCK + _TAKEN_LATELY),
     )
 
 
@@ -305,6 +373,8 @@ def _to_claim(row: sa.Row[Any], owner: str) -> Claim:
     )
 
 
+_WAITS: Final = entries.c.status == sa.literal_column("'todo'")
+_URGENCY: Final = sa.case((syncs.c.requested.is_not(None), 0), (has_newer_revision(), 1), else_=2)
 _SMALL: Final = syncs.c.objects <= LARGE_ABOVE
 _ANY_DUE: Final = _select_due().limit(1)
 _ANY_SMALL_DUE: Final = _select_due().where(_SMALL).limit(1)

@@ -129,6 +129,14 @@ def check(database_url: str) -> None:
         raise _mismatch(schema.current)
 
 
+def lock_migrations(connection: sa.Connection) -> None:
+    """Wait until no other process migrates the PostgreSQL database; others wait until this transaction ends."""
+    # Waiting for another process's migration may take long; its own locks on tables must not.
+    connection.exec_driver_sql("SET LOCAL lock_timeout = 600000")
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
+
+
 def migrations_folder() -> Path:
     """Return Alembic's folder: inside the installed package, or at the top of the repository."""
     package = Path(str(files("phasesync")))
@@ -154,10 +162,7 @@ def _migrate(
             sa.event.listen(database.engine, "connect", _without_foreign_keys)
         with database.write() as connection:
             if not database.is_sqlite:
-                # Waiting for another process's migration may take long; its own locks on tables must not.
-                connection.exec_driver_sql("SET LOCAL lock_timeout = 600000")
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
+                lock_migrations(connection)
             current = _current(connection)
             if current is not None and current not in REVISIONS:
                 raise _mismatch(current)

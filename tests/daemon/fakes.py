@@ -148,6 +148,7 @@ class FakeComponents:
         self.keeper = FakeKeeper(world)
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
+        self.queue = None
 
 
 @dataclass

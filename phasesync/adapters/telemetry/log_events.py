@@ -22,6 +22,7 @@ from phasesync.core.events import (
     LeaseRevoked,
     LeaseUnreadable,
     OrphanUsersRemoved,
+    QueueCleared,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -100,6 +101,8 @@ class LogEvents:
                 )
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case QueueCleared():
+                self._log.info("entries of dead daemons removed from the queue", count=event.count)
             case SweepFinished():
                 self._sweep(event)
             case SweepDenied():
