@@ -146,7 +146,7 @@ def _refuse_unknown(schema: QueueSchema) -> None:
     if schema.unknown:
         raise SchemaMismatchError(
             "the tables of the queue are newer than the installed release of procrastinate",
-            hint="pip install --upgrade 'phasesync[distributed]'",
+            hint="pip install -U 'phasesync[distributed]'",
         )
 
 
