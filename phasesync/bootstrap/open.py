@@ -15,7 +15,7 @@ from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey
-from phasesync.store.migrate import check, upgrade
+from phasesync.store.migrate import SchemaStatus, check, status, upgrade
 from phasesync.store.queue_schema import require_queue, upgrade_queue
 
 
@@ -80,6 +80,19 @@ def initialise_installation(settings: Settings) -> InitResult:
     return InitResult(root_key=root_key, key_made=key_made, instance_id=instance_id, warnings=warnings)
 
 
+def schema_status(settings: Settings) -> SchemaStatus:
+    """
+    Return how the schema of the database stands, with the queue if the settings ask for one; creates nothing.
+
+    Raises:
+        SettingsError: the settings ask for a queue where there can be none, or the URL is not usable.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    if settings.daemon.queued:
+        require_queue(settings.database_url)
+    return status(settings.database_url, queued=settings.daemon.queued)
+
+
 def migrate_database(settings: Settings) -> None:
     """
     Bring the database to the newest migration; see `store.migrate.upgrade`. So with a queue that the settings ask for.
@@ -89,12 +102,11 @@ def migrate_database(settings: Settings) -> None:
         KeyUnavailableError: a migration needs the root key, and it is missing or not the one of this database. Nothing
             was changed.
     """
-    queued = settings.daemon.dispatch == "procrastinate"
-    if queued:
+    if settings.daemon.queued:
         require_queue(settings.database_url)
     # The root key is loaded only if a migration needs it.
     upgrade(settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings)))
-    if queued:
+    if settings.daemon.queued:
         with closing(open_database(settings.database_url)) as database:
             upgrade_queue(database)
 

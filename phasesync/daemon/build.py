@@ -21,7 +21,6 @@ from phasesync.engine.scheduler import LeaseWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
-from phasesync.store.queue_schema import check_queue, require_queue
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
@@ -66,24 +65,18 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         events: takes what happens.
 
     Raises:
-        SettingsError: `daemon.dispatch` asks for a queue where there can be none.
         PhasesyncError: as `open_application` does.
     """
-    queued = current().daemon.dispatch == "procrastinate"
-    if queued:
-        require_queue(current().database_url)
     application = open_application(current(), events=events, current=current)
-    try:
-        if queued:
-            check_queue(application.store.database)
-    except BaseException:
-        application.close()
-        raise
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     work = partial(Reconciler(context).work, keeper=keeper)
     threads = application.settings.daemon.workers
-    queue = _queue_dispatcher(application, work, threads, events, keeper.ttl) if queued else None
+    queue = (
+        _queue_dispatcher(application, work, threads, events, keeper.ttl)
+        if application.settings.daemon.queued
+        else None
+    )
     dispatcher = queue or SyncThreadDispatcher(work, threads=threads, events=events)
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)

@@ -113,6 +113,11 @@ class DaemonSettings(_Group):
     drain_s: int = Field(8, ge=0, le=300)
     """Seconds that a call in hand gets after SIGTERM; Kubernetes kills after 30."""
 
+    @property
+    def queued(self) -> bool:
+        """Whether a queue that all daemons share distributes what is due."""
+        return self.dispatch == "procrastinate"
+
 
 class RetentionSettings(_Group):
     """What is kept, and how long."""

@@ -18,12 +18,11 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.errors import SchemaMismatchError, SettingsError
-from phasesync.store.database import Database, retry_on_conflict
+from phasesync.store.database import Database, lock_migrations, retry_on_conflict
 from phasesync.store.database_url import is_postgresql
-from phasesync.store.migrate import lock_migrations
 
 _own = sa.MetaData()
-_migrations = sa.Table("queue_migrations", _own, sa.Column("name", sa.Text, primary_key=True))
+_done = sa.Table("queue_migrations", _own, sa.Column("name", sa.Text, primary_key=True))
 
 entries: Final = sa.table(
     "procrastinate_jobs",
@@ -50,8 +49,12 @@ reads, and a queue that no daemon reads would block its syncs. Rates of accounts
 """
 
 
+_INSTALL: Final = "pip install 'phasesync[distributed]'"
+_UPGRADE: Final = "pip install -U 'phasesync[distributed]'"
+
+
 @dataclass(frozen=True, kw_only=True)
-class QueueSchema:
+class _Migrations:
     """
     Which of Procrastinate's migrations a database has.
 
@@ -64,11 +67,6 @@ class QueueSchema:
     missing: tuple[str, ...] | None
     unknown: tuple[str, ...] = ()
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the installed release can work with the tables."""
-        return self.missing == () and not self.unknown
-
 
 def require_queue(database_url: str) -> None:
     """Raise SettingsError, with the fix, where `daemon.dispatch = "procrastinate"` cannot work."""
@@ -80,7 +78,7 @@ def require_queue(database_url: str) -> None:
     if find_spec("procrastinate") is None:
         raise SettingsError(
             'daemon.dispatch = "procrastinate" needs the package procrastinate, which is not installed',
-            hint="pip install 'phasesync[distributed]'",
+            hint=_INSTALL,
         )
 
 
@@ -95,17 +93,12 @@ def upgrade_queue(database: Database) -> None:
         pass
 
 
-def check_queue(database: Database) -> None:
-    """Raise SchemaMismatchError, with the command that helps, unless the queue can be used."""
-    with database.read() as connection:
-        schema = _schema_of(connection)
-    _refuse_unknown(schema)
-    if not schema.is_current:
-        raise SchemaMismatchError(
-            "the database has no tables of the queue yet"
-            if schema.missing is None
-            else "the tables of the queue are older than the installed release of procrastinate"
-        )
+def queue_fix(connection: sa.Connection) -> str | None:
+    """Return the command after which the queue can be used; None if it can be used now."""
+    migrations = _migrations_of(connection)
+    if migrations.unknown:
+        return _UPGRADE
+    return None if migrations.missing == () else "phasesync db migrate"
 
 
 @retry_on_conflict
@@ -113,9 +106,12 @@ def _upgrade_once(database: Database) -> bool:
     """Do one step of an upgrade; return whether it was the last one."""
     with database.write() as connection:
         lock_migrations(connection)
-        schema = _schema_of(connection)
-        _refuse_unknown(schema)
-        if schema.missing is None:
+        migrations = _migrations_of(connection)
+        if migrations.unknown:
+            raise SchemaMismatchError(
+                "the tables of the queue are newer than the installed release of procrastinate", hint=_UPGRADE
+            )
+        if migrations.missing is None:
             if sa.inspect(connection).has_table(entries.name):
                 raise SchemaMismatchError(
                     "the schema has tables of procrastinate that belong to another program",
@@ -125,29 +121,21 @@ def _upgrade_once(database: Database) -> bool:
             _run(connection, _sql_folder() / "schema.sql")
             done = _known()
         else:
-            done = schema.missing[:1]
+            done = migrations.missing[:1]
             for name in done:
                 _run(connection, _migrations_folder() / f"{name}.sql")
         if done:
-            connection.execute(_migrations.insert(), [{"name": name} for name in done])
-        return schema.missing is None or len(schema.missing) <= 1
+            connection.execute(_done.insert(), [{"name": name} for name in done])
+        return migrations.missing is None or len(migrations.missing) <= 1
 
 
-def _schema_of(connection: sa.Connection) -> QueueSchema:
-    if not sa.inspect(connection).has_table(_migrations.name):
-        return QueueSchema(missing=None)
-    done, known = set(connection.scalars(sa.select(_migrations.c.name))), _known()
-    return QueueSchema(
+def _migrations_of(connection: sa.Connection) -> _Migrations:
+    if not sa.inspect(connection).has_table(_done.name):
+        return _Migrations(missing=None)
+    done, known = set(connection.scalars(sa.select(_done.c.name))), _known()
+    return _Migrations(
         missing=tuple(name for name in known if name not in done), unknown=tuple(sorted(done - set(known)))
     )
-
-
-def _refuse_unknown(schema: QueueSchema) -> None:
-    if schema.unknown:
-        raise SchemaMismatchError(
-            "the tables of the queue are newer than the installed release of procrastinate",
-            hint="pip install -U 'phasesync[distributed]'",
-        )
 
 
 def _known() -> tuple[str, ...]:
@@ -162,7 +150,7 @@ def _migrations_folder() -> Path:
 def _sql_folder() -> Path:
     spec = find_spec("procrastinate")
     if spec is None or spec.origin is None:
-        raise SettingsError("the package procrastinate is not installed", hint="pip install 'phasesync[distributed]'")
+        raise SettingsError("the package procrastinate is not installed", hint=_INSTALL)
     return Path(spec.origin).parent / "sql"
 
 

@@ -15,9 +15,9 @@ from phasesync.core.events import ChoreFailed
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import Trigger
 from phasesync.core.sync_claim import Claim
-from phasesync.errors import SchemaMismatchError, StoreUnavailableError
+from phasesync.errors import StoreUnavailableError
 from phasesync.store import Store, open_database
-from phasesync.store.queue_schema import LARGE, SMALL, check_queue, upgrade_queue
+from phasesync.store.queue_schema import LARGE, SMALL, upgrade_queue
 from tests.support.dispatch import WITH_EACH_DISPATCH, Member
 from tests.support.stores import EXPIRED, LONG, TTL, add_sync, claim_due, claim_one, put, settle, write
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -423,10 +423,3 @@ def test_a_claim_that_expires_meanwhile_is_taken_over(store: Store, dispatch: st
     assert claim is not None and claim.fence == former.fence + 1
     assert [run.outcome for run in store.runs.list_runs()] == ["interrupted"]
     assert store.claims.claim_if_due(former.sync_id, "third", ttl=TTL) is None
-
-
-@queued
-def test_tables_that_are_missing_are_named_with_the_command(store: Store, dispatch: str) -> None:
-    with pytest.raises(SchemaMismatchError, match="no tables of the queue") as caught:
-        check_queue(store.database)
-    assert caught.value.hint == "phasesync db migrate"

@@ -28,6 +28,7 @@ class FakeSchema:
 
     current: str | None = "0002"
     expected: str = "0002"
+    queue_fix: str | None = None
 
     @property
     def is_current(self) -> bool:

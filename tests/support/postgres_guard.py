@@ -134,9 +134,9 @@ def _start(installation: Path, run: Path, user: dict[str, Any]) -> subprocess.Po
     """Start a server on the cluster in `run`; return when it accepts connections."""
     data, log = run / "data", run / "log"
     options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    command = [installation / "bin" / "postgres", "-D", data, "-k", run, *options]
+    command = [str(installation / "bin" / "postgres"), "-D", str(data), "-k", str(run), *options]
     with open(log, "ab") as output:
-        server = subprocess.Popen(command, **_surroundings(run, user, output))
+        server: subprocess.Popen[bytes] = subprocess.Popen(command, **_surroundings(run, user, output))
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _is_ready(data / "postmaster.pid"):
         if server.poll() is not None or time.monotonic() > deadline:
