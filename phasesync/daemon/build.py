@@ -70,14 +70,9 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
     application = open_application(current(), events=events, current=current)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
-    work = partial(Reconciler(context).work, keeper=keeper)
-    threads = application.settings.daemon.workers
-    queue = (
-        _queue_dispatcher(application, work, threads, events, keeper.ttl)
-        if application.settings.daemon.queued
-        else None
-    )
-    dispatcher = queue or SyncThreadDispatcher(work, threads=threads, events=events)
+    work, daemon = partial(Reconciler(context).work, keeper=keeper), application.settings.daemon
+    queue = _queue_dispatcher(application, work, daemon.workers, events, keeper.ttl) if daemon.queued else None
+    dispatcher = queue or SyncThreadDispatcher(work, threads=daemon.workers, events=events)
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
     lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
