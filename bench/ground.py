@@ -4,11 +4,16 @@ import os
 import shutil
 import statistics
 import tempfile
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
+from phasesync.bootstrap import Application
+from phasesync.core.model import SecretValue, SecretWrite
+from phasesync.core.sync import SyncConfig, SyncDraft
 from phasesync.store.migrate import upgrade
 from tests.support.installation import REGION, Installation
 from tests.support.postgres import start_server
@@ -53,6 +58,48 @@ def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
         if server is not None:
             server.stop()
         shutil.rmtree(folder)
+
+
+def add_fan_out(installation: Installation, count: int, *, secrets: int, app: str = "shop") -> list[str]:
+    """Add one environment, and syncs that all read it, each for an object of its own; return the syncs' names."""
+    names = [f"fan-{number:04}" for number in range(count)]
+    installation.add_syncs("shared", values=_values(secrets, 0), interval=timedelta(hours=1))
+    with installation.application() as application:
+        # The first one is only there to make the environment and the credential.
+        application.operations.pause("shared", actor="bench", reason="", until=None)
+        for name in names:
+            config = SyncConfig(remote_name=f"{app}/{name}", interval=timedelta(hours=1))
+            draft = SyncDraft(
+                name=name,
+                app=app,
+                environment="shared",
+                path="/",
+                credential="aws",
+                destination_kind="aws-secrets-manager",
+                region=REGION,
+                config=config,
+                account=None,
+                adopt=None,
+            )
+            application.configuration.add(draft, verify=False)
+    return names
+
+
+def edit_all(installation: Installation, *, secrets: int, number: int) -> float:
+    """Give the environment of `add_fan_out` another content; return the monotonic time of the commit."""
+    with installation.application() as application:
+        return edit(application, "shared", _values(secrets, number))
+
+
+def edit(application: Application, environment: str, values: dict[str, str]) -> float:
+    """Commit one revision of an environment of the app `shop`; return the monotonic time of the commit."""
+    writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items()]
+    application.store.secrets.edit("shop", environment, actor="bench", origin="set", writes=writes)
+    return time.monotonic()
+
+
+def _values(count: int, number: int) -> dict[str, str]:
+    return {f"KEY_{key:02}": f"value {key} of edit {number}, as long as a password" for key in range(count)}
 
 
 def databases_option(parser: ArgumentParser) -> None:
