@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from bench.fast_secrets import ACCOUNT, FastSecrets, Refusal
+from bench.fast_secrets import ACCOUNT, REGION, FastSecrets, Log, Refusal
 
 _BATCH: Final = 20_000
 """Secrets in one request of `plant`."""
@@ -177,8 +177,17 @@ class _Server:
     """What both ports share."""
 
     def __init__(self) -> None:
-        self.secrets = FastSecrets()
+        self.log = Log()
+        self.regions: dict[str, FastSecrets] = {}
         self.delay_s = 0.0
+        self.quotas_on = False
+
+    def secrets(self, region: str) -> FastSecrets:
+        """Return the secrets of a Region."""
+        if (secrets := self.regions.get(region)) is None:
+            secrets = self.regions[region] = FastSecrets(region, self.log)
+            secrets.quotas_on = self.quotas_on
+        return secrets
 
     def delay(self, headers: Mapping[bytes, bytes]) -> float:
         return self.delay_s if b"authorization" in headers else 0.0
@@ -191,7 +200,9 @@ class _Server:
             return 200, "text/xml", self._sts(body).encode()
         status = 200
         try:
-            document = self.secrets.handle(target.rpartition(b".")[2].decode(), json.loads(body))
+            scope = headers[b"authorization"].split(b"/")  # Credential=KEY/DAY/REGION/SERVICE/aws4_request
+            secrets = self.secrets(scope[2].decode() if len(scope) > 2 else REGION)
+            document = secrets.handle(target.rpartition(b".")[2].decode(), json.loads(body))
         except Refusal as refusal:
             status, document = 400, {"__type": refusal.code, "message": refusal.code}
         return status, "application/x-amz-json-1.1", json.dumps(document).encode()
@@ -199,7 +210,7 @@ class _Server:
     def _sts(self, body: bytes) -> str:
         asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         action = asked["Action"]
-        self.secrets.counts[action] += 1
+        self.log.counts[action] += 1
         if action == "GetCallerIdentity":
             result = (
                 f"<Arn>arn:aws:iam::{ACCOUNT}:user/bench</Arn><UserId>AIDABENCH</UserId><Account>{ACCOUNT}</Account>"
@@ -220,28 +231,29 @@ class _Server:
         )
 
     def _control(self, method: str, path: str, asked: dict[str, Any]) -> object:
-        secrets = self.secrets
+        log = self.log
         match method, path:
             case "GET", "/counts":
-                return secrets.counts
+                return log.counts
             case "GET", "/written":
-                return secrets.written()
+                return {name: each for secrets in self.regions.values() for name, each in secrets.written().items()}
             case "GET", "/cpu":
                 return time.process_time()
             case "GET", _:
-                return {"counts": secrets.counts, "refused": secrets.refused, "arrivals": secrets.arrivals}
+                return vars(log)
             case "PATCH", _:
-                self.delay_s, secrets.quotas_on = asked["delay_s"], asked["quotas"]
+                self.delay_s, self.quotas_on = asked["delay_s"], asked["quotas"]
+                for secrets in self.regions.values():
+                    secrets.quotas_on = self.quotas_on
             case "DELETE", _:
-                secrets.empty()
+                self.regions.clear()
+                log.clear()
             case "POST", _ if "objects" in asked:
-                secrets.plant(asked["objects"], asked["tags"], asked["at"])
+                self.secrets(REGION).plant(asked["objects"], asked["tags"], asked["at"])
             case "POST", _ if "remove" in asked:
-                secrets.remove(asked["remove"])
+                self.secrets(REGION).remove(asked["remove"])
             case "POST", _:
-                secrets.counts.clear()
-                secrets.refused.clear()
-                secrets.arrivals.clear()
+                log.clear()
         return None
 
 

@@ -45,13 +45,13 @@ _PLANTED: Final = "planted"
 Tags = tuple[tuple[str, str], ...]
 
 
-def arn_of(name: str) -> str:
+def arn_of(name: str, region: str = REGION) -> str:
     """Return the ARN of a secret. Its six last characters follow from the name, so that a planter need not ask."""
     number, suffix = zlib.crc32(name.encode()), ""
     for _ in range(6):
         number, rest = divmod(number, len(_LETTERS))
         suffix += _LETTERS[rest]
-    return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{suffix}"
+    return f"arn:aws:secretsmanager:{region}:{ACCOUNT}:secret:{name}-{suffix}"
 
 
 class Refusal(Exception):
@@ -99,10 +99,10 @@ class Secret:
         labelled = ((self.current, "AWSCURRENT"), (self.previous, "AWSPREVIOUS"))
         return {version: [label] for version, label in labelled if version is not None}
 
-    def entry(self, versions_as: str) -> dict[str, Any]:
+    def entry(self, region: str, versions_as: str) -> dict[str, Any]:
         """Return what DescribeSecret and ListSecrets say of it."""
         entry: dict[str, Any] = {
-            "ARN": arn_of(self.name),
+            "ARN": arn_of(self.name, region),
             "Name": self.name,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags],
             versions_as: self.stages(),
@@ -135,11 +135,36 @@ class _Quota:
         return True
 
 
-class FastSecrets:
-    """All secrets of the one account and Region, in three orders that are kept and never sorted for a request."""
+class Log:
+    """What arrived, in all Regions."""
 
     def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """Operation -> requests that were refused because of a quota."""
+        self.arrivals: list[tuple[float, str, str]] = []
+        """(monotonic time, operation, name) of each request that was carried out."""
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.counts.clear()
+        self.refused.clear()
+        self.arrivals.clear()
+
+
+class FastSecrets:
+    """All secrets of one Region, in three orders that are kept and never sorted for a request."""
+
+    def __init__(self, region: str, log: Log) -> None:
         self.quotas_on = False
+        self._region = region
+        self._log = log
+        self.secrets: dict[str, Secret] = {}
+        self._names: list[str] = []
+        # Oldest first. A secret that changes leaves None behind and goes to the end.
+        self._created: list[Secret | None] = []
+        self._changed: list[Secret | None] = []
+        self._quotas = {group: _Quota(per_second) for group, per_second in GROUPS.values()}
         self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "BatchGetSecretValue": self._batch_get,
             "CreateSecret": self._create,
@@ -155,20 +180,6 @@ class FastSecrets:
             "UntagResource": self._untag,
             "UpdateSecret": self._update,
         }
-        self.empty()
-
-    def empty(self) -> None:
-        """Forget everything."""
-        self.secrets: dict[str, Secret] = {}
-        self._names: list[str] = []
-        # Oldest first. A secret that changes leaves None behind and goes to the end.
-        self._created: list[Secret | None] = []
-        self._changed: list[Secret | None] = []
-        self.counts: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.arrivals: list[tuple[float, str, str]] = []
-        """(monotonic time, operation, name) of each request that was carried out."""
-        self._quotas = {group: _Quota(per_second) for group, per_second in GROUPS.values()}
 
     # --- without a request for each
 
@@ -216,11 +227,11 @@ class FastSecrets:
         if work is None:
             raise Refusal("UnknownOperationException")
         if self.quotas_on and not self._quotas[GROUPS[operation][0]].take():
-            self.refused[operation] += 1
+            self._log.refused[operation] += 1
             raise Refusal("ThrottlingException")
-        self.counts[operation] += 1
+        self._log.counts[operation] += 1
         answer = work(asked)
-        self.arrivals.append((time.monotonic(), operation, answer.get("Name", "")))
+        self._log.arrivals.append((time.monotonic(), operation, answer.get("Name", "")))
         return answer
 
     def _find(self, asked: Mapping[str, Any]) -> Secret:
@@ -232,10 +243,10 @@ class FastSecrets:
 
     def _named(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret = self._find(asked)
-        return {"ARN": arn_of(secret.name), "Name": secret.name}
+        return {"ARN": arn_of(secret.name, self._region), "Name": secret.name}
 
     def _describe(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return self._find(asked).entry("VersionIdsToStages")
+        return self._find(asked).entry(self._region, "VersionIdsToStages")
 
     def _get_value(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret = self._find(asked)
@@ -261,19 +272,24 @@ class FastSecrets:
         elif token not in (secret.versions or ()):
             raise Refusal("ResourceExistsException")
         self._write(secret, token, asked)
-        return {"ARN": arn_of(name), "Name": name, "VersionId": token}
+        return {"ARN": arn_of(name, self._region), "Name": name, "VersionId": token}
 
     def _put_value(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret, token = self._find(asked), asked.get("ClientRequestToken") or str(uuid.uuid4())
         self._write(secret, token, asked)
         stages = secret.stages().get(token, [])
-        return {"ARN": arn_of(secret.name), "Name": secret.name, "VersionId": token, "VersionStages": stages}
+        return {
+            "ARN": arn_of(secret.name, self._region),
+            "Name": secret.name,
+            "VersionId": token,
+            "VersionStages": stages,
+        }
 
     def _update(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret, token = self._find(asked), asked.get("ClientRequestToken") or str(uuid.uuid4())
         secret.description = asked.get("Description", secret.description)
         secret.kms_key = asked.get("KmsKeyId", secret.kms_key)
-        answer = {"ARN": arn_of(secret.name), "Name": secret.name}
+        answer = {"ARN": arn_of(secret.name, self._region), "Name": secret.name}
         if "SecretString" not in asked and "SecretBinary" not in asked:
             self._touch(secret)
             return answer
@@ -302,7 +318,11 @@ class FastSecrets:
         else:
             secret.deleted_at = time.time() + asked.get("RecoveryWindowInDays", 30) * 86_400
             self._touch(secret)
-        return {"ARN": arn_of(secret.name), "Name": secret.name, "DeletionDate": secret.deleted_at or time.time()}
+        return {
+            "ARN": arn_of(secret.name, self._region),
+            "Name": secret.name,
+            "DeletionDate": secret.deleted_at or time.time(),
+        }
 
     def _restore(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret = self._find(asked)
@@ -335,7 +355,7 @@ class FastSecrets:
             if len(page) == limit:
                 token = last
                 break
-            page.append(secret.entry("SecretVersionsToStages"))
+            page.append(secret.entry(self._region, "SecretVersionsToStages"))
             last = position
         return {"SecretList": page} | ({} if token is None else {"NextToken": json.dumps(token)})
 

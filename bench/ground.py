@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 
 from phasesync.bootstrap import Application
@@ -18,6 +19,10 @@ from phasesync.store.migrate import upgrade
 from tests.support.installation import REGION, Installation
 from tests.support.postgres import start_server
 
+REGIONS = (
+    *(f"eu-{place}" for place in ("west-1", "west-2", "west-3", "central-1", "central-2", "north-1", "south-1")),
+    *(f"us-{place}" for place in ("east-1", "east-2", "west-2")),
+)
 DATABASES = ("sqlite", "postgresql")
 
 _AWS = {
@@ -61,13 +66,18 @@ def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
 
 
 def add_fan_out(installation: Installation, count: int, *, secrets: int, app: str = "shop") -> list[str]:
-    """Add one environment, and syncs that all read it, each for an object of its own; return the syncs' names."""
+    """
+    Add one environment, and syncs that all read it, each for an object of its own; return the syncs' names.
+
+    They are spread over ten Regions: AWS allows 50 writes a second in each, of which a daemon uses 40. In one Region
+    that limit would be all that is measured.
+    """
     names = [f"fan-{number:04}" for number in range(count)]
     installation.add_syncs("shared", values=_values(secrets, 0), interval=timedelta(hours=1))
     with installation.application() as application:
         # The first one is only there to make the environment and the credential.
         application.operations.pause("shared", actor="bench", reason="", until=None)
-        for name in names:
+        for name, region in zip(names, cycle(REGIONS), strict=False):
             config = SyncConfig(remote_name=f"{app}/{name}", interval=timedelta(hours=1))
             draft = SyncDraft(
                 name=name,
@@ -76,7 +86,7 @@ def add_fan_out(installation: Installation, count: int, *, secrets: int, app: st
                 path="/",
                 credential="aws",
                 destination_kind="aws-secrets-manager",
-                region=REGION,
+                region=region,
                 config=config,
                 account=None,
                 adopt=None,
