@@ -12,6 +12,9 @@ from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from bench.figures import Figure, shown
 from phasesync.bootstrap import Application
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.sync import SyncConfig, SyncDraft
@@ -108,6 +111,19 @@ def edit(application: Application, environment: str, values: dict[str, str]) -> 
     return time.monotonic()
 
 
+_UNFINISHED = sa.text(
+    "SELECT count(*) FROM syncs WHERE paused_at IS NULL AND (claim_owner IS NOT NULL OR EXISTS (SELECT 1 FROM "
+    "sync_reads JOIN environments ON environments.id = sync_reads.environment_id "
+    "WHERE sync_reads.sync_id = syncs.id AND environments.revision > sync_reads.revision))"
+)
+
+
+def unfinished(installation: Installation) -> int:
+    """Return how many syncs have a revision to apply, or are claimed."""
+    with installation.database() as connection:
+        return int(connection.scalar(_UNFINISHED) or 0)
+
+
 def _values(count: int, number: int) -> dict[str, str]:
     return {f"KEY_{key:02}": f"value {key} of edit {number}, as long as a password" for key in range(count)}
 
@@ -128,6 +144,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if number == 1:
             right = [f"{cell[:-1]}:" for cell in right]
         print("| " + " | ".join([*left, *right]) + " |")
+
+
+def print_figures(figures: Sequence[Figure]) -> int:
+    """Print figures as a table; return 1 where a goal is missed."""
+    head = ["figure", "database", "value", "goal", "peers' ways", "verdict"]
+    rows = [
+        (
+            figure.what + (f" ({figure.unit})" if figure.unit else ""),
+            figure.database or "-",
+            shown(figure.value),
+            figure.bound or "-",
+            ", ".join(f"{name} {shown(value)} ({figure.ratios.get(name)}x)" for name, value in figure.peers.items()),
+            figure.verdict,
+        )
+        for figure in figures
+    ]
+    table(head, rows)
+    return int(any(figure.missed for figure in figures))
 
 
 def spread(milliseconds: Sequence[float]) -> tuple[float, float, float]:

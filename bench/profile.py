@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import phasesync
 from bench.fast_aws import FastAws
-from bench.ground import add_fan_out, databases_option, edit_all, installed, table
+from bench.ground import add_fan_out, databases_option, edit_all, installed, table, unfinished
 from phasesync.core.events import Event
 from phasesync.daemon import build
 from phasesync.settings import load_settings
@@ -78,13 +78,16 @@ def inline_daemon(installation: Installation) -> Iterator[tuple[build.Components
         components.application.close()
 
 
-def run_all(components: build.Components, dispatcher: Inline, count: int) -> None:
-    """Poll until so many runs are done."""
-    until, wanted = time.monotonic() + 120, dispatcher.done + count
-    while dispatcher.done < wanted:
+def run_all(installation: Installation, components: build.Components, dispatcher: Inline) -> int:
+    """Poll until every change is applied; return the number of runs."""
+    until, before = time.monotonic() + 120, dispatcher.done
+    while True:
+        done = dispatcher.done
         components.scheduler.poll()
+        if dispatcher.done == done and unfinished(installation) == 0:
+            return dispatcher.done - before
         if time.monotonic() > until:
-            raise AssertionError(f"{wanted - dispatcher.done} of {count} runs did not come")
+            raise AssertionError(f"{unfinished(installation)} changes are not applied")
 
 
 def main(args: list[str]) -> int:
@@ -99,9 +102,9 @@ def main(args: list[str]) -> int:
         for database in options.databases:
             with installed(database, aws.empty().url) as installation:
                 installation.configure(daemon__workers=options.together)
-                names = add_fan_out(installation, options.runs, secrets=SECRETS)
+                add_fan_out(installation, options.runs, secrets=SECRETS)
                 with inline_daemon(installation) as (components, dispatcher):
-                    run_all(components, dispatcher, len(names))
+                    run_all(installation, components, dispatcher)
                     print(f"\n=== {database}, {options.runs} changed runs ===\n")
                     _profile(installation, components, dispatcher, options.runs, options.top)
     return 0
@@ -113,14 +116,14 @@ def _profile(installation: Installation, components: build.Components, dispatche
     edit_all(installation, secrets=SECRETS, number=1)
     with counted(engine) as statements:
         cpu, wall = time.process_time(), time.perf_counter()
-        run_all(components, dispatcher, runs)
+        run_all(installation, components, dispatcher)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     print(f"without the profiler: {cpu / runs * 1000:.2f} ms of CPU a run, {wall / runs * 1000:.2f} ms in all\n")
     _settle_down()
     edit_all(installation, secrets=SECRETS, number=2)
     profiler = cProfile.Profile()
     profiler.enable()
-    run_all(components, dispatcher, runs)
+    run_all(installation, components, dispatcher)
     profiler.disable()
     stats = pstats.Stats(profiler).stats  # type: ignore[attr-defined]  # not in typeshed, and stable since Python 2
     _print_top(stats, runs, top)
