@@ -21,6 +21,7 @@ from phasesync.core.sync import SyncConfig, SyncDraft
 from phasesync.store.migrate import upgrade
 from tests.support.installation import REGION, Installation
 from tests.support.postgres import start_server
+from tests.support.stores import write_root_key
 
 REGIONS = (
     *(f"eu-{place}" for place in ("west-1", "west-2", "west-3", "central-1", "central-2", "north-1", "south-1")),
@@ -40,12 +41,13 @@ _AWS = {
 
 
 @contextmanager
-def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
+def installed(database: str, endpoint_url: str, *, initialise: bool = True) -> Iterator[Installation]:
     """
     Make an installation on a fresh database, and lead this process and its children to an endpoint.
 
     SQLite lies in the folder for temporary files, so that a commit waits for that disk. PostgreSQL is the tests' own:
-    it lies in memory and does not wait, which flatters it by what a commit costs on your disk.
+    it lies in memory and does not wait, which flatters it by what a commit costs on your disk. Without `initialise` the
+    database is empty: see `bench.synthetic.copy_database`.
     """
     folder = Path(tempfile.mkdtemp(prefix="phasesync-bench-"))
     environ = _AWS | {"AWS_ENDPOINT_URL": endpoint_url}
@@ -59,7 +61,10 @@ def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
             url = server.url("bench")
         upgrade(url)
         installed_here = Installation(folder, url, environ)
-        installed_here.initialise()
+        if initialise:
+            installed_here.initialise()
+        else:
+            write_root_key(folder / "root.key")
         yield installed_here
         installed_here.close()
     finally:
