@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,6 +21,7 @@ from phasesync.engine.scheduler import LeaseWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
+from phasesync.store.change_watch import ChangeWatch
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
@@ -40,6 +41,7 @@ class Components:
         keeper: renews claims and permits writes.
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
+        watch: notices that something may be due.
         queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
     """
 
@@ -48,6 +50,7 @@ class Components:
     keeper: ClaimKeeper
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
+    watch: ChangeWatch
     queue: "ProcrastinateDispatcher | None" = None
 
     @property
@@ -70,9 +73,11 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
     application = open_application(current(), events=events, current=current)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
-    work, daemon = partial(Reconciler(context).work, keeper=keeper), application.settings.daemon
-    queue = _queue_dispatcher(application, work, daemon.workers, events, keeper.ttl) if daemon.queued else None
-    dispatcher = queue or SyncThreadDispatcher(work, threads=daemon.workers, events=events)
+    watch = ChangeWatch(application.store.database)
+    reconciler = Reconciler(context)
+    work, daemon = partial(reconciler.work, keeper=keeper), application.settings.daemon
+    queue = _queue_dispatcher(application, reconciler, keeper, events, watch) if daemon.queued else None
+    dispatcher = queue or SyncThreadDispatcher(work, threads=daemon.workers, events=events, ended=watch.wake)
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
     lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
@@ -88,6 +93,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         pid=os.getpid(),
         keeper=keeper,
         dispatcher=dispatcher,
+        reconciler=reconciler,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=clients.rate_limiter.share_among,
         sweeper=Sweeper(context),
@@ -102,25 +108,38 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         keeper=keeper,
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
+        watch=watch,
         queue=queue,
     )
 
 
 def _queue_dispatcher(
-    application: Application, work: Callable[[Claim], None], threads: int, events: EventSink, ttl: timedelta
+    application: Application, reconciler: Reconciler, keeper: ClaimKeeper, events: EventSink, watch: ChangeWatch
 ) -> "ProcrastinateDispatcher":
     # Imported here: it takes long, and is not installed everywhere.
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
     from phasesync.store.postgresql import configure_async, driver_parameters
 
     context, engine = application.context, application.store.database.engine
+
+    def claim(sync_ids: Sequence[str]) -> list[Claim]:
+        claims = context.store.claims.claim_if_due(sync_ids, context.owner, ttl=keeper.ttl)
+        if len(claims) > 1:
+            reconciler.read_ahead(claims)
+        return claims
+
+    def release(claim: Claim) -> None:
+        reconciler.forget(claim)
+        release_claim(context, claim)
+
     return ProcrastinateDispatcher(
-        work,
-        threads=threads,
+        partial(reconciler.work, keeper=keeper),
+        threads=application.settings.daemon.workers,
         events=events,
-        claim=lambda sync_id: context.store.claims.claim_if_due(sync_id, context.owner, ttl=ttl),
-        release=partial(release_claim, context),
+        claim=claim,
+        release=release,
         parameters=driver_parameters(engine),
         set_up=partial(configure_async, url=engine.url),
-        ttl=ttl,
+        ttl=keeper.ttl,
+        ended=watch.wake,
     )

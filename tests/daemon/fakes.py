@@ -36,7 +36,7 @@ class FakeSchema:
 
 
 def a_claim(sync_id: str = "sync-1") -> Claim:
-    return Claim(sync_id=sync_id, owner="daemon-1", fence=1, trigger=Trigger.CHANGE, actor="daemon")
+    return Claim(sync_id=sync_id, owner="daemon-1", fence=1, trigger=Trigger.CHANGE, actor="daemon", data_key_id="key")
 
 
 @dataclass
@@ -96,6 +96,9 @@ class World:
 
     # chores
 
+    due_in: timedelta | None = None
+    busy: bool = False
+
     def poll(self) -> bool:
         if self.hang_in_poll:
             self._gate.wait()
@@ -150,6 +153,23 @@ class FakeComponents:
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
         self.queue = None
+        self.watch = FakeWatch()
+
+
+class FakeWatch:
+    """Nothing wakes the daemon but a time or a stop."""
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def wait(self, timeout: timedelta) -> None:
+        self._woken.wait(timeout.total_seconds())
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

@@ -19,6 +19,7 @@ from phasesync.adapters.dispatch import SyncThreadDispatcher
 from phasesync.core.events import Event
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper, release_claim
+from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import Scheduler
 from phasesync.store import Store
 from phasesync.store.queue_schema import upgrade_queue
@@ -70,7 +71,7 @@ class Member:
                 held,
                 threads=threads,
                 events=self,
-                claim=lambda sync_id: store.claims.claim_if_due(sync_id, owner, ttl=ttl),
+                claim=lambda sync_ids: store.claims.claim_if_due(sync_ids, owner, ttl=ttl),
                 release=partial(release_claim, context),
                 parameters=driver_parameters(engine),
                 set_up=partial(configure_async, url=engine.url),
@@ -84,6 +85,7 @@ class Member:
             pid=1,
             keeper=self.keeper,
             dispatcher=self.dispatcher,
+            reconciler=Reconciler(context),
             runs_kept=lambda: timedelta(days=1),
             share_among=self.shares.append,
             queue=queue,

@@ -59,6 +59,7 @@ _UNDEFINED: Final = ("42P01", "42704", "42883")
 _EXPECTED: Final = (ProcrastinateException, psycopg.Error, PoolTimeout, PhasesyncError)
 """What happens where a database cannot be reached, or where other daemons were quicker."""
 
+Run = Future[None]
 SetUp = Callable[[Any], Coroutine[Any, Any, None]]
 
 
@@ -71,22 +72,23 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         *,
         threads: int,
         events: EventSink,
-        claim: Callable[[str], Claim | None],
+        claim: Callable[[Sequence[str]], Sequence[Claim]],
         release: Callable[[Claim], None],
         parameters: Mapping[str, Any],
         set_up: SetUp,
         ttl: timedelta,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
-            work, threads, events: as of `SyncThreadDispatcher`.
-            claim: claims a sync by its id, if it is due and free; None if it is not.
+            work, threads, events, ended: as of `SyncThreadDispatcher`.
+            claim: claims those of some syncs, by their ids, that are due and free.
             release: gives back a claim that is not run; never raises.
             parameters: of a connection of psycopg.
             set_up: called with each new asyncio connection; has each statement commit by itself.
             ttl: entries of a daemon without a sign of life for so long are removed.
         """
-        super().__init__(work, threads=threads, events=events)
+        super().__init__(work, threads=threads, events=events, ended=ended)
         self._claim = claim
         self._release = release
         self._parameters = dict(parameters)
@@ -95,7 +97,7 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         self._position, self._daemons = 0, 1
         self._seen: dict[str, float] = {}
         """Sync that is due and not in the queue -> when a poll first saw it so."""
-        self._claimers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="claim")
+        self._claimer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="claim")
         self._may_fetch: Callable[[], bool] = lambda: False
         self._app = App(connector=PsycopgConnector())
         self._entries = _Entries(self._app.connector, wanted=self._wanted, fetched=self._fetched)
@@ -109,6 +111,9 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         self._thread: threading.Thread | None = None
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
+        self._unclaimed: dict[str, asyncio.Future[Run | None]] = {}
+        """Sync that was taken out of the queue -> its run, once it is claimed; None if it is not due any more."""
+        self._claiming: asyncio.Task[None] | None = None
         self._fetched_small = self._fetched_large = 0
         """Entries that were taken out of the queue and have no thread yet."""
 
@@ -155,7 +160,7 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
                 loop.call_soon_threadsafe(self._stop_worker)
             # What it does not do in time, such as without a database, other daemons do after a while.
             thread.join(min(2 * _LEAVE_WITHIN_S, max(0.0, latest - time.monotonic())))
-        self._claimers.shutdown(wait=False)
+        self._claimer.shutdown(wait=False)
         return ended
 
     async def _live(self) -> None:
@@ -316,27 +321,45 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
                 loop.call_soon_threadsafe(ended.set)
 
         try:
-            run = await loop.run_in_executor(self._claimers, self._claim_and_begin, sync_id)
+            begun = self._unclaimed.setdefault(sync_id, loop.create_future())
+            if self._claiming is None:
+                self._claiming = loop.create_task(self._claim_all())
+            run = await asyncio.shield(begun)
         finally:
             self._count(context.job, -1)
         if run is not None:
             run.add_done_callback(end)
             await ended.wait()
 
-    def _claim_and_begin(self, sync_id: str) -> "Future[None] | None":
-        """Claim a sync and have a thread run it; return the end of the run, or None if there is none."""
+    async def _claim_all(self) -> None:
+        """Claim what was taken out of the queue, together what came meanwhile: a claim waits for the database."""
         try:
-            claim = self._claim(sync_id)
-            if claim is None:
-                return None
-            if (run := self.begin(claim)) is None:
-                self._release(claim)
+            while self._unclaimed:
+                begun, self._unclaimed = self._unclaimed, {}
+                loop = asyncio.get_running_loop()
+                try:
+                    runs = await loop.run_in_executor(self._claimer, self._claim_and_begin, list(begun))
+                except RuntimeError:  # It takes no more: this daemon ends.
+                    runs = {}
+                for sync_id, future in begun.items():
+                    future.set_result(runs.get(sync_id))
+        finally:
+            self._claiming = None
+
+    def _claim_and_begin(self, sync_ids: Sequence[str]) -> dict[str, Run]:
+        """Claim syncs and have threads run them; return the runs of those that were due."""
+        runs: dict[str, Run] = {}
+        try:
+            for claim in self._claim(sync_ids):
+                if (run := self.begin(claim)) is None:
+                    self._release(claim)
+                else:
+                    runs[claim.sync_id] = run
         except StoreUnavailableError:
-            return None  # Polls report it.
+            pass  # Polls report it.
         except Exception as error:  # noqa: BLE001 -- nothing else would report it
             self._report(error)
-            return None
-        return run
+        return runs
 
 
 class _Entries(JobManager):
