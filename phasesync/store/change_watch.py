@@ -90,7 +90,8 @@ class ChangeWatch:
                     self._wait_for_wake(deadline)
                     return
                 self._listening = self._database.listen(CHANNEL)
-            driver: Any = self._listening.connection.driver_connection
+            # A detached connection has no `driver_connection`.
+            driver: Any = self._listening.connection.dbapi_connection
             readable = self._select(deadline - time.monotonic(), driver.fileno())
             if driver.fileno() in readable:
                 _drain(driver)
