@@ -81,9 +81,9 @@ class Replicas:
             daemon.thaw()
 
     def cut_off(self, daemon: Daemon) -> None:
-        """End every connection of a daemon."""
+        """End every connection of a daemon, once it has some."""
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
-        assert self.at_the_server(cut, daemon)
+        wait_until(lambda: self.at_the_server(cut, daemon), what="connections to cut")
 
     # --- edits
 
