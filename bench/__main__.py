@@ -16,6 +16,7 @@ BENCHMARKS = {
     "sweep": "What it costs to check 10,000 objects for drift, beside a call for each.",
     "leases": "Leases issued, expired and revoked: calls for each, beside the model product's way.",
     "fairness": "How long small syncs wait beside large ones, at AWS's quotas.",
+    "dispatch": "Changed syncs a second with one daemon and three, with and without a queue that distributes them.",
     "soak": "Whether a daemon stays as large as it is while requests fail and edits go on.",
     "pending": "What it costs to ask whether anything is due, and an idle daemon.",
 }
