@@ -77,18 +77,17 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         parameters: Mapping[str, Any],
         set_up: SetUp,
         ttl: timedelta,
-        ended: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
-            work, threads, events, ended: as of `SyncThreadDispatcher`.
+            work, threads, events: as of `SyncThreadDispatcher`.
             claim: claims those of some syncs, by their ids, that are due and free.
             release: gives back a claim that is not run; never raises.
             parameters: of a connection of psycopg.
             set_up: called with each new asyncio connection; has each statement commit by itself.
             ttl: entries of a daemon without a sign of life for so long are removed.
         """
-        super().__init__(work, threads=threads, events=events, ended=ended)
+        super().__init__(work, threads=threads, events=events)
         self._claim = claim
         self._release = release
         self._parameters = dict(parameters)
@@ -170,7 +169,6 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         pool = AsyncConnectionPool(
             kwargs=self._parameters,
             configure=self._set_up,
-            check=AsyncConnectionPool.check_connection,
             min_size=1,
             max_size=_CONNECTIONS,
             timeout=_PATIENCE_S,
@@ -184,6 +182,8 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
             while not self._closing:
                 await self._work_once()
                 if not self._closing:
+                    # Not before each statement, which would cost a round trip: connections are seldom lost.
+                    await pool.check()
                     await asyncio.sleep(_RETRY_S)
         finally:
             await pool.close(timeout=_LEAVE_WITHIN_S)
