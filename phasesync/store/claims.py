@@ -140,7 +140,7 @@ class ClaimStore(BaseStore):
 
         `large`: whether large syncs count (`core.schedule.LARGE_ABOVE`).
         """
-        with self._database.read() as connection:
+        with self._database.read_once() as connection:
             clock, *due_at = connection.execute(_NEXT_DUE if large else _NEXT_SMALL_DUE).one()
         # Instants as numbers, as the clock: SQLite may hold text in any column.
         times = {urgency: at for urgency, at in enumerate(due_at) if isinstance(at, int)}
@@ -226,7 +226,7 @@ class ClaimStore(BaseStore):
 
     def write_conditions(self, sync_id: str) -> WriteConditions:
         """Return what forbids a write of a sync now; one statement, sent before every write to AWS."""
-        with self._database.read() as connection:
+        with self._database.read_once() as connection:
             row = connection.execute(_WRITE_CONDITIONS, {"sync": sync_id}).one()
         return WriteConditions(paused=not row.may_run, restored=is_restored(row, self._keys))
 
