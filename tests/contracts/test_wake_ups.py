@@ -109,6 +109,20 @@ def test_an_edit_beside_the_end_of_a_run_that_reads_it_for_the_first_time_is_not
     assert claim_one(store).trigger is Trigger.CHANGE
 
 
+def test_an_edit_of_a_writer_that_sets_no_mark_is_found(store):
+    """A process of a former release that still ran when the database was migrated."""
+    add_sync(store)
+    settle(store, claim_one(store))
+    with store.database.write() as connection:
+        connection.execute(environments.update().values(revision=environments.c.revision + 1))
+    assert not is_woken(store)
+
+    store.syncs.wake_where_behind()
+
+    assert is_woken(store)
+    assert claim_one(store).trigger is Trigger.CHANGE
+
+
 # --- what the database computes
 
 _instants = st.none() | st.sampled_from([-LONG_S, -SECOND, SECOND, LONG_S])
@@ -172,18 +186,17 @@ def test_the_most_urgent_come_first_and_of_those_the_longest_due(store):
         add_sync(store, f"s{number}")
     for claim in claim_due(store):
         settle(store, claim, due_in=timedelta(0))
+    states: tuple[dict[str, Any], ...] = (
+        {"next_due_at": now() - SECOND},
+        {"next_due_at": now() - 2 * SECOND},
+        {"woken_at": now() - SECOND},
+        {"woken_at": now() - 2 * SECOND},
+        {"requested": "manual", "woken_at": now() - SECOND},
+        {"requested": "manual", "woken_at": now() - 2 * SECOND},
+    )
     with store.database.write() as connection:
-        for number, values in enumerate(
-            (
-                {"next_due_at": now() - SECOND},
-                {"next_due_at": now() - 2 * SECOND},
-                {"woken_at": now() - SECOND},
-                {"woken_at": now() - 2 * SECOND},
-                {"requested": "manual", "woken_at": now() - SECOND},
-                {"requested": "manual", "woken_at": now() - 2 * SECOND},
-            )
-        ):
-            connection.execute(syncs.update().where(syncs.c.name == f"s{number}").values(values))
+        for number, state in enumerate(states):
+            connection.execute(syncs.update().where(syncs.c.name == f"s{number}").values(**state))
     claimed = []
     while claims := claim_due(store, limit=1):
         claimed += [store.syncs.load(claim).sync.name for claim in claims]
