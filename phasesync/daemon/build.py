@@ -76,7 +76,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
     watch = ChangeWatch(application.store.database)
     reconciler = Reconciler(context)
     work, daemon = partial(reconciler.work, keeper=keeper), application.settings.daemon
-    queue = _queue_dispatcher(application, reconciler, keeper, events) if daemon.queued else None
+    queue = _queue_dispatcher(application, reconciler, keeper, events, watch) if daemon.queued else None
     dispatcher = queue or SyncThreadDispatcher(work, threads=daemon.workers, events=events, ended=watch.wake)
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
@@ -114,7 +114,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
 
 
 def _queue_dispatcher(
-    application: Application, reconciler: Reconciler, keeper: ClaimKeeper, events: EventSink
+    application: Application, reconciler: Reconciler, keeper: ClaimKeeper, events: EventSink, watch: ChangeWatch
 ) -> "ProcrastinateDispatcher":
     # Imported here: it takes long, and is not installed everywhere.
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
@@ -141,4 +141,5 @@ def _queue_dispatcher(
         parameters=driver_parameters(engine),
         set_up=partial(configure_async, url=engine.url),
         ttl=keeper.ttl,
+        ended=watch.wake,
     )

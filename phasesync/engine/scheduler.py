@@ -95,6 +95,7 @@ class Scheduler:
         self._queue = queue
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
+        self._enqueue_at = float("-inf")
         self._stopped = False
         self._orphans_collected = True
         self._role: DaemonRole | None = None
@@ -235,6 +236,7 @@ class Scheduler:
             if not self._refused_woken:
                 # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
                 self._context.store.syncs.retry_refused()
+                self._context.store.syncs.wake_where_behind()
                 self._refused_woken = True
 
     def _claim(self, free: int) -> None:
@@ -257,10 +259,17 @@ class Scheduler:
         self._due_in = None if len(claims) == free else timedelta(0) if claims else _CLAIMED_BY_OTHERS
 
     def _enqueue(self, queue: SyncQueue) -> None:
+        now = self._context.clock.monotonic()
+        if now < self._enqueue_at:
+            self._due_in = timedelta(seconds=self._enqueue_at - now)
+            return
         due = self._context.store.claims.next_due()
         queue.put(self._context.store.claims.due_for_queue(most=queue.most, urgencies=due.urgencies))
-        # What is in the queue is claimed in a moment, and leaves room for more.
-        self._due_in = _CLAIMED_BY_OTHERS if due.urgencies else due.due_in
+        self._due_in = due.due_in
+        if due.urgencies:
+            # Of a long backlog the queue holds a part. Runs end all the time meanwhile, and each of them has us poll.
+            self._due_in = _CLAIMED_BY_OTHERS
+            self._enqueue_at = now + _CLAIMED_BY_OTHERS.total_seconds()
 
     def _clear(self, queue: SyncQueue) -> None:
         if count := queue.clear():
@@ -279,6 +288,7 @@ class Scheduler:
     def _prune(self) -> None:
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
+        self._context.store.syncs.wake_where_behind()
         kept = self._runs_kept()
         count = self._context.store.runs.prune_runs(older_than=kept)
         leases = 0 if self._lease_work is None else self._context.leases.prune(older_than=kept)

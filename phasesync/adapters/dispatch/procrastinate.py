@@ -77,17 +77,18 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         parameters: Mapping[str, Any],
         set_up: SetUp,
         ttl: timedelta,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
-            work, threads, events: as of `SyncThreadDispatcher`.
+            work, threads, events, ended: as of `SyncThreadDispatcher`.
             claim: claims those of some syncs, by their ids, that are due and free.
             release: gives back a claim that is not run; never raises.
             parameters: of a connection of psycopg.
             set_up: called with each new asyncio connection; has each statement commit by itself.
             ttl: entries of a daemon without a sign of life for so long are removed.
         """
-        super().__init__(work, threads=threads, events=events)
+        super().__init__(work, threads=threads, events=events, ended=ended)
         self._claim = claim
         self._release = release
         self._parameters = dict(parameters)
