@@ -16,10 +16,10 @@ from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.errors import StoreUnavailableError
-from phasesync.store import Store, open_database
+from phasesync.store import Store
 from phasesync.store.queue_schema import LARGE, SMALL, upgrade_queue
 from tests.support.dispatch import WITH_EACH_DISPATCH, Member
-from tests.support.stores import EXPIRED, LONG, TTL, add_sync, claim_due, claim_one, put, settle, write
+from tests.support.stores import EXPIRED, LONG, TTL, add_sync, claim_due, claim_one, open_test_store, put, settle, write
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
 PAST = timedelta(seconds=-1)
@@ -397,20 +397,20 @@ def test_a_connection_that_is_cut_is_replaced(store: Store, runs: Runs, member: 
     daemon = member(runs)
     add_sync(store, "before")
     daemon.poll_until(lambda: runs.ended == 1)
-    database = open_database(store.database.url.render_as_string(hide_password=False))
-    with database.write() as connection:
+    other = open_test_store(store.database.url.render_as_string(hide_password=False))
+    with other.database.write() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid != pg_backend_pid()"
         )
-    database.close()
-    add_sync(store, "after")
+    add_sync(other, "after")
 
     def ended() -> bool:
         daemon.scheduler.poll()  # It may fail meanwhile.
-        return runs.ended == 2
+        return len(other.runs.list_runs()) >= 2 and not other.syncs.get_sync("after").running
 
     wait_until(ended, what="the run after the cut")
+    other.close()
 
 
 @queued
