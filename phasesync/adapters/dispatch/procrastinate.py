@@ -184,7 +184,8 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
                 await self._work_once()
                 if not self._closing:
                     # Not before each statement, which would cost a round trip: connections are seldom lost.
-                    await pool.check()
+                    with suppress(*_EXPECTED):
+                        await pool.check()
                     await asyncio.sleep(_RETRY_S)
         finally:
             await pool.close(timeout=_LEAVE_WITHIN_S)
