@@ -118,15 +118,27 @@ def status_of(database: Database) -> SchemaStatus:
         return SchemaStatus(current=_current(connection), expected=EXPECTED)
 
 
-def check(database_url: str) -> None:
-    """Raise SchemaMismatchError, with the command that helps, unless this release can work with the schema."""
+def open_migrated(database_url: str) -> Database:
+    """
+    Open a database with whose schema this release can work.
+
+    Raises:
+        SchemaMismatchError: it was never migrated, or not to this release's schema; the hint names the command.
+        SettingsError, StoreUnavailableError: it cannot be opened or is locked.
+    """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         message, hint = missing_database(Path(url.database or ""))
         raise SchemaMismatchError(message, hint=hint)
-    schema = status(database_url)
-    if not schema.is_current:
-        raise _mismatch(schema.current)
+    database = open_database(database_url)
+    try:
+        schema = status_of(database)
+        if not schema.is_current:
+            raise _mismatch(schema.current)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def migrations_folder() -> Path:
