@@ -161,7 +161,7 @@ syncs = sa.Table(
     sa.Column("applied_revision", sa.BigInteger),
     sa.Column("settled_status", _Word, nullable=False),
     sa.Column("status_reason", sa.LargeBinary),
-    sa.Column("error_class", sa.String(64)),
+    sa.Column("error_class", sa.String(64), index=True),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_run_id", _Id),
     sa.Column("objects", sa.Integer, nullable=False),  # number of remote objects of the newest run
@@ -171,16 +171,21 @@ syncs = sa.Table(
     sa.Column("requested", _Word),
     sa.Column("requested_by", sa.Text),
     sa.Column("request_number", sa.BigInteger, nullable=False),  # grows with each request
+    sa.Column("woken_at", Instant),  # since when an edit or a request waits for a run; kept until a run has a result
+    # The database computes these two from the other columns (migration 0004); nothing writes them.
+    sa.Column("due_at", Instant),  # the earliest time at which a daemon may claim it; NULL = never
+    sa.Column("urgency", sa.Integer),  # 0 = requested, 1 = edited, 2 = due by time
     # the claim
     sa.Column("fence", sa.BigInteger, nullable=False),  # grows with every claim
     sa.Column("claim_owner", sa.Text),
-    sa.Column("claim_until", Instant),
+    sa.Column("claim_until", Instant, index=True),
     sa.Column("claim_trigger", _Word),
     sa.Column("claim_actor", sa.Text),
     sa.Column("claim_request", sa.BigInteger),  # the newest request that this claim answers
-    sa.Column("claimed_at", Instant),
+    sa.Column("claimed_at", Instant, index=True),
     sa.Column("interrupted_at", Instant),  # start of the former claim, if it expired without a result
     sa.Column("created_at", Instant, nullable=False),
+    sa.Index("ix_syncs_urgency_due_at", "urgency", "due_at"),
 )
 
 sync_reads = sa.Table(

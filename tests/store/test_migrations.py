@@ -112,7 +112,8 @@ def forget_new_macs(database_url):
     database = open_database(database_url)
     keys = opens_with()(database)
     with database.write() as connection:
-        for row in connection.execute(sa.select(syncs)).all():
+        columns = [syncs.c[name] for name in authenticate._FORMERLY_COVERED]
+        for row in connection.execute(sa.select(*columns)).all():
             covered = {name: getattr(row, name) for name in authenticate._FORMERLY_COVERED}
             mac = keys.digests.digest("sync-configuration", to_json(covered).encode())
             connection.execute(syncs.update().where(syncs.c.id == row.id).values(mac=mac))

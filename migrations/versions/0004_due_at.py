@@ -1,0 +1,62 @@
+"""
+What is due as an index range: a mark that edits set, and two columns that the database computes.
+
+Revision: 0004
+Follows: 0003
+
+`woken_at` is set by an edit of what a sync reads, and by a request of a run. `due_at` is the earliest time at which a
+daemon may claim the sync; NULL means never, as things stand. `urgency` is the order among those that are due. The
+database computes both from the other columns of the row, so that no writer can forget them. SQLite computes them when
+it reads a row, since it cannot add stored ones; its index holds them all the same.
+
+The indexes on `error_class`, `claimed_at` and `claim_until` answer what daemons ask every second.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+_BACK_OFF_OVER = "CASE WHEN retry_at > woken_at THEN retry_at ELSE woken_at END"
+_WANTED_AT = (
+    "CASE WHEN requested IS NOT NULL THEN coalesce(woken_at, 0) "
+    "WHEN woken_at IS NULL THEN next_due_at "
+    f"WHEN next_due_at < ({_BACK_OFF_OVER}) THEN next_due_at "
+    f"ELSE {_BACK_OFF_OVER} END"
+)
+_FREE_AT = "CASE WHEN claim_owner IS NOT NULL THEN coalesce(claim_until, 0) ELSE 0 END"
+_RESUMED_AT = "CASE WHEN paused_at IS NOT NULL THEN paused_until ELSE 0 END"
+
+
+def _latest(first: str, second: str) -> str:
+    """The later of two instants; NULL if one of them is NULL. The functions for it differ between the databases."""
+    return f"CASE WHEN ({first}) >= ({second}) THEN ({first}) WHEN ({first}) < ({second}) THEN ({second}) END"
+
+
+DUE_AT = _latest(_latest(_WANTED_AT, _FREE_AT), _RESUMED_AT)
+URGENCY = "CASE WHEN requested IS NOT NULL THEN 0 WHEN woken_at IS NOT NULL THEN 1 ELSE 2 END"
+INDEXES = (("urgency", "due_at"), ("error_class",), ("claimed_at",), ("claim_until",))
+
+
+def upgrade() -> None:
+    stored = op.get_bind().dialect.name == "postgresql"
+    op.add_column("syncs", sa.Column("woken_at", sa.BigInteger()))
+    op.execute(
+        "UPDATE syncs SET woken_at = 0 WHERE requested IS NOT NULL OR EXISTS (SELECT 1 FROM sync_reads "
+        "JOIN environments ON environments.id = sync_reads.environment_id WHERE sync_reads.sync_id = syncs.id "
+        "AND environments.revision > sync_reads.revision)"
+    )
+    op.add_column("syncs", sa.Column("due_at", sa.BigInteger(), sa.Computed(DUE_AT, persisted=stored)))
+    op.add_column("syncs", sa.Column("urgency", sa.Integer(), sa.Computed(URGENCY, persisted=stored)))
+    for columns in INDEXES:
+        op.create_index(f"ix_syncs_{'_'.join(columns)}", "syncs", list(columns))
+
+
+def downgrade() -> None:
+    for columns in reversed(INDEXES):
+        op.drop_index(f"ix_syncs_{'_'.join(columns)}", "syncs")
+    for column in ("urgency", "due_at", "woken_at"):
+        op.drop_column("syncs", column)
