@@ -6,11 +6,14 @@ Thin, so that Ctrl-C while the command line is being imported ends as Ctrl-C doe
 
 import sys
 
+from phasesync.cli.imports import no_collection
+
 
 def main() -> None:
     """Run the command line of this process."""
     try:
-        from phasesync.cli.main import main as run
+        with no_collection("phasesync.cli.main"):
+            from phasesync.cli.main import main as run
     except KeyboardInterrupt:
         sys.exit(130)
     run()

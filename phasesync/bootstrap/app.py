@@ -67,7 +67,7 @@ class Application:
         self.store = store
         self._clock = SystemClock()
         self._owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._events: "EventSink" = events or _DiscardedEvents()
+        self._events: EventSink = events or _DiscardedEvents()
 
     def __enter__(self) -> Self:
         return self

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from phasesync.core.dynamic import DynamicSecret
     from phasesync.core.lease import Lease
     from phasesync.core.lease_claim import LeaseRecord
-    from phasesync.core.planning.guard import HeldChange
     from phasesync.core.planning.explain import ObjectExplanation
+    from phasesync.core.planning.guard import HeldChange
     from phasesync.core.remote import RemoteListing
     from phasesync.core.run import ChangeResult, Run
     from phasesync.core.sync import Sync
@@ -245,7 +245,11 @@ def _hint(change: "Change", held: "HeldChange | None", sync: "Sync") -> str | No
 
 
 def _planned(
-    change: "Change", hint: str | None, held: "HeldChange | None", until: datetime | None, versions_24h: Mapping[str, int]
+    change: "Change",
+    hint: str | None,
+    held: "HeldChange | None",
+    until: datetime | None,
+    versions_24h: Mapping[str, int],
 ) -> Document:
     reason = change.reason if held is None else held.reason
     if until is not None:

@@ -1,7 +1,8 @@
 """
 Brings the schema to the newest revision, and reports its revision.
 
-Alembic takes most of a second to import, so only `upgrade` and `downgrade` import it; the revision is one select.
+Alembic takes most of a second to import, so only `upgrade` and `downgrade` import it, and what fills new columns with
+it; the revision is one select.
 Any number of processes may upgrade at once: a lock lets one work, and the others find the work done.
 """
 
@@ -18,7 +19,6 @@ from phasesync.store.database import Database, open_database, retry_on_conflict
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.migration_0003 import SINCE, authenticate, refuse_beside_others
 from phasesync.store.sqlite import BUSY_TIMEOUT_MS, missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
@@ -158,6 +158,8 @@ def _migrate(
 ) -> None:
     from alembic.config import Config
 
+    from phasesync.store.migration_0003 import authenticate, refuse_beside_others
+
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     try:
@@ -193,6 +195,8 @@ def _keys_for(
     open_keys: Callable[[Database], KeyRing] | None,
 ) -> KeyRing | None:
     """Return the key ring if there are rows that get MACs now; it is opened before anything is changed."""
+    from phasesync.store.migration_0003 import SINCE
+
     if current is None or current >= SINCE or connection.scalar(sa.select(data_keys.c.id).limit(1)) is None:
         return None
     if open_keys is None:
