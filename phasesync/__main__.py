@@ -6,12 +6,12 @@ Thin, so that Ctrl-C while the command line is being imported ends as Ctrl-C doe
 
 import sys
 
-from phasesync.cli.imports import no_collection
-
 
 def main() -> None:
     """Run the command line of this process."""
     try:
+        from phasesync.cli.imports import no_collection
+
         with no_collection("phasesync.cli.main"):
             from phasesync.cli.main import main as run
     except KeyboardInterrupt:

@@ -142,8 +142,8 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         CiphertextError: the row of the instance was altered.
     """
     keys.verify()
-    installation = read_installation(database)
     with database.read() as connection:
+        installation = read_installation(connection)
         read_registry(connection, keys)
     database.expect(installation)
     return Store(database, keys, instance_id=installation.instance_id)
