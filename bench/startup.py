@@ -18,11 +18,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+Command = tuple[str, ...]
+
 RUNS = 15
-BOUNDS_MS = {
+BOUNDS_MS: dict[Command, int] = {
     ("--help",): 150,
     ("secrets", "set", "--help"): 150,
     ("apps", "list"): 350,
@@ -53,25 +57,34 @@ class Times:
 
 def main(arguments: list[str]) -> int:
     """Measure every command and print a table; or print the import profile of one command."""
+    if arguments[:1] == ["--imports"]:
+        return _print_imports(arguments[1:] or ["apps", "list"])
+    slow = False
+    print("| command                              | CPU ms | bound ms | wall ms |")
+    print("| ------------------------------------ | -----: | -------: | ------: |")
+    for command, times in measure():
+        bound = BOUNDS_MS[command]
+        slow |= times.cpu_ms > bound
+        print(f"| {' '.join(command):<36} | {times.cpu_ms:>6.0f} | {bound:>8} | {times.wall_ms:>7.0f} |", flush=True)
+    return int(slow)
+
+
+def measure() -> Iterator[tuple[Command, Times]]:
+    """Yield every command of `BOUNDS_MS` with its times, on a SQLite database with one app."""
+    with _installation() as environ:
+        for command in BOUNDS_MS:
+            yield command, _times(_process(*command), environ)
+
+
+@contextmanager
+def _installation() -> Iterator[dict[str, str]]:
+    """Make an installation; yield the environment of its commands."""
     with tempfile.TemporaryDirectory() as home:
         environ = {"HOME": home, "PATH": os.environ["PATH"], "PYTHONPYCACHEPREFIX": str(Path(home, "bytecode"))}
         for command in _PREPARE:
             subprocess.run(_process(*command), env=environ, check=True, capture_output=True)
         Path(home, "value").write_bytes(_VALUE)
-        if arguments[:1] == ["--imports"]:
-            return _print_imports(arguments[1:] or ["apps", "list"], environ)
-        return _print_times(environ)
-
-
-def _print_times(environ: dict[str, str]) -> int:
-    slow = False
-    print("| command                              | CPU ms | bound ms | wall ms |")
-    print("| ------------------------------------ | -----: | -------: | ------: |")
-    for command, bound in BOUNDS_MS.items():
-        times = _times(_process(*command), environ)
-        slow |= times.cpu_ms > bound
-        print(f"| {' '.join(command):<36} | {times.cpu_ms:>6.0f} | {bound:>8} | {times.wall_ms:>7.0f} |", flush=True)
-    return int(slow)
+        yield environ
 
 
 def _process(*command: str) -> list[str]:
@@ -112,10 +125,12 @@ class Import:
 _LINE = re.compile(r"import time: +(?P<own>\d+) \| +(?P<with_inner>\d+) \| +(?P<module>\S+)")
 
 
-def _print_imports(command: list[str], environ: dict[str, str]) -> int:
+def _print_imports(command: list[str]) -> int:
     """Print what a command imports: by package, and the modules that take longest with all that they import."""
     process = [sys.executable, "-X", "importtime", *_process(*command)[1:]]
-    for _ in range(2):  # The first one writes the bytecode.
+    with _installation() as environ:
+        # The first one writes the bytecode.
+        subprocess.run(process, env=environ, input=_VALUE, capture_output=True, check=True)
         done = subprocess.run(process, env=environ, input=_VALUE, capture_output=True, check=True)
     imports = [
         Import(module=line["module"], own_us=int(line["own"]), with_inner_us=int(line["with_inner"]))
