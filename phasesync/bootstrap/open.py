@@ -6,21 +6,24 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import load_root_key, write_new_root_key
 from phasesync.bootstrap.app import Application
 from phasesync.errors import KeyUnavailableError, SettingsError
-from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey
-from phasesync.store.migrate import SchemaStatus, check, status, upgrade
-from phasesync.store.queue_schema import require_queue, upgrade_queue
+from phasesync.store.migrate import open_migrated, status, upgrade
+
+if TYPE_CHECKING:
+    from phasesync.ports.runtime import EventSink
+    from phasesync.store.migrate import SchemaStatus
 
 
 def open_application(
-    settings: Settings, *, events: EventSink | None = None, current: Callable[[], Settings] | None = None
+    settings: Settings, *, events: "EventSink | None" = None, current: Callable[[], Settings] | None = None
 ) -> Application:
     """
     Open the database with its key; see `Application` for the arguments.
@@ -28,8 +31,7 @@ def open_application(
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: the hint says what to do.
     """
-    check(settings.database_url)
-    database = open_database(settings.database_url)
+    database = open_migrated(settings.database_url)
     try:
         # Before the key: a daemon that starts beside `init` waits for it, and does not fail for want of a key.
         read_instance_id(database)
@@ -43,8 +45,7 @@ def open_application(
 
 def load_instance_id(settings: Settings) -> str:
     """Return the id of the installation that owns the database; needs no key. Raises as `open_application` does."""
-    check(settings.database_url)
-    with closing(open_database(settings.database_url)) as database:
+    with closing(open_migrated(settings.database_url)) as database:
         return read_instance_id(database)
 
 
@@ -80,7 +81,7 @@ def initialise_installation(settings: Settings) -> InitResult:
     return InitResult(root_key=root_key, key_made=key_made, instance_id=instance_id, warnings=warnings)
 
 
-def schema_status(settings: Settings) -> SchemaStatus:
+def schema_status(settings: Settings) -> "SchemaStatus":
     """
     Return how the schema of the database stands, with the queue if the settings ask for one; creates nothing.
 
@@ -89,7 +90,7 @@ def schema_status(settings: Settings) -> SchemaStatus:
         StoreUnavailableError: the database cannot be reached.
     """
     if settings.daemon.queued:
-        require_queue(settings.database_url)
+        _require_queue(settings)
     return status(settings.database_url, queued=settings.daemon.queued)
 
 
@@ -103,12 +104,21 @@ def migrate_database(settings: Settings) -> None:
             was changed.
     """
     if settings.daemon.queued:
-        require_queue(settings.database_url)
+        _require_queue(settings)
     # The root key is loaded only if a migration needs it.
     upgrade(settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings)))
     if settings.daemon.queued:
+        from phasesync.store.queue_schema import upgrade_queue
+
         with closing(open_database(settings.database_url)) as database:
             upgrade_queue(database)
+
+
+def _require_queue(settings: Settings) -> None:
+    # Imported here, so that a command that needs no queue does not pay for it.
+    from phasesync.store.queue_schema import require_queue
+
+    require_queue(settings.database_url)
 
 
 def restore_database(settings: Settings, file: Path) -> Path | None:

@@ -75,7 +75,7 @@ def test_our_own_migrations_do_not_mind_it(database: Database, migrated_database
     upgrade_queue(database)
 
     migrate.upgrade(migrated_database_url)
-    migrate.check(migrated_database_url)
+    assert migrate.status(migrated_database_url).is_current
 
     with database.write() as connection:
         context = MigrationContext.configure(connection, opts={"target_metadata": metadata})
