@@ -414,6 +414,31 @@ def test_a_connection_that_is_cut_is_replaced(store: Store, runs: Runs, member: 
 
 
 @queued
+def test_a_queue_that_cannot_be_used_is_told_and_used_again_by_itself(
+    store: Store, runs: Runs, member: Callable[..., Member]
+) -> None:
+    daemon = member(runs)
+    add_sync(store, "before")
+    daemon.poll_until(lambda: runs.ended == 1)
+    with store.database.write() as connection:
+        connection.exec_driver_sql("ALTER FUNCTION procrastinate_fetch_job_v2 RENAME TO away")
+    wait_until(lambda: not daemon.scheduler.poll(), what="a poll that fails")
+    (failed,) = [event for event in daemon.events if isinstance(event, ChoreFailed)]
+    assert (failed.chore, failed.error) == ("poll", "SchemaMismatchError")
+
+    with store.database.write() as connection:
+        connection.exec_driver_sql("ALTER FUNCTION away RENAME TO procrastinate_fetch_job_v2")
+    add_sync(store, "after")
+
+    def ended() -> bool:
+        daemon.scheduler.poll()  # It fails until a worker has come back.
+        return runs.ended == 2
+
+    wait_until(ended, what="the run afterwards")
+    assert len(daemon.events) == 2, "the role, and one failure"
+
+
+@queued
 def test_a_claim_that_expires_meanwhile_is_taken_over(store: Store, dispatch: str) -> None:
     add_sync(store)
     former = claim_one(store, "dead", ttl=EXPIRED)
