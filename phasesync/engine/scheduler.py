@@ -37,6 +37,9 @@ from phasesync.store.daemons import DaemonRegistry
 _CLAIMED_BY_OTHERS: Final = timedelta(milliseconds=50)
 """Until the next poll, if what is due could not be claimed."""
 
+_BACKLOG: Final = timedelta(milliseconds=200)
+"""Until the next poll, if a queue just got many syncs: it holds enough for so long."""
+
 _HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
 """The steps of a heartbeat in order: what the clock left ahead is moved before anything new is written by the clock."""
 
@@ -268,12 +271,13 @@ class Scheduler:
             self._due_in = timedelta(seconds=self._enqueue_at - now)
             return
         due = self._context.store.claims.next_due()
-        queue.put(self._context.store.claims.due_for_queue(most=queue.most, urgencies=due.urgencies))
+        waiting = self._context.store.claims.due_for_queue(most=queue.most, urgencies=due.urgencies)
+        queue.put(waiting)
         self._due_in = due.due_in
         if due.urgencies:
             # Of a long backlog the queue holds a part. Runs end all the time meanwhile, and each of them has us poll.
-            self._due_in = _CLAIMED_BY_OTHERS
-            self._enqueue_at = now + _CLAIMED_BY_OTHERS.total_seconds()
+            self._due_in = _BACKLOG if len(waiting) >= queue.most // 8 else _CLAIMED_BY_OTHERS
+            self._enqueue_at = now + self._due_in.total_seconds()
 
     def _clear(self, queue: SyncQueue) -> None:
         if count := queue.clear():

@@ -40,7 +40,7 @@ RECONCILE: Final = "phasesync.reconcile"
 """What Procrastinate calls our work; in every entry of the queue."""
 
 _WAITING_PER_THREAD: Final = 4
-"""Entries in the queue for each thread of a daemon: enough until the next poll, and little to wait behind."""
+"""Entries in the queue for each thread of all daemons: enough until the next poll, and little to wait behind."""
 _OTHERS_AFTER_S: Final = 0.3
 """A sync that another daemon should have put into the queue is put there by this one after so long."""
 _FETCH_EVERY_S: Final = 0.5
@@ -122,7 +122,7 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
     @property
     def most(self) -> int:
         """How many entries of small syncs may wait in the queue, and how many of large ones."""
-        return self._threads * _WAITING_PER_THREAD
+        return self._daemons * self._threads * _WAITING_PER_THREAD
 
     def share(self, position: int, daemons: int) -> None:
         """See `SyncQueue`."""
