@@ -40,6 +40,21 @@ DUE_AT = _latest(_latest(_WANTED_AT, _FREE_AT), _RESUMED_AT)
 URGENCY = "CASE WHEN requested IS NOT NULL THEN 0 WHEN woken_at IS NOT NULL THEN 1 ELSE 2 END"
 INDEXES = (("urgency", "due_at"), ("error_class",), ("claimed_at",), ("claim_until",))
 
+# What lists, counts and retention read. Each replaced index is the beginning of its successor.
+REPLACED_INDEXES = (
+    ("syncs", ("credential_id",), ("credential_id", "name_key")),
+    ("sync_reads", ("environment_id",), ("environment_id", "revision")),
+    ("runs", ("ended_at",), ("ended_at", "number")),
+)
+LIST_INDEXES = (
+    ("ix_syncs_settled_status_name_key", "syncs", ("settled_status", "name_key"), None),
+    ("ix_syncs_paused_at", "syncs", ("paused_at",), "paused_at IS NOT NULL"),
+    ("ix_runs_outcome_ended_at_number", "runs", ("outcome", "ended_at", "number"), None),
+    ("ix_leases_requested_at_id", "leases", ("requested_at", "id"), None),
+    ("ix_leases_live", "leases", ("requested_at", "id"), "status NOT IN ('revoked', 'expired')"),
+    ("ix_leases_ended_at", "leases", ("ended_at",), "ended_at IS NOT NULL"),
+)
+
 
 def upgrade() -> None:
     stored = op.get_bind().dialect.name == "postgresql"
@@ -53,10 +68,24 @@ def upgrade() -> None:
     op.add_column("syncs", sa.Column("urgency", sa.Integer(), sa.Computed(URGENCY, persisted=stored)))
     for columns in INDEXES:
         op.create_index(f"ix_syncs_{'_'.join(columns)}", "syncs", list(columns))
+    for table, former, columns in REPLACED_INDEXES:
+        _replace_index(table, former, columns)
+    for name, table, columns, where in LIST_INDEXES:
+        condition = None if where is None else sa.text(where)
+        op.create_index(name, table, list(columns), sqlite_where=condition, postgresql_where=condition)
 
 
 def downgrade() -> None:
+    for name, table, _, _ in reversed(LIST_INDEXES):
+        op.drop_index(name, table)
+    for table, former, columns in reversed(REPLACED_INDEXES):
+        _replace_index(table, columns, former)
     for columns in reversed(INDEXES):
         op.drop_index(f"ix_syncs_{'_'.join(columns)}", "syncs")
     for column in ("urgency", "due_at", "woken_at"):
         op.drop_column("syncs", column)
+
+
+def _replace_index(table: str, former: tuple[str, ...], columns: tuple[str, ...]) -> None:
+    op.create_index(f"ix_{table}_{'_'.join(columns)}", table, list(columns))
+    op.drop_index(f"ix_{table}_{'_'.join(former)}", table)

@@ -129,7 +129,7 @@ class SweepStore(BaseStore):
             place = (row.at_destination_kind, row.at_account, row.at_region)
             try:
                 registry.check(credentials, row)
-                usable.setdefault(place, []).append(to_credential(row, self._keys, used_by=()))
+                usable.setdefault(place, []).append(to_credential(row, self._keys))
             except (CiphertextError, KeyUnavailableError):
                 continue  # The next run of its syncs reports this and halts them.
         return usable

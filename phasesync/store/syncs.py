@@ -12,8 +12,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.names import check_name, normalise_path
+from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Adopt, Layout, Paused, Sync, SyncConfig, SyncDraft, SyncStatus, Trigger
+from phasesync.core.sync import (
+    ALL_SYNCS,
+    Adopt,
+    Layout,
+    Paused,
+    Sync,
+    SyncConfig,
+    SyncDraft,
+    SyncFilter,
+    SyncStatus,
+    Trigger,
+)
 from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
@@ -24,8 +36,8 @@ from phasesync.errors import (
     NotFoundError,
     PhasesyncError,
 )
-from phasesync.store.apps import find_environment
-from phasesync.store.base import BaseStore, lookup_error, new_id, no_such
+from phasesync.store.apps import find_app, find_environment
+from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
@@ -49,7 +61,8 @@ from phasesync.store.sync_rows import (
     to_syncs,
     with_mac,
 )
-from phasesync.store.tables import credentials, secrets, sync_reads, syncs
+from phasesync.store.sync_statuses import count_by_status, has_status
+from phasesync.store.tables import credentials, environments, secrets, sync_reads, syncs
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
 
@@ -110,11 +123,71 @@ class SyncStore(BaseStore):
             )
             return self._get(connection, syncs.c.id == values["id"], draft.name)
 
-    def list_syncs(self) -> list[Sync]:
-        """Return all syncs by name, in one statement; an altered sync is listed as halted."""
+    def page_syncs(
+        self,
+        which: SyncFilter = ALL_SYNCS,
+        *,
+        after: str | None = None,
+        limit: int = PAGE_SIZE,
+    ) -> Page[Sync]:
+        """
+        Return syncs by name; an altered sync is listed as halted.
+
+        Args:
+            which: the syncs to list.
+            after: a cursor; None means from the beginning.
+            limit: maximum number.
+
+        Raises:
+            NotFoundError: app, environment or credential of the filter.
+            InvalidInputError: the cursor.
+        """
         with self._database.read() as connection:
-            rows = connection.execute(select_syncs()).all()
-        return to_listed_syncs(rows, self._keys)
+            page = self._filtered(connection, which).order_by(syncs.c.name_key).limit(limit + 1)
+            if after is not None:
+                page = page.where(syncs.c.name_key > name_of_cursor(after))
+            rows = connection.execute(select_syncs().where(syncs.c.id.in_(sa.select(page.subquery("page").c.id)))).all()
+        # The cursor is the key of the order, as it is stored: an altered one must not lead back.
+        keys = dict.fromkeys(row.name_key for row in rows)
+        listed = list(zip(keys, to_listed_syncs(rows, self._keys), strict=True))
+        return page_of(listed, limit, lambda item: item[1], lambda item: item[0])
+
+    def list_syncs(self, which: SyncFilter = ALL_SYNCS) -> list[Sync]:
+        """Return syncs by name; for filters that leave few. NotFoundError."""
+        pages = each_page(lambda after, limit: self.page_syncs(which, after=after, limit=limit))
+        return [sync for page in pages for sync in page.items]
+
+    def count_by_status(self) -> dict[SyncStatus, int]:
+        """Return status -> number of syncs, as they are stored; without statuses that no sync has."""
+        with self._database.read() as connection:
+            return count_by_status(connection)
+
+    def has_sync(self, name: str) -> bool:
+        """Return whether there is a sync of a name, altered or not."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower())) is not None
+
+    def find_by_id(self, sync_id: str) -> Sync | None:
+        """Return one sync by id; None if there is no such sync."""
+        with self._database.read() as connection:
+            rows = connection.execute(select_syncs().where(syncs.c.id == sync_id)).all()
+        return to_syncs(rows, self._keys)[0] if rows else None
+
+    def _filtered(self, connection: sa.Connection, which: SyncFilter) -> sa.Select[tuple[str]]:
+        """Return the select of the ids of some syncs."""
+        ids = sa.select(syncs.c.id)
+        if which.statuses:
+            ids = ids.where(has_status(which.statuses))
+        if which.app is not None:
+            of_app = sa.select(environments.c.id).where(environments.c.app_id == find_app(connection, which.app).id)
+            ids = ids.where(syncs.c.environment_id.in_(of_app))
+        if which.credential is not None:
+            ids = ids.where(syncs.c.credential_id == find_credential(connection, which.credential).id)
+        if which.environment_id is not None:
+            readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == which.environment_id)
+            own = sa.select(syncs.c.id).where(syncs.c.environment_id == which.environment_id)
+            ids = ids.where(syncs.c.id.in_(sa.union(readers, own)))
+        return ids
 
     def get_sync(self, name: str) -> Sync:
         """Return one sync. NotFoundError."""
@@ -224,8 +297,7 @@ class SyncStore(BaseStore):
         return to_syncs(rows, self._keys)[0]
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
-        names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
-        return lookup_error(connection, syncs, name, no_such("sync", name, names, "syncs"))
+        return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
         """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
@@ -263,7 +335,7 @@ class SyncStore(BaseStore):
         registry = read_registry(connection, self._keys)
         credential = connection.execute(select_credentials().where(credentials.c.id == sync.credential_id)).one()
         # A run does not need the other users of the credential, which would take another statement.
-        opened = to_credential(credential, self._keys, used_by=())
+        opened = to_credential(credential, self._keys)
         registry.check(credentials, credential)
         return SyncState(
             sync=sync,
