@@ -1,7 +1,7 @@
 """
 One round of each chore of a daemon: heartbeats, polls, expired claims, sweeps, leases, housekeeping.
 
-Each method returns whether its round succeeded. None of them sleeps, except between the steps of the retention, and none
+Each method returns whether its round succeeded. None of them sleeps, except between the steps of the retention. None
 knows a rule about syncs: the daemon calls them in their rhythm, and use cases do the work.
 """
 

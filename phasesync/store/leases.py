@@ -441,9 +441,8 @@ class LeaseStore(BaseStore):
                 statement = statement.where(is_live())
             if after is not None:
                 at, lease_id = from_pair_cursor(after)
-                statement = statement.where(
-                    sa.tuple_(leases.c.requested_at, leases.c.id) < sa.tuple_(from_microseconds(at), lease_id)
-                )
+                place = sa.tuple_(sa.literal(at, sa.BigInteger), sa.literal(lease_id, sa.String))
+                statement = statement.where(sa.tuple_(leases.c.requested_at, leases.c.id) < place)
             rows = connection.execute(statement).all()
         return page_of(
             rows,

@@ -25,7 +25,7 @@ from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
 from phasesync.store.database import insert_or_update, not_locked, row_lock
 from phasesync.store.db_time import after as later
-from phasesync.store.db_time import before, from_microseconds
+from phasesync.store.db_time import before
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import set_mark
 from phasesync.store.serialization import members, to_member, to_plain
@@ -331,7 +331,7 @@ def _at_end_of(places: sa.Select[Any], limit: int) -> sa.Select[Any]:
 
 def _place(cursor: str) -> sa.Tuple:
     """Return the end and the number of the run that a cursor is. InvalidInputError."""
-    return sa.tuple_(from_microseconds(from_pair_cursor(cursor)[0]), _number(cursor))
+    return sa.tuple_(sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger), sa.literal(_number(cursor), sa.BigInteger))
 
 
 def _number(cursor: str) -> int:
