@@ -24,7 +24,7 @@ def apps() -> None:
 
 
 @apps.command("list")
-@paging_options()
+@paging_options("apps")
 @output_option
 @with_application
 def list_(application: "Application", paging: Paging, out: Output) -> None:

@@ -39,7 +39,7 @@ def credentials() -> None:
 
 
 @credentials.command("list")
-@paging_options()
+@paging_options("credentials")
 @output_option
 @with_application
 def list_(application: "Application", paging: Paging, out: Output) -> None:
@@ -202,7 +202,8 @@ def _tested(application: "Application", name: str, tried: "Sequence[str]") -> st
     using = application.store.syncs.page_syncs(SyncFilter(credential=name), limit=1).items
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
-        rest = f"phasesync syncs plan {using[0].name} reads with it, phasesync aws policy {using[0].name} prints what it needs"
+        first = using[0].name
+        rest = f"phasesync syncs plan {first} reads with it, phasesync aws policy {first} prints what it needs"
     return f"AWS accepts the credential {name} (tried: {', '.join(tried)}). Not tried: {NOT_TRIED}: {rest}"
 
 

@@ -206,7 +206,7 @@ def dynamic() -> None:
 
 
 @dynamic.command("list")
-@paging_options()
+@paging_options("dynamic secrets")
 @output_option
 @with_application
 def list_(application: "Application", paging: Paging, out: Output) -> None:

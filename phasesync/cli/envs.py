@@ -22,7 +22,7 @@ def envs() -> None:
 
 @envs.command("list")
 @click.option("--app", type=Name("app"), metavar="NAME", help="Those of this app only. Default: of all apps.")
-@paging_options()
+@paging_options("environments")
 @output_option
 @with_application
 def list_(application: "Application", app: str | None, paging: Paging, out: Output) -> None:

@@ -168,7 +168,7 @@ def _credential_process(issued: "IssuedLease") -> dict[str, object]:
 @leases.command("list")
 @click.option("--dynamic", type=DYNAMIC, help="Leases of this dynamic secret only. Default: of all.")
 @click.option("--all", "every", is_flag=True, help="Leases that have ended as well.")
-@paging_options()
+@paging_options("leases")
 @output_option
 @with_application
 def list_(application: "Application", dynamic: str | None, every: bool, paging: Paging, out: Output) -> None:

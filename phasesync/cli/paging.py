@@ -32,8 +32,14 @@ class Paging:
     chosen: bool
 
 
-def paging_options(*, limit: int = PAGE_SIZE) -> Callable[[F], F]:
-    """Add `--after` and `--limit` to a command; it gets a `Paging` as `paging`. `limit`: where none is given."""
+def paging_options(what: str, *, limit: int = PAGE_SIZE) -> Callable[[F], F]:
+    """
+    Add `--after` and `--limit` to a command; it gets a `Paging` as `paging`.
+
+    Args:
+        what: what it lists, for the help.
+        limit: how many where the caller does not say.
+    """
 
     def add(command: F) -> F:
         def wrapper(*args: Any, after: str | None, limit: int, **kwargs: Any) -> Any:
@@ -53,7 +59,7 @@ def paging_options(*, limit: int = PAGE_SIZE) -> Callable[[F], F]:
                 type=click.IntRange(0),
                 default=limit,
                 show_default=True,
-                help="At most this many; 0 means all.",
+                help=f"At most this many {what}; 0 means all.",
             ),
         ):
             wrapped = option(wrapped)

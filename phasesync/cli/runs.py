@@ -45,7 +45,7 @@ def runs() -> None:
     metavar="INSTANT|DURATION",
     help="Only runs that ended since: an RFC 3339 instant, or a time ago such as 1h. Default: all.",
 )
-@paging_options(limit=50)
+@paging_options("runs", limit=50)
 @click.option("--follow", is_flag=True, help="Go on printing runs as they end; Ctrl-C ends it.")
 @output_option
 @with_application

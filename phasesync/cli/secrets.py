@@ -126,7 +126,7 @@ for command in (history, rollback, import_, export):
 @secrets.command("list")
 @environment_argument
 @click.option("--path", type=PATH, help="This folder only, exactly. Default: all folders.")
-@paging_options()
+@paging_options("secrets")
 @output_option
 @with_application
 def list_(

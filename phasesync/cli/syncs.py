@@ -37,7 +37,7 @@ def syncs() -> None:
 )
 @click.option("--app", type=Name("app"), help="Those of this app's environments only. Default: of all apps.")
 @click.option("--credential", type=CREDENTIAL, help="Those that use this credential only. Default: any.")
-@paging_options()
+@paging_options("syncs")
 @output_option
 @with_application
 def list_(
