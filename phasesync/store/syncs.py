@@ -5,15 +5,18 @@ Every change by an operator requests a run: it starts at once, whatever back-off
 followed by one more.
 """
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.lint import may_meet
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.remote import JournalEntry
+from phasesync.core.remote_names import beginning_of_names
 from phasesync.core.sync import (
     ALL_SYNCS,
     Adopt,
@@ -62,7 +65,7 @@ from phasesync.store.sync_rows import (
     with_mac,
 )
 from phasesync.store.sync_statuses import count_by_status, has_status
-from phasesync.store.tables import credentials, environments, secrets, sync_reads, syncs
+from phasesync.store.tables import apps, credentials, environments, secrets, sync_reads, syncs
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
 
@@ -172,6 +175,38 @@ class SyncStore(BaseStore):
         with self._database.read() as connection:
             rows = connection.execute(select_syncs().where(syncs.c.id == sync_id)).all()
         return to_syncs(rows, self._keys)[0] if rows else None
+
+    def find_similar(self, draft: SyncDraft, *, account: str | None) -> list[Sync]:
+        """
+        Return the syncs in the same account and Region, as far as known, that may write to a name of a draft.
+
+        Includes syncs with names that readers may confuse with it. Holds only those in memory, of all syncs there.
+
+        Args:
+            draft: of the sync that is added or changed.
+            account: the account it writes to; None if it is not known yet.
+        """
+        ours = beginning_of_names(draft.config.names, app=draft.app, environment=draft.environment, path=draft.path)
+        statement = (
+            sa.select(syncs.c.id, syncs.c.config, syncs.c.path, apps.c.name.label("app"), environments.c.name)
+            .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
+            .join(apps, apps.c.id == environments.c.app_id)
+        )
+        with self._database.read() as connection:
+            credential_id = find_credential(connection, draft.credential).id
+            place = (syncs.c.account.is_(None) if account else sa.true()) & (syncs.c.credential_id == credential_id)
+            if account is not None:
+                place |= syncs.c.account == account
+            rows = connection.execute(
+                statement.where(syncs.c.region == draft.region, place), execution_options={"yield_per": PAGE_SIZE}
+            )
+            # Not authenticated yet: an altered row can at most be missed or read in vain.
+            ids = [row.id for row in rows if may_meet(ours, _beginning_of_names(*row[1:]))]
+            found = []
+            for n in range(0, len(ids), PAGE_SIZE):
+                page = select_syncs().where(syncs.c.id.in_(ids[n : n + PAGE_SIZE]))
+                found += to_listed_syncs(connection.execute(page).all(), self._keys)
+        return found
 
     def _filtered(self, connection: sa.Connection, which: SyncFilter) -> sa.Select[tuple[str]]:
         """Return the select of the ids of some syncs."""
@@ -344,6 +379,16 @@ class SyncStore(BaseStore):
             restored=bool(rows[0].restored),
             generation_floor=registry.generation_floor,
         )
+
+
+def _beginning_of_names(config: str, path: str, app: str, environment: str) -> str:
+    """Return how all remote names of a sync begin, from its columns; empty if the configuration was altered."""
+    try:
+        members = json.loads(config)
+        names = members.get("remote_name") or members.get("name_template") or ""
+        return beginning_of_names(names, app=app, environment=environment, path=path)
+    except (ValueError, TypeError, AttributeError):
+        return ""
 
 
 def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.ScalarSelect[int]:

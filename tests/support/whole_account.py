@@ -155,7 +155,7 @@ def _copy_journal(store: Store, environment: sa.Row[Any], sync_id: str, per_sync
     number = _numbers(per_sync)
     with store.database.write() as connection:
         postgresql = connection.dialect.name == "postgresql"
-        new_id = sa.literal_column(
+        new_id: sa.ColumnElement[str] = sa.literal_column(
             "replace(gen_random_uuid()::text, '-', '')" if postgresql else "lower(hex(randomblob(16)))"
         )
         of_sync = {
