@@ -121,7 +121,7 @@ class RestoreMark(BaseStore):
 
 def _parts(connection: sa.Connection) -> Iterator[Sequence[sa.Row[Any]]]:
     """Yield `id`, `name` and `data_key_id` of all syncs, a few hundred at once: their journals are held in memory."""
-    statement = (
+    statement: sa.Select[Any] = (
         sa.select(syncs.c.id, syncs.c.name, environments.c.data_key_id)
         .join(environments, environments.c.id == syncs.c.environment_id)
         .order_by(syncs.c.id)
