@@ -23,7 +23,7 @@ from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
-from phasesync.store.database import insert_or_update, not_locked, row_lock
+from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before
 from phasesync.store.key_ring import KeyRing
@@ -201,21 +201,22 @@ class RunStore(BaseStore):
             limit: how many runs to look at.
             after: where the former call ended; None begins with the oldest run.
         """
-        place = sa.tuple_(runs.c.ended_at, runs.c.number)
-        old = runs.c.ended_at < before(older_than)
+        looked_at = sa.select(runs.c.ended_at, runs.c.number).where(runs.c.ended_at < before(older_than))
         if after is not None:
-            old &= place > _place(after)
-        looked_at = sa.select(runs.c.ended_at, runs.c.number).where(old).order_by(runs.c.ended_at, runs.c.number)
+            looked_at = looked_at.where(*_beyond(after))
+        looked_at = looked_at.order_by(runs.c.ended_at, runs.c.number)
         with self._database.read() as connection:
             last = connection.execute(_at_end_of(looked_at, limit)).first()
         if last is None:
             return PrunedRuns(count=0, next=None)
+        upto = to_pair_cursor(last.ended_at, last.number)
         newer = runs.alias("newer")
         has_newer = sa.exists().where(newer.c.sync_id == runs.c.sync_id, newer.c.number > runs.c.number)
-        upto = to_pair_cursor(last.ended_at, last.number)
+        # In no order: what others have locked is skipped, and an order by number would have SQLite read the whole log.
+        numbers = sa.select(runs.c.number).where(has_newer, *_upto(upto), *([] if after is None else _beyond(after)))
         with self._database.write() as connection:
             count = connection.execute(
-                runs.delete().where(not_locked(runs, old & (place <= _place(upto)) & has_newer))
+                runs.delete().where(runs.c.number.in_(numbers.with_for_update(skip_locked=True, of=runs)))
             ).rowcount
         return PrunedRuns(count=count, next=upto if last.looked_at == limit else None)
 
@@ -312,7 +313,7 @@ def _page_of_numbers(
         if since is not None:
             places = places.where(runs.c.ended_at >= since)
         if after is not None:
-            places = places.where(sa.tuple_(runs.c.ended_at, runs.c.number) < _place(after))
+            places = places.where(*_upto(after), runs.c.number != _number(after))
         firsts.append(sa.select(places.order_by(*_newest_first(runs.c)).limit(limit).subquery()))
     found = sa.union_all(*firsts).subquery("found")
     return sa.select(found).order_by(*_newest_first(found.c)).limit(limit).subquery("page")
@@ -332,6 +333,25 @@ def _at_end_of(places: sa.Select[Any], limit: int) -> sa.Select[Any]:
 def _place(cursor: str) -> sa.Tuple:
     """Return the end and the number of the run that a cursor is. InvalidInputError."""
     return sa.tuple_(sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger), sa.literal(_number(cursor), sa.BigInteger))
+
+
+def _beyond(cursor: str) -> list[sa.ColumnElement[bool]]:
+    """
+    Return the conditions that a run ended after the one that a cursor is.
+
+    The first follows from the second; SQLite finds the range of the index by it.
+    """
+    at = sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger)
+    return [_ended_at >= at, sa.tuple_(runs.c.ended_at, runs.c.number) > _place(cursor)]
+
+
+def _upto(cursor: str) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that a run ended no later than the one that a cursor is."""
+    at = sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger)
+    return [_ended_at <= at, sa.tuple_(runs.c.ended_at, runs.c.number) <= _place(cursor)]
+
+
+_ended_at: Final = sa.type_coerce(runs.c.ended_at, sa.BigInteger)
 
 
 def _number(cursor: str) -> int:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from phasesync.core.pages import Page, bad_cursor, each_page
-from phasesync.core.run import Outcome
+from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import SyncFilter, SyncStatus, Trigger
 from phasesync.errors import InvalidInputError, NotFoundError
 from phasesync.store import Store
@@ -26,7 +27,7 @@ from tests.support.stores import (
 )
 from tests.support.values import HOUR
 
-Fetch = Callable[[str | None, int], Page[object]]
+Fetch = Callable[[str | None, int], Page[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Listed:
     """A list under test: how a page is fetched, how an item is named, and how one more is added among the others."""
 
     fetch: Fetch
-    name: Callable[[object], object]
+    name: Callable[[Any], object]
     add: Callable[[str], object]
     names: list[object]
 
@@ -145,7 +146,7 @@ def _runs(store: Store, *, outcomes: tuple[Outcome, ...] = (), since: timedelta 
     )
 
 
-def log(store: Store, name: str = "web", *, ago: timedelta = timedelta(0), **changes: object):
+def log(store: Store, name: str = "web", *, ago: timedelta = timedelta(0), **changes: object) -> Run:
     """Log a run of a sync that ended some time ago."""
     sync = store.syncs.get_sync(name)
     claim = store.claims.claim(sync.id, "me", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL)
@@ -208,7 +209,7 @@ def test_a_cursor_that_no_page_had_is_refused(listed: Listed) -> None:
         assert "--after" in str(refused.value.hint)
 
 
-def walk(fetch: Fetch, limit: int) -> Iterator[Page[object]]:
+def walk(fetch: Fetch, limit: int) -> Iterator[Page[Any]]:
     """Yield pages of a limit, one after the other."""
     cursor = None
     while True:
