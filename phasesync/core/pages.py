@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 from phasesync.errors import InvalidInputError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 PAGE_SIZE: Final = 1000
@@ -18,7 +19,7 @@ PAGE_SIZE: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page(Generic[T]):
+class Page(Generic[T_co]):
     """
     One page of a list.
 
@@ -27,7 +28,7 @@ class Page(Generic[T]):
         next: the cursor after which the next page begins; None if this is the last page.
     """
 
-    items: tuple[T, ...]
+    items: tuple[T_co, ...]
     next: str | None
 
 

@@ -1,6 +1,6 @@
 """Pages of lists: every item once and in order, whatever the limit, and whatever is added meanwhile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,7 +37,7 @@ class Listed:
     fetch: Fetch
     name: Callable[[Any], object]
     add: Callable[[str], object]
-    names: list[object]
+    names: Sequence[object]
 
 
 def _apps(store: Store) -> Listed:
