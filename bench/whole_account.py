@@ -21,8 +21,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from bench.ground import databases_option
 from phasesync.cli.main import cli
@@ -82,6 +84,8 @@ def filled(database: str, size: Size, keep: Path | None) -> Iterator[tuple[str, 
             upgrade(url)
             write_root_key(folder / "root.key")
             store = open_test_store(url)
+            if server is None:
+                event.listen(store.database.engine, "connect", _cache_more)
             fill(store, size)
             if server is not None:
                 with store.database.engine.connect() as connection:
@@ -94,6 +98,11 @@ def filled(database: str, size: Size, keep: Path | None) -> Iterator[tuple[str, 
             server.stop()
         if keep is None:
             shutil.rmtree(folder)
+
+
+def _cache_more(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA cache_size = -1000000")  # KiB: indexes of millions of rows are made in memory.
+    connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def measure(command: str, url: str, folder: Path) -> tuple[list[float], float, int]:

@@ -199,8 +199,11 @@ def _copy_runs(
         insert_runs(connection, store.keys, [(_run(ids[0], 0, 0, began), envs[0].data_key_id)])
         one = connection.execute(sa.select(runs)).one()._asdict()
         postgresql = connection.dialect.name == "postgresql"
-        new_id = "replace(gen_random_uuid()::text, '-', '')" if postgresql else "lower(hex(randomblob(16)))"
+        # Ids of runs begin with their time.
+        new_id = "lpad(to_hex(numbers.n), 24, '0')" if postgresql else "printf('%024x', numbers.n)"
         outcomes = " ".join(f"WHEN {n} THEN '{outcome}'" for n, outcome in enumerate(_OUTCOMES))
+        for index in runs.indexes:
+            index.drop(connection)
         connection.execute(sa.text("CREATE TEMPORARY TABLE numbered (n INTEGER PRIMARY KEY, id VARCHAR(40))"))
         connection.execute(
             sa.text("INSERT INTO numbered VALUES (:n, :id)"), [{"n": n, "id": sync_id} for n, sync_id in enumerate(ids)]
@@ -221,6 +224,8 @@ def _copy_runs(
             )
         )
         connection.execute(sa.text("DROP TABLE numbered"))
+        for index in runs.indexes:
+            index.create(connection)
 
 
 def _run(sync_id: str, which: int, number: int, at: datetime) -> Run:
