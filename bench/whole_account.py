@@ -128,7 +128,7 @@ def measure(command: str, url: str, folder: Path) -> tuple[list[float], float, i
         times.append((time.perf_counter() - began) * 1000)
         cpu.append((time.process_time() - cpu_began) * 1000)
         out.flush()
-        printed = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+        printed = out.buffer.getvalue().decode()
     count = len(json.loads(printed).get("items", [])) if "json" in command else printed.count("\n")
     return times[1:], statistics.median(cpu[1:]), count
 
