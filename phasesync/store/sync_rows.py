@@ -112,6 +112,12 @@ def to_listed_syncs(rows: Sequence[sa.Row[Any]], keys: KeyRing) -> list[Sync]:
     return [_to_listed(list(group), keys) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
+def is_claimed(row: sa.Row[Any]) -> bool:
+    """Return whether a run is under way, by a row of `select_syncs`. A claim without an end has expired."""
+    until: Any = row.claim_until
+    return row.claim_owner is not None and until is not None and to_microseconds(until) >= row.clock
+
+
 def is_paused(row: sa.Row[Any], clock: int) -> bool:
     """Return whether a sync is paused at a time of the database's clock; a pause may have an end."""
     until: Any = row.paused_until
@@ -168,7 +174,7 @@ def _to_sync(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
         settled_status=to_member(SyncStatus, row.settled_status, "settled_status in table syncs"),
         status_reason=keys.decrypt_text(reason_context(row.id, "status_reason"), row.status_reason),
         requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
-        running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
+        running=is_claimed(row),
         pending=any(read.read_source is not None and read.read_source > read.read_revision for read in rows),
     )
 
@@ -286,18 +292,35 @@ def has_newer_revision() -> sa.ColumnElement[bool]:
 
 
 def lock_claimed(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
-    """Lock the row of a claimed sync; return its `id` and `data_key_id`. ClaimLostError if it was lost."""
-    statement = (
-        sa.select(syncs.c.id, environments.c.data_key_id)
-        .join(environments, environments.c.id == syncs.c.environment_id)
-        .where(is_claimed_by(claim))
-    )
-    row = connection.execute(row_lock(statement, syncs)).first()
+    """Lock the row of a claimed sync; return it, with `data_key_id`. ClaimLostError if it was lost."""
+    row = connection.execute(_claimed_row(), claimed_by(claim)).first()
     if row is None:
         raise ClaimLostError
     return row
 
 
-def is_claimed_by(claim: Claim) -> sa.ColumnElement[bool]:
-    """Return the condition that a claim is valid. The fence decides: an expired claim without a successor is valid."""
-    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)
+@cache
+def _claimed_row() -> sa.Select[Any]:
+    return row_lock(
+        sa.select(syncs, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(IS_CLAIMED),
+        syncs,
+    )
+
+
+IS_CLAIMED: Final = (
+    (syncs.c.id == sa.bindparam("claimed_id"))
+    & (syncs.c.fence == sa.bindparam("claimed_fence"))
+    & (syncs.c.claim_owner == sa.bindparam("claimed_by"))
+)
+"""
+The condition that a claim is valid; its parameters are those of `claimed_by`.
+
+The fence decides: an expired claim without a successor is valid.
+"""
+
+
+def claimed_by(claim: Claim) -> dict[str, Any]:
+    """Return the parameters of `IS_CLAIMED`."""
+    return {"claimed_id": claim.sync_id, "claimed_fence": claim.fence, "claimed_by": claim.owner}

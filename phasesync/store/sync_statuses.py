@@ -27,13 +27,15 @@ _INCOMPLETE: Final = syncs.c.credential_id.in_(
     sa.select(credentials.c.id).where(credentials.c.status == CredentialStatus.INCOMPLETE)
 )
 _RUNNING: Final = syncs.c.claim_owner.is_not(None) & (syncs.c.claim_until >= now())
-_BEHIND: Final = syncs.c.id.in_(
+IS_BEHIND: Final = syncs.c.id.in_(
     sa.select(sync_reads.c.sync_id)
     # The empty text keeps SQLite from going through all that was read: it goes through the environments, of which there
     # are fewer, and what is behind each of them is a range of an index.
     .join_from(environments, sync_reads, sync_reads.c.environment_id == environments.c.id.concat(""))
     .where(sync_reads.c.revision < environments.c.revision)
 )
+
+"""The condition that an environment that a sync reads has a newer revision; for finding all such syncs at once."""
 
 _STATUS: Final = sa.case(
     (_PAUSED, SyncStatus.PAUSED.value),
@@ -54,7 +56,7 @@ _SINCE_THE_RUN: Final[Mapping[SyncStatus, tuple[sa.ColumnElement[bool], ...]]] =
     SyncStatus.PAUSED: (syncs.c.paused_at.is_not(None),),
     SyncStatus.INCOMPLETE: (_INCOMPLETE,),
     SyncStatus.RUNNING: (syncs.c.claim_until >= now(),),
-    SyncStatus.PENDING: (_REQUESTED, _BEHIND),
+    SyncStatus.PENDING: (_REQUESTED, IS_BEHIND),
 }
 """Status -> conditions, each with an index, of which one holds for every sync that has the status since its run."""
 
