@@ -34,7 +34,6 @@ IS_BEHIND: Final = syncs.c.id.in_(
     .join_from(environments, sync_reads, sync_reads.c.environment_id == environments.c.id.concat(""))
     .where(sync_reads.c.revision < environments.c.revision)
 )
-
 """The condition that an environment that a sync reads has a newer revision; for finding all such syncs at once."""
 
 _STATUS: Final = sa.case(
