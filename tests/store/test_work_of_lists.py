@@ -20,6 +20,7 @@ from sqlalchemy import event
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncFilter, SyncStatus
 from phasesync.store import Store
+from phasesync.store.run_requests import retry_unresolved
 from tests.support.stores import TTL, open_test_store
 from tests.support.values import HOUR
 from tests.support.whole_account import Size, fill, name_of
@@ -47,8 +48,15 @@ HOT: dict[str, Callable[[Store], object]] = {
     "all leases": lambda store: store.leases(ttl=TTL).page_leases(ended=True, limit=LIMIT),
     "a step of the retention": lambda store: store.runs.prune_runs(older_than=timedelta(days=20), limit=LIMIT),
     "the retention of leases": lambda store: store.leases(ttl=TTL).prune(older_than=timedelta(days=20), limit=LIMIT),
+    "a new name": lambda store: with_write(store, retry_unresolved),
+    "what edits of a former release left": lambda store: store.syncs.wake_where_behind(),
     "the check of the clock": lambda store: store.clock_watch.check("me"),
 }
+
+
+def with_write(store: Store, work: Callable[[sa.Connection], None]) -> None:
+    with store.database.write() as connection:
+        work(connection)
 
 
 def by_status(store: Store, status: SyncStatus) -> object:
