@@ -93,6 +93,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         reconciler=reconciler,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=clients.rate_limiter.share_among,
+        wake=watch.wake,
         sweeper=Sweeper(context),
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
     )

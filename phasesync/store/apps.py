@@ -36,10 +36,9 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
-from phasesync.store.lease_rows import is_live
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
-from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.store.wake_ups import wake_readers
 
 
@@ -186,7 +185,7 @@ class AppStore(BaseStore):
             live = connection.scalar(
                 sa.select(sa.func.count())
                 .select_from(leases.join(dynamic_secrets))
-                .where(dynamic_secrets.c.environment_id == environment.id, is_live())
+                .where(dynamic_secrets.c.environment_id == environment.id, LEASE_IS_LIVE)
             )
             if live:
                 label = f"{environment.app}/{environment.name}"

@@ -37,11 +37,10 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
-from phasesync.store.lease_rows import is_live
 from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import pin_account
-from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, credentials, dynamic_secrets, leases, syncs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +197,7 @@ class CredentialStore(BaseStore):
                     hint=f"phasesync dynamic remove {used_by.first[0]}; all of them with their leases: "
                     f"phasesync credentials remove {row.name} --revoke",
                 )
-            live = connection.scalar(sa.select(sa.func.count()).where(leases.c.credential_id == row.id, is_live()))
+            live = connection.scalar(sa.select(sa.func.count()).where(leases.c.credential_id == row.id, LEASE_IS_LIVE))
             if live:
                 raise IllegalTransitionError(
                     f"{live} live leases were issued with the credential {row.name}, which is needed to revoke them",

@@ -23,9 +23,9 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.lease_rows import check_live_leases_mac, is_live, live_leases_mac, load_live_leases
+from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
 from phasesync.store.secrets import lookup_of
-from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
+from phasesync.store.tables import LEASE_IS_LIVE, apps, credentials, dynamic_secrets, environments, leases, secrets
 
 
 class DynamicStore(BaseStore):
@@ -269,7 +269,7 @@ def _unauthentic(row: sa.Row[Any]) -> CiphertextError:
 
 def count_live(connection: sa.Connection, dynamic_id: str) -> int:
     """Return how many leases of a dynamic secret have not ended."""
-    count = sa.select(sa.func.count()).where(leases.c.dynamic_id == dynamic_id, is_live())
+    count = sa.select(sa.func.count()).where(leases.c.dynamic_id == dynamic_id, LEASE_IS_LIVE)
     return connection.scalar(count) or 0
 
 
@@ -278,7 +278,7 @@ def _select() -> sa.Select[Any]:
     live = (
         sa.select(sa.func.count())
         .select_from(leases)
-        .where(leases.c.dynamic_id == dynamic_secrets.c.id, is_live())
+        .where(leases.c.dynamic_id == dynamic_secrets.c.id, LEASE_IS_LIVE)
         .scalar_subquery()
     )
     return (

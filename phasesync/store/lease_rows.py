@@ -29,7 +29,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
 from phasesync.store.serialization import members, to_json, to_member, to_plain
-from phasesync.store.tables import LIVE_LEASE, dynamic_secrets, environments, lease_events, leases
+from phasesync.store.tables import LEASE_IS_LIVE, dynamic_secrets, environments, lease_events, leases
 
 MAC_COLUMNS: Final = (
     "id",
@@ -42,11 +42,6 @@ MAC_COLUMNS: Final = (
     "ended_at",
 )
 """Columns of a lease that its MAC covers, beside its details."""
-
-
-def is_live() -> sa.ColumnElement[bool]:
-    """Return the condition that a lease has not ended, as the index of the live leases has it."""
-    return sa.literal_column(f"leases.{LIVE_LEASE}", sa.Boolean())
 
 
 def lease_mac(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
@@ -80,7 +75,7 @@ def load_live_leases(connection: sa.Connection, dynamic_ids: Sequence[str]) -> d
     """Return id of a dynamic secret -> ids of its live leases, in one statement."""
     live: dict[str, list[str]] = {dynamic_id: [] for dynamic_id in dynamic_ids}
     rows = connection.execute(
-        sa.select(leases.c.dynamic_id, leases.c.id).where(leases.c.dynamic_id.in_(live), is_live())
+        sa.select(leases.c.dynamic_id, leases.c.id).where(leases.c.dynamic_id.in_(live), LEASE_IS_LIVE)
     )
     for dynamic_id, lease_id in rows:
         live[dynamic_id].append(lease_id)

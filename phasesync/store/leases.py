@@ -48,7 +48,6 @@ from phasesync.store.lease_rows import (
     encrypt_outputs,
     insert_event,
     is_authentic,
-    is_live,
     live_leases_mac,
     load_live_leases,
     revocable_columns,
@@ -59,6 +58,7 @@ from phasesync.store.lease_rows import (
     to_record,
 )
 from phasesync.store.tables import (
+    LEASE_IS_LIVE,
     apps,
     credentials,
     dynamic_secrets,
@@ -179,7 +179,7 @@ class LeaseStore(BaseStore):
         self, connection: sa.Connection, dynamic_id: str, which: sa.ColumnElement[bool] | None = None
     ) -> Iterator[Lease]:
         """Yield the live leases of a dynamic secret that authenticate."""
-        live = select_leases().where(leases.c.dynamic_id == dynamic_id, is_live())
+        live = select_leases().where(leases.c.dynamic_id == dynamic_id, LEASE_IS_LIVE)
         for row in connection.execute(live if which is None else live.where(which)).all():
             with suppress(CiphertextError):
                 yield to_lease(row, self._keys)
@@ -438,7 +438,7 @@ class LeaseStore(BaseStore):
                     apps.c.name_key == app.lower(), environments.c.name_key == name.lower()
                 )
             if not ended:
-                statement = statement.where(is_live())
+                statement = statement.where(LEASE_IS_LIVE)
             if after is not None:
                 at, lease_id = from_pair_cursor(after)
                 place = sa.tuple_(sa.literal(at, sa.BigInteger), sa.literal(lease_id, sa.String))

@@ -15,11 +15,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.lint import may_meet
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.remote import JournalEntry
-from phasesync.core.remote_names import beginning_of_names
 from phasesync.core.sync import (
     ALL_SYNCS,
     Adopt,
@@ -198,6 +196,9 @@ class SyncStore(BaseStore):
             draft: of the sync that is added or changed.
             account: the account it writes to; None if it is not known yet.
         """
+        from phasesync.core.lint import may_meet
+        from phasesync.core.remote_names import beginning_of_names
+
         ours = beginning_of_names(draft.config.names, app=draft.app, environment=draft.environment, path=draft.path)
         statement = (
             sa.select(syncs.c.id, syncs.c.config, syncs.c.path, apps.c.name.label("app"), environments.c.name)
@@ -452,6 +453,8 @@ class _StoredState:
 
 def _beginning_of_names(config: str, path: str, app: str, environment: str) -> str:
     """Return how all remote names of a sync begin, from its columns; empty if the configuration was altered."""
+    from phasesync.core.remote_names import beginning_of_names
+
     try:
         members = json.loads(config)
         names = members.get("remote_name") or members.get("name_template") or ""

@@ -39,7 +39,8 @@ An unknown status counts as live: it is an alteration, which a daemon finds and 
 
 
 def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
-    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+    # As options of the index, the condition would load the dialects of both databases. The migration has it.
+    return sa.Index(name, *columns, info={"where": where})
 
 
 _Id = sa.String(40)
@@ -298,6 +299,9 @@ leases = sa.Table(
     _partial_index("ix_leases_live", "requested_at", "id", where=LIVE_LEASE),
     _partial_index("ix_leases_ended_at", "ended_at", where="ended_at IS NOT NULL"),
 )
+
+LEASE_IS_LIVE: Final = sa.literal_column(f"leases.{LIVE_LEASE}", sa.Boolean())
+"""The condition that a lease has not ended, as the index of the live leases has it."""
 
 lease_events = sa.Table(
     "lease_events",
