@@ -130,6 +130,14 @@ class Destination(Protocol):
         """
         ...
 
+    def sweep_newest(self, instance_id: str) -> Iterator[list[Observed]]:
+        """
+        Yield the same objects page by page, the last changed first (LastChangedDate); one call for each page.
+
+        Every page has up to 100 objects and may be empty. DestinationRejectedError if the service cannot sort.
+        """
+        ...
+
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
         """List objects of the account and Region. Needs a separate IAM action."""
         ...

@@ -37,13 +37,13 @@ _REFUSALS: Final = tuple(
 """Errors of runs that may succeed with another identity, policy, endpoint or proxy."""
 
 
-def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool], trigger: Trigger = Trigger.CHANGE) -> None:
     """Request runs of some syncs; a sync with an open request keeps its trigger."""
     connection.execute(
         syncs.update()
         .where(in_id_order(syncs, which))
         .values(
-            requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
+            requested=sa.func.coalesce(syncs.c.requested, trigger.value),
             requested_by=sa.func.coalesce(syncs.c.requested_by, REQUESTER),
             request_number=syncs.c.request_number + 1,
         )

@@ -237,6 +237,16 @@ class FakeDestination:
                 return
             first += _PAGE
 
+    def sweep_newest(self, instance_id: str) -> Iterator[list[Observed]]:
+        """ListSecrets with SortBy=last-changed-date, page by page."""
+        first = 0
+        while True:
+            listed = self._call("sweep_newest", lambda: self._remote.newest_first(self._listed(instance_id)))
+            yield listed[first : first + _PAGE]
+            first += _PAGE
+            if first >= len(listed):
+                return
+
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
         """ListSecrets, with those scheduled for deletion."""
         return self._call("list_names", lambda: [self._listing(listed) for listed in self._listed()[:limit]])

@@ -131,6 +131,18 @@ class AwsSecretsManager:
 
         The list lags as that of `list_names` does.
         """
+        for page in self._pages(instance_id):
+            yield from page
+
+    def sweep_newest(self, instance_id: str) -> Iterator[list[Observed]]:
+        """
+        Yield pages of the same objects, the last changed first.
+
+        `SortBy=last-changed-date` is younger than the call itself (botocore 1.42.8): an endpoint may refuse it.
+        """
+        return self._pages(instance_id, SortBy="last-changed-date", SortOrder="desc")
+
+    def _pages(self, instance_id: str, **order: str) -> Iterator[list[Observed]]:
         arguments: dict[str, Any] = {
             "IncludePlannedDeletion": True,
             "MaxResults": PAGE,
@@ -139,14 +151,13 @@ class AwsSecretsManager:
                 {"Key": "tag-key", "Values": [TAG_INSTANCE]},
                 {"Key": "tag-value", "Values": [instance_id]},
             ],
+            **order,
         }
         while True:
             response = self._client.call("ListSecrets", **arguments)
-            for entry in entries_of(response):
-                observed = observed_of(entry, "ListSecrets")
-                # ... so the tag of each result is checked.
-                if observed.tags.get(TAG_INSTANCE) == instance_id:
-                    yield observed
+            page = [observed_of(entry, "ListSecrets") for entry in entries_of(response)]
+            # ... so the tag of each result is checked.
+            yield [observed for observed in page if observed.tags.get(TAG_INSTANCE) == instance_id]
             if not response.get("NextToken"):
                 return
             arguments["NextToken"] = response["NextToken"]
