@@ -97,6 +97,9 @@ class AlteredWorld:
             self.run_all(store)
             store.daemons.beat("daemon-1", host="here", pid=7, ttl=EXPIRED)
             store.daemons.claim_chore("sweep", "daemon-1", every=HOUR)
+            place = Place(destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION)
+            store.sweeps.save(place, changed_since=datetime(2026, 1, 2, tzinfo=UTC))
+            store.sweeps.save_full(place, began_ago=HOUR)
         with closing(sqlite3.connect(self.file)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
