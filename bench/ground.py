@@ -4,15 +4,29 @@ import os
 import shutil
 import statistics
 import tempfile
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from bench.figures import Figure, shown
+from phasesync.bootstrap import Application
+from phasesync.core.model import SecretValue, SecretWrite
+from phasesync.core.sync import SyncConfig, SyncDraft
 from phasesync.store.migrate import upgrade
 from tests.support.installation import REGION, Installation
 from tests.support.postgres import start_server
+from tests.support.stores import write_root_key
 
+REGIONS = (
+    *(f"eu-{place}" for place in ("west-1", "west-2", "west-3", "central-1", "central-2", "north-1", "south-1")),
+    *(f"us-{place}" for place in ("east-1", "east-2", "west-2")),
+)
 DATABASES = ("sqlite", "postgresql")
 
 _AWS = {
@@ -27,12 +41,13 @@ _AWS = {
 
 
 @contextmanager
-def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
+def installed(database: str, endpoint_url: str, *, initialise: bool = True) -> Iterator[Installation]:
     """
     Make an installation on a fresh database, and lead this process and its children to an endpoint.
 
     SQLite lies in the folder for temporary files, so that a commit waits for that disk. PostgreSQL is the tests' own:
-    it lies in memory and does not wait, which flatters it by what a commit costs on your disk.
+    it lies in memory and does not wait, which flatters it by what a commit costs on your disk. Without `initialise` the
+    database is empty: see `bench.synthetic.copy_database`.
     """
     folder = Path(tempfile.mkdtemp(prefix="phasesync-bench-"))
     environ = _AWS | {"AWS_ENDPOINT_URL": endpoint_url}
@@ -46,13 +61,76 @@ def installed(database: str, endpoint_url: str) -> Iterator[Installation]:
             url = server.url("bench")
         upgrade(url)
         installed_here = Installation(folder, url, environ)
-        installed_here.initialise()
+        if initialise:
+            installed_here.initialise()
+        else:
+            write_root_key(folder / "root.key")
         yield installed_here
         installed_here.close()
     finally:
         if server is not None:
             server.stop()
         shutil.rmtree(folder)
+
+
+def add_fan_out(installation: Installation, count: int, *, secrets: int, app: str = "shop") -> list[str]:
+    """
+    Add one environment, and syncs that all read it, each for an object of its own; return the syncs' names.
+
+    They are spread over ten Regions: AWS allows 50 writes a second in each, of which a daemon uses 40. In one Region
+    that limit would be all that is measured.
+    """
+    names = [f"fan-{number:04}" for number in range(count)]
+    installation.add_syncs("shared", values=_values(secrets, 0), interval=timedelta(hours=1))
+    with installation.application() as application:
+        # The first one is only there to make the environment and the credential.
+        application.operations.pause("shared", actor="bench", reason="", until=None)
+        for name, region in zip(names, cycle(REGIONS), strict=False):
+            config = SyncConfig(remote_name=f"{app}/{name}", interval=timedelta(hours=1))
+            draft = SyncDraft(
+                name=name,
+                app=app,
+                environment="shared",
+                path="/",
+                credential="aws",
+                destination_kind="aws-secrets-manager",
+                region=region,
+                config=config,
+                account=None,
+                adopt=None,
+            )
+            application.configuration.add(draft, verify=False)
+    return names
+
+
+def edit_all(installation: Installation, *, secrets: int, number: int) -> float:
+    """Give the environment of `add_fan_out` another content; return the monotonic time of the commit."""
+    with installation.application() as application:
+        return edit(application, "shared", _values(secrets, number))
+
+
+def edit(application: Application, environment: str, values: dict[str, str]) -> float:
+    """Commit one revision of an environment of the app `shop`; return the monotonic time of the commit."""
+    writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items()]
+    application.store.secrets.edit("shop", environment, actor="bench", origin="set", writes=writes)
+    return time.monotonic()
+
+
+_UNFINISHED = sa.text(
+    "SELECT count(*) FROM syncs WHERE paused_at IS NULL AND (claim_owner IS NOT NULL OR EXISTS (SELECT 1 FROM "
+    "sync_reads JOIN environments ON environments.id = sync_reads.environment_id "
+    "WHERE sync_reads.sync_id = syncs.id AND environments.revision > sync_reads.revision))"
+)
+
+
+def unfinished(installation: Installation) -> int:
+    """Return how many syncs have a revision to apply, or are claimed."""
+    with installation.database() as connection:
+        return int(connection.scalar(_UNFINISHED) or 0)
+
+
+def _values(count: int, number: int) -> dict[str, str]:
+    return {f"KEY_{key:02}": f"value {key} of edit {number}, as long as a password" for key in range(count)}
 
 
 def databases_option(parser: ArgumentParser) -> None:
@@ -71,6 +149,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if number == 1:
             right = [f"{cell[:-1]}:" for cell in right]
         print("| " + " | ".join([*left, *right]) + " |")
+
+
+def print_figures(figures: Sequence[Figure]) -> int:
+    """Print figures as a table; return 1 where a goal is missed."""
+    head = ["figure", "database", "value", "goal", "peers' ways", "verdict"]
+    rows = [
+        (
+            figure.what + (f" ({figure.unit})" if figure.unit else ""),
+            figure.database or "-",
+            shown(figure.value),
+            figure.bound or "-",
+            ", ".join(f"{name} {shown(value)} ({figure.ratios.get(name)}x)" for name, value in figure.peers.items()),
+            figure.verdict,
+        )
+        for figure in figures
+    ]
+    table(head, rows)
+    return int(any(figure.missed for figure in figures))
 
 
 def spread(milliseconds: Sequence[float]) -> tuple[float, float, float]:

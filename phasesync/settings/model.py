@@ -102,8 +102,8 @@ class DaemonSettings(_Group):
 
     workers: int = Field(8, ge=1, le=64)
     """Threads that reconcile. They wait for AWS most of the time; beyond 32 AWS's quotas are the limit."""
-    poll_interval_ms: int = Field(50, ge=10, le=60_000)
-    """Milliseconds between two checks for changes: one indexed query each. A change is noticed within 100 ms."""
+    poll_interval_ms: int = Field(1_000, ge=10, le=60_000)
+    """Milliseconds between two checks for what is due, if nothing wakes the daemon. A commit does, within 10 ms."""
     sweep_interval_s: int = Field(30, ge=5, le=3_600)
     """Seconds between two checks of what changed at AWS: one list call for each account and Region."""
     full_sweep_interval_s: int = Field(3_600, ge=60, le=86_400)

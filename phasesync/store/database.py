@@ -159,6 +159,23 @@ class Database:
             connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
+    def connect_to_file(self) -> SqliteConnection:
+        """Return a connection to the file of a SQLite database, outside the pool; the caller closes it."""
+        if self._file is None:
+            raise AssertionError("only SQLite has a file")
+        return self._file.connect()
+
+    def is_current(self, connection: SqliteConnection) -> bool:
+        """Return whether the files that a connection opened are still in their place."""
+        return self._file is not None and self._file.files() == connection.files
+
+    def listen(self, channel: str) -> sa.Connection:
+        """Return a connection to PostgreSQL, outside the pool, that gets the notifications of a channel."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()
+        connection.exec_driver_sql(f"LISTEN {channel}")
+        return connection
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -316,10 +333,10 @@ def _locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(table.c.id).where(which).order_by(table.c.id).with_for_update(key_share=True, of=table)
 
 
-def insert_or_update(connection: sa.Connection, table: sa.Table) -> Any:
+def insert_or_update(dialect: str, table: sa.Table) -> Any:
     """Return an insert with ON CONFLICT; SQLAlchemy has one such class for each database, with the same methods."""
     # Imported here, so that a user of one database does not pay for the dialect of the other.
-    if connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         from sqlalchemy.dialects import sqlite
 
         return sqlite.insert(table)
