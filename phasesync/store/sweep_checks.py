@@ -30,8 +30,9 @@ from phasesync.store.key_ring import same_mac
 from phasesync.store.run_requests import request_runs
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
-from phasesync.store.sync_rows import MAC_COLUMNS, has_newer_revision, sync_mac
+from phasesync.store.sync_rows import MAC_COLUMNS, sync_mac
 from phasesync.store.tables import apps, credentials, environments, journal, secrets, sweeps, syncs
+from phasesync.store.wake_ups import notify_daemons
 
 _SYNCS_PER_TRANSACTION: Final = 500
 """Syncs updated in one transaction: on SQLite, where writes are one at a time, an edit waits for it."""
@@ -222,6 +223,7 @@ class SweepStore(BaseStore):
                 count += len(connection.execute(set_due.returning(syncs.c.id)).all())
                 if connection.scalar(sa.select(syncs.c.id).where(running).limit(1)) is not None:
                     request_runs(connection, running, Trigger.DRIFT)
+                notify_daemons(connection)
         return count
 
     def save(self, place: Place, *, changed_since: datetime) -> None:
@@ -256,7 +258,7 @@ class SweepStore(BaseStore):
 
     def _save(self, place: Place, values: dict[str, Any]) -> None:
         with self._database.write() as connection:
-            insert = insert_or_update(connection, sweeps).values(
+            insert = insert_or_update(connection.dialect.name, sweeps).values(
                 **{name: getattr(place, name) for name in _PLACE}, **values
             )
             connection.execute(
@@ -366,11 +368,11 @@ def _is_in_step() -> sa.ColumnElement[bool]:
 def _is_settled() -> sa.ColumnElement[bool]:
     """Return the condition that nothing makes the next check of a sync uncertain."""
     return sa.and_(
+        syncs.c.woken_at.is_(None),
         syncs.c.requested.is_(None),
         syncs.c.claim_owner.is_(None),
         syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
         credentials.c.status != CredentialStatus.INCOMPLETE,
-        ~has_newer_revision(),
     )
 
 

@@ -88,6 +88,7 @@ def test_pages_go_on_in_what_the_first_one_found(aws: AwsEmulator, sm: Any):
 
 # --- order
 
+DELETE_AND_RESTORE = ("DeleteSecret", "RestoreSecret")
 EVERY_CHANGE: dict[str, Callable[[AwsEmulator], object]] = {
     "value": lambda aws: aws.outside.put("old", "new"),
     "description": lambda aws: aws.outside.call("UpdateSecret", SecretId="old", Description="new"),
@@ -95,7 +96,7 @@ EVERY_CHANGE: dict[str, Callable[[AwsEmulator], object]] = {
     "tag": lambda aws: aws.outside.tag("old", {"team": "other"}),
     "no tag": lambda aws: aws.outside.untag("old", "team"),
     "scheduled deletion": lambda aws: aws.outside.delete("old"),
-    "cancelled deletion": lambda aws: (aws.outside.delete("old"), aws.outside.restore("old")),
+    "cancelled deletion": lambda aws: [aws.outside.call(name, SecretId="old") for name in DELETE_AND_RESTORE],
     "rotation": lambda aws: aws.outside.begin_rotation("old"),
     "resource policy": lambda aws: aws.outside.call("PutResourcePolicy", SecretId="old", ResourcePolicy=POLICY),
     "copy": lambda aws: aws.outside.call(
