@@ -23,6 +23,8 @@ class Timing:
 
     list_lag: timedelta = timedelta()
     """ListSecrets "might not reflect changes from the last five minutes" (API reference, ListSecrets)."""
+    lags_evenly: bool = True
+    """All secrets lag by `list_lag` in lists; else each by a share of it that its ARN decides."""
     dates_every: timedelta = timedelta()
     """To what LastChangedDate is rounded down: a whole second makes ties in lists. AWS shows milliseconds."""
     force_delete_takes: timedelta = timedelta()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 from phasesync.emulator.context import Context, Result
 from phasesync.emulator.errors import AwsError, invalid_parameter, invalid_request, not_found
@@ -337,10 +338,11 @@ def _visible(context: Context, call: Call) -> list[_Listed]:
     }
     if not context.timing.list_lag:
         return list(live.values())
-    horizon = call.now - context.timing.list_lag
     for arn, extras in context.state.all_extras(call.account, call.region):
         if not extras.shown:
             continue
+        share = 1.0 if context.timing.lags_evenly else crc32(arn.encode()) / 2**32
+        horizon = call.now - context.timing.list_lag * share
         former = [entry for at, entry in extras.shown if at <= horizon]
         if former and former[-1] is not None:
             live[arn] = _Listed(former[-1], None)

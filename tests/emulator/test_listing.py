@@ -153,6 +153,21 @@ def test_a_list_that_lags_is_sorted_by_the_dates_that_it_shows(aws: AwsEmulator,
     assert newest_first(sm) == ["old", "new"]
 
 
+@refuses("list lag")
+def test_secrets_may_lag_by_different_times(aws: AwsEmulator, sm: Any):
+    aws.timing.list_lag = timedelta(minutes=5)
+    aws.timing.lags_evenly = False
+    for number in range(20):
+        sm.create_secret(Name=f"s{number}", SecretString="one")
+    shown = []
+    for _ in range(5):
+        aws.clock.advance(minutes=1)
+        shown.append(len(listed(sm)))
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 2
+    assert shown[-1] == 20
+
+
 @passes("sorted lists")
 def test_dates_may_be_the_same(aws: AwsEmulator, sm: Any):
     aws.timing.dates_every = timedelta(hours=1)

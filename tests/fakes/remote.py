@@ -83,6 +83,8 @@ class FakeRemote:
         self.replicates_at_once = replicates_at_once
         self.sorting: Literal["done", "refused", "ignored"] = "done"
         """What becomes of SortBy; ignored: the list comes by name."""
+        self.lag_share: Callable[[str], float] = lambda name: 1
+        """Name -> the share of `lag` by which lists lag for that object, 0 to 1."""
         self.undated = False
         """Changes do not move LastChangedDate."""
         self._objects: dict[tuple[str, str, str], FakeObject] = {}
@@ -116,7 +118,8 @@ class FakeRemote:
     def listed(self, *, account: str, region: str) -> list[Observed]:
         """Return what ListSecrets shows, by name: as things stood `lag` ago, and nothing of copies."""
         if self.lag:
-            return self._lists.as_of(self.now() - self.lag, account, region)
+            now = self.now()
+            return self._lists.as_of(lambda name: now - self.lag * self.lag_share(name), account, region)
         return [
             LateLists.entry_of(secret.observed())
             for (its_account, its_region, _), secret in sorted(self.objects.items())
