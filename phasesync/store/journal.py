@@ -42,7 +42,7 @@ class JournalStore(BaseStore):
 
     def save_entry(self, claim: Claim, entry: JournalEntry, also: Sequence[JournalEntry] = ()) -> JournalEntry:
         """
-        Store a journal entry, intent included, in a transaction of its own.
+        Store a journal entry, intent included, before this returns.
 
         Args:
             claim: the claim of the sync.
@@ -61,7 +61,7 @@ class JournalStore(BaseStore):
             | claimed_by(claim)
             for each in (*also, stored)
         ]
-        with self._database.write() as connection:
+        with self._database.write_once() as connection:
             # The condition on the claim is part of the insert: one statement stores the entries or finds it lost.
             result = connection.execute(
                 _upsert_claimed(connection.dialect.name), rows, execution_options={"preserve_rowcount": True}

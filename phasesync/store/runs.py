@@ -312,13 +312,22 @@ _ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
 
 def insert_runs(connection: sa.Connection, keys: KeyRing, entries: Sequence[tuple[Run, str]]) -> None:
     """Store runs, each with the id of the data key that encrypts its details."""
+    rows = [_values(run, data_key_id, keys) for run, data_key_id in entries]
     if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK_ORDER)
-    connection.execute(_INSERT_RUN, [_values(run, data_key_id, keys) for run, data_key_id in entries])
+        connection.execute(_INSERT_IN_ORDER, [{f"new_{name}": row[name] for name in row} for row in rows])
+    else:
+        connection.execute(_INSERT, rows)
 
 
-_LOCK_ORDER: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger())))
-_INSERT_RUN: Final = runs.insert()
+_INSERT: Final = runs.insert()
+_STORED: Final = (*_PLAIN, "error_class", "details")
+_order: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger())).label("held"))
+_new: Final = [sa.cast(sa.bindparam(f"new_{name}", type_=runs.c[name].type), runs.c[name].type) for name in _STORED]
+_INSERT_IN_ORDER: Final = runs.insert().from_select(
+    list(_STORED),
+    # PostgreSQL numbers a row once the subquery has returned, so with the lock.
+    sa.select(*_new).select_from(_order.subquery("numbered_in_order")),
+)
 
 
 @cache
