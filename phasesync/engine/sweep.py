@@ -8,10 +8,11 @@ listed as the journal says becomes due, and an ordinary run decides. The checks 
 
 Why nothing is missed (all dates are LastChangedDate, by AWS's clock; a list may lack the changes of 5 minutes):
 
-- A change is in every list from 5 minutes after it. The first such sweep reads down to the newest date of the sweep
-  before it minus 6 minutes (`next_since`). That sweep was made when the change was less than 5 minutes old, and no list
-  shows a date later than its own time. So the change is read, whatever our clocks say and however long daemons stood
-  still in between. How far lists were read is stored when a sweep has ended: another daemon goes on from there.
+- A change is in every list from 5 minutes after it. The first such sweep reads down to the time of the sweep before it,
+  or the newest date that it read, minus 6 minutes (`next_since`). That sweep was made when the change was less than 5
+  minutes old, and no list shows a date later than its own time. So the change is read, however long daemons stood still
+  in between. The time of a list is AWS's (the header Date); ours counts only if it is earlier. How far lists were read
+  is stored when a sweep has ended: another daemon goes on from there.
 - What was read and could not be compared is not passed over. An object that we changed lately is read again until it
   can be compared. A suspected sync that is running runs once more; one that is paused runs when its pause ends. One
   that is held, halted or failing is observed whole by the run that brings it in step again.
@@ -46,7 +47,7 @@ from phasesync.core.planning.listing_check import (
     shown_by_lists,
     worth_a_list,
 )
-from phasesync.core.remote import Observed
+from phasesync.core.remote import ChangesPage, Observed
 from phasesync.core.sweep_check import Check, Place, SweptPlace, SweptSync
 from phasesync.core.sync import Layout, SyncConfig
 from phasesync.engine.context import Context
@@ -157,7 +158,14 @@ class Sweeper:
             raise InterruptedRunError
         self._context.store.sweeps.suspect(findings.suspected_syncs)
         # A full sweep compares everything older, so that an odd date counts until then at most.
-        since = next_since(None if full else swept.changed_since, reader.newest, findings.unsettled_since)
+        answered_at = reader.answered_at
+        since = next_since(
+            None if full else swept.changed_since,
+            newest=reader.newest,
+            # The earlier of two clocks: too early costs a page, too late a change.
+            listed_at=None if answered_at is None else min(answered_at, self._context.clock.now()),
+            unsettled=findings.unsettled_since,
+        )
         self._context.store.sweeps.save(place, changed_since=since)
         settled = 0
         if not full:
@@ -173,7 +181,7 @@ class Sweeper:
             self._took[place] = self._since(began)
             self._report(place, everything, full=True, syncs=settled, calls=destination.calls - before, began=began)
 
-    def _changes(self, destination: Destination) -> Iterator[list[Observed]]:
+    def _changes(self, destination: Destination) -> Iterator[ChangesPage]:
         """Yield pages of what changed last, newest first. UnorderedListError if the endpoint refuses to sort."""
         pages_of_changes = destination.sweep_newest(self._context.instance_id)
         try:

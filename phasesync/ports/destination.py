@@ -5,7 +5,7 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import Observed, Payload, RemoteListing, ResourceExists, WriteResult
+from phasesync.core.remote import ChangesPage, Observed, Payload, RemoteListing, ResourceExists, WriteResult
 
 
 class Destination(Protocol):
@@ -130,11 +130,11 @@ class Destination(Protocol):
         """
         ...
 
-    def sweep_newest(self, instance_id: str) -> Iterator[list[Observed]]:
+    def sweep_newest(self, instance_id: str) -> Iterator[ChangesPage]:
         """
         Yield the same objects page by page, the last changed first (LastChangedDate); one call for each page.
 
-        Every page has up to 100 objects and may be empty. DestinationRejectedError if the service cannot sort.
+        Every page has up to 100 objects. DestinationRejectedError if the service cannot sort.
         """
         ...
 

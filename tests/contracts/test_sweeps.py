@@ -454,4 +454,4 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
         assert store.sweeps.defer([Check(sync=item.sync, due_in=LONG) for item in part.syncs]) == size
         assert taken() == 1
         assert store.sweeps.suspect([item.sync.id for item in part.syncs]) == size
-        assert taken() == 2
+        assert taken() == (3 if store.database.engine.dialect.name == "postgresql" else 2)

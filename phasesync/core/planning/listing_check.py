@@ -18,7 +18,7 @@ that is not listed as expected is suspect: a run then asks for that object by it
 Nothing is expected of objects that we changed lately, and of objects that a sync no longer wants and retains.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -26,7 +26,7 @@ from typing import Final
 
 from phasesync.core.planning.metadata import is_other_key
 from phasesync.core.planning.ownership import owner_tags, refusal_of
-from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, ChangesPage, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, SyncConfig
 from phasesync.core.tags import desired_tags, unwanted_tags
 
@@ -199,14 +199,19 @@ class ChangesReader:
         self._previous: datetime | None = None
         self.newest: datetime | None = None
         """LastChangedDate of the first entry; None if there is no entry."""
+        self.answered_at: datetime | None = None
+        """When the first page was answered, by the service's clock; None if it does not say."""
+        self._is_first_page = True
         self.done = False
         """Every further entry is older."""
 
-    def take(self, page: Sequence[Observed]) -> list[Observed]:
+    def take(self, page: ChangesPage) -> list[Observed]:
         """Return the entries of a page that were changed since. UnorderedListError."""
+        if self._is_first_page:
+            self.answered_at, self._is_first_page = page.answered_at, False
         is_first_page = self.newest is None
         taken = []
-        for observed in page:
+        for observed in page.entries:
             changed_at = observed.last_changed_at
             if changed_at is None:
                 raise UnorderedListError("undated")
@@ -224,19 +229,22 @@ class ChangesReader:
         return taken
 
 
-def next_since(former: datetime | None, newest: datetime | None, unsettled: datetime | None) -> datetime:
+def next_since(
+    former: datetime | None, *, newest: datetime | None, listed_at: datetime | None, unsettled: datetime | None
+) -> datetime:
     """
     Return from which LastChangedDate on the next sweep has to compare.
 
-    A list shows every change that is older than 5 minutes, so its newest entry is at most that much older than a change
-    that it does not show yet. `LAG` is a minute more, for clocks of AWS that differ. All instants are AWS's.
+    A list shows every change that is older than 5 minutes. So what it does not show yet is at most 5 minutes older than
+    the list itself, or than any entry of it, which is older than the list. `LAG` is a minute more, for clocks of AWS
+    that differ. Without the time of the list, the changes of the last busy minutes would be read again for ever.
 
     Args:
         former: from when on this sweep compared; None to begin anew.
         newest: the newest LastChangedDate that it read, None if nothing is listed.
+        listed_at: a time of AWS's clock at which the list was not made yet, None if no such time is known.
         unsettled: the oldest LastChangedDate of an object that could not be compared yet, None if there is none.
     """
-    if newest is None:
-        return former or BEGINNING
-    since = newest - LAG if former is None else max(former, newest - LAG)
+    shown = [at - LAG for at in (newest, listed_at) if at is not None]
+    since = max([*shown, former] if former is not None else shown, default=BEGINNING)
     return since if unsettled is None else min(since, unsettled)

@@ -155,7 +155,7 @@ def test_what_is_gone_stays_in_a_list_for_a_while(destination: Destination, worl
 
 def newest(destination: Destination) -> list[str]:
     """Names that a list of changes yields, in its order."""
-    return [seen.name for page in destination.sweep_newest(INSTANCE) for seen in page]
+    return [seen.name for page in destination.sweep_newest(INSTANCE) for seen in page.entries]
 
 
 def make(destination: Destination, world: World, *names: str) -> None:
@@ -184,7 +184,10 @@ def test_reading_is_no_change(destination: Destination, world: World):
 
 def test_every_entry_tells_when_it_changed_and_what_looking_tells(destination: Destination, world: World):
     make(destination, world, "a", "b")
-    ((first, second),) = destination.sweep_newest(INSTANCE)
+    (page,) = destination.sweep_newest(INSTANCE)
+    first, second = page.entries
+    assert page.answered_at is not None
+    assert abs(page.answered_at - world.now()) < timedelta(minutes=5)
     assert first.last_changed_at is not None
     assert second.last_changed_at is not None
     assert first.last_changed_at > second.last_changed_at
@@ -206,9 +209,9 @@ def test_a_list_of_changes_makes_a_call_for_each_page_that_is_read(destination: 
         world.outside_create(f"name-{number:03}", "x", tags=OURS)
     calls = destination.calls
     pages = destination.sweep_newest(INSTANCE)
-    assert len(next(pages)) == 100
+    assert len(next(pages).entries) == 100
     assert destination.calls == calls + 1
-    assert [len(page) for page in pages] == [1]
+    assert [len(page.entries) for page in pages] == [1]
     assert destination.calls == calls + 2
 
 
