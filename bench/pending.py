@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from bench.endpoint import Endpoint
 from bench.ground import databases_option, installed, spread, table
-from phasesync.store.tables import environments, sync_reads, syncs
+from phasesync.store.tables import GENERATED, environments, sync_reads, syncs
 from tests.support.installation import Installation
 
 _MANY = 500
@@ -65,7 +65,9 @@ def _multiply(connection: sa.Connection, rows: sa.Table, count: int, *, names: t
     """Add `count - 1` rows like the only one; what has to differ ends in a number."""
     (row,) = connection.execute(sa.select(rows)).mappings()
     copies: list[dict[str, Any]] = [
-        dict(row) | {name: f"{str(row[name])[:24]}-{number}" for name in names} for number in range(1, count)
+        {name: value for name, value in row.items() if name not in GENERATED}
+        | {name: f"{str(row[name])[:24]}-{number}" for name in names}
+        for number in range(1, count)
     ]
     for start in range(0, len(copies), _MANY):
         connection.execute(rows.insert(), copies[start : start + _MANY])

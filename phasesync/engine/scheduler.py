@@ -55,6 +55,7 @@ class Scheduler:
         reconciler: Reconciler,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
+        wake: Callable[[], None] = lambda: None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
     ) -> None:
@@ -69,6 +70,7 @@ class Scheduler:
             runs_kept: returns how long to keep runs; called at each housekeeping.
             share_among: called at each heartbeat with the number of active daemons, this one included: they share AWS's
                 request rates.
+            wake: called when a poll may find something that no commit announces: this daemon has become active.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
         """
@@ -80,6 +82,7 @@ class Scheduler:
         self._reconciler = reconciler
         self._runs_kept = runs_kept
         self._share_among = share_among
+        self._wake = wake
         self._sweeper = sweeper
         self._lease_work = lease_work
         self._polling = threading.Lock()
@@ -204,6 +207,7 @@ class Scheduler:
         self._role = role
         if role is not former:
             self._context.events.emit(RoleChanged(role=role))
+            self._wake()
         if role is DaemonRole.ACTIVE:
             self._share_among(count_active(self._context.store.daemons))
             if not self._refused_woken:

@@ -4,12 +4,10 @@ Requests runs of syncs because something that they depend on changed, other than
 A request overrides back-off, and a run that is in progress is followed by one more.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import LeaseStatus
-from phasesync.core.sync import Trigger
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,
@@ -21,6 +19,9 @@ from phasesync.errors import (
 from phasesync.store.database import in_id_order
 from phasesync.store.tables import credentials, leases, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
+
+if TYPE_CHECKING:
+    from phasesync.core.sync import Trigger
 
 REQUESTER: Final = "phasesync"
 """Actor of runs that no person requested."""
@@ -38,13 +39,16 @@ _REFUSALS: Final = tuple(
 """Errors of runs that may succeed with another identity, policy, endpoint or proxy."""
 
 
-def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool], trigger: Trigger = Trigger.CHANGE) -> None:
-    """Request runs of some syncs; a sync with an open request keeps its trigger."""
+def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool], trigger: "Trigger | None" = None) -> None:
+    """Request runs of some syncs, as changes by default; a sync with an open request keeps its trigger."""
+    # Imported here, since lists of apps and environments request no run.
+    from phasesync.core.sync import Trigger
+
     connection.execute(
         syncs.update()
         .where(in_id_order(syncs, which))
         .values(
-            requested=sa.func.coalesce(syncs.c.requested, trigger.value),
+            requested=sa.func.coalesce(syncs.c.requested, (trigger or Trigger.CHANGE).value),
             requested_by=sa.func.coalesce(syncs.c.requested_by, REQUESTER),
             request_number=syncs.c.request_number + 1,
             **WOKEN,
@@ -99,6 +103,9 @@ def retry_refused(connection: sa.Connection, credential_id: str | None = None) -
 
 def retry_leases(connection: sa.Connection, credential_id: str) -> None:
     """Retry now the leases that could not be revoked, of a credential and of those that it is the source of."""
+    # Imported here, since lists of apps and environments retry no lease.
+    from phasesync.core.lease import LeaseStatus
+
     failed = leases.c.status == LeaseStatus.REVOKE_FAILED
     connection.execute(
         leases.update()
