@@ -1,5 +1,5 @@
 """
-What is due as an index range: a mark that edits set, and two columns that the database computes.
+Whole accounts: what is due as an index range, how far sweeps have read, and indexes for lists and retention.
 
 Revision: 0004
 Follows: 0003
