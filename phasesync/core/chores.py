@@ -34,7 +34,7 @@ class Chore(StrEnum):
     QUEUE = "queue"
     """Removes entries of dead daemons from the queue of due syncs."""
     SWEEP = "sweep"
-    """Checks many remote objects by lists."""
+    """Checks remote objects by lists, every `daemon.sweep_interval_s`."""
     LEASES = "leases"
     """Revokes leases that are due."""
     REAP_USERS = "reap-users"
@@ -63,8 +63,6 @@ REAP_EVERY: Final = timedelta(seconds=1)
 """A sync waits at most so long after its claim expired."""
 CLEAR_QUEUE_EVERY: Final = timedelta(seconds=5)
 """Such entries block nothing; they only add up."""
-SWEEP_EVERY: Final = timedelta(seconds=10)
-"""How often to ask what is due soon. One query; most rounds sweep nothing."""
 EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
 """A lease is over at most so long, and a few calls, after its end."""
 HOURLY: Final = timedelta(hours=1)
