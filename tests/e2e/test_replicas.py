@@ -195,6 +195,12 @@ def test_whatever_happens_every_edit_arrives_once_and_in_order(replicas: Replica
 
     replicas.cut_off(cut)
     replicas.wait_for_every_sync("after connections were cut")
+    living = (frozen, cut, other)
+    before = [len(daemon.find("run finished")) for daemon in living]
+    wait_until(
+        lambda: all(len(daemon.find("run finished")) > runs for daemon, runs in zip(living, before, strict=True)),
+        what="work for each of them",
+    )
 
     replicas.stop_editing()
     installation.wait_for(*NAMES)
@@ -203,11 +209,10 @@ def test_whatever_happens_every_edit_arrives_once_and_in_order(replicas: Replica
         assert numbers == sorted(set(numbers)), f"{name}: written twice, or an older value on top of a newer one"
         assert numbers[-1] == replicas.current_number_of(name) >= replicas.committed[name], name
     wait_until(lambda: left_in_the_queue(installation) == 0, what="a queue without entries of the dead")
-    for daemon in (frozen, cut, other):
+    for daemon in living:
         assert daemon.wait_until_ready() == "active"
-        assert daemon.find("run finished", outcome="applied"), "one of them has done nothing"
         daemon.signal(signal.SIGTERM)
-    assert [daemon.ends() for daemon in (frozen, cut, other)] == [0, 0, 0]
+    assert [daemon.ends() for daemon in living] == [0, 0, 0]
     with installation.application() as application:
         assert application.store.daemons.alive() == []
 
