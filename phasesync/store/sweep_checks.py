@@ -191,17 +191,9 @@ class SweepStore(BaseStore):
         ordered = sorted(checks, key=lambda check: check.sync.id)
         count = 0
         for start in range(0, len(ordered), _SYNCS_PER_TRANSACTION):
-            values = [
-                {
-                    "which": check.sync.id,
-                    "former_fence": check.sync.fence,
-                    "former_version": check.sync.version,
-                    "pause": check.due_in // _MICROSECOND,
-                }
-                for check in ordered[start : start + _SYNCS_PER_TRANSACTION]
-            ]
+            part = ordered[start : start + _SYNCS_PER_TRANSACTION]
             with self._database.write() as connection:
-                count += connection.execute(_SET_NEXT_CHECK, values).rowcount
+                count += len(connection.execute(_set_next_check(part)).all())
         return count
 
     def suspect(self, sync_ids: Collection[str]) -> int:
@@ -454,24 +446,34 @@ _SELECT_READ: Final = sa.select(
     (now() - sa.type_coerce(sweeps.c.full_at, sa.BigInteger())).label("full_ago"),
 )
 
-_which: Final = sa.bindparam("which", type_=sa.String)
-_SET_NEXT_CHECK: Final = (
-    syncs.update()
-    .where(
-        # A row that another transaction has locked need not be set; waiting for one row after the other could
-        # deadlock.
-        syncs.c.id.in_(
-            sa.select(syncs.c.id)
-            .where(
-                syncs.c.id == _which,
-                syncs.c.fence == sa.bindparam("former_fence", type_=sa.BigInteger),
-                syncs.c.version == sa.bindparam("former_version", type_=sa.BigInteger),
-                syncs.c.settled_status == SyncStatus.IN_SYNC,
-                syncs.c.requested.is_(None),
-                syncs.c.claim_owner.is_(None),
-            )
-            .with_for_update(skip_locked=True, key_share=True)
+
+def _set_next_check(checks: Sequence[Check]) -> sa.UpdateBase:
+    """Return the update that sets the next checks of syncs that are as they were read, in one statement."""
+    read = sa.values(
+        sa.column("id", sa.String),
+        sa.column("fence", sa.BigInteger),
+        sa.column("version", sa.BigInteger),
+        sa.column("pause", sa.BigInteger),
+        name="read",
+    ).data([(check.sync.id, check.sync.fence, check.sync.version, check.due_in // _MICROSECOND) for check in checks])
+    as_read = read.cte()
+    # A row that another transaction has locked need not be set; waiting for one row after the other could deadlock.
+    free = (
+        sa.select(syncs.c.id, as_read.c.pause)
+        .join(as_read, syncs.c.id == as_read.c.id)
+        .where(
+            syncs.c.fence == as_read.c.fence,
+            syncs.c.version == as_read.c.version,
+            syncs.c.settled_status == SyncStatus.IN_SYNC,
+            syncs.c.requested.is_(None),
+            syncs.c.claim_owner.is_(None),
         )
+        .with_for_update(skip_locked=True, key_share=True, of=syncs)
+        .cte("free")
     )
-    .values(next_due_at=now() + sa.bindparam("pause", type_=sa.BigInteger))
-)
+    return (
+        syncs.update()
+        .where(syncs.c.id == free.c.id)
+        .values(next_due_at=now() + free.c.pause)
+        .returning(syncs.c.id)  # Python's sqlite3 counts no rows of a statement that begins with WITH.
+    )
