@@ -1,8 +1,8 @@
 """
 One round of each chore of a daemon: heartbeats, polls, expired claims, sweeps, leases, housekeeping.
 
-Each method returns whether its round succeeded. None of them sleeps, and none knows a rule about syncs: the daemon
-calls them in their rhythm, and use cases do the work.
+Each method returns whether its round succeeded. None of them sleeps, except between the steps of the retention. None
+knows a rule about syncs: the daemon calls them in their rhythm, and use cases do the work.
 """
 
 import threading
@@ -21,6 +21,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.retention import prune
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher
@@ -87,7 +88,7 @@ class Scheduler:
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
-        self._stopped = False
+        self._stopping = threading.Event()
         self._orphans_collected = True
         self._role: DaemonRole | None = None
         self._role_until = float("-inf")
@@ -175,7 +176,7 @@ class Scheduler:
 
     def stop(self) -> None:
         """Claim nothing more; return when no poll is under way. A sweep ends after the call that it is in."""
-        self._stopped = True
+        self._stopping.set()
         if self._lease_work is not None:
             self._lease_work.expiry.stop()
         with self._polling:
@@ -191,7 +192,7 @@ class Scheduler:
         self._round(Chore.SIGN_OFF, partial(self._context.store.daemons.deregister, self._context.owner))
 
     def _active(self) -> bool:
-        return not self._stopped and self.role is DaemonRole.ACTIVE
+        return not self._stopping.is_set() and self.role is DaemonRole.ACTIVE
 
     def _check_clock(self) -> None:
         if (jump := self._context.store.clock_watch.check(self._context.owner)) is not None:
@@ -249,11 +250,15 @@ class Scheduler:
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
         self._context.store.syncs.wake_where_behind()
-        kept = self._runs_kept()
-        count = self._context.store.runs.prune_runs(older_than=kept)
-        leases = 0 if self._lease_work is None else self._context.leases.prune(older_than=kept)
-        if count or leases:
-            self._context.events.emit(RunsPruned(count=count, leases=leases))
+        pruned = prune(
+            self._context,
+            older_than=self._runs_kept(),
+            with_leases=self._lease_work is not None,
+            pause=lambda length: self._stopping.wait(length.total_seconds()),
+            stopped=lambda: not self._active(),
+        )
+        if pruned.runs or pruned.leases:
+            self._context.events.emit(RunsPruned(count=pruned.runs, leases=pruned.leases))
         self._context.store.database.checkpoint()
 
     def _release(self, claim: Claim) -> None:

@@ -39,6 +39,14 @@ _REFUSALS: Final = tuple(
 """Errors of runs that may succeed with another identity, policy, endpoint or proxy."""
 
 
+_CLAIMED: Final = sa.select(syncs.c.id).where(syncs.c.claim_until.is_not(None))
+"""
+The ids of the syncs with a run that may be in progress: a claim without an end has expired, and its end has an index.
+
+In unions with this, since SQLite goes through all rows for two conditions of which one has to hold.
+"""
+
+
 def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool], trigger: "Trigger | None" = None) -> None:
     """Request runs of some syncs, as changes by default; a sync with an open request keeps its trigger."""
     # Imported here, since lists of apps and environments request no run.
@@ -63,10 +71,8 @@ def retry_unresolved(connection: sa.Connection) -> None:
 
     A run in progress may have failed on it without having stored that yet, so it is followed by one more.
     """
-    request_runs(
-        connection,
-        (syncs.c.error_class == UnresolvedReferenceError.__name__) | syncs.c.claim_owner.is_not(None),
-    )
+    unresolved = sa.select(syncs.c.id).where(syncs.c.error_class == UnresolvedReferenceError.__name__)
+    request_runs(connection, syncs.c.id.in_(sa.union(unresolved, _CLAIMED)))
 
 
 def request_runs_of_readers(connection: sa.Connection, environment_id: str) -> None:
@@ -76,7 +82,7 @@ def request_runs_of_readers(connection: sa.Connection, environment_id: str) -> N
     A run in progress may be reading it for the first time, so it is followed by one more.
     """
     readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == environment_id)
-    request_runs(connection, syncs.c.id.in_(readers) | syncs.c.claim_owner.is_not(None))
+    request_runs(connection, syncs.c.id.in_(sa.union(readers, _CLAIMED)))
 
 
 def request_runs_of_credential(connection: sa.Connection, credential_id: str) -> None:

@@ -278,7 +278,7 @@ class SweepStore(BaseStore):
         for row in connection.execute(statement):
             try:
                 registry.check(credentials, row)
-                usable[row.id] = to_credential(row, self._keys, used_by=())
+                usable[row.id] = to_credential(row, self._keys)
             except (CiphertextError, KeyUnavailableError):
                 continue  # The next run of its syncs reports this and halts them.
         return usable

@@ -1,5 +1,5 @@
 """
-What is due as an index range: a mark that edits set, and two columns that the database computes.
+Whole accounts: what is due as an index range, how far sweeps have read, and indexes for lists and retention.
 
 Revision: 0004
 Follows: 0003
@@ -47,6 +47,21 @@ SWEEP_INDEXES = (
 )
 INDEXES = (("urgency", "due_at"), ("error_class",), ("claimed_at",), ("claim_until",))
 
+# What lists, counts and retention read. Each replaced index is the beginning of its successor.
+REPLACED_INDEXES = (
+    ("syncs", ("credential_id",), ("credential_id", "name_key")),
+    ("sync_reads", ("environment_id",), ("environment_id", "revision")),
+    ("runs", ("ended_at",), ("ended_at", "number")),
+)
+LIST_INDEXES = (
+    ("ix_syncs_settled_status_name_key", "syncs", ("settled_status", "name_key"), None),
+    ("ix_syncs_paused_at", "syncs", ("paused_at",), "paused_at IS NOT NULL"),
+    ("ix_runs_outcome_ended_at_number", "runs", ("outcome", "ended_at", "number"), None),
+    ("ix_leases_requested_at_id", "leases", ("requested_at", "id"), None),
+    ("ix_leases_live", "leases", ("requested_at", "id"), "status NOT IN ('revoked', 'expired')"),
+    ("ix_leases_ended_at", "leases", ("ended_at",), "ended_at IS NOT NULL"),
+)
+
 
 def upgrade() -> None:
     stored = op.get_bind().dialect.name == "postgresql"
@@ -60,6 +75,11 @@ def upgrade() -> None:
     op.add_column("syncs", sa.Column("urgency", sa.Integer(), sa.Computed(URGENCY, persisted=stored)))
     for columns in INDEXES:
         op.create_index(f"ix_syncs_{'_'.join(columns)}", "syncs", list(columns))
+    for table, former, columns in REPLACED_INDEXES:
+        _replace_index(table, former, columns)
+    for name, table, columns, where in LIST_INDEXES:
+        condition = None if where is None else sa.text(where)
+        op.create_index(name, table, list(columns), sqlite_where=condition, postgresql_where=condition)
     for table, sorted_by in SWEEP_INDEXES:
         op.create_index(f"ix_{table}_{'_'.join(sorted_by)}", table, list(sorted_by))
     op.create_table(
@@ -77,7 +97,16 @@ def downgrade() -> None:
     op.drop_table("sweeps")
     for table, sorted_by in reversed(SWEEP_INDEXES):
         op.drop_index(f"ix_{table}_{'_'.join(sorted_by)}", table)
+    for name, table, _, _ in reversed(LIST_INDEXES):
+        op.drop_index(name, table)
+    for table, former, columns in reversed(REPLACED_INDEXES):
+        _replace_index(table, columns, former)
     for columns in reversed(INDEXES):
         op.drop_index(f"ix_syncs_{'_'.join(columns)}", "syncs")
     for column in ("urgency", "due_at", "woken_at"):
         op.drop_column("syncs", column)
+
+
+def _replace_index(table: str, former: tuple[str, ...], columns: tuple[str, ...]) -> None:
+    op.create_index(f"ix_{table}_{'_'.join(columns)}", table, list(columns))
+    op.drop_index(f"ix_{table}_{'_'.join(former)}", table)
