@@ -78,7 +78,9 @@ class SweepStore(BaseStore):
         """
         with self._database.read() as connection:
             used: dict[Place, list[str]] = {}
-            for row in connection.execute(_select_places()):
+            # In two steps: joined, SQLite would read all syncs.
+            first = list(connection.scalars(_select_places()))
+            for row in connection.execute(_select_used(), {"first": first}):
                 place = Place(destination_kind=row.destination_kind, account=row.account, region=row.region)
                 used.setdefault(place, []).append(row.credential_id)
             if not used:
@@ -371,25 +373,22 @@ def _is_settled() -> sa.ColumnElement[bool]:
 @cache
 def _select_places() -> sa.Select[Any]:
     """
-    Return the select of the places and credentials of syncs that are in step, each once.
+    Return the select of the ids of one sync for each place and credential.
 
     Each step of the recursion finds the first sync behind the last place and credential: an index range of one row.
     """
-    first, current, following = syncs.alias("first"), syncs.alias("current"), syncs.alias("following")
-
-    def key(table: Any) -> list[Any]:
-        return [table.c[name] for name in _USED_BY]
-
-    start = sa.select(first.c.id).where(first.c.account.is_not(None)).order_by(*key(first)).limit(1)
+    first, current = syncs.alias("first"), syncs.alias("current")
+    start = sa.select(first.c.id).where(first.c.account.is_not(None)).order_by(*_used_by(first)).limit(1)
     found = sa.select(start.scalar_subquery().label("id")).cte("found", recursive=True)
-    behind = (
-        sa.select(following.c.id)
-        .where(sa.tuple_(*key(following)) > sa.tuple_(*key(current)), following.c.account.is_not(None))
-        .order_by(*key(following))
-        .limit(1)
-        .correlate(current)
-    )
-    found = found.union_all(sa.select(behind.scalar_subquery()).where(current.c.id == found.c.id))
+    # SQLite searches an index by one inequality only: the next credential of the place, else the next Region, ...
+    following = [_behind_prefix(current, length) for length in reversed(range(len(_USED_BY)))]
+    found = found.union_all(sa.select(sa.func.coalesce(*following)).where(current.c.id == found.c.id))
+    return sa.select(found.c.id).where(found.c.id.is_not(None))
+
+
+@cache
+def _select_used() -> sa.Select[Any]:
+    """Return the select of the places and credentials of `first` syncs where any sync is in step."""
     of_place = syncs.alias("of_place")
     in_step = sa.exists().where(
         *(of_place.c[name] == syncs.c[name] for name in _USED_BY),
@@ -398,10 +397,28 @@ def _select_places() -> sa.Select[Any]:
         of_place.c.next_due_at.is_not(None),
     )
     return (
-        sa.select(*(syncs.c[name] for name in _USED_BY))
-        .join_from(found, syncs, syncs.c.id == found.c.id)
-        .where(in_step)
+        sa.select(*_used_by(syncs))
+        .where(syncs.c.id.in_(sa.bindparam("first", expanding=True)), in_step)
+        .order_by(*_used_by(syncs))
     )
+
+
+def _behind_prefix(current: sa.FromClause, length: int) -> sa.ScalarSelect[Any]:
+    """Return the first sync behind another one with the same first columns of `_USED_BY`, as many as `length`."""
+    other = syncs.alias(f"other{length}")
+    same = [other.c[name] == current.c[name] for name in _USED_BY[:length]]
+    return (
+        sa.select(other.c.id)
+        .where(*same, other.c[_USED_BY[length]] > current.c[_USED_BY[length]], other.c.account.is_not(None))
+        .order_by(*_used_by(other))
+        .limit(1)
+        .correlate(current)
+        .scalar_subquery()
+    )
+
+
+def _used_by(table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    return [table.c[name] for name in _USED_BY]
 
 
 @cache
