@@ -4,7 +4,7 @@ Requests runs of syncs because something that they depend on changed, other than
 A request overrides back-off, and a run that is in progress is followed by one more.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -19,6 +19,9 @@ from phasesync.errors import (
 from phasesync.store.database import in_id_order
 from phasesync.store.tables import credentials, leases, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
+
+if TYPE_CHECKING:
+    from phasesync.core.sync import Trigger
 
 REQUESTER: Final = "phasesync"
 """Actor of runs that no person requested."""
@@ -45,8 +48,8 @@ In unions with this, since SQLite goes through all rows for two conditions of wh
 """
 
 
-def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Request runs of some syncs; a sync with an open request keeps its trigger."""
+def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool], trigger: "Trigger | None" = None) -> None:
+    """Request runs of some syncs, as changes by default; a sync with an open request keeps its trigger."""
     # Imported here, since lists of apps and environments request no run.
     from phasesync.core.sync import Trigger
 
@@ -54,7 +57,7 @@ def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> No
         syncs.update()
         .where(in_id_order(syncs, which))
         .values(
-            requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
+            requested=sa.func.coalesce(syncs.c.requested, (trigger or Trigger.CHANGE).value),
             requested_by=sa.func.coalesce(syncs.c.requested_by, REQUESTER),
             request_number=syncs.c.request_number + 1,
             **WOKEN,

@@ -7,7 +7,7 @@ All tables. `migrations/versions` creates the same ones step by step; a test com
                   ├─────< syncs ───┴─< journal, runs
              credentials ─<┤
                   └─────< dynamic_secrets ─< leases ─< lease_events
-    instance, daemons, chores
+    instance, daemons, chores, sweeps
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, names of keys, comments, reasons and
 credentials exist in no other form. Instants are microseconds of the database's clock.
@@ -202,6 +202,10 @@ syncs = sa.Table(
     sa.Index("ix_syncs_credential_id_name_key", "credential_id", "name_key"),
     sa.Index("ix_syncs_settled_status_name_key", "settled_status", "name_key"),
     _partial_index("ix_syncs_paused_at", "paused_at", where="paused_at IS NOT NULL"),
+    sa.Index(
+        "ix_syncs_destination_kind_account_region_credential_id_id",
+        *("destination_kind", "account", "region", "credential_id", "id"),
+    ),
 )
 
 GENERATED: Final = ("due_at", "urgency")
@@ -222,7 +226,7 @@ journal = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True),
     sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("remote_name", sa.String(512), nullable=False),
+    sa.Column("remote_name", sa.String(512), nullable=False, index=True),
     sa.Column("account", _Word, nullable=False),
     sa.Column("region", _Word, nullable=False),
     sa.Column("arn", sa.Text),
@@ -335,4 +339,16 @@ chores = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("claimed_at", Instant, nullable=False),
+)
+
+# how far the lists of an account and Region were read
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("destination_kind", sa.String(64), primary_key=True),
+    sa.Column("account", _Word, primary_key=True),
+    sa.Column("region", _Word, primary_key=True),
+    # changes with this LastChangedDate or a later one are not all compared yet; by AWS's clock
+    sa.Column("changed_since", Instant),
+    sa.Column("full_at", Instant),  # when the newest complete list of everything began
 )

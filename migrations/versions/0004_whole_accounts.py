@@ -1,5 +1,5 @@
 """
-What is due as an index range: a mark that edits set, and two columns that the database computes.
+Whole accounts: what is due as an index range, how far sweeps have read, and indexes for lists and retention.
 
 Revision: 0004
 Follows: 0003
@@ -8,6 +8,9 @@ Follows: 0003
 daemon may claim the sync; NULL means never, as things stand. `urgency` is the order among those that are due. The
 database computes both from the other columns of the row, so that no writer can forget them. SQLite computes them when
 it reads a row, since it cannot add stored ones; its index holds them all the same.
+
+`sweeps` holds how far the lists of an account and Region were read. With its two indexes a sweep reads the syncs of one
+account and Region, and the journal by remote names, a part at a time.
 
 The indexes on `error_class`, `claimed_at` and `claim_until` answer what daemons ask every second.
 """
@@ -38,6 +41,10 @@ def _latest(first: str, second: str) -> str:
 
 DUE_AT = _latest(_latest(_WANTED_AT, _FREE_AT), _RESUMED_AT)
 URGENCY = "CASE WHEN requested IS NOT NULL THEN 0 WHEN woken_at IS NOT NULL THEN 1 ELSE 2 END"
+SWEEP_INDEXES = (
+    ("syncs", ("destination_kind", "account", "region", "credential_id", "id")),
+    ("journal", ("remote_name",)),
+)
 INDEXES = (("urgency", "due_at"), ("error_class",), ("claimed_at",), ("claim_until",))
 
 # What lists, counts and retention read. Each replaced index is the beginning of its successor.
@@ -73,9 +80,23 @@ def upgrade() -> None:
     for name, table, columns, where in LIST_INDEXES:
         condition = None if where is None else sa.text(where)
         op.create_index(name, table, list(columns), sqlite_where=condition, postgresql_where=condition)
+    for table, sorted_by in SWEEP_INDEXES:
+        op.create_index(f"ix_{table}_{'_'.join(sorted_by)}", table, list(sorted_by))
+    op.create_table(
+        "sweeps",
+        sa.Column("destination_kind", sa.String(64), nullable=False),
+        sa.Column("account", sa.String(32), nullable=False),
+        sa.Column("region", sa.String(32), nullable=False),
+        sa.Column("changed_since", sa.BigInteger()),
+        sa.Column("full_at", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("destination_kind", "account", "region", name="pk_sweeps"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("sweeps")
+    for table, sorted_by in reversed(SWEEP_INDEXES):
+        op.drop_index(f"ix_{table}_{'_'.join(sorted_by)}", table)
     for name, table, _, _ in reversed(LIST_INDEXES):
         op.drop_index(name, table)
     for table, former, columns in reversed(REPLACED_INDEXES):
