@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import cycle
@@ -65,8 +65,10 @@ def installed(database: str, endpoint_url: str, *, initialise: bool = True) -> I
             installed_here.initialise()
         else:
             write_root_key(folder / "root.key")
-        yield installed_here
-        installed_here.close()
+        try:
+            yield installed_here
+        finally:
+            installed_here.close()
     finally:
         if server is not None:
             server.stop()
@@ -114,6 +116,15 @@ def edit(application: Application, environment: str, values: dict[str, str]) -> 
     writes = [SecretWrite(path="/", key=key, value=SecretValue(text)) for key, text in values.items()]
     application.store.secrets.edit("shop", environment, actor="bench", origin="set", writes=writes)
     return time.monotonic()
+
+
+def wait_for(condition: Callable[[], bool], *, within_s: float, what: str, every_s: float) -> None:
+    """Wait for a condition that costs something to ask for, so that asking is not what is measured."""
+    until = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"{what} did not come within {within_s:.0f} s")
+        time.sleep(every_s)
 
 
 _UNFINISHED = sa.text(
