@@ -32,6 +32,8 @@ from tests.support.installation import Installation
 from tests.support.sql import counted
 
 SECRETS = 20
+_BEAT_S = 3.0
+"""A daemon without heartbeats loses its role."""
 _REPEATER = "repeating"
 """What `retry_on_conflict` wraps methods of the store in: it is looked through."""
 _PACKAGE = Path(phasesync.__file__).parent
@@ -40,7 +42,7 @@ _PACKAGE = Path(phasesync.__file__).parent
 class Inline:
     """A dispatcher that does the work at once, in the thread that submits it."""
 
-    def __init__(self, work: Callable[[Any], object], *, threads: int, events: object) -> None:
+    def __init__(self, work: Callable[[Any], object], *, threads: int, events: object, ended: object) -> None:
         self._work = work
         self.free = self.free_for_large = threads
         self.done = 0
@@ -80,8 +82,11 @@ def inline_daemon(installation: Installation) -> Iterator[tuple[build.Components
 
 def run_all(installation: Installation, components: build.Components, dispatcher: Inline) -> int:
     """Poll until every change is applied; return the number of runs."""
-    until, before = time.monotonic() + 120, dispatcher.done
+    until, before, beat_at = time.monotonic() + 120, dispatcher.done, float("-inf")
     while True:
+        if time.monotonic() - beat_at > _BEAT_S:
+            components.scheduler.beat()
+            beat_at = time.monotonic()
         done = dispatcher.done
         components.scheduler.poll()
         if dispatcher.done == done and unfinished(installation) == 0:

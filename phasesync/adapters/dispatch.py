@@ -23,14 +23,24 @@ _FAILED_LATELY: Final = timedelta(minutes=2)
 class ThreadDispatcher(Generic[Work]):
     """Does each piece of work in a thread of a fixed pool. Threads are enough: AWS calls wait for the network."""
 
-    def __init__(self, work: Callable[[Work], None], *, threads: int, events: EventSink, chore: Chore) -> None:
+    def __init__(
+        self,
+        work: Callable[[Work], None],
+        *,
+        threads: int,
+        events: EventSink,
+        chore: Chore,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             work: does one piece of work.
             threads: how many at once; each is made when it is first needed.
             events: takes failures that the work itself could not store.
             chore: names the work in those events, and the threads.
+            ended: called at the end of each piece of work, when a thread is free again.
         """
+        self._ended = ended
         self._work = work
         self._events = events
         self._chore = chore
@@ -115,6 +125,7 @@ class ThreadDispatcher(Generic[Work]):
     def _done(self, future: Future[None]) -> None:
         with self._lock:
             self._running.pop(future, None)
+        self._ended()
         error = future.exception()
         if error is None:
             return
@@ -126,14 +137,22 @@ class ThreadDispatcher(Generic[Work]):
 class SyncThreadDispatcher(ThreadDispatcher[Claim]):
     """Reconciles claimed syncs."""
 
-    def __init__(self, work: Callable[[Claim], None], *, threads: int, events: EventSink) -> None:
+    def __init__(
+        self,
+        work: Callable[[Claim], None],
+        *,
+        threads: int,
+        events: EventSink,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             work: reconciles one claimed sync.
             threads: how many at once.
             events: takes failures that could not be stored as a run.
+            ended: called at the end of each run.
         """
-        super().__init__(work, threads=threads, events=events, chore=Chore.RECONCILE)
+        super().__init__(work, threads=threads, events=events, chore=Chore.RECONCILE, ended=ended)
 
     @property
     def free_for_large(self) -> int:

@@ -228,6 +228,9 @@ class _Resolver:
         except InvalidInputError:
             self._results[node] = self._problem(ProblemKind.INVALID_VALUE, node, None, "is not valid JSON")
             return False
+        if isinstance(content, str) and value.type is ValueType.TEXT and "$" not in content:
+            self._results[node] = value  # Most values: there is no reference, and nothing that is escaped.
+            return False
         frame = _Frame(node=node, content=content, type=value.type, links={}, expressions={}, todo=deque())
         for reference in _references(content):
             link = self._link(node, reference)

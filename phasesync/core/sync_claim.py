@@ -1,7 +1,7 @@
 """A sync as a run reads it, the claim that a run holds, and what a run leaves behind."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from phasesync.core.credential import Credential
@@ -18,6 +18,7 @@ class Claim:
         fence: grows with every claim of this sync; every write of state carries it.
         trigger: what woke it.
         objects: how many remote objects the newest run was about.
+        data_key_id: of the data key that encrypts what the run stores.
     """
 
     sync_id: str
@@ -25,7 +26,22 @@ class Claim:
     fence: int
     trigger: Trigger
     actor: str
+    data_key_id: str
     objects: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteConditions:
+    """
+    What forbids a write to AWS, apart from the claim.
+
+    Attributes:
+        paused: the sync is paused, or was removed.
+        restored: the database is older than AWS, and no operator has accepted that.
+    """
+
+    paused: bool
+    restored: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +87,7 @@ class AfterRun:
         status: the settled status.
         reason: for the operator; may name keys, so it is stored encrypted.
         reads: environment id -> revision read; None keeps what is stored (nothing was read).
+        former_reads: what was stored when the run began.
         applied_revision: None keeps the former one.
         failures: failed runs in a row, this one included.
         retry_in: earliest next run for edits and checks, from now; None means at once.
@@ -88,6 +105,7 @@ class AfterRun:
     failures: int
     retry_in: timedelta | None
     due_in: timedelta | None
+    former_reads: Mapping[str, int] = field(default_factory=dict)
     account: str | None = None
     adopt_done: bool = False
     approval_used: bool = False

@@ -20,6 +20,7 @@ from phasesync.engine.scheduler import LeaseWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
+from phasesync.store.change_watch import ChangeWatch
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
@@ -36,6 +37,7 @@ class Components:
         keeper: renews claims and permits writes.
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
+        watch: notices that something may be due.
     """
 
     application: Application
@@ -43,6 +45,7 @@ class Components:
     keeper: ClaimKeeper
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
+    watch: ChangeWatch
 
     @property
     def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
@@ -64,8 +67,13 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
     application = open_application(current(), events=events, current=current)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
+    watch = ChangeWatch(application.store.database)
+    reconciler = Reconciler(context)
     dispatcher = SyncThreadDispatcher(
-        partial(Reconciler(context).work, keeper=keeper), threads=application.settings.daemon.workers, events=events
+        partial(reconciler.work, keeper=keeper),
+        threads=application.settings.daemon.workers,
+        events=events,
+        ended=watch.wake,
     )
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
@@ -82,6 +90,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         pid=os.getpid(),
         keeper=keeper,
         dispatcher=dispatcher,
+        reconciler=reconciler,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=clients.rate_limiter.share_among,
         sweeper=Sweeper(context),
@@ -95,4 +104,5 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         keeper=keeper,
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
+        watch=watch,
     )

@@ -30,6 +30,7 @@ from phasesync.daemon.hardening import harden
 from phasesync.daemon.health import STUCK_AFTER, ChoreProgress, HealthState, Heartbeat, SchemaWatch
 from phasesync.daemon.http import LISTEN_PATIENCE, HealthServer, RetryingListener
 from phasesync.daemon.periodic import PeriodicChores
+from phasesync.daemon.poller import Poller
 from phasesync.daemon.reload import apply_reload
 from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, shut_down
 from phasesync.daemon.signals import Command, CommandQueue, Signals
@@ -186,7 +187,16 @@ class Service:
         self._add_chores(chores, components)
         self._state.heartbeat = lambda: self._heartbeat(chores, components)
         chores.start()
+        scheduler = components.scheduler
+        poller = Poller(
+            self._with_schema(scheduler.poll),
+            due_in=lambda: scheduler.due_in,
+            busy=lambda: scheduler.busy,
+            watch=components.watch,
+        )
+        poller.start()
         self._supervise(chores)
+        poller.stop()
         self._stop(chores, components)
 
     def _add_chores(self, chores: PeriodicChores, components: "Components") -> None:
@@ -203,9 +213,7 @@ class Service:
             works = scheduler.role is DaemonRole.ACTIVE and scheduler.heartbeat_failure is None
             return works or beat()
 
-        def with_schema(work: Callable[[], bool]) -> Callable[[], bool]:
-            return lambda: not self._state.schema_is_current or work()
-
+        with_schema = self._with_schema
         second, minute = timedelta(seconds=1), timedelta(minutes=1)
         chores.add(Chore.BEAT, beat, every=timedelta(seconds=self.settings.daemon.claim_ttl_s) / 3)
         chores.add(Chore.TAKE_OVER, take_over, every=TAKE_OVER_EVERY)
@@ -216,6 +224,9 @@ class Service:
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
         chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
+
+    def _with_schema(self, work: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: not self._state.schema_is_current or work()
 
     def _supervise(self, chores: PeriodicChores) -> None:
         """Return when the work has to end. Until then notify systemd of how the chores go, and reload."""

@@ -37,10 +37,16 @@ from phasesync.errors import (
     RemoteChangedError,
 )
 from phasesync.ports.destination import Destination
+from phasesync.store.journal import with_id
 
 
 class JournalWriter:
-    """The journal of one run."""
+    """
+    The journal of one run.
+
+    What has to be in the database before a call of AWS is saved. What a run has learned is noted: it is stored with the
+    next save, or with the end of the run. If the process dies before that, the next observation shows it again.
+    """
 
     def __init__(
         self,
@@ -61,25 +67,42 @@ class JournalWriter:
         self._claim = claim
         self._reads = dict(reads or {})
         self._sync_version = sync_version
-        self._saved: dict[str, JournalEntry] = {}
+        self._latest: dict[str, JournalEntry] = {}
+        self._noted: dict[str, JournalEntry] = {}
 
     def save(self, entry: JournalEntry) -> JournalEntry:
-        """Store an entry and return it with its id. ClaimLostError."""
-        noted = replace(
-            entry,
-            revisions={**entry.revisions, **self._reads},
-            sync_version=self._sync_version or entry.sync_version,
+        """Store an entry, and all that was noted, now; return it with its id. ClaimLostError."""
+        self._noted.pop(entry.remote_name, None)
+        stored = self._latest[entry.remote_name] = self._context.store.journal.save_entry(
+            self._claim, self._completed(entry), self.noted()
         )
-        stored = self._saved[entry.remote_name] = self._context.store.journal.save_entry(self._claim, noted)
+        self._noted.clear()
         return stored
 
+    def note(self, entry: JournalEntry) -> JournalEntry:
+        """Keep an entry for the next save or the end of the run; return it with its id."""
+        noted = with_id(self._completed(entry))
+        self._latest[entry.remote_name] = self._noted[entry.remote_name] = noted
+        return noted
+
+    def noted(self) -> list[JournalEntry]:
+        """Return the entries that are not stored yet."""
+        return list(self._noted.values())
+
     def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:
-        """Return an object's entry as it was stored last, or `entry` if it was not stored. For use after an error."""
-        return self._saved.get(remote_name, entry)
+        """Return an object's newest entry, or `entry` if there is none of this run. For use after an error."""
+        return self._latest.get(remote_name, entry)
 
     def now(self) -> datetime:
         """Return the time."""
         return self._context.clock.now()
+
+    def _completed(self, entry: JournalEntry) -> JournalEntry:
+        return replace(
+            entry,
+            revisions={**entry.revisions, **self._reads},
+            sync_version=self._sync_version or entry.sync_version,
+        )
 
 
 class MetadataApplier:
@@ -141,7 +164,7 @@ class MetadataApplier:
                 entry = self._retag(desired, observed, entry)
                 dimension = Dimension.TAGS
         wanted = wanted_metadata(desired)
-        return self._journal.save(replace(entry, metadata={**entry.metadata, dimension: wanted[dimension]}))
+        return self._journal.note(replace(entry, metadata={**entry.metadata, dimension: wanted[dimension]}))
 
     def _set_description(self, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         entry = self._journal.save(entry)
@@ -361,7 +384,7 @@ class Applier:
         intended = self._journal.save(intend_restore(entry, self._token(entry), self._journal.now()))
         self._checkpoint()
         self._destination.restore(observed.arn)
-        settled = self._journal.save(settle_restore(intended))
+        settled = self._journal.note(settle_restore(intended))
         return Applied(result=result_of(change, Outcome.APPLIED), entry=settled, again=True)
 
     def _intend(self, entry: JournalEntry, change: Change, desired: Desired) -> JournalEntry:
@@ -390,7 +413,7 @@ class Applier:
         if tags is not None:  # What was known of a former object of this name is obsolete.
             settled = replace(settled, metadata={}, replicas_written=(), policy_as_stored=None)
         metadata = dict(settled.metadata) | {str(name): wanted[name] for name in at_once if name in wanted}
-        return self._journal.save(replace(settled, metadata=metadata))
+        return self._journal.note(replace(settled, metadata=metadata))
 
     def _is_current(self, remote_name: str, answer: WriteResult) -> bool:
         """Return whether readers get what was written, if the answer to the write does not say so."""

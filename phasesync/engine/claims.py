@@ -138,10 +138,11 @@ class ClaimKeeper:
             deadline = self._deadlines[claim.sync_id][1] if self._holds(claim) else float("-inf")
         if self._context.clock.monotonic() >= deadline:
             raise ClaimLostError
-        if heed_pause and self._context.store.claims.paused(claim.sync_id):
+        conditions = self._context.store.claims.write_conditions(claim.sync_id)
+        if heed_pause and conditions.paused:
             raise InterruptedRunError("the sync was paused")
         # Another run may have found meanwhile that the database is older than AWS.
-        if self._context.store.restore_mark.is_set():
+        if conditions.restored:
             raise not_accepted_error()
 
 

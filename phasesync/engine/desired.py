@@ -14,7 +14,7 @@ from phasesync.core.tags import desired_tags, unwanted_tags
 from phasesync.engine.context import Context
 from phasesync.engine.observe import entries_of, left_behind, verify_account
 from phasesync.engine.run_result import RunBuilder
-from phasesync.engine.source import check_not_rolled_back, read_source
+from phasesync.engine.source import Source, check_not_rolled_back, read_source
 from phasesync.errors import PhasesyncError
 from phasesync.ports.destination import Destination
 
@@ -40,7 +40,9 @@ class DesiredState:
     manual: bool
 
 
-def load_desired(context: Context, state: SyncState, run: RunBuilder, *, manual: bool) -> DesiredState:
+def load_desired(
+    context: Context, state: SyncState, run: RunBuilder, *, manual: bool, source: Source | None = None
+) -> DesiredState:
     """
     Read the source, then open the destination: if the source cannot be read, no call is made.
 
@@ -49,6 +51,7 @@ def load_desired(context: Context, state: SyncState, run: RunBuilder, *, manual:
         state: the sync, its credential and its journal.
         run: takes what is found out, even if this ends with an error.
         manual: a person asked for the run.
+        source: what the sync reads, if it was read already.
 
     Raises:
         EnvironmentStoreError: nothing may be planned.
@@ -56,7 +59,7 @@ def load_desired(context: Context, state: SyncState, run: RunBuilder, *, manual:
         DestinationError: AWS does not say who we are.
     """
     sync = state.sync
-    source = read_source(context.store.secrets, sync)
+    source = source or read_source(context.store.secrets, sync)
     run.reads, run.labels = source.reads, source.labels
     check_not_rolled_back(state, source)
     if (unresolved := source.error()) is not None:

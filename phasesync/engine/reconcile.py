@@ -5,7 +5,8 @@ Level-based: a claim names a sync, and the run reads everything else itself. The
 `scheduler.py` decides how often a run happens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -34,6 +35,7 @@ from phasesync.engine.observe import (
     observe_consistently,
 )
 from phasesync.engine.run_result import RunBuilder, unreadable
+from phasesync.engine.source import Source, read_sources
 from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
@@ -48,6 +50,7 @@ from phasesync.errors import (
     QuotaExceededError,
     RemoteChangedError,
     StaleDatabaseError,
+    StoreUnavailableError,
 )
 
 MAX_ROUNDS = 4
@@ -95,11 +98,37 @@ class _Scope:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ReadAhead:
+    """What was read for a claim before its run: the sync, and its source if that could be read."""
+
+    state: SyncState
+    source: Source | None
+
+
 class Reconciler:
     """Brings a destination in step with the store, one sync at a time. Safe to share between threads."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._ahead: dict[Claim, _ReadAhead] = {}
+        """What was read for claims whose runs have not begun."""
+
+    def read_ahead(self, claims: Sequence[Claim]) -> None:
+        """
+        Read what the runs of several claims need, with as many statements as for one. They begin soon.
+
+        Whatever cannot be read now is read by its run, which reports why.
+        """
+        with suppress(StoreUnavailableError):
+            states = self._context.store.syncs.load_all(claims)
+            sources = read_sources(self._context.store.secrets, [state.sync for state in states.values()])
+            for claim, state in states.items():
+                self._ahead[claim] = _ReadAhead(state=state, source=sources.get(state.sync.id))
+
+    def forget(self, claim: Claim) -> None:
+        """Drop what was read ahead for a claim: its run does not begin."""
+        self._ahead.pop(claim, None)
 
     def work(self, claim: Claim, keeper: ClaimKeeper) -> None:
         """
@@ -130,13 +159,15 @@ class Reconciler:
             StoreUnavailableError: the run could not be recorded. The claim expires by itself.
         """
         started_at = self._context.clock.now()
+        ahead = self._ahead.pop(claim, None)
         try:
-            state = self._load(claim, started_at)
+            state = self._load(claim, started_at) if ahead is None else ahead.state
             if state is None:
                 return None
             run = RunBuilder()
             try:
-                self._bring_in_step(state, claim, checkpoint, run)
+                source = None if ahead is None else ahead.source
+                self._bring_in_step(state, claim, checkpoint, run, source)
             except PhasesyncError as error:
                 run.errors.append(error)
             except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others or be lost.
@@ -146,10 +177,13 @@ class Reconciler:
             self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
 
-    def _bring_in_step(self, state: SyncState, claim: Claim, checkpoint: Checkpoint, run: RunBuilder) -> None:
+    def _bring_in_step(
+        self, state: SyncState, claim: Claim, checkpoint: Checkpoint, run: RunBuilder, source: Source | None
+    ) -> None:
         """Read, observe, plan, guard and apply, until no object has changed meanwhile."""
-        desired = self._read(state, run, manual=claim.trigger is Trigger.MANUAL)
-        journal = JournalWriter(self._context, claim, reads=run.reads, sync_version=state.sync.version)
+        manual = claim.trigger is Trigger.MANUAL
+        desired = load_desired(self._context, state, run, manual=manual, source=source)
+        run.journal = journal = JournalWriter(self._context, claim, reads=run.reads, sync_version=state.sync.version)
         applier = Applier(
             self._context, desired.destination, journal, checkpoint, recovery_days=state.sync.config.recovery_days
         )
@@ -158,7 +192,7 @@ class Reconciler:
         scope = self._scope(desired, claim)
         run.unobserved = len(scope.trusted)
         for entry in graces_that_ended(state, desired.left_behind, desired.account):
-            journal.save(entry)
+            journal.note(entry)
         for _ in range(MAX_ROUNDS):
             observation = self._observe(scope)
             plan = self._plan(scope, observation, run)
@@ -195,7 +229,7 @@ class Reconciler:
 
     def _prepare_once(self, state: SyncState) -> PlannedRun | StaleDatabaseError:
         run = RunBuilder()
-        desired = self._read(state, run, manual=False)
+        desired = load_desired(self._context, state, run, manual=False)
         scope = _Scope(
             desired=desired, wanted=desired.wanted, entries=entries_of(state, desired.wanted, desired.account)
         )
@@ -221,10 +255,6 @@ class Reconciler:
             self._context.store.runs.halt(claim, run, retry_in=SLOW_PAUSE)
             self._context.events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
             return None
-
-    def _read(self, state: SyncState, run: RunBuilder, *, manual: bool) -> DesiredState:
-        """Read the source and open the destination."""
-        return load_desired(self._context, state, run, manual=manual)
 
     def _scope(self, desired: DesiredState, claim: Claim) -> _Scope:
         """Return what the first round of a run is about: everything that is not trusted."""
@@ -288,7 +318,9 @@ class Reconciler:
             coalesce=self._context.coalesce(),
             spread=self._context.random(),
         )
-        self._context.store.runs.finish(claim, result.run, result.after)
+        self._context.store.runs.finish(
+            claim, result.run, result.after, () if run.journal is None else run.journal.noted()
+        )
         self._context.events.emit(result.event)
         return result.run
 
@@ -304,7 +336,7 @@ def _record_evidence(
         settled = observation.entries[name]
         if intent is not None and settled.intent is None and intent.action in VALUE_WRITES:
             run.results.append(landed(name, intent))
-        entries[name] = journal.save(settled)
+        entries[name] = journal.note(settled)
 
 
 class _PlanApplier:

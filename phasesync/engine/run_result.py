@@ -14,6 +14,7 @@ from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, V
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, NextRun, after_error, after_success, soonest
 from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
+from phasesync.engine.apply import JournalWriter
 from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import STOPS_OBSERVING
 from phasesync.engine.stale_database import not_accepted_error
@@ -57,6 +58,7 @@ class RunBuilder:
     unobserved: int = 0
     """Number of objects that were not observed, because nothing about them changed."""
     drifted: bool = False
+    journal: JournalWriter | None = None
     approval_over: bool = False
     """Nothing is left that an approval could release."""
 
@@ -202,6 +204,7 @@ class RunBuilder:
             failures=failures,
             retry_in=following.retry_in,
             due_in=following.due_in,
+            former_reads=sync.reads,
             account=self.account if sync.account is None else None,
             adopt_done=sync.adopt is not None and complete,
             approval_used=self.approval_over and sync.approved_digest is not None,

@@ -20,10 +20,14 @@ from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
+from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher
 from phasesync.store.daemons import DaemonRegistry
+
+_CLAIMED_BY_OTHERS: Final = timedelta(milliseconds=50)
+"""Until the next poll, if what is due could not be claimed."""
 
 _HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
 """The steps of a heartbeat in order: what the clock left ahead is moved before anything new is written by the clock."""
@@ -48,6 +52,7 @@ class Scheduler:
         pid: int,
         keeper: ClaimKeeper,
         dispatcher: SyncDispatcher,
+        reconciler: Reconciler,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
         sweeper: Sweeper | None = None,
@@ -60,6 +65,7 @@ class Scheduler:
             pid: of this process.
             keeper: renews our claims.
             dispatcher: runs claimed syncs.
+            reconciler: reads ahead for several claims.
             runs_kept: returns how long to keep runs; called at each housekeeping.
             share_among: called at each heartbeat with the number of active daemons, this one included: they share AWS's
                 request rates.
@@ -71,11 +77,13 @@ class Scheduler:
         self._pid = pid
         self._keeper = keeper
         self._dispatcher = dispatcher
+        self._reconciler = reconciler
         self._runs_kept = runs_kept
         self._share_among = share_among
         self._sweeper = sweeper
         self._lease_work = lease_work
         self._polling = threading.Lock()
+        self._due_in: timedelta | None = None
         self._stopped = False
         self._orphans_collected = True
         self._role: DaemonRole | None = None
@@ -112,9 +120,20 @@ class Scheduler:
                     break
         return succeeded
 
+    @property
+    def due_in(self) -> timedelta | None:
+        """Time from the newest poll until a sync is due; None if none will be, or no more runs can start now."""
+        return self._due_in
+
+    @property
+    def busy(self) -> bool:
+        """Whether runs are under way."""
+        return bool(self._dispatcher.running())
+
     def poll(self) -> bool:
-        """Claim pending syncs and submit them to the dispatcher."""
+        """Claim syncs that are due and submit them to the dispatcher."""
         with self._polling:
+            self._due_in = None
             if not self._active() or (free := self._dispatcher.free) <= 0:
                 return True
             return self._round(Chore.POLL, partial(self._claim, free))
@@ -193,13 +212,23 @@ class Scheduler:
                 self._refused_woken = True
 
     def _claim(self, free: int) -> None:
+        large = self._dispatcher.free_for_large
+        due = self._context.store.claims.next_due(large=large > 0)
+        self._due_in = due.due_in
+        if not due.urgencies:
+            return
         claims = self._context.store.claims.claim_due(
-            self._context.owner, limit=free, ttl=self._keeper.ttl, large=self._dispatcher.free_for_large
+            self._context.owner, limit=free, ttl=self._keeper.ttl, large=large, urgencies=due.urgencies
         )
+        if len(claims) > 1:
+            self._reconciler.read_ahead(claims)
         for claim in claims:
             # A claim that waited for a locked database may come after the shutdown began.
             if not self._dispatcher.submit(claim):
+                self._reconciler.forget(claim)
                 self._round(Chore.RELEASE, partial(self._release, claim))
+        # If runs can start, the next poll finds out what is due then. What others are claiming is theirs in a moment.
+        self._due_in = None if len(claims) == free else timedelta(0) if claims else _CLAIMED_BY_OTHERS
 
     def _free_expired_claims(self) -> None:
         for name in self._context.store.claims.release_expired():

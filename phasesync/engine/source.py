@@ -4,15 +4,23 @@ Reads the source of a sync: one folder with its references resolved, in one snap
 All or nothing: a row that does not decrypt, or a reference that does not resolve, means no plan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from phasesync.core.model import EnvironmentSnapshot, SecretValue
 from phasesync.core.references import Problem, resolve, unresolved
 from phasesync.core.sync import Sync
 from phasesync.core.sync_claim import SyncState
-from phasesync.errors import CiphertextError, NotFoundError, StalePlanError, UnresolvedReferenceError
-from phasesync.store.secrets import SecretStore
+from phasesync.errors import (
+    CiphertextError,
+    KeyUnavailableError,
+    NotFoundError,
+    PhasesyncError,
+    StalePlanError,
+    UnresolvedReferenceError,
+)
+from phasesync.store.secrets import SecretStore, SnapshotReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +58,36 @@ def read_source(secrets: SecretStore, sync: Sync) -> Source:
     Raises:
         StalePlanError: the name by which the sync was read now leads to another environment.
     """
-    renamed = StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
     try:
         source = read_folder(secrets, sync.app, sync.environment, sync.path)
     except NotFoundError:
-        raise renamed from None  # It exists: an environment that a sync uses is not removed.
-    # A sync is bound to an id. Its names come from rows that are not authenticated until they are read here.
-    if (source.environment_id, source.label) != (sync.environment_id, f"{sync.app}/{sync.environment}"):
-        raise renamed
-    return source
+        raise _renamed(sync) from None  # It exists: an environment that a sync uses is not removed.
+    return _checked(source, sync)
+
+
+def read_sources(secrets: SecretStore, syncs: Sequence[Sync]) -> dict[str, Source]:
+    """
+    Read and resolve what several syncs read, together: each environment is decrypted once, each folder resolved once.
+
+    Leaves out what cannot be read: `read_source` says what is wrong with it.
+
+    Returns:
+        Id of the sync -> its source.
+    """
+    sources: dict[str, Source] = {}
+    resolved: dict[tuple[str, str, str], Source] = {}
+    loaded: dict[EnvironmentName, EnvironmentSnapshot | None] = {}
+    with secrets.snapshot() as reader:
+        with suppress(CiphertextError, KeyUnavailableError):  # One altered environment: each is read by itself.
+            names = {_name_of(sync.app, sync.environment) for sync in syncs}
+            loaded |= dict.fromkeys(names) | dict(reader.load(names))
+        for sync in syncs:
+            folder = (*_name_of(sync.app, sync.environment), sync.path)
+            with suppress(PhasesyncError):
+                if folder not in resolved:
+                    resolved[folder] = _resolve(reader, sync.app, sync.environment, sync.path, loaded)
+                sources[sync.id] = _checked(resolved[folder], sync)
+    return sources
 
 
 def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str, *, only: str | None = None) -> Source:
@@ -71,20 +100,41 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
         CiphertextError, KeyUnavailableError, StoreUnavailableError: nothing may be planned.
         NotFoundError: the environment is gone.
     """
-    home = (app.lower(), environment_name.lower())
-    loaded: dict[tuple[str, str], EnvironmentSnapshot | None] = {}
-    needs = frozenset({home})
     with secrets.snapshot() as reader:
-        while True:
+        return _resolve(reader, app, environment_name, path, {}, only=only)
+
+
+EnvironmentName = tuple[str, str]
+"""App and environment in lower case."""
+
+
+def _name_of(app: str, environment: str) -> EnvironmentName:
+    return app.lower(), environment.lower()
+
+
+def _resolve(
+    reader: SnapshotReader,
+    app: str,
+    environment_name: str,
+    path: str,
+    loaded: dict[EnvironmentName, EnvironmentSnapshot | None],
+    *,
+    only: str | None = None,
+) -> Source:
+    """Resolve a folder; `loaded` has what was read of this snapshot, and gets what is read for it."""
+    home = _name_of(app, environment_name)
+    needs = frozenset() if home in loaded else frozenset({home})
+    while True:
+        if needs:
             environments = reader.load(needs)
             loaded |= {name: environments.get(name) for name in needs}
-            environment = loaded[home]
-            if environment is None:
-                raise NotFoundError(f"the environment {app}/{environment_name} does not exist")
-            resolution = resolve(environment, path, loaded, only=only)
-            if not resolution.needs:
-                break
-            needs = resolution.needs
+        environment = loaded[home]
+        if environment is None:
+            raise NotFoundError(f"the environment {app}/{environment_name} does not exist")
+        resolution = resolve(environment, path, loaded, only=only)
+        if not resolution.needs:
+            break
+        needs = resolution.needs
     labels = {read.environment_id: f"{read.app}/{read.name}" for read in loaded.values() if read is not None}
     return Source(
         values=resolution.values,
@@ -95,6 +145,17 @@ def read_folder(secrets: SecretStore, app: str, environment_name: str, path: str
         environment_id=environment.environment_id,
         label=f"{environment.app}/{environment.name}",
     )
+
+
+def _checked(source: Source, sync: Sync) -> Source:
+    # A sync is bound to an id. Its names come from rows that are not authenticated until they are read here.
+    if (source.environment_id, source.label) != (sync.environment_id, f"{sync.app}/{sync.environment}"):
+        raise _renamed(sync)
+    return source
+
+
+def _renamed(sync: Sync) -> StalePlanError:
+    return StalePlanError(f"the environment of the sync {sync.name} was renamed while it was read")
 
 
 def check_not_rolled_back(state: SyncState, source: Source) -> None:

@@ -102,8 +102,8 @@ class DaemonSettings(_Group):
 
     workers: int = Field(8, ge=1, le=64)
     """Threads that reconcile. They wait for AWS most of the time; beyond 32 AWS's quotas are the limit."""
-    poll_interval_ms: int = Field(50, ge=10, le=60_000)
-    """Milliseconds between two checks for changes: one indexed query each. A change is noticed within 100 ms."""
+    poll_interval_ms: int = Field(1_000, ge=10, le=60_000)
+    """Milliseconds between two checks for what is due, if nothing wakes the daemon. A commit does, within 10 ms."""
     coalesce_ms: int = Field(500, ge=0, le=60_000)
     """Milliseconds in which edits that follow a first one become one more write: AWS keeps 100 versions."""
     claim_ttl_s: int = Field(15, ge=6, le=600)

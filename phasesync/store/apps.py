@@ -33,6 +33,7 @@ from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
+from phasesync.store.wake_ups import wake_readers
 
 
 class AppStore(BaseStore):
@@ -356,10 +357,16 @@ def authentic_pointers(connection: sa.Connection, keys: KeyRing, environment: sa
 def update_environment_row(
     connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer], **changes: Any
 ) -> None:
-    """Store changes to an environment with its new MAC. The caller has locked and authenticated it."""
+    """
+    Store changes to an environment with its new MAC. The caller has locked and authenticated it.
+
+    A new revision wakes the syncs that read the environment.
+    """
     values = {name: value for name, value in changes.items() if name in environments.c}
     mac = environment_mac(keys, {**environment._asdict(), **changes}, pointers)
     connection.execute(environments.update().where(environments.c.id == environment.id).values(**values, mac=mac))
+    if "revision" in changes:
+        wake_readers(connection, environment.id)
 
 
 def update_app_names(

@@ -9,6 +9,7 @@ that expired without a result is logged as a run `interrupted`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from functools import cache
 from typing import Any, Final
 
@@ -18,17 +19,37 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import SyncStatus, Trigger
-from phasesync.core.sync_claim import Claim
+from phasesync.core.sync_claim import Claim, WriteConditions
 from phasesync.core.times import JUMP
 from phasesync.errors import ClaimHeldError, InterruptedRunError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import LONGEST_WAIT, after, from_microseconds, next_fence, now, to_microseconds
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
-from phasesync.store.sync_rows import has_newer_revision, is_claimed_by
+from phasesync.store.sync_rows import IS_CLAIMED, claimed_by
 from phasesync.store.tables import credentials, environments, syncs
+from phasesync.store.wake_ups import notify_daemons
+
+URGENCIES: Final = (0, 1, 2)
+"""Values of `syncs.urgency`: requested, edited, due by time."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """
+    When a daemon may claim a sync next.
+
+    Attributes:
+        due_in: time until then; 0 if a sync is due now, None if none will be as things stand.
+        urgencies: the urgencies of which a sync is due now.
+    """
+
+    due_in: timedelta | None
+    urgencies: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,44 +123,77 @@ _returned: Final = (
     syncs.c.claim_actor,
     syncs.c.interrupted_at,
     syncs.c.objects,
+    sa.select(environments.c.data_key_id)
+    .where(environments.c.id == syncs.c.environment_id)
+    .correlate(syncs)
+    .scalar_subquery()
+    .label("data_key_id"),
 )
 
 
 class ClaimStore(BaseStore):
     """Claims of syncs."""
 
-    def claim_due(self, owner: str, *, limit: int, ttl: timedelta, large: int | None = None) -> list[Claim]:
+    def next_due(self, *, large: bool = True) -> Due:
         """
-        Claim up to `limit` syncs that are pending or due and free, in one statement.
+        Return when a daemon may claim a sync next: three reads of an index, whatever the number of syncs.
 
-        At most `large` of them are large (`core.schedule.LARGE_ABOVE`); None means any number.
+        `large`: whether large syncs count (`core.schedule.LARGE_ABOVE`).
+        """
+        with self._database.read_once() as connection:
+            clock, *due_at = connection.execute(_NEXT_DUE if large else _NEXT_SMALL_DUE).one()
+        # Instants as numbers, as the clock: SQLite may hold text in any column.
+        times = {urgency: at for urgency, at in enumerate(due_at) if isinstance(at, int)}
+        return Due(
+            due_in=timedelta(microseconds=max(0, min(times.values()) - clock)) if times else None,
+            urgencies=tuple(urgency for urgency, at in times.items() if at <= clock),
+        )
+
+    def claim_due(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        ttl: timedelta,
+        large: int | None = None,
+        urgencies: Sequence[int] = URGENCIES,
+    ) -> list[Claim]:
+        """
+        Claim up to `limit` syncs that are due and free: the most urgent first, and of those the longest due.
 
         A sync with an expired claim is free, and the expired run is logged `interrupted`. To report such runs, call
         `release_expired` first.
+
+        Args:
+            owner: claims them.
+            limit: how many at most.
+            ttl: life of the claims.
+            large: how many of them may be large (`core.schedule.LARGE_ABOVE`); None means any number.
+            urgencies: of the syncs to claim, from `next_due`.
         """
+        rows: list[sa.Row[Any]] = []
         large = limit if large is None else large
-        # Nearly always nothing is due: this read locks nothing, and its statement is built once.
-        with self._database.read() as connection:
-            if connection.scalar(_ANY_DUE if large > 0 else _ANY_SMALL_DUE) is None:
-                return []
-        if large >= limit:
-            due = _next_due("due", limit)
-        elif large <= 0:
-            due = _next_due("due", limit, _SMALL)
-        else:
-            large_due = _next_due("large", large, ~_SMALL)
-            due = _next_due("due", limit, _SMALL | syncs.c.id.in_(sa.select(large_due.c.id)))
-        statement = _claim_update(owner, ttl, _trigger_of_due(), sa.func.coalesce(syncs.c.requested_by, REQUESTER))
         with self._database.write() as connection:
-            rows = connection.execute(statement.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)).all()
+            for urgency in urgencies:
+                if (free := limit - len(rows)) <= 0:
+                    break
+                claimed_large = sum(row.objects > LARGE_ABOVE for row in rows)
+                sizes = _Sizes.of(free, large - claimed_large)
+                values = {"of_urgency": urgency, "by_owner": owner, "ttl": ttl // _MICROSECOND, "most": free}
+                if sizes is _Sizes.SOME_LARGE:
+                    values["most_large"] = large - claimed_large
+                rows += connection.execute(_claim_due(sizes), values).all()
             self._log_taken_over(connection, rows)
         return [_to_claim(row, owner) for row in rows]
 
     def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
         """Claim one sync, due or not. ClaimHeldError; NotFoundError if it was removed."""
-        statement = _claim_update(owner, ttl, sa.literal(trigger.value), sa.literal(actor))
+        statement = _claim_update(sa.literal(trigger.value), sa.literal(actor))
+        values = {"by_owner": owner, "ttl": ttl // _MICROSECOND}
         with self._database.write() as connection:
-            rows = connection.execute(statement.where(syncs.c.id == sync_id, _free()).returning(*_returned)).all()
+            rows = connection.execute(
+                statement.where(syncs.c.id == sync_id, _free()).returning(*_returned), values
+            ).all()
             if not rows:
                 holder = connection.execute(
                     sa.select(syncs.c.name, syncs.c.claim_owner).where(syncs.c.id == sync_id)
@@ -167,15 +221,14 @@ class ClaimStore(BaseStore):
     def release(self, claim: Claim) -> None:
         """Release a claim without a result; the sync stays as due as it was."""
         with self._database.write() as connection:
-            connection.execute(syncs.update().where(is_claimed_by(claim)).values(**_CLEARED))
+            connection.execute(syncs.update().where(IS_CLAIMED).values(**_CLEARED), claimed_by(claim))
+            notify_daemons(connection)
 
-    def paused(self, sync_id: str) -> bool:
-        """Return whether a sync is paused or removed now; one indexed read, done before every write to AWS."""
-        free = sa.select(syncs.c.id).where(
-            syncs.c.id == sync_id, syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now())
-        )
-        with self._database.read() as connection:
-            return connection.scalar(free) is None
+    def write_conditions(self, sync_id: str) -> WriteConditions:
+        """Return what forbids a write of a sync now; one statement, sent before every write to AWS."""
+        with self._database.read_once() as connection:
+            row = connection.execute(_WRITE_CONDITIONS, {"sync": sync_id}).one()
+        return WriteConditions(paused=not row.may_run, restored=is_restored(row, self._keys))
 
     def release_expired(self) -> list[str]:
         """
@@ -234,56 +287,98 @@ def _expired() -> sa.ColumnElement[bool]:
     return until.is_(None) | (until < now()) | (until > after(LONGEST_WAIT))
 
 
-@cache
-def _select_due() -> sa.Select[tuple[str]]:
-    """Return the select of the syncs that a daemon may claim now."""
-    return (
-        sa.select(syncs.c.id)
-        .join(credentials, credentials.c.id == syncs.c.credential_id)
-        .where(
-            _free(),
-            syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()),
-            credentials.c.status != CredentialStatus.INCOMPLETE,
-            syncs.c.requested.is_not(None) | (syncs.c.next_due_at <= now()) | (_back_off_over() & has_newer_revision()),
-        )
+class _Sizes(Enum):
+    """Which syncs may be claimed by their number of objects."""
+
+    ANY = auto()
+    SOME_LARGE = auto()
+    SMALL = auto()
+
+    @classmethod
+    def of(cls, free: int, large: int) -> "_Sizes":
+        """Return which syncs may be claimed if there is room for some, and for some large ones among them."""
+        return cls.ANY if large >= free else cls.SOME_LARGE if large > 0 else cls.SMALL
+
+
+_WRITE_CONDITIONS: Final[sa.Select[Any]] = sa.select(
+    *select_mark().selected_columns,
+    sa.exists()
+    .where(syncs.c.id == sa.bindparam("sync"), syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()))
+    .label("may_run"),
+)
+
+_SMALL: Final = syncs.c.objects <= LARGE_ABOVE
+_urgency: Final = sa.bindparam("of_urgency", type_=sa.Integer)
+
+# A subquery and not a join: the index gives the order, and few rows are read of it.
+_CREDENTIAL_COMPLETE: Final = (
+    sa.select(credentials.c.status).where(credentials.c.id == syncs.c.credential_id).scalar_subquery()
+    != CredentialStatus.INCOMPLETE.value
+)
+
+
+def _select_next_due(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Return the select of the clock, and for each urgency of the time when its first sync is due."""
+    firsts = (
+        sa.select(sa.type_coerce(syncs.c.due_at, sa.BigInteger()))
+        .where(syncs.c.urgency == urgency, syncs.c.due_at.is_not(None), _CREDENTIAL_COMPLETE, *which)
+        .order_by(syncs.c.due_at)
+        .limit(1)
+        .scalar_subquery()
+        for urgency in URGENCIES
     )
+    return sa.select(now().label("clock"), *firsts)
 
 
-def _next_due(name: str, limit: int, *which: sa.ColumnElement[bool]) -> sa.CTE:
+_NEXT_DUE: Final = _select_next_due()
+_NEXT_SMALL_DUE: Final = _select_next_due(_SMALL)
+
+
+@cache
+def _claim_due(sizes: _Sizes) -> Any:
+    """Return the statement that claims syncs of one urgency; it is built once."""
+    match sizes:
+        case _Sizes.ANY:
+            due = _next_due("due", "most")
+        case _Sizes.SMALL:
+            due = _next_due("due", "most", _SMALL)
+        case _:
+            large = _next_due("large", "most_large", ~_SMALL)
+            due = _next_due("due", "most", _SMALL | syncs.c.id.in_(sa.select(large.c.id)))
+    update = _claim_update(_trigger_of_due(), sa.func.coalesce(syncs.c.requested_by, REQUESTER))
+    return update.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)
+
+
+def _next_due(name: str, limit: str, *which: sa.ColumnElement[bool]) -> sa.CTE:
     """
-    Return the most urgent syncs among those that may be claimed, locked.
+    Return the syncs of one urgency that have been due for the longest time, locked.
 
     A CTE, because PostgreSQL may run a subquery with LIMIT more than once and would then lock more rows.
     """
     return (
-        _select_due()
-        .where(*which)
-        .order_by(sa.case((syncs.c.requested.is_not(None), 0), (has_newer_revision(), 1), else_=2), syncs.c.next_due_at)
-        .limit(limit)
+        sa.select(syncs.c.id)
+        .where(syncs.c.urgency == _urgency, syncs.c.due_at <= now(), _CREDENTIAL_COMPLETE, *which)
+        .order_by(syncs.c.due_at)
+        .limit(sa.bindparam(limit, type_=sa.Integer))
         .with_for_update(skip_locked=True, of=syncs, key_share=True)
         .cte(name)
     )
-
-
-def _back_off_over() -> sa.ColumnElement[bool]:
-    return syncs.c.retry_at.is_(None) | (syncs.c.retry_at <= now())
 
 
 def _trigger_of_due() -> sa.ColumnElement[str]:
     return sa.case(
         (syncs.c.requested.is_not(None), syncs.c.requested),
         ((syncs.c.failures > 0) & (syncs.c.next_due_at <= now()), sa.literal(Trigger.RETRY.value)),
-        (has_newer_revision(), sa.literal(Trigger.CHANGE.value)),
+        (syncs.c.woken_at.is_not(None), sa.literal(Trigger.CHANGE.value)),
         else_=sa.literal(Trigger.SCHEDULE.value),
     )
 
 
-def _claim_update(
-    owner: str, ttl: timedelta, trigger: sa.ColumnElement[str], actor: sa.ColumnElement[str]
-) -> sa.Update:
+def _claim_update(trigger: sa.ColumnElement[str], actor: sa.ColumnElement[str]) -> sa.Update:
+    """Return the update that claims syncs, with the parameters `by_owner` and `ttl` (microseconds)."""
     return syncs.update().values(
-        claim_owner=owner,
-        claim_until=after(ttl),
+        claim_owner=sa.bindparam("by_owner", type_=sa.Text),
+        claim_until=now() + sa.bindparam("ttl", type_=sa.BigInteger),
         fence=next_fence(syncs.c.fence),
         claim_trigger=trigger,
         claim_actor=actor,
@@ -301,10 +396,6 @@ def _to_claim(row: sa.Row[Any], owner: str) -> Claim:
         fence=row.fence,
         trigger=Trigger(row.claim_trigger),
         actor=row.claim_actor,
+        data_key_id=row.data_key_id,
         objects=row.objects,
     )
-
-
-_SMALL: Final = syncs.c.objects <= LARGE_ABOVE
-_ANY_DUE: Final = _select_due().limit(1)
-_ANY_SMALL_DUE: Final = _select_due().where(_SMALL).limit(1)

@@ -35,7 +35,7 @@ class DaemonRegistry:
             role = DaemonRole.ACTIVE
             if self._database.is_sqlite and self._another_is_active(connection, owner):
                 role = DaemonRole.STANDBY
-            insert = insert_or_update(connection, daemons).values(
+            insert = insert_or_update(connection.dialect.name, daemons).values(
                 owner=owner,
                 host=host,
                 pid=pid,
@@ -66,7 +66,7 @@ class DaemonRegistry:
     def claim_chore(self, name: str, owner: str, *, every: timedelta) -> bool:
         """Return True for the one daemon that does a chore now; at most once in each period `every`."""
         with self._database.write() as connection:
-            insert = insert_or_update(connection, chores).values(name=name, owner=owner, claimed_at=now())
+            insert = insert_or_update(connection.dialect.name, chores).values(name=name, owner=owner, claimed_at=now())
             claimed = insert.on_conflict_do_update(
                 index_elements=["name"],
                 set_={"owner": insert.excluded.owner, "claimed_at": insert.excluded.claimed_at},

@@ -6,6 +6,7 @@ Only this module knows how SQLite and PostgreSQL begin a transaction; the code a
 
 import inspect
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -19,6 +20,7 @@ from phasesync.errors import AnotherDatabaseError, PhasesyncError, SettingsError
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import CONFLICTS, invalidates_connections, translate, translate_errors
 from phasesync.store.sqlite import (
+    BUSY_TIMEOUT_MS,
     Files,
     Installation,
     SqliteConnection,
@@ -92,10 +94,13 @@ class Database:
         self.url = engine.url
         self._file = file
         self._was_usable = False
+        self._writing = threading.Lock()
+        """SQLite allows one write at a time. It makes others sleep and try again; threads of a process wait in turn."""
         if self.is_sqlite:
-            self._readers = engine
+            self._readers = self._single = engine
             self._writers = engine.execution_options(**{_IMMEDIATE: True})
         else:
+            self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
             self._readers = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._writers = engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -120,7 +125,7 @@ class Database:
 
         On PostgreSQL a conflict with another write may need a repetition: see `retry_on_conflict`.
         """
-        with self._transaction(self._writers) as connection:
+        with self._turn_to_write(), self._transaction(self._writers) as connection:
             files = _files_of(connection)
             yield connection
         if self._file is not None and files is not None and self._file.has_lost(files):
@@ -129,6 +134,27 @@ class Database:
                 f"the database {self._file.path} was moved or replaced during the write, so the change may be lost",
                 hint="check whether the change is there; if it is not, repeat the command",
             )
+
+    def read_once(self) -> AbstractContextManager[sa.Connection]:
+        """Open a read of one statement, which is a snapshot by itself: PostgreSQL needs no BEGIN and COMMIT around."""
+        return self._transaction(self._single)
+
+    def write_once(self) -> AbstractContextManager[sa.Connection]:
+        """Open a write of one statement, which is committed with it."""
+        return self.write() if self.is_sqlite else self._transaction(self._single)
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        # Whoever waits for longer than SQLite would lets SQLite say what is wrong.
+        acquired = self._writing.acquire(timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            yield
+        finally:
+            if acquired:
+                self._writing.release()
 
     def check_writable(self) -> None:
         """
@@ -158,6 +184,23 @@ class Database:
         with translate_errors(self.url, self._as_transient), closing(self._file.connect()) as connection:
             connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def connect_to_file(self) -> SqliteConnection:
+        """Return a connection to the file of a SQLite database, outside the pool; the caller closes it."""
+        if self._file is None:
+            raise AssertionError("only SQLite has a file")
+        return self._file.connect()
+
+    def is_current(self, connection: SqliteConnection) -> bool:
+        """Return whether the files that a connection opened are still in their place."""
+        return self._file is not None and self._file.files() == connection.files
+
+    def listen(self, channel: str) -> sa.Connection:
+        """Return a connection to PostgreSQL, outside the pool, that gets the notifications of a channel."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()
+        connection.exec_driver_sql(f"LISTEN {channel}")
+        return connection
 
     def close(self) -> None:
         """Close every connection."""
@@ -255,7 +298,6 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
         hide_parameters=True,
         pool_size=10,
         max_overflow=30,
-        pool_pre_ping=True,
         connect_args=connect_arguments(url),
     )
 
@@ -267,8 +309,34 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
             connection.close()
             raise
 
+    _ping_idle_connections(engine)
     _invalidate_on_error(engine)
     return engine
+
+
+def _ping_idle_connections(engine: sa.Engine) -> None:
+    """
+    Have the pool replace connections that were lost while they were idle.
+
+    SQLAlchemy's own `pool_pre_ping` asks the server before every transaction, which is a fifth of what a run asks it.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info[_USED_AT] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get(_USED_AT, time.monotonic()) < _IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise exc.DisconnectionError from error
+
+
+_USED_AT: Final = "phasesync_used_at"
+_IDLE_S: Final = 1.0
 
 
 def _invalidate_on_error(engine: sa.Engine) -> None:
@@ -316,10 +384,10 @@ def _locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(table.c.id).where(which).order_by(table.c.id).with_for_update(key_share=True, of=table)
 
 
-def insert_or_update(connection: sa.Connection, table: sa.Table) -> Any:
+def insert_or_update(dialect: str, table: sa.Table) -> Any:
     """Return an insert with ON CONFLICT; SQLAlchemy has one such class for each database, with the same methods."""
     # Imported here, so that a user of one database does not pay for the dialect of the other.
-    if connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         from sqlalchemy.dialects import sqlite
 
         return sqlite.insert(table)

@@ -99,13 +99,22 @@ def read_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
     if row is None:
         raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
     values = row._asdict()
-    if row.registry is None:
+    return Registry(connection, keys, values, registered_versions(values, keys))
+
+
+def registered_versions(values: Mapping[str, Any], keys: KeyRing) -> Mapping[str, Mapping[str, int]]:
+    """
+    Return table -> row id -> version, from the columns of the instance. CiphertextError if the row was altered.
+
+    Runs ask before every write, and the row rarely changes: what was decrypted once is compared, not decrypted again.
+    """
+    sealed = values["registry"]
+    if sealed is None:
         raise CiphertextError(
             "the registry in table instance is missing: it was removed outside phasesync",
             hint="restore a backup: phasesync db restore FILE",
         )
-    opened = keys.decrypt_json(_Versions, _context(values), row.registry)
-    return Registry(connection, keys, values, opened.versions)
+    return keys.decrypt_json_once(_Versions, _context(values), sealed).versions
 
 
 def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:

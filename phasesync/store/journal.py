@@ -8,17 +8,20 @@ row, so that an attacker cannot make an object look ours, or a write look settle
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync_claim import Claim
+from phasesync.errors import ClaimLostError
 from phasesync.store.base import BaseStore, new_id
+from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.serialization import members, to_plain
-from phasesync.store.sync_rows import lock_claimed
-from phasesync.store.tables import journal
+from phasesync.store.sync_rows import IS_CLAIMED, claimed_by
+from phasesync.store.tables import journal, syncs
 
 _PLAIN: Final = (
     "id",
@@ -37,9 +40,14 @@ _PLAIN: Final = (
 class JournalStore(BaseStore):
     """The journal of remote objects."""
 
-    def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
+    def save_entry(self, claim: Claim, entry: JournalEntry, also: Sequence[JournalEntry] = ()) -> JournalEntry:
         """
-        Store a journal entry, intent included, in a transaction of its own.
+        Store a journal entry, intent included, before this returns.
+
+        Args:
+            claim: the claim of the sync.
+            entry: the entry.
+            also: further entries of the same sync, with ids.
 
         Returns:
             The entry with its id.
@@ -47,15 +55,48 @@ class JournalStore(BaseStore):
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
         """
-        stored = entry if entry.id is not None else replace(entry, id=new_id())
-        with self._database.write() as connection:
-            data_key_id = lock_claimed(connection, claim).data_key_id
-            values = to_row(self._keys, data_key_id, stored)
-            if entry.id is None:
-                connection.execute(journal.insert().values(**values))
-            else:
-                connection.execute(journal.update().where(journal.c.id == entry.id).values(**values))
+        stored = with_id(entry)
+        rows = [
+            {f"new_{name}": value for name, value in to_row(self._keys, claim.data_key_id, each).items()}
+            | claimed_by(claim)
+            for each in (*also, stored)
+        ]
+        with self._database.write_once() as connection:
+            # The condition on the claim is part of the insert: one statement stores the entries or finds it lost.
+            result = connection.execute(
+                _upsert_claimed(connection.dialect.name), rows, execution_options={"preserve_rowcount": True}
+            )
+            if result.rowcount != len(rows):
+                raise ClaimLostError
         return stored
+
+
+def with_id(entry: JournalEntry) -> JournalEntry:
+    """Return an entry with an id: a new one if it has none."""
+    return entry if entry.id is not None else replace(entry, id=new_id())
+
+
+def store_entries(connection: sa.Connection, keys: KeyRing, data_key_id: str, entries: Sequence[JournalEntry]) -> None:
+    """Store entries with ids, in a transaction that holds the row of their sync; one statement."""
+    if entries:
+        connection.execute(_upsert(connection.dialect.name), [to_row(keys, data_key_id, entry) for entry in entries])
+
+
+@cache
+def _upsert(dialect: str) -> Any:
+    return _or_update(insert_or_update(dialect, journal))
+
+
+@cache
+def _upsert_claimed(dialect: str) -> Any:
+    values = [sa.cast(sa.bindparam(f"new_{column.name}"), column.type) for column in journal.c]
+    claimed = row_lock(sa.select(*values).select_from(syncs).where(IS_CLAIMED), syncs)
+    return _or_update(insert_or_update(dialect, journal).from_select([column.name for column in journal.c], claimed))
+
+
+def _or_update(insert: Any) -> Any:
+    changed = {column.name: insert.excluded[column.name] for column in journal.c if column.name != "id"}
+    return insert.on_conflict_do_update(index_elements=["id"], set_=changed)
 
 
 def update_entries(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -69,10 +110,22 @@ def update_entries(connection: sa.Connection, rows: Sequence[Mapping[str, Any]])
 
 def load_journal(connection: sa.Connection, sync_id: str, keys: KeyRing) -> tuple[JournalEntry, ...]:
     """Return the entries of a sync by Region and name. CiphertextError."""
-    rows = connection.execute(
-        sa.select(journal).where(journal.c.sync_id == sync_id).order_by(journal.c.region, journal.c.remote_name)
-    )
-    return tuple(to_entry(row, keys) for row in rows)
+    return tuple(to_entry(row, keys) for row in journal_rows(connection, [sync_id])[sync_id])
+
+
+def journal_rows(connection: sa.Connection, sync_ids: Sequence[str]) -> Mapping[str, Sequence[sa.Row[Any]]]:
+    """Return sync id -> rows of its entries by Region and name, in one statement."""
+    rows: dict[str, list[sa.Row[Any]]] = {sync_id: [] for sync_id in sync_ids}
+    for row in connection.execute(_OF_SYNCS, {"syncs": list(sync_ids)}):
+        rows[row.sync_id].append(row)
+    return rows
+
+
+_OF_SYNCS: Final = (
+    sa.select(journal)
+    .where(journal.c.sync_id.in_(sa.bindparam("syncs", expanding=True)))
+    .order_by(journal.c.region, journal.c.remote_name)
+)
 
 
 def to_row(keys: KeyRing, data_key_id: str, entry: JournalEntry) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
@@ -173,6 +173,8 @@ class KeyRing:
         self._wrapped: dict[str, WrappedKey] = {}
         self._open: dict[str, AESGCM] = {}
         self._digests: _KeyedDigests | None = None
+        self._opened_json: dict[tuple[str, ...], tuple[object, object]] = {}
+        """Table, row and column -> its context and ciphertext, and what was in it."""
 
     @property
     def root_key_id(self) -> str:
@@ -249,6 +251,19 @@ class KeyRing:
     def decrypt_json(self, expected: type[T], context: Sequence[str], ciphertext: bytes) -> T:
         """Decrypt what `encrypt_json` encrypted. CiphertextError."""
         return from_json(expected, self.decrypt(context, ciphertext))
+
+    def decrypt_json_once(self, expected: type[T], context: Sequence[str], ciphertext: bytes) -> T:
+        """
+        Decrypt as `decrypt_json` does, and remember the result until the row has another ciphertext or context.
+
+        For a value that is never changed and of which there are few rows.
+        """
+        row, bound = tuple(context[:3]), (tuple(context), bytes(ciphertext))
+        known, value = self._opened_json.get(row, (None, None))
+        if known != bound:
+            value = self.decrypt_json(expected, context, ciphertext)
+            self._opened_json[row] = (bound, value)
+        return cast(T, value)
 
     def _cipher(self, key_id: str) -> AESGCM | None:
         """Return an unwrapped data key; None if the database has no key of this id."""

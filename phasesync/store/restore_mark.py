@@ -6,6 +6,7 @@ write is mistaken for one of its writes, and requests a run of every sync.
 """
 
 from collections import defaultdict
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
 from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
-from phasesync.store.instance import lock_registry, read_registry
+from phasesync.store.instance import lock_registry, registered_versions
 from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.run_requests import request_runs
@@ -36,6 +37,21 @@ def is_marked() -> sa.ColumnElement[bool]:
     return marked | sa.exists().where(_STALE).correlate(None)
 
 
+@cache
+def select_mark() -> sa.Select[Any]:
+    """Return the select that `is_restored` reads: the row of the instance, and whether it is marked."""
+    return sa.select(*instance.c, is_marked().label("marked"))
+
+
+def is_restored(row: sa.Row[Any], keys: KeyRing) -> bool:
+    """Return whether a row of `select_mark` says that this database is older than AWS."""
+    try:
+        registered_versions(row._asdict(), keys)
+    except CiphertextError:
+        return True  # An altered row is not trusted. Leases end at their maximum nevertheless.
+    return bool(row.marked)
+
+
 def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
     """
     Mark the whole database as older than AWS, until an operator accepts it.
@@ -53,11 +69,7 @@ class RestoreMark(BaseStore):
     def is_set(self) -> bool:
         """Return whether this database counts as older than AWS: a backup was restored, or a run found the proof."""
         with self._database.read() as connection:
-            try:
-                read_registry(connection, self._keys)
-            except CiphertextError:
-                return True  # An altered row is not trusted. Leases end at their maximum nevertheless.
-            return bool(connection.scalar(sa.select(is_marked())))
+            return is_restored(connection.execute(select_mark()).one(), self._keys)
 
     def accept(self, *, ahead: int) -> Acceptance:
         """

@@ -20,6 +20,7 @@ from phasesync.errors import (
 )
 from phasesync.store.database import in_id_order
 from phasesync.store.tables import credentials, leases, sync_reads, syncs
+from phasesync.store.wake_ups import WOKEN, notify_daemons
 
 REQUESTER: Final = "phasesync"
 """Actor of runs that no person requested."""
@@ -46,8 +47,10 @@ def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> No
             requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
             requested_by=sa.func.coalesce(syncs.c.requested_by, REQUESTER),
             request_number=syncs.c.request_number + 1,
+            **WOKEN,
         )
     )
+    notify_daemons(connection)
 
 
 def retry_unresolved(connection: sa.Connection) -> None:

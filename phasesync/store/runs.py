@@ -9,7 +9,7 @@ order of commits, so that a reader who follows the log misses no run.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,47 +17,60 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Outcome, Run
-from phasesync.core.sync import Sync, SyncStatus, Trigger
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
-from phasesync.errors import ClaimLostError, NotFoundError, StaleDatabaseError
+from phasesync.errors import NotFoundError, StaleDatabaseError
 from phasesync.store.base import BaseStore, full_id
-from phasesync.store.database import insert_or_update, not_locked, row_lock
+from phasesync.store.database import insert_or_update, not_locked
 from phasesync.store.db_time import after as later
-from phasesync.store.db_time import before
+from phasesync.store.db_time import before, now
+from phasesync.store.journal import store_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import set_mark
 from phasesync.store.serialization import members, to_member, to_plain
-from phasesync.store.sync_rows import is_claimed_by, lock_claimed, reason_context, select_syncs, to_syncs, with_mac
+from phasesync.store.sync_rows import check_sync_mac, has_newer_revision, lock_claimed, reason_context, with_mac
 from phasesync.store.tables import environments, runs, sync_reads, syncs
+from phasesync.store.wake_ups import notify_daemons
+
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class RunStore(BaseStore):
     """Runs of syncs."""
 
-    def finish(self, claim: Claim, run: Run, after: AfterRun) -> Sync:
+    def finish(self, claim: Claim, run: Run, after: AfterRun, entries: Sequence[JournalEntry] = ()) -> None:
         """
         Store a run with its changes and the state that it leaves behind, and release the claim, in one transaction.
 
+        Args:
+            claim: the claim of the sync.
+            run: the run.
+            after: the state of the sync.
+            entries: what the run found out about remote objects and has not stored yet.
+
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
+            CiphertextError: the row of the sync was altered; nothing is stored.
         """
         with self._database.write() as connection:
             if run.error is not None and run.error.cls == StaleDatabaseError.__name__:
                 set_mark(connection, self._keys)
-            rows = connection.execute(row_lock(select_syncs().where(is_claimed_by(claim)), syncs)).all()
-            if not rows:
-                raise ClaimLostError
-            row = rows[0]
-            connection.execute(
-                syncs.update()
-                .where(syncs.c.id == row.id)
-                .values(**self._settled(row, run, after), **self._configured(connection, row, after))
-            )
             if after.reads is not None:
-                _store_reads(connection, row.id, rows, after.reads)
+                _wait_for_edits(connection, after.reads.keys() - after.former_reads.keys())
+            row = lock_claimed(connection, claim)
+            check_sync_mac(row, self._keys)
+            if after.reads is not None:
+                _store_reads(connection, row.id, after.former_reads, after.reads)
+            finished, configured = _finished(), self._configured(connection, row, after)
+            connection.execute(
+                finished.values(**configured) if configured else finished, self._settled(row, run, after)
+            )
+            store_entries(connection, self._keys, row.data_key_id, entries)
             insert_runs(connection, self._keys, [(run, row.data_key_id)])
-            return to_syncs(connection.execute(select_syncs().where(syncs.c.id == row.id)).all(), self._keys)[0]
+            if row.request_number != row.claim_request:
+                notify_daemons(connection)
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
         """
@@ -87,6 +100,7 @@ class RunStore(BaseStore):
                     next_due_at=later(retry_in),
                     requested=None,
                     requested_by=None,
+                    woken_at=_still_woken(answered=sa.true()),
                     claim_owner=None,
                     claim_until=None,
                 )
@@ -148,27 +162,22 @@ class RunStore(BaseStore):
             ).rowcount
 
     def _settled(self, row: sa.Row[Any], run: Run, after: AfterRun) -> dict[str, Any]:
-        """Return the status columns of a sync after a run."""
-        # A request that arrived during the run leads to one more run.
-        answered = syncs.c.request_number == syncs.c.claim_request
+        """Return the parameters of `_finished`."""
         due_in = after.due_in
         if due_in is None and after.status is SyncStatus.PENDING:
             due_in = timedelta(0)  # a pending sync always gets another run
         context = reason_context(row.id, "status_reason")
         return {
-            "settled_status": after.status,
-            "status_reason": self._keys.encrypt_text(row.data_key_id, context, after.reason),
-            "error_class": None if run.error is None else run.error.cls,
-            "failures": after.failures,
-            "last_run_id": run.id,
-            "objects": after.objects or row.objects,
-            "applied_revision": row.applied_revision if after.applied_revision is None else after.applied_revision,
-            "retry_at": None if after.retry_in is None else later(after.retry_in),
-            "next_due_at": None if due_in is None else later(due_in),
-            "requested": sa.case((answered, None), else_=syncs.c.requested),
-            "requested_by": sa.case((answered, None), else_=syncs.c.requested_by),
-            "claim_owner": None,
-            "claim_until": None,
+            "sync": row.id,
+            "new_status": after.status,
+            "new_reason": self._keys.encrypt_text(row.data_key_id, context, after.reason),
+            "new_error_class": None if run.error is None else run.error.cls,
+            "new_failures": after.failures,
+            "run": run.id,
+            "new_objects": after.objects or row.objects,
+            "new_revision": row.applied_revision if after.applied_revision is None else after.applied_revision,
+            "retry_in": None if after.retry_in is None else after.retry_in // _MICROSECOND,
+            "due_in": None if due_in is None else due_in // _MICROSECOND,
         }
 
     def _configured(self, connection: sa.Connection, row: sa.Row[Any], after: AfterRun) -> dict[str, Any]:
@@ -190,29 +199,82 @@ class RunStore(BaseStore):
         return with_mac(connection, self._keys, row, changes, lenient=True) if changes else {}
 
 
-def _store_reads(
-    connection: sa.Connection, sync_id: str, rows: Sequence[sa.Row[Any]], reads: Mapping[str, int]
-) -> None:
+def _still_woken(*, answered: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
+    """
+    Return the value of `woken_at` at the end of a run: a mark if there is a newer edit or request, else NULL.
+
+    The wait for the next run counts from now: a sync that is edited all the time must not come before the others.
+
+    Args:
+        answered: whether the run answers the newest request.
+    """
+    return sa.case((~answered | has_newer_revision(), now()), else_=None)
+
+
+@cache
+def _finished() -> sa.Update:
+    """Return the update of a sync at the end of its run; it is built once."""
+    # A request that arrived during the run leads to one more run.
+    answered = syncs.c.request_number == syncs.c.claim_request
+    number = sa.BigInteger()
+    return (
+        syncs.update()
+        .where(syncs.c.id == sa.bindparam("sync"))
+        .values(
+            settled_status=sa.bindparam("new_status"),
+            status_reason=sa.bindparam("new_reason"),
+            error_class=sa.bindparam("new_error_class"),
+            failures=sa.bindparam("new_failures"),
+            last_run_id=sa.bindparam("run"),
+            objects=sa.bindparam("new_objects"),
+            applied_revision=sa.bindparam("new_revision"),
+            # NULL plus the time is NULL.
+            retry_at=now() + sa.bindparam("retry_in", type_=number),
+            next_due_at=now() + sa.bindparam("due_in", type_=number),
+            requested=sa.case((answered, None), else_=syncs.c.requested),
+            requested_by=sa.case((answered, None), else_=syncs.c.requested_by),
+            woken_at=_still_woken(answered=answered),
+            claim_owner=None,
+            claim_until=None,
+        )
+    )
+
+
+def _wait_for_edits(connection: sa.Connection, environment_ids: Collection[str]) -> None:
+    """
+    Wait for edits of environments that a run has read for the first time.
+
+    Such an edit does not know yet that this sync reads the environment, so it cannot mark it. It holds the row of the
+    environment until its commit; afterwards this transaction sees the new revision. An edit that begins later waits for
+    this transaction, and then finds what the sync reads. Locked before the sync, in the order of edits.
+    """
+    if environment_ids and connection.dialect.name != "sqlite":
+        ids = sa.select(environments.c.id).where(environments.c.id.in_(environment_ids)).order_by(environments.c.id)
+        connection.execute(ids.with_for_update(read=True)).all()
+
+
+def _store_reads(connection: sa.Connection, sync_id: str, former: Mapping[str, int], reads: Mapping[str, int]) -> None:
     """Replace what a sync read last; send statements only for differences."""
-    stored = {row.read_id: row.read_revision for row in rows if row.read_id is not None}
-    obsolete = [environment_id for environment_id in stored if environment_id not in reads]
-    if obsolete:
+    if obsolete := [environment_id for environment_id in former if environment_id not in reads]:
         connection.execute(
             sync_reads.delete().where(sync_reads.c.sync_id == sync_id, sync_reads.c.environment_id.in_(obsolete))
         )
-    newer = {key: revision for key, revision in sorted(reads.items()) if stored.get(key) != revision}
-    if not newer:
-        return
+    if newer := {key: revision for key, revision in sorted(reads.items()) if former.get(key) != revision}:
+        connection.execute(
+            _upsert_read(connection.dialect.name),
+            [{"reader": sync_id, "read": key, "seen": revision} for key, revision in newer.items()],
+        )
+
+
+@cache
+def _upsert_read(dialect: str) -> Any:
     # An environment that was removed meanwhile is left out; its removal has requested a run.
     existing = sa.select(
         sa.bindparam("reader", type_=sa.String), environments.c.id, sa.bindparam("seen", type_=sa.BigInteger)
     ).where(environments.c.id == sa.bindparam("read"))
-    insert = insert_or_update(connection, sync_reads).from_select(["sync_id", "environment_id", "revision"], existing)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["sync_id", "environment_id"], set_={"revision": insert.excluded.revision}
-        ),
-        [{"reader": sync_id, "read": key, "seen": revision} for key, revision in newer.items()],
+    insert = insert_or_update(dialect, sync_reads).from_select(["sync_id", "environment_id", "revision"], existing)
+    return insert.on_conflict_do_update(
+        index_elements=["sync_id", "environment_id"], set_={"revision": insert.excluded.revision}
     )
 
 
@@ -250,9 +312,23 @@ _ORDER_LOCK: Final = 0x70_68_61_73_65_72_75_6E
 
 def insert_runs(connection: sa.Connection, keys: KeyRing, entries: Sequence[tuple[Run, str]]) -> None:
     """Store runs, each with the id of the data key that encrypts its details."""
+    rows = [_values(run, data_key_id, keys) for run, data_key_id in entries]
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger()))))
-    connection.execute(runs.insert(), [_values(run, data_key_id, keys) for run, data_key_id in entries])
+        connection.execute(_INSERT_IN_ORDER, [{f"new_{name}": row[name] for name in row} for row in rows])
+    else:
+        connection.execute(_INSERT, rows)
+
+
+_INSERT: Final = runs.insert()
+_STORED: Final = (*_PLAIN, "error_class", "details")
+_order: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger())).label("held"))
+_INSERT_IN_ORDER: Final = runs.insert().from_select(
+    list(_STORED),
+    # PostgreSQL numbers a row once the subquery has returned, so with the lock.
+    sa.select(*(sa.cast(sa.bindparam(f"new_{name}", type_=runs.c[name].type), runs.c[name].type) for name in _STORED)).select_from(
+        _order.subquery("numbered_in_order")
+    ),
+)
 
 
 @cache

@@ -286,18 +286,35 @@ def has_newer_revision() -> sa.ColumnElement[bool]:
 
 
 def lock_claimed(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
-    """Lock the row of a claimed sync; return its `id` and `data_key_id`. ClaimLostError if it was lost."""
-    statement = (
-        sa.select(syncs.c.id, environments.c.data_key_id)
-        .join(environments, environments.c.id == syncs.c.environment_id)
-        .where(is_claimed_by(claim))
-    )
-    row = connection.execute(row_lock(statement, syncs)).first()
+    """Lock the row of a claimed sync; return it, with `data_key_id`. ClaimLostError if it was lost."""
+    row = connection.execute(_claimed_row(), claimed_by(claim)).first()
     if row is None:
         raise ClaimLostError
     return row
 
 
-def is_claimed_by(claim: Claim) -> sa.ColumnElement[bool]:
-    """Return the condition that a claim is valid. The fence decides: an expired claim without a successor is valid."""
-    return (syncs.c.id == claim.sync_id) & (syncs.c.fence == claim.fence) & (syncs.c.claim_owner == claim.owner)
+@cache
+def _claimed_row() -> sa.Select[Any]:
+    return row_lock(
+        sa.select(syncs, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(IS_CLAIMED),
+        syncs,
+    )
+
+
+IS_CLAIMED: Final = (
+    (syncs.c.id == sa.bindparam("claimed_id"))
+    & (syncs.c.fence == sa.bindparam("claimed_fence"))
+    & (syncs.c.claim_owner == sa.bindparam("claimed_by"))
+)
+"""
+The condition that a claim is valid; its parameters are those of `claimed_by`.
+
+The fence decides: an expired claim without a successor is valid.
+"""
+
+
+def claimed_by(claim: Claim) -> dict[str, Any]:
+    """Return the parameters of `IS_CLAIMED`."""
+    return {"claimed_id": claim.sync_id, "claimed_fence": claim.fence, "claimed_by": claim.owner}

@@ -172,7 +172,7 @@ syncs = sa.Table(
     sa.Column("requested_by", sa.Text),
     sa.Column("request_number", sa.BigInteger, nullable=False),  # grows with each request
     sa.Column("woken_at", Instant),  # since when an edit or a request waits for a run; kept until a run has a result
-    # The database computes these two from the other columns (migration 0004); nothing writes them.
+    # GENERATED: the database computes these two from the other columns (migration 0004)
     sa.Column("due_at", Instant),  # the earliest time at which a daemon may claim it; NULL = never
     sa.Column("urgency", sa.Integer),  # 0 = requested, 1 = edited, 2 = due by time
     # the claim
@@ -187,6 +187,9 @@ syncs = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("ix_syncs_urgency_due_at", "urgency", "due_at"),
 )
+
+GENERATED: Final = ("due_at", "urgency")
+"""Columns of `syncs` that only the database writes."""
 
 sync_reads = sa.Table(
     "sync_reads",

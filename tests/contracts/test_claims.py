@@ -18,6 +18,7 @@ from tests.support.stores import (
     after,
     claim_due,
     claim_one,
+    finish,
     put,
     run_of,
     settle,
@@ -114,8 +115,8 @@ def test_an_edit_while_a_run_is_under_way_leads_to_one_more(store):
     claim = claim_one(store)
     read = store.syncs.load(claim).sync
     put(store, write())
-    left = store.runs.finish(
-        claim, run_of(claim), after(reads={read.environment_id: read.source_revision}, applied_revision=0)
+    left = finish(
+        store, claim, run_of(claim), after(reads={read.environment_id: read.source_revision}, applied_revision=0)
     )
     assert (left.pending, left.applied_revision, left.source_revision) == (True, 0, 1)
     assert claim_one(store).trigger is Trigger.CHANGE
@@ -302,6 +303,7 @@ def test_a_holder_that_died_when_the_clock_was_a_year_ahead_is_replaced(store):
     claim_one(store, "dead")
     set_back_the_clock(store)
 
+    assert store.claims.release_expired() == ["web"]
     assert claim_one(store, "successor").owner == "successor"
 
 

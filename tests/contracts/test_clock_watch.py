@@ -54,7 +54,7 @@ def set_clock_back(store: Store, by: timedelta) -> None:
             if table is tables.leases:
                 names = ["claim_until"]
             elif table is tables.syncs:
-                names = [name for name in names if not name.startswith("paused_")]
+                names = [name for name in names if not name.startswith("paused_") and name not in tables.GENERATED]
             elif table is tables.instance:
                 names = []
             if names:

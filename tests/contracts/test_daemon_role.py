@@ -11,10 +11,12 @@ import pytest
 from phasesync.core.chores import DaemonRole
 from phasesync.core.events import ChoreFailed, Event
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import Scheduler
 from phasesync.errors import PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import SyncDispatcher
 from phasesync.store import Store
+from phasesync.store.claims import Due
 from tests.support.aws_builders import HandClock
 from tests.support.context import context_of
 from tests.support.stores import TTL, claim_due
@@ -41,6 +43,7 @@ class Daemon:
             pid=1,
             keeper=ClaimKeeper(context_of(store, clock=self.clock)),
             dispatcher=cast(SyncDispatcher, self),
+            reconciler=Reconciler(context),
             runs_kept=lambda: timedelta(days=1),
             share_among=lambda _: None,
         )
@@ -65,6 +68,9 @@ class Daemon:
 
     def alive(self) -> object:
         return self._store.daemons.alive()
+
+    def next_due(self, **_: object) -> Due:
+        return Due(due_in=timedelta(0), urgencies=(2,))
 
     def claim_due(self, owner: str, **_: object) -> object:
         self.claimed += 1

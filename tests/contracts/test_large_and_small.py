@@ -17,6 +17,7 @@ from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.sync import Layout, SyncConfig, Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import Scheduler
 from phasesync.store import Store
 from tests.support.context import context_of
@@ -146,6 +147,7 @@ class Fleet:
             pid=1,
             keeper=ClaimKeeper(context),
             dispatcher=self.dispatcher,
+            reconciler=Reconciler(context),
             runs_kept=lambda: timedelta(days=1),
             share_among=self.shares.append,
         )

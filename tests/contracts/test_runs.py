@@ -7,7 +7,7 @@ import pytest
 from phasesync.core.run import ChangeResult, Outcome, RunError
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.errors import NotFoundError
-from tests.support.stores import TTL, add_sync, after, claim_one, run_of
+from tests.support.stores import TTL, add_sync, after, claim_one, finish, run_of
 
 DAY = timedelta(days=1)
 
@@ -54,7 +54,8 @@ def test_a_run_comes_back_as_it_was_logged(store):
 def test_what_a_run_leaves_behind_is_on_the_sync(store):
     sync = add_sync(store)
     claim = claim_one(store)
-    left = store.runs.finish(
+    left = finish(
+        store,
         claim,
         run_of(claim),
         after(

@@ -214,7 +214,7 @@ def test_a_sync_whose_claim_expired_may_be_removed(store):
     sync = add_sync(store)
     claim = claim_one(store, ttl=EXPIRED)
     store.syncs.remove_sync("web")
-    assert store.claims.paused(sync.id)
+    assert store.claims.write_conditions(sync.id).paused
     with pytest.raises(NotFoundError):
         store.syncs.load(claim)
 
@@ -223,11 +223,11 @@ def test_a_paused_sync_is_not_claimed_until_it_is_resumed(store):
     sync = add_sync(store)
     store.syncs.pause("web", paused())
     assert store.syncs.get_sync("web").paused == paused()
-    assert store.claims.paused(sync.id)
+    assert store.claims.write_conditions(sync.id).paused
     assert claim_due(store) == []
     store.syncs.resume("web", actor="bob")
     assert store.syncs.get_sync("web").paused is None
-    assert not store.claims.paused(sync.id)
+    assert not store.claims.write_conditions(sync.id).paused
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.RESUME, "bob")
 
@@ -242,7 +242,7 @@ def test_pausing_again_replaces_who_and_why(store):
 def test_a_pause_ends_by_itself(store):
     sync = add_sync(store)
     store.syncs.pause("web", paused(until=datetime(2020, 1, 1, tzinfo=UTC)))
-    assert not store.claims.paused(sync.id)
+    assert not store.claims.write_conditions(sync.id).paused
     assert store.syncs.get_sync("web").paused is None
     assert claim_one(store).owner == "daemon-1"
 

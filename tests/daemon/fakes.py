@@ -35,7 +35,7 @@ class FakeSchema:
 
 
 def a_claim(sync_id: str = "sync-1") -> Claim:
-    return Claim(sync_id=sync_id, owner="daemon-1", fence=1, trigger=Trigger.CHANGE, actor="daemon")
+    return Claim(sync_id=sync_id, owner="daemon-1", fence=1, trigger=Trigger.CHANGE, actor="daemon", data_key_id="key")
 
 
 @dataclass
@@ -95,6 +95,9 @@ class World:
 
     # chores
 
+    due_in: timedelta | None = None
+    busy: bool = False
+
     def poll(self) -> bool:
         if self.hang_in_poll:
             self._gate.wait()
@@ -148,6 +151,23 @@ class FakeComponents:
         self.keeper = FakeKeeper(world)
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
+        self.watch = FakeWatch()
+
+
+class FakeWatch:
+    """Nothing wakes the daemon but a time or a stop."""
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def wait(self, timeout: timedelta) -> None:
+        self._woken.wait(timeout.total_seconds())
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

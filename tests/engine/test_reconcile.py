@@ -501,7 +501,7 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
     pause = Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None)
 
     def checkpoint() -> None:
-        if world.store.claims.paused(world.sync_id):
+        if world.store.claims.write_conditions(world.sync_id).paused:
             raise InterruptedRunError("the sync was paused")
 
     def pause_before_save(when: str, what: str) -> None:

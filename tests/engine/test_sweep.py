@@ -12,6 +12,7 @@ from phasesync.core.remote import CURRENT, TAG_INSTANCE, TAG_SYNC
 from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import Scheduler
 from phasesync.errors import (
     CredentialRejectedError,
@@ -457,6 +458,7 @@ def scheduler_of(fleet: Fleet, owner: str) -> Scheduler:
         pid=1,
         keeper=ClaimKeeper(context),
         dispatcher=cast(SyncDispatcher, None),
+        reconciler=Reconciler(context),
         runs_kept=lambda: LAG,
         share_among=lambda daemons: None,
         sweeper=fleet.sweeper,

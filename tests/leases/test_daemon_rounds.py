@@ -14,6 +14,7 @@ from phasesync.core.events import RunsPruned
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.engine.claims import ClaimKeeper
+from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import LeaseWork, Scheduler
 from phasesync.ports.runtime import SyncDispatcher
 from tests.support.context import context_of
@@ -33,6 +34,7 @@ def scheduler(process: LeaseProcess, owner: str = "daemon-0", *, kept: timedelta
         pid=1,
         keeper=ClaimKeeper(context),
         dispatcher=cast(SyncDispatcher, None),
+        reconciler=Reconciler(context),
         runs_kept=lambda: kept,
         share_among=lambda _: None,
         lease_work=LeaseWork(expiry=process.expiry, dispatcher=AtOnce(process.expiry.work)),

@@ -79,7 +79,8 @@ def turn_back(database_url: str) -> None:
     database = open_database(database_url)
     keys = opens_with()(database)
     with database.write() as connection:
-        for row in connection.execute(sa.select(tables.syncs)).all():
+        columns = [tables.syncs.c[name] for name in authenticate._FORMERLY_COVERED]
+        for row in connection.execute(sa.select(*columns)).all():
             covered = {name: getattr(row, name) for name in authenticate._FORMERLY_COVERED}
             mac = keys.digests.digest("sync-configuration", to_json(covered).encode())
             connection.execute(tables.syncs.update().where(tables.syncs.c.id == row.id).values(mac=mac))

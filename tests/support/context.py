@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.events import Event
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Sync
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.context import Context
 from phasesync.ports.destination import Destinations
@@ -67,18 +66,17 @@ def watched(store: Store, reach: Reach) -> Store:
     """The same database, with a hook before and after every write of the journal and of a run's end."""
 
     class WatchedJournal(JournalStore):
-        def save_entry(self, claim: Claim, entry: JournalEntry) -> JournalEntry:
+        def save_entry(self, claim: Claim, entry: JournalEntry, also: Sequence[JournalEntry] = ()) -> JournalEntry:
             reach("before", "save_entry")
-            stored = store.journal.save_entry(claim, entry)
+            stored = store.journal.save_entry(claim, entry, also)
             reach("after", "save_entry")
             return stored
 
     class WatchedRuns(RunStore):
-        def finish(self, *args: Any) -> Sync:
+        def finish(self, *args: Any) -> None:
             reach("before", "finish")
-            sync = store.runs.finish(*args)
+            store.runs.finish(*args)
             reach("after", "finish")
-            return sync
 
     copy = Store(store.database, store.keys, instance_id=store.instance_id)
     copy.journal = WatchedJournal(store.database, store.keys)

@@ -138,8 +138,9 @@ def add_sync(store: Store, name: str = "web", **changes: object) -> Sync:
 def claim_due(
     store: Store, owner: str = "daemon-1", *, limit: int = 10, ttl: timedelta = TTL, large: int | None = None
 ) -> list[Claim]:
-    """Claim the syncs that are due."""
-    return store.claims.claim_due(owner, limit=limit, ttl=ttl, large=large)
+    """Claim the syncs that are due, as a daemon does."""
+    urgencies = store.claims.next_due(large=large is None or large > 0).urgencies
+    return store.claims.claim_due(owner, limit=limit, ttl=ttl, large=large, urgencies=urgencies) if urgencies else []
 
 
 def claim_one(store: Store, owner: str = "daemon-1", *, ttl: timedelta = TTL) -> Claim:
@@ -189,8 +190,15 @@ def after(**changes: object) -> AfterRun:
 def settle(store: Store, claim: Claim, **changes: object) -> Sync:
     """Finish a run that read the sync's environment as it is now."""
     sync = store.syncs.load(claim).sync
-    changes = {"reads": {sync.environment_id: sync.source_revision}, **changes}
-    return store.runs.finish(claim, run_of(claim), after(**changes))
+    changes = {"reads": {sync.environment_id: sync.source_revision}, "former_reads": sync.reads, **changes}
+    return finish(store, claim, run_of(claim), after(**changes))
+
+
+def finish(store: Store, claim: Claim, run: Run, after: AfterRun) -> Sync:
+    """Finish a run; return the sync as it is then."""
+    name = store.syncs.load(claim).sync.name
+    store.runs.finish(claim, run, after)
+    return store.syncs.get_sync(name)
 
 
 # --- dynamic secrets and their leases

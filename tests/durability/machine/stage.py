@@ -23,7 +23,7 @@ from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import LOOK_AHEAD
 from phasesync.errors import PhasesyncError
 from phasesync.store import Store
-from phasesync.store.tables import metadata
+from phasesync.store.tables import GENERATED, metadata
 from tests.durability.machine.judge import Judge
 from tests.durability.machine.ledger import Ledger, Write
 from tests.durability.machine.workers import TTL, Late, Mishap, Worker
@@ -114,7 +114,12 @@ def write_rows(store: Store, rows: Rows) -> None:
             connection.execute(table.delete())
         for table in metadata.sorted_tables:
             if rows[table.name]:
-                connection.execute(table.insert(), rows[table.name])
+                connection.execute(table.insert(), [without_generated(row) for row in rows[table.name]])
+
+
+def without_generated(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row without what the database computes."""
+    return {name: value for name, value in row.items() if name not in GENERATED}
 
 
 class Stage:
@@ -162,7 +167,7 @@ class Stage:
 
     def is_paused(self, name: str) -> bool:
         """Whether a sync is paused now."""
-        return self.store.claims.paused(self.sync_id(name))
+        return self.store.claims.write_conditions(self.sync_id(name)).paused
 
     @property
     def commit(self) -> Commit:

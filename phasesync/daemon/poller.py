@@ -1,0 +1,78 @@
+"""
+Polls when something may be due: after a commit of another process, at the end of a run, and at the next due time.
+
+The periodic poll (`daemon.poll_interval_ms`) goes on beside it, and finds what this thread missed.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from phasesync.adapters.telemetry.logging import get_logger
+from phasesync.store.change_watch import ChangeWatch
+
+_LONGEST: Final = timedelta(seconds=1)
+"""Between two polls of this thread: the clock of the database may be set."""
+_GATHER_S: Final = 0.02
+"""Between two polls while runs are under way: what several runs need is then read together."""
+
+
+class Poller:
+    """A thread that polls."""
+
+    def __init__(
+        self,
+        poll: Callable[[], object],
+        *,
+        due_in: Callable[[], timedelta | None],
+        busy: Callable[[], bool],
+        watch: ChangeWatch,
+    ) -> None:
+        """
+        Args:
+            poll: claims what is due and starts its runs.
+            due_in: returns the time from the newest poll until something is due; None if there is none.
+            busy: returns whether runs are under way.
+            watch: ends a wait.
+        """
+        self._poll = poll
+        self._due_in = due_in
+        self._busy = busy
+        self._watch = watch
+        self._stopping = False
+        self._log = get_logger("phasesync.daemon")
+        self._reported: str | None = None
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no further poll. A poll under way ends by itself."""
+        self._stopping = True
+        self._watch.wake()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            began = time.monotonic()
+            self._watch.wait(self._poll_once())
+            if self._busy() and (left := began + _GATHER_S - time.monotonic()) > 0:
+                time.sleep(left)
+        self._watch.close()
+
+    def _poll_once(self) -> timedelta:
+        """Poll; return how long to wait. A defect is logged once until it changes."""
+        try:
+            self._poll()
+        except Exception as error:  # noqa: BLE001 -- the next poll must come, and the log says what it was
+            defect = type(error).__name__
+            if defect != self._reported:
+                self._log.error("a poll failed", exc_info=error)
+            self._reported = defect
+            return _LONGEST
+        self._reported = None
+        due_in = self._due_in()
+        return _LONGEST if due_in is None else min(due_in, _LONGEST)

@@ -1,0 +1,130 @@
+"""
+Waits until something may be due: another process committed, this process woke it, or a time is over.
+
+SQLite has no notifications, but a number that changes when another connection commits (`PRAGMA data_version`). Reading
+it takes microseconds and no lock. PostgreSQL sends notifications (LISTEN). Both only make a daemon look earlier: what
+they miss costs a poll interval, for example behind a pooler that swallows notifications.
+"""
+
+import os
+import select
+import sqlite3
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.errors import PhasesyncError
+from phasesync.store.database import Database
+from phasesync.store.db_errors import translate_errors
+from phasesync.store.sqlite import SqliteConnection
+from phasesync.store.wake_ups import CHANNEL
+
+_LOOK_EVERY_S: Final = 0.01
+"""Between two reads of SQLite's number. A shorter time costs an idle daemon more than it gains."""
+_RECONNECT_AFTER_S: Final = 1.0
+
+
+class ChangeWatch:
+    """Watches one database. `wait` is for one thread, `wake` for any."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._numbered: tuple[SqliteConnection, int] | None = None
+        """The connection to SQLite, and the number that it read last."""
+        self._listening: sa.Connection | None = None
+        self._next_attempt = float("-inf")
+
+    def wake(self) -> None:
+        """End the wait, or the next one if there is none."""
+        with suppress(BlockingIOError):  # A full pipe wakes as well.
+            os.write(self._wake_in, b"x")
+
+    def wait(self, timeout: timedelta) -> None:
+        """Return when something may be due, at the latest after `timeout`. Without a database it is just a wait."""
+        deadline = time.monotonic() + timeout.total_seconds()
+        try:
+            if self._database.is_sqlite:
+                self._wait_for_sqlite(deadline)
+            else:
+                self._wait_for_postgresql(deadline)
+        except PhasesyncError:
+            self._disconnect()
+            self._next_attempt = time.monotonic() + _RECONNECT_AFTER_S
+            self._wait_for_wake(deadline)
+
+    def close(self) -> None:
+        """Close the connection. For the thread that waits, once it waits no more."""
+        self._disconnect()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
+    def _wait_for_sqlite(self, deadline: float) -> None:
+        with translate_errors(self._database.url):
+            connection, former = self._number()
+            while (left := deadline - time.monotonic()) > 0:
+                number = _read_number(connection)
+                if number != former:
+                    self._numbered = (connection, number)
+                    return
+                if self._woken(min(left, _LOOK_EVERY_S)):
+                    return
+
+    def _number(self) -> tuple[SqliteConnection, int]:
+        """Return a connection to the file that is in its place now, and the number that it read last."""
+        if self._numbered is not None and not self._database.is_current(self._numbered[0]):
+            self._disconnect()
+        if self._numbered is None:
+            connection = self._database.connect_to_file()
+            # What was committed before this is not noticed: the caller polls after each wait.
+            self._numbered = (connection, _read_number(connection))
+        return self._numbered
+
+    def _wait_for_postgresql(self, deadline: float) -> None:
+        with translate_errors(self._database.url):
+            if self._listening is None:
+                if time.monotonic() < self._next_attempt:
+                    self._wait_for_wake(deadline)
+                    return
+                self._listening = self._database.listen(CHANNEL)
+            driver: Any = self._listening.connection.driver_connection
+            readable = self._select(deadline - time.monotonic(), driver.fileno())
+            if driver.fileno() in readable:
+                _drain(driver)
+
+    def _wait_for_wake(self, deadline: float) -> None:
+        self._woken(deadline - time.monotonic())
+
+    def _woken(self, timeout_s: float) -> bool:
+        return bool(self._select(timeout_s))
+
+    def _select(self, timeout_s: float, *descriptors: int) -> list[int]:
+        """Return the descriptors that can be read, in time; a wake is taken off the pipe."""
+        readable = select.select([self._wake_out, *descriptors], [], [], max(0.0, timeout_s))[0]
+        if self._wake_out in readable:
+            os.read(self._wake_out, 4096)
+        return readable
+
+    def _disconnect(self) -> None:
+        if self._numbered is not None:
+            self._numbered[0].close()
+            self._numbered = None
+        if self._listening is not None:
+            self._listening.invalidate()
+            self._listening.close()
+            self._listening = None
+
+
+def _read_number(connection: sqlite3.Connection) -> int:
+    (number,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(number)
+
+
+def _drain(driver: Any) -> None:
+    """Take all notifications off a connection of psycopg; it raises if the connection was lost."""
+    driver.pgconn.consume_input()
+    while driver.pgconn.notifies() is not None:
+        pass
