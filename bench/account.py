@@ -34,7 +34,6 @@ from tests.support.installation import Installation
 QUOTA = 50
 """PutSecretValue, calls a second (User Guide, quotas)."""
 WRITES = ("PutSecretValue", "CreateSecret")
-_QUIET_S = 4.0
 _PATIENCE_S = 600.0
 
 
@@ -94,7 +93,7 @@ def measure(
                 endpoint = stack.enter_context(FastAws())
                 installation = stack.enter_context(installed(database, endpoint.url, initialise=False))
                 copy_database(planted, installation)
-            account = Account(database, installation, endpoint, syncs, due_in_s=20)
+            account = Account(database, installation, endpoint, syncs)
             accounts.append(account)
             account.start()
             account.full_sweep()
@@ -133,13 +132,11 @@ class Account:
         aws: FastAws,
         syncs: int,
         *,
-        due_in_s: float,
         peers: Mapping[str, float] | None = None,
     ) -> None:
         """
         Args:
             syncs: how many are planted.
-            due_in_s: when checks become due: after the lists, which otherwise runs would forestall.
             peers: peer -> its calls for a check of all objects.
         """
         self.database = database
@@ -147,13 +144,11 @@ class Account:
         self.figures: list[Figure] = []
         self._aws = aws
         self._syncs = syncs
-        self._due_in_s = due_in_s
         self._peers = peers or {}
         self._objects = plant_objects(installation, aws)
 
     def start(self) -> None:
         """Start a daemon."""
-        self.make_due()
         self.daemon = self.installation.start_daemon()
 
     def stop(self) -> None:
@@ -187,44 +182,21 @@ class Account:
             )
         )
 
-    def make_due(self) -> None:
-        """Have enough checks due soon that lists are worth it; a daemon that sweeps at its start does so anyway."""
-        soon = time.time_ns() // 1000 + round(self._due_in_s * 1e6)
-        with self.installation.database() as connection:
-            connection.execute(sa.text("DELETE FROM chores"))
-            connection.execute(
-                sa.text(
-                    "UPDATE syncs SET next_due_at = :soon WHERE id IN (SELECT id FROM syncs WHERE paused_at IS NULL "
-                    "ORDER BY objects DESC LIMIT :count)"
-                ),
-                {"soon": soon, "count": max(1, self._objects // 100 // 50)},
-            )
-
     def full_sweep(self) -> None:
         """Measure the check of everything that follows a start."""
-        wait_for(lambda: self._lists() > 0, within_s=120, what="the first list", every_s=0.1)
-        lists, quiet_since = 0, time.monotonic()
-        until = time.monotonic() + _PATIENCE_S
-        while time.monotonic() - quiet_since < _QUIET_S:
-            if (now := self._lists()) != lists:
-                lists, quiet_since = now, time.monotonic()
-            if time.monotonic() > until:
-                raise AssertionError("the sweep did not end")
-            time.sleep(0.1)
-        arrivals = [at for at, operation, _ in self._aws.seen().arrivals if operation == "ListSecrets"]
-        others = sum(self._aws.counts().values()) - len(arrivals)
-        pages = -(-self._objects // 100)
+        line = self.daemon.wait_for_line("sweep finished", within_s=_PATIENCE_S, full=True)
+        if line["suspects"] or self.daemon.find("sync is halted") or unfinished(self.installation):
+            raise AssertionError(f"the planted rows are not in step: {line}")
         what = f"full sweep of {self._objects:,} objects, calls"
-        self._figure("sweep_calls", what, len(arrivals), goal=pages, peers=self._peers)
-        self._figure("sweep_other_calls", "other calls meanwhile", others)
-        self._figure("sweep_seconds", "full sweep, from first to last call", arrivals[-1] - arrivals[0], "s")
+        pages = -(-self._objects // 100)
+        self._figure("sweep_calls", what, line["aws_calls"], goal=pages, peers=self._peers)
+        counts = self._aws.counts()
+        others = sum(counts.values()) - counts["ListSecrets"]
+        self._figure("sweep_other_calls", "calls other than lists meanwhile", others)
+        self._figure("sweep_seconds", "full sweep", line["duration_ms"] / 1000, "s")
+        self._figure("sweep_cpu_s", "CPU until then, the start included", processes_cpu_s(self.daemon.pid), "s")
         peak = memory_mb(self.daemon.pid, "VmHWM")
         self._figure("sweep_memory_mb", "full sweep, peak memory of the daemon", peak, "MB", goal=600)
-        if self.daemon.find("sync is halted") or unfinished(self.installation):
-            raise AssertionError("the planted rows are not in step")
-
-    def _lists(self) -> int:
-        return self._aws.counts().get("ListSecrets", 0)
 
     def steady(self, seconds: float) -> None:
         """Watch a daemon that has nothing to do but its checks."""

@@ -50,7 +50,7 @@ def measure(aws: FastAws, databases: Sequence[str], *, objects: int, asked: int,
         with installed(database, aws.empty().url) as installation:
             shape = Shape(name="keys", environments=objects // KEYS, syncs=1, secrets=KEYS, per_key=True)
             Planter(installation, aws).plant(shape)
-            account = Account(database, installation, aws, shape.environments, due_in_s=5, peers=peers)
+            account = Account(database, installation, aws, shape.environments, peers=peers)
             account.start()
             account.full_sweep()
             account.steady(steady_s)
@@ -64,7 +64,6 @@ def _bring_back(account: Account, aws: FastAws) -> Figure:
     """Write one object as another writer would; return how long it takes until our value is back."""
     with account.installation.database() as connection:
         row = connection.execute(sa.text("SELECT journal.remote_name FROM journal ORDER BY remote_name LIMIT 1")).one()
-    account.make_due()
     aws.forget_arrivals()
     began = time.monotonic()
     aws.plant([(row.remote_name, str(uuid.uuid4()), 0)], [{}])

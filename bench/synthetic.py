@@ -41,6 +41,7 @@ from phasesync.store.tables import (
     instance,
     journal,
     metadata,
+    runs,
     secret_versions,
     secrets,
     sync_reads,
@@ -145,7 +146,6 @@ class Planter:
         with self._installation.application() as application, self._installation.database() as connection:
             state = application.store.syncs.state_of(name)
             owner, entry = state.sync.environment_id, state.journal[0]
-            application.operations.pause(name, actor="bench", reason="", until=None)
             version = (
                 sa.select(secret_versions)
                 .join(secrets, secrets.c.id == secret_versions.c.secret_id)
@@ -154,13 +154,17 @@ class Planter:
             )
             select_sync = sa.select(syncs).where(syncs.c.id == state.sync.id)
             sync_row = _one(connection, select_sync)
-            sync_row |= {"paused_at": None, "paused_by": None, "paused_reason": None, "paused_until": None}
             environment = _one(connection, sa.select(environments).where(environments.c.id == owner))
+            reads = _one(connection, sa.select(sync_reads).where(sync_reads.c.sync_id == state.sync.id))
+            # It has served: what is planted is what there is.
+            for children in (journal, sync_reads, runs):  # SQLite cascades only where it is told to
+                connection.execute(children.delete().where(children.c.sync_id == state.sync.id))
+            connection.execute(syncs.delete().where(syncs.c.id == state.sync.id))
             return _Pattern(
                 environment=environment,
                 version=_one(connection, version),
                 sync_row=sync_row,
-                reads=_one(connection, sa.select(sync_reads).where(sync_reads.c.sync_id == state.sync.id)),
+                reads=reads,
                 sync=state.sync,
                 entry=entry,
                 data_key_id=environment["data_key_id"],
@@ -290,7 +294,7 @@ def plant_objects(installation: Installation, aws: FastAws) -> int:
 
 def copy_database(source: Installation, target: Installation) -> None:
     """Copy what was planted on SQLite to an empty, migrated PostgreSQL: the same keys, the same rows."""
-    skipped = {"runs", "daemons", "chores"}
+    skipped = {"runs", "daemons", "chores", "sweeps"}
     engine = sa.create_engine(source.database_url, poolclass=sa.NullPool)
     raw_url = sa.make_url(target.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with engine.connect() as reading, psycopg.connect(raw_url) as writing, writing.cursor() as cursor:
