@@ -209,6 +209,7 @@ class Scheduler:
             if not self._refused_woken:
                 # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
                 self._context.store.syncs.retry_refused()
+                self._context.store.syncs.wake_where_behind()
                 self._refused_woken = True
 
     def _claim(self, free: int) -> None:
@@ -243,6 +244,7 @@ class Scheduler:
     def _prune(self) -> None:
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
+        self._context.store.syncs.wake_where_behind()
         kept = self._runs_kept()
         count = self._context.store.runs.prune_runs(older_than=kept)
         leases = 0 if self._lease_work is None else self._context.leases.prune(older_than=kept)

@@ -35,7 +35,7 @@ class ChangeWatch:
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._numbered: tuple[SqliteConnection, int] | None = None
         """The connection to SQLite, and the number that it read last."""
-        self._listening: sa.Connection | None = None
+        self._listening: sa.PoolProxiedConnection | None = None
         self._next_attempt = float("-inf")
 
     def wake(self) -> None:
@@ -51,7 +51,7 @@ class ChangeWatch:
                 self._wait_for_sqlite(deadline)
             else:
                 self._wait_for_postgresql(deadline)
-        except PhasesyncError:
+        except (PhasesyncError, self._database.engine.dialect.loaded_dbapi.Error):
             self._disconnect()
             self._next_attempt = time.monotonic() + _RECONNECT_AFTER_S
             self._wait_for_wake(deadline)
@@ -90,7 +90,7 @@ class ChangeWatch:
                     self._wait_for_wake(deadline)
                     return
                 self._listening = self._database.listen(CHANNEL)
-            driver: Any = self._listening.connection.driver_connection
+            driver: Any = self._listening.dbapi_connection
             readable = self._select(deadline - time.monotonic(), driver.fileno())
             if driver.fileno() in readable:
                 _drain(driver)
@@ -113,7 +113,6 @@ class ChangeWatch:
             self._numbered[0].close()
             self._numbered = None
         if self._listening is not None:
-            self._listening.invalidate()
             self._listening.close()
             self._listening = None
 

@@ -263,7 +263,12 @@ class ClaimStore(BaseStore):
             ]
             log_interrupted_runs(connection, self._keys, former)
             # A clock that was ahead set these times; since it was set back, they would be reached much too late.
-            connection.execute(syncs.update().where(ahead).values(claimed_at=now(), retry_at=None, next_due_at=now()))
+            woken_at = sa.case((syncs.c.woken_at.is_not(None), now()))
+            connection.execute(
+                syncs.update()
+                .where(ahead)
+                .values(claimed_at=now(), retry_at=None, next_due_at=now(), woken_at=woken_at)
+            )
         return sorted(row.name for row in rows)
 
     def _log_taken_over(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:

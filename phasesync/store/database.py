@@ -195,11 +195,21 @@ class Database:
         """Return whether the files that a connection opened are still in their place."""
         return self._file is not None and self._file.files() == connection.files
 
-    def listen(self, channel: str) -> sa.Connection:
-        """Return a connection to PostgreSQL, outside the pool, that gets the notifications of a channel."""
-        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    def listen(self, channel: str) -> sa.PoolProxiedConnection:
+        """
+        Return a connection to PostgreSQL, outside the pool, that gets the notifications of a channel.
+
+        Errors are those of SQLAlchemy and the driver. The caller closes it.
+        """
+        connection = self.engine.raw_connection()
         connection.detach()
-        connection.exec_driver_sql(f"LISTEN {channel}")
+        driver: Any = connection.dbapi_connection
+        try:
+            driver.autocommit = True
+            driver.execute(f"LISTEN {channel}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:

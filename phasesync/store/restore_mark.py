@@ -16,12 +16,12 @@ from phasesync.core.sync_claim import Acceptance
 from phasesync.errors import CiphertextError, ClaimHeldError, StaleDatabaseError
 from phasesync.store.base import BaseStore
 from phasesync.store.database import lock_rows
-from phasesync.store.db_time import from_microseconds, now, to_microseconds
+from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.instance import lock_registry, registered_versions
 from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.run_requests import request_runs
-from phasesync.store.sync_rows import select_syncs
+from phasesync.store.sync_rows import is_claimed, select_syncs
 from phasesync.store.tables import instance, journal, leases, syncs
 
 _STALE: Final = syncs.c.error_class == StaleDatabaseError.__name__
@@ -88,11 +88,7 @@ class RestoreMark(BaseStore):
             registry = lock_registry(connection, self._keys)
             lock_rows(connection, syncs, sa.true())
             rows = list({row.id: row for row in connection.execute(select_syncs()).all()}.values())
-            busy = [
-                row.name
-                for row in rows
-                if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock
-            ]
+            busy = [row.name for row in rows if is_claimed(row)]
             if busy:
                 raise ClaimHeldError(
                     f"the sync {busy[0]} is being reconciled", hint="stop the daemons first: phasesync status"

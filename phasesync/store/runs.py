@@ -322,12 +322,11 @@ def insert_runs(connection: sa.Connection, keys: KeyRing, entries: Sequence[tupl
 _INSERT: Final = runs.insert()
 _STORED: Final = (*_PLAIN, "error_class", "details")
 _order: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_ORDER_LOCK, sa.BigInteger())).label("held"))
+_new: Final = [sa.cast(sa.bindparam(f"new_{name}", type_=runs.c[name].type), runs.c[name].type) for name in _STORED]
 _INSERT_IN_ORDER: Final = runs.insert().from_select(
     list(_STORED),
     # PostgreSQL numbers a row once the subquery has returned, so with the lock.
-    sa.select(*(sa.cast(sa.bindparam(f"new_{name}", type_=runs.c[name].type), runs.c[name].type) for name in _STORED)).select_from(
-        _order.subquery("numbered_in_order")
-    ),
+    sa.select(*_new).select_from(_order.subquery("numbered_in_order")),
 )
 
 

@@ -112,6 +112,12 @@ def to_listed_syncs(rows: Sequence[sa.Row[Any]], keys: KeyRing) -> list[Sync]:
     return [_to_listed(list(group), keys) for _, group in groupby(rows, key=lambda row: row.id)]
 
 
+def is_claimed(row: sa.Row[Any]) -> bool:
+    """Return whether a run is under way, by a row of `select_syncs`. A claim without an end has expired."""
+    until: Any = row.claim_until
+    return row.claim_owner is not None and until is not None and to_microseconds(until) >= row.clock
+
+
 def is_paused(row: sa.Row[Any], clock: int) -> bool:
     """Return whether a sync is paused at a time of the database's clock; a pause may have an end."""
     until: Any = row.paused_until
@@ -168,7 +174,7 @@ def _to_sync(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
         settled_status=to_member(SyncStatus, row.settled_status, "settled_status in table syncs"),
         status_reason=keys.decrypt_text(reason_context(row.id, "status_reason"), row.status_reason),
         requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
-        running=row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock,
+        running=is_claimed(row),
         pending=any(read.read_source is not None and read.read_source > read.read_revision for read in rows),
     )
 

@@ -31,8 +31,8 @@ from phasesync.errors import (
 from phasesync.store.apps import find_environment
 from phasesync.store.base import BaseStore, lookup_error, new_id, no_such
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
-from phasesync.store.database import row_lock
-from phasesync.store.db_time import now, to_microseconds
+from phasesync.store.database import in_id_order, row_lock
+from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, load_journal, to_entry
 from phasesync.store.key_ring import KeyRing
@@ -45,6 +45,8 @@ from phasesync.store.sync_rows import (
     check_sync_mac,
     claimed_by,
     destination_key,
+    has_newer_revision,
+    is_claimed,
     is_paused,
     reason_context,
     remote_name_taken,
@@ -162,7 +164,7 @@ class SyncStore(BaseStore):
         """Remove a sync with its journal and runs; return its last journal. NotFoundError, ClaimHeldError."""
         with self._database.write() as connection:
             row = self._locked(connection, name, check=False)
-            if row.claim_owner is not None and to_microseconds(row.claim_until) >= row.clock:
+            if is_claimed(row):
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
             try:
                 entries = load_journal(connection, row.id, self._keys)
@@ -201,6 +203,17 @@ class SyncStore(BaseStore):
         """Request runs of the syncs that AWS refused, or that did not reach it, in their newest run."""
         with self._database.write() as connection:
             retry_refused(connection)
+
+    def wake_where_behind(self) -> None:
+        """
+        Mark the syncs that read an older revision than there is now.
+
+        Every edit does that itself, in its transaction. A process of a former release that still runs does not.
+        """
+        with self._database.write() as connection:
+            behind = syncs.c.woken_at.is_(None) & has_newer_revision()
+            if connection.execute(syncs.update().where(in_id_order(syncs, behind)).values(**WOKEN)).rowcount:
+                notify_daemons(connection)
 
     def approve(self, name: str, digest: str, *, actor: str) -> None:
         """Store the approval of a plan digest and have the sync reconciled at once. NotFoundError."""

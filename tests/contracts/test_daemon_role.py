@@ -86,6 +86,9 @@ class Daemon:
         self._or_fail("wake", self._store.syncs.retry_refused)
         self.woken += 1
 
+    def wake_where_behind(self) -> None:
+        self._store.syncs.wake_where_behind()
+
     def release_expired(self) -> object:
         return self._or_fail("reap", self._store.claims.release_expired)
 
