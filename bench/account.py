@@ -103,6 +103,8 @@ def measure(
         with ThreadPoolExecutor(len(accounts)) as pool:
             for done in [pool.submit(account.change_many, changes, web, keys) for account in accounts]:
                 done.result()
+            for done in [pool.submit(account.check_after_changes, min(35.0, steady_s)) for account in accounts]:
+                done.result()
         for account in accounts:
             account.stop()
     return [figure for account in accounts for figure in account.figures]
@@ -209,11 +211,23 @@ class Account:
         self._figure(
             "account_idle_mb", f"memory of that daemon, {self._objects:,} objects", memory_mb(self.daemon.pid), "MB"
         )
-        at = [moment for moment, operation, _ in self._aws.seen().arrivals if operation == "ListSecrets"]
-        checks = 1 + sum(later - earlier > 5 for earlier, later in pairwise(at)) if at else 0
+        checks, calls = self._checks()
         self._figure("steady_checks", f"checks in {seconds:.0f} s of an idle daemon", checks)
         if checks:
-            self._figure("steady_calls", "calls of one steady check", len(at) / checks, goal=1, peers=self._peers)
+            self._figure("steady_calls", "calls of one steady check", calls / checks, goal=1, peers=self._peers)
+
+    def check_after_changes(self, seconds: float) -> None:
+        """Measure checks after many changes: a list of changes reads those of some minutes again."""
+        self._aws.forget_arrivals()
+        time.sleep(seconds)
+        checks, calls = self._checks()
+        if checks:
+            self._figure("steady_calls_after", "calls of one check right after these changes", calls / checks)
+
+    def _checks(self) -> tuple[int, int]:
+        """Return how many checks there were, and how many calls they made."""
+        at = [moment for moment, operation, _ in self._aws.seen().arrivals if operation == "ListSecrets"]
+        return (1 + sum(later - earlier > 5 for earlier, later in pairwise(at)) if at else 0), len(at)
 
     def _running(self) -> int:
         with self.installation.database() as connection:

@@ -51,6 +51,7 @@ from tests.support.installation import Installation
 
 _ROWS = 5_000
 """Rows of one table that are written together."""
+_EVERY_S = 60.0
 _LONG_AGO = timedelta(days=1)
 
 
@@ -272,7 +273,12 @@ def _journal_rows(
 
 
 def plant_objects(installation: Installation, aws: FastAws) -> int:
-    """Plant at the endpoint what the journal expects there, and nothing else; return how many objects that is."""
+    """
+    Plant at the endpoint what the journal expects there, and nothing else; return how many objects that is.
+
+    One object was changed a minute after the other, 500,000 within a year. Had all changed at once, a check would read
+    all of them again as long as nothing newer comes.
+    """
     aws.empty()
     with installation.database() as connection:
         instance_id = connection.scalar(sa.select(instance.c.instance_id)) or ""
@@ -280,15 +286,10 @@ def plant_objects(installation: Installation, aws: FastAws) -> int:
         number = {sync_id: index for index, sync_id in enumerate(sync_ids)}
         selected = sa.select(journal.c.remote_name, journal.c.version_id, journal.c.sync_id)
         found = connection.execute(selected, execution_options={"yield_per": 10_000})
-        count = 0
-
-        def objects() -> Iterator[tuple[str, str, int]]:
-            nonlocal count
-            for name, version, sync_id in found:
-                count += 1
-                yield name, version, number[sync_id]
-
-        aws.plant(objects(), [owner_tags(instance_id, sync_id) for sync_id in sync_ids])
+        count = connection.scalar(sa.select(sa.func.count()).select_from(journal)) or 0
+        objects = ((name, version, number[sync_id]) for name, version, sync_id in found)
+        tags = [owner_tags(instance_id, sync_id) for sync_id in sync_ids]
+        aws.plant(objects, tags, age_s=count * _EVERY_S + _LONG_AGO.total_seconds(), every_s=_EVERY_S)
         return count
 
 
